@@ -1,0 +1,337 @@
+//! Checked decoding: bytes from the ring buffer to typed records, without a copy of the PIDs or names. Anything
+//! that a kernel side of this version cannot have written is an error, never a panic.
+
+use core::fmt;
+
+use super::record::*;
+
+/// Why some bytes are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    /// Fewer bytes than the part that is being read needs.
+    Truncated {
+        /// Bytes needed.
+        needed: usize,
+        /// Bytes there.
+        found: usize,
+    },
+    /// The header tells another size than there are bytes.
+    Size {
+        /// What the header says.
+        stated: usize,
+        /// Bytes there.
+        found: usize,
+    },
+    /// A number stands for nothing in its vocabulary.
+    Unknown {
+        /// Which field.
+        field: &'static str,
+        /// What it holds.
+        number: u32,
+    },
+    /// A field contradicts the others, or is out of its range.
+    Inconsistent {
+        /// Which field.
+        field: &'static str,
+    },
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Truncated { needed, found } => {
+                write!(f, "record cut short: {needed} bytes needed, {found} there")
+            }
+            Self::Size { stated, found } => {
+                write!(f, "record says that it has {stated} bytes, {found} are there")
+            }
+            Self::Unknown { field, number } => write!(f, "{field} {number} is unknown"),
+            Self::Inconsistent { field } => write!(f, "{field} contradicts the rest of the record"),
+        }
+    }
+}
+
+impl core::error::Error for DecodeError {}
+
+/// A process in a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process<'a> {
+    /// All but its PIDs.
+    pub part: ProcessPart,
+    pids: &'a [u8],
+}
+
+impl<'a> Process<'a> {
+    /// Its PID at each level, from 0 to the innermost.
+    pub fn pids(&self) -> impl ExactSizeIterator<Item = u32> + use<'a> {
+        self.pids.chunks_exact(4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]))
+    }
+
+    /// `comm` up to its first NUL.
+    pub fn comm(&self) -> &[u8] {
+        let end = self.part.comm.iter().position(|&b| b == 0).unwrap_or(COMM_LEN);
+        &self.part.comm[..end]
+    }
+
+    /// Depth of its innermost namespace.
+    pub fn level(&self) -> u32 {
+        (self.pids.len() / 4) as u32 - 1
+    }
+}
+
+/// A decoded record about a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Namespaced<'a, B> {
+    /// The namespace, where known.
+    pub ns: Option<NamespacePart>,
+    /// The process that it happened to, if one.
+    pub process: Option<Process<'a>>,
+    /// The creator or sender, if one.
+    pub other: Option<Process<'a>>,
+    /// What depends on the kind.
+    pub body: B,
+}
+
+/// What a record says, by kind. The fields are those of the wire record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each variant is its kind, each field that of the wire record of that kind")]
+pub enum Record<'a> {
+    NamespaceCreate(Namespaced<'a, CreateBody>),
+    NamespaceCreateFailed(Namespaced<'a, RefusalBody>),
+    NamespaceInit(Namespaced<'a, InitBody>),
+    NamespaceJoin(Namespaced<'a, JoinBody>),
+    NamespaceJoinFailed(Namespaced<'a, RefusalBody>),
+    NamespaceInitExit(Namespaced<'a, InitExitBody>),
+    NamespaceTeardown(Namespaced<'a, TeardownBody>),
+    InitSignal(Namespaced<'a, SignalBody>),
+    ForkFailed(Namespaced<'a, RefusalBody>),
+    ProcessFork {
+        process: Process<'a>,
+        parent: Process<'a>,
+    },
+    ProcessExec {
+        process: Process<'a>,
+        filename: &'a [u8],
+        args: &'a [u8],
+    },
+    ProcessExit {
+        process: Process<'a>,
+        parent_start_boot_ns: u64,
+        wait_status: u32,
+        peak_threads: u32,
+        cascade_inum: u32,
+    },
+    ProcessReap {
+        process: Process<'a>,
+        exit_boot_ns: u64,
+    },
+}
+
+/// Types that any bytes are a valid value of.
+///
+/// # Safety
+/// `repr(C)`, made of integers and byte arrays only, without implicit padding.
+unsafe trait Plain: Copy {}
+
+macro_rules! plain {
+    ($($type:ty),* $(,)?) => { $(
+        // SAFETY: a wire record: repr(C), integers and byte arrays, padding named (record.rs asserts the sizes).
+        unsafe impl Plain for $type {}
+    )* };
+}
+
+plain!(
+    Header,
+    ForkRecord,
+    ExecRecord,
+    ExitRecord,
+    ReapRecord,
+    NamespaceRecord<CreateBody>,
+    NamespaceRecord<InitBody>,
+    NamespaceRecord<RefusalBody>,
+    NamespaceRecord<JoinBody>,
+    NamespaceRecord<InitExitBody>,
+    NamespaceRecord<TeardownBody>,
+    NamespaceRecord<SignalBody>,
+);
+
+fn split<T: Plain>(bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {
+    let needed = size_of::<T>();
+    let Some((head, tail)) = bytes.split_at_checked(needed) else {
+        return Err(DecodeError::Truncated { needed, found: bytes.len() });
+    };
+    // SAFETY: `head` has size_of::<T>() bytes, and any bytes are a T (Plain).
+    Ok((unsafe { head.as_ptr().cast::<T>().read_unaligned() }, tail))
+}
+
+fn take(bytes: &[u8], needed: usize) -> Result<(&[u8], &[u8]), DecodeError> {
+    bytes.split_at_checked(needed).ok_or(DecodeError::Truncated { needed, found: bytes.len() })
+}
+
+fn end(tail: &[u8]) -> Result<(), DecodeError> {
+    if tail.is_empty() { Ok(()) } else { Err(DecodeError::Inconsistent { field: "tail" }) }
+}
+
+fn check(holds: bool, field: &'static str) -> Result<(), DecodeError> {
+    if holds { Ok(()) } else { Err(DecodeError::Inconsistent { field }) }
+}
+
+fn known<T>(value: Option<T>, field: &'static str, number: u8) -> Result<T, DecodeError> {
+    value.ok_or(DecodeError::Unknown { field, number: u32::from(number) })
+}
+
+/// Pairs `part` with its `count` PIDs at the head of `tail`; no PIDs: no process.
+fn process(part: ProcessPart, count: u8, tail: &[u8]) -> Result<(Option<Process<'_>>, &[u8]), DecodeError> {
+    check(usize::from(count) <= MAX_PIDS, "PID count")?;
+    let (pids, rest) = take(tail, usize::from(count) * 4)?;
+    let process = Process { part, pids };
+    match process.pids().next() {
+        Some(first) => check(first == part.pid, "PID at level 0")?,
+        None => check(part.pid == 0 && part.start_boot_ns == 0, "process without PIDs")?,
+    }
+    Ok(((count > 0).then_some(process), rest))
+}
+
+fn required<'a>(
+    part: ProcessPart,
+    count: u8,
+    tail: &'a [u8],
+) -> Result<(Process<'a>, &'a [u8]), DecodeError> {
+    let (process, rest) = process(part, count, tail)?;
+    Ok((process.ok_or(DecodeError::Inconsistent { field: "PID count" })?, rest))
+}
+
+fn namespaced<B>(bytes: &[u8]) -> Result<Namespaced<'_, B>, DecodeError>
+where
+    NamespaceRecord<B>: Plain,
+{
+    let (record, tail) = split::<NamespaceRecord<B>>(bytes)?;
+    let NamespaceRecord { header, ns, process: part, other: other_part, body } = record;
+    check(ns.level <= MAX_LEVEL && ns.reserved == 0, "namespace")?;
+    let (process, tail) = process(part, header.pids, tail)?;
+    let (other, tail) = self::process(other_part, header.other_pids, tail)?;
+    end(tail)?;
+    Ok(Namespaced { ns: (ns.inum != 0).then_some(ns), process, other, body })
+}
+
+fn refusal(bytes: &[u8]) -> Result<Namespaced<'_, RefusalBody>, DecodeError> {
+    let record = namespaced::<RefusalBody>(bytes)?;
+    let RefusalBody { errno: _, via, reason, reserved } = record.body;
+    known(Via::from_number(via), "via", via)?;
+    known(Reason::from_number(reason), "reason", reason)?;
+    check(reserved == [0; 2], "padding")?;
+    check(record.process.is_some(), "process")?;
+    Ok(record)
+}
+
+/// The namespace and the process that records of these kinds always have.
+fn complete<B>(record: &Namespaced<'_, B>) -> Result<(), DecodeError> {
+    check(record.ns.is_some(), "namespace")?;
+    check(record.process.is_some(), "process")
+}
+
+/// Decodes one record: all of `bytes`, as the ring buffer delivered it.
+pub fn decode(bytes: &[u8]) -> Result<(Header, Record<'_>), DecodeError> {
+    let (header, _) = split::<Header>(bytes)?;
+    let Header { boot_ns: _, size, kind, flags, pids, other_pids } = header;
+    if size as usize != bytes.len() {
+        return Err(DecodeError::Size { stated: size as usize, found: bytes.len() });
+    }
+    check(flags & !FLAGS == 0, "flags")?;
+    let record = match known(Kind::from_number(kind), "record kind", kind)? {
+        Kind::NamespaceCreate => {
+            let record = namespaced::<CreateBody>(bytes)?;
+            let CreateBody { via, reserved } = record.body;
+            known(Via::from_number(via), "via", via)?;
+            check(reserved == [0; 7], "padding")?;
+            complete(&record)?;
+            Record::NamespaceCreate(record)
+        }
+        Kind::NamespaceCreateFailed => Record::NamespaceCreateFailed(refusal(bytes)?),
+        Kind::NamespaceInit => {
+            let record = namespaced::<InitBody>(bytes)?;
+            let InitBody { via, creation, reserved } = record.body;
+            known(Via::from_number(via), "via", via)?;
+            known(Creation::from_number(creation), "creation", creation)?;
+            check(reserved == [0; 6], "padding")?;
+            complete(&record)?;
+            check(record.other.is_some(), "parent")?;
+            Record::NamespaceInit(record)
+        }
+        Kind::NamespaceJoin => {
+            let record = namespaced::<JoinBody>(bytes)?;
+            check(record.body.reserved == 0, "padding")?;
+            complete(&record)?;
+            Record::NamespaceJoin(record)
+        }
+        Kind::NamespaceJoinFailed => Record::NamespaceJoinFailed(refusal(bytes)?),
+        Kind::NamespaceInitExit => {
+            let record = namespaced::<InitExitBody>(bytes)?;
+            complete(&record)?;
+            Record::NamespaceInitExit(record)
+        }
+        Kind::NamespaceTeardown => {
+            let record = namespaced::<TeardownBody>(bytes)?;
+            check(record.body.reserved == 0, "padding")?;
+            check(record.ns.is_some(), "namespace")?;
+            Record::NamespaceTeardown(record)
+        }
+        Kind::InitSignal => {
+            let record = namespaced::<SignalBody>(bytes)?;
+            let SignalBody { signal, code: _, fate, origin, reserved } = record.body;
+            known(Origin::from_number(origin), "signal origin", origin)?;
+            check(fate <= 4, "signal fate")?;
+            check((1..=64).contains(&signal), "signal number")?;
+            check(reserved == [0; 6], "padding")?;
+            complete(&record)?;
+            Record::InitSignal(record)
+        }
+        Kind::ForkFailed => Record::ForkFailed(refusal(bytes)?),
+        Kind::ProcessFork => {
+            let (record, tail) = split::<ForkRecord>(bytes)?;
+            let ForkRecord { header: _, process, parent } = record;
+            let (process, tail) = required(process, pids, tail)?;
+            let (parent, tail) = required(parent, other_pids, tail)?;
+            end(tail)?;
+            Record::ProcessFork { process, parent }
+        }
+        Kind::ProcessExec => {
+            let (record, tail) = split::<ExecRecord>(bytes)?;
+            let ExecRecord { header: _, process, filename_len, args_len } = record;
+            check(other_pids == 0, "PID count")?;
+            let (process, tail) = required(process, pids, tail)?;
+            check(filename_len as usize <= FILENAME_MAX, "file name length")?;
+            check(args_len as usize <= ARGS_MAX, "argument length")?;
+            let (filename, tail) = take(tail, filename_len as usize)?;
+            let (args, tail) = take(tail, args_len as usize)?;
+            end(tail)?;
+            Record::ProcessExec { process, filename, args }
+        }
+        Kind::ProcessExit => {
+            let (record, tail) = split::<ExitRecord>(bytes)?;
+            let ExitRecord {
+                header: _,
+                process,
+                parent_start_boot_ns,
+                wait_status,
+                peak_threads,
+                cascade_inum,
+                reserved,
+            } = record;
+            check(other_pids == 0, "PID count")?;
+            check(reserved == 0, "padding")?;
+            let (process, tail) = required(process, pids, tail)?;
+            end(tail)?;
+            Record::ProcessExit { process, parent_start_boot_ns, wait_status, peak_threads, cascade_inum }
+        }
+        Kind::ProcessReap => {
+            let (record, tail) = split::<ReapRecord>(bytes)?;
+            let ReapRecord { header: _, process, exit_boot_ns } = record;
+            check(other_pids == 0, "PID count")?;
+            let (process, tail) = required(process, pids, tail)?;
+            end(tail)?;
+            Record::ProcessReap { process, exit_boot_ns }
+        }
+    };
+    Ok((header, record))
+}

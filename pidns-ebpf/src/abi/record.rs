@@ -1,0 +1,430 @@
+//! The wire records and the values shared through maps: `repr(C)`, integers and byte arrays only, every byte of
+//! padding named, sizes asserted.
+
+/// Deepest nesting of PID namespaces below the initial one (`MAX_PID_NS_LEVEL`, include/linux/pid_namespace.h).
+pub const MAX_LEVEL: u32 = 32;
+/// Most PIDs that a process has: one at each level from 0 to [`MAX_LEVEL`].
+pub const MAX_PIDS: usize = MAX_LEVEL as usize + 1;
+/// Bytes of `task_struct.comm` (`TASK_COMM_LEN`, include/linux/sched.h), the closing NUL included.
+pub const COMM_LEN: usize = 16;
+/// Most bytes of an exec's file name on the wire: `PATH_MAX`, so it is never cut.
+pub const FILENAME_MAX: usize = 4096;
+/// Most bytes of an exec's arguments on the wire; longer ones are cut and flagged.
+pub const ARGS_MAX: usize = 4096;
+
+/// Declares a `u8` vocabulary of the wire: constants with a checked way back.
+macro_rules! vocabulary {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $value:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum $name { $($(#[$vdoc])* $variant = $value,)* }
+
+        impl $name {
+            /// All values, in the order of their numbers.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The value with this number, if there is one.
+            pub const fn from_number(number: u8) -> Option<Self> {
+                match number { $($value => Some(Self::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+vocabulary! {
+    /// What a record is about. The number is also its row in [`Counters`].
+    Kind {
+        /// A namespace came to exist through unshare(2): [`NamespaceRecord`] of [`CreateBody`].
+        NamespaceCreate = 0,
+        /// A namespace could not be created: [`NamespaceRecord`] of [`RefusalBody`].
+        NamespaceCreateFailed = 1,
+        /// A namespace's first process exists, and with clone(2) the namespace: [`NamespaceRecord`] of [`InitBody`].
+        NamespaceInit = 2,
+        /// setns(2) into a namespace succeeded: [`NamespaceRecord`] of [`JoinBody`].
+        NamespaceJoin = 3,
+        /// setns(2) into a namespace was refused: [`NamespaceRecord`] of [`RefusalBody`].
+        NamespaceJoinFailed = 4,
+        /// A namespace's init exits: [`NamespaceRecord`] of [`InitExitBody`].
+        NamespaceInitExit = 5,
+        /// The kernel has killed and waited for all members: [`NamespaceRecord`] of [`TeardownBody`].
+        NamespaceTeardown = 6,
+        /// A signal was sent to a namespace's init: [`NamespaceRecord`] of [`SignalBody`].
+        InitSignal = 7,
+        /// fork, vfork, clone or clone3 was refused: [`NamespaceRecord`] of [`RefusalBody`].
+        ForkFailed = 8,
+        /// A process exists: [`ForkRecord`].
+        ProcessFork = 9,
+        /// A process runs another program: [`ExecRecord`].
+        ProcessExec = 10,
+        /// A process's last thread ended: [`ExitRecord`].
+        ProcessExit = 11,
+        /// A process's zombie is gone: [`ReapRecord`].
+        ProcessReap = 12,
+    }
+}
+
+/// Rows of [`Counters`]: one a [`Kind`].
+pub const KINDS: usize = Kind::ALL.len();
+
+vocabulary! {
+    /// The system call that was used.
+    Via {
+        /// Not known: no system call of the 64-bit ABI that this program knows.
+        Unknown = 0,
+        /// clone(2).
+        Clone = 1,
+        /// clone3(2).
+        Clone3 = 2,
+        /// unshare(2).
+        Unshare = 3,
+        /// fork(2).
+        Fork = 4,
+        /// vfork(2).
+        Vfork = 5,
+        /// setns(2).
+        Setns = 6,
+    }
+}
+
+vocabulary! {
+    /// Why the kernel refused, as far as its state shows.
+    Reason {
+        /// Something else; the errno is all there is to say.
+        Other = 0,
+        /// Namespaces are nested [`MAX_LEVEL`] deep already.
+        DepthLimit = 1,
+        /// `user.max_pid_namespaces` of a user namespace is reached.
+        CountLimit = 2,
+        /// A capability is missing.
+        Permission = 3,
+        /// The caller's children already go to another namespace than its own.
+        AlreadyUnshared = 4,
+        /// No memory, and the namespace is alive.
+        NoMemory = 5,
+        /// The namespace to join is not the caller's own nor below it.
+        NotDescendant = 6,
+        /// The namespace's init is dead: nothing can be forked there any more.
+        NamespaceDead = 7,
+    }
+}
+
+vocabulary! {
+    /// How a namespace's creation was seen at its init's fork.
+    Creation {
+        /// It existed before (its creation was reported, or predates the program's start).
+        Earlier = 0,
+        /// The fork itself created it (`CLONE_NEWPID`).
+        WithInit = 1,
+        /// Some earlier unshare(2) did, which was not observed.
+        Unobserved = 2,
+    }
+}
+
+vocabulary! {
+    /// Where a signal to an init came from.
+    Origin {
+        /// A process of the namespace itself, or of one below it.
+        Inside = 0,
+        /// A process that is not a member.
+        Ancestor = 1,
+        /// The kernel itself.
+        Kernel = 2,
+    }
+}
+
+/// Flag of [`Header`]: the hook cannot know the fact precisely.
+pub const FLAG_INEXACT: u8 = 1 << 0;
+/// Flag of [`Header`] (fork): the PIDs were chosen by clone3's `set_tid`.
+pub const FLAG_RESTORED: u8 = 1 << 1;
+/// Flag of [`Header`] (exec): the arguments are longer than [`ARGS_MAX`].
+pub const FLAG_ARGS_CUT: u8 = 1 << 2;
+/// Flag of [`Header`] (refused fork): a thread was asked for, not a process.
+pub const FLAG_THREAD: u8 = 1 << 3;
+/// Flag of [`Header`] (exec): the record carries the arguments.
+pub const FLAG_ARGS: u8 = 1 << 4;
+/// All flags there are; a record with another one is damaged.
+pub const FLAGS: u8 = FLAG_INEXACT | FLAG_RESTORED | FLAG_ARGS_CUT | FLAG_THREAD | FLAG_ARGS;
+
+/// Begins every record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Header {
+    /// CLOCK_BOOTTIME at the hook, in nanoseconds.
+    pub boot_ns: u64,
+    /// Bytes of the whole record, this header included.
+    pub size: u32,
+    /// A [`Kind`].
+    pub kind: u8,
+    /// `FLAG_*`.
+    pub flags: u8,
+    /// PIDs in the tail that belong to the record's process.
+    pub pids: u8,
+    /// PIDs in the tail, after those, that belong to its other process (parent, creator, sender).
+    pub other_pids: u8,
+}
+
+/// The fixed part of a process; its PIDs are in the tail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct ProcessPart {
+    /// `start_boottime` of the thread group's leader: CLOCK_BOOTTIME, nanoseconds.
+    pub start_boot_ns: u64,
+    /// Thread group id in the initial PID namespace.
+    pub pid: u32,
+    /// Thread group id of the real parent there; 0 where there is none.
+    pub parent_pid: u32,
+    /// Real user id, in the initial user namespace.
+    pub uid: u32,
+    /// Inode number of its innermost PID namespace.
+    pub ns_inum: u32,
+    /// `comm` of the leader: bytes as the process chose them, padded with NULs.
+    pub comm: [u8; COMM_LEN],
+}
+
+/// A PID namespace. All zeros: not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct NamespacePart {
+    /// The kernel's 64-bit `ns_id` (6.18 and later); 0 where there is none.
+    pub kernel_id: u64,
+    /// `start_boottime` of its init; 0 while it has none.
+    pub init_start_boot_ns: u64,
+    /// Inode number.
+    pub inum: u32,
+    /// Depth: 0 is the initial namespace.
+    pub level: u32,
+    /// Inode number of its parent; 0 for the initial one.
+    pub parent_inum: u32,
+    /// Inode number of the user namespace that owns it.
+    pub user_ns_inum: u32,
+    /// User id, in the initial user namespace, of that user namespace's owner.
+    pub owner_uid: u32,
+    /// Padding.
+    pub reserved: u32,
+}
+
+/// A process exists. Tail: its PIDs, then its parent's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct ForkRecord {
+    /// Header.
+    pub header: Header,
+    /// The new process.
+    pub process: ProcessPart,
+    /// The process that forked it.
+    pub parent: ProcessPart,
+}
+
+/// A process runs another program. Tail: its PIDs, then the file name, then the arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct ExecRecord {
+    /// Header.
+    pub header: Header,
+    /// The process, after the exec.
+    pub process: ProcessPart,
+    /// Bytes of the file name, without a NUL.
+    pub filename_len: u32,
+    /// Bytes of the arguments: each ends with a NUL, but for the last where they are cut.
+    pub args_len: u32,
+}
+
+/// A process's last thread ended. Tail: its PIDs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct ExitRecord {
+    /// Header.
+    pub header: Header,
+    /// The process; `parent_pid` is the parent at this moment.
+    pub process: ProcessPart,
+    /// `start_boottime` of the parent at this moment.
+    pub parent_start_boot_ns: u64,
+    /// Wait status, as wait(2) would give it.
+    pub wait_status: u32,
+    /// Most threads it ever had while observed; 0 where not known.
+    pub peak_threads: u32,
+    /// Inode number of the dying namespace whose end killed it; 0 where none did.
+    pub cascade_inum: u32,
+    /// Padding.
+    pub reserved: u32,
+}
+
+/// A process's zombie is gone. Tail: its PIDs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct ReapRecord {
+    /// Header.
+    pub header: Header,
+    /// The process as it was at its exit.
+    pub process: ProcessPart,
+    /// When its last thread ended: CLOCK_BOOTTIME, nanoseconds.
+    pub exit_boot_ns: u64,
+}
+
+/// Every record about a namespace. Tail: the process's PIDs, then the other's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct NamespaceRecord<B> {
+    /// Header.
+    pub header: Header,
+    /// The namespace; `inum` 0 where it is not known.
+    pub ns: NamespacePart,
+    /// The process that it happened to; all zeros, and no PIDs in the tail, where there is none.
+    pub process: ProcessPart,
+    /// The creator or sender; all zeros, and no PIDs in the tail, where there is none.
+    pub other: ProcessPart,
+    /// What depends on the kind.
+    pub body: B,
+}
+
+/// Body of [`Kind::NamespaceCreate`]; `process` is the creator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct CreateBody {
+    /// A [`Via`].
+    pub via: u8,
+    /// Padding.
+    pub reserved: [u8; 7],
+}
+
+/// Body of [`Kind::NamespaceInit`]; `process` is the init, `other` its parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct InitBody {
+    /// A [`Via`]: the call that created the namespace, where the fork did.
+    pub via: u8,
+    /// A [`Creation`].
+    pub creation: u8,
+    /// Padding.
+    pub reserved: [u8; 6],
+}
+
+/// Body of a refusal: creation, join or fork; `process` is the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct RefusalBody {
+    /// The errno, a positive number.
+    pub errno: u32,
+    /// A [`Via`].
+    pub via: u8,
+    /// A [`Reason`].
+    pub reason: u8,
+    /// Padding.
+    pub reserved: [u8; 2],
+}
+
+/// Body of [`Kind::NamespaceJoin`]; `process` joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct JoinBody {
+    /// Inode number of the namespace that its children went to before; 0 where not known.
+    pub from_inum: u32,
+    /// Padding.
+    pub reserved: u32,
+}
+
+/// Body of [`Kind::NamespaceInitExit`]; `process` is the init.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct InitExitBody {
+    /// Wait status, as wait(2) would give it.
+    pub wait_status: u32,
+    /// PIDs in use in the namespace besides the init's: processes, their further threads, zombies.
+    pub members: u32,
+    /// Signal number that reboot(2) inside left for the status (SIGHUP: restart, SIGINT: halt or power off); 0: none.
+    pub reboot_signal: u32,
+    /// Inode number of the outer dying namespace whose end killed it; 0 where none did.
+    pub cascade_inum: u32,
+}
+
+/// Body of [`Kind::NamespaceTeardown`]; no process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct TeardownBody {
+    /// When the init exited: CLOCK_BOOTTIME, nanoseconds.
+    pub began_boot_ns: u64,
+    /// Processes that the kernel sent SIGKILL to.
+    pub killed: u32,
+    /// Padding.
+    pub reserved: u32,
+}
+
+/// Body of [`Kind::InitSignal`]; `process` is the init, `other` the sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct SignalBody {
+    /// Signal number.
+    pub signal: u32,
+    /// `si_code`; 0 where the kernel passed no siginfo.
+    pub code: i32,
+    /// `TRACE_SIGNAL_*` (include/trace/events/signal.h): 0 delivered, 1 ignored, 2 already pending, 3 queue full, 4 info lost.
+    pub fate: u8,
+    /// An [`Origin`].
+    pub origin: u8,
+    /// Padding.
+    pub reserved: [u8; 6],
+}
+
+vocabulary! {
+    /// The program that wrote a counter: a slot is only ever written by one program, so that no update is lost
+    /// where one program interrupts another.
+    Writer {
+        /// sched_process_fork.
+        Fork = 0,
+        /// sched_process_exec.
+        Exec = 1,
+        /// sched_process_exit, whichever variant is loaded.
+        Exit = 2,
+        /// sched_process_free.
+        Free = 3,
+        /// signal_generate.
+        Signal = 4,
+        /// sys_exit.
+        Syscall = 5,
+    }
+}
+
+/// Columns of [`Counters`]: one a [`Writer`].
+pub const WRITERS: usize = Writer::ALL.len();
+
+/// One CPU's counters. Totals since load; a reader adds up the CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Counters {
+    /// Records that reached the ring buffer, by [`Writer`] and [`Kind`].
+    pub submitted: [[u64; KINDS]; WRITERS],
+    /// Records that did not, because it was full.
+    pub lost: [[u64; KINDS]; WRITERS],
+    /// Threads (not processes) created; not filtered.
+    pub threads_created: u64,
+    /// Threads ended that were not their process's last; not filtered.
+    pub threads_ended: u64,
+    /// Zombies that found no place in the table of zombies: their reaping stays unseen.
+    pub zombies_untracked: u64,
+    /// Processes that found no place in the table of thread counts: their peak stays unknown.
+    pub peaks_untracked: u64,
+    /// Members killed by a teardown that found no place in its table: their exit names no cascade.
+    pub cascades_untracked: u64,
+    /// Dying namespaces that found no place in their table: their teardown stays unseen.
+    pub teardowns_untracked: u64,
+}
+
+/// Sizes that both sides, and the verifier, rely on.
+const _: () = {
+    assert!(size_of::<Header>() == 16);
+    assert!(size_of::<ProcessPart>() == 40);
+    assert!(size_of::<NamespacePart>() == 40);
+    assert!(size_of::<ForkRecord>() == 96);
+    assert!(size_of::<ExecRecord>() == 64);
+    assert!(size_of::<ExitRecord>() == 80);
+    assert!(size_of::<ReapRecord>() == 64);
+    assert!(size_of::<NamespaceRecord<CreateBody>>() == 144);
+    assert!(size_of::<NamespaceRecord<InitBody>>() == 144);
+    assert!(size_of::<NamespaceRecord<RefusalBody>>() == 144);
+    assert!(size_of::<NamespaceRecord<JoinBody>>() == 144);
+    assert!(size_of::<NamespaceRecord<InitExitBody>>() == 152);
+    assert!(size_of::<NamespaceRecord<TeardownBody>>() == 152);
+    assert!(size_of::<NamespaceRecord<SignalBody>>() == 152);
+    assert!(size_of::<Counters>() == (2 * KINDS * WRITERS + 6) * 8);
+};

@@ -1,0 +1,136 @@
+//! The read-only globals of the object: kernel offsets and switches that user space fills in before load.
+//!
+//! [`for_each_offset`] is the one list: the object makes a global of each row, user space a BTF look-up.
+
+/// Offset that cannot load: a direct load at it is outside every kernel structure.
+pub const UNRESOLVED: u32 = 0x7fff_0000;
+/// Value of an optional offset whose field this kernel lacks; code that would use it is dead.
+pub const ABSENT: u32 = u32::MAX;
+
+/// Where a number in the object comes from in BTF.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Offset of `structure.field[.field…]`, through anonymous members.
+    Field(&'static str, &'static str),
+    /// Size of a structure or union.
+    Size(&'static str),
+}
+
+/// A global of the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offset {
+    /// The symbol in the object.
+    pub symbol: &'static str,
+    /// What it holds.
+    pub source: Source,
+    /// Whether the object does without it ([`ABSENT`]).
+    pub optional: bool,
+}
+
+/// Calls `$with!` with every offset: `(SYMBOL, required|optional, field|size, "structure", "field")`.
+#[macro_export]
+macro_rules! for_each_offset {
+    ($with:path) => {
+        $with! {
+            (TASK_PID, required, field, "task_struct", "pid"),
+            (TASK_TGID, required, field, "task_struct", "tgid"),
+            (TASK_COMM, required, field, "task_struct", "comm"),
+            (TASK_FLAGS, required, field, "task_struct", "flags"),
+            (TASK_START_BOOTTIME, required, field, "task_struct", "start_boottime"),
+            (TASK_REAL_PARENT, required, field, "task_struct", "real_parent"),
+            (TASK_GROUP_LEADER, required, field, "task_struct", "group_leader"),
+            (TASK_THREAD_PID, required, field, "task_struct", "thread_pid"),
+            (TASK_SIGNAL, required, field, "task_struct", "signal"),
+            (TASK_NSPROXY, required, field, "task_struct", "nsproxy"),
+            (TASK_REAL_CRED, required, field, "task_struct", "real_cred"),
+            (TASK_EXIT_CODE, required, field, "task_struct", "exit_code"),
+            (TASK_MM, required, field, "task_struct", "mm"),
+            (TASK_FILES, required, field, "task_struct", "files"),
+            (TASK_STACK, optional, field, "task_struct", "stack"),
+            (TASK_THREAD_STATUS, optional, field, "task_struct", "thread_info.status"),
+            (CRED_UID, required, field, "cred", "uid"),
+            (SIGNAL_LIVE, required, field, "signal_struct", "live"),
+            (SIGNAL_NR_THREADS, required, field, "signal_struct", "nr_threads"),
+            (SIGNAL_FLAGS, required, field, "signal_struct", "flags"),
+            (SIGNAL_GROUP_EXIT_CODE, required, field, "signal_struct", "group_exit_code"),
+            (SIGINFO_CODE, required, field, "kernel_siginfo", "si_code"),
+            (PID_LEVEL, required, field, "pid", "level"),
+            (PID_NUMBERS, required, field, "pid", "numbers"),
+            (UPID_NR, required, field, "upid", "nr"),
+            (UPID_NS, required, field, "upid", "ns"),
+            (UPID_SIZE, required, size, "upid", ""),
+            (PIDNS_LEVEL, required, field, "pid_namespace", "level"),
+            (PIDNS_PARENT, required, field, "pid_namespace", "parent"),
+            (PIDNS_CHILD_REAPER, required, field, "pid_namespace", "child_reaper"),
+            (PIDNS_PID_ALLOCATED, required, field, "pid_namespace", "pid_allocated"),
+            (PIDNS_USER_NS, required, field, "pid_namespace", "user_ns"),
+            (PIDNS_REBOOT, required, field, "pid_namespace", "reboot"),
+            (PIDNS_NS, required, field, "pid_namespace", "ns"),
+            (NS_COMMON_INUM, required, field, "ns_common", "inum"),
+            (NS_COMMON_OPS, required, field, "ns_common", "ops"),
+            (NS_COMMON_ID, optional, field, "ns_common", "ns_id"),
+            (NS_COMMON_TYPE, optional, field, "ns_common", "ns_type"),
+            (PROC_NS_TYPE, optional, field, "proc_ns_operations", "type"),
+            (USERNS_NS, required, field, "user_namespace", "ns"),
+            (USERNS_OWNER, required, field, "user_namespace", "owner"),
+            (NSPROXY_PID_FOR_CHILDREN, required, field, "nsproxy", "pid_ns_for_children"),
+            (BINPRM_FILENAME, required, field, "linux_binprm", "filename"),
+            (MM_ARG_START, required, field, "mm_struct", "arg_start"),
+            (MM_ARG_END, required, field, "mm_struct", "arg_end"),
+            (FILES_FDT, required, field, "files_struct", "fdt"),
+            (FDTABLE_MAX, required, field, "fdtable", "max_fds"),
+            (FDTABLE_FD, required, field, "fdtable", "fd"),
+            (FILE_INODE, required, field, "file", "f_inode"),
+            (INODE_SB, required, field, "inode", "i_sb"),
+            (INODE_PRIVATE, required, field, "inode", "i_private"),
+            (SUPER_MAGIC, required, field, "super_block", "s_magic"),
+            (REGS_CALL, required, field, "pt_regs", "orig_ax"),
+            (REGS_ARG0, required, field, "pt_regs", "di"),
+            (REGS_ARG1, required, field, "pt_regs", "si"),
+            (REGS_SIZE, required, size, "pt_regs", ""),
+            (THREAD_STACK_SIZE, optional, size, "thread_union", ""),
+        }
+    };
+}
+
+macro_rules! source {
+    (field, $structure:literal, $field:literal) => {
+        Source::Field($structure, $field)
+    };
+    (size, $structure:literal, $field:literal) => {
+        Source::Size($structure)
+    };
+}
+
+macro_rules! table {
+    ($(($symbol:ident, $need:ident, $what:ident, $structure:literal, $field:literal),)*) => {
+        /// Every offset of the object.
+        pub const OFFSETS: &[Offset] = &[$(Offset {
+            symbol: stringify!($symbol),
+            source: source!($what, $structure, $field),
+            optional: matches!(stringify!($need).as_bytes(), b"optional"),
+        },)*];
+    };
+}
+for_each_offset!(table);
+
+/// `u32`: bit mask by [`super::Kind`] of the records wanted. Namespaces' own records are always sent.
+pub const EVENT_MASK: &str = "EVENT_MASK";
+/// `u64`: bit mask by level of the processes wanted.
+pub const LEVEL_MASK: &str = "LEVEL_MASK";
+/// `u8`: not 0: only processes in the namespaces of [`super::names::MAP_FILTER_NS`] and below.
+pub const FILTER_NS: &str = "FILTER_NS";
+/// `u8`: not 0: only the processes of [`super::names::MAP_FILTER_PIDS`].
+pub const FILTER_PIDS: &str = "FILTER_PIDS";
+/// `u8`: not 0: an exec carries the arguments.
+pub const WITH_ARGS: &str = "WITH_ARGS";
+/// `u8`: not 0: the program on sys_exit runs, and reports what it sees at once.
+pub const SYSCALL_HOOKS: &str = "SYSCALL_HOOKS";
+/// `u8`: not 0: this kernel has the helper bpf_task_pt_regs (5.15 and later).
+pub const HAVE_TASK_PT_REGS: &str = "HAVE_TASK_PT_REGS";
+/// `u8`: not 0: `pid.numbers` may not be loaded past its first element (5.10): copy it instead.
+pub const PROBE_NUMBERS: &str = "PROBE_NUMBERS";
+/// `u64`: CLOCK_BOOTTIME at load, nanoseconds: what started before has a history that was not observed.
+pub const OBSERVED_SINCE: &str = "OBSERVED_SINCE";
+/// `u8`: aya-log's level; 0 is off, and the log statements are dead code.
+pub const LOG_LEVEL: &str = "AYA_LOG_LEVEL";

@@ -1,0 +1,145 @@
+//! From a filled record to the ring buffer, counted either way.
+
+use aya_ebpf::{helpers::bpf_ktime_get_boot_ns, maps::PerCpuArray};
+use pidns_ebpf::abi::{Counters, Header, Kind, MAX_PIDS, NamespaceRecord, ProcessPart, Writer};
+
+use crate::{
+    kernel::{Access, Chain, PidNamespace, Task},
+    maps::{COUNTERS, EVENTS},
+};
+
+/// Nanoseconds of CLOCK_BOOTTIME.
+#[inline(always)]
+pub(crate) fn now() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// Adds to this CPU's counters.
+#[inline(always)]
+pub(crate) fn count(add: impl FnOnce(&mut Counters)) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+        // SAFETY: this CPU's element; a slot is only written by one program, which does not interrupt itself.
+        add(unsafe { &mut *counters });
+    }
+}
+
+/// A record's scratch memory in a per-CPU map: the fixed part, and room for the longest tail of two processes.
+///
+/// On the stack it would have to be zeroed first, and would leave little of its 512 bytes. One program never
+/// interrupts itself on a CPU, so each program has scratch memory of its own.
+#[repr(C)]
+pub(crate) struct Scratch<R> {
+    pub(crate) record: R,
+    pub(crate) tail: [u32; 2 * MAX_PIDS],
+}
+
+impl<R> Scratch<R> {
+    /// This CPU's scratch memory.
+    #[inline(always)]
+    pub(crate) fn of(map: &PerCpuArray<Self>) -> Option<*mut Self> {
+        map.get_ptr_mut(0)
+    }
+}
+
+/// Where `R`'s tail begins, whose first `skip` PIDs are there already.
+///
+/// # Safety
+/// `scratch` must be valid.
+#[inline(always)]
+pub(crate) unsafe fn tail<R>(scratch: *mut Scratch<R>, skip: u32) -> *mut u32 {
+    // SAFETY: the caller's promise; skip is at most MAX_PIDS.
+    unsafe { (&raw mut (*scratch).tail).cast::<u32>().add(skip as usize) }
+}
+
+/// Writes the header and sends the record with `pids` + `other_pids` entries of its tail. Says whether it went.
+///
+/// # Safety
+/// `scratch` must be valid, its record and that many entries of the tail filled in.
+#[inline(always)]
+pub(crate) unsafe fn send<R>(
+    writer: Writer,
+    kind: Kind,
+    flags: u8,
+    boot_ns: u64,
+    scratch: *mut Scratch<R>,
+    pids: u32,
+    other_pids: u32,
+) {
+    let size = size_of::<R>() as u32 + 4 * (pids + other_pids);
+    // SAFETY: every record begins with a Header.
+    unsafe {
+        scratch.cast::<Header>().write(Header {
+            boot_ns,
+            size,
+            kind: kind as u8,
+            flags,
+            pids: pids as u8,
+            other_pids: other_pids as u8,
+        });
+        output(writer, kind, scratch.cast(), size);
+    }
+}
+
+/// Sends `size` bytes that begin with a header.
+///
+/// # Safety
+/// They must be readable.
+#[inline(always)]
+pub(crate) unsafe fn output(writer: Writer, kind: Kind, record: *const u8, size: u32) {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { core::slice::from_raw_parts(record, size as usize) };
+    let sent = EVENTS.output::<[u8]>(bytes, 0).is_ok();
+    count(|counters| {
+        let rows = if sent { &mut counters.submitted } else { &mut counters.lost };
+        rows[writer as usize][kind as usize] += 1;
+    });
+}
+
+/// Fills in and sends a record about a namespace.
+///
+/// # Safety
+/// `scratch` must be valid; `ns` and the tasks must be what they say, the tasks leaders of their group.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "a record has that many parts, and each call names them all")]
+pub(crate) unsafe fn send_namespaced<B, N: Access, P: Access, O: Access>(
+    writer: Writer,
+    kind: Kind,
+    flags: u8,
+    scratch: *mut Scratch<NamespaceRecord<B>>,
+    ns: Option<PidNamespace<N>>,
+    process: Option<Task<P>>,
+    other: Option<Task<O>>,
+    body: B,
+) {
+    // SAFETY: the caller's promise, and the tail has room for two processes.
+    unsafe {
+        let record = &raw mut (*scratch).record;
+        let part = &raw mut (*record).ns;
+        match ns {
+            Some(ns) => ns.describe(part),
+            None => part.write(core::mem::zeroed()),
+        }
+        let pids = describe(process, &raw mut (*record).process, tail(scratch, 0));
+        let other_pids = describe(other, &raw mut (*record).other, tail(scratch, pids));
+        (&raw mut (*record).body).write(body);
+        send(writer, kind, flags, now(), scratch, pids, other_pids);
+    }
+}
+
+/// # Safety
+/// `part` must be writable, `pids` have room for `MAX_PIDS`, the task lead its group.
+#[inline(always)]
+unsafe fn describe<A: Access>(task: Option<Task<A>>, part: *mut ProcessPart, pids: *mut u32) -> u32 {
+    let Some(task) = task else {
+        // SAFETY: the caller's promise; zeros are a ProcessPart.
+        unsafe { part.write(core::mem::zeroed()) };
+        return 0;
+    };
+    // SAFETY: the caller's promise.
+    unsafe {
+        let Chain { pids: count, ns, .. } = task.thread_pid().copy_pids(pids);
+        task.describe(ns.inum(), part);
+        count
+    }
+}

@@ -1,0 +1,55 @@
+//! What of the high-rate records user space wants: by kind, level, namespace, process.
+
+use pidns_ebpf::abi::{Kind, MAX_LEVEL};
+
+use crate::{
+    kernel::{Access, Pid, PidNamespace, Probed},
+    layout::{EVENT_MASK, FILTER_NS, FILTER_PIDS, LEVEL_MASK},
+    maps::{FILTER_NS_INUMS, FILTER_PID_SET},
+};
+
+/// Whether records of this kind are wanted at all.
+#[inline(always)]
+pub(crate) fn wants(kind: Kind) -> bool {
+    EVENT_MASK.load() & (1 << kind as u32) != 0
+}
+
+#[inline(always)]
+pub(crate) fn wants_level(level: u32) -> bool {
+    LEVEL_MASK.load() & (1 << (level & 63)) != 0
+}
+
+/// Whether the process with this thread group id, or its `other` (parent, sender), is wanted.
+#[inline(always)]
+pub(crate) fn wants_process(tgid: u32, other: u32) -> bool {
+    FILTER_PIDS.load() == 0
+        || FILTER_PID_SET.get_ptr(&tgid).is_some()
+        || FILTER_PID_SET.get_ptr(&other).is_some()
+}
+
+/// Whether a wanted namespace is among the process's own and its ancestors.
+#[inline(always)]
+pub(crate) fn wants_member<A: Access>(pid: Pid<A>) -> bool {
+    FILTER_NS.load() == 0 || selects(pid.innermost().1)
+}
+
+/// Whether a wanted namespace is this one or above it.
+#[inline(always)]
+pub(crate) fn wants_namespace<A: Access>(ns: PidNamespace<A>) -> bool {
+    FILTER_NS.load() == 0 || selects(ns.probed())
+}
+
+#[inline(always)]
+fn selects(mut ns: PidNamespace<Probed>) -> bool {
+    for _ in 0..=MAX_LEVEL {
+        if ns.is_null() {
+            return false;
+        }
+        let inum = ns.inum();
+        if FILTER_NS_INUMS.get_ptr(&inum).is_some() {
+            return true;
+        }
+        ns = ns.parent();
+    }
+    false
+}

@@ -1,0 +1,177 @@
+//! `TP_PROTO(int sig, struct kernel_siginfo *info, struct task_struct *task, int group, int result)`, signal_generate
+//! <https://github.com/torvalds/linux/blob/v6.18/include/trace/events/signal.h#L50>
+//!
+//! Called by __send_signal_locked() for every signal, in the sender; `info` may be 0 (SEND_SIG_NOINFO: the
+//! running process sends) or 1 (SEND_SIG_PRIV: the kernel does).
+
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid,
+    macros::{btf_tracepoint, map},
+    maps::PerCpuArray,
+    programs::BtfTracePointContext,
+};
+use aya_log_ebpf::debug;
+use pidns_ebpf::abi::{Kind, NamespaceRecord, Origin, SignalBody, TeardownBody, Writer};
+
+use crate::{
+    emit::{Scratch, count, now, send, send_namespaced},
+    filter,
+    kernel::{Direct, PidNamespace, Probed, Siginfo, Task},
+    maps::{CASCADE, DYING, Dying},
+};
+
+const SIGKILL: i32 = 9;
+const SIGCHLD: i32 = 17;
+/// `TRACE_SIGNAL_DELIVERED`.
+const DELIVERED: i32 = 0;
+/// `CLD_EXITED` to `CLD_DUMPED`: a parent is told of a child's death.
+const CHILD_DEATH: core::ops::RangeInclusive<i32> = 1..=3;
+
+/// `SI_USER` (kill), `SI_QUEUE` (sigqueue), `SI_TKILL` (tgkill): the running process sends. With any other the
+/// kernel does, and whoever runs at that moment has nothing to do with it.
+const USER_CODES: [i32; 3] = [0, -1, -6];
+
+#[map]
+static SCRATCH_SIGNAL: PerCpuArray<Scratch<NamespaceRecord<SignalBody>>> =
+    PerCpuArray::with_max_entries(1, 0);
+#[map]
+static SCRATCH_TEARDOWN: PerCpuArray<Scratch<NamespaceRecord<TeardownBody>>> =
+    PerCpuArray::with_max_entries(1, 0);
+
+#[btf_tracepoint(function = "signal_generate")]
+fn signal_generate(ctx: BtfTracePointContext) -> i32 {
+    let signal: i32 = ctx.arg(0);
+    let info = Siginfo::<Direct>::of(ctx.arg(1));
+    let target = Task::<Direct>::of(ctx.arg(2));
+    let result: i32 = ctx.arg(4);
+
+    let sender_tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if let Some(dying) = DYING.get_ptr_mut(&sender_tgid)
+        && target.tgid() != sender_tgid
+    {
+        // SAFETY: a map value that only the dying init's thread writes.
+        unsafe { from_dying_init(signal, info, target, result, sender_tgid, dying) };
+    }
+
+    let pid = target.thread_pid();
+    if pid.level() == 0 || !filter::wants(Kind::InitSignal) {
+        return 0;
+    }
+    let leader = target.group_leader();
+    let (innermost, ns) = leader.thread_pid().innermost();
+    if innermost != 1 || !filter::wants_namespace(ns) {
+        return 0;
+    }
+    let code = info.code();
+    if signal == SIGCHLD && code > 0 {
+        // The kernel's word of a child's death: the child's own exit says it.
+        return 0;
+    }
+    let Some(scratch) = Scratch::of(&SCRATCH_SIGNAL) else { return 0 };
+    let sender = Task::current();
+    let from_kernel = info.is_private() || !USER_CODES.contains(&code) || sender.is_kernel_thread();
+    let origin = if from_kernel {
+        Origin::Kernel
+    } else if is_member(sender, ns) {
+        Origin::Inside
+    } else {
+        Origin::Ancestor
+    };
+    debug!(&ctx, "signal {} to the init of {}, result {}", signal, ns.inum(), result);
+    let body = SignalBody {
+        signal: signal as u32,
+        code,
+        fate: result as u8,
+        origin: origin as u8,
+        reserved: [0; 6],
+    };
+    // SAFETY: this CPU's scratch memory, and the task pointers of the hook.
+    unsafe {
+        send_namespaced(
+            Writer::Signal,
+            Kind::InitSignal,
+            0,
+            scratch,
+            Some(ns),
+            Some(leader),
+            (!from_kernel).then(|| sender.group_leader()),
+            body,
+        );
+    }
+    0
+}
+
+/// Whether the task's own namespace is `ns`, or below it.
+#[inline(always)]
+fn is_member(task: Task<Probed>, ns: PidNamespace<Probed>) -> bool {
+    let mut at = task.thread_pid().innermost().1;
+    let level = ns.level();
+    for _ in 0..=pidns_ebpf::abi::MAX_LEVEL {
+        if at.address() == ns.address() {
+            return true;
+        }
+        if at.is_null() || at.level() <= level {
+            return false;
+        }
+        at = at.parent();
+    }
+    false
+}
+
+/// A namespace's init, in its exit, sends a signal: first SIGKILL to each member, last the word of its own death
+/// to its parent, when all of them are gone.
+#[inline(always)]
+unsafe fn from_dying_init(
+    signal: i32,
+    info: Siginfo<Direct>,
+    target: Task<Direct>,
+    result: i32,
+    init_tgid: u32,
+    dying: *mut Dying,
+) {
+    if signal == SIGKILL && info.is_private() {
+        if result == DELIVERED {
+            // SAFETY: the caller's pointer.
+            let inum = unsafe {
+                (*dying).killed += 1;
+                (*dying).ns.inum
+            };
+            if CASCADE.insert(&target.tgid(), &inum, 0).is_err() {
+                count(|counters| counters.cascades_untracked += 1);
+            }
+        }
+    } else if CHILD_DEATH.contains(&info.code())
+        && let Some(scratch) = Scratch::of(&SCRATCH_TEARDOWN)
+    {
+        // SAFETY: the caller's pointer, copied before the entry goes; this CPU's scratch memory.
+        unsafe {
+            let dying = *dying;
+            teardown(Writer::Signal, 0, scratch, init_tgid, &dying);
+        }
+    }
+}
+
+/// Reports the end of a teardown, and forgets it.
+///
+/// # Safety
+/// `scratch` must be valid.
+#[inline(always)]
+pub(super) unsafe fn teardown(
+    writer: Writer,
+    flags: u8,
+    scratch: *mut Scratch<NamespaceRecord<TeardownBody>>,
+    init_tgid: u32,
+    dying: &Dying,
+) {
+    let body = TeardownBody { began_boot_ns: dying.began_boot_ns, killed: dying.killed, reserved: 0 };
+    // SAFETY: the caller's pointer.
+    unsafe {
+        let record = &raw mut (*scratch).record;
+        (&raw mut (*record).ns).write(dying.ns);
+        (&raw mut (*record).process).write(core::mem::zeroed());
+        (&raw mut (*record).other).write(core::mem::zeroed());
+        (&raw mut (*record).body).write(body);
+        send(writer, Kind::NamespaceTeardown, flags, now(), scratch, 0, 0);
+    }
+    let _ = DYING.remove(&init_tgid);
+}

@@ -1,0 +1,82 @@
+//! The system calls that create, join and fork, as their caller's registers show them.
+//!
+//! x86-64 only, and its 64-bit calls only: a 32-bit program's are seen at the fork that follows.
+
+use pidns_ebpf::abi::Via;
+
+use crate::kernel::{Access, Regs, read_user};
+
+#[cfg(not(bpf_target_arch = "x86_64"))]
+compile_error!("the numbers and registers of system calls are known for x86_64 only");
+
+const SYS_CLONE: u64 = 56;
+const SYS_FORK: u64 = 57;
+const SYS_VFORK: u64 = 58;
+const SYS_UNSHARE: u64 = 272;
+const SYS_SETNS: u64 = 308;
+const SYS_CLONE3: u64 = 435;
+
+pub(crate) const CLONE_NEWPID: u64 = 0x2000_0000;
+pub(crate) const CLONE_THREAD: u64 = 0x0001_0000;
+/// The flags that ask for a namespace of another type.
+pub(crate) const CLONE_NEW_OTHERS: u64 =
+    0x0000_0080 | 0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000 | 0x4000_0000;
+
+/// Which of the calls it is.
+#[inline(always)]
+pub(crate) fn via(call: u64) -> Via {
+    match call {
+        SYS_CLONE => Via::Clone,
+        SYS_CLONE3 => Via::Clone3,
+        SYS_UNSHARE => Via::Unshare,
+        SYS_SETNS => Via::Setns,
+        SYS_FORK => Via::Fork,
+        SYS_VFORK => Via::Vfork,
+        _ => Via::Unknown,
+    }
+}
+
+/// What a fork was asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Fork {
+    pub(crate) via: Via,
+    /// `CLONE_*`.
+    pub(crate) flags: u64,
+    /// The PIDs were chosen by the caller.
+    pub(crate) set_tid: bool,
+}
+
+/// The head of clone3's `struct clone_args` (include/uapi/linux/sched.h).
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct CloneArgs {
+    flags: u64,
+    rest: [u64; 7],
+    set_tid: u64,
+    set_tid_size: u64,
+}
+
+/// Bytes of `struct clone_args` before it had `set_tid` (`CLONE_ARGS_SIZE_VER0`).
+const CLONE_ARGS_SIZE_VER0: u64 = 64;
+
+impl Fork {
+    /// Reads the call from the registers of its caller. clone3's arguments are in user memory: they are read as
+    /// they are now, which another thread could have changed since the kernel read them.
+    #[inline(always)]
+    pub(crate) fn of<A: Access>(regs: Regs<A>) -> Self {
+        let via = via(regs.call());
+        match via {
+            Via::Clone => Self { via, flags: regs.arguments().0, set_tid: false },
+            Via::Clone3 => {
+                let (at, size) = regs.arguments();
+                if size > CLONE_ARGS_SIZE_VER0 {
+                    let args: CloneArgs = read_user(at).unwrap_or_default();
+                    Self { via, flags: args.flags, set_tid: args.set_tid_size != 0 }
+                } else {
+                    Self { via, flags: read_user(at).unwrap_or_default(), set_tid: false }
+                }
+            }
+            _ => Self { via, flags: 0, set_tid: false },
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Builds the eBPF objects of pidns-ebpf and leaves them in OUT_DIR, where `kernel::object` embeds them from.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, bail};
+use aya_build::{Package, Toolchain};
+
+/// The rustup name under which `cargo xtask setup` links Debian's compiler.
+const LINKED: &str = "pidns-bpf";
+const OBJECTS: [&str; 2] = ["pidns-trace-ebpf", "pidns-bench-ebpf"];
+
+fn main() -> anyhow::Result<()> {
+    println!("cargo:rerun-if-env-changed=PIDNS_BPF_TOOLCHAIN");
+    let out = PathBuf::from(env::var_os("OUT_DIR").context("cargo did not set OUT_DIR")?);
+    if env::var_os("AYA_BUILD_SKIP").is_some_and(|skip| skip == "1" || skip.eq_ignore_ascii_case("true")) {
+        // For lints alone: the embedding needs files, and a program with them says at once that they are empty.
+        for object in OBJECTS {
+            fs::write(out.join(object), [])?;
+        }
+    }
+
+    let package_dir = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("cargo did not set CARGO_MANIFEST_DIR")?)
+        .join("../pidns-ebpf");
+    let toolchain = if env::var_os("AYA_BUILD_SKIP").is_some() { LINKED.to_owned() } else { find_toolchain()? };
+    if toolchain == LINKED {
+        // SAFETY: the build script has no other thread yet. Only this script and what it starts see it; the
+        // compiler that Debian ships is a stable one, and an eBPF target needs its library built from source.
+        unsafe { env::set_var("RUSTC_BOOTSTRAP", "1") };
+    }
+    aya_build::build_ebpf(
+        [Package {
+            name: "pidns-ebpf",
+            root_dir: package_dir.to_str().context("the path of pidns-ebpf is not UTF-8")?,
+            ..Package::default()
+        }],
+        Toolchain::Custom(&toolchain),
+    )
+    .context("the eBPF objects were not built; the compiler's own words are above. If it is the toolchain that is missing: cargo xtask setup")
+}
+
+/// A toolchain that can build `core` for eBPF: a nightly with its sources, else the linked one.
+fn find_toolchain() -> anyhow::Result<String> {
+    if Command::new("bpf-linker").arg("--version").output().is_err() {
+        bail!("bpf-linker is not on PATH: run `cargo xtask setup`, which installs it");
+    }
+    let nightly = env::var("PIDNS_BPF_TOOLCHAIN").unwrap_or_else(|_| "nightly".to_owned());
+    for toolchain in [nightly.as_str(), LINKED] {
+        if has_sources(toolchain) {
+            return Ok(toolchain.to_owned());
+        }
+    }
+    bail!(
+        "no Rust toolchain here can build eBPF: neither a nightly with the component rust-src nor `{LINKED}`. \
+         Run `cargo xtask setup`, which says what it installs"
+    )
+}
+
+fn has_sources(toolchain: &str) -> bool {
+    let output = Command::new("rustup").args(["run", toolchain, "rustc", "--print", "sysroot"]).output();
+    let Ok(output) = output else { return false };
+    let sysroot = String::from_utf8_lossy(&output.stdout);
+    output.status.success() && Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core").exists()
+}

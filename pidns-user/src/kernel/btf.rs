@@ -1,0 +1,470 @@
+//! A reader of BTF, the kernel's own description of its types (Documentation/bpf/btf.rst).
+//!
+//! It reads what this program asks for and no more: offsets of fields, sizes, argument counts of tracepoints,
+//! members of enumerations. One pass over the 5 MB of a kernel takes milliseconds; the general libraries build
+//! every type and take ten times that, and their memory.
+
+use std::collections::HashMap;
+
+/// Where the running kernel has its BTF.
+pub const PATH: &str = "/sys/kernel/btf/vmlinux";
+
+const MAGIC: u16 = 0xeb9f;
+const HEADER_LEN: usize = 24;
+const TYPE_LEN: usize = 12;
+const MEMBER_LEN: usize = 12;
+/// Deepest chain of typedefs, qualifiers and anonymous members that is followed.
+const MAX_DEPTH: usize = 32;
+
+mod kind {
+    pub(super) const INT: u32 = 1;
+    pub(super) const PTR: u32 = 2;
+    pub(super) const ARRAY: u32 = 3;
+    pub(super) const STRUCT: u32 = 4;
+    pub(super) const UNION: u32 = 5;
+    pub(super) const ENUM: u32 = 6;
+    pub(super) const TYPEDEF: u32 = 8;
+    pub(super) const VOLATILE: u32 = 9;
+    pub(super) const CONST: u32 = 10;
+    pub(super) const RESTRICT: u32 = 11;
+    pub(super) const FUNC_PROTO: u32 = 13;
+    pub(super) const VAR: u32 = 14;
+    pub(super) const DATASEC: u32 = 15;
+    pub(super) const DECL_TAG: u32 = 17;
+    pub(super) const TYPE_TAG: u32 = 18;
+    pub(super) const ENUM64: u32 = 19;
+}
+
+/// Why BTF could not be read, or lacks what was asked for.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum BtfError {
+    /// Not BTF at all.
+    #[error("this is not BTF: {0}")]
+    Foreign(&'static str),
+    /// The data ends within a part that it announces.
+    #[error("BTF is cut short: {what} at byte {at} goes beyond its {len} bytes")]
+    Truncated {
+        /// What was being read.
+        what: &'static str,
+        /// Where it begins.
+        at: usize,
+        /// How much there is.
+        len: usize,
+    },
+    /// A kind of type that this reader does not know, so that it cannot find the next one.
+    #[error("BTF type {id} has the unknown kind {kind}")]
+    UnknownKind {
+        /// Number of the type.
+        id: u32,
+        /// Its kind.
+        kind: u32,
+    },
+    /// No structure, union, typedef or enumeration has this name.
+    #[error("this kernel's BTF has no type {0}")]
+    NoType(String),
+    /// The structure has no such field.
+    #[error("this kernel's BTF has no field {field} in {structure}")]
+    NoField {
+        /// Name of the structure.
+        structure: String,
+        /// Name of the field, with dots for fields of fields.
+        field: String,
+    },
+    /// The field begins within a byte.
+    #[error("{structure}.{field} is a bit field")]
+    BitField {
+        /// Name of the structure.
+        structure: String,
+        /// Name of the field.
+        field: String,
+    },
+    /// The type is not what it must be to answer the question.
+    #[error("BTF describes {0} in an unexpected way")]
+    Unexpected(String),
+}
+
+/// BTF, indexed by name.
+#[derive(Debug)]
+pub struct Btf<'a> {
+    types: &'a [u8],
+    strings: &'a [u8],
+    /// Where type N begins in `types`; type 0 is void.
+    starts: Vec<u32>,
+    /// Structures, unions, enumerations, and the typedefs of tracepoints, by kind and name.
+    names: HashMap<(u32, &'a [u8]), u32>,
+}
+
+/// One type's fixed part.
+#[derive(Clone, Copy)]
+struct Type {
+    /// Where what follows the fixed part begins.
+    rest: usize,
+    name: u32,
+    kind: u32,
+    count: usize,
+    /// For structures: members pack a bit field's size into their offset.
+    kind_flag: bool,
+    size_or_type: u32,
+}
+
+fn u32_at(bytes: &[u8], at: usize, what: &'static str) -> Result<u32, BtfError> {
+    match bytes.get(at..at.saturating_add(4)) {
+        Some(&[a, b, c, d]) => Ok(u32::from_ne_bytes([a, b, c, d])),
+        _ => Err(BtfError::Truncated { what, at, len: bytes.len() }),
+    }
+}
+
+impl<'a> Btf<'a> {
+    /// Indexes the contents of a BTF file.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
+        match bytes.first_chunk::<2>() {
+            Some(&magic) if u16::from_ne_bytes(magic) == MAGIC => {}
+            Some(&magic) if u16::from_ne_bytes(magic).swap_bytes() == MAGIC => {
+                return Err(BtfError::Foreign("it is of a machine with another byte order"));
+            }
+            _ => return Err(BtfError::Foreign("it does not begin with BTF's magic number")),
+        }
+        let header_len = u32_at(bytes, 4, "header")? as usize;
+        if header_len < HEADER_LEN {
+            return Err(BtfError::Foreign("its header is shorter than any version's"));
+        }
+        let section = |offset_at, what| -> Result<&'a [u8], BtfError> {
+            let start = header_len.saturating_add(u32_at(bytes, offset_at, what)? as usize);
+            let len = u32_at(bytes, offset_at + 4, what)? as usize;
+            bytes.get(start..start.saturating_add(len)).ok_or(BtfError::Truncated {
+                what,
+                at: start,
+                len: bytes.len(),
+            })
+        };
+        let types = section(8, "type section")?;
+        let strings = section(16, "string section")?;
+        let mut btf = Self { types, strings, starts: vec![0], names: HashMap::with_capacity(1 << 14) };
+        btf.index()?;
+        Ok(btf)
+    }
+
+    fn index(&mut self) -> Result<(), BtfError> {
+        let mut at = 0;
+        while at < self.types.len() {
+            let id = self.starts.len() as u32;
+            self.starts.push(at as u32);
+            let found = self.type_at(at)?;
+            let Type { rest, name, kind, count, .. } = found;
+            let trailer = match kind {
+                kind::INT | kind::VAR | kind::DECL_TAG => 4,
+                kind::ARRAY => 12,
+                kind::STRUCT | kind::UNION | kind::DATASEC | kind::ENUM64 => count * MEMBER_LEN,
+                kind::ENUM | kind::FUNC_PROTO => count * 8,
+                kind::PTR..=kind::TYPE_TAG => 0,
+                _ => return Err(BtfError::UnknownKind { id, kind }),
+            };
+            let indexed = match kind {
+                kind::STRUCT | kind::UNION | kind::ENUM | kind::ENUM64 => true,
+                kind::TYPEDEF => self.string(name)?.starts_with(b"btf_trace_"),
+                _ => false,
+            };
+            if indexed && name != 0 {
+                let name = self.string(name)?;
+                self.names.entry((kind, name)).or_insert(id);
+            }
+            at = rest + trailer;
+        }
+        if at > self.types.len() {
+            return Err(BtfError::Truncated { what: "last type", at, len: self.types.len() });
+        }
+        Ok(())
+    }
+
+    fn type_at(&self, at: usize) -> Result<Type, BtfError> {
+        let info = u32_at(self.types, at + 4, "type")?;
+        Ok(Type {
+            rest: at + TYPE_LEN,
+            name: u32_at(self.types, at, "type")?,
+            kind: (info >> 24) & 0x1f,
+            count: (info & 0xffff) as usize,
+            kind_flag: info >> 31 != 0,
+            size_or_type: u32_at(self.types, at + 8, "type")?,
+        })
+    }
+
+    fn get(&self, id: u32) -> Result<Type, BtfError> {
+        match self.starts.get(id as usize) {
+            Some(&start) if id != 0 => self.type_at(start as usize),
+            _ => Err(BtfError::Unexpected(format!("type {id}"))),
+        }
+    }
+
+    fn string(&self, offset: u32) -> Result<&'a [u8], BtfError> {
+        let tail = self.strings.get(offset as usize..).unwrap_or(&[]);
+        match tail.iter().position(|&b| b == 0) {
+            Some(end) => Ok(&tail[..end]),
+            None => {
+                Err(BtfError::Truncated { what: "string", at: offset as usize, len: self.strings.len() })
+            }
+        }
+    }
+
+    fn find(&self, kinds: &[u32], name: &str) -> Result<u32, BtfError> {
+        kinds
+            .iter()
+            .find_map(|&kind| self.names.get(&(kind, name.as_bytes())).copied())
+            .ok_or_else(|| BtfError::NoType(name.to_owned()))
+    }
+
+    /// Follows typedefs and qualifiers.
+    fn resolve(&self, mut id: u32) -> Result<Type, BtfError> {
+        for _ in 0..MAX_DEPTH {
+            let found = self.get(id)?;
+            match found.kind {
+                kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
+                    id = found.size_or_type;
+                }
+                _ => return Ok(found),
+            }
+        }
+        Err(BtfError::Unexpected(format!("type {id}")))
+    }
+
+    /// How many types there are, void included.
+    pub fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Whether there is no type but void.
+    pub fn is_empty(&self) -> bool {
+        self.len() <= 1
+    }
+
+    /// Bytes of a structure or union.
+    pub fn size(&self, structure: &str) -> Result<u32, BtfError> {
+        let id = self.find(&[kind::STRUCT, kind::UNION], structure)?;
+        Ok(self.get(id)?.size_or_type)
+    }
+
+    /// Byte offset of `field` in `structure`, through anonymous members, and through named ones where it has dots.
+    pub fn field(&self, structure: &str, field: &str) -> Result<u32, BtfError> {
+        Ok(self.field_and_type(structure, field)?.0)
+    }
+
+    /// Elements of the array `structure.field`.
+    pub fn array_len(&self, structure: &str, field: &str) -> Result<u32, BtfError> {
+        let found = self.resolve(self.field_and_type(structure, field)?.1)?;
+        if found.kind != kind::ARRAY {
+            return Err(BtfError::Unexpected(format!("{structure}.{field}")));
+        }
+        u32_at(self.types, found.rest + 8, "array")
+    }
+
+    fn field_and_type(&self, structure: &str, field: &str) -> Result<(u32, u32), BtfError> {
+        let mut id = self.find(&[kind::STRUCT, kind::UNION], structure)?;
+        let mut bits = 0;
+        for part in field.split('.') {
+            let found = self.resolve(id)?;
+            let Some((at, member_type)) = self.member(&found, part.as_bytes(), 0)? else {
+                return Err(BtfError::NoField { structure: structure.to_owned(), field: field.to_owned() });
+            };
+            bits += at;
+            id = member_type;
+        }
+        if bits % 8 != 0 {
+            return Err(BtfError::BitField { structure: structure.to_owned(), field: field.to_owned() });
+        }
+        Ok((bits / 8, id))
+    }
+
+    /// Bit offset and type of a member by name.
+    fn member(&self, of: &Type, name: &[u8], depth: usize) -> Result<Option<(u32, u32)>, BtfError> {
+        if !matches!(of.kind, kind::STRUCT | kind::UNION) || depth > MAX_DEPTH {
+            return Ok(None);
+        }
+        for index in 0..of.count {
+            let at = of.rest + index * MEMBER_LEN;
+            let member_name = self.string(u32_at(self.types, at, "member")?)?;
+            let member_type = u32_at(self.types, at + 4, "member")?;
+            let offset = u32_at(self.types, at + 8, "member")?;
+            let offset = if of.kind_flag { offset & 0x00ff_ffff } else { offset };
+            if member_name == name {
+                return Ok(Some((offset, member_type)));
+            }
+            if member_name.is_empty()
+                && let Some((inner, found)) = self.member(&self.resolve(member_type)?, name, depth + 1)?
+            {
+                return Ok(Some((offset + inner, found)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Number of the typedef `btf_trace_NAME`, and how many arguments a program on that tracepoint gets.
+    pub fn tracepoint(&self, name: &str) -> Result<(u32, usize), BtfError> {
+        let typedef = format!("btf_trace_{name}");
+        let id = self.find(&[kind::TYPEDEF], &typedef)?;
+        let pointer = self.resolve(id)?;
+        let prototype = self.resolve(pointer.size_or_type)?;
+        if pointer.kind != kind::PTR || prototype.kind != kind::FUNC_PROTO {
+            return Err(BtfError::Unexpected(typedef));
+        }
+        // The first parameter is the tracepoint's own.
+        Ok((id, prototype.count.saturating_sub(1)))
+    }
+
+    /// Whether the enumeration has a member of this name.
+    pub fn has_enumerator(&self, enumeration: &str, name: &str) -> Result<bool, BtfError> {
+        let found = self.get(self.find(&[kind::ENUM, kind::ENUM64], enumeration)?)?;
+        let step = if found.kind == kind::ENUM { 8 } else { 12 };
+        for index in 0..found.count {
+            let offset = u32_at(self.types, found.rest + index * step, "enumerator")?;
+            if self.string(offset)? == name.as_bytes() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// BTF with as many types as this one, in which only the given typedefs have their number and name, and all
+    /// else is a forward declaration.
+    ///
+    /// aya asks BTF for nothing but the number of the type that a program attaches to; parsing this instead of the
+    /// kernel's whole BTF takes a fifth of the time and memory.
+    pub fn project(&self, typedefs: &[(u32, String)]) -> Vec<u8> {
+        const FORWARD: u32 = 7 << 24;
+        let mut wanted: Vec<_> = typedefs.iter().collect();
+        wanted.sort();
+        let count = wanted.last().map_or(0, |(id, _)| *id as usize);
+        let mut strings = vec![0];
+        let mut types = Vec::with_capacity(count * TYPE_LEN);
+        let mut put = |name: u32, info: u32, of: u32| {
+            for word in [name, info, of] {
+                types.extend_from_slice(&word.to_ne_bytes());
+            }
+        };
+        let mut next = wanted.into_iter().peekable();
+        for id in 1..=count as u32 {
+            match next.next_if(|(wanted, _)| *wanted == id) {
+                Some((_, name)) => {
+                    put(strings.len() as u32, kind::TYPEDEF << 24, 0);
+                    strings.extend_from_slice(name.as_bytes());
+                    strings.push(0);
+                }
+                None => put(0, FORWARD, 0),
+            }
+        }
+        let mut bytes = Vec::with_capacity(HEADER_LEN + types.len() + strings.len());
+        bytes.extend_from_slice(&MAGIC.to_ne_bytes());
+        bytes.extend_from_slice(&[1, 0]);
+        for word in [HEADER_LEN, 0, types.len(), types.len(), strings.len()] {
+            bytes.extend_from_slice(&(word as u32).to_ne_bytes());
+        }
+        bytes.extend_from_slice(&types);
+        bytes.extend_from_slice(&strings);
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn running() -> Vec<u8> {
+        std::fs::read(PATH).expect("the running kernel has BTF")
+    }
+
+    /// BTF of `struct outer { int a; struct { int b; char c[16]; }; }`.
+    fn small() -> Vec<u8> {
+        let strings = b"\0outer\0a\0b\0c\0int\0char\0";
+        let name = |wanted: &str| {
+            let needle = [b"\0", wanted.as_bytes(), b"\0"].concat();
+            strings.windows(needle.len()).position(|w| w == needle).unwrap() as u32 + 1
+        };
+        let words: Vec<u32> = [
+            vec![name("int"), 1 << 24, 4, 32],
+            vec![name("char"), 1 << 24, 1, 8],
+            vec![0, 3 << 24, 0, 2, 1, 16],
+            vec![0, 4 << 24 | 2, 20, name("b"), 1, 0, name("c"), 3, 32],
+            vec![name("outer"), 4 << 24 | 2, 24, name("a"), 1, 0, 0, 4, 32],
+        ]
+        .concat();
+        let types: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
+        let mut bytes = MAGIC.to_ne_bytes().to_vec();
+        bytes.extend_from_slice(&[1, 0]);
+        for word in [HEADER_LEN, 0, types.len(), types.len(), strings.len()] {
+            bytes.extend_from_slice(&(word as u32).to_ne_bytes());
+        }
+        bytes.extend_from_slice(&types);
+        bytes.extend_from_slice(strings);
+        bytes
+    }
+
+    #[test]
+    fn fields_are_found_through_anonymous_members() {
+        let bytes = small();
+        let btf = Btf::parse(&bytes).unwrap();
+        assert_eq!(btf.field("outer", "a"), Ok(0));
+        assert_eq!(btf.field("outer", "b"), Ok(4));
+        assert_eq!(btf.field("outer", "c"), Ok(8));
+        assert_eq!(btf.array_len("outer", "c"), Ok(16));
+        assert_eq!(btf.size("outer"), Ok(24));
+        assert!(matches!(btf.field("outer", "d"), Err(BtfError::NoField { .. })));
+        assert_eq!(btf.field("none", "d"), Err(BtfError::NoType("none".to_owned())));
+    }
+
+    #[test]
+    fn the_running_kernel_describes_what_every_kernel_has() {
+        let bytes = running();
+        let btf = Btf::parse(&bytes).unwrap();
+        assert_eq!(btf.array_len("task_struct", "comm"), Ok(16));
+        assert_eq!(btf.size("upid"), Ok(16));
+        assert_eq!(btf.field("upid", "nr"), Ok(0));
+        assert_eq!(btf.tracepoint("sched_process_fork").unwrap().1, 2);
+        assert_eq!(btf.has_enumerator("bpf_func_id", "BPF_FUNC_map_lookup_elem"), Ok(true));
+        assert_eq!(btf.has_enumerator("bpf_func_id", "BPF_FUNC_no_such"), Ok(false));
+    }
+
+    #[test]
+    fn a_projection_keeps_numbers_and_names() {
+        let bytes = running();
+        let btf = Btf::parse(&bytes).unwrap();
+        let (fork, _) = btf.tracepoint("sched_process_fork").unwrap();
+        let (exit, _) = btf.tracepoint("sched_process_exit").unwrap();
+        let projected = btf.project(&[
+            (exit, "btf_trace_sched_process_exit".to_owned()),
+            (fork, "btf_trace_sched_process_fork".to_owned()),
+        ]);
+        let aya = aya::Btf::parse(&projected, aya::Endianness::default()).unwrap();
+        for (name, id) in [("btf_trace_sched_process_fork", fork), ("btf_trace_sched_process_exit", exit)] {
+            let btf = Btf::parse(&projected).unwrap();
+            assert_eq!(btf.find(&[kind::TYPEDEF], name), Ok(id));
+            assert!(format!("{aya:?}").len() > 100, "aya takes it");
+        }
+    }
+
+    #[test]
+    fn foreign_data_is_told_from_damaged_data() {
+        assert!(matches!(Btf::parse(b"\x7fELF and more of it, a lot more"), Err(BtfError::Foreign(_))));
+        assert!(matches!(Btf::parse(&[]), Err(BtfError::Foreign(_))));
+        let bytes = small();
+        let mut swapped = bytes.clone();
+        swapped.swap(0, 1);
+        assert!(matches!(Btf::parse(&swapped), Err(BtfError::Foreign(_))));
+        for len in 2..bytes.len() {
+            assert!(Btf::parse(&bytes[..len]).is_err(), "cut to {len} bytes");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damage_never_panics(at in 0usize..200, byte: u8, name in "[a-d]") {
+            let mut bytes = small();
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            if let Ok(btf) = Btf::parse(&bytes) {
+                let _ = btf.field("outer", &name);
+                let _ = btf.array_len("outer", &name);
+                let _ = btf.tracepoint(&name);
+                let _ = btf.has_enumerator("outer", &name);
+            }
+        }
+    }
+}

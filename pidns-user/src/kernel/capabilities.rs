@@ -1,0 +1,68 @@
+//! The privileges that loading needs, told by name.
+
+use std::fs;
+
+/// A capability by name and bit (include/uapi/linux/capability.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capability {
+    /// Its name, as capabilities(7) spells it.
+    pub name: &'static str,
+    bit: u32,
+    /// What the program needs it for.
+    pub purpose: &'static str,
+}
+
+const SYS_ADMIN: u32 = 21;
+
+/// What loading and attaching the programs takes (5.8 and later).
+pub const NEEDED: [Capability; 2] = [
+    Capability { name: "CAP_BPF", bit: 39, purpose: "load BPF programs and maps" },
+    Capability { name: "CAP_PERFMON", bit: 38, purpose: "attach them to tracepoints and read kernel memory" },
+];
+
+/// The effective capabilities of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities(u64);
+
+impl Capabilities {
+    /// Those of the calling process.
+    pub fn own() -> std::io::Result<Self> {
+        Self::parse(&fs::read_to_string("/proc/self/status")?)
+            .ok_or_else(|| std::io::Error::other("/proc/self/status has no line CapEff"))
+    }
+
+    fn parse(status: &str) -> Option<Self> {
+        let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+        u64::from_str_radix(hex.trim(), 16).ok().map(Self)
+    }
+
+    fn has(self, bit: u32) -> bool {
+        self.0 & (1 << bit) != 0
+    }
+
+    /// Whether it has this one, or CAP_SYS_ADMIN, which stands in for both.
+    pub fn suffice_for(self, capability: &Capability) -> bool {
+        self.has(capability.bit) || self.has(SYS_ADMIN)
+    }
+
+    /// Those of [`NEEDED`] that it lacks.
+    pub fn missing(self) -> Vec<Capability> {
+        NEEDED.into_iter().filter(|needed| !self.suffice_for(needed)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_missing_ones_are_named() {
+        let none = Capabilities::parse("Name:\tx\nCapEff:\t0000000000000000\n").unwrap();
+        assert_eq!(none.missing().iter().map(|c| c.name).collect::<Vec<_>>(), ["CAP_BPF", "CAP_PERFMON"]);
+        let bpf = Capabilities::parse("CapEff:\t0000008000000000\n").unwrap();
+        assert_eq!(bpf.missing().iter().map(|c| c.name).collect::<Vec<_>>(), ["CAP_PERFMON"]);
+        let admin = Capabilities::parse("CapEff:\t0000000000200000\n").unwrap();
+        assert!(admin.missing().is_empty());
+        assert_eq!(Capabilities::parse("Name: x"), None);
+    }
+}

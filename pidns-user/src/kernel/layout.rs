@@ -1,0 +1,59 @@
+//! The kernel's layout, resolved for the object: what BTF says of each offset that it needs.
+
+use pidns_ebpf::abi::symbols::{ABSENT, OFFSETS, Offset, Source};
+
+use super::btf::{Btf, BtfError};
+
+/// Values of the object's layout globals, and of the switches that depend on the kernel alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Symbol and value.
+    pub offsets: Vec<(&'static str, u32)>,
+    /// bpf_task_pt_regs is there (5.15 and later).
+    pub have_task_pt_regs: bool,
+    /// `pid.numbers` has a stated length (5.10), so that the verifier takes no load past it.
+    pub probe_numbers: bool,
+    /// sched_process_exit passes `group_dead` (6.16 and later).
+    pub exit_has_group_dead: bool,
+}
+
+/// What the object needs and this kernel's BTF lacks.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct Missing(pub Vec<BtfError>);
+
+impl Layout {
+    /// Looks everything up; tells all that is missing at once.
+    pub fn resolve(btf: &Btf<'_>) -> Result<Self, Missing> {
+        let mut offsets = Vec::with_capacity(OFFSETS.len());
+        let mut missing = Vec::new();
+        for Offset { symbol, source, optional } in OFFSETS {
+            let value = match source {
+                Source::Field(structure, field) => btf.field(structure, field),
+                Source::Size(structure) => btf.size(structure),
+            };
+            match value {
+                Ok(value) => offsets.push((*symbol, value)),
+                Err(BtfError::NoType(_) | BtfError::NoField { .. }) if *optional => {
+                    offsets.push((*symbol, ABSENT));
+                }
+                Err(error) => missing.push(error),
+            }
+        }
+        let mut or_missing = |answer: Result<bool, BtfError>| {
+            answer.unwrap_or_else(|error| {
+                missing.push(error);
+                false
+            })
+        };
+        let have_task_pt_regs = or_missing(btf.has_enumerator("bpf_func_id", "BPF_FUNC_task_pt_regs"));
+        let probe_numbers = or_missing(btf.array_len("pid", "numbers").map(|len| len != 0));
+        let exit_has_group_dead =
+            or_missing(btf.tracepoint("sched_process_exit").map(|(_, arguments)| arguments >= 2));
+        if missing.is_empty() {
+            Ok(Self { offsets, have_task_pt_regs, probe_numbers, exit_has_group_dead })
+        } else {
+            Err(Missing(missing))
+        }
+    }
+}

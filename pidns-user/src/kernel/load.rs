@@ -1,0 +1,301 @@
+//! Loading the object and attaching its programs.
+
+use std::{fs, io};
+
+use aya::{
+    Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
+    maps::{HashMap, MapError, RingBuf},
+    programs::{BtfTracePoint, ProgramError},
+};
+use pidns_ebpf::abi::{names, symbols};
+
+use super::{
+    btf::{self, Btf, BtfError},
+    capabilities::{Capabilities, Capability},
+    clock,
+    hooks::{self, Form, Hook},
+    layout::{Layout, Missing},
+    object,
+    ring::{Reader, Waker},
+    stats::{self, Stats},
+};
+
+/// What the kernel side is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Bytes of the ring buffer: a power of two, at least a page.
+    pub ring_bytes: u32,
+    /// Bit mask by record kind.
+    pub event_mask: u32,
+    /// Bit mask by level.
+    pub level_mask: u64,
+    /// Namespaces to select, with what is below them; empty: all.
+    pub namespaces: Vec<u32>,
+    /// Thread group ids to select; empty: all.
+    pub pids: Vec<u32>,
+    /// Whether an exec carries its arguments.
+    pub args: bool,
+    /// Whether to hook system calls.
+    pub syscall_hooks: bool,
+    /// aya-log's level; 0 is off.
+    pub log_level: u8,
+}
+
+/// Why the kernel side does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A capability is missing.
+    #[error(
+        "loading BPF programs needs {}: run it with sudo, or give the binary the capabilities with \
+         `setcap cap_bpf,cap_perfmon+ep`", list(.0)
+    )]
+    Privilege(Vec<Capability>),
+    /// There is no BTF.
+    #[error(
+        "cannot read {path}: {error}: this kernel does not describe its types; pidns-trace needs one built with \
+         CONFIG_DEBUG_INFO_BTF=y (every distribution's since about 2021)",
+        path = btf::PATH, error = .0
+    )]
+    NoBtf(io::Error),
+    /// BTF is damaged, or not BTF.
+    #[error("cannot use {path}: {error}", path = btf::PATH, error = .0)]
+    BadBtf(#[from] BtfError),
+    /// BTF lacks what the programs need.
+    #[error("this kernel's layout is not known: {0}")]
+    Layout(#[from] Missing),
+    /// The object is not one: a build without the eBPF toolchain.
+    #[error("this binary was built without its kernel side (AYA_BUILD_SKIP): build it with `cargo xtask build`")]
+    NoObject,
+    /// aya refused the object or a map.
+    #[error("cannot create the maps of the kernel side: {0}")]
+    Object(#[from] aya::EbpfError),
+    /// A map of the object is missing, or of another type.
+    #[error("cannot use a map of the kernel side: {0}")]
+    Map(#[from] MapError),
+    /// A program that nothing works without was refused.
+    #[error("attach {hook}: {error}: this kernel refuses a hook that the live stream cannot do without")]
+    Hook {
+        /// The hook.
+        hook: &'static str,
+        /// What the kernel said.
+        error: String,
+    },
+    /// Something else of the system.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// What came back.
+        error: io::Error,
+    },
+}
+
+fn list(missing: &[Capability]) -> String {
+    missing
+        .iter()
+        .map(|Capability { name, purpose, .. }| format!("{name} (to {purpose})"))
+        .collect::<Vec<_>>()
+        .join(" and ")
+}
+
+/// The kernel side at work. It ends when this is dropped.
+pub struct Loaded {
+    ebpf: Ebpf,
+    /// Each hook and the form it runs in.
+    pub hooks: Vec<(Hook, Form)>,
+    /// Its counters.
+    pub stats: Stats,
+    /// CLOCK_BOOTTIME before the first hook was attached, nanoseconds.
+    pub since_boot_ns: u64,
+}
+
+impl Loaded {
+    /// Runs of our programs that the kernel left out, so far: events that nobody saw.
+    pub fn missed_runs(&self) -> u64 {
+        self.hooks
+            .iter()
+            .filter(|(_, form)| *form == Form::TpBtf)
+            .filter_map(|(hook, _)| self.ebpf.program(hook.program))
+            .filter_map(|program| <&BtfTracePoint>::try_from(program).ok())
+            .filter_map(|program| stats::missed_runs(program).ok().flatten())
+            .sum()
+    }
+
+    /// aya-log's reader for this object.
+    pub fn logger<T: log::Log>(&mut self, logger: T) -> Result<aya_log::EbpfLogger<T>, aya_log::Error> {
+        aya_log::EbpfLogger::init_with_logger(&mut self.ebpf, logger)
+    }
+
+    /// Takes a namespace out of the selection, when it has come to its end: its inode number will be another's.
+    pub fn deselect_namespace(&mut self, inum: u32) -> Result<(), MapError> {
+        let map = self.ebpf.map_mut(names::MAP_FILTER_NS).ok_or(MapError::InvalidName {
+            name: names::MAP_FILTER_NS.to_owned(),
+        })?;
+        match HashMap::<_, u32, u8>::try_from(map)?.remove(&inum) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Reads the running kernel's BTF.
+pub fn read_btf() -> Result<Vec<u8>, LoadError> {
+    fs::read(btf::PATH).map_err(LoadError::NoBtf)
+}
+
+/// Loads and attaches everything.
+pub fn load(settings: &Settings) -> Result<(Loaded, Reader, Waker), LoadError> {
+    let io = |what| move |error| LoadError::Io { what, error };
+    let missing = Capabilities::own().map_err(io("read own capabilities"))?.missing();
+    if !missing.is_empty() {
+        return Err(LoadError::Privilege(missing));
+    }
+    if object::TRACE.is_empty() {
+        return Err(LoadError::NoObject);
+    }
+    raise_memlock();
+    let (layout, attach_points) = describe_kernel()?;
+
+    let since_boot_ns = clock::boottime_ns();
+    let mut ebpf = create(settings, &layout, since_boot_ns)?;
+    fill_filter(&mut ebpf, names::MAP_FILTER_NS, &settings.namespaces)?;
+    fill_filter(&mut ebpf, names::MAP_FILTER_PIDS, &settings.pids)?;
+    let take = |ebpf: &mut Ebpf, name: &str| {
+        ebpf.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })
+    };
+    let stats = Stats::new(take(&mut ebpf, names::MAP_COUNTERS)?)?;
+    let ring = RingBuf::try_from(take(&mut ebpf, names::MAP_EVENTS)?)?;
+    let (reader, waker) = Reader::new(ring).map_err(io("create an event file"))?;
+
+    let hooks = attach(&mut ebpf, settings, &layout, &attach_points)?;
+    // BTF was megabytes in small pieces; without this the allocator keeps them.
+    // SAFETY: malloc_trim has no preconditions.
+    unsafe { libc::malloc_trim(0) };
+    Ok((Loaded { ebpf, hooks, stats, since_boot_ns }, reader, waker))
+}
+
+/// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK. Where it may not be raised, creating a map says so.
+fn raise_memlock() {
+    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: a valid pointer for the call's duration.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
+}
+
+/// The layout, and BTF for aya that knows the attach points.
+fn describe_kernel() -> Result<(Layout, aya::Btf), LoadError> {
+    let bytes = read_btf()?;
+    let btf = Btf::parse(&bytes)?;
+    let layout = Layout::resolve(&btf)?;
+    let mut typedefs = Vec::new();
+    for Hook { name, .. } in hooks::all(&layout) {
+        if let Ok((id, _)) = btf.tracepoint(name) {
+            typedefs.push((id, format!("btf_trace_{name}")));
+        }
+    }
+    let projected = btf.project(&typedefs);
+    drop(btf);
+    drop(bytes);
+    let attach_points = aya::Btf::parse(&projected, Endianness::default())
+        .map_err(|_| BtfError::Unexpected("its tracepoints".to_owned()))?;
+    Ok((layout, attach_points))
+}
+
+fn create(settings: &Settings, layout: &Layout, since_boot_ns: u64) -> Result<Ebpf, LoadError> {
+    let Settings { ring_bytes, event_mask, level_mask, namespaces, pids, args, syscall_hooks, log_level } =
+        settings;
+    let flags = [
+        (symbols::FILTER_NS, u8::from(!namespaces.is_empty())),
+        (symbols::FILTER_PIDS, u8::from(!pids.is_empty())),
+        (symbols::WITH_ARGS, u8::from(*args)),
+        (symbols::SYSCALL_HOOKS, u8::from(*syscall_hooks)),
+        (symbols::HAVE_TASK_PT_REGS, u8::from(layout.have_task_pt_regs)),
+        (symbols::PROBE_NUMBERS, u8::from(layout.probe_numbers)),
+        (symbols::LOG_LEVEL, *log_level),
+    ];
+    let mut loader = EbpfLoader::new();
+    loader.btf(None);
+    loader.verifier_log_level(VerifierLogLevel::DEBUG);
+    loader.map_max_entries(names::MAP_EVENTS, *ring_bytes);
+    if *log_level == 0 {
+        loader.map_max_entries(names::MAP_LOG, page_size());
+    }
+    for (symbol, value) in &layout.offsets {
+        loader.override_global(symbol, value, true);
+    }
+    for (symbol, value) in &flags {
+        loader.override_global(symbol, value, true);
+    }
+    loader.override_global(symbols::EVENT_MASK, event_mask, true);
+    loader.override_global(symbols::LEVEL_MASK, level_mask, true);
+    loader.override_global(symbols::OBSERVED_SINCE, &since_boot_ns, true);
+    Ok(loader.load(object::TRACE)?)
+}
+
+/// Bytes of a page, which a ring buffer has at least.
+pub fn page_size() -> u32 {
+    rustix::param::page_size() as u32
+}
+
+fn fill_filter(ebpf: &mut Ebpf, name: &str, keys: &[u32]) -> Result<(), LoadError> {
+    let map = ebpf.map_mut(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })?;
+    let mut map = HashMap::<_, u32, u8>::try_from(map)?;
+    for key in keys {
+        map.insert(key, 1, 0)?;
+    }
+    Ok(())
+}
+
+/// Attaches hook by hook: one that the kernel refuses is off, and the stream says so, unless nothing works
+/// without it.
+fn attach(
+    ebpf: &mut Ebpf,
+    settings: &Settings,
+    layout: &Layout,
+    attach_points: &aya::Btf,
+) -> Result<Vec<(Hook, Form)>, LoadError> {
+    let mut forms = Vec::new();
+    for hook in hooks::all(layout) {
+        let form = if hook.name == hooks::SYSCALL_HOOK && !settings.syscall_hooks {
+            Form::Off("--no-syscall-hooks".to_owned())
+        } else {
+            match attach_one(ebpf, &hook, attach_points) {
+                Ok(()) => Form::TpBtf,
+                Err(error) if hook.indispensable => { if std::env::var_os("VLOG").is_some() { eprintln!("{error}"); }
+                    return Err(LoadError::Hook { hook: hook.name, error: explain(&error) });
+                }
+                Err(error) => Form::Off(explain(&error)),
+            }
+        };
+        forms.push((hook, form));
+    }
+    Ok(forms)
+}
+
+fn attach_one(ebpf: &mut Ebpf, hook: &Hook, attach_points: &aya::Btf) -> Result<(), ProgramError> {
+    let program = ebpf.program_mut(hook.program).ok_or(ProgramError::NotLoaded)?;
+    let program: &mut BtfTracePoint = program.try_into()?;
+    program.load(hook.name, attach_points)?;
+    program.attach()?;
+    Ok(())
+}
+
+/// The kernel's answer in one line; the verifier's log is long, and its end says what it refused.
+fn explain(error: &ProgramError) -> String {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = format!("{verifier_log}");
+            let last: Vec<&str> = log
+                .lines()
+                .filter(|line| !line.trim().is_empty() && !line.starts_with("processed "))
+                .rev()
+                .take(2)
+                .collect();
+            if last.is_empty() {
+                io_error.to_string()
+            } else {
+                format!("{io_error}: {}", last.into_iter().rev().collect::<Vec<_>>().join(": "))
+            }
+        }
+        error => error.to_string(),
+    }
+}

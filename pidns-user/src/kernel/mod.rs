@@ -1,0 +1,16 @@
+//! All that knows aya or the running kernel: BTF, loading and attaching, the ring buffer, counters.
+
+pub mod btf;
+pub mod capabilities;
+pub mod clock;
+pub mod hooks;
+pub mod layout;
+pub mod load;
+pub mod ring;
+pub mod stats;
+
+/// The eBPF object, as pidns-user's build script left it.
+pub mod object {
+    /// The programs of the product.
+    pub static TRACE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pidns-trace-ebpf"));
+}

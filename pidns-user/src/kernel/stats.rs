@@ -1,0 +1,112 @@
+//! The kernel side's counters, added up over the CPUs.
+
+use std::{collections::BTreeMap, fs, os::fd::AsRawFd as _};
+
+use aya::{
+    Pod,
+    maps::{MapData, MapError, PerCpuArray},
+    programs::{BtfTracePoint, ProgramError},
+};
+use pidns_ebpf::abi::{Counters, Kind};
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Row(Counters);
+
+// SAFETY: repr(C), only u64s (pidns-ebpf asserts its size): any bytes are a value, and there is no padding.
+unsafe impl Pod for Row {}
+
+/// Records of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct KindTotals {
+    /// Reached the ring buffer.
+    pub submitted: u64,
+    /// Did not, because it was full.
+    pub lost: u64,
+}
+
+/// Totals since load.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// By kind; those that are all zero are left out.
+    pub kinds: BTreeMap<u8, KindTotals>,
+    /// Threads created.
+    pub threads_created: u64,
+    /// Threads ended that were not their process's last.
+    pub threads_ended: u64,
+    /// What found no place in a table, by what stays unseen for it.
+    pub untracked: Vec<(&'static str, u64)>,
+}
+
+impl Totals {
+    /// Records that the ring had no room for.
+    pub fn lost(&self) -> u64 {
+        self.kinds.values().map(|kind| kind.lost).sum()
+    }
+
+    /// Records of this kind.
+    pub fn kind(&self, kind: Kind) -> KindTotals {
+        self.kinds.get(&(kind as u8)).copied().unwrap_or_default()
+    }
+}
+
+/// Reads the counters.
+pub struct Stats(PerCpuArray<MapData, Row>);
+
+impl Stats {
+    pub(super) fn new(map: aya::maps::Map) -> Result<Self, MapError> {
+        PerCpuArray::try_from(map).map(Self)
+    }
+
+    /// Adds up the CPUs.
+    pub fn read(&self) -> Result<Totals, MapError> {
+        let mut totals = Totals::default();
+        let mut unseen = [0; 4];
+        for Row(cpu) in self.0.get(&0, 0)?.iter() {
+            let Counters {
+                submitted,
+                lost,
+                threads_created,
+                threads_ended,
+                zombies_untracked,
+                peaks_untracked,
+                cascades_untracked,
+                teardowns_untracked,
+            } = cpu;
+            for kind in Kind::ALL {
+                let of = |rows: &[[u64; Kind::ALL.len()]]| rows.iter().map(|row| row[*kind as usize]).sum::<u64>();
+                let (submitted, lost) = (of(submitted), of(lost));
+                if submitted + lost > 0 {
+                    let entry = totals.kinds.entry(*kind as u8).or_default();
+                    entry.submitted += submitted;
+                    entry.lost += lost;
+                }
+            }
+            totals.threads_created += threads_created;
+            totals.threads_ended += threads_ended;
+            for (sum, more) in unseen.iter_mut().zip([
+                zombies_untracked,
+                peaks_untracked,
+                cascades_untracked,
+                teardowns_untracked,
+            ]) {
+                *sum += more;
+            }
+        }
+        let names = ["process.reap", "process.exit.threads", "process.exit.cascade", "namespace.teardown"];
+        totals.untracked = names.into_iter().zip(unseen).filter(|&(_, count)| count > 0).collect();
+        Ok(totals)
+    }
+}
+
+/// Runs that the kernel left out because the program was running on that CPU already (`recursion_misses`, 5.12
+/// and later); `None` on kernels that do not count them.
+pub(super) fn missed_runs(program: &BtfTracePoint) -> Result<Option<u64>, ProgramError> {
+    use std::os::fd::AsFd as _;
+    let fd = program.fd()?.as_fd().as_raw_fd();
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+    Ok(text
+        .lines()
+        .find_map(|line| line.strip_prefix("recursion_misses:"))
+        .and_then(|count| count.trim().parse().ok()))
+}

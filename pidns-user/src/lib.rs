@@ -1,0 +1,2 @@
+//! pidns-trace.
+pub mod kernel;

@@ -1,0 +1,209 @@
+//! The actor: this same program as a process with one thread that makes one situation with real system calls, says on
+//! stdout what it knows to be true about it, and waits on stdin where the test asks it to.
+//!
+//! `kernel actor NAME [ARGS]` plays one by hand (each line on stdin lets it go on); `kernel actor` lists them.
+
+mod creation;
+mod join;
+mod processes;
+mod signals;
+mod storm;
+mod teardown;
+
+use std::ffi::c_int;
+use std::io;
+use std::os::fd::AsFd;
+use std::process::ExitStatus;
+
+use serde::Serialize;
+
+pub(crate) use self::processes::STRANGE_NAME;
+use crate::facts::{Ended, Refused, Who, errno_name};
+use crate::sys::{self, Birth, Gate, Pid, Waiter};
+
+/// A name and what it makes happen.
+type Situation = (&'static str, fn(&[String]) -> c_int);
+
+/// Plays the situation that `args` name and answers with the exit code.
+pub(crate) fn main(args: &[String]) -> c_int {
+    let groups = [
+        creation::SITUATIONS,
+        join::SITUATIONS,
+        processes::SITUATIONS,
+        signals::SITUATIONS,
+        storm::SITUATIONS,
+        teardown::SITUATIONS,
+    ];
+    let mut situations = groups.into_iter().flatten();
+    let Some((name, args)) = args.split_first() else {
+        situations.for_each(|(name, _)| println!("{name}"));
+        return 0;
+    };
+    let (_, play) =
+        situations.find(|(known, _)| known == name).unwrap_or_else(|| panic!("no situation named {name}"));
+    play(args)
+}
+
+/// Says one fact: one JSON object on a line of stdout.
+fn say(fact: &str, is: impl Serialize) {
+    let line = serde_json::json!({ "fact": fact, "is": is }).to_string() + "\n";
+    sys::write_line(io::stdout().as_fd(), &line);
+}
+
+/// Waits until the test says to go on; without a test there is nothing to go on for.
+fn wait_for_go() {
+    loop {
+        match sys::read_byte(io::stdin().as_fd()) {
+            Some(b'\n') => return,
+            Some(_) => {}
+            None => sys::exit_now(3),
+        }
+    }
+}
+
+/// The child's end of the two gates between it and its parent.
+struct Side<'a> {
+    ready: &'a Gate,
+    go: &'a Gate,
+}
+
+impl Side<'_> {
+    fn ready(&self) {
+        self.ready.open();
+    }
+
+    fn wait(&self) {
+        self.go.wait();
+    }
+}
+
+/// A child that says when it is ready and waits to be let go.
+struct Child {
+    pid: Pid,
+    ready: Waiter,
+    go: Gate,
+}
+
+impl Child {
+    /// Gives life to a child through `how`; it dies with its parent.
+    fn spawn(
+        how: impl FnOnce(&mut dyn FnMut() -> c_int) -> io::Result<Pid>,
+        life: impl FnOnce(&Side<'_>) -> c_int,
+    ) -> io::Result<Self> {
+        let (ready, go) = (Gate::new(), Gate::new());
+        let mut life = Some(life);
+        let pid = how(&mut || {
+            sys::die_with_parent().expect("PR_SET_PDEATHSIG is allowed");
+            let life = life.take().expect("one child lives one life");
+            life(&Side { ready: &ready, go: &go })
+        })?;
+        Ok(Self { pid, ready: ready.into_waiter(), go })
+    }
+
+    fn fork(life: impl FnOnce(&Side<'_>) -> c_int) -> io::Result<Self> {
+        Self::spawn(|live| sys::fork(live), life)
+    }
+
+    fn clone(flags: c_int, life: impl FnOnce(&Side<'_>) -> c_int) -> io::Result<Self> {
+        Self::spawn(|live| sys::clone(flags, live), life)
+    }
+
+    fn clone3(birth: &Birth, life: impl FnOnce(&Side<'_>) -> c_int) -> io::Result<Self> {
+        Self::spawn(|live| sys::clone3(birth, live), life)
+    }
+
+    /// The init of a new namespace: says who it is as `fact`, does `deed`, stays until it is let go and exits with 0.
+    fn init(fact: &str, deed: impl FnOnce()) -> Self {
+        let life = |side: &Side<'_>| {
+            say(fact, Who::myself());
+            deed();
+            side.ready();
+            side.wait();
+            0
+        };
+        let child = Self::clone(sys::NEWPID, life).expect("root can make a PID namespace");
+        child.await_ready();
+        child
+    }
+
+    fn await_ready(&self) {
+        self.ready.wait();
+    }
+
+    fn let_go(&self) {
+        self.go.open();
+    }
+
+    fn reap(self) -> ExitStatus {
+        sys::wait(self.pid).expect("a child can be waited for")
+    }
+
+    /// Lets it go and expects that it ends well.
+    fn dismiss(self) {
+        self.let_go();
+        let status = self.reap();
+        assert!(status.success(), "a child ended with {status}");
+    }
+}
+
+/// Reaps a child and says how it ended.
+fn say_end(fact: &str, pid: Pid) -> Ended {
+    let ended = Ended::from(sys::wait(pid).expect("a child can be waited for"));
+    say(fact, &ended);
+    ended
+}
+
+/// A child made by a plain fork, which must work.
+fn fork(life: impl FnOnce() -> c_int) -> Pid {
+    sys::fork(life).expect("a fork works")
+}
+
+/// Forks, and expects that the child ends well.
+fn fork_and_wait(life: impl FnOnce() -> c_int) {
+    let status = sys::wait(fork(life)).expect("a child can be waited for");
+    assert!(status.success(), "a child ended with {status}");
+}
+
+/// Members that sleep for ever, each of which has said who it is by the time this returns.
+fn sleeping_members(count: usize) {
+    let gate = Gate::new();
+    for _ in 0..count {
+        fork(|| {
+            say("member", Who::myself());
+            gate.open();
+            sys::pause_forever()
+        });
+    }
+    (0..count).for_each(|_| gate.wait());
+}
+
+/// Says how the kernel refused `via`; what it should refuse and did not is said too, as errno "none".
+fn say_refusal<T>(fact: &str, via: &str, who: &Who, result: &io::Result<T>) {
+    let errno = result.as_ref().err().map_or("none".into(), errno_name);
+    say(fact, Refused { via: via.into(), errno, who: who.clone() });
+}
+
+/// Tries each way to make a PID namespace and says how each was refused.
+fn try_to_make_namespaces(who: &Who) {
+    let make = Birth { flags: sys::NEWPID, ..Birth::default() };
+    say_refusal("refused", "clone", who, &sys::clone(sys::NEWPID, || 0).map(sys::wait));
+    say_refusal("refused", "clone3", who, &sys::clone3(&make, || 0).map(sys::wait));
+    say_refusal("refused", "unshare", who, &sys::unshare(sys::NEWPID));
+}
+
+/// This program, to be run again by an exec.
+fn this_program() -> String {
+    let path = std::env::current_exe().expect("/proc/self/exe can be read");
+    path.into_os_string().into_string().expect("a path in UTF-8")
+}
+
+/// Becomes the actor of another situation.
+fn become_actor(args: &[&str]) -> ! {
+    let error = sys::exec(&this_program(), &[&["actor"], args].concat());
+    panic!("exec of this program: {error}")
+}
+
+fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(args: &[String], index: usize, what: &str) -> T {
+    let text = args.get(index).unwrap_or_else(|| panic!("argument {index} is missing: {what}"));
+    text.parse().unwrap_or_else(|error| panic!("argument {index} ({what}) is {text:?}: {error}"))
+}

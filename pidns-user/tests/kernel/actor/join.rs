@@ -1,0 +1,115 @@
+//! Processes whose children will be born elsewhere: setns, allowed and refused.
+
+use std::ffi::c_int;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::{Child, Situation, fork_and_wait, say, say_refusal};
+use crate::facts::{Who, Window, inode};
+use crate::sys::{self, Pid};
+
+pub(super) const SITUATIONS: &[Situation] = &[
+    ("join-by-fd", |_| join(|init| namespace_file(init, "pid").into(), sys::NEWPID)),
+    ("join-by-fd-any-type", |_| join(|init| namespace_file(init, "pid").into(), 0)),
+    ("join-by-pidfd", |_| join(|init| sys::pidfd_open(init).expect("a pidfd of the init"), sys::NEWPID)),
+    ("join-one-after-the-other", |_| join_one_after_the_other()),
+    ("join-an-ancestor", |_| join_an_ancestor()),
+    ("join-a-sibling", |_| join_a_sibling()),
+    ("join-unprivileged", |_| join_unprivileged()),
+    ("join-other-types", |_| join_other_types()),
+];
+
+fn namespace_file(pid: Pid, kind: &str) -> File {
+    File::open(format!("/proc/{pid}/ns/{kind}")).expect("a namespace file can be opened")
+}
+
+fn setns(fd: BorrowedFd<'_>, flags: c_int) {
+    sys::setns(fd, flags).expect("this namespace may be joined");
+}
+
+/// Joins a namespace from outside and forks a child into it.
+fn join(open: impl Fn(Pid) -> OwnedFd, flags: c_int) -> c_int {
+    let home = Child::init("init", || {});
+    let fd = open(home.pid);
+    say("joiner", Who::myself());
+    let (window, ()) = Window::around(|| setns(fd.as_fd(), flags));
+    say("window", window);
+    assert_eq!(
+        inode("/proc/self/ns/pid_for_children").expect("where children go"),
+        inode(&format!("/proc/{}/ns/pid", home.pid)).expect("where the init is"),
+        "children of the joiner are born in the namespace it joined",
+    );
+    fork_and_wait(|| {
+        say("child", Who::myself());
+        0
+    });
+    home.dismiss();
+    0
+}
+
+/// Into one namespace, into its sibling, and back home: each join comes from where the last one went.
+fn join_one_after_the_other() -> c_int {
+    let (first, second) = (Child::init("first", || {}), Child::init("second", || {}));
+    say("joiner", Who::myself());
+    let own = namespace_file(sys::getpid(), "pid");
+    setns(namespace_file(first.pid, "pid").as_fd(), sys::NEWPID);
+    setns(namespace_file(second.pid, "pid").as_fd(), sys::NEWPID);
+    setns(own.as_fd(), sys::NEWPID);
+    fork_and_wait(|| {
+        say("child", Who::myself());
+        0
+    });
+    first.dismiss();
+    second.dismiss();
+    0
+}
+
+/// Upwards is never allowed: an init keeps a file of its parent namespace and tries.
+fn join_an_ancestor() -> c_int {
+    say("target", Who::myself().ns);
+    let outside = namespace_file(sys::getpid(), "pid");
+    let home = Child::init("init", || {
+        let who = Who::myself();
+        say_refusal("refused", "setns", &who, &sys::setns(outside.as_fd(), sys::NEWPID));
+    });
+    home.dismiss();
+    0
+}
+
+/// Sideways neither.
+fn join_a_sibling() -> c_int {
+    let sibling = Child::init("sibling", || {});
+    let file = namespace_file(sibling.pid, "pid");
+    let home = Child::init("init", || {
+        let who = Who::myself();
+        say_refusal("refused", "setns", &who, &sys::setns(file.as_fd(), sys::NEWPID));
+    });
+    home.dismiss();
+    sibling.dismiss();
+    0
+}
+
+fn join_unprivileged() -> c_int {
+    let home = Child::init("init", || {});
+    let file = namespace_file(home.pid, "pid");
+    fork_and_wait(|| {
+        sys::become_uid(65534).expect("root can become nobody");
+        let who = Who::myself();
+        say_refusal("refused", "setns", &who, &sys::setns(file.as_fd(), sys::NEWPID));
+        0
+    });
+    home.dismiss();
+    0
+}
+
+/// What setns does beside PID namespaces: two that work, one by type and one by any, and one that is refused.
+fn join_other_types() -> c_int {
+    let own = sys::getpid();
+    say("joiner", Who::myself());
+    setns(namespace_file(own, "mnt").as_fd(), libc::CLONE_NEWNS);
+    setns(namespace_file(own, "uts").as_fd(), libc::CLONE_NEWUTS);
+    setns(namespace_file(own, "uts").as_fd(), 0);
+    let mismatch = sys::setns(namespace_file(own, "mnt").as_fd(), libc::CLONE_NEWUTS);
+    say_refusal("refused", "setns", &Who::myself(), &mismatch);
+    0
+}

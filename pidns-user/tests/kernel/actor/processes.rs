@@ -1,0 +1,299 @@
+//! Lives of processes inside a namespace: how they begin, what they run, how they end and who buries them.
+
+use std::ffi::c_int;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Barrier, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use super::creation::free_pid;
+use super::{
+    Child, Situation, become_actor, fork, fork_and_wait, parse, say, say_end, say_refusal, this_program,
+    wait_for_go,
+};
+use crate::facts::{Who, Window};
+use crate::sys::{self, Birth, Gate, Pid};
+
+pub(super) const SITUATIONS: &[Situation] = &[
+    ("exec-and-exit", |args| exec_and_exit(args)),
+    ("exit", |args| exit(parse(args, 0, "exit code"))),
+    ("killed-member", |_| killed_member()),
+    ("zombie", |args| zombie(parse(args, 0, "milliseconds"))),
+    ("orphan", |_| orphan()),
+    ("dead-namespace", |_| dead_namespace()),
+    ("join-dead-namespace", |_| join_dead_namespace()),
+    ("too-many-processes", |_| too_many_processes()),
+    ("same-pid-twice", |_| same_pid_twice()),
+    ("strange-name", |_| strange_name()),
+    ("threads-in-namespace", |args| threads_in_namespace(&args[0])),
+    ("threads", |args| threads(parse(args, 0, "threads"))),
+    ("two-families", |_| two_families()),
+    ("two-names", |_| two_names()),
+    ("two-siblings", |_| two_siblings()),
+];
+
+/// Bytes that a terminal, JSON and a careless printer each stumble over: an escape, invalid UTF-8, a quote, a backslash.
+pub(crate) const STRANGE_NAME: &[u8] = b"\x1b[31m\xff\xfe\"\\x";
+
+/// A member that runs this program again with `args` and ends as they say.
+fn exec_and_exit(args: &[String]) -> c_int {
+    say("program", this_program());
+    let home = Child::init("init", || {
+        let child = fork(|| {
+            say("child", Who::myself());
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            become_actor(&[&["exit"], args.as_slice()].concat())
+        });
+        say_end("end", child);
+    });
+    home.dismiss();
+    0
+}
+
+fn exit(code: c_int) -> c_int {
+    say("after-exec", Who::myself());
+    code
+}
+
+fn killed_member() -> c_int {
+    let home = Child::init("init", || {
+        let gate = Gate::new();
+        let child = fork(|| {
+            say("child", Who::myself());
+            gate.open();
+            sys::pause_forever()
+        });
+        gate.wait();
+        sys::kill(child, libc::SIGTERM).expect("a child may be killed");
+        say_end("end", child);
+    });
+    home.dismiss();
+    0
+}
+
+/// A member is a zombie for at least this long.
+fn zombie(milliseconds: u64) -> c_int {
+    let home = Child::init("init", || {
+        let (window, ()) = Window::around(|| {
+            let child = fork(|| {
+                say("child", Who::myself());
+                0
+            });
+            sys::wait_without_reaping(child).expect("a child can be waited for");
+            thread::sleep(Duration::from_millis(milliseconds));
+            sys::wait(child).expect("a zombie can be reaped");
+        });
+        say("window", window);
+    });
+    home.dismiss();
+    0
+}
+
+/// A child outlives its parent and becomes the init's; its sibling does not.
+fn orphan() -> c_int {
+    let home = Child::init("init", || {
+        let gate = Gate::new();
+        let parent = fork(|| {
+            say("parent", Who::myself());
+            fork_and_wait(|| {
+                say("sibling", Who::myself());
+                0
+            });
+            fork(|| {
+                say("orphan", Who::myself());
+                gate.wait();
+                0
+            });
+            0
+        });
+        sys::wait(parent).expect("the parent ends first");
+        gate.open();
+        // Whatever is left is now a child of this init: the orphan.
+        sys::wait(-1).expect("the init adopted the orphan");
+        say("adopted", true);
+    });
+    home.dismiss();
+    0
+}
+
+/// unshare without care: the first child was the init, and after it nobody can fork any more.
+fn dead_namespace() -> c_int {
+    sys::unshare(sys::NEWPID).expect("root can unshare its PID namespace");
+    fork_and_wait(|| {
+        say("init", Who::myself());
+        0
+    });
+    say_refusal("refused", "clone", &Who::myself(), &sys::fork(|| 0).map(sys::wait));
+    0
+}
+
+/// setns into a namespace whose init is gone works; the fork after it does not.
+fn join_dead_namespace() -> c_int {
+    let home = Child::init("init", || {});
+    let file = File::open(format!("/proc/{}/ns/pid", home.pid)).expect("its namespace can be opened");
+    home.dismiss();
+    sys::setns(file.as_fd(), sys::NEWPID).expect("the kernel lets a dead namespace be joined");
+    say_refusal("refused", "clone", &Who::myself(), &sys::fork(|| 0).map(sys::wait));
+    0
+}
+
+/// RLIMIT_NPROC of a user who is not root.
+fn too_many_processes() -> c_int {
+    let home = Child::init("init", || {
+        fork_and_wait(|| {
+            sys::become_uid(54321).expect("root can become somebody");
+            sys::limit_processes(1).expect("a limit can be lowered");
+            say_refusal("refused", "clone", &Who::myself(), &sys::fork(|| 0).map(sys::wait));
+            0
+        });
+    });
+    home.dismiss();
+    0
+}
+
+/// Two processes, one after the other, with the same PID at both levels.
+fn same_pid_twice() -> c_int {
+    let host_pid: Pid = free_pid(0);
+    let home = Child::init("init", || {
+        for fact in ["first", "second"] {
+            let birth = Birth { flags: 0, set_tid: vec![77, host_pid] };
+            let child = sys::clone3(&birth, || {
+                say(fact, Who::myself());
+                0
+            });
+            sys::wait(child.expect("the chosen PIDs are free")).expect("a child can be waited for");
+        }
+    });
+    home.dismiss();
+    0
+}
+
+fn strange_name() -> c_int {
+    let home = Child::init("init", || {
+        fork_and_wait(|| {
+            let who = Who::myself();
+            sys::set_name(STRANGE_NAME).expect("a process may name itself");
+            assert_eq!(
+                std::fs::read("/proc/self/comm").expect("the process has a name").trim_ascii_end(),
+                STRANGE_NAME,
+                "the kernel keeps the bytes as they are",
+            );
+            say("child", who);
+            0
+        });
+    });
+    home.dismiss();
+    0
+}
+
+fn threads_in_namespace(count: &str) -> c_int {
+    let home = Child::init("init", || {
+        say_end("end", fork(|| become_actor(&["threads", count])));
+    });
+    home.dismiss();
+    0
+}
+
+/// `count` threads beside the first one, all alive at the same time.
+fn threads(count: usize) -> c_int {
+    let barrier = Arc::new(Barrier::new(count + 1));
+    let (sender, tids) = mpsc::channel();
+    let threads: Vec<_> = (0..count)
+        .map(|_| {
+            let (barrier, sender) = (Arc::clone(&barrier), sender.clone());
+            thread::spawn(move || {
+                let this = Who::of("thread-self");
+                sender.send(this.pids[0]).expect("the first thread waits for it");
+                barrier.wait();
+            })
+        })
+        .collect();
+    say("tids", tids.iter().take(count).collect::<Vec<Pid>>());
+    say("process", Who::myself());
+    barrier.wait();
+    threads.into_iter().for_each(|thread| thread.join().expect("a thread ends well"));
+    0
+}
+
+/// One family of processes has a namespace inside its namespace, the other has not; once told, each forks a child.
+fn two_families() -> c_int {
+    let breed = |fact: &'static str| {
+        fork_and_wait(|| {
+            say(fact, Who::myself());
+            0
+        });
+    };
+    let family = |fact: &'static str, inner: bool| {
+        let life = move |side: &super::Side<'_>| {
+            say(fact, Who::myself());
+            let nested = inner.then(|| {
+                let life = |side: &super::Side<'_>| {
+                    say("nested", Who::myself());
+                    side.ready();
+                    side.wait();
+                    breed("nested-child");
+                    0
+                };
+                let nested = Child::clone(sys::NEWPID, life).expect("root can make a PID namespace");
+                nested.await_ready();
+                nested
+            });
+            side.ready();
+            side.wait();
+            breed(if inner { "first-child" } else { "second-child" });
+            if let Some(nested) = nested {
+                nested.dismiss();
+            }
+            0
+        };
+        let child = Child::clone(sys::NEWPID, life).expect("root can make a PID namespace");
+        child.await_ready();
+        child
+    };
+    let families = [family("first", true), family("second", false)];
+    wait_for_go();
+    families.into_iter().for_each(Child::dismiss);
+    0
+}
+
+/// Once told, two members with names of their own.
+fn two_names() -> c_int {
+    let home = Child::init("init", || {
+        wait_for_go();
+        for name in ["alpha-1", "beta-1"] {
+            fork_and_wait(|| {
+                sys::set_name(name.as_bytes()).expect("a process may name itself");
+                say(name, Who::myself());
+                0
+            });
+        }
+    });
+    home.dismiss();
+    0
+}
+
+/// Two members that, once told, run another program and exit with 11 and 12.
+fn two_siblings() -> c_int {
+    let home = Child::init("init", || {
+        let sibling = |fact: &'static str, code: &'static str| {
+            let child = Child::fork(|side| {
+                say(fact, Who::myself());
+                side.ready();
+                side.wait();
+                become_actor(&["exit", code])
+            })
+            .expect("a fork works");
+            child.await_ready();
+            child
+        };
+        let siblings = [sibling("first", "11"), sibling("second", "12")];
+        wait_for_go();
+        for child in siblings {
+            child.let_go();
+            child.reap();
+        }
+    });
+    home.dismiss();
+    0
+}

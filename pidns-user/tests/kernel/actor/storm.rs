@@ -1,0 +1,58 @@
+//! Many short lives at once, counted by those who gave them.
+
+use std::ffi::c_int;
+use std::process::ExitStatus;
+
+use super::{Child, Situation, fork, parse, say, wait_for_go};
+use crate::facts::Who;
+use crate::sys;
+
+pub(super) const SITUATIONS: &[Situation] =
+    &[("storm", |args| storm(parse(args, 0, "lives"), parse(args, 1, "workers")))];
+
+/// Inside one namespace: on the first go `workers` processes share out `lives` children, each forked and waited for;
+/// on the second go one more child exits with 42; on the third it ends.
+fn storm(lives: u32, workers: u32) -> c_int {
+    let home = Child::init("init", || {
+        wait_for_go();
+        let share = |index| lives / workers + u32::from(index < lives % workers);
+        let at_work: Vec<Worker> = (0..workers).map(|index| worker(share(index))).collect();
+        let done: u32 = at_work.into_iter().map(Worker::finish).sum();
+        say("lives", done);
+        wait_for_go();
+        let last = fork(|| {
+            say("straggler", Who::myself());
+            42
+        });
+        sys::wait(last).expect("a child can be waited for");
+        wait_for_go();
+    });
+    home.dismiss();
+    0
+}
+
+/// A process that gives lives, one after the other.
+struct Worker {
+    pid: sys::Pid,
+    lives: u32,
+}
+
+fn worker(lives: u32) -> Worker {
+    let pid = fork(|| {
+        for life in 0..lives {
+            let ended = sys::fork(|| 0).and_then(sys::wait);
+            assert!(ended.as_ref().is_ok_and(ExitStatus::success), "life {life} of {lives}: {ended:?}");
+        }
+        0
+    });
+    Worker { pid, lives }
+}
+
+impl Worker {
+    /// What it gave; a worker that failed fails the storm.
+    fn finish(self) -> u32 {
+        let status = sys::wait(self.pid).expect("a worker can be waited for");
+        assert!(status.success(), "a worker ended with {status}");
+        self.lives
+    }
+}

@@ -1,0 +1,174 @@
+//! Namespaces that go down: each way an init can die, and what dies with it.
+
+use std::ffi::c_int;
+use std::fs;
+use std::os::fd::AsFd;
+use std::thread;
+use std::time::Duration;
+
+use super::{Child, Situation, become_actor, fork, parse, say, say_end, sleeping_members, wait_for_go};
+use crate::facts::{Who, state};
+use crate::sys;
+
+pub(super) const SITUATIONS: &[Situation] = &[
+    ("exit-with-members", |args| exit_with_members(parse(args, 0, "members"), parse(args, 1, "exit code"))),
+    ("killed-from-outside", |_| killed_from_outside()),
+    ("fault", |_| fault()),
+    ("nested-teardown", |_| nested_teardown()),
+    ("reboot", |args| reboot_inside(&parse::<String>(args, 0, "restart or halt"))),
+    ("leader-leaves-init", |_| run_as_init(&["leader-leaves"])),
+    ("leader-leaves", |_| leader_leaves()),
+    ("thread-execs-in-init", |_| run_as_init(&["thread-execs"])),
+    ("thread-execs", |_| thread_execs()),
+    ("exit-when-told", |args| exit_when_told(parse(args, 0, "exit code"))),
+    ("zombie-held-from-outside", |args| zombie_held_from_outside(parse(args, 0, "milliseconds"))),
+];
+
+/// An init with sleeping members exits by itself.
+fn exit_with_members(members: usize, code: c_int) -> c_int {
+    let life = |_: &super::Side<'_>| {
+        say("init", Who::myself());
+        sleeping_members(members);
+        code
+    };
+    let init = Child::clone(sys::NEWPID, life).expect("root can make a PID namespace");
+    let ended = say_end("end", init.pid);
+    assert_eq!(ended.code, Some(code), "the init ended as it wanted");
+    0
+}
+
+fn killed_from_outside() -> c_int {
+    let home = Child::init("init", || sleeping_members(3));
+    say("killer", Who::myself());
+    sys::kill(home.pid, libc::SIGKILL).expect("an init can be killed from outside");
+    let ended = say_end("end", home.pid);
+    assert_eq!(ended.signal, Some(libc::SIGKILL), "it died of that");
+    0
+}
+
+/// An init with a bug.
+fn fault() -> c_int {
+    let life = |_: &super::Side<'_>| {
+        say("init", Who::myself());
+        sleeping_members(2);
+        sys::forbid_core_dumps().expect("a limit can be lowered");
+        // The runtime of Rust has its own handler, to report stack overflows.
+        sys::set_disposition(libc::SIGSEGV, libc::SIG_DFL).expect("SIGSEGV can have its default action");
+        sys::segfault()
+    };
+    let init = Child::clone(sys::NEWPID, life).expect("root can make a PID namespace");
+    let ended = say_end("end", init.pid);
+    assert_eq!(ended.signal, Some(libc::SIGSEGV), "it died of its bug");
+    0
+}
+
+/// A namespace with another inside; the outer init is killed, the inner one goes down with it.
+fn nested_teardown() -> c_int {
+    let outer = Child::init("outer", || {
+        let inner = Child::init("inner", || sleeping_members(3));
+        assert_eq!(inner.pid, 2, "the inner init is the outer one's first child");
+    });
+    say("killer", Who::myself());
+    sys::kill(outer.pid, libc::SIGKILL).expect("an init can be killed from outside");
+    let ended = say_end("end", outer.pid);
+    assert_eq!(ended.signal, Some(libc::SIGKILL), "it died of that");
+    0
+}
+
+/// reboot(2) by an init of a PID namespace that is not the machine's.
+fn reboot_inside(command: &str) -> c_int {
+    let (command, expected) = match command {
+        "restart" => (libc::LINUX_REBOOT_CMD_RESTART, libc::SIGHUP),
+        "halt" => (libc::LINUX_REBOOT_CMD_HALT, libc::SIGINT),
+        other => panic!("{other} is neither restart nor halt"),
+    };
+    let outside = Who::myself();
+    let life = move |_: &super::Side<'_>| {
+        let who = Who::myself();
+        say("init", &who);
+        sleeping_members(2);
+        // In the initial namespace this call is for the whole machine. Three witnesses that it is not ours, asked of
+        // the kernel at the last moment; the first of them that disagrees ends this process instead.
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let nspid = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+        let levels = nspid.split_whitespace().count();
+        if sys::getpid() != 1 || levels < 2 || who.ns == outside.ns {
+            eprintln!("not inside a PID namespace (NSpid: {nspid}): no reboot(2) here");
+            std::process::abort();
+        }
+        let error = sys::reboot(command);
+        panic!("reboot(2) in a PID namespace came back: {error}")
+    };
+    let init = Child::clone(sys::NEWPID, life).expect("root can make a PID namespace");
+    let ended = say_end("end", init.pid);
+    assert_eq!(ended.signal, Some(expected), "the wait status says which command it was");
+    0
+}
+
+/// Runs this program again as the init of a new namespace, where it may have threads.
+fn run_as_init(args: &[&str]) -> c_int {
+    let init = Child::clone(sys::NEWPID, |_| become_actor(args)).expect("root can make a PID namespace");
+    say_end("end", init.pid);
+    0
+}
+
+/// The first thread of an init leaves, the second one stays for a while and ends the process with 9.
+fn leader_leaves() -> c_int {
+    let who = Who::myself();
+    say("init", &who);
+    let stat = format!("/proc/{}/stat", who.pid);
+    thread::spawn(move || {
+        while state(&stat) != Some('Z') {
+            thread::sleep(Duration::from_millis(1));
+        }
+        say("leader-gone", sys::boot_ns());
+        wait_for_go();
+        say("last-leaves", sys::boot_ns());
+        sys::exit_now(9)
+    });
+    sys::exit_thread()
+}
+
+/// A thread that is not the first one runs another program: it becomes the leader, and PID 1 again.
+fn thread_execs() -> c_int {
+    say("init", Who::myself());
+    let thread = thread::spawn(|| {
+        assert_ne!(sys::gettid(), sys::getpid(), "this is not the leader");
+        become_actor(&["exit-when-told", "4"]);
+    });
+    thread.join().expect("the exec ends this thread and this program");
+    0
+}
+
+fn exit_when_told(code: c_int) -> c_int {
+    say("after-exec", Who::myself());
+    wait_for_go();
+    say("leaving", sys::boot_ns());
+    code
+}
+
+/// A member's parent lives outside and does not reap it: the init waits for that parent before it is gone.
+fn zombie_held_from_outside(milliseconds: u64) -> c_int {
+    let home = Child::init("init", || {});
+    let file = fs::File::open(format!("/proc/{}/ns/pid", home.pid)).expect("its namespace can be opened");
+    let holder = fork(|| {
+        sys::die_with_parent().expect("PR_SET_PDEATHSIG is allowed");
+        sys::setns(file.as_fd(), sys::NEWPID).expect("a descendant may be joined");
+        let zombie = fork(|| {
+            say("zombie", Who::myself());
+            0
+        });
+        sys::wait_without_reaping(zombie).expect("a child can be waited for");
+        home.let_go();
+        thread::sleep(Duration::from_millis(milliseconds));
+        say("reaping", sys::boot_ns());
+        sys::wait(zombie).expect("a zombie can be reaped");
+        0
+    });
+    assert!(
+        sys::wait(holder).expect("a child can be waited for").success(),
+        "the parent outside did its part"
+    );
+    say_end("end", home.pid);
+    0
+}

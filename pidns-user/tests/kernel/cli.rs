@@ -1,0 +1,289 @@
+//! The command line: what it refuses and how, how it ends, and what its filters let through.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::facts::Who;
+use crate::seen::{Seen, expect, expect_code, get};
+use crate::stage::{Actor, patience, run, wait_in_time};
+use crate::tracer::{FileTracer, Tracer, command, copy_for_everybody, first_line_only, program};
+use crate::{Test, test};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(without_privilege_the_missing_capability_is_named),
+    test!(an_unknown_event_is_refused_with_the_known_ones),
+    test!(options_out_of_range_are_refused_with_what_is_allowed),
+    test!(the_start_of_the_stream_names_the_kernel_and_the_hooks),
+    test!(a_closed_pipe_is_success),
+    test!(a_full_disk_is_an_error_that_counts_what_is_missing),
+    test!(a_count_ends_the_stream),
+    test!(a_duration_ends_the_stream),
+    test!(by_default_lives_in_the_initial_namespace_and_reaps_are_not_shown),
+    test!(a_namespace_filter_shows_it_and_its_descendants),
+    test!(a_pid_filter_shows_that_process_only),
+    test!(a_comm_filter_is_a_glob),
+    test!(a_level_filter_takes_one_level_a_range_or_all_below),
+    test!(event_filters_are_globs_and_add_up),
+    test!(check_says_what_this_kernel_allows),
+];
+
+fn without_privilege_the_missing_capability_is_named() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let copy = copy_for_everybody(directory.path());
+    let mut nobody = Command::new(copy);
+    nobody.args(["-o", "json"]).uid(65534).gid(65534);
+    let (status, _, stderr) = run(&mut nobody);
+    expect_code(status, 3, &stderr);
+    assert!(stderr.to_ascii_lowercase().contains("cap_bpf"), "stderr names the capability: {stderr}");
+    assert!(!stderr.contains("panicked"), "a message and not a panic: {stderr}");
+}
+
+/// These arguments are wrong: exit code 2, nothing on stdout, and stderr has every one of `words`.
+fn refuses(args: &[&str], words: &[&str]) {
+    let (status, stdout, stderr) = run(Command::new(program()).args(args));
+    expect_code(status, 2, &stderr);
+    assert_eq!(stdout, "", "{args:?}: data goes to stdout, words about it to stderr");
+    for word in words {
+        assert!(stderr.contains(word), "{args:?}: stderr says {word:?}: {stderr}");
+    }
+    assert!(!stderr.contains("panicked"), "{args:?}: a message and not a panic: {stderr}");
+}
+
+fn an_unknown_event_is_refused_with_the_known_ones() {
+    refuses(
+        &["-e", "nonsense"],
+        &["nonsense", "namespace.create", "init.signal", "process.exit", "fork.failed"],
+    );
+}
+
+fn options_out_of_range_are_refused_with_what_is_allowed() {
+    refuses(&["--level", "99"], &["99", "32"]);
+    refuses(&["-n", "notanumber"], &["notanumber"]);
+    refuses(&["--duration", "abc"], &["abc", "30s"]);
+    refuses(&["--ring-size", "12345"], &["12345", "power of two"]);
+    refuses(&["--no-such-option"], &["--no-such-option"]);
+}
+
+fn the_start_of_the_stream_names_the_kernel_and_the_hooks() {
+    let seen = Tracer::start(&[]).stop();
+    let start = seen.start();
+    let read = |path: &str| std::fs::read_to_string(path).expect("procfs").trim().to_owned();
+    expect(start, "/kernel", read("/proc/sys/kernel/osrelease"));
+    expect(start, "/host", read("/proc/sys/kernel/hostname"));
+    assert!(get::<String>(start, "/version").contains('.'), "a version: {start}");
+    assert!(get::<String>(start, "/boot_time").ends_with('Z'), "UTC: {start}");
+    let hooks: std::collections::BTreeMap<String, String> = get(start, "/hooks");
+    assert!(!hooks.is_empty(), "hooks: {start}");
+    for (name, form) in hooks {
+        let known = ["fentry", "tp_btf", "tracepoint"].contains(&form.as_str()) || form.starts_with("off: ");
+        assert!(known, "hook {name} has the form {form:?}");
+    }
+    assert!(!seen.stderr.is_empty(), "a summary goes to stderr");
+}
+
+fn a_closed_pipe_is_success() {
+    let mut process = command(&["-o", "json", "-e", "all"]).stdout(Stdio::piped()).spawn().expect("it runs");
+    let line = first_line_only(process.stdout.take().expect("stdout is a pipe"));
+    assert!(line.contains("stream.start"), "the first line: {line}");
+    // Nothing reads any more; this gives it something to write.
+    Actor::start("clone", &[]).finish();
+    let status = wait_in_time(&mut process, "pidns-trace with a closed stdout");
+    let stderr = std::io::read_to_string(process.stderr.take().expect("stderr is a pipe")).expect("UTF-8");
+    expect_code(status, 0, &stderr);
+    assert!(!stderr.contains("panicked"), "a message and not a panic: {stderr}");
+}
+
+fn a_full_disk_is_an_error_that_counts_what_is_missing() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+    let mut process = command(&["-o", "json", "-e", "all"]).stdout(full).spawn().expect("it runs");
+    Actor::start("exit-with-members", &["10", "0"]).finish();
+    let status = wait_in_time(&mut process, "pidns-trace with a full disk");
+    let stderr = std::io::read_to_string(process.stderr.take().expect("stderr is a pipe")).expect("UTF-8");
+    expect_code(status, 2, &stderr);
+    assert!(stderr.contains("No space left on device"), "what went wrong: {stderr}");
+    assert!(stderr.contains("not written"), "how much is missing: {stderr}");
+    assert!(stderr.chars().any(|character| character.is_ascii_digit()), "a number of events: {stderr}");
+}
+
+fn a_count_ends_the_stream() {
+    let tracer = Tracer::start(&["-e", "all", "--count", "3"]);
+    Actor::start("exit-with-members", &["10", "0"]).finish();
+    let (seen, status) = tracer.ended();
+    expect_code(status, 0, &seen.stderr);
+    let counted = seen.events.iter().filter(|event| !get::<String>(event, "/event").starts_with("stream."));
+    assert_eq!(counted.count(), 3, "events between start and end: {:#?}", seen.events);
+}
+
+fn a_duration_ends_the_stream() {
+    let begin = Instant::now();
+    let (seen, status) = Tracer::start(&["--duration", "1s"]).ended();
+    let took = begin.elapsed();
+    expect_code(status, 0, &seen.stderr);
+    assert!(took >= std::time::Duration::from_secs(1) && took < patience(5), "it ran for {took:?}");
+    let duration: u64 = get(seen.end(), "/duration_ns");
+    assert!((1_000_000_000..2_000_000_000).contains(&duration), "about a second: {}", seen.end());
+}
+
+fn by_default_lives_in_the_initial_namespace_and_reaps_are_not_shown() {
+    let tracer = Tracer::start(&[]);
+    let told = Actor::start("exec-and-exit", &["0"]).finish();
+    let (init, child): (Who, Who) = (told.who("init"), told.who("child"));
+    tracer.wait_for("the teardown", |event| {
+        event["event"] == "namespace.teardown" && event["ns"]["inum"] == init.ns
+    });
+    let seen = tracer.stop();
+    for name in ["process.fork", "process.exec", "process.exit"] {
+        seen.of(name, &child);
+    }
+    for name in ["namespace.create", "namespace.init", "namespace.init_exit", "namespace.teardown"] {
+        seen.one(name, |event| event["ns"]["inum"] == init.ns);
+    }
+    seen.none("process.reap", |_| true);
+    for event in seen.events.iter().filter(|event| get::<String>(event, "/event").starts_with("process.")) {
+        let levels = event["process"]["pids"].as_array().map_or(0, Vec::len);
+        assert!(levels > 1, "a process of the initial namespace: {event}");
+    }
+}
+
+/// Two families wait, then the filter starts, then each forks a child and ends.
+fn watch_families(args: impl Fn(&Families) -> Vec<String>) -> (Families, Seen) {
+    let mut actor = Actor::start("two-families", &[]);
+    let mut families = Families {
+        first: actor.hear("first"),
+        nested: actor.hear("nested"),
+        second: actor.hear("second"),
+        children: Vec::new(),
+    };
+    let args = args(&families);
+    let tracer = FileTracer::start(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    actor.go();
+    let told = actor.finish();
+    families.children = ["first-child", "nested-child", "second-child"].map(|child| told.who(child)).to_vec();
+    // Nothing in a filtered stream marks the end: the events of what is over are in the ring, and Ctrl-C drains it.
+    let mut lines = Vec::new();
+    let (stderr, status) = tracer.interrupt(|line| lines.push(line.to_owned()));
+    expect_code(status, 0, &stderr);
+    (families, Seen::check(lines, stderr))
+}
+
+struct Families {
+    first: Who,
+    nested: Who,
+    second: Who,
+    children: Vec<Who>,
+}
+
+impl Families {
+    /// The exits of exactly these processes are in the stream, and no others'.
+    fn expect_exits(&self, seen: &Seen, wanted: &[&Who]) {
+        let of = |who: &&Who| who.pid;
+        let mut wanted: Vec<i32> = wanted.iter().map(of).collect();
+        let all = self.children.iter().chain([&self.first, &self.nested, &self.second]).map(|who| who.pid);
+        let exits = seen.named("process.exit").map(|exit| get::<i32>(exit, "/process/pid"));
+        let all: Vec<i32> = all.collect();
+        let mut found: Vec<i32> = exits.filter(|pid| all.contains(pid)).collect();
+        wanted.sort_unstable();
+        found.sort_unstable();
+        assert_eq!(found, wanted, "exits in the stream");
+    }
+}
+
+/// Every event of the stream is in one of these namespaces.
+fn expect_only_in(seen: &Seen, namespaces: &[u64]) {
+    for event in seen.events.iter().filter(|event| !get::<String>(event, "/event").starts_with("stream.")) {
+        let of_ns =
+            event.pointer("/ns/inum").or_else(|| event.pointer("/process/ns")).and_then(Value::as_u64);
+        assert!(
+            of_ns.is_some_and(|ns| namespaces.contains(&ns)),
+            "an event that the filter should hide: {event}"
+        );
+    }
+}
+
+fn a_namespace_filter_shows_it_and_its_descendants() {
+    let (families, seen) = watch_families(|families| {
+        ["-e", "all", "-n", &families.first.ns.to_string()].map(String::from).to_vec()
+    });
+    let [first_child, nested_child, _] = &families.children[..] else { panic!("three children") };
+    families.expect_exits(&seen, &[&families.first, &families.nested, first_child, nested_child]);
+    expect_only_in(&seen, &[families.first.ns, families.nested.ns]);
+    for inum in [families.first.ns, families.nested.ns] {
+        seen.one("namespace.init_exit", |event| event["ns"]["inum"] == inum);
+        seen.one("namespace.teardown", |event| event["ns"]["inum"] == inum);
+    }
+}
+
+fn a_level_filter_takes_one_level_a_range_or_all_below() {
+    for (level, first, nested) in
+        [("1", true, false), ("2", false, true), ("1-2", true, true), ("2+", false, true)]
+    {
+        let (families, seen) = watch_families(|_| ["-e", "all", "--level", level].map(String::from).to_vec());
+        let [first_child, nested_child, second_child] = &families.children[..] else {
+            panic!("three children")
+        };
+        let at_one = [&families.first, first_child, &families.second, second_child];
+        let at_two = [&families.nested, nested_child];
+        let wanted: Vec<&Who> =
+            at_one.into_iter().filter(|_| first).chain(at_two.into_iter().filter(|_| nested)).collect();
+        families.expect_exits(&seen, &wanted);
+        for event in seen.named("process.exit") {
+            let depth = event["process"]["pids"].as_array().map_or(0, |pids| pids.len() - 1);
+            assert!((depth == 1 && first) || (depth >= 2 && nested), "--level {level} shows {event}");
+        }
+    }
+}
+
+fn event_filters_are_globs_and_add_up() {
+    let (families, seen) =
+        watch_families(|_| ["-e", "namespace.init_*", "-e", "process.reap"].map(String::from).to_vec());
+    seen.one("namespace.init_exit", |event| event["ns"]["inum"] == families.first.ns);
+    for event in &seen.events {
+        let name: String = get(event, "/event");
+        let chosen =
+            ["namespace.init_exit", "process.reap"].contains(&name.as_str()) || name.starts_with("stream.");
+        assert!(chosen, "an event that was not chosen: {event}");
+    }
+}
+
+fn a_pid_filter_shows_that_process_only() {
+    let mut actor = Actor::start("two-siblings", &[]);
+    let (first, second): (Who, Who) = (actor.hear("first"), actor.hear("second"));
+    let tracer = Tracer::start(&["-e", "all", "-p", &first.pid.to_string()]);
+    actor.go();
+    actor.finish();
+    tracer.wait_for_process("process.exit", first.pid);
+    let seen = tracer.stop();
+    expect(seen.of("process.exit", &first), "/exit/code", 11);
+    seen.of("process.exec", &first);
+    for name in ["process.fork", "process.exec", "process.exit", "process.reap"] {
+        seen.none(name, |event| event["process"]["pid"] == second.pid);
+        seen.none(name, |event| event["process"]["pid"] != first.pid);
+    }
+}
+
+fn a_comm_filter_is_a_glob() {
+    let mut actor = Actor::start("two-names", &[]);
+    let _: Who = actor.hear("init");
+    let tracer = Tracer::start(&["-e", "all", "--comm", "alph?-*"]);
+    actor.go();
+    let told = actor.finish();
+    let alpha = told.who("alpha-1");
+    tracer.wait_for_process("process.exit", alpha.pid);
+    let seen = tracer.stop();
+    expect(seen.of("process.exit", &alpha), "/process/comm", "alpha-1");
+    seen.none("process.exit", |event| event["process"]["comm"] != "alpha-1");
+}
+
+fn check_says_what_this_kernel_allows() {
+    let (status, table, stderr) = run(Command::new(program()).arg("check"));
+    expect_code(status, 0, &stderr);
+    assert!(table.contains("sched_process_fork"), "a line a hook: {table}");
+    let (status, json, stderr) = run(Command::new(program()).args(["check", "-o", "json"]));
+    expect_code(status, 0, &stderr);
+    let document: Value =
+        serde_json::from_str(&json).unwrap_or_else(|error| panic!("one document: {error}: {json}"));
+    assert!(document.to_string().contains("sched_process_fork"), "the hooks: {document}");
+}

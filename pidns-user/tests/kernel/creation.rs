@@ -1,0 +1,210 @@
+//! A namespace comes to exist, gets its init, or may not exist at all.
+
+use crate::facts::{Namespace, Who, Window};
+use crate::seen::{
+    about, boot_ns, expect, expect_namespace, expect_not, expect_order, expect_process, expect_within, get,
+    in_ns, made_by,
+};
+use crate::stage::Actor;
+use crate::tracer::{Tracer, watch};
+use crate::{Test, probes, test};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(clone_makes_a_namespace_and_its_init),
+    test!(clone3_makes_a_namespace_and_its_init),
+    test!(unshare_makes_a_namespace_before_its_init_exists),
+    test!(unshare_without_a_fork_makes_a_namespace_without_an_init),
+    test!(a_restore_shows_the_pids_that_were_chosen, needs probes::set_tid),
+    test!(nested_namespaces_show_the_pid_at_every_level),
+    test!(the_thirty_third_level_is_refused),
+    test!(the_count_limit_of_a_user_namespace_is_named, needs probes::user_namespaces),
+    test!(a_second_namespace_for_children_is_refused),
+    test!(a_user_without_privilege_is_refused),
+    test!(a_first_process_that_may_not_be_is_a_failed_creation, needs probes::set_tid),
+];
+
+fn clone_makes_a_namespace_and_its_init() {
+    namespace_and_init_at_once("clone");
+}
+
+fn clone3_makes_a_namespace_and_its_init() {
+    namespace_and_init_at_once("clone3");
+}
+
+fn namespace_and_init_at_once(via: &str) {
+    let (told, seen) = watch(via, &[]);
+    let (creator, init) = (told.who("creator"), told.who("init"));
+    let (namespace, window): (Namespace, Window) = (told.the("namespace"), told.the("window"));
+    assert_eq!(init.pids, [init.pid, 1], "the actor made an init");
+
+    let create = seen.one("namespace.create", made_by(creator.pid));
+    expect(create, "/via", via);
+    expect_process(create, "/creator", &creator);
+    expect_namespace(create, &namespace, 1);
+    expect_within(create, window);
+    let born: u64 = get(create, "/ns/born_boot_ns");
+    assert!((window.from..=window.to).contains(&born), "born_boot_ns is within {window:?}: {create}");
+
+    let first = seen.one("namespace.init", in_ns(namespace.inum));
+    expect_process(first, "/process", &init);
+    expect_namespace(first, &namespace, 1);
+    expect(first, "/ns/born_boot_ns", born);
+    expect_within(first, window);
+    expect_order(&[create, first]);
+
+    let fork = seen.of("process.fork", &init);
+    expect_process(fork, "/process", &init);
+    expect_process(fork, "/parent", &creator);
+    expect(fork, "/crosses", true);
+    expect_not(fork, "/restored");
+}
+
+fn unshare_makes_a_namespace_before_its_init_exists() {
+    let (told, seen) = watch("unshare-then-fork", &[]);
+    let (creator, init) = (told.who("creator"), told.who("init"));
+    let (window, forked): (Window, Window) = (told.the("window"), told.the("forked"));
+    let namespace: Namespace = told.the("namespace");
+
+    let create = seen.one("namespace.create", made_by(creator.pid));
+    expect(create, "/via", "unshare");
+    expect_process(create, "/creator", &creator);
+    expect_namespace(create, &namespace, 1);
+    expect_within(create, window);
+
+    let first = seen.one("namespace.init", in_ns(namespace.inum));
+    expect_process(first, "/process", &init);
+    expect(first, "/process/ppid", creator.pid);
+    expect_within(first, forked);
+    expect_order(&[create, first]);
+    assert!(boot_ns(create) < boot_ns(first), "the namespace is older than its init:\n  {create}\n  {first}");
+
+    let fork = seen.of("process.fork", &init);
+    expect_process(fork, "/parent", &creator);
+    expect(fork, "/crosses", true);
+}
+
+fn unshare_without_a_fork_makes_a_namespace_without_an_init() {
+    let (told, seen) = watch("unshare-only", &[]);
+    let creator = told.who("creator");
+    let create = seen.one("namespace.create", made_by(creator.pid));
+    expect(create, "/via", "unshare");
+    expect(create, "/ns/level", 1);
+    expect(create, "/ns/parent", creator.ns);
+    expect_within(create, told.the("window"));
+    let born = &create["ns"]["born_boot_ns"];
+    let same = |event: &serde_json::Value| event["ns"]["born_boot_ns"] == *born;
+    seen.none("namespace.init", same);
+    seen.none("namespace.init_exit", same);
+}
+
+fn a_restore_shows_the_pids_that_were_chosen() {
+    let (told, seen) = watch("restore", &[]);
+    let (init, child, newcomer) = (told.who("init"), told.who("child"), told.who("newcomer"));
+    let [init_pid, child_pid]: [i32; 2] = told.the("chosen");
+    assert_eq!(
+        (&*init.pids, &*child.pids),
+        (&[init_pid, 1][..], &[child_pid, 77][..]),
+        "the kernel took what we chose"
+    );
+
+    for restored in [&init, &child] {
+        let fork = seen.of("process.fork", restored);
+        expect_process(fork, "/process", restored);
+        expect(fork, "/restored", true);
+    }
+    expect(seen.one("namespace.create", in_ns(init.ns)), "/via", "clone3");
+    expect(seen.of("process.fork", &init), "/crosses", true);
+    expect_not(seen.of("process.fork", &child), "/crosses");
+
+    let fork = seen.of("process.fork", &newcomer);
+    expect_process(fork, "/process", &newcomer);
+    expect_not(fork, "/restored");
+}
+
+fn nested_namespaces_show_the_pid_at_every_level() {
+    let tracer = Tracer::start(&["-e", "all"]);
+    let mut actor = Actor::start("nested", &[]);
+    let _: bool = actor.hear("complete");
+    actor.go();
+    let told = actor.finish();
+    let seen = tracer.stop_after(&told);
+
+    let levels: Vec<Who> = told.all("level");
+    assert_eq!(levels.len(), 3, "three namespaces, one in the other");
+    assert_eq!(levels[2].pids[1..], [3, 2, 1], "the PIDs of the innermost init, from outside inwards");
+    let mut outer = told.who("creator");
+    for (index, init) in levels.into_iter().enumerate() {
+        let create = seen.one("namespace.create", made_by(outer.pid));
+        expect(create, "/ns/inum", init.ns);
+        expect(create, "/ns/parent", outer.ns);
+        expect(create, "/ns/level", index + 1);
+        expect_process(create, "/creator", &outer);
+        let first = seen.one("namespace.init", in_ns(init.ns));
+        expect_process(first, "/process", &init);
+        assert_eq!(init.level(), index + 1, "NSpid has a PID for every level");
+        outer = init;
+    }
+}
+
+fn the_thirty_third_level_is_refused() {
+    let (told, seen) = watch("too-deep", &[]);
+    let levels: Vec<Who> = told.all("level");
+    assert_eq!(levels.len(), 32, "levels that the kernel allows");
+    for (index, init) in levels.iter().enumerate() {
+        let first = seen.one("namespace.init", |event| event["process"]["pid"] == init.pid);
+        expect_process(first, "/process", init);
+        expect(first, "/ns/level", index + 1);
+    }
+    each_way_is_refused(&told, &seen, "ENOSPC", "depth_limit");
+    seen.none("namespace.create", made_by(levels[31].pid));
+}
+
+fn the_count_limit_of_a_user_namespace_is_named() {
+    let (told, seen) = watch("too-many", &[]);
+    each_way_is_refused(&told, &seen, "ENOSPC", "count_limit");
+}
+
+fn a_second_namespace_for_children_is_refused() {
+    let (told, seen) = watch("unshare-twice", &[]);
+    let refused = each_way_is_refused(&told, &seen, "EINVAL", "already_unshared");
+    expect(seen.one("namespace.create", made_by(refused.pid)), "/via", "unshare");
+}
+
+fn a_user_without_privilege_is_refused() {
+    let (told, seen) = watch("unprivileged", &[]);
+    let refused = each_way_is_refused(&told, &seen, "EPERM", "permission");
+    assert_eq!(refused.uid, 65534, "the actor was nobody");
+    seen.none("namespace.create", made_by(refused.pid));
+}
+
+/// clone, clone3 and unshare were each refused with this error, for this reason; by whom is the answer.
+fn each_way_is_refused(
+    told: &crate::stage::Told,
+    seen: &crate::seen::Seen,
+    errno: &str,
+    reason: &str,
+) -> Who {
+    let mut who = None;
+    for via in ["clone", "clone3", "unshare"] {
+        let refused = told.refused(via, errno);
+        let by = made_by(refused.who.pid);
+        let failed = seen.one("namespace.create_failed", |event| by(event) && event["via"] == via);
+        expect(failed, "/errno", errno);
+        expect(failed, "/reason", reason);
+        expect_process(failed, "/creator", &refused.who);
+        who = Some(refused.who);
+    }
+    who.expect("three ways were tried")
+}
+
+fn a_first_process_that_may_not_be_is_a_failed_creation() {
+    let (told, seen) = watch("bad-set-tid", &[]);
+    let refused = told.refused("clone3", "EINVAL");
+    let failed = seen.one("namespace.create_failed", made_by(refused.who.pid));
+    expect(failed, "/via", "clone3");
+    expect(failed, "/errno", "EINVAL");
+    expect(failed, "/reason", "other");
+    expect_process(failed, "/creator", &refused.who);
+    seen.none("process.fork", |event| event["parent"]["pid"] == refused.who.pid);
+    seen.none("namespace.init", about(refused.who.pid));
+}

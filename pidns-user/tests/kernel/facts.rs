@@ -1,0 +1,166 @@
+//! What a process knows about itself and what /proc says about it: the truth that events are compared with.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use serde::{Deserialize, Serialize};
+
+use crate::sys::{self, Pid};
+
+/// A process as /proc shows it in the namespace that /proc was mounted in: the initial one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Who {
+    pub(crate) pid: Pid,
+    /// NSpid: its PID at every level, the outermost first.
+    pub(crate) pids: Vec<Pid>,
+    pub(crate) ppid: Pid,
+    pub(crate) uid: u32,
+    pub(crate) comm: String,
+    /// Its innermost PID namespace.
+    pub(crate) ns: u64,
+    /// Its start in clock ticks (10 ms) since boot.
+    pub(crate) start_ticks: u64,
+}
+
+impl Who {
+    /// The process `pid` ("self" works too).
+    pub(crate) fn of(pid: &str) -> Self {
+        let status = read(&format!("/proc/{pid}/status"));
+        let stat = read(&format!("/proc/{pid}/stat"));
+        let comm = fs::read(format!("/proc/{pid}/comm")).expect("the process has a name");
+        let comm = String::from_utf8_lossy(comm.trim_ascii_end()).into_owned();
+        // Field 22, counted behind the name, which may hold anything.
+        let (_, numbers) = stat.rsplit_once(')').expect("a name in brackets");
+        let start_ticks = numbers.split_whitespace().nth(19).expect("22 fields in /proc/PID/stat");
+        let pids = field(&status, "NSpid").split_whitespace().map(number).collect::<Vec<Pid>>();
+        Self {
+            pid: pids[0],
+            ppid: number(field(&status, "PPid")),
+            uid: field(&status, "Uid").split_whitespace().next().map(number).expect("a uid"),
+            comm,
+            ns: inode(&format!("/proc/{pid}/ns/pid")).expect("its PID namespace can be read"),
+            start_ticks: number(start_ticks),
+            pids,
+        }
+    }
+
+    pub(crate) fn myself() -> Self {
+        Self::of("self")
+    }
+
+    /// How deep it lives: 0 in the initial namespace.
+    pub(crate) fn level(&self) -> usize {
+        self.pids.len() - 1
+    }
+}
+
+/// A PID namespace as nsfs describes it to somebody outside.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Namespace {
+    pub(crate) inum: u64,
+    pub(crate) parent: u64,
+    pub(crate) user_ns: u64,
+    pub(crate) owner_uid: u32,
+    /// The serial number that is never used again; `None` on kernels without one (before 6.18).
+    pub(crate) kernel_id: Option<u64>,
+}
+
+impl Namespace {
+    /// The innermost PID namespace of `pid`.
+    pub(crate) fn of(pid: Pid) -> Self {
+        let file = File::open(format!("/proc/{pid}/ns/pid")).expect("its PID namespace can be opened");
+        let parent =
+            sys::ns_ioctl_fd(file.as_fd(), sys::NS_GET_PARENT).expect("its parent can be seen from here");
+        let user =
+            sys::ns_ioctl_fd(file.as_fd(), sys::NS_GET_USERNS).expect("its owner can be seen from here");
+        Self {
+            inum: file.metadata().expect("an inode").ino(),
+            parent: File::from(parent).metadata().expect("an inode").ino(),
+            owner_uid: sys::ns_ioctl_value(user.as_fd(), sys::NS_GET_OWNER_UID).expect("the owner's uid"),
+            user_ns: File::from(user).metadata().expect("an inode").ino(),
+            kernel_id: sys::ns_ioctl_value(file.as_fd(), sys::NS_GET_ID).ok(),
+        }
+    }
+}
+
+/// The kernel clock just before and just after what was done.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Window {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+impl Window {
+    /// Does something and notes when.
+    pub(crate) fn around<T>(deed: impl FnOnce() -> T) -> (Self, T) {
+        let from = sys::boot_ns();
+        let result = deed();
+        (Self { from, to: sys::boot_ns() }, result)
+    }
+}
+
+/// A wait status taken apart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    pub(crate) core: bool,
+}
+
+impl From<ExitStatus> for Ended {
+    fn from(status: ExitStatus) -> Self {
+        Self { code: status.code(), signal: status.signal(), core: status.core_dumped() }
+    }
+}
+
+/// A system call that the kernel refused.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Refused {
+    /// The system call by name.
+    pub(crate) via: String,
+    /// "ENOSPC"; "none" where it was not refused after all.
+    pub(crate) errno: String,
+    pub(crate) who: Who,
+}
+
+pub(crate) fn errno_name(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => "EPERM".into(),
+        Some(libc::EAGAIN) => "EAGAIN".into(),
+        Some(libc::ENOMEM) => "ENOMEM".into(),
+        Some(libc::EEXIST) => "EEXIST".into(),
+        Some(libc::EINVAL) => "EINVAL".into(),
+        Some(libc::ENOSPC) => "ENOSPC".into(),
+        Some(other) => format!("errno {other}"),
+        None => error.to_string(),
+    }
+}
+
+/// The inode number of a namespace file.
+pub(crate) fn inode(path: &str) -> io::Result<u64> {
+    fs::metadata(path).map(|metadata| metadata.ino())
+}
+
+/// The state letter of a task, `None` when it is gone.
+pub(crate) fn state(stat_path: &str) -> Option<char> {
+    let stat = fs::read_to_string(stat_path).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+fn read(path: &str) -> String {
+    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn field<'a>(status: &'a str, name: &str) -> &'a str {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("no {name} in /proc/PID/status")).trim()
+}
+
+fn number<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+    text.parse().unwrap_or_else(|error| panic!("{text:?} is a number: {error:?}"))
+}

@@ -1,0 +1,107 @@
+//! setns: where the children of a process will be born.
+
+use serde_json::Value;
+
+use crate::facts::Who;
+use crate::seen::{about, expect, expect_not, expect_order, expect_process, expect_within, in_ns};
+use crate::tracer::watch;
+use crate::{Test, probes, test};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(a_namespace_file_joins_a_descendant),
+    test!(a_namespace_file_of_any_type_joins_a_descendant),
+    test!(a_pidfd_joins_a_descendant, needs probes::pidfd),
+    test!(each_join_says_where_children_went_before),
+    test!(an_ancestor_cannot_be_joined_from_inside),
+    test!(a_sibling_cannot_be_joined),
+    test!(a_join_without_privilege_is_refused),
+    test!(other_types_of_namespace_are_no_joins),
+];
+
+fn a_namespace_file_joins_a_descendant() {
+    joins_a_descendant("join-by-fd");
+}
+
+fn a_namespace_file_of_any_type_joins_a_descendant() {
+    joins_a_descendant("join-by-fd-any-type");
+}
+
+fn a_pidfd_joins_a_descendant() {
+    joins_a_descendant("join-by-pidfd");
+}
+
+fn joins_a_descendant(situation: &str) {
+    let (told, seen) = watch(situation, &[]);
+    let (init, joiner, child) = (told.who("init"), told.who("joiner"), told.who("child"));
+    assert_eq!((child.ns, child.pids[1], child.ppid), (init.ns, 2, joiner.pid), "the child was born inside");
+
+    let join = seen.one("namespace.join", about(joiner.pid));
+    expect(join, "/ns/inum", init.ns);
+    expect(join, "/ns/level", 1);
+    expect(join, "/from", joiner.ns);
+    expect_process(join, "/process", &joiner);
+    expect_within(join, told.the("window"));
+
+    let fork = seen.of("process.fork", &child);
+    expect_process(fork, "/process", &child);
+    expect_process(fork, "/parent", &joiner);
+    expect(fork, "/crosses", true);
+    expect_order(&[seen.one("namespace.init", in_ns(init.ns)), join, fork]);
+    seen.none("namespace.join_failed", about(joiner.pid));
+}
+
+fn each_join_says_where_children_went_before() {
+    let (told, seen) = watch("join-one-after-the-other", &[]);
+    let (first, second, joiner) = (told.who("first").ns, told.who("second").ns, told.who("joiner"));
+    let child: Who = told.the("child");
+    assert_eq!(child.ns, joiner.ns, "the last join went back home");
+
+    let joins = seen.all("namespace.join", about(joiner.pid));
+    let way: Vec<(&Value, &Value)> = joins.iter().map(|join| (&join["from"], &join["ns"]["inum"])).collect();
+    let home = joiner.ns;
+    assert_eq!(
+        way,
+        [(&home.into(), &first.into()), (&first.into(), &second.into()), (&second.into(), &home.into())]
+    );
+    joins.iter().for_each(|join| expect_process(join, "/process", &joiner));
+
+    let fork = seen.of("process.fork", &child);
+    expect_process(fork, "/process", &child);
+    expect_not(fork, "/crosses");
+}
+
+fn an_ancestor_cannot_be_joined_from_inside() {
+    let (told, seen) = watch("join-an-ancestor", &[]);
+    refused(&told, &seen, "EINVAL", "not_descendant", told.the("target"));
+}
+
+fn a_sibling_cannot_be_joined() {
+    let (told, seen) = watch("join-a-sibling", &[]);
+    refused(&told, &seen, "EINVAL", "not_descendant", told.who("sibling").ns);
+}
+
+fn a_join_without_privilege_is_refused() {
+    let (told, seen) = watch("join-unprivileged", &[]);
+    refused(&told, &seen, "EPERM", "permission", told.who("init").ns);
+}
+
+/// The join was refused; the namespace it was about may stay unknown, but may not be wrong.
+fn refused(told: &crate::stage::Told, seen: &crate::seen::Seen, errno: &str, reason: &str, target: u64) {
+    let refused = told.refused("setns", errno);
+    let failed = seen.one("namespace.join_failed", about(refused.who.pid));
+    expect(failed, "/errno", errno);
+    expect(failed, "/reason", reason);
+    expect_process(failed, "/process", &refused.who);
+    if let Some(ns) = failed.get("ns") {
+        assert_eq!(ns["inum"], target, "the namespace that was not joined: {failed}");
+    }
+    seen.none("namespace.join", about(refused.who.pid));
+}
+
+fn other_types_of_namespace_are_no_joins() {
+    let (told, seen) = watch("join-other-types", &[]);
+    let joiner = told.who("joiner");
+    told.refused("setns", "EINVAL");
+    seen.none("namespace.join", about(joiner.pid));
+    seen.none("namespace.join_failed", about(joiner.pid));
+}

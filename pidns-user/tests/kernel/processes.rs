@@ -1,0 +1,222 @@
+//! Lives of processes in a namespace: fork, exec, exit, reap, and forks that fail.
+
+use serde_json::{Value, json};
+
+use crate::actor::STRANGE_NAME;
+use crate::facts::{Ended, Who, Window};
+use crate::seen::{
+    Seen, about, expect, expect_not, expect_order, expect_process, expect_process_renamed, get,
+};
+use crate::stage::{Actor, Told};
+use crate::sys::Pid;
+use crate::tracer::{Tracer, watch};
+use crate::{Test, probes, test};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(a_life_is_fork_exec_exit_and_reap),
+    test!(arguments_are_shown_as_they_were_given),
+    test!(a_killed_process_shows_the_signal),
+    test!(a_zombie_is_counted_from_its_exit_to_its_reaping),
+    test!(a_process_that_outlives_its_parent_is_an_orphan),
+    test!(a_fork_after_the_init_died_fails_for_a_dead_namespace),
+    test!(a_fork_into_a_joined_dead_namespace_fails_for_that),
+    test!(a_fork_over_the_limit_of_processes_says_which_limit),
+    test!(the_same_pid_twice_is_two_processes, needs probes::set_tid),
+    test!(a_strange_name_is_escaped_so_that_it_can_be_read_back),
+    test!(a_strange_name_cannot_steer_the_terminal),
+    test!(threads_are_counted_and_are_no_events),
+];
+
+/// Plays a situation with everything shown and waits until the process of `fact` is reaped too, which the kernel does
+/// some milliseconds after its parent has waited for it.
+fn watch_to_the_reaping_of(fact: &str, situation: &str, args: &[&str]) -> (Told, Seen) {
+    let tracer = Tracer::start(&["-e", "all"]);
+    let told = Actor::start(situation, args).finish();
+    tracer.wait_for_process("process.reap", told.who(fact).pid);
+    let seen = tracer.stop_after(&told);
+    (told, seen)
+}
+
+fn a_life_is_fork_exec_exit_and_reap() {
+    let (told, seen) = watch_to_the_reaping_of("child", "exec-and-exit", &["3"]);
+    let (init, child, after): (Who, Who, Who) = (told.who("init"), told.who("child"), told.who("after-exec"));
+    assert_eq!(told.the::<Ended>("end").code, Some(3));
+    assert_eq!(child.pids, [child.pid, 2], "the first child of the init");
+
+    let fork = seen.of("process.fork", &child);
+    expect_process(fork, "/process", &child);
+    expect_process(fork, "/parent", &init);
+    expect_not(fork, "/crosses");
+    expect_not(fork, "/restored");
+
+    let exec = seen.of("process.exec", &child);
+    expect_process(exec, "/process", &after);
+    expect(exec, "/filename", told.the::<String>("program"));
+    assert_eq!(exec.get("args"), None, "arguments may hold secrets: only with --args: {exec}");
+
+    let exit = seen.of("process.exit", &child);
+    expect_process(exit, "/process", &after);
+    expect(exit, "/exit", json!({ "code": 3 }));
+    expect(exit, "/threads", 1);
+    expect_not(exit, "/orphaned");
+    assert_eq!(exit.get("cascade"), None, "nobody killed it: {exit}");
+    let (ran, start): (u64, u64) = (get(exit, "/ran_ns"), get(exit, "/process/start_boot_ns"));
+    assert!(ran > 0 && start + ran <= get(exit, "/boot_ns"), "ran_ns is within its life: {exit}");
+
+    let reap = seen.of("process.reap", &child);
+    expect(reap, "/process/pids", child.pids.clone());
+    expect(reap, "/process/ns", init.ns);
+    expect_order(&[fork, exec, exit, reap]);
+}
+
+fn arguments_are_shown_as_they_were_given() {
+    let given = ["3", "two words", "", "tab\there", "ünïcode"];
+    let tracer = Tracer::start(&["-e", "all", "--args"]);
+    let told = Actor::start("exec-and-exit", &given).finish();
+    let seen = tracer.stop_after(&told);
+    let exec = seen.of("process.exec", &told.who("child"));
+    let program: String = told.the("program");
+    expect(exec, "/filename", program.clone());
+    let expected: Vec<&str> = [&program, "actor", "exit"].into_iter().chain(given).collect();
+    expect(exec, "/args", expected);
+}
+
+fn a_killed_process_shows_the_signal() {
+    let (told, seen) = watch("killed-member", &[]);
+    assert_eq!(told.the::<Ended>("end").signal, Some(libc::SIGTERM));
+    let exit = seen.of("process.exit", &told.who("child"));
+    expect(exit, "/exit", json!({ "signal": "SIGTERM" }));
+    assert_eq!(exit.get("cascade"), None, "no namespace took it down: {exit}");
+}
+
+fn a_zombie_is_counted_from_its_exit_to_its_reaping() {
+    let (told, seen) = watch_to_the_reaping_of("child", "zombie", &["300"]);
+    let (child, window): (Who, Window) = (told.who("child"), told.the("window"));
+    let reap = seen.of("process.reap", &child);
+    let zombie: u64 = get(reap, "/zombie_ns");
+    // The kernel may tell of the end some milliseconds after the parent's wait.
+    let most = window.to - window.from + 200_000_000;
+    assert!(
+        (300_000_000..=most).contains(&zombie),
+        "it was one for 300 ms and at most for {most} ns: {reap}"
+    );
+}
+
+fn a_process_that_outlives_its_parent_is_an_orphan() {
+    let (told, seen) = watch("orphan", &[]);
+    let (init, orphan) = (told.who("init"), told.who("orphan"));
+    let parent_exit = seen.of("process.exit", &told.who("parent"));
+    let exit = seen.of("process.exit", &orphan);
+    expect(exit, "/orphaned", true);
+    expect(exit, "/process/ppid", init.pid);
+    expect(exit, "/exit", json!({ "code": 0 }));
+    expect_order(&[parent_exit, exit]);
+    expect(seen.of("process.fork", &orphan), "/parent/pid", told.who("parent").pid);
+    for child in ["sibling", "parent"] {
+        expect_not(seen.of("process.exit", &told.who(child)), "/orphaned");
+    }
+}
+
+fn a_fork_after_the_init_died_fails_for_a_dead_namespace() {
+    let (told, seen) = watch("dead-namespace", &[]);
+    expect_fork_refused(&told, &seen, "ENOMEM", "namespace_dead", told.who("init").ns);
+}
+
+fn a_fork_into_a_joined_dead_namespace_fails_for_that() {
+    let (told, seen) = watch("join-dead-namespace", &[]);
+    let ns = told.who("init").ns;
+    expect_fork_refused(&told, &seen, "ENOMEM", "namespace_dead", ns);
+    let join = seen.one("namespace.join", about(told.actor));
+    expect(join, "/ns/inum", ns);
+}
+
+fn a_fork_over_the_limit_of_processes_says_which_limit() {
+    let (told, seen) = watch("too-many-processes", &[]);
+    expect_fork_refused(&told, &seen, "EAGAIN", "nproc_limit", told.who("init").ns);
+}
+
+fn expect_fork_refused(told: &Told, seen: &Seen, errno: &str, reason: &str, ns: u64) {
+    let refused = told.refused("clone", errno);
+    let failed = seen.one("fork.failed", about(refused.who.pid));
+    expect_process(failed, "/process", &refused.who);
+    expect(failed, "/ns/inum", ns);
+    expect(failed, "/errno", errno);
+    expect(failed, "/reason", reason);
+}
+
+fn the_same_pid_twice_is_two_processes() {
+    let (told, seen) = watch("same-pid-twice", &[]);
+    let (first, second) = (told.who("first"), told.who("second"));
+    assert_eq!((first.pid, &first.pids), (second.pid, &second.pids), "the kernel gave the chosen PIDs twice");
+    let forks = seen.all("process.fork", about(first.pid));
+    let exits = seen.all("process.exit", about(first.pid));
+    assert_eq!((forks.len(), exits.len()), (2, 2), "two lives: {forks:#?} {exits:#?}");
+    expect_order(&[forks[0], exits[0], forks[1], exits[1]]);
+    expect_process(forks[0], "/process", &first);
+    expect_process(forks[1], "/process", &second);
+    let start = |event: &Value| get::<u64>(event, "/process/start_boot_ns");
+    assert!(start(forks[0]) < start(forks[1]), "their starts tell them apart: {forks:#?}");
+    assert_eq!(
+        (start(forks[0]), start(forks[1])),
+        (start(exits[0]), start(exits[1])),
+        "each exit is of its own life"
+    );
+}
+
+/// Reads an escaped name back: `\xHH` is a byte, `\\` a backslash, all else stands for itself.
+fn unescape(name: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = name;
+    while let Some(character) = rest.chars().next() {
+        let (byte, length) = match rest.as_bytes() {
+            [b'\\', b'\\', ..] => (vec![b'\\'], 2),
+            [b'\\', b'x', ..] => {
+                let hex = rest.get(2..4).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+                (vec![hex.unwrap_or_else(|| panic!("\\x without two digits in {name:?}"))], 4)
+            }
+            [b'\\', ..] => panic!("a single backslash in {name:?}"),
+            _ => (character.to_string().into_bytes(), character.len_utf8()),
+        };
+        bytes.extend(byte);
+        rest = &rest[length..];
+    }
+    bytes
+}
+
+fn a_strange_name_is_escaped_so_that_it_can_be_read_back() {
+    let (told, seen) = watch("strange-name", &[]);
+    let child = told.who("child");
+    expect_process(seen.of("process.fork", &child), "/process", &child);
+    let exit = seen.of("process.exit", &child);
+    expect_process_renamed(exit, "/process", &child);
+    let name: String = get(exit, "/process/comm");
+    assert_eq!(unescape(&name), STRANGE_NAME, "the name that the process gave itself, from {name:?}");
+    assert!(name.contains(r#"\xff\xfe"\\x"#), "bytes that are no UTF-8, a quote and a backslash: {name:?}");
+}
+
+fn a_strange_name_cannot_steer_the_terminal() {
+    let tracer = Tracer::start_raw(&["--color", "never"]);
+    tracer.wait_for_line("the header", 5, |line| line.contains("EVENT"));
+    let told = Actor::start("strange-name", &[]).finish();
+    let child: Pid = told.who("child").pid;
+    let line = tracer.wait_for_line("the exit", 5, |line| line.contains("[31m"));
+    assert!(line.contains(&child.to_string()), "the line is about {child}: {line:?}");
+    crate::sys::kill(tracer.pid(), libc::SIGINT).expect("the program runs until it is stopped");
+    let (lines, stderr, status) = tracer.ended_raw();
+    assert_eq!(status.code(), Some(0), "Ctrl-C is a normal end, stderr: {stderr}");
+    for text in lines.iter().chain([&stderr]) {
+        let control =
+            text.chars().find(|character| character.is_control() && !matches!(character, '\n' | '\t'));
+        assert_eq!(control, None, "a control character in {text:?}");
+    }
+}
+
+fn threads_are_counted_and_are_no_events() {
+    let (told, seen) = watch("threads-in-namespace", &["3"]);
+    let (process, tids): (Who, Vec<Pid>) = (told.who("process"), told.the("tids"));
+    assert_eq!(tids.len(), 3, "threads beside the first one");
+    expect(seen.of("process.exit", &process), "/threads", 4);
+    for name in ["process.fork", "process.exec", "process.exit", "process.reap"] {
+        seen.none(name, |event| tids.iter().any(|tid| event["process"]["pid"] == *tid));
+    }
+}

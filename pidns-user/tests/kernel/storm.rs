@@ -1,0 +1,195 @@
+//! Many lives at once: all are seen, and where they cannot be, what is missing is counted.
+
+use std::collections::BTreeMap;
+use std::process::ExitStatus;
+
+use serde::Deserialize;
+
+use crate::facts::Who;
+use crate::invariants::Invariants;
+use crate::seen::expect_code;
+use crate::stage::Actor;
+use crate::sys;
+use crate::tracer::FileTracer;
+use crate::{Test, test};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(a_storm_is_seen_without_loss),
+    test!(what_a_small_ring_loses_is_counted_and_the_stream_goes_on),
+    test!(strict_turns_a_loss_into_an_exit_code),
+];
+
+const WORKERS: u64 = 2;
+
+/// How many processes the big storm makes.
+fn lives() -> u64 {
+    std::env::var("PIDNS_TEST_LIVES").ok().and_then(|text| text.parse().ok()).unwrap_or(200_000)
+}
+
+#[derive(Debug, Deserialize)]
+struct End {
+    events: BTreeMap<String, u64>,
+    #[serde(default)]
+    lost: BTreeMap<String, u64>,
+    kernel: BTreeMap<String, KernelCount>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct KernelCount {
+    submitted: u64,
+    lost: u64,
+}
+
+#[derive(Deserialize)]
+struct Loss {
+    count: u64,
+}
+
+/// What the stream of a storm holds.
+struct Report {
+    /// Lines about processes of the storm's namespace, by event.
+    inside: BTreeMap<String, u64>,
+    lost_lines: u64,
+    resyncs: u64,
+    straggler_seen: bool,
+    end: End,
+    stderr: String,
+    status: ExitStatus,
+}
+
+impl Report {
+    fn seen(&self, event: &str) -> u64 {
+        self.inside.get(event).copied().unwrap_or(0)
+    }
+
+    fn kernel(&self, event: &str) -> &KernelCount {
+        self.end
+            .kernel
+            .get(event)
+            .unwrap_or_else(|| panic!("the kernel's counts name {event}: {:?}", self.end.kernel))
+    }
+}
+
+/// A storm of so many lives in one namespace, watched through a filter for that namespace. With `stall` the program
+/// is stopped while the storm lasts, so that the ring must overflow.
+fn watch_storm(lives: u64, stall: bool, args: &[&str]) -> Report {
+    let mut actor = Actor::start("storm", &[&lives.to_string(), &WORKERS.to_string()]);
+    let init: Who = actor.hear("init");
+    let filter = ["-n", &init.ns.to_string(), "-e", "process.*", "-e", "namespace.*"];
+    let tracer = FileTracer::start(&[&filter, args].concat());
+    if stall {
+        sys::kill(tracer.pid(), libc::SIGSTOP).expect("a child can be stopped");
+    }
+    actor.go();
+    let done: u64 = actor.hear("lives");
+    if stall {
+        sys::kill(tracer.pid(), libc::SIGCONT).expect("a child can be continued");
+        tracer.wait_for_text("the loss", r#""stream.lost""#);
+    }
+    assert_eq!(done, lives, "lives that the storm gave");
+    actor.go();
+    let straggler: Who = actor.hear("straggler");
+    tracer.wait_for_text("the process after the storm", r#""exit":{"code":42}"#);
+    // Time for the kernel to free the last of them, which it does in batches.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    actor.go();
+    actor.finish();
+    let mut rules = Invariants::default();
+    let (mut inside, mut losses, mut end, mut straggler_seen) = (BTreeMap::new(), 0, None, false);
+    let (stderr, status) = tracer.interrupt(|line| {
+        let Some(glance) = rules.line(line) else { return };
+        match (&*glance.event, glance.process) {
+            ("stream.lost", _) => losses += serde_json::from_str::<Loss>(line).expect("a count").count,
+            ("stream.end", _) => {
+                end = serde_json::from_str::<End>(line).map_err(|error| panic!("{error}: {line}")).ok()
+            }
+            (event, Some(process)) if process.ns == Some(init.ns) => {
+                straggler_seen |= event == "process.exit" && process.pid == straggler.pid;
+                match inside.get_mut(event) {
+                    Some(count) => *count += 1,
+                    None => drop(inside.insert(event.to_owned(), 1)),
+                }
+            }
+            _ => {}
+        }
+    });
+    let counts = rules.end();
+    let end = end.expect("a checked stream has an end");
+    for (event, count) in &inside {
+        assert!(counts[event] >= *count);
+        assert_eq!(
+            end.events.get(event),
+            Some(&counts[event]),
+            "stream.end counts the {event} that were printed"
+        );
+    }
+    let resyncs = counts.get("stream.resync").copied().unwrap_or(0);
+    Report { inside, lost_lines: losses, resyncs, straggler_seen, end, stderr, status }
+}
+
+/// The storm's own, and those that it needs to make them: the workers and the last one. The init is older than the
+/// tracer, so it is only seen to exit.
+fn births(lives: u64) -> u64 {
+    lives + WORKERS + 1
+}
+
+fn a_storm_is_seen_without_loss() {
+    let lives = lives();
+    let report = watch_storm(lives, false, &[]);
+    expect_code(report.status, 0, &report.stderr);
+    let lost: u64 = report.end.lost.values().sum();
+    assert_eq!(
+        (lost, report.lost_lines),
+        (0, 0),
+        "the ring was large enough: {:?}, {}",
+        report.end,
+        report.stderr
+    );
+    let expected = births(lives);
+    assert_eq!(report.seen("process.fork"), expected, "forks");
+    assert_eq!(report.seen("process.exit"), expected + 1, "exits");
+    let reaped = report.seen("process.reap");
+    // The init is freed some milliseconds after its parent has waited for it, maybe after the end of the stream.
+    assert!((expected..=expected + 1).contains(&reaped), "reaps: {reaped} of {expected}");
+    for event in ["process.fork", "process.exit", "process.reap"] {
+        let kernel = report.kernel(event);
+        assert_eq!(
+            (kernel.submitted, kernel.lost),
+            (report.seen(event), 0),
+            "{event} as the kernel counted it"
+        );
+    }
+    assert!(report.straggler_seen, "the process after the storm");
+}
+
+fn expect_loss_is_counted(report: &Report, lives: u64) {
+    let expected = births(lives);
+    let ring = report.end.lost.get("ring").copied().unwrap_or(0);
+    assert!(ring > 0, "a stopped reader and a small ring lose events: {:?}", report.end);
+    let lost: u64 = report.end.lost.values().sum();
+    assert_eq!(report.lost_lines, lost, "the lines of the stream and its end agree on what was lost");
+    for (event, expected) in [("process.fork", expected), ("process.exit", expected + 1)] {
+        let (seen, kernel) = (report.seen(event), report.kernel(event));
+        assert_eq!(seen + kernel.lost, expected, "{event}: {seen} seen and {kernel:?}");
+        assert_eq!(kernel.submitted, seen, "{event}: all that was submitted was printed");
+    }
+    let by_kind: u64 = report.end.kernel.values().map(|count| count.lost).sum();
+    assert_eq!(by_kind, ring, "the losses by kind add up: {:?}", report.end);
+    assert!(report.stderr.contains("lost"), "stderr names the loss: {}", report.stderr);
+    assert!(report.straggler_seen, "the stream goes on after the loss");
+    assert!(report.resyncs > 0, "the model was rebuilt after the loss");
+}
+
+fn what_a_small_ring_loses_is_counted_and_the_stream_goes_on() {
+    let lives = lives() / 10;
+    let report = watch_storm(lives, true, &["--ring-size", "16K"]);
+    expect_loss_is_counted(&report, lives);
+    expect_code(report.status, 0, &report.stderr);
+}
+
+fn strict_turns_a_loss_into_an_exit_code() {
+    let lives = lives() / 20;
+    let report = watch_storm(lives, true, &["--ring-size", "16K", "--strict"]);
+    expect_loss_is_counted(&report, lives);
+    expect_code(report.status, 5, &report.stderr);
+}

@@ -1,0 +1,335 @@
+//! The system calls that make the situations, and nothing on top of them.
+//!
+//! Everything here is for a process with one thread: after a fork the child goes on with a copy of this program, which
+//! is sound only while no other thread can hold a lock.
+
+use std::ffi::{CString, c_int, c_long, c_uint, c_ulong};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitStatus;
+
+pub(crate) type Pid = libc::pid_t;
+
+pub(crate) const NEWPID: c_int = libc::CLONE_NEWPID;
+
+/// `_IO(0xb7, n)` and `_IOR(0xb7, n, u64)` of linux/nsfs.h.
+pub(crate) const NS_GET_USERNS: c_ulong = 0xb701;
+pub(crate) const NS_GET_PARENT: c_ulong = 0xb702;
+pub(crate) const NS_GET_OWNER_UID: c_ulong = 0xb704;
+pub(crate) const NS_GET_ID: c_ulong = 0x8008_b70d;
+
+/// The kernel writes one line to stderr for the panic of a child; the status says it to the parent.
+const PANICKED: c_int = 101;
+
+fn checked(result: c_long) -> io::Result<c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// What a process is born with, beside its parent's state.
+#[derive(Clone, Default)]
+pub(crate) struct Birth {
+    pub(crate) flags: c_int,
+    /// The PIDs to take, from the innermost namespace outwards, as clone3 wants them.
+    pub(crate) set_tid: Vec<Pid>,
+}
+
+/// A process that `clone` gave life to, in the parent; the child runs `life` and ends with what it returns.
+fn continue_as(result: c_long, life: impl FnOnce() -> c_int) -> io::Result<Pid> {
+    match checked(result)? {
+        0 => exit_now(catch_unwind(AssertUnwindSafe(life)).unwrap_or(PANICKED)),
+        pid => Ok(pid as Pid),
+    }
+}
+
+pub(crate) fn fork(life: impl FnOnce() -> c_int) -> io::Result<Pid> {
+    clone(0, life)
+}
+
+/// clone(2) without a stack: a fork with more flags.
+pub(crate) fn clone(flags: c_int, life: impl FnOnce() -> c_int) -> io::Result<Pid> {
+    let flags = c_long::from(flags | libc::SIGCHLD);
+    // SAFETY: without CLONE_VM and with no stack given the child has its own copy of this one, and there is one thread.
+    let result = unsafe { libc::syscall(libc::SYS_clone, flags, 0_usize, 0_usize, 0_usize, 0_usize) };
+    continue_as(result, life)
+}
+
+pub(crate) fn clone3(birth: &Birth, life: impl FnOnce() -> c_int) -> io::Result<Pid> {
+    // SAFETY: clone_args is made of integers, for which zero is a value.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = birth.flags as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    if !birth.set_tid.is_empty() {
+        args.set_tid = birth.set_tid.as_ptr() as u64;
+        args.set_tid_size = birth.set_tid.len() as u64;
+    }
+    // SAFETY: args and the set_tid it points to live across the call, and its size is passed; the child has its own
+    // copy of the stack, as in clone() above.
+    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+    continue_as(result, life)
+}
+
+pub(crate) fn unshare(flags: c_int) -> io::Result<()> {
+    // SAFETY: takes an integer, touches no memory of ours.
+    checked(c_long::from(unsafe { libc::unshare(flags) })).map(drop)
+}
+
+/// setns(2); `fd` may be a namespace file or a pidfd.
+pub(crate) fn setns(fd: BorrowedFd<'_>, flags: c_int) -> io::Result<()> {
+    // SAFETY: takes integers; the descriptor is open for as long as it is borrowed.
+    checked(c_long::from(unsafe { libc::setns(fd.as_raw_fd(), flags) })).map(drop)
+}
+
+pub(crate) fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: takes integers, touches no memory of ours.
+    let fd = checked(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: the kernel just returned this descriptor and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as c_int) })
+}
+
+pub(crate) fn getpid() -> Pid {
+    // SAFETY: cannot fail, touches no memory.
+    unsafe { libc::getpid() }
+}
+
+pub(crate) fn gettid() -> Pid {
+    // SAFETY: cannot fail, touches no memory.
+    unsafe { libc::gettid() }
+}
+
+pub(crate) fn geteuid() -> u32 {
+    // SAFETY: cannot fail, touches no memory.
+    unsafe { libc::geteuid() }
+}
+
+/// Ends this process without running anything of its parent's copy: no destructors, no flushing.
+pub(crate) fn exit_now(code: c_int) -> ! {
+    // SAFETY: never returns.
+    unsafe { libc::_exit(code) }
+}
+
+/// Ends this thread alone.
+pub(crate) fn exit_thread() -> ! {
+    // SAFETY: exit(2) of one thread; its stack stays mapped, and nothing of it is used by another thread.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+    unreachable!("exit(2) returned")
+}
+
+pub(crate) fn pause_forever() -> ! {
+    loop {
+        // SAFETY: only sleeps.
+        unsafe { libc::pause() };
+    }
+}
+
+/// Waits for a child and reaps it.
+pub(crate) fn wait(pid: Pid) -> io::Result<ExitStatus> {
+    let mut status = 0;
+    // SAFETY: status is a live c_int.
+    while unsafe { libc::waitpid(pid, &raw mut status, 0) } < 0 {
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() != Some(libc::EINTR) {
+            return Err(error);
+        }
+    }
+    Ok(ExitStatus::from_raw(status))
+}
+
+/// Waits until a child is a zombie and leaves it one.
+pub(crate) fn wait_without_reaping(pid: Pid) -> io::Result<()> {
+    // SAFETY: siginfo_t is plain data, for which zero is a value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let options = libc::WEXITED | libc::WNOWAIT;
+    // SAFETY: info is live, and the pid is our own child's.
+    checked(c_long::from(unsafe { libc::waitid(libc::P_PID, pid as c_uint, &raw mut info, options) }))
+        .map(drop)
+}
+
+pub(crate) fn kill(pid: Pid, signal: c_int) -> io::Result<()> {
+    assert!(pid > 0, "kill({pid}) would reach a group or everybody");
+    // SAFETY: takes integers, touches no memory of ours.
+    checked(c_long::from(unsafe { libc::kill(pid, signal) })).map(drop)
+}
+
+/// Makes this process die with its parent: nothing survives a failed test.
+pub(crate) fn die_with_parent() -> io::Result<()> {
+    // SAFETY: PR_SET_PDEATHSIG takes an integer.
+    checked(c_long::from(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })).map(drop)
+}
+
+/// PR_SET_NAME: the kernel keeps the first 15 bytes.
+pub(crate) fn set_name(name: &[u8]) -> io::Result<()> {
+    let name = CString::new(name).expect("a process name without NUL");
+    // SAFETY: name is NUL-terminated and lives across the call.
+    checked(c_long::from(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) })).map(drop)
+}
+
+/// Drops every identity and with it every capability.
+pub(crate) fn become_uid(uid: u32) -> io::Result<()> {
+    // SAFETY: takes integers; in a process with one thread the raw call changes all there is to change.
+    checked(unsafe { libc::syscall(libc::SYS_setresgid, uid, uid, uid) })?;
+    // SAFETY: as above.
+    checked(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
+}
+
+pub(crate) fn forbid_core_dumps() -> io::Result<()> {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: none lives across the call.
+    checked(c_long::from(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) })).map(drop)
+}
+
+/// At most this many processes of this user (RLIMIT_NPROC).
+pub(crate) fn limit_processes(most: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    // SAFETY: limit lives across the call.
+    checked(c_long::from(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit) })).map(drop)
+}
+
+pub(crate) extern "C" fn on_signal_do_nothing(_: c_int) {}
+
+/// SIG_DFL, SIG_IGN, or a handler that does nothing.
+pub(crate) fn set_disposition(signal: c_int, disposition: libc::sighandler_t) -> io::Result<()> {
+    // SAFETY: the disposition is one of the two constants or on_signal_do_nothing, which is async-signal-safe.
+    if unsafe { libc::signal(signal, disposition) } == libc::SIG_ERR {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+pub(crate) fn block_signal(signal: c_int) -> io::Result<()> {
+    // SAFETY: sigset_t is plain data, made valid by sigemptyset before it is used.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: set is live.
+    unsafe { libc::sigemptyset(&raw mut set) };
+    // SAFETY: set is live and initialised, the signal number is a constant of libc.
+    unsafe { libc::sigaddset(&raw mut set, signal) };
+    // SAFETY: set is live, the old mask is not asked for.
+    checked(c_long::from(unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) }))
+        .map(drop)
+}
+
+/// Reads address 0, as a program with a bug does.
+pub(crate) fn segfault() -> ! {
+    // SAFETY: the fault is the purpose; it ends this process (SIGSEGV has its default action here).
+    let value = unsafe { std::ptr::without_provenance::<u8>(8).read_volatile() };
+    unreachable!("address 8 holds {value}")
+}
+
+/// Replaces this program; returns only the error.
+pub(crate) fn exec(program: &str, args: &[&str]) -> io::Error {
+    let strings: Vec<CString> = std::iter::once(&program)
+        .chain(args)
+        .map(|text| CString::new(*text).expect("an argument without NUL"))
+        .collect();
+    let mut pointers: Vec<_> = strings.iter().map(|text| text.as_ptr()).collect();
+    pointers.push(std::ptr::null());
+    // SAFETY: both the strings and the NULL-terminated array live across the call.
+    unsafe { libc::execv(pointers[0], pointers.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// reboot(2) with this command. In the initial PID namespace that is the machine's: only the caller's checks keep it away.
+pub(crate) fn reboot(command: c_int) -> io::Error {
+    // SAFETY: takes an integer, touches no memory of ours.
+    unsafe { libc::reboot(command) };
+    io::Error::last_os_error()
+}
+
+/// The clock that the kernel stamps processes and events with.
+pub(crate) fn boot_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: now is live.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) };
+    assert_eq!(result, 0, "CLOCK_BOOTTIME can be read");
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// An nsfs ioctl that answers with a descriptor.
+pub(crate) fn ns_ioctl_fd(fd: BorrowedFd<'_>, request: c_ulong) -> io::Result<OwnedFd> {
+    // SAFETY: these requests take no argument.
+    let result = checked(c_long::from(unsafe { libc::ioctl(fd.as_raw_fd(), request as _) }))?;
+    // SAFETY: the kernel just returned this descriptor and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(result as c_int) })
+}
+
+/// An nsfs ioctl that fills in an integer; `T` must have the size that the request names.
+pub(crate) fn ns_ioctl_value<T: Default>(fd: BorrowedFd<'_>, request: c_ulong) -> io::Result<T> {
+    let mut value = T::default();
+    // SAFETY: value is live and as large as the request says; the kernel writes an integer into it.
+    checked(c_long::from(unsafe { libc::ioctl(fd.as_raw_fd(), request as _, &raw mut value) }))?;
+    Ok(value)
+}
+
+/// One byte through a pipe: somebody waits, somebody else lets him go.
+pub(crate) struct Gate {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl Gate {
+    pub(crate) fn new() -> Self {
+        let mut fds = [0; 2];
+        // SAFETY: fds has room for the two descriptors.
+        let result = unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) };
+        assert_eq!(result, 0, "a pipe: {}", io::Error::last_os_error());
+        // SAFETY: pipe2 just returned this descriptor and nobody else has it.
+        let read = unsafe { OwnedFd::from_raw_fd(fds[0]) };
+        // SAFETY: as above.
+        let write = unsafe { OwnedFd::from_raw_fd(fds[1]) };
+        Self { read, write }
+    }
+
+    pub(crate) fn open(&self) {
+        let wrote = write_once(self.write.as_fd(), b"!");
+        assert_eq!(wrote, 1, "a pipe takes a byte: {}", io::Error::last_os_error());
+    }
+
+    pub(crate) fn wait(&self) {
+        assert!(read_byte(self.read.as_fd()).is_some(), "the other side of a gate went away");
+    }
+
+    /// Keeps the waiting end alone, so that the death of whoever would open the gate ends the waiting.
+    pub(crate) fn into_waiter(self) -> Waiter {
+        Waiter { read: self.read }
+    }
+}
+
+/// The waiting end of a gate.
+pub(crate) struct Waiter {
+    read: OwnedFd,
+}
+
+impl Waiter {
+    pub(crate) fn wait(&self) {
+        assert!(read_byte(self.read.as_fd()).is_some(), "the other side of a gate died");
+    }
+}
+
+fn write_once(fd: BorrowedFd<'_>, bytes: &[u8]) -> isize {
+    // SAFETY: bytes is live and its length is passed.
+    unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) }
+}
+
+/// Writes all of it in one call, so that processes that share a pipe do not mix their lines.
+pub(crate) fn write_line(fd: BorrowedFd<'_>, line: &str) {
+    let wrote = write_once(fd, line.as_bytes());
+    assert_eq!(wrote, line.len() as isize, "writing a fact: {}", io::Error::last_os_error());
+}
+
+/// One byte, unbuffered; `None` at the end of the file.
+pub(crate) fn read_byte(fd: BorrowedFd<'_>) -> Option<u8> {
+    let mut byte = 0_u8;
+    loop {
+        // SAFETY: byte is live and one byte long.
+        match unsafe { libc::read(fd.as_raw_fd(), (&raw mut byte).cast(), 1) } {
+            1 => return Some(byte),
+            0 => return None,
+            _ => {
+                let error = io::Error::last_os_error();
+                assert_eq!(error.raw_os_error(), Some(libc::EINTR), "reading a byte: {error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! An init dies, and its namespace with it.
+
+use serde_json::{Value, json};
+
+use crate::facts::{Ended, Who};
+use crate::seen::{
+    Seen, about, boot_ns, expect, expect_absent, expect_not, expect_order, expect_process, get, in_ns,
+};
+use crate::stage::{Actor, Told};
+use crate::tracer::{Tracer, watch};
+use crate::{Test, test};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(an_exiting_init_takes_every_member_down),
+    test!(an_init_without_members_kills_nobody),
+    test!(killed_init_takes_every_member_down_and_names_the_killer),
+    test!(an_init_that_faults_says_so),
+    test!(an_inner_namespace_goes_down_with_the_outer_one),
+    test!(a_restart_inside_is_a_reboot),
+    test!(a_halt_inside_is_a_reboot),
+    test!(an_init_dies_with_its_last_thread_and_not_with_its_first),
+    test!(an_exec_by_another_thread_of_init_is_no_death),
+    test!(a_teardown_lasts_until_the_parent_outside_has_reaped),
+];
+
+/// The init's death in three events, in order: its own, every member's, and the end of the waiting.
+fn expect_downfall(seen: &Seen, init: &Who, members: &[Who], killed_by: u64) {
+    let init_exit = seen.one("namespace.init_exit", in_ns(init.ns));
+    expect_process(init_exit, "/process", init);
+    let teardown = seen.one("namespace.teardown", in_ns(init.ns));
+    let duration: u64 = get(teardown, "/duration_ns");
+    assert!((1..10_000_000_000).contains(&duration), "a teardown takes some time: {teardown}");
+    for member in members {
+        let exit = seen.of("process.exit", member);
+        expect_process(exit, "/process", member);
+        expect(exit, "/exit", json!({ "signal": "SIGKILL" }));
+        expect(exit, "/cascade", killed_by);
+        expect_order(&[init_exit, exit, teardown]);
+    }
+    let exit = seen.of("process.exit", init);
+    expect_absent(exit, "/cascade");
+    assert_eq!(exit["exit"], init_exit["exit"], "both events tell the same end:\n  {exit}\n  {init_exit}");
+}
+
+fn nested_of(teardown: &Value) -> Vec<u64> {
+    teardown.get("nested").map_or(Vec::new(), |_| get(teardown, "/nested"))
+}
+
+fn an_exiting_init_takes_every_member_down() {
+    let (told, seen) = watch("exit-with-members", &["50", "7"]);
+    let (init, members): (Who, Vec<Who>) = (told.who("init"), told.all("member"));
+    assert_eq!(members.len(), 50, "members that the actor made");
+
+    let init_exit = seen.one("namespace.init_exit", in_ns(init.ns));
+    expect(init_exit, "/exit", json!({ "code": 7 }));
+    expect(init_exit, "/cause", json!({ "kind": "exited" }));
+    expect(init_exit, "/members", 50);
+    expect_downfall(&seen, &init, &members, init.ns);
+    let teardown = seen.one("namespace.teardown", in_ns(init.ns));
+    expect(teardown, "/killed", 50);
+    assert!(nested_of(teardown).is_empty(), "nothing is nested here: {teardown}");
+    let fallen = seen.all("process.exit", |event| event["cascade"] == init.ns);
+    assert_eq!(fallen.len(), 50, "processes that the namespace took with it");
+}
+
+fn an_init_without_members_kills_nobody() {
+    let (told, seen) = watch("exit-with-members", &["0", "0"]);
+    let init = told.who("init");
+    let init_exit = seen.one("namespace.init_exit", in_ns(init.ns));
+    expect(init_exit, "/exit", json!({ "code": 0 }));
+    expect(init_exit, "/cause", json!({ "kind": "exited" }));
+    expect(init_exit, "/members", 0);
+    expect_downfall(&seen, &init, &[], init.ns);
+    expect(seen.one("namespace.teardown", in_ns(init.ns)), "/killed", 0);
+}
+
+fn killed_init_takes_every_member_down_and_names_the_killer() {
+    let (told, seen) = watch("killed-from-outside", &[]);
+    let (init, killer, members): (Who, Who, Vec<Who>) =
+        (told.who("init"), told.who("killer"), told.all("member"));
+    assert_eq!(told.the::<Ended>("end").signal, Some(libc::SIGKILL));
+
+    let init_exit = seen.one("namespace.init_exit", in_ns(init.ns));
+    expect(init_exit, "/exit", json!({ "signal": "SIGKILL" }));
+    expect(init_exit, "/cause/kind", "signal");
+    expect(init_exit, "/cause/signal", "SIGKILL");
+    expect_process(init_exit, "/cause/sender", &killer);
+    expect(init_exit, "/members", 3);
+    expect_downfall(&seen, &init, &members, init.ns);
+    expect(seen.one("namespace.teardown", in_ns(init.ns)), "/killed", 3);
+}
+
+fn an_init_that_faults_says_so() {
+    let (told, seen) = watch("fault", &[]);
+    let (init, members): (Who, Vec<Who>) = (told.who("init"), told.all("member"));
+    let init_exit = seen.one("namespace.init_exit", in_ns(init.ns));
+    expect(init_exit, "/exit/signal", "SIGSEGV");
+    expect_not(init_exit, "/exit/core");
+    expect(init_exit, "/cause", json!({ "kind": "fault", "signal": "SIGSEGV" }));
+    expect_downfall(&seen, &init, &members, init.ns);
+}
+
+fn an_inner_namespace_goes_down_with_the_outer_one() {
+    let (told, seen) = watch("nested-teardown", &[]);
+    let (outer, inner, members): (Who, Who, Vec<Who>) =
+        (told.who("outer"), told.who("inner"), told.all("member"));
+
+    let outer_exit = seen.one("namespace.init_exit", in_ns(outer.ns));
+    expect_process(outer_exit, "/cause/sender", &told.who("killer"));
+    expect(outer_exit, "/members", 4);
+    let inner_exit = seen.one("namespace.init_exit", in_ns(inner.ns));
+    expect(inner_exit, "/exit", json!({ "signal": "SIGKILL" }));
+    expect(inner_exit, "/cause", json!({ "kind": "cascade", "ns": outer.ns }));
+    expect(inner_exit, "/members", 3);
+
+    let (outer_end, inner_end) =
+        (seen.one("namespace.teardown", in_ns(outer.ns)), seen.one("namespace.teardown", in_ns(inner.ns)));
+    expect(outer_end, "/killed", 4);
+    assert_eq!(nested_of(outer_end), [inner.ns], "what went down with it: {outer_end}");
+    assert!(nested_of(inner_end).is_empty(), "nothing is nested there: {inner_end}");
+    expect_order(&[outer_exit, inner_exit, inner_end, outer_end]);
+
+    // The outer init sends every signal in one go, before the inner one can wake up and do so too.
+    expect_downfall(&seen, &outer, &members, outer.ns);
+    expect(seen.of("process.exit", &inner), "/cascade", outer.ns);
+}
+
+fn a_restart_inside_is_a_reboot() {
+    reboots_inside("restart", "SIGHUP");
+}
+
+fn a_halt_inside_is_a_reboot() {
+    reboots_inside("halt", "SIGINT");
+}
+
+/// The wait status that the parent gets names the command: SIGHUP for a restart, SIGINT for a halt.
+fn reboots_inside(command: &str, signal: &str) {
+    let (told, seen) = watch("reboot", &[command]);
+    let (init, members): (Who, Vec<Who>) = (told.who("init"), told.all("member"));
+    let init_exit = seen.one("namespace.init_exit", in_ns(init.ns));
+    expect(init_exit, "/cause", json!({ "kind": "reboot", "command": command }));
+    expect(init_exit, "/exit", json!({ "signal": signal }));
+    expect_downfall(&seen, &init, &members, init.ns);
+}
+
+/// Plays a situation whose init says `halfway` and goes on when told.
+fn watch_in_two_halves(situation: &str, halfway: &str) -> (Told, Seen) {
+    let tracer = Tracer::start(&["-e", "all"]);
+    let mut actor = Actor::start(situation, &[]);
+    let _: Value = actor.hear(halfway);
+    actor.go();
+    let told = actor.finish();
+    let seen = tracer.stop_after(&told);
+    (told, seen)
+}
+
+fn an_init_dies_with_its_last_thread_and_not_with_its_first() {
+    let (told, seen) = watch_in_two_halves("leader-leaves-init", "leader-gone");
+    let init = told.who("init");
+    assert_eq!(told.the::<Ended>("end").code, Some(9), "the second thread decided how it ends");
+    let last_leaves: u64 = told.the("last-leaves");
+    for event in [seen.one("namespace.init_exit", in_ns(init.ns)), seen.of("process.exit", &init)] {
+        assert!(boot_ns(event) >= last_leaves, "the first thread's end is not the init's: {event}");
+        expect_process(event, "/process", &init);
+        expect(event, "/exit", json!({ "code": 9 }));
+    }
+    expect(seen.of("process.exit", &init), "/threads", 2);
+    seen.one("namespace.teardown", in_ns(init.ns));
+}
+
+fn an_exec_by_another_thread_of_init_is_no_death() {
+    let (told, seen) = watch_in_two_halves("thread-execs-in-init", "after-exec");
+    let (init, after): (Who, Who) = (told.who("init"), told.who("after-exec"));
+    assert_eq!((init.pid, &init.pids), (after.pid, &after.pids), "the thread became PID 1");
+    let execs = seen.all("process.exec", about(init.pid));
+    assert_eq!(execs.len(), 2, "one exec by the actor and one by the thread: {execs:#?}");
+    let leaving: u64 = told.the("leaving");
+    for event in [seen.one("namespace.init_exit", in_ns(init.ns)), seen.of("process.exit", &init)] {
+        assert!(boot_ns(event) >= leaving, "nobody died at the exec: {event}");
+        expect_process(event, "/process", &after);
+        expect(event, "/exit", json!({ "code": 4 }));
+    }
+}
+
+fn a_teardown_lasts_until_the_parent_outside_has_reaped() {
+    let (told, seen) = watch("zombie-held-from-outside", &["300"]);
+    let init = told.who("init");
+    let reaping: u64 = told.the("reaping");
+    let init_exit = seen.one("namespace.init_exit", in_ns(init.ns));
+    assert!(boot_ns(init_exit) < reaping, "the init did not wait to die: {init_exit}");
+    let teardown = seen.one("namespace.teardown", in_ns(init.ns));
+    assert!(boot_ns(teardown) >= reaping, "the namespace waits for the parent outside: {teardown}");
+    let duration: u64 = get(teardown, "/duration_ns");
+    assert!((200_000_000..5_000_000_000).contains(&duration), "about 300 ms: {teardown}");
+}

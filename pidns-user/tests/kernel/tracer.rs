@@ -1,0 +1,337 @@
+//! The program under test, running: its stream as it comes, and how it ends.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::seen::Seen;
+use crate::stage::{Actor, Told, concerns_the_cast, patience, wait_in_time};
+use crate::sys::{self, Pid};
+
+const SECONDS_TO_START: u64 = 5;
+const SECONDS_FOR_AN_EVENT: u64 = 5;
+
+/// The binary under test.
+pub(crate) fn program() -> PathBuf {
+    let built_by_cargo = option_env!("CARGO_BIN_EXE_pidns-trace").map(PathBuf::from);
+    std::env::var_os("PIDNS_TRACE_BIN")
+        .map(PathBuf::from)
+        .or(built_by_cargo)
+        .expect("PIDNS_TRACE_BIN names the program under test (cargo did not build one with this test)")
+}
+
+/// Lines as a thread reads them.
+#[derive(Default)]
+struct Feed {
+    lines: Mutex<Lines>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Lines {
+    all: Vec<String>,
+    ended: bool,
+}
+
+impl Feed {
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().expect("no reader panics while it holds the lines")
+    }
+
+    /// Reads `from` to its end in a thread of its own.
+    fn read(from: impl Read + Send + 'static) -> (Arc<Self>, JoinHandle<()>) {
+        let feed = Arc::new(Self::default());
+        let writer = Arc::clone(&feed);
+        let thread = thread::spawn(move || {
+            let mut from = BufReader::new(from);
+            loop {
+                let mut line = Vec::new();
+                let end = !matches!(from.read_until(b'\n', &mut line), Ok(1..));
+                let mut lines = writer.lock();
+                if end {
+                    lines.ended = true;
+                } else {
+                    let line =
+                        String::from_utf8(line).unwrap_or_else(|error| format!("NOT UTF-8: {error:?}"));
+                    lines.all.push(line.trim_end_matches('\n').to_owned());
+                }
+                drop(lines);
+                writer.changed.notify_all();
+                if end {
+                    return;
+                }
+            }
+        });
+        (feed, thread)
+    }
+
+    /// Waits for the first line, from the start of the feed, that `wanted` says yes to.
+    fn wait_for(&self, time: Duration, mut wanted: impl FnMut(&str) -> bool) -> Result<String, &'static str> {
+        let deadline = Instant::now() + time;
+        let mut looked_at = 0;
+        let mut lines = self.lock();
+        loop {
+            if let Some(found) = lines.all[looked_at..].iter().find(|line| wanted(line)) {
+                return Ok(found.clone());
+            }
+            looked_at = lines.all.len();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if lines.ended {
+                return Err("the stream ended without it");
+            }
+            if left.is_zero() {
+                return Err("it did not come in time");
+            }
+            (lines, _) =
+                self.changed.wait_timeout(lines, left).expect("no reader panics while it holds the lines");
+        }
+    }
+
+    fn take(&self) -> Vec<String> {
+        self.lock().all.clone()
+    }
+
+    fn text(&self) -> String {
+        self.take().join("\n")
+    }
+}
+
+/// A running `pidns-trace -o json`.
+pub(crate) struct Tracer {
+    process: Child,
+    stdout: Arc<Feed>,
+    stderr: Arc<Feed>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Tracer {
+    /// Starts it with these arguments behind `-o json` and waits until it watches.
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let tracer = Self::start_raw(&[&["-o", "json"], args].concat());
+        tracer.wait_for_line("stream.start", SECONDS_TO_START, |line| line.contains(r#""stream.start""#));
+        tracer
+    }
+
+    /// Starts it with no output chosen and does not wait.
+    pub(crate) fn start_raw(args: &[&str]) -> Self {
+        let mut process = command(args).stdout(Stdio::piped()).spawn().unwrap_or_else(|error| {
+            panic!("{} cannot be run: {error}", program().display());
+        });
+        let (stdout, out) = Feed::read(process.stdout.take().expect("stdout is a pipe"));
+        let (stderr, err) = Feed::read(process.stderr.take().expect("stderr is a pipe"));
+        Self { process, stdout, stderr, readers: vec![out, err] }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.process.id() as Pid
+    }
+
+    /// Waits for a line of whatever form.
+    pub(crate) fn wait_for_line(&self, what: &str, seconds: u64, wanted: impl Fn(&str) -> bool) -> String {
+        // What came instead is shown when the unwinding drops this tracer.
+        let found = self.stdout.wait_for(patience(seconds), wanted);
+        found.unwrap_or_else(|why| panic!("waiting for {what}: {why}"))
+    }
+
+    /// Waits for the first event, from the start of the stream, that `wanted` says yes to.
+    pub(crate) fn wait_for(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let is_wanted = |line: &str| serde_json::from_str(line).is_ok_and(|event| wanted(&event));
+        let line = self.wait_for_line(what, SECONDS_FOR_AN_EVENT, is_wanted);
+        serde_json::from_str(&line).expect("it was JSON a moment ago")
+    }
+
+    /// Waits for an event of this name about this process.
+    pub(crate) fn wait_for_process(&self, event: &str, pid: Pid) -> Value {
+        let name = format!("{event} of {pid}");
+        self.wait_for(&name, |seen| seen["event"] == event && seen["process"]["pid"] == pid)
+    }
+
+    /// The actor has ended: waits until its exit was seen (with `-e all`), stops, and shows the stream.
+    pub(crate) fn stop_after(self, told: &Told) -> Seen {
+        self.wait_for_process("process.exit", told.actor);
+        self.stop()
+    }
+
+    /// Ctrl-C, which must end it well; the whole stream, checked.
+    pub(crate) fn stop(self) -> Seen {
+        let (seen, status) = self.interrupt();
+        assert_eq!(status.code(), Some(0), "Ctrl-C is a normal end ({status}), stderr: {}", seen.stderr);
+        seen
+    }
+
+    /// Ctrl-C; the whole stream, checked, and how the program ended.
+    pub(crate) fn interrupt(self) -> (Seen, ExitStatus) {
+        sys::kill(self.pid(), libc::SIGINT).expect("the program runs until it is stopped");
+        self.ended()
+    }
+
+    /// Waits until it ends by itself; the whole stream, checked, and how the program ended.
+    pub(crate) fn ended(mut self) -> (Seen, ExitStatus) {
+        let (lines, stderr, status) = self.collect();
+        (Seen::check(lines, stderr), status)
+    }
+
+    /// Waits until it ends by itself; what it printed, as it is.
+    pub(crate) fn ended_raw(mut self) -> (Vec<String>, String, ExitStatus) {
+        self.collect()
+    }
+
+    fn collect(&mut self) -> (Vec<String>, String, ExitStatus) {
+        let status = wait_in_time(&mut self.process, "pidns-trace");
+        self.readers.drain(..).for_each(|reader| reader.join().expect("a reader does not panic"));
+        assert_eq!(status.signal(), None, "killed by a signal, stderr: {}", self.stderr.text());
+        (self.stdout.take(), self.stderr.text(), status)
+    }
+
+    fn relevant(&self) -> String {
+        let events: Vec<Value> =
+            self.stdout.take().iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        show_relevant(&events)
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        if matches!(self.process.try_wait(), Ok(None)) {
+            let _gone_already = self.process.kill();
+            let _reaped = self.process.wait();
+            if thread::panicking() {
+                eprintln!("stderr of pidns-trace: {}\n{}", self.stderr.text(), self.relevant());
+            }
+        }
+    }
+}
+
+/// Plays a situation from beginning to end with every event shown.
+pub(crate) fn watch(situation: &str, args: &[&str]) -> (Told, Seen) {
+    let tracer = Tracer::start(&["-e", "all"]);
+    let told = Actor::start(situation, args).finish();
+    let seen = tracer.stop_after(&told);
+    (told, seen)
+}
+
+/// The program with these arguments, no input, and stderr in a pipe.
+pub(crate) fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(program());
+    command.args(args).stdin(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// The events that mention somebody of the cast, for a failure report.
+pub(crate) fn show_relevant(events: &[Value]) -> String {
+    const MOST: usize = 60;
+    let relevant: Vec<&Value> = events.iter().filter(|event| concerns_the_cast(event)).collect();
+    let mut text = format!("{} events, {} about this test:", events.len(), relevant.len());
+    for event in relevant.iter().take(MOST) {
+        text += &format!("\n  {event}");
+    }
+    if relevant.len() > MOST {
+        text += &format!("\n  … and {} more", relevant.len() - MOST);
+    }
+    text
+}
+
+/// A running `pidns-trace -o json` whose stream goes into a file, for streams too long to hold.
+pub(crate) struct FileTracer {
+    process: Child,
+    stream: PathBuf,
+    stderr: Arc<Feed>,
+    reader: Option<JoinHandle<()>>,
+    _directory: tempfile::TempDir,
+}
+
+impl FileTracer {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let stream = directory.path().join("stream.json");
+        let file = File::create(&stream).expect("a file in a temporary directory");
+        let mut process = command(&[&["-o", "json"], args].concat())
+            .stdout(file)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{} cannot be run: {error}", program().display()));
+        let (stderr, reader) = Feed::read(process.stderr.take().expect("stderr is a pipe"));
+        let tracer = Self { process, stream, stderr, reader: Some(reader), _directory: directory };
+        tracer.wait_for_text("stream.start", r#""stream.start""#);
+        tracer
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.process.id() as Pid
+    }
+
+    /// Waits until this text is somewhere in the stream.
+    pub(crate) fn wait_for_text(&self, what: &str, text: &str) {
+        let deadline = Instant::now() + patience(60);
+        let mut stream = BufReader::new(File::open(&self.stream).expect("the stream can be read"));
+        let mut line = String::new();
+        loop {
+            match stream.read_line(&mut line).expect("the stream can be read") {
+                0 => {
+                    let stderr = || self.stderr.text();
+                    assert!(
+                        Instant::now() < deadline,
+                        "waiting for {what}: not in time, stderr: {}",
+                        stderr()
+                    );
+                    assert!(
+                        sys::kill(self.pid(), 0).is_ok(),
+                        "waiting for {what}: it ended, stderr: {}",
+                        stderr()
+                    );
+                    thread::sleep(Duration::from_millis(20));
+                }
+                // A line may be half written when it is read: it is only dropped once it is whole.
+                _ if line.contains(text) => return,
+                _ if line.ends_with('\n') => line.clear(),
+                _ => {}
+            }
+        }
+    }
+
+    /// Ctrl-C; hands every line of the stream to `each`, and gives back stderr and how the program ended.
+    pub(crate) fn interrupt(mut self, mut each: impl FnMut(&str)) -> (String, ExitStatus) {
+        sys::kill(self.pid(), libc::SIGINT).expect("the program runs until it is stopped");
+        let status = wait_in_time(&mut self.process, "pidns-trace");
+        self.reader.take().into_iter().for_each(|reader| reader.join().expect("a reader does not panic"));
+        let stream = BufReader::new(File::open(&self.stream).expect("the stream can be read"));
+        stream.lines().for_each(|line| each(&line.expect("the stream is valid UTF-8")));
+        (self.stderr.text(), status)
+    }
+}
+
+impl Drop for FileTracer {
+    fn drop(&mut self) {
+        if matches!(self.process.try_wait(), Ok(None)) {
+            let _gone_already = self.process.kill();
+            let _reaped = self.process.wait();
+            if thread::panicking() {
+                eprintln!("stderr of pidns-trace: {}", self.stderr.text());
+            }
+        }
+    }
+}
+
+/// The program where nobody but root would look: a copy that every user may run.
+pub(crate) fn copy_for_everybody(directory: &Path) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let copy = directory.join("pidns-trace");
+    fs::copy(program(), &copy).expect("the program can be copied");
+    for path in [directory, &copy] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("our own file");
+    }
+    copy
+}
+
+/// Reads one line of a pipe and closes the pipe.
+pub(crate) fn first_line_only(stdout: ChildStdout) -> String {
+    let mut line = String::new();
+    BufReader::with_capacity(1, stdout).read_line(&mut line).expect("a pipe can be read");
+    line
+}

@@ -1,0 +1,65 @@
+//! `cargo xtask`: the chores of pidns-trace, from a bare machine to a tested binary.
+//!
+//! What xtask says, and what the commands it runs say, goes to stderr: stdout belongs to the program that was asked
+//! for, so `cargo xtask run -- -o json | jq` works. It needs no eBPF toolchain to build, since it installs it.
+
+mod bench;
+mod build;
+mod linker;
+mod lint;
+mod object_check;
+mod packages;
+mod run;
+mod setup;
+mod shell;
+mod test;
+mod toolchain;
+mod version;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Set up, build, run and test pidns-trace.
+///
+/// New here? `cargo xtask run` sets up what is missing, builds, and starts the tool.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    Setup(setup::Args),
+    Build(build::Args),
+    Run(run::Args),
+    Test(test::Args),
+    Bench(bench::Args),
+    Lint(lint::Args),
+}
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not by returning it from main: that prints a backtrace, and what is wrong here is the machine.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(task: Task) -> Result<()> {
+    match task {
+        Task::Setup(args) => setup::main(&args),
+        Task::Build(args) => build::main(&args),
+        Task::Run(args) => run::main(args),
+        Task::Test(args) => test::main(args),
+        Task::Bench(args) => bench::main(args),
+        Task::Lint(args) => lint::main(&args),
+    }
+}

@@ -1,0 +1,253 @@
+//! Does the eBPF object keep a panic?
+//!
+//! rustc puts a panic wherever it cannot prove that an index is in bounds or an `Option` is some. BPF has nothing to
+//! panic with: what is left is a call that never returns, or an endless loop, and the verifier refuses a program that
+//! holds either ("last insn is not an exit or jmp", "infinite loop detected"), at load, naming neither the panic nor
+//! its place. The object still knows both.
+
+mod calls;
+mod lines;
+mod names;
+
+use std::{fmt, fs, path::Path};
+
+use anyhow::{Context as _, Result, bail};
+use object::{Object as _, ObjectSection as _};
+
+use self::{
+    calls::{Callee, Code, Function},
+    lines::{Line, Lines},
+};
+
+/// Fails with the places of the panics, if the object has any.
+pub(crate) fn check(path: &Path) -> Result<()> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read the eBPF object {}", path.display()))?;
+    let panics =
+        find_panics(&bytes).with_context(|| format!("cannot check the eBPF object {}", path.display()))?;
+    if panics.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<_> = panics.iter().map(|panic| format!("  {panic}")).collect();
+    bail!(
+        "{} can panic, and the kernel's verifier refuses programs that can:\n{}\n\
+         Take the element with `get`, or show the compiler that it is there (a mask, a comparison with a constant).",
+        path.display(),
+        list.join("\n")
+    )
+}
+
+/// A panic, and where it comes from.
+#[derive(Debug, PartialEq, Eq)]
+struct Panic {
+    /// The function of `core` that panics.
+    what: String,
+    /// The function that can reach it, and its source line as far as the object tells.
+    at: Option<Site>,
+    /// The programs that the function is part of.
+    programs: Vec<Program>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Site {
+    function: String,
+    line: Option<Line>,
+}
+
+/// A function that the kernel loads, and the section that says where it attaches.
+#[derive(Debug, PartialEq, Eq)]
+struct Program {
+    name: String,
+    section: String,
+}
+
+impl fmt::Display for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, at, programs } = self;
+        write!(f, "{what}")?;
+        match at {
+            Some(Site { function, line: Some(line) }) => write!(f, " from {function} {line}")?,
+            Some(Site { function, line: None }) => write!(f, " from {function}")?,
+            None => write!(f, " is in the object, from nowhere that this check can see")?,
+        }
+        match &programs[..] {
+            [] => Ok(()),
+            programs => {
+                let names: Vec<_> = programs.iter().map(|p| format!("{} [{}]", p.name, p.section)).collect();
+                write!(
+                    f,
+                    "\n      in the program{} {}",
+                    if names.len() == 1 { "" } else { "s" },
+                    names.join(", ")
+                )
+            }
+        }
+    }
+}
+
+fn find_panics(bytes: &[u8]) -> Result<Vec<Panic>> {
+    if bytes.is_empty() {
+        bail!("it is empty: was it built with AYA_BUILD_SKIP?");
+    }
+    let file = object::File::parse(bytes).context("not an object file")?;
+    let code = Code::read(&file)?;
+    let section = |name| file.section_by_name(name).and_then(|section| section.data().ok());
+    // Line numbers are a help, not a condition.
+    let lines =
+        Lines::read(section(".BTF"), section(".BTF.ext"), file.is_little_endian()).unwrap_or_default();
+    Ok(panics_in(&code, &lines))
+}
+
+fn panics_in(code: &Code, lines: &Lines) -> Vec<Panic> {
+    let panic = |what, function: &Function, offset| Panic {
+        what,
+        at: Some(Site {
+            function: names::readable(&function.name),
+            line: lines.of(&function.section, function.start, offset),
+        }),
+        programs: code
+            .programs_that_reach(function)
+            .map(|program| Program { name: names::readable(&program.name), section: program.section.clone() })
+            .collect(),
+    };
+
+    let mut panics = Vec::new();
+    for call in &code.calls {
+        let callee = match &call.callee {
+            Callee::Function(index) => &code.functions[*index].name,
+            Callee::Undefined(name) => name,
+        };
+        let caller = &code.functions[call.caller];
+        // A panic calls others on its way; only where it begins is of interest.
+        if names::is_panic(callee) && !names::is_panic(&caller.name) {
+            panics.push(panic(names::readable(callee), caller, call.offset));
+        }
+    }
+    for endless in &code.endless_loops {
+        let function = &code.functions[endless.function];
+        if !names::is_panic(&function.name) {
+            panics.push(panic("an endless loop (an inlined panic)".to_owned(), function, endless.offset));
+        }
+    }
+    if panics.is_empty() {
+        // Reached in a way that the calls do not show.
+        let uncalled = code.functions.iter().filter(|function| names::is_panic(&function.name));
+        panics.extend(uncalled.map(|function| Panic {
+            what: names::readable(&function.name),
+            at: None,
+            programs: Vec::new(),
+        }));
+    }
+    panics
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// fixtures/panics.rs, as bpf-linker writes it.
+    const PANICS: &[u8] = include_bytes!("../fixtures/panics.o");
+    const SOURCE: &str = include_str!("../fixtures/panics.rs");
+
+    fn fixture() -> Vec<Panic> {
+        find_panics(PANICS).expect("the fixture is an object")
+    }
+
+    /// The panics of one program, as (function of core, its caller, marker of the source line).
+    fn panics_of(program: &str) -> Vec<(String, String, Option<&'static str>)> {
+        fixture()
+            .into_iter()
+            .filter(|panic| panic.programs.iter().any(|p| p.name == program))
+            .map(|panic| {
+                let site = panic.at.expect("each of these has a caller");
+                (panic.what, site.function, site.line.and_then(|line| marker(&line)))
+            })
+            .collect()
+    }
+
+    /// The comment at the end of the source line.
+    fn marker(line: &Line) -> Option<&'static str> {
+        let index = usize::try_from(line.number).ok()?.checked_sub(1)?;
+        Some(SOURCE.lines().nth(index)?.split_once("// ")?.1)
+    }
+
+    #[test]
+    fn a_bounds_check_is_found_in_the_program_that_keeps_it() {
+        assert_eq!(
+            panics_of("bounds"),
+            [("core::panicking::panic_bounds_check".to_owned(), "bounds".to_owned(), Some("index"))]
+        );
+    }
+
+    #[test]
+    fn a_panic_in_a_helper_is_traced_to_the_programs_that_call_it() {
+        let panics = panics_of("sliced");
+        assert!(
+            panics.contains(&(
+                "core::panicking::panic_bounds_check".to_owned(),
+                "panics::helper".to_owned(),
+                Some("index in helper")
+            )),
+            "{panics:#?}"
+        );
+        assert!(
+            panics.iter().any(|(what, caller, line)| what.contains("slice_index_fail")
+                && caller == "sliced"
+                && *line == Some("slice")),
+            "{panics:#?}"
+        );
+    }
+
+    #[test]
+    fn an_unwrap_is_found_near_its_line() {
+        let panics = fixture();
+        let unwrap = panics.iter().find(|panic| panic.what.contains("unwrap")).expect("unwrapped unwraps");
+        // One line off: the panic's own line is in core, and the one before it is the function's end.
+        assert_eq!(
+            unwrap.to_string(),
+            "core::option::unwrap_failed from unwrapped near ./src/main.rs:48\n      \
+             in the program unwrapped [tracepoint]"
+        );
+    }
+
+    #[test]
+    fn an_inlined_panic_is_found_by_its_endless_loop() {
+        let panics = panics_of("endless");
+        assert_eq!(panics.len(), 1, "{panics:#?}");
+        assert!(panics[0].0.contains("endless loop"), "{panics:#?}");
+    }
+
+    #[test]
+    fn a_program_without_panics_is_not_named() {
+        assert_eq!(panics_of("clean"), []);
+    }
+
+    #[test]
+    fn a_panic_reads_as_what_where_and_in_which_programs() {
+        let panics = fixture();
+        let helper = panics.iter().find(|panic| panic.programs.len() > 1).expect("two programs share helper");
+        assert_eq!(
+            helper.to_string(),
+            "core::panicking::panic_bounds_check from panics::helper at ./src/main.rs:41\n      \
+             in the programs helped [kprobe/helped], sliced [tracepoint]"
+        );
+    }
+
+    #[test]
+    fn a_panic_that_nothing_is_seen_to_call_is_reported_all_the_same() {
+        let code = Code {
+            functions: vec![Function::new("_ZN4core9panicking9panic_fmt17h0123456789abcdefE", ".text", 0, 8)],
+            ..Code::default()
+        };
+        let panics = panics_in(&code, &Lines::default());
+        assert_eq!(panics.len(), 1);
+        assert_eq!(panics[0].what, "core::panicking::panic_fmt");
+        assert_eq!(panics[0].at, None);
+    }
+
+    #[test]
+    fn a_stub_is_not_taken_for_a_clean_object() {
+        let error = find_panics(b"").expect_err("an empty object");
+        assert!(error.to_string().contains("AYA_BUILD_SKIP"), "{error}");
+        find_panics(b"not an object").expect_err("no object at all");
+    }
+}

@@ -1,0 +1,194 @@
+//! The Debian packages that building and testing take.
+
+use std::{fmt, path::Path, process::Command};
+
+use anyhow::{Result, bail};
+
+use crate::{shell, toolchain::DEBIAN_MINIMUM, version::Version};
+
+/// A Debian package, and why it is needed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Package {
+    name: &'static str,
+    why: &'static str,
+    present: Present,
+}
+
+/// How to tell that what a package brings is there.
+#[derive(Debug, PartialEq, Eq)]
+enum Present {
+    /// A program on PATH: wherever it comes from, it will do.
+    Command(&'static str),
+    File(&'static str),
+    /// dpkg says so, and that the package is not older than this: it has no file that is its alone.
+    Dpkg {
+        minimum: Version,
+    },
+}
+
+/// The eBPF toolchain, where no nightly with sources is there. `-web` is Debian's name for the newer Rust that it
+/// keeps beside a release's own, for building browsers.
+pub(crate) const TOOLCHAIN: &[Package] = &[
+    Package {
+        name: "rustc-web",
+        why: "compiles the eBPF object",
+        present: Present::Dpkg { minimum: DEBIAN_MINIMUM },
+    },
+    Package {
+        name: "cargo-web",
+        why: "is that compiler's cargo",
+        present: Present::Dpkg { minimum: DEBIAN_MINIMUM },
+    },
+    Package {
+        name: "rust-web-src",
+        why: "has the sources of core, which the object is built with",
+        present: Present::Dpkg { minimum: DEBIAN_MINIMUM },
+    },
+];
+
+/// What bpf-linker is built with.
+pub(crate) const LINKER: &[Package] = &[Package {
+    name: "llvm-22-dev",
+    why: "is the LLVM that bpf-linker is built with",
+    present: Present::File("/usr/lib/llvm-22/bin/llvm-config"),
+}];
+
+/// What the tests run.
+pub(crate) const TESTS: &[Package] = &[Package {
+    name: "util-linux",
+    why: "has unshare and nsenter: tests make namespaces with them",
+    present: Present::Command("nsenter"),
+}];
+
+impl Package {
+    pub(crate) fn is_present(&self) -> bool {
+        match self.present {
+            Present::Command(program) => shell::find(program).is_some(),
+            Present::File(file) => Path::new(file).exists(),
+            Present::Dpkg { minimum } => {
+                let mut dpkg = Command::new("dpkg-query");
+                dpkg.args(["--show", "--showformat=${db:Status-Status} ${Version}", self.name]);
+                let installed = shell::ask(&mut dpkg).as_deref().and_then(installed_version);
+                installed.is_some_and(|version| version >= minimum)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Package {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.why)
+    }
+}
+
+/// Reads the state and version that dpkg has of a package.
+fn installed_version(state: &str) -> Option<Version> {
+    upstream_version(state.strip_prefix("installed ")?)
+}
+
+/// The version proper of Debian's `epoch:version-revision`.
+fn upstream_version(debian: &str) -> Option<Version> {
+    Version::parse(debian.split_once(':').map_or(debian, |(_epoch, version)| version))
+}
+
+/// `apt-get update`: a fresh machine has no package lists.
+pub(crate) fn update() -> Command {
+    apt_get(&["update"])
+}
+
+/// Installs the packages. Those that are there but too old are brought up to date.
+pub(crate) fn install(packages: &[&Package]) -> Command {
+    // No package is worth losing another for: rustc-web conflicts with Debian's own rustc, cargo and rustup.
+    let mut apt = apt_get(&["install", "-y", "--no-install-recommends", "--no-remove"]);
+    apt.args(packages.iter().map(|package| package.name));
+    apt
+}
+
+fn apt_get(args: &[&str]) -> Command {
+    let mut apt = Command::new("apt-get");
+    apt.args(args).env("DEBIAN_FRONTEND", "noninteractive");
+    apt
+}
+
+/// Fails if this machine's Debian does not have the packages, or has them too old.
+pub(crate) fn check_available(packages: &[&Package]) -> Result<()> {
+    for package in packages {
+        let mut apt = Command::new("apt-cache");
+        let policy = shell::ask(apt.args(["policy", package.name]).env("LC_ALL", "C"));
+        check(package, policy.as_deref().and_then(candidate_of))?;
+    }
+    Ok(())
+}
+
+/// The version that `apt-get install` would install.
+fn candidate_of(policy: &str) -> Option<Version> {
+    upstream_version(policy.lines().find_map(|line| line.trim_start().strip_prefix("Candidate:"))?.trim())
+}
+
+fn check(package: &Package, candidate: Option<Version>) -> Result<()> {
+    let problem = match (candidate, &package.present) {
+        (None, _) => "is in none of this machine's package sources".to_owned(),
+        (Some(candidate), Present::Dpkg { minimum }) if candidate < *minimum => {
+            format!("is version {candidate} here, and {minimum} or newer is needed")
+        }
+        _ => return Ok(()),
+    };
+    bail!(
+        "the package {package} {problem}.\n\
+         Debian 12 has it in its security updates: see that bookworm-security is in /etc/apt/sources.list or\n\
+         /etc/apt/sources.list.d/, and run this command again.\n\
+         On another distribution, {OTHER_WAY}"
+    )
+}
+
+/// What to do where Debian's packages are of no help.
+pub(crate) const OTHER_WAY: &str = "give rustup a nightly toolchain with the sources of core:\n    \
+    rustup toolchain install nightly --profile minimal --component rust-src\n\
+    and install bpf-linker (its README says how): `cargo install bpf-linker`, with an LLVM at least as new as\n\
+    the one that `rustc +nightly -vV` names. Then run this command again.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_candidate_is_read_without_its_epoch() {
+        let policy = "llvm-22-dev:\n  Installed: (none)\n  Candidate: 1:22.1.8-1~deb12u1\n  Version table:\n";
+        assert_eq!(candidate_of(policy), Some(Version::new(22, 1, 8)));
+    }
+
+    #[test]
+    fn a_package_counts_as_installed_only_while_it_is() {
+        assert_eq!(installed_version("installed 1.96.0+dfsg1-1~deb12u2"), Some(Version::new(1, 96, 0)));
+        assert_eq!(installed_version("config-files 1.96.0+dfsg1-1~deb12u2"), None);
+        assert_eq!(installed_version("not-installed "), None);
+    }
+
+    #[test]
+    fn a_package_that_apt_does_not_know_has_no_candidate() {
+        assert_eq!(candidate_of(""), None);
+        assert_eq!(candidate_of("rustc-web:\n  Installed: (none)\n  Candidate: (none)\n"), None);
+    }
+
+    #[test]
+    fn a_rustc_from_before_the_security_update_is_refused() {
+        let rustc = &TOOLCHAIN[0];
+        let error = check(rustc, Some(Version::new(1, 85, 0))).expect_err("1.85 is too old");
+        assert!(error.to_string().contains("1.96.0 or newer"), "{error}");
+        assert!(error.to_string().contains("bookworm-security"), "{error}");
+        check(rustc, Some(Version::new(1, 96, 0))).expect("1.96 is enough");
+    }
+
+    #[test]
+    fn a_package_that_is_nowhere_is_named_with_another_way() {
+        let error = check(&LINKER[0], None).expect_err("not available");
+        assert!(error.to_string().contains("llvm-22-dev"), "{error}");
+        assert!(error.to_string().contains("--component rust-src"), "{error}");
+    }
+
+    #[test]
+    fn nothing_is_removed_to_make_room() {
+        let command = shell::describe(&install(&[&TOOLCHAIN[0], &LINKER[0]]));
+        assert!(command.contains("--no-remove rustc-web llvm-22-dev"), "{command}");
+    }
+}

@@ -1,0 +1,367 @@
+//! `cargo xtask setup`: looks at the machine, plans what it lacks, and installs that.
+
+use std::{fmt, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    linker::{self, Linker},
+    packages::{self, Package},
+    shell::{self, Privilege},
+    toolchain::{self, Choice, Toolchain},
+    version::Version,
+};
+
+/// Install what is missing to build and test pidns-trace.
+///
+/// Wanted are a Rust toolchain that builds eBPF objects, bpf-linker, and what the tests run. Whatever is there
+/// already stays as it is; each command is printed before it runs.
+///
+/// The toolchain is rustup's `nightly` if that has the component rust-src, else Debian's packages, which rustup then
+/// knows as `pidns-bpf`. Set PIDNS_BPF_TOOLCHAIN to use another of rustup's toolchains. Setup never installs or
+/// updates a toolchain through rustup: which ones you have is up to you.
+///
+/// build, run, test and bench start with this by themselves.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only print what would be run
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(crate) fn main(args: &Args) -> Result<()> {
+    let plan = plan(&Machine::look()?)?;
+    if args.dry_run {
+        eprint!("{plan}");
+    } else {
+        plan.carry_out()?;
+    }
+    Ok(())
+}
+
+/// Sets up what is missing, and says what is in use.
+pub(crate) fn ready() -> Result<Ready> {
+    plan(&Machine::look()?)?.carry_out()
+}
+
+/// What the object is built with.
+pub(crate) struct Ready {
+    toolchain: Toolchain,
+    linker: Linker,
+    /// Whether the build script of pidns-user has to be told which toolchain that is.
+    name_toolchain: bool,
+}
+
+impl Ready {
+    /// `cargo SUBCOMMAND`, for the user-space crates and with them the eBPF object.
+    pub(crate) fn cargo(&self, subcommand: &str) -> Command {
+        let mut cargo = shell::command("cargo");
+        cargo.arg(subcommand);
+        // Not always: the script runs again, and pidns-user compiles again, whenever the variable changes, as it
+        // would between this and the user's own `cargo build`.
+        if self.name_toolchain {
+            cargo.env(toolchain::TOOLCHAIN_VAR, &self.toolchain.name);
+        }
+        // An object that was skipped is an empty stub, and what comes next would run it or look into it.
+        cargo.env_remove("AYA_BUILD_SKIP");
+        cargo
+    }
+}
+
+impl fmt::Display for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "eBPF toolchain: {}, {}", self.toolchain, self.linker)
+    }
+}
+
+/// Looks again: what was installed must answer, and what was there before must not stand in its way.
+fn verify(name: &str) -> Result<Ready> {
+    let toolchain = toolchain::probe(name).with_context(|| {
+        format!("`rustup run {name} rustc -vV` still fails: run it by hand to see why, then run this command again")
+    })?;
+    if name == toolchain::DEBIAN_TOOLCHAIN && toolchain.rustc.version < toolchain::DEBIAN_MINIMUM {
+        bail!(
+            "{toolchain} is older than rustc {}. Is another rustc than that of rustc-web in {}/bin?\nOr {}",
+            toolchain::DEBIAN_MINIMUM,
+            toolchain::DEBIAN_SYSROOT,
+            packages::OTHER_WAY
+        );
+    }
+    if !toolchain.has_sources {
+        bail!("{toolchain} has no sources of core: lib/rustlib/src/rust/library/core is not in its sysroot");
+    }
+    let linker = Linker::find().context(
+        "bpf-linker is not on PATH or does not run: `bpf-linker --version` by hand shows why, and \
+         `cargo install --force` installs it anew",
+    )?;
+    if !linker.reads(toolchain.rustc.llvm) {
+        bail!(
+            "{linker} (LLVM {}) cannot link what {toolchain} writes. If it is not the one that `cargo install` \
+             installed, take it off PATH.",
+            linker.llvm.map_or_else(|| "unknown".to_owned(), |llvm| llvm.to_string())
+        );
+    }
+    let name_toolchain = toolchain::asked_for()?.is_none() && !toolchain::is_default(name, toolchain::probe);
+    Ok(Ready { toolchain, linker, name_toolchain })
+}
+
+/// What setup found.
+struct Machine {
+    /// Whether apt-get is there.
+    apt: bool,
+    privilege: Privilege,
+    choice: Choice,
+    linker: Option<Linker>,
+    missing: Vec<&'static Package>,
+}
+
+impl Machine {
+    fn look() -> Result<Self> {
+        if shell::find("rustup").is_none() {
+            bail!(
+                "rustup is not on PATH. The eBPF object needs another toolchain than the rest, and it is rustup that \
+                 switches between them.\n\
+                 Install it (https://rustup.rs says how; Debian's package rustup conflicts with rustc-web), open a new \
+                 shell, and run this command again."
+            );
+        }
+        let linker = Linker::find();
+        let asked_for = toolchain::asked_for()?;
+        let choice = toolchain::choose(asked_for.as_deref(), linker.as_ref(), toolchain::probe)?;
+        let missing = [packages::TOOLCHAIN, packages::LINKER, packages::TESTS]
+            .into_iter()
+            .flatten()
+            .filter(|package| !package.is_present())
+            .collect();
+        Ok(Self {
+            apt: shell::find("apt-get").is_some(),
+            privilege: Privilege::here(),
+            choice,
+            linker,
+            missing,
+        })
+    }
+
+    /// The packages of the group that are not there.
+    fn missing_of(&self, group: &'static [Package]) -> Vec<&'static Package> {
+        group.iter().filter(|package| self.missing.contains(package)).collect()
+    }
+}
+
+/// What to do, in order.
+struct Plan {
+    steps: Vec<Step>,
+    /// The toolchain that is there in the end.
+    toolchain: String,
+}
+
+enum Step {
+    /// Words for the user.
+    Note(String),
+    Run(Command),
+    /// Are the packages there to be installed?
+    CheckAvailable(Vec<&'static Package>),
+}
+
+impl Plan {
+    fn carry_out(self) -> Result<Ready> {
+        if self.steps.is_empty() {
+            eprintln!("set-up: nothing to do");
+        }
+        for step in self.steps {
+            match step {
+                Step::Note(note) => eprintln!("{note}"),
+                Step::Run(mut command) => shell::run(&mut command)?,
+                Step::CheckAvailable(packages) => packages::check_available(&packages)?,
+            }
+        }
+        let ready = verify(&self.toolchain)?;
+        eprintln!("{ready}");
+        Ok(ready)
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.steps.is_empty() {
+            writeln!(f, "set-up: nothing to do")?;
+        }
+        for step in &self.steps {
+            match step {
+                Step::Note(note) => writeln!(f, "{note}")?,
+                Step::Run(command) => writeln!(f, "$ {}", shell::describe(command))?,
+                Step::CheckAvailable(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn plan(machine: &Machine) -> Result<Plan> {
+    let mut steps = Vec::new();
+
+    let (toolchain, llvm) = match &machine.choice {
+        Choice::Use(toolchain) => (toolchain.name.as_str(), toolchain.rustc.llvm),
+        Choice::SetUpDebian { .. } => (toolchain::DEBIAN_TOOLCHAIN, Version::new(linker::LLVM, 0, 0)),
+    };
+    let linker_is_needed = !machine.linker.as_ref().is_some_and(|linker| linker.reads(llvm));
+    if linker_is_needed && llvm.major > linker::LLVM {
+        bail!(
+            "the toolchain {toolchain} writes LLVM {llvm}, and setup can install bpf-linker for LLVM {} only.\n\
+             Install one for LLVM {} yourself (the README of bpf-linker says how), then run this command again.",
+            linker::LLVM,
+            llvm.major
+        );
+    }
+
+    let mut install = Vec::new();
+    if let Choice::SetUpDebian { why } = &machine.choice {
+        steps.push(Step::Note(format!("eBPF toolchain: Debian's packages, since {why}")));
+        install.extend(machine.missing_of(packages::TOOLCHAIN));
+    }
+    if linker_is_needed {
+        install.extend(machine.missing_of(packages::LINKER));
+    }
+    install.extend(machine.missing_of(packages::TESTS));
+
+    if !install.is_empty() {
+        if !machine.apt {
+            let list: Vec<_> = install.iter().map(|package| format!("    {package}")).collect();
+            bail!(
+                "there is no apt-get on PATH to install what is missing (by Debian's names):\n{}\n\
+                 Install the same with your distribution's own tool, or {}",
+                list.join("\n"),
+                packages::OTHER_WAY
+            );
+        }
+        steps.extend(install.iter().map(|package| Step::Note(format!("missing: {package}"))));
+        let [update, install_them] =
+            machine.privilege.root([packages::update(), packages::install(&install)])?;
+        steps.push(Step::Run(update));
+        steps.push(Step::CheckAvailable(install));
+        steps.push(Step::Run(install_them));
+    }
+    if matches!(machine.choice, Choice::SetUpDebian { .. }) {
+        steps.push(Step::Run(toolchain::link_debian()));
+    }
+    if linker_is_needed {
+        steps.push(Step::Note("bpf-linker is built from source: this takes a minute or two".to_owned()));
+        steps.push(Step::Run(linker::install()));
+    }
+    Ok(Plan { steps, toolchain: toolchain.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{linker::tests::linker, toolchain::tests::toolchain};
+
+    /// Debian 12 with rustup's stable, and nothing else.
+    fn fresh() -> Machine {
+        let groups = [packages::TOOLCHAIN, packages::LINKER];
+        Machine {
+            apt: true,
+            privilege: Privilege::Root,
+            choice: Choice::SetUpDebian { why: "rustup has no toolchain nightly".to_owned() },
+            linker: None,
+            missing: groups.into_iter().flatten().collect(),
+        }
+    }
+
+    fn ready() -> Machine {
+        Machine {
+            choice: Choice::Use(toolchain("pidns-bpf", "1.96.0", "22.1.8")),
+            linker: Some(linker("0.13.0", Some(22))),
+            missing: Vec::new(),
+            ..fresh()
+        }
+    }
+
+    /// The commands of the plan, as printed.
+    fn commands(machine: &Machine) -> Vec<String> {
+        let plan = plan(machine).expect("a plan").to_string();
+        plan.lines().filter_map(|line| line.strip_prefix("$ ")).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_ready_machine_is_left_alone() {
+        assert_eq!(plan(&ready()).expect("a plan").to_string(), "set-up: nothing to do\n");
+    }
+
+    #[test]
+    fn a_fresh_debian_gets_toolchain_and_linker() {
+        let commands = commands(&fresh());
+        let [update, install, link, linker] = &commands[..] else {
+            panic!("four commands, not {commands:#?}")
+        };
+        assert!(update.ends_with("DEBIAN_FRONTEND=noninteractive apt-get update"), "{update}");
+        assert!(install.ends_with("--no-remove rustc-web cargo-web rust-web-src llvm-22-dev"), "{install}");
+        assert!(link.ends_with("rustup toolchain link pidns-bpf /usr"), "{link}");
+        assert!(linker.contains("cargo install bpf-linker --version 0.13.0 --locked"), "{linker}");
+        assert!(linker.contains("LLVM_SYS_221_PREFIX=/usr/lib/llvm-22"), "{linker}");
+    }
+
+    #[test]
+    fn debian_says_why_the_nightly_will_not_do() {
+        let text = plan(&fresh()).expect("a plan").to_string();
+        assert!(text.contains("since rustup has no toolchain nightly"), "{text}");
+        assert!(text.contains("missing: llvm-22-dev (is the LLVM"), "{text}");
+    }
+
+    #[test]
+    fn only_the_link_is_made_where_only_the_link_is_missing() {
+        let machine = Machine { choice: fresh().choice, ..ready() };
+        let commands = commands(&machine);
+        let [link] = &commands[..] else { panic!("one command, not {commands:#?}") };
+        assert!(link.ends_with("rustup toolchain link pidns-bpf /usr"), "{link}");
+    }
+
+    #[test]
+    fn a_nightly_needs_no_toolchain_packages() {
+        let nightly = Choice::Use(toolchain("nightly", "1.97.0-nightly", "22.1.4"));
+        let commands = commands(&Machine { choice: nightly, ..fresh() });
+        let [_update, install, _linker] = &commands[..] else { panic!("three commands, not {commands:#?}") };
+        assert!(install.ends_with("--no-remove llvm-22-dev"), "{install}");
+    }
+
+    #[test]
+    fn a_linker_that_is_too_old_is_replaced_without_packages_that_are_there() {
+        for old in [linker("0.12.0", Some(22)), linker("0.13.0", Some(21))] {
+            let commands = commands(&Machine { linker: Some(old), ..ready() });
+            let [install] = &commands[..] else { panic!("one command, not {commands:#?}") };
+            assert!(install.contains("cargo install bpf-linker"), "{install}");
+        }
+    }
+
+    #[test]
+    fn only_what_needs_root_goes_through_sudo() {
+        let commands = commands(&Machine { privilege: Privilege::Sudo, ..fresh() });
+        let with_sudo: Vec<bool> = commands.iter().map(|command| command.contains("sudo ")).collect();
+        assert_eq!(with_sudo, [true, true, false, false], "{commands:#?}");
+    }
+
+    #[test]
+    fn without_root_and_sudo_a_machine_that_needs_no_packages_is_still_set_up() {
+        let machine = Machine { privilege: Privilege::None, choice: fresh().choice, ..ready() };
+        assert_eq!(commands(&machine).len(), 1);
+        let error =
+            plan(&Machine { privilege: Privilege::None, ..fresh() }).err().expect("packages need root");
+        assert!(error.to_string().contains("apt-get update"), "{error}");
+        assert!(error.to_string().contains("llvm-22-dev"), "{error}");
+    }
+
+    #[test]
+    fn without_apt_the_user_is_told_what_is_missing_and_another_way() {
+        let error = plan(&Machine { apt: false, ..fresh() }).err().expect("nothing to install with");
+        let message = error.to_string();
+        assert!(message.contains("rust-web-src (has the sources of core"), "{message}");
+        assert!(message.contains("rustup toolchain install nightly"), "{message}");
+    }
+
+    #[test]
+    fn a_toolchain_that_no_linker_of_ours_reads_is_refused_before_anything_is_installed() {
+        let newer = Choice::Use(toolchain("pidns-bpf", "1.99.0", "23.1.0"));
+        let error = plan(&Machine { choice: newer, ..ready() }).err().expect("LLVM 23");
+        assert!(error.to_string().contains("LLVM 22 only"), "{error}");
+    }
+}

@@ -1,0 +1,251 @@
+//! Commands: printed as a user would type them, then run.
+
+use std::{
+    borrow::Cow,
+    env,
+    ffi::{OsStr, OsString},
+    io,
+    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _, process::CommandExt as _},
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::LazyLock,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// `PATH`, and on it the folder of `cargo install`, where setup puts bpf-linker: a fresh rustup may not be on `PATH`
+/// yet.
+static SEARCH_PATH: LazyLock<OsString> = LazyLock::new(|| {
+    let path = env::var_os("PATH").unwrap_or_default();
+    match cargo_bin() {
+        Some(bin) if env::split_paths(&path).all(|dir| dir != bin) => prepend(bin.as_os_str(), &path),
+        _ => path,
+    }
+});
+
+/// The folder that `cargo install` installs into.
+pub(crate) fn cargo_bin() -> Option<PathBuf> {
+    let home = env::var_os("CARGO_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    Some(home.or_else(|| Some(env::home_dir()?.join(".cargo")))?.join("bin"))
+}
+
+/// `dir` in front of `path`.
+fn prepend(dir: &OsStr, path: &OsStr) -> OsString {
+    let mut joined = dir.to_os_string();
+    if !path.is_empty() {
+        joined.push(":");
+        joined.push(path);
+    }
+    joined
+}
+
+/// `PATH` for a command that must find `dir`'s programs before all others.
+pub(crate) fn path_with(dir: &str) -> OsString {
+    prepend(OsStr::new(dir), &SEARCH_PATH)
+}
+
+/// A command that finds its program, and whatever that starts, on the search path.
+pub(crate) fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    if env::var_os("PATH").as_ref() != Some(&*SEARCH_PATH) {
+        command.env("PATH", &*SEARCH_PATH);
+    }
+    command
+}
+
+/// The program's file, if the search path has it.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    env::split_paths(&*SEARCH_PATH).map(|dir| dir.join(program)).find(|file| {
+        file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    })
+}
+
+/// Who runs this, as far as commands that need root are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Privilege {
+    Root,
+    Sudo,
+    /// Neither root nor able to become it.
+    None,
+}
+
+impl Privilege {
+    pub(crate) fn here() -> Self {
+        // SAFETY: geteuid takes nothing, touches no memory and cannot fail.
+        if unsafe { libc::geteuid() } == 0 {
+            Self::Root
+        } else if find("sudo").is_some() {
+            Self::Sudo
+        } else {
+            Self::None
+        }
+    }
+
+    /// The commands as root: themselves, or behind `sudo`.
+    pub(crate) fn root<const N: usize>(self, commands: [Command; N]) -> Result<[Command; N]> {
+        match self {
+            Self::Root => Ok(commands),
+            Self::Sudo => Ok(commands.map(|command| sudo(&command))),
+            Self::None => {
+                let list: Vec<_> =
+                    commands.iter().map(|command| format!("    {}", describe(command))).collect();
+                bail!("this needs root, and there is no sudo on PATH. As root, run:\n{}", list.join("\n"))
+            }
+        }
+    }
+}
+
+/// The command behind `sudo`, with its own environment and, as far as sudo's rules let it through, the user's
+/// (`RUST_LOG`, `CARGO_HOME`, …).
+fn sudo(command: &Command) -> Command {
+    let mut sudo = Command::new("sudo");
+    sudo.arg("-E");
+    let mut assignments = assignments(command).peekable();
+    if assignments.peek().is_some() {
+        // sudo may refuse assignments of its own, so through env(1).
+        sudo.arg("env");
+    }
+    for (name, value) in assignments {
+        let mut assignment = name.to_os_string();
+        assignment.push("=");
+        assignment.push(value);
+        sudo.arg(assignment);
+    }
+    sudo.arg(command.get_program()).args(command.get_args());
+    sudo
+}
+
+/// What the command adds to the environment.
+fn assignments(command: &Command) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+    command.get_envs().filter_map(|(name, value)| Some((name, value?)))
+}
+
+/// The command as a user would type it.
+pub(crate) fn describe(command: &Command) -> String {
+    let inherited = env::var_os("PATH").unwrap_or_default();
+    let mut words = Vec::new();
+    for (name, value) in assignments(command) {
+        // The user's own shell has the rest of PATH.
+        let before = value.as_bytes().strip_suffix(inherited.as_bytes()).filter(|_| !inherited.is_empty());
+        let value = match before {
+            Some(before) if name == "PATH" => {
+                format!("{}$PATH", quote(&String::from_utf8_lossy(before)))
+            }
+            _ => quote(&value.to_string_lossy()).into_owned(),
+        };
+        words.push(format!("{}={value}", name.display()));
+    }
+    words.push(quote(&command.get_program().to_string_lossy()).into_owned());
+    words.extend(command.get_args().map(|arg| quote(&arg.to_string_lossy()).into_owned()));
+    words.join(" ")
+}
+
+/// Quotes for a POSIX shell, where it has to be.
+fn quote(word: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_alphanumeric() || "-_=+:,./@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        Cow::Borrowed(word)
+    } else {
+        Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
+    }
+}
+
+fn print(command: &Command) {
+    eprintln!("$ {}", describe(command));
+}
+
+/// Prints the command, runs it, and fails if it does. Its stdout goes to stderr.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    print(command);
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(io::stderr())
+        .status()
+        .with_context(|| format!("cannot start `{}`", describe(command)))?;
+    if !status.success() {
+        bail!("`{}` failed: {status}", describe(command));
+    }
+    Ok(())
+}
+
+/// Prints the command and becomes it: its output, its signals and its exit code are this process's. Comes back only
+/// if it cannot be started.
+pub(crate) fn exec(command: &mut Command) -> Result<()> {
+    print(command);
+    let error = command.exec();
+    Err(error).with_context(|| format!("cannot start `{}`", describe(command)))
+}
+
+/// What the command prints on stdout, or nothing if it cannot be started or fails. For asking, so it is not printed.
+pub(crate) fn ask(command: &mut Command) -> Option<String> {
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn apt() -> Command {
+        let mut apt = Command::new("apt-get");
+        apt.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-y", "rustc-web"]);
+        apt
+    }
+
+    #[test]
+    fn a_command_is_printed_the_way_it_is_typed() {
+        assert_eq!(describe(&apt()), "DEBIAN_FRONTEND=noninteractive apt-get install -y rustc-web");
+        assert_eq!(
+            describe(Command::new("echo").args(["two words", "it's", ""])),
+            r"echo 'two words' 'it'\''s' ''"
+        );
+    }
+
+    #[test]
+    fn only_what_is_added_to_path_is_printed() {
+        let mut command = Command::new("cargo");
+        command.env(
+            "PATH",
+            prepend(OsStr::new("/usr/lib/llvm-22/bin"), &env::var_os("PATH").unwrap_or_default()),
+        );
+        assert_eq!(describe(&command), "PATH=/usr/lib/llvm-22/bin:$PATH cargo");
+    }
+
+    #[test]
+    fn root_runs_commands_as_they_are() {
+        let [command] = Privilege::Root.root([apt()]).expect("root needs nothing");
+        assert_eq!(describe(&command), describe(&apt()));
+    }
+
+    #[test]
+    fn sudo_keeps_a_commands_environment() {
+        let [command] = Privilege::Sudo.root([apt()]).expect("sudo is there");
+        assert_eq!(
+            describe(&command),
+            "sudo -E env DEBIAN_FRONTEND=noninteractive apt-get install -y rustc-web"
+        );
+    }
+
+    #[test]
+    fn without_root_and_sudo_the_user_is_told_all_that_is_to_be_run() {
+        let error = Privilege::None.root([Command::new("first"), apt()]).expect_err("nobody to become root");
+        assert_eq!(
+            error.to_string(),
+            "this needs root, and there is no sudo on PATH. As root, run:\n    first\n    \
+             DEBIAN_FRONTEND=noninteractive apt-get install -y rustc-web"
+        );
+    }
+
+    #[test]
+    fn asking_a_program_that_is_not_there_is_no_error() {
+        assert_eq!(ask(&mut Command::new("/nonexistent/program")), None);
+        assert_eq!(ask(&mut Command::new("false")), None);
+        assert_eq!(ask(Command::new("echo").arg("yes")).as_deref(), Some("yes\n"));
+    }
+
+    #[test]
+    fn the_search_path_is_searched_for_programs_only() {
+        assert!(find("sh").is_some());
+        assert_eq!(find("no-such-program-anywhere"), None);
+    }
+}

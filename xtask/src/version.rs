@@ -1,0 +1,59 @@
+//! Versions as tools print them.
+
+use std::fmt;
+
+/// A version's numbers; what follows them (`-nightly`, `+dfsg1-1~deb12u2`) is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version {
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+    pub(crate) patch: u32,
+}
+
+impl Version {
+    pub(crate) const fn new(major: u32, minor: u32, patch: u32) -> Self {
+        Self { major, minor, patch }
+    }
+
+    /// Reads the numbers that `text` starts with; those that are absent count as 0.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let mut numbers = text[..end].split('.').map(|number| number.parse().ok());
+        Some(Self {
+            major: numbers.next()??,
+            minor: numbers.next().flatten().unwrap_or(0),
+            patch: numbers.next().flatten().unwrap_or(0),
+        })
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { major, minor, patch } = self;
+        write!(f, "{major}.{minor}.{patch}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Version;
+
+    #[test]
+    fn what_follows_the_numbers_is_dropped() {
+        assert_eq!(Version::parse("1.96.0+dfsg1-1~deb12u2"), Some(Version::new(1, 96, 0)));
+        assert_eq!(Version::parse("1.97.0-nightly"), Some(Version::new(1, 97, 0)));
+        assert_eq!(Version::parse("22.1.8"), Some(Version::new(22, 1, 8)));
+        assert_eq!(Version::parse("23"), Some(Version::new(23, 0, 0)));
+    }
+
+    #[test]
+    fn text_without_a_leading_number_is_no_version() {
+        assert_eq!(Version::parse("(none)"), None);
+        assert_eq!(Version::parse(""), None);
+    }
+
+    #[test]
+    fn versions_compare_by_number_not_by_text() {
+        assert!(Version::parse("1.100.0") > Version::parse("1.96.0"));
+    }
+}

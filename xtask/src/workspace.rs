@@ -1,0 +1,55 @@
+//! Cargo in this workspace, and where it puts what it builds.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::shell::{self, Privilege};
+
+/// The folder with one folder a profile. This very program is in one of them, so that no setting of cargo's
+/// (`CARGO_TARGET_DIR`, `build.target`, …) has to be read again.
+pub(crate) fn target_dir() -> Result<PathBuf> {
+    let exe = env::current_exe().context("cannot tell where xtask itself was built")?;
+    let target = exe.parent().and_then(Path::parent);
+    let target = target.with_context(|| format!("{} is in no target folder", exe.display()))?;
+    Ok(target.to_owned())
+}
+
+/// Has cargo run what it builds as root. The build itself stays the user's, or root would own the target folder.
+pub(crate) fn run_as_root(cargo: &mut Command) -> Result<()> {
+    match Privilege::here() {
+        Privilege::Root => {}
+        Privilege::Sudo => {
+            let verbose = shell::ask(shell::command("rustc").arg("-vV"));
+            let host =
+                verbose.as_deref().and_then(|text| text.lines().find_map(|line| line.strip_prefix("host: ")));
+            cargo.env(runner_variable(host.context("`rustc -vV` names no host")?), "sudo -E");
+        }
+        Privilege::None => {
+            bail!("this loads eBPF programs, which needs root, and there is no sudo on PATH: run it as root")
+        }
+    }
+    Ok(())
+}
+
+/// The variable that names cargo's runner for a target.
+fn runner_variable(triple: &str) -> String {
+    format!("CARGO_TARGET_{}_RUNNER", triple.to_uppercase().replace(['-', '.'], "_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runner_is_set_in_the_words_of_cargo() {
+        assert_eq!(
+            runner_variable("x86_64-unknown-linux-gnu"),
+            "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER"
+        );
+    }
+}

@@ -4,7 +4,7 @@ use aya_ebpf::{helpers::bpf_ktime_get_boot_ns, maps::PerCpuArray};
 use pidns_ebpf::abi::{Counters, Header, Kind, MAX_PIDS, NamespaceRecord, ProcessPart, Writer};
 
 use crate::{
-    kernel::{Access, Chain, PidNamespace, Task},
+    kernel::{Access, Chain, Pid, PidNamespace, Task},
     maps::{COUNTERS, EVENTS},
 };
 
@@ -24,6 +24,9 @@ pub(crate) fn count(add: impl FnOnce(&mut Counters)) {
     }
 }
 
+/// Room for one process's PIDs: an even number, so that two are copied at a time.
+pub(crate) const PIDS_ROOM: usize = MAX_PIDS.next_multiple_of(2);
+
 /// A record's scratch memory in a per-CPU map: the fixed part, and room for the longest tail of two processes.
 ///
 /// On the stack it would have to be zeroed first, and would leave little of its 512 bytes. One program never
@@ -31,7 +34,7 @@ pub(crate) fn count(add: impl FnOnce(&mut Counters)) {
 #[repr(C)]
 pub(crate) struct Scratch<R> {
     pub(crate) record: R,
-    pub(crate) tail: [u32; 2 * MAX_PIDS],
+    pub(crate) tail: [u32; 2 * PIDS_ROOM],
 }
 
 impl<R> Scratch<R> {
@@ -50,6 +53,41 @@ impl<R> Scratch<R> {
 pub(crate) unsafe fn tail<R>(scratch: *mut Scratch<R>, skip: u32) -> *mut u32 {
     // SAFETY: the caller's promise; skip is at most MAX_PIDS.
     unsafe { (&raw mut (*scratch).tail).cast::<u32>().add(skip as usize) }
+}
+
+/// Copies a `T` in words of 8 bytes.
+///
+/// What is longer than a few words the compiler copies with a call of memcpy, which goes byte by byte in an eBPF
+/// object; volatile words it leaves as they are.
+///
+/// # Safety
+/// `from` must be readable, `to` writable, both aligned to 8.
+#[inline(always)]
+pub(crate) unsafe fn copy<T>(from: *const T, to: *mut T) {
+    const { assert!(size_of::<T>() % 8 == 0) };
+    let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
+    let mut index = 0;
+    while index < size_of::<T>() / 8 {
+        // SAFETY: the caller's promise.
+        unsafe { to.add(index).write_volatile(from.add(index).read_volatile()) };
+        index += 1;
+    }
+}
+
+/// Writes zeros over a `T`, in words of 8 bytes for the same reason.
+///
+/// # Safety
+/// `to` must be writable, aligned to 8, and zeros be a `T`.
+#[inline(always)]
+pub(crate) unsafe fn zero<T>(to: *mut T) {
+    const { assert!(size_of::<T>() % 8 == 0) };
+    let to = to.cast::<u64>();
+    let mut index = 0;
+    while index < size_of::<T>() / 8 {
+        // SAFETY: the caller's promise.
+        unsafe { to.add(index).write_volatile(0) };
+        index += 1;
+    }
 }
 
 /// Writes the header and sends the record with `pids` + `other_pids` entries of its tail. Says whether it went.
@@ -118,28 +156,49 @@ pub(crate) unsafe fn send_namespaced<B, N: Access, P: Access, O: Access>(
         let part = &raw mut (*record).ns;
         match ns {
             Some(ns) => ns.describe(part),
-            None => part.write(core::mem::zeroed()),
+            None => zero(part),
         }
-        let pids = describe(process, &raw mut (*record).process, tail(scratch, 0));
-        let other_pids = describe(other, &raw mut (*record).other, tail(scratch, pids));
+        let process_pid = describe(process, &raw mut (*record).process);
+        let other_pid = describe(other, &raw mut (*record).other);
         (&raw mut (*record).body).write(body);
+        let pids = number(process_pid, &raw mut (*record).process, tail(scratch, 0));
+        let other_pids = number(other_pid, &raw mut (*record).other, tail(scratch, pids));
         send(writer, kind, flags, now(), scratch, pids, other_pids);
     }
 }
 
+/// Describes the task's process, or writes zeros for none. The second half is [`number`].
+///
 /// # Safety
-/// `part` must be writable, `pids` have room for `MAX_PIDS`, the task lead its group.
+/// `part` must be writable, the task lead its group.
 #[inline(always)]
-unsafe fn describe<A: Access>(task: Option<Task<A>>, part: *mut ProcessPart, pids: *mut u32) -> u32 {
-    let Some(task) = task else {
-        // SAFETY: the caller's promise; zeros are a ProcessPart.
-        unsafe { part.write(core::mem::zeroed()) };
-        return 0;
-    };
+unsafe fn describe<A: Access>(task: Option<Task<A>>, part: *mut ProcessPart) -> Option<Pid<A>> {
+    // SAFETY: the caller's promise; zeros are a ProcessPart.
+    unsafe {
+        match task {
+            Some(task) => {
+                task.describe(part);
+                Some(task.thread_pid())
+            }
+            None => {
+                zero(part);
+                None
+            }
+        }
+    }
+}
+
+/// Writes the PIDs to `pids` and the namespace to `part`; says how many PIDs there are.
+///
+/// # Safety
+/// `part` must be writable, `pids` have room for `MAX_PIDS`.
+#[inline(always)]
+unsafe fn number<A: Access>(pid: Option<Pid<A>>, part: *mut ProcessPart, pids: *mut u32) -> u32 {
+    let Some(pid) = pid else { return 0 };
     // SAFETY: the caller's promise.
     unsafe {
-        let Chain { pids: count, ns, .. } = task.thread_pid().copy_pids(pids);
-        task.describe(ns.inum(), part);
+        let Chain { pids: count, ns, .. } = pid.copy_pids(pids);
+        (&raw mut (*part).ns_inum).write(ns.inum());
         count
     }
 }

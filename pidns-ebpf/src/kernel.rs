@@ -89,6 +89,8 @@ macro_rules! pointers {
 pointers! {
     /// `struct task_struct` (include/linux/sched.h).
     Task,
+    /// `struct signal_struct` (include/linux/sched/signal.h): what the threads of a process share.
+    Signal,
     /// `struct pid` (include/linux/pid.h).
     Pid,
     /// `struct pid_namespace` (include/linux/pid_namespace.h).
@@ -226,29 +228,15 @@ impl<A: Access> Task<A> {
     }
 
     #[inline(always)]
-    fn signal_field(self, offset: &aya_ebpf::Global<u32>) -> u32 {
-        let signal: *const u8 = self.field(&TASK_SIGNAL);
-        // SAFETY: an integer, of which any bytes are a value.
-        unsafe { A::read(signal.add(offset.load() as usize)) }
-    }
-
-    /// Threads that have not begun to exit.
-    #[inline(always)]
-    pub(crate) fn live_threads(self) -> u32 {
-        self.signal_field(&SIGNAL_LIVE)
-    }
-
-    /// Threads that have not been released.
-    #[inline(always)]
-    pub(crate) fn threads(self) -> u32 {
-        self.signal_field(&SIGNAL_NR_THREADS)
+    pub(crate) fn signal(self) -> Signal<A> {
+        Signal::at(self.field(&TASK_SIGNAL))
     }
 
     /// The status that wait(2) will give for its process: kernel/exit.c keeps it in one of two places.
     #[inline(always)]
-    pub(crate) fn wait_status(self) -> u32 {
-        if self.signal_field(&SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0 {
-            self.signal_field(&SIGNAL_GROUP_EXIT_CODE)
+    pub(crate) fn wait_status(self, signal: Signal<A>) -> u32 {
+        if signal.field::<u32>(&SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0 {
+            signal.field(&SIGNAL_GROUP_EXIT_CODE)
         } else {
             self.field(&TASK_EXIT_CODE)
         }
@@ -285,22 +273,39 @@ impl<A: Access> Task<A> {
         }
     }
 
-    /// Describes the process that this task leads, but for its PIDs; `inum` is its innermost namespace's.
+    /// Describes the process that this task leads, but for its PIDs and namespace: [`Pid::copy_pids`] finds those.
+    ///
+    /// Call it once, and before that loop: loading a pointer from a task that the verifier trusts takes it half a
+    /// millisecond (it searches all of BTF by name for what else to trust), each time that a path comes by.
     ///
     /// # Safety
     /// `to` must be writable.
     #[inline(always)]
-    pub(crate) unsafe fn describe(self, inum: u32, to: *mut ProcessPart) {
+    pub(crate) unsafe fn describe(self, to: *mut ProcessPart) {
         let part = ProcessPart {
             start_boot_ns: self.start_boottime(),
             pid: self.tgid(),
             parent_pid: self.real_parent().tgid(),
             uid: self.uid(),
-            ns_inum: inum,
+            ns_inum: 0,
             comm: self.comm(),
         };
         // SAFETY: the caller's promise.
         unsafe { to.write(part) };
+    }
+}
+
+impl<A: Access> Signal<A> {
+    /// Threads that have not begun to exit.
+    #[inline(always)]
+    pub(crate) fn live_threads(self) -> u32 {
+        self.field(&SIGNAL_LIVE)
+    }
+
+    /// Threads that have not been released.
+    #[inline(always)]
+    pub(crate) fn threads(self) -> u32 {
+        self.field(&SIGNAL_NR_THREADS)
     }
 }
 

@@ -7,6 +7,8 @@ use aya_ebpf::{
 };
 use pidns_ebpf::abi::{self, Counters, NamespacePart, names};
 
+use crate::emit::PIDS_ROOM;
+
 /// Carries the records; user space sets its size (`--ring-size`).
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
@@ -27,7 +29,7 @@ pub(crate) static FILTER_PID_SET: HashMap<u32, u8> =
 #[repr(C)]
 pub(crate) struct Zombie {
     pub(crate) record: abi::ReapRecord,
-    pub(crate) pids: [u32; abi::MAX_PIDS],
+    pub(crate) pids: [u32; PIDS_ROOM],
 }
 
 /// Zombies by the address of their leader's task, which stays theirs until it is freed.

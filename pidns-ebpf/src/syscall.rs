@@ -46,18 +46,11 @@ pub(crate) struct Fork {
     pub(crate) set_tid: bool,
 }
 
-/// The head of clone3's `struct clone_args` (include/uapi/linux/sched.h).
-#[derive(Clone, Copy, Default)]
-#[repr(C)]
-struct CloneArgs {
-    flags: u64,
-    rest: [u64; 7],
-    set_tid: u64,
-    set_tid_size: u64,
-}
-
-/// Bytes of `struct clone_args` before it had `set_tid` (`CLONE_ARGS_SIZE_VER0`).
-const CLONE_ARGS_SIZE_VER0: u64 = 64;
+/// Where clone3's `struct clone_args` (include/uapi/linux/sched.h) has `flags` and `set_tid_size`.
+const CLONE_ARGS_FLAGS: u64 = 0;
+const CLONE_ARGS_SET_TID_SIZE: u64 = 72;
+/// Its size since it has `set_tid_size` (5.5).
+const CLONE_ARGS_SIZE_VER1: u64 = 80;
 
 impl Fork {
     /// Reads the call from the registers of its caller. clone3's arguments are in user memory: they are read as
@@ -69,12 +62,13 @@ impl Fork {
             Via::Clone => Self { via, flags: regs.arguments().0, set_tid: false },
             Via::Clone3 => {
                 let (at, size) = regs.arguments();
-                if size > CLONE_ARGS_SIZE_VER0 {
-                    let args: CloneArgs = read_user(at).unwrap_or_default();
-                    Self { via, flags: args.flags, set_tid: args.set_tid_size != 0 }
+                let set_tid_size: u64 = if size >= CLONE_ARGS_SIZE_VER1 {
+                    read_user(at + CLONE_ARGS_SET_TID_SIZE).unwrap_or_default()
                 } else {
-                    Self { via, flags: read_user(at).unwrap_or_default(), set_tid: false }
-                }
+                    0
+                };
+                let flags = read_user(at + CLONE_ARGS_FLAGS).unwrap_or_default();
+                Self { via, flags, set_tid: set_tid_size != 0 }
             }
             _ => Self { via, flags: 0, set_tid: false },
         }

@@ -23,7 +23,9 @@ pub(crate) struct Args {}
 
 pub(crate) fn main(args: &Args) -> Result<()> {
     let Args {} = args;
-    build().map(drop)
+    let built = build()?;
+    eprintln!("built {}", built.binary.display());
+    Ok(())
 }
 
 /// What a build has made.

@@ -30,7 +30,7 @@ pub(crate) fn check(path: &Path) -> Result<()> {
     let list: Vec<_> = panics.iter().map(|panic| format!("  {panic}")).collect();
     bail!(
         "{} can panic, and the kernel's verifier refuses programs that can:\n{}\n\
-         Take the element with `get`, or show the compiler that it is there (a mask, a comparison with a constant).",
+         Handle the case (`get`, `checked_div`), or show the compiler that there is none (a mask, a comparison).",
         path.display(),
         list.join("\n")
     )

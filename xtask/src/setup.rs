@@ -227,8 +227,12 @@ fn plan(machine: &Machine) -> Result<Plan> {
     if !install.is_empty() {
         if !machine.apt {
             let list: Vec<_> = install.iter().map(|package| format!("    {package}")).collect();
+            let why = match &machine.choice {
+                Choice::SetUpDebian { why } => format!("{why}, and "),
+                Choice::Use(_) => String::new(),
+            };
             bail!(
-                "there is no apt-get on PATH to install what is missing (by Debian's names):\n{}\n\
+                "{why}there is no apt-get on PATH to install what is missing (by Debian's names):\n{}\n\
                  Install the same with your distribution's own tool, or {}",
                 list.join("\n"),
                 packages::OTHER_WAY

@@ -95,16 +95,12 @@ impl Privilege {
     }
 }
 
-/// The command behind `sudo`, with its own environment and, as far as sudo's rules let it through, the user's
-/// (`RUST_LOG`, `CARGO_HOME`, …).
+/// The command behind `sudo`. One with an environment of its own gets that; one without gets the user's (`RUST_LOG`,
+/// …), which is not for apt-get: sudo's rules may let a user run that and yet refuse `-E`.
 fn sudo(command: &Command) -> Command {
     let mut sudo = Command::new("sudo");
-    sudo.arg("-E");
     let mut assignments = assignments(command).peekable();
-    if assignments.peek().is_some() {
-        // sudo may refuse assignments of its own, so through env(1).
-        sudo.arg("env");
-    }
+    sudo.arg(if assignments.peek().is_some() { "env" } else { "-E" });
     for (name, value) in assignments {
         let mut assignment = name.to_os_string();
         assignment.push("=");
@@ -218,11 +214,14 @@ mod tests {
     }
 
     #[test]
-    fn sudo_keeps_a_commands_environment() {
-        let [command] = Privilege::Sudo.root([apt()]).expect("sudo is there");
+    fn sudo_keeps_a_commands_environment_or_the_users() {
+        let commands = Privilege::Sudo.root([apt(), Command::new("target/release/pidns-trace")]);
         assert_eq!(
-            describe(&command),
-            "sudo -E env DEBIAN_FRONTEND=noninteractive apt-get install -y rustc-web"
+            commands.expect("sudo is there").map(|command| describe(&command)),
+            [
+                "sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y rustc-web",
+                "sudo -E target/release/pidns-trace"
+            ]
         );
     }
 

@@ -176,8 +176,8 @@ fn check(holds: bool, field: &'static str) -> Result<(), DecodeError> {
     if holds { Ok(()) } else { Err(DecodeError::Inconsistent { field }) }
 }
 
-fn known<T>(value: Option<T>, field: &'static str, number: u8) -> Result<T, DecodeError> {
-    value.ok_or(DecodeError::Unknown { field, number: u32::from(number) })
+fn known<T>(value: Option<T>, field: &'static str, number: u32) -> Result<T, DecodeError> {
+    value.ok_or(DecodeError::Unknown { field, number })
 }
 
 /// Pairs `part` with its `count` PIDs at the head of `tail`; no PIDs: no process.
@@ -219,7 +219,7 @@ fn refusal(bytes: &[u8]) -> Result<Namespaced<'_, RefusalBody>, DecodeError> {
     let RefusalBody { errno: _, via, reason, reserved } = record.body;
     known(Via::from_number(via), "via", via)?;
     known(Reason::from_number(reason), "reason", reason)?;
-    check(reserved == [0; 2], "padding")?;
+    check(reserved == 0, "padding")?;
     check(record.process.is_some(), "process")?;
     Ok(record)
 }
@@ -238,22 +238,21 @@ pub fn decode(bytes: &[u8]) -> Result<(Header, Record<'_>), DecodeError> {
         return Err(DecodeError::Size { stated: size as usize, found: bytes.len() });
     }
     check(flags & !FLAGS == 0, "flags")?;
-    let record = match known(Kind::from_number(kind), "record kind", kind)? {
+    let record = match known(Kind::from_number(u32::from(kind)), "record kind", u32::from(kind))? {
         Kind::NamespaceCreate => {
             let record = namespaced::<CreateBody>(bytes)?;
             let CreateBody { via, reserved } = record.body;
             known(Via::from_number(via), "via", via)?;
-            check(reserved == [0; 7], "padding")?;
+            check(reserved == 0, "padding")?;
             complete(&record)?;
             Record::NamespaceCreate(record)
         }
         Kind::NamespaceCreateFailed => Record::NamespaceCreateFailed(refusal(bytes)?),
         Kind::NamespaceInit => {
             let record = namespaced::<InitBody>(bytes)?;
-            let InitBody { via, creation, reserved } = record.body;
+            let InitBody { via, creation } = record.body;
             known(Via::from_number(via), "via", via)?;
             known(Creation::from_number(creation), "creation", creation)?;
-            check(reserved == [0; 6], "padding")?;
             complete(&record)?;
             check(record.other.is_some(), "parent")?;
             Record::NamespaceInit(record)
@@ -278,11 +277,10 @@ pub fn decode(bytes: &[u8]) -> Result<(Header, Record<'_>), DecodeError> {
         }
         Kind::InitSignal => {
             let record = namespaced::<SignalBody>(bytes)?;
-            let SignalBody { signal, code: _, fate, origin, reserved } = record.body;
+            let SignalBody { signal, code: _, fate, origin } = record.body;
             known(Origin::from_number(origin), "signal origin", origin)?;
             check(fate <= 4, "signal fate")?;
             check((1..=64).contains(&signal), "signal number")?;
-            check(reserved == [0; 6], "padding")?;
             complete(&record)?;
             Record::InitSignal(record)
         }

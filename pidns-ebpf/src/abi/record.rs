@@ -12,7 +12,7 @@ pub const FILENAME_MAX: usize = 4096;
 /// Most bytes of an exec's arguments on the wire; longer ones are cut and flagged.
 pub const ARGS_MAX: usize = 4096;
 
-/// Declares a `u8` vocabulary of the wire: constants with a checked way back.
+/// Declares a vocabulary of the wire: constants with a checked way back.
 macro_rules! vocabulary {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $value:literal,)* }) => {
         $(#[$doc])*
@@ -25,7 +25,7 @@ macro_rules! vocabulary {
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
             /// The value with this number, if there is one.
-            pub const fn from_number(number: u8) -> Option<Self> {
+            pub const fn from_number(number: u32) -> Option<Self> {
                 match number { $($value => Some(Self::$variant),)* _ => None }
             }
         }
@@ -132,6 +132,9 @@ vocabulary! {
         Kernel = 2,
     }
 }
+
+// The bodies' numbers are whole words although bytes would do: the compiler writes a few odd bytes with a call of
+// memset, which goes byte by byte in an eBPF object.
 
 /// Flag of [`Header`]: the hook cannot know the fact precisely.
 pub const FLAG_INEXACT: u8 = 1 << 0;
@@ -283,9 +286,9 @@ pub struct NamespaceRecord<B> {
 #[repr(C)]
 pub struct CreateBody {
     /// A [`Via`].
-    pub via: u8,
+    pub via: u32,
     /// Padding.
-    pub reserved: [u8; 7],
+    pub reserved: u32,
 }
 
 /// Body of [`Kind::NamespaceInit`]; `process` is the init, `other` its parent.
@@ -293,11 +296,9 @@ pub struct CreateBody {
 #[repr(C)]
 pub struct InitBody {
     /// A [`Via`]: the call that created the namespace, where the fork did.
-    pub via: u8,
+    pub via: u32,
     /// A [`Creation`].
-    pub creation: u8,
-    /// Padding.
-    pub reserved: [u8; 6],
+    pub creation: u32,
 }
 
 /// Body of a refusal: creation, join or fork; `process` is the caller.
@@ -307,11 +308,11 @@ pub struct RefusalBody {
     /// The errno, a positive number.
     pub errno: u32,
     /// A [`Via`].
-    pub via: u8,
+    pub via: u32,
     /// A [`Reason`].
-    pub reason: u8,
+    pub reason: u32,
     /// Padding.
-    pub reserved: [u8; 2],
+    pub reserved: u32,
 }
 
 /// Body of [`Kind::NamespaceJoin`]; `process` joined.
@@ -359,11 +360,9 @@ pub struct SignalBody {
     /// `si_code`; 0 where the kernel passed no siginfo.
     pub code: i32,
     /// `TRACE_SIGNAL_*` (include/trace/events/signal.h): 0 delivered, 1 ignored, 2 already pending, 3 queue full, 4 info lost.
-    pub fate: u8,
+    pub fate: u32,
     /// An [`Origin`].
-    pub origin: u8,
-    /// Padding.
-    pub reserved: [u8; 6],
+    pub origin: u32,
 }
 
 vocabulary! {
@@ -421,7 +420,7 @@ const _: () = {
     assert!(size_of::<ReapRecord>() == 64);
     assert!(size_of::<NamespaceRecord<CreateBody>>() == 144);
     assert!(size_of::<NamespaceRecord<InitBody>>() == 144);
-    assert!(size_of::<NamespaceRecord<RefusalBody>>() == 144);
+    assert!(size_of::<NamespaceRecord<RefusalBody>>() == 152);
     assert!(size_of::<NamespaceRecord<JoinBody>>() == 144);
     assert!(size_of::<NamespaceRecord<InitExitBody>>() == 152);
     assert!(size_of::<NamespaceRecord<TeardownBody>>() == 152);

@@ -46,8 +46,10 @@ fn process_exec(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: this CPU's scratch memory, and the task pointer of the hook.
     unsafe {
         let tail = (&raw mut (*scratch).tail).cast::<u8>();
+        let (start, end) = if WITH_ARGS.load() != 0 { task.argument_range() } else { (0, 0) };
+        task.describe(&raw mut (*scratch).record.process);
         let Chain { pids, ns, .. } = pid.copy_pids(tail.cast());
-        task.describe(ns.inum(), &raw mut (*scratch).record.process);
+        (&raw mut (*scratch).record.process.ns_inum).write(ns.inum());
 
         let name = tail.add(pids as usize * 4);
         let read = bpf_probe_read_kernel_str(name.cast(), FILENAME_MAX as u32, binprm.filename().cast());
@@ -57,7 +59,6 @@ fn process_exec(ctx: BtfTracePointContext) -> i32 {
         let mut flags = 0;
         let mut args_len = 0;
         if WITH_ARGS.load() != 0 {
-            let (start, end) = task.argument_range();
             let wanted = end.saturating_sub(start);
             args_len = if wanted >= ARGS_MAX as u64 { ARGS_MAX as u32 - 1 } else { wanted as u32 };
             args_len &= ARGS_MAX as u32 - 1;

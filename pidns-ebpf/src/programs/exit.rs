@@ -13,7 +13,7 @@ use aya_log_ebpf::{debug, warn};
 use pidns_ebpf::abi::{ExitRecord, Header, InitExitBody, Kind, NamespaceRecord, ReapRecord, Writer};
 
 use crate::{
-    emit::{self, Scratch, count, now, send, send_namespaced},
+    emit::{self, PIDS_ROOM, Scratch, copy, count, now, send, zero},
     filter,
     kernel::{Chain, Direct, PidNamespace, Task},
     maps::{CASCADE, DYING, Dying, PEAK_THREADS, ZOMBIES, Zombie},
@@ -41,7 +41,7 @@ fn process_exit_group_dead(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 fn process_exit_live(ctx: BtfTracePointContext) -> i32 {
     let task = Task::<Direct>::of(ctx.arg(0));
-    exit(&ctx, task, task.live_threads() == 0)
+    exit(&ctx, task, task.signal().live_threads() == 0)
 }
 
 #[inline(always)]
@@ -54,40 +54,40 @@ fn exit(ctx: &BtfTracePointContext, task: Task<Direct>, group_dead: bool) -> i32
     let leader = task.group_leader();
     let pid = leader.thread_pid();
     let level = pid.level();
-    let selected = filter::wants_level(level)
-        && filter::wants_process(leader.tgid(), leader.tgid())
-        && filter::wants_member(pid);
-    let wanted = selected && filter::wants(Kind::ProcessExit);
+    let tgid = leader.tgid();
+    let selected =
+        filter::wants_level(level) && filter::wants_process(tgid, tgid) && filter::wants_member(pid);
     if level == 0 && !selected {
         return 0;
     }
-    let wait_status = task.wait_status();
-    let tgid = leader.tgid();
-    let cascade_inum = if level > 0 && wait_status & 0x7f == SIGKILL { take_cascade(tgid) } else { 0 };
-
     let Some(scratch) = Scratch::of(&SCRATCH_EXIT) else { return 0 };
     // SAFETY: this CPU's scratch memory, and the task pointer of the hook.
     unsafe {
+        let record = &raw mut (*scratch).record;
+        leader.describe(&raw mut (*record).process);
+        (&raw mut (*record).parent_start_boot_ns).write(leader.real_parent().group_leader().start_boottime());
+        let signal = task.signal();
+        let wait_status = task.wait_status(signal);
+        let threads = signal.threads();
+        (&raw mut (*record).wait_status).write(wait_status);
+        (&raw mut (*record).reserved).write(0);
         let chain = pid.copy_pids(emit::tail(scratch, 0));
         let Chain { pids, ns, .. } = chain;
+        (&raw mut (*record).process.ns_inum).write(ns.inum());
+        (&raw mut (*record).peak_threads).write(take_peak(tgid));
+        let cascade_inum = if level > 0 && wait_status & 0x7f == SIGKILL { take_cascade(tgid) } else { 0 };
+        (&raw mut (*record).cascade_inum).write(cascade_inum);
+
         let boot_ns = now();
-        if chain.is_init() {
-            init_exit(ctx, ns, task, boot_ns, wait_status, cascade_inum);
+        if chain.is_init() && filter::wants_namespace(ns) {
+            init_exit(ctx, scratch, ns, boot_ns, pids, threads);
         }
         if selected && filter::wants(Kind::ProcessReap) {
-            zombie(leader, ns, boot_ns);
+            zombie(leader, scratch, boot_ns, pids);
         }
-        if !wanted {
-            return 0;
+        if selected && filter::wants(Kind::ProcessExit) {
+            send(Writer::Exit, Kind::ProcessExit, 0, boot_ns, scratch, pids, 0);
         }
-        let record = &raw mut (*scratch).record;
-        leader.describe(ns.inum(), &raw mut (*record).process);
-        (&raw mut (*record).parent_start_boot_ns).write(leader.real_parent().group_leader().start_boottime());
-        (&raw mut (*record).wait_status).write(wait_status);
-        (&raw mut (*record).peak_threads).write(take_peak(tgid));
-        (&raw mut (*record).cascade_inum).write(cascade_inum);
-        (&raw mut (*record).reserved).write(0);
-        send(Writer::Exit, Kind::ProcessExit, 0, boot_ns, scratch, pids, 0);
     }
     0
 }
@@ -116,12 +116,11 @@ fn take_peak(tgid: u32) -> u32 {
 
 /// Keeps what the process's reaping will be reported with.
 #[inline(always)]
-unsafe fn zombie(leader: Task<Direct>, ns: PidNamespace<Direct>, boot_ns: u64) {
-    let Some(scratch) = SCRATCH_ZOMBIE.get_ptr_mut(0) else { return };
+unsafe fn zombie(leader: Task<Direct>, from: *const Scratch<ExitRecord>, boot_ns: u64, pids: u32) {
+    let Some(zombie) = SCRATCH_ZOMBIE.get_ptr_mut(0) else { return };
     // SAFETY: this CPU's scratch memory, and the caller's pointers.
     unsafe {
-        let Chain { pids, .. } = leader.thread_pid().copy_pids((&raw mut (*scratch).pids).cast());
-        let record = &raw mut (*scratch).record;
+        let record = &raw mut (*zombie).record;
         (&raw mut (*record).header).write(Header {
             boot_ns: 0,
             size: size_of::<ReapRecord>() as u32 + 4 * pids,
@@ -130,50 +129,53 @@ unsafe fn zombie(leader: Task<Direct>, ns: PidNamespace<Direct>, boot_ns: u64) {
             pids: pids as u8,
             other_pids: 0,
         });
-        leader.describe(ns.inum(), &raw mut (*record).process);
+        copy(&raw const (*from).record.process, &raw mut (*record).process);
         (&raw mut (*record).exit_boot_ns).write(boot_ns);
-        if ZOMBIES.insert(&leader.address(), &*scratch, 0).is_err() {
+        copy((&raw const (*from).tail).cast(), &raw mut (*zombie).pids);
+        if ZOMBIES.insert(&leader.address(), &*zombie, 0).is_err() {
             count(|counters| counters.zombies_untracked += 1);
         }
     }
 }
 
 /// The last thread of a namespace's init ends: from here on nothing can be forked there, and this thread kills
-/// the members (zap_pid_ns_processes, kernel/pid_namespace.c).
+/// the members (zap_pid_ns_processes, kernel/pid_namespace.c). `threads` are those of the init that are left.
 #[inline(always)]
 unsafe fn init_exit(
     ctx: &BtfTracePointContext,
+    from: *const Scratch<ExitRecord>,
     ns: PidNamespace<Direct>,
-    task: Task<Direct>,
     boot_ns: u64,
-    wait_status: u32,
-    cascade_inum: u32,
+    pids: u32,
+    threads: u32,
 ) {
-    let leader = task.group_leader();
-    // Its own PIDs are the only ones there that are neither members nor gone.
-    let members = ns.pids_in_use().saturating_sub(task.threads());
-    let Some(scratch) = Scratch::of(&SCRATCH_INIT_EXIT) else { return };
-    let body = InitExitBody { wait_status, members, reboot_signal: ns.reboot_signal(), cascade_inum };
+    // The init's own PIDs are the only ones there that are no member's.
+    let members = ns.pids_in_use().saturating_sub(threads);
     debug!(ctx, "init of {} exits, {} members", ns.inum(), members);
+    let Some(scratch) = Scratch::of(&SCRATCH_INIT_EXIT) else { return };
     // SAFETY: the caller's pointers.
     unsafe {
-        send_namespaced(
-            Writer::Exit,
-            Kind::NamespaceInitExit,
-            0,
-            scratch,
-            Some(ns),
-            Some(leader),
-            None::<Task<Direct>>,
-            body,
-        );
+        let exit = &raw const (*from).record;
+        let record = &raw mut (*scratch).record;
+        ns.describe(&raw mut (*record).ns);
+        copy(&raw const (*exit).process, &raw mut (*record).process);
+        zero(&raw mut (*record).other);
+        (&raw mut (*record).body).write(InitExitBody {
+            wait_status: (*exit).wait_status,
+            members,
+            reboot_signal: ns.reboot_signal(),
+            cascade_inum: (*exit).cascade_inum,
+        });
+        copy::<[u32; PIDS_ROOM]>((&raw const (*from).tail).cast(), (&raw mut (*scratch).tail).cast());
+        send(Writer::Exit, Kind::NamespaceInitExit, 0, boot_ns, scratch, pids, 0);
+
         let Some(dying) = SCRATCH_DYING.get_ptr_mut(0) else { return };
-        ns.describe(&raw mut (*dying).ns);
-        (&raw mut (*dying).init_start_boot_ns).write(leader.start_boottime());
+        copy(&raw const (*record).ns, &raw mut (*dying).ns);
+        (&raw mut (*dying).init_start_boot_ns).write((*exit).process.start_boot_ns);
         (&raw mut (*dying).began_boot_ns).write(boot_ns);
         (&raw mut (*dying).killed).write(0);
         (&raw mut (*dying).reserved).write(0);
-        if DYING.insert(&leader.tgid(), &*dying, 0).is_err() {
+        if DYING.insert(&(*exit).process.pid, &*dying, 0).is_err() {
             count(|counters| counters.teardowns_untracked += 1);
             warn!(ctx, "no room to follow the teardown of {}", ns.inum());
         }

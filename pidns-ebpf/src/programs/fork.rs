@@ -15,7 +15,7 @@ use pidns_ebpf::abi::{
 };
 
 use crate::{
-    emit::{self, Scratch, count, now, send, send_namespaced},
+    emit::{self, Scratch, copy, count, now, send},
     filter,
     kernel::{Chain, Direct, PidNamespace, Task},
     layout::{OBSERVED_SINCE, SYSCALL_HOOKS},
@@ -35,55 +35,64 @@ static SCRATCH_FORK_JOIN: PerCpuArray<Scratch<NamespaceRecord<JoinBody>>> =
 fn process_fork(ctx: BtfTracePointContext) -> i32 {
     let thread = Task::<Direct>::of(ctx.arg(0));
     let child = Task::<Direct>::of(ctx.arg(1));
-    if child.pid() != child.tgid() {
-        thread_created(child);
+    let pid = child.thread_pid();
+    let level = pid.level();
+    let tgid = child.tgid();
+    if child.pid() != tgid {
+        thread_created(child, level);
         return 0;
     }
-
-    let level = child.thread_pid().level();
     let wanted = filter::wants(Kind::ProcessFork)
         && filter::wants_level(level)
-        && filter::wants_process(child.tgid(), thread.tgid())
-        && filter::wants_member(child.thread_pid());
+        && filter::wants_process(tgid, thread.tgid())
+        && filter::wants_member(pid);
     if level == 0 && !wanted {
         return 0;
     }
 
-    let fork = Fork::of(thread.user_regs());
     let parent = thread.group_leader();
+    let parent_pid = parent.thread_pid();
     let Some(scratch) = Scratch::of(&SCRATCH_FORK) else { return 0 };
     // SAFETY: this CPU's scratch memory, and the task pointers of the hook.
     unsafe {
-        let Chain { pids, ns, innermost } = child.thread_pid().copy_pids(emit::tail(scratch, 0));
-        if pids > 1 && innermost == 1 {
-            namespace_init(&ctx, ns, child, thread, &fork);
-        } else if pids > 1 && SYSCALL_HOOKS.load() == 0 {
-            unobserved_join(ns, thread);
+        let record = &raw mut (*scratch).record;
+        child.describe(&raw mut (*record).process);
+        parent.describe(&raw mut (*record).parent);
+        let regs = thread.user_regs();
+        let chain = pid.copy_pids(emit::tail(scratch, 0));
+        let Chain { pids, ns, .. } = chain;
+        let Chain { pids: parent_pids, ns: parent_ns, .. } = parent_pid.copy_pids(emit::tail(scratch, pids));
+        (&raw mut (*record).process.ns_inum).write(ns.inum());
+        (&raw mut (*record).parent.ns_inum).write(parent_ns.inum());
+
+        let fork = Fork::of(regs);
+        if chain.is_init() {
+            if filter::wants_namespace(ns) {
+                namespace_init(&ctx, scratch, ns, thread, &fork, pids, parent_pids);
+            }
+        } else if SYSCALL_HOOKS.load() == 0 && ns.address() != parent_ns.address() {
+            unobserved_join(scratch, ns, parent_ns, thread, pids, parent_pids);
         }
-        if !wanted {
-            return 0;
+        if wanted {
+            let flags = if fork.set_tid { FLAG_RESTORED } else { 0 };
+            send(Writer::Fork, Kind::ProcessFork, flags, now(), scratch, pids, parent_pids);
         }
-        child.describe(ns.inum(), &raw mut (*scratch).record.process);
-        let Chain { pids: parent_pids, ns: parent_ns, .. } =
-            parent.thread_pid().copy_pids(emit::tail(scratch, pids));
-        parent.describe(parent_ns.inum(), &raw mut (*scratch).record.parent);
-        let flags = if fork.set_tid { FLAG_RESTORED } else { 0 };
-        send(Writer::Fork, Kind::ProcessFork, flags, now(), scratch, pids, parent_pids);
     }
     0
 }
 
 /// Threads are counted, and the most of each process remembered for its exit.
 #[inline(always)]
-fn thread_created(thread: Task<Direct>) {
+fn thread_created(thread: Task<Direct>, level: u32) {
     count(|counters| counters.threads_created += 1);
-    if !filter::wants(Kind::ProcessExit) || !filter::wants_level(thread.thread_pid().level()) {
+    if !filter::wants(Kind::ProcessExit) || !filter::wants_level(level) {
         return;
     }
     let tgid = thread.tgid();
-    let threads = thread.threads();
+    let threads = thread.signal().threads();
     match PEAK_THREADS.get_ptr_mut(&tgid) {
-        // SAFETY: a map value; a racing fork of the same process can lose an update by one fork's time.
+        // SAFETY: a map value; of two racing forks of one process the larger count may be written over, and is
+        // written again by the next.
         Some(peak) => unsafe {
             if *peak < threads {
                 *peak = threads;
@@ -102,10 +111,12 @@ fn thread_created(thread: Task<Direct>) {
 #[inline(always)]
 unsafe fn namespace_init(
     ctx: &BtfTracePointContext,
+    from: *const Scratch<ForkRecord>,
     ns: PidNamespace<Direct>,
-    child: Task<Direct>,
     thread: Task<Direct>,
     fork: &Fork,
+    pids: u32,
+    parent_pids: u32,
 ) {
     let Some(scratch) = Scratch::of(&SCRATCH_INIT) else { return };
     let (creation, via, flags) = if fork.flags & CLONE_NEWPID != 0 {
@@ -117,19 +128,16 @@ unsafe fn namespace_init(
         (Creation::Earlier, Via::Unknown, 0)
     };
     debug!(ctx, "init of {} at level {}", ns.inum(), ns.level());
-    let body = InitBody { via: via as u8, creation: creation as u8, reserved: [0; 6] };
+    let body = InitBody { via: via as u32, creation: creation as u32 };
     // SAFETY: the caller's pointers.
     unsafe {
-        send_namespaced(
-            Writer::Fork,
-            Kind::NamespaceInit,
-            flags,
-            scratch,
-            Some(ns),
-            Some(child),
-            Some(thread.group_leader()),
-            body,
-        );
+        let record = &raw mut (*scratch).record;
+        ns.describe(&raw mut (*record).ns);
+        copy(&raw const (*from).record.process, &raw mut (*record).process);
+        copy(&raw const (*from).record.parent, &raw mut (*record).other);
+        (&raw mut (*record).body).write(body);
+        copy(&raw const (*from).tail, &raw mut (*scratch).tail);
+        send(Writer::Fork, Kind::NamespaceInit, flags, now(), scratch, pids, parent_pids);
     }
 }
 
@@ -141,12 +149,19 @@ fn remember(thread: Task<Direct>, inum: u32) {
 }
 
 /// Without the hook on system calls, a join shows at the first child that goes elsewhere. What a thread did
-/// before it was observed is not known, so nothing is said of threads that are older.
+/// before it was observed is not known, so nothing is said of threads that are older. `process` of the record is
+/// the parent, whose PIDs stand behind the child's: they are sent as those of `other`, and the child with them.
 #[inline(always)]
-unsafe fn unobserved_join(ns: PidNamespace<Direct>, thread: Task<Direct>) {
-    let (_, own) = thread.thread_pid().innermost();
+unsafe fn unobserved_join(
+    from: *const Scratch<ForkRecord>,
+    ns: PidNamespace<Direct>,
+    own: PidNamespace<Direct>,
+    thread: Task<Direct>,
+    pids: u32,
+    parent_pids: u32,
+) {
     let started = thread.start_boottime();
-    if own.address() == ns.address() || started < OBSERVED_SINCE.load() {
+    if started < OBSERVED_SINCE.load() || !filter::wants_namespace(ns) {
         return;
     }
     let inum = ns.inum();
@@ -165,15 +180,12 @@ unsafe fn unobserved_join(ns: PidNamespace<Direct>, thread: Task<Direct>) {
     let Some(scratch) = Scratch::of(&SCRATCH_FORK_JOIN) else { return };
     // SAFETY: the caller's pointers.
     unsafe {
-        send_namespaced(
-            Writer::Fork,
-            Kind::NamespaceJoin,
-            FLAG_INEXACT,
-            scratch,
-            Some(ns),
-            Some(thread.group_leader()),
-            None::<Task<Direct>>,
-            JoinBody { from_inum, reserved: 0 },
-        );
+        let record = &raw mut (*scratch).record;
+        ns.describe(&raw mut (*record).ns);
+        copy(&raw const (*from).record.process, &raw mut (*record).process);
+        copy(&raw const (*from).record.parent, &raw mut (*record).other);
+        (&raw mut (*record).body).write(JoinBody { from_inum, reserved: 0 });
+        copy(&raw const (*from).tail, &raw mut (*scratch).tail);
+        send(Writer::Fork, Kind::NamespaceJoin, FLAG_INEXACT, now(), scratch, pids, parent_pids);
     }
 }

@@ -34,13 +34,13 @@ fn process_free(ctx: BtfTracePointContext) -> i32 {
         reaped(task);
     }
     // Where the init's parent took no SIGCHLD, the end of the teardown shows only now.
-    // SAFETY: a map value, copied at once.
-    if let Some(dying) = unsafe { DYING.get(&tgid) }.copied()
-        && dying.init_start_boot_ns == task.start_boottime()
+    if let Some(dying) = DYING.get_ptr(&tgid)
+        // SAFETY: a map value.
+        && unsafe { (*dying).init_start_boot_ns } == task.start_boottime()
         && let Some(scratch) = Scratch::of(&SCRATCH_FREE_TEARDOWN)
     {
-        // SAFETY: this CPU's scratch memory.
-        unsafe { signal::teardown(Writer::Free, FLAG_INEXACT, scratch, tgid, &dying) };
+        // SAFETY: a map value, and this CPU's scratch memory.
+        unsafe { signal::teardown(Writer::Free, FLAG_INEXACT, scratch, tgid, dying) };
     }
     0
 }

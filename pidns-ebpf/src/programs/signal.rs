@@ -14,7 +14,7 @@ use aya_log_ebpf::debug;
 use pidns_ebpf::abi::{Kind, NamespaceRecord, Origin, SignalBody, TeardownBody, Writer};
 
 use crate::{
-    emit::{Scratch, count, now, send, send_namespaced},
+    emit::{Scratch, copy, count, now, send, send_namespaced, zero},
     filter,
     kernel::{Direct, PidNamespace, Probed, Siginfo, Task},
     maps::{CASCADE, DYING, Dying},
@@ -58,7 +58,8 @@ fn signal_generate(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let leader = target.group_leader();
-    let (innermost, ns) = leader.thread_pid().innermost();
+    let leader_pid = leader.thread_pid();
+    let (innermost, ns) = leader_pid.innermost();
     if innermost != 1 || !filter::wants_namespace(ns) {
         return 0;
     }
@@ -78,13 +79,7 @@ fn signal_generate(ctx: BtfTracePointContext) -> i32 {
         Origin::Ancestor
     };
     debug!(&ctx, "signal {} to the init of {}, result {}", signal, ns.inum(), result);
-    let body = SignalBody {
-        signal: signal as u32,
-        code,
-        fate: result as u8,
-        origin: origin as u8,
-        reserved: [0; 6],
-    };
+    let body = SignalBody { signal: signal as u32, code, fate: result as u32, origin: origin as u32 };
     // SAFETY: this CPU's scratch memory, and the task pointers of the hook.
     unsafe {
         send_namespaced(
@@ -143,34 +138,34 @@ unsafe fn from_dying_init(
     } else if CHILD_DEATH.contains(&info.code())
         && let Some(scratch) = Scratch::of(&SCRATCH_TEARDOWN)
     {
-        // SAFETY: the caller's pointer, copied before the entry goes; this CPU's scratch memory.
-        unsafe {
-            let dying = *dying;
-            teardown(Writer::Signal, 0, scratch, init_tgid, &dying);
-        }
+        // SAFETY: the caller's pointer; this CPU's scratch memory.
+        unsafe { teardown(Writer::Signal, 0, scratch, init_tgid, dying) };
     }
 }
 
 /// Reports the end of a teardown, and forgets it.
 ///
 /// # Safety
-/// `scratch` must be valid.
+/// `scratch` and `dying` must be valid.
 #[inline(always)]
 pub(super) unsafe fn teardown(
     writer: Writer,
     flags: u8,
     scratch: *mut Scratch<NamespaceRecord<TeardownBody>>,
     init_tgid: u32,
-    dying: &Dying,
+    dying: *const Dying,
 ) {
-    let body = TeardownBody { began_boot_ns: dying.began_boot_ns, killed: dying.killed, reserved: 0 };
-    // SAFETY: the caller's pointer.
+    // SAFETY: the caller's pointers.
     unsafe {
         let record = &raw mut (*scratch).record;
-        (&raw mut (*record).ns).write(dying.ns);
-        (&raw mut (*record).process).write(core::mem::zeroed());
-        (&raw mut (*record).other).write(core::mem::zeroed());
-        (&raw mut (*record).body).write(body);
+        copy(&raw const (*dying).ns, &raw mut (*record).ns);
+        zero(&raw mut (*record).process);
+        zero(&raw mut (*record).other);
+        (&raw mut (*record).body).write(TeardownBody {
+            began_boot_ns: (*dying).began_boot_ns,
+            killed: (*dying).killed,
+            reserved: 0,
+        });
         send(writer, Kind::NamespaceTeardown, flags, now(), scratch, 0, 0);
     }
     let _ = DYING.remove(&init_tgid);

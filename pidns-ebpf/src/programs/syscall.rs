@@ -86,7 +86,7 @@ fn unshared(task: Task<Probed>) {
     let ns = task.children_ns();
     replace_children_ns(task, ns.inum());
     let Some(scratch) = Scratch::of(&SCRATCH_CREATE) else { return };
-    let body = CreateBody { via: Via::Unshare as u8, reserved: [0; 7] };
+    let body = CreateBody { via: Via::Unshare as u32, reserved: 0 };
     // SAFETY: this CPU's scratch memory, and the running task.
     unsafe {
         send_namespaced(
@@ -142,7 +142,7 @@ fn not_created(task: Task<Probed>, via: Via, flags: u64, errno: u32) {
         inexact,
         None,
         task,
-        RefusalBody { errno, via: via as u8, reason: reason as u8, reserved: [0; 2] },
+        RefusalBody { errno, via: via as u32, reason: reason as u32, reserved: 0 },
     );
 }
 
@@ -167,7 +167,7 @@ fn not_forked(task: Task<Probed>, via: Via, flags: u64, errno: u32) {
         thread,
         Some(children),
         task,
-        RefusalBody { errno, via: via as u8, reason: reason as u8, reserved: [0; 2] },
+        RefusalBody { errno, via: via as u32, reason: reason as u32, reserved: 0 },
     );
 }
 
@@ -204,7 +204,7 @@ fn setns(task: Task<Probed>, regs: Regs<Direct>, errno: u32) {
         inexact,
         target,
         task,
-        RefusalBody { errno, via: Via::Setns as u8, reason: reason as u8, reserved: [0; 2] },
+        RefusalBody { errno, via: Via::Setns as u32, reason: reason as u32, reserved: 0 },
     );
 }
 

@@ -1,13 +1,14 @@
 //! Loading the object and attaching its programs.
 
-use std::{fs, io};
+use std::{collections::HashMap, fs, io};
 
 use aya::{
     Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
-    maps::{HashMap, MapError, RingBuf},
+    maps::{HashMap as BpfHashMap, MapError, RingBuf},
     programs::{BtfTracePoint, ProgramError},
 };
 use pidns_ebpf::abi::{names, symbols};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
     btf::{self, Btf, BtfError},
@@ -131,7 +132,7 @@ impl Loaded {
         let map = self.ebpf.map_mut(names::MAP_FILTER_NS).ok_or(MapError::InvalidName {
             name: names::MAP_FILTER_NS.to_owned(),
         })?;
-        match HashMap::<_, u32, u8>::try_from(map)?.remove(&inum) {
+        match BpfHashMap::<_, u32, u8>::try_from(map)?.remove(&inum) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
             Err(error) => Err(error),
         }
@@ -176,9 +177,7 @@ pub fn load(settings: &Settings) -> Result<(Loaded, Reader, Waker), LoadError> {
 
 /// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK. Where it may not be raised, creating a map says so.
 fn raise_memlock() {
-    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: a valid pointer for the call's duration.
-    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
+    let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
 }
 
 /// The layout, and BTF for aya that knows the attach points.
@@ -212,8 +211,7 @@ fn create(settings: &Settings, layout: &Layout, since_boot_ns: u64) -> Result<Eb
         (symbols::PROBE_NUMBERS, u8::from(layout.probe_numbers)),
         (symbols::LOG_LEVEL, *log_level),
     ];
-    let mut loader = EbpfLoader::new();
-    loader.btf(None);
+    let mut loader = loader_without_btf();
     loader.verifier_log_level(VerifierLogLevel::DEBUG);
     loader.map_max_entries(names::MAP_EVENTS, *ring_bytes);
     if *log_level == 0 {
@@ -231,6 +229,24 @@ fn create(settings: &Settings, layout: &Layout, since_boot_ns: u64) -> Result<Eb
     Ok(loader.load(object::TRACE)?)
 }
 
+/// An [`EbpfLoader`] that has not read the kernel's BTF, of which the object needs nothing (it has no CO-RE
+/// relocations).
+///
+/// aya 0.14 reads and parses all of it in `EbpfLoader::new`, unasked: 25 ms and 20 MB, more than all else here
+/// together. Where it cannot open the file it does without. So for this one call no file can be opened: nothing
+/// else runs in the process yet, and closing and using files goes on as ever.
+fn loader_without_btf<'a>() -> EbpfLoader<'a> {
+    let limit = getrlimit(Resource::Nofile);
+    let closed = setrlimit(Resource::Nofile, Rlimit { current: Some(0), maximum: limit.maximum }).is_ok();
+    let mut loader = EbpfLoader::new();
+    if closed {
+        // Back to what it was: raising the soft limit up to the hard one is always allowed.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+    loader.btf(None);
+    loader
+}
+
 /// Bytes of a page, which a ring buffer has at least.
 pub fn page_size() -> u32 {
     rustix::param::page_size() as u32
@@ -238,29 +254,45 @@ pub fn page_size() -> u32 {
 
 fn fill_filter(ebpf: &mut Ebpf, name: &str, keys: &[u32]) -> Result<(), LoadError> {
     let map = ebpf.map_mut(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })?;
-    let mut map = HashMap::<_, u32, u8>::try_from(map)?;
+    let mut map = BpfHashMap::<_, u32, u8>::try_from(map)?;
     for key in keys {
         map.insert(key, 1, 0)?;
     }
     Ok(())
 }
 
-/// Attaches hook by hook: one that the kernel refuses is off, and the stream says so, unless nothing works
-/// without it.
+/// Loads, then attaches hook by hook: one that the kernel refuses is off, and the stream says so, unless nothing
+/// works without it.
 fn attach(
     ebpf: &mut Ebpf,
     settings: &Settings,
     layout: &Layout,
     attach_points: &aya::Btf,
 ) -> Result<Vec<(Hook, Form)>, LoadError> {
+    let hooks = hooks::all(layout);
+    let wanted = |hook: &Hook| settings.syscall_hooks || hook.name != hooks::SYSCALL_HOOK;
+    let mut programs: HashMap<&str, &mut BtfTracePoint> = ebpf
+        .programs_mut()
+        .filter_map(|(name, program)| {
+            let hook = hooks.iter().find(|hook| hook.program == name && wanted(hook))?;
+            Some((hook.name, program.try_into().ok()?))
+        })
+        .collect();
+    let mut loaded = load_in_parallel(&mut programs, attach_points);
+
     let mut forms = Vec::new();
-    for hook in hooks::all(layout) {
-        let form = if hook.name == hooks::SYSCALL_HOOK && !settings.syscall_hooks {
+    for hook in hooks {
+        let form = if !wanted(&hook) {
             Form::Off("--no-syscall-hooks".to_owned())
         } else {
-            match attach_one(ebpf, &hook, attach_points) {
+            let result = match (loaded.remove(hook.name), programs.get_mut(hook.name)) {
+                (Some(Ok(())), Some(program)) => program.attach().map(drop),
+                (Some(Err(error)), _) => Err(error),
+                _ => Err(ProgramError::NotLoaded),
+            };
+            match result {
                 Ok(()) => Form::TpBtf,
-                Err(error) if hook.indispensable => { if std::env::var_os("VLOG").is_some() { eprintln!("{error}"); }
+                Err(error) if hook.indispensable => {
                     return Err(LoadError::Hook { hook: hook.name, error: explain(&error) });
                 }
                 Err(error) => Form::Off(explain(&error)),
@@ -271,12 +303,23 @@ fn attach(
     Ok(forms)
 }
 
-fn attach_one(ebpf: &mut Ebpf, hook: &Hook, attach_points: &aya::Btf) -> Result<(), ProgramError> {
-    let program = ebpf.program_mut(hook.program).ok_or(ProgramError::NotLoaded)?;
-    let program: &mut BtfTracePoint = program.try_into()?;
-    program.load(hook.name, attach_points)?;
-    program.attach()?;
-    Ok(())
+/// The verifier takes 10 to 50 ms for each of the larger programs, on one CPU each: the largest gets a thread of
+/// its own.
+fn load_in_parallel<'a>(
+    programs: &mut HashMap<&'a str, &mut BtfTracePoint>,
+    attach_points: &aya::Btf,
+) -> HashMap<&'a str, Result<(), ProgramError>> {
+    const LARGEST: &str = "sched_process_fork";
+    let (first, rest): (Vec<_>, Vec<_>) = programs.iter_mut().partition(|(name, _)| **name == LARGEST);
+    let load = |programs: Vec<(&&'a str, &mut &mut BtfTracePoint)>| -> Vec<_> {
+        programs.into_iter().map(|(name, program)| (*name, program.load(name, attach_points))).collect()
+    };
+    std::thread::scope(|scope| {
+        let beside = scope.spawn(|| load(first));
+        let mut results = load(rest);
+        results.extend(beside.join().unwrap_or_default());
+        results.into_iter().collect()
+    })
 }
 
 /// The kernel's answer in one line; the verifier's log is long, and its end says what it refused.

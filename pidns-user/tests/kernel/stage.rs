@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::ops::Range;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -16,6 +17,9 @@ use crate::facts::{Refused, Who};
 use crate::sys::Pid;
 
 const SECONDS_FOR_A_FACT: u64 = 20;
+
+/// The inode numbers of the machine's own namespaces, which would make every event one of the cast's.
+const INITIAL: Range<u64> = 0xeffffff0..0xf0000000;
 
 thread_local! {
     /// The numbers that the facts of this test mention: what a failure report is about.
@@ -57,13 +61,8 @@ fn remember(fact: &Value) {
         Value::Array(values) => values.iter().for_each(remember),
         Value::Object(fields) => {
             let numbers = [fields.get("pid"), fields.get("ns"), fields.get("inum")];
-            // The initial namespace would make everything relevant.
-            let numbers = numbers
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_u64)
-                .filter(|n| !(4026531800..4026532000).contains(n));
-            CAST.with_borrow_mut(|cast| cast.extend(numbers));
+            let numbers = numbers.into_iter().flatten().filter_map(Value::as_u64);
+            CAST.with_borrow_mut(|cast| cast.extend(numbers.filter(|number| !INITIAL.contains(number))));
             fields.values().filter(|value| value.is_object()).for_each(remember);
         }
         _ => {}

@@ -97,22 +97,24 @@ impl Code {
             let Some(function) = self.function_at(section, offset) else {
                 continue;
             };
-            let distance = match instruction.flow() {
-                Flow::Elsewhere => continue,
-                Flow::ToItself => {
+            let callee = match (instruction.flow(), relocated.get(&offset)) {
+                (Flow::Elsewhere, _) => continue,
+                (Flow::ToItself, _) => {
                     self.endless_loops.push(EndlessLoop { function, offset });
                     continue;
                 }
-                Flow::Call { distance } | Flow::Address { distance } => distance,
-            };
-            let callee = match (relocated.get(&offset), instruction.flow()) {
-                (Some(Referent::Undefined(name)), _) => Some(Callee::Undefined(name.clone())),
-                (Some(Referent::Defined { section, offset }), _) => {
+                (Flow::Call { .. } | Flow::Address { .. }, Some(Referent::Undefined(name))) => {
+                    Some(Callee::Undefined(name.clone()))
+                }
+                (
+                    Flow::Call { distance } | Flow::Address { distance },
+                    Some(Referent::Defined { section, offset }),
+                ) => self.callee_at(section, offset.checked_add_signed(distance)),
+                // Within a section the linker has filled it in.
+                (Flow::Call { distance }, None) => {
                     self.callee_at(section, offset.checked_add_signed(distance))
                 }
-                // In the same section the linker has filled it in.
-                (None, Flow::Call { .. }) => self.callee_at(section, offset.checked_add_signed(distance)),
-                (None, _) => None,
+                (Flow::Address { .. }, None) => None,
             };
             self.calls.extend(callee.map(|callee| Call { caller: function, callee, offset }));
         }
@@ -289,20 +291,20 @@ mod tests {
         Code { functions: functions.collect(), ..Code::default() }
     }
 
-    fn calls_of(code: &Code) -> Vec<(&str, &str)> {
+    fn calls_of(code: &Code) -> Vec<String> {
         let name = |index: usize| code.functions[index].name.as_str();
-        let callee = |call: &'_ Call| match &call.callee {
-            Callee::Function(index) => code.functions[*index].name.clone(),
-            Callee::Undefined(name) => format!("undefined {name}"),
+        let describe = |call: &Call| match &call.callee {
+            Callee::Function(index) => format!("{} -> {}", name(call.caller), name(*index)),
+            Callee::Undefined(undefined) => format!("{} -> undefined {undefined}", name(call.caller)),
         };
-        code.calls.iter().map(|call| (name(call.caller), &*callee(call).leak())).collect()
+        code.calls.iter().map(describe).collect()
     }
 
     #[test]
     fn calls_within_a_section_need_no_relocation() {
         let mut code = functions(&[("a", ".text", 0, 16), ("b", ".text", 16, 24)]);
         code.add_section(".text", &[call(1), EXIT, call(-3)].concat(), true, &HashMap::new());
-        assert_eq!(calls_of(&code), [("a", "b"), ("b", "a")]);
+        assert_eq!(calls_of(&code), ["a -> b", "b -> a"]);
     }
 
     #[test]
@@ -313,7 +315,7 @@ mod tests {
         // The section's symbol with a distance, and the function's own.
         let relocated = HashMap::from([(0, text(0)), (8, text(8))]);
         code.add_section("tracepoint", &[call(0), call(-1)].concat(), true, &relocated);
-        assert_eq!(calls_of(&code), [("program", "b"), ("program", "b")]);
+        assert_eq!(calls_of(&code), ["program -> b", "program -> b"]);
     }
 
     #[test]
@@ -322,7 +324,7 @@ mod tests {
         let relocated = HashMap::from([(0, Referent::Defined { section: ".text".to_owned(), offset: 0 })]);
         let [low, high] = address(8);
         code.add_section("tracepoint", &[low, high, EXIT].concat(), true, &relocated);
-        assert_eq!(calls_of(&code), [("program", "callback")]);
+        assert_eq!(calls_of(&code), ["program -> callback"]);
     }
 
     #[test]
@@ -330,7 +332,7 @@ mod tests {
         let mut code = functions(&[("program", "tracepoint", 0, 8)]);
         let relocated = HashMap::from([(0, Referent::Undefined("rust_begin_unwind".to_owned()))]);
         code.add_section("tracepoint", &call(-1), true, &relocated);
-        assert_eq!(calls_of(&code), [("program", "undefined rust_begin_unwind")]);
+        assert_eq!(calls_of(&code), ["program -> undefined rust_begin_unwind"]);
     }
 
     #[test]
@@ -359,7 +361,7 @@ mod tests {
             false,
             &HashMap::new(),
         );
-        assert_eq!(calls_of(&code), [("a", "b")]);
+        assert_eq!(calls_of(&code), ["a -> b"]);
     }
 
     #[test]

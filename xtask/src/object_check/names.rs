@@ -38,15 +38,16 @@ fn segments(symbol: &str) -> Vec<String> {
 fn legacy(mangled: &str) -> Vec<String> {
     let mut path = Vec::new();
     let mut rest = mangled;
-    while let Some((name, after)) = identifier(rest) {
+    while let Some((name, after)) = length(rest).and_then(|(length, text)| text.split_at_checked(length)) {
         path.push(name.to_owned());
         rest = after;
     }
-    let is_hash = |name: &String| {
-        name.len() == 17 && name.starts_with('h') && name.bytes().skip(1).all(|byte| byte.is_ascii_hexdigit())
-    };
     path.pop_if(|name| is_hash(name));
     path
+}
+
+fn is_hash(name: &str) -> bool {
+    name.len() == 17 && name.starts_with('h') && name.bytes().skip(1).all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// `NvNtCsbfX8Qb9dUVx_4core9panicking9panic_fmt`: the identifiers, in order, without the grammar around them.
@@ -54,40 +55,35 @@ fn v0(mangled: &str) -> Vec<String> {
     let mut path = Vec::new();
     let mut rest = mangled;
     while let Some(tag) = rest.chars().next() {
-        rest = match tag {
-            '1'..='9' => match identifier(rest) {
-                Some((name, after)) => {
-                    path.push(name.to_owned());
-                    after
-                }
-                None => break,
-            },
-            // A disambiguator, a back reference, a constant: base-62 or hexadecimal digits up to an underscore.
-            's' | 'B' | 'K' => match rest.split_once('_') {
-                Some((_number, after)) => after,
-                None => break,
-            },
+        let after = match tag {
+            '1'..='9' => length(rest).and_then(|(length, text)| {
+                // Between the length and a name that begins with a digit or an underscore there is one more.
+                let text = text.strip_prefix('_').unwrap_or(text);
+                let (name, after) = text.split_at_checked(length)?;
+                path.push(name.to_owned());
+                Some(after)
+            }),
+            // A disambiguator, a back reference, a constant: digits and letters up to an underscore.
+            's' | 'B' | 'K' => rest.split_once('_').map(|(_number, after)| after),
             // A nested name, and the namespace that it is in.
-            'N' => rest.get(2..).unwrap_or_default(),
+            'N' => rest.get(2..),
             // What LLVM appends to a copy.
-            '.' => break,
-            _ => rest.get(tag.len_utf8()..).unwrap_or_default(),
+            '.' => None,
+            _ => rest.get(tag.len_utf8()..),
         };
+        match after {
+            Some(after) => rest = after,
+            None => break,
+        }
     }
     path
 }
 
-/// The name that starts with its length, and what comes after it.
-fn identifier(text: &str) -> Option<(&str, &str)> {
+/// The number that the text starts with, and what comes after it.
+fn length(text: &str) -> Option<(usize, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let length: usize = text.get(..digits)?.parse().ok()?;
-    let text = text.get(digits..)?;
-    // v0 separates names that begin with a digit or an underscore themselves.
-    let text = match text.strip_prefix('_') {
-        Some(separated) if !text.get(..length)?.contains("__") && separated.len() >= length => separated,
-        _ => text,
-    };
-    text.split_at_checked(length)
+    let (number, rest) = text.split_at(digits);
+    Some((number.parse().ok()?, rest))
 }
 
 #[cfg(test)]
@@ -115,6 +111,15 @@ mod tests {
         assert_eq!(
             readable("_ZN4core3ptr13drop_in_place17h0123456789abcdefE.llvm.1"),
             "core::ptr::drop_in_place"
+        );
+    }
+
+    #[test]
+    fn names_that_begin_with_an_underscore_are_read() {
+        assert_eq!(readable("_RNvCsh8TeVr3nIaU_7___rustc17rust_begin_unwind"), "__rustc::rust_begin_unwind");
+        assert_eq!(
+            readable("_ZN7__rustc17rust_begin_unwind17h0123456789abcdefE"),
+            "__rustc::rust_begin_unwind"
         );
     }
 

@@ -23,9 +23,11 @@ fn main() -> anyhow::Result<()> {
         }
     }
 
-    let package_dir = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("cargo did not set CARGO_MANIFEST_DIR")?)
-        .join("../pidns-ebpf");
-    let toolchain = if env::var_os("AYA_BUILD_SKIP").is_some() { LINKED.to_owned() } else { find_toolchain()? };
+    let package_dir =
+        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("cargo did not set CARGO_MANIFEST_DIR")?)
+            .join("../pidns-ebpf");
+    let toolchain =
+        if env::var_os("AYA_BUILD_SKIP").is_some() { LINKED.to_owned() } else { find_toolchain()? };
     if toolchain == LINKED {
         // SAFETY: the build script has no other thread yet. Only this script and what it starts see it; the
         // compiler that Debian ships is a stable one, and an eBPF target needs its library built from source.

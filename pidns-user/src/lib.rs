@@ -1,2 +1,16 @@
-//! pidns-trace.
+//! pidns-trace: Linux PID namespaces made visible. DESIGN.md tells how the parts fit together.
+
+pub mod cli;
+pub mod commands;
+pub mod event;
+pub mod failure;
 pub mod kernel;
+pub mod log;
+pub mod model;
+pub mod output;
+pub mod selection;
+pub mod session;
+pub mod signals;
+pub mod sink;
+pub mod text;
+pub mod translate;

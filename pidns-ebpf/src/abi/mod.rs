@@ -9,5 +9,5 @@ pub mod names;
 pub mod record;
 pub mod symbols;
 
-pub use decode::{DecodeError, Process, Record, decode};
+pub use decode::{DecodeError, Namespaced, Process, Record, decode};
 pub use record::*;

@@ -199,9 +199,7 @@ impl<'a> Btf<'a> {
         let tail = self.strings.get(offset as usize..).unwrap_or(&[]);
         match tail.iter().position(|&b| b == 0) {
             Some(end) => Ok(&tail[..end]),
-            None => {
-                Err(BtfError::Truncated { what: "string", at: offset as usize, len: self.strings.len() })
-            }
+            None => Err(BtfError::Truncated { what: "string", at: offset as usize, len: self.strings.len() }),
         }
     }
 

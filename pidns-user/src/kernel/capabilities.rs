@@ -1,6 +1,8 @@
 //! The privileges that loading needs, told by name.
 
-use std::fs;
+use std::{fs, io};
+
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs};
 
 /// A capability by name and bit (include/uapi/linux/capability.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +28,9 @@ pub struct Capabilities(u64);
 
 impl Capabilities {
     /// Those of the calling process.
-    pub fn own() -> std::io::Result<Self> {
+    pub fn own() -> io::Result<Self> {
         Self::parse(&fs::read_to_string("/proc/self/status")?)
-            .ok_or_else(|| std::io::Error::other("/proc/self/status has no line CapEff"))
+            .ok_or_else(|| io::Error::other("/proc/self/status has no line CapEff"))
     }
 
     fn parse(status: &str) -> Option<Self> {
@@ -49,6 +51,22 @@ impl Capabilities {
     pub fn missing(self) -> Vec<Capability> {
         NEEDED.into_iter().filter(|needed| !self.suffice_for(needed)).collect()
     }
+}
+
+/// Gives up all capabilities but [`NEEDED`], and the way to get others by running a program: reading maps takes
+/// CAP_BPF on some kernels for as long as the stream runs. For the calling thread, and those it starts from then on.
+pub fn drop_all_but_needed() -> io::Result<()> {
+    let keep = CapabilitySet::BPF | CapabilitySet::PERFMON;
+    let now = capabilities(None)?;
+    // With CAP_SYS_ADMIN in their place the two may be missing.
+    let keep = if now.effective.contains(keep) { keep } else { keep | CapabilitySet::SYS_ADMIN };
+    let kept = now.effective & keep;
+    set_capabilities(
+        None,
+        CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() },
+    )?;
+    set_no_new_privs(true)?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -29,12 +29,32 @@ pub fn all(layout: &Layout) -> [Hook; 6] {
         if layout.exit_has_group_dead { names::PROGRAM_EXIT_GROUP_DEAD } else { names::PROGRAM_EXIT_LIVE };
     let hook = |name, program, indispensable, shows| Hook { name, program, shows, indispensable };
     [
-        hook("sched_process_free", names::PROGRAM_FREE, false, "process.reap, a teardown's end that no SIGCHLD tells"),
-        hook("signal_generate", names::PROGRAM_SIGNAL, false, "init.signal, namespace.teardown, who killed an init"),
+        hook(
+            "sched_process_free",
+            names::PROGRAM_FREE,
+            false,
+            "process.reap, a teardown's end that no SIGCHLD tells",
+        ),
+        hook(
+            "signal_generate",
+            names::PROGRAM_SIGNAL,
+            false,
+            "init.signal, namespace.teardown, who killed an init",
+        ),
         hook("sched_process_exit", exit, true, "process.exit, namespace.init_exit"),
         hook("sched_process_exec", names::PROGRAM_EXEC, false, "process.exec"),
-        hook(SYSCALL_HOOK, names::PROGRAM_SYSCALL, false, "unshare and setns before the fork that follows, and refusals"),
-        hook("sched_process_fork", names::PROGRAM_FORK, true, "process.fork, namespace.create, namespace.init"),
+        hook(
+            SYSCALL_HOOK,
+            names::PROGRAM_SYSCALL,
+            false,
+            "unshare and setns before the fork that follows, and refusals",
+        ),
+        hook(
+            "sched_process_fork",
+            names::PROGRAM_FORK,
+            true,
+            "process.fork, namespace.create, namespace.init",
+        ),
     ]
 }
 

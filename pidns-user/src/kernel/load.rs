@@ -42,6 +42,25 @@ pub struct Settings {
     pub log_level: u8,
 }
 
+impl Settings {
+    /// Everything, for trying out what the kernel allows.
+    pub fn everything() -> Self {
+        Self {
+            ring_bytes: DEFAULT_RING_BYTES,
+            event_mask: u32::MAX,
+            level_mask: u64::MAX,
+            namespaces: Vec::new(),
+            pids: Vec::new(),
+            args: true,
+            syscall_hooks: true,
+            log_level: 0,
+        }
+    }
+}
+
+/// Bytes of the ring buffer where nothing else is asked for: 4 MiB hold about 35,000 forks of containers.
+pub const DEFAULT_RING_BYTES: u32 = 4 << 20;
+
 /// Why the kernel side does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -65,7 +84,9 @@ pub enum LoadError {
     #[error("this kernel's layout is not known: {0}")]
     Layout(#[from] Missing),
     /// The object is not one: a build without the eBPF toolchain.
-    #[error("this binary was built without its kernel side (AYA_BUILD_SKIP): build it with `cargo xtask build`")]
+    #[error(
+        "this binary was built without its kernel side (AYA_BUILD_SKIP): build it with `cargo xtask build`"
+    )]
     NoObject,
     /// aya refused the object or a map.
     #[error("cannot create the maps of the kernel side: {0}")]
@@ -127,14 +148,13 @@ impl Loaded {
         aya_log::EbpfLogger::init_with_logger(&mut self.ebpf, logger)
     }
 
-    /// Takes a namespace out of the selection, when it has come to its end: its inode number will be another's.
-    pub fn deselect_namespace(&mut self, inum: u32) -> Result<(), MapError> {
-        let map = self.ebpf.map_mut(names::MAP_FILTER_NS).ok_or(MapError::InvalidName {
-            name: names::MAP_FILTER_NS.to_owned(),
-        })?;
-        match BpfHashMap::<_, u32, u8>::try_from(map)?.remove(&inum) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(error) => Err(error),
+    /// Takes the hooks away. The counters stay readable.
+    pub fn detach(&mut self) {
+        for (_, program) in self.ebpf.programs_mut() {
+            if let Ok(program) = <&mut BtfTracePoint>::try_from(program) {
+                // One that was never loaded says so.
+                let _ = program.unload();
+            }
         }
     }
 }

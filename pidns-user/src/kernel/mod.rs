@@ -6,6 +6,7 @@ pub mod clock;
 pub mod hooks;
 pub mod layout;
 pub mod load;
+pub mod namespace;
 pub mod ring;
 pub mod stats;
 

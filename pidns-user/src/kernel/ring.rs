@@ -3,7 +3,11 @@
 //! A record gets its time just before its place in the ring, so that two of different CPUs can stand there in the
 //! other order. A batch is sorted, and its youngest records wait for the next one.
 
-use std::{io, os::fd::{AsFd, OwnedFd}, time::Duration};
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
 
 use aya::maps::{MapData, RingBuf};
 use pidns_ebpf::abi::{DecodeError, Header, Record, decode};
@@ -61,7 +65,8 @@ impl Reader {
     pub fn new(ring: RingBuf<MapData>) -> io::Result<(Self, Waker)> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let waker = Waker(wake.try_clone()?);
-        let reader = Self { ring, wake, bytes: Vec::new(), order: Vec::new(), spare: Vec::new(), malformed: 0 };
+        let reader =
+            Self { ring, wake, bytes: Vec::new(), order: Vec::new(), spare: Vec::new(), malformed: 0 };
         Ok((reader, waker))
     }
 
@@ -74,8 +79,7 @@ impl Reader {
     pub fn wait(&self, limit: Duration) -> io::Result<Wait> {
         let limit = if self.order.is_empty() { limit } else { limit.min(REORDER_WINDOW) };
         let timeout = Timespec::try_from(limit).map_err(io::Error::other)?;
-        let mut fds =
-            [PollFd::new(&self.ring, PollFlags::IN), PollFd::new(&self.wake, PollFlags::IN)];
+        let mut fds = [PollFd::new(&self.ring, PollFlags::IN), PollFd::new(&self.wake, PollFlags::IN)];
         match poll(&mut fds, Some(&timeout)) {
             Ok(0) => Ok(Wait::TimedOut),
             Err(Errno::INTR) => Ok(Wait::TimedOut),
@@ -114,7 +118,9 @@ impl Reader {
             u64::MAX
         } else if more {
             // More is there already: what is younger than the youngest here, less the window, cannot be told yet.
-            self.order.last().map_or(0, |&(newest, ..)| newest.saturating_sub(REORDER_WINDOW.as_nanos() as u64))
+            self.order
+                .last()
+                .map_or(0, |&(newest, ..)| newest.saturating_sub(REORDER_WINDOW.as_nanos() as u64))
         } else {
             boottime_ns().saturating_sub(REORDER_WINDOW.as_nanos() as u64)
         };

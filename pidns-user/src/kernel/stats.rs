@@ -74,7 +74,8 @@ impl Stats {
                 teardowns_untracked,
             } = cpu;
             for kind in Kind::ALL {
-                let of = |rows: &[[u64; Kind::ALL.len()]]| rows.iter().map(|row| row[*kind as usize]).sum::<u64>();
+                let of =
+                    |rows: &[[u64; Kind::ALL.len()]]| rows.iter().map(|row| row[*kind as usize]).sum::<u64>();
                 let (submitted, lost) = (of(submitted), of(lost));
                 if submitted + lost > 0 {
                     let entry = totals.kinds.entry(*kind as u8).or_default();

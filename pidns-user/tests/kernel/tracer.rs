@@ -295,6 +295,23 @@ impl FileTracer {
         }
     }
 
+    /// Waits until this many lines have this text, or a while has passed: the count that follows judges.
+    pub(crate) fn wait_for_lines(&self, text: &str, count: u64) {
+        let deadline = Instant::now() + patience(15);
+        let mut stream =
+            BufReader::with_capacity(1 << 20, File::open(&self.stream).expect("the stream can be read"));
+        let (mut line, mut found) = (String::new(), 0);
+        while found < count && Instant::now() < deadline {
+            let read = stream.read_line(&mut line).expect("the stream can be read");
+            if read == 0 {
+                thread::sleep(Duration::from_millis(20));
+            } else if line.ends_with('\n') {
+                found += u64::from(line.contains(text));
+                line.clear();
+            }
+        }
+    }
+
     /// Ctrl-C; hands every line of the stream to `each`, and gives back stderr and how the program ended.
     pub(crate) fn interrupt(mut self, mut each: impl FnMut(&str)) -> (String, ExitStatus) {
         sys::kill(self.pid(), libc::SIGINT).expect("the program runs until it is stopped");

@@ -1,0 +1,207 @@
+//! The command line: its arguments, and their values checked.
+
+use std::{str::FromStr, time::Duration};
+
+use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
+use jiff::SignedDuration;
+
+use crate::kernel::load::page_size;
+
+/// See Linux PID namespaces being created, joined and destroyed, with every process's PID at every level.
+///
+/// Without a command it streams what happens, live, until Ctrl-C: namespaces being created (clone, clone3, unshare)
+/// and joined (setns), their processes, signals that an init ignores, and what happens when an init dies.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pidns-trace",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "Run it as root, or with CAP_BPF and CAP_PERFMON. `pidns-trace check` tells what this kernel allows.\n\n\
+                  Exit codes: 0 done (also after Ctrl-C), 2 usage or I/O error, 3 a privilege is missing, \
+                  4 this kernel lacks something, 5 events were lost and --strict was given."
+)]
+pub struct Cli {
+    /// What to do; the live stream when left out.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Options of the live stream.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Stream what happens to PID namespaces, live (this is the default).
+    Trace(TraceArgs),
+    /// Tell what this kernel and these privileges allow: a line for each hook, and what to do about each gap.
+    Check(CheckArgs),
+}
+
+/// The form of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people: a line an event, times in local time.
+    Table,
+    /// For programs: one JSON object a line (for `check`: one object), times in UTC.
+    Json,
+}
+
+/// Options of the live stream.
+#[derive(Clone, Debug, Args)]
+pub struct TraceArgs {
+    /// Show only these events: a name, a pattern like 'namespace.*', or 'all' [repeatable].
+    ///
+    /// Without this option: namespace.*, init.*, fork.failed, and the process.fork, process.exec and process.exit of
+    /// processes that are not in the host's own namespace. With it: these events, of all processes; narrow them with
+    /// --level, --ns, --pid or --comm.
+    #[arg(short, long = "event", value_name = "GLOB", value_delimiter = ',')]
+    pub events: Vec<String>,
+
+    /// Show only this namespace and those below it: an inode number, pid:[N], a PID, or a path like
+    /// /proc/PID/ns/pid [repeatable].
+    #[arg(short, long = "ns", value_name = "TARGET")]
+    pub namespaces: Vec<String>,
+
+    /// Show only this process, by its PID on the host [repeatable].
+    #[arg(short, long = "pid", value_name = "PID")]
+    pub pids: Vec<u32>,
+
+    /// Show only processes whose name (comm) matches, like 'nginx*' [repeatable].
+    #[arg(long = "comm", value_name = "GLOB")]
+    pub comms: Vec<String>,
+
+    /// Show only this level of nesting: 0 is the host, 1 a container in it; ranges 1-3 and 2+ [repeatable].
+    #[arg(long = "level", value_name = "LEVEL", value_delimiter = ',', allow_hyphen_values = true)]
+    pub levels: Vec<String>,
+
+    /// Stop after this long, like 30s, 500ms or 1h30m.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+
+    /// Stop after this many events.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+
+    /// Show an exec's arguments too, up to 4 KB. They can hold secrets.
+    #[arg(long)]
+    pub args: bool,
+
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Output,
+
+    /// Leave the table's heading out.
+    #[arg(long)]
+    pub no_headers: bool,
+
+    /// Colours: auto is on a terminal only, and off with NO_COLOR set.
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub color: ColorChoice,
+
+    /// End with exit code 5 if any event was lost.
+    #[arg(long)]
+    pub strict: bool,
+
+    /// Say nothing on stderr but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// Size of the kernel's ring buffer: a power of two, like 64K or 16M. A larger one loses nothing in longer
+    /// bursts, and takes twice its size of this process's address space.
+    #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = parse_ring_size)]
+    pub ring_size: u32,
+
+    /// Leave the hook on system calls out, which slows every system call of the machine a little. unshare and setns
+    /// are then seen at the next fork ("exact": false), and refusals are not seen.
+    #[arg(long)]
+    pub no_syscall_hooks: bool,
+
+    /// Print the kernel side's own log on stderr, from this level on.
+    #[arg(long, value_name = "LEVEL", value_enum, num_args = 0..=1, default_missing_value = "info")]
+    pub bpf_log: Option<LogLevel>,
+}
+
+/// Options of `check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+/// Levels of the kernel side's log, in aya-log's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// What went wrong.
+    Warn = 2,
+    /// What happens rarely.
+    Info = 3,
+    /// What each hook does.
+    Debug = 4,
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    SignedDuration::from_str(text)
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "give a time with its unit, like 30s, 500ms, 5m or 1h30m".to_owned())
+}
+
+fn parse_ring_size(text: &str) -> Result<u32, String> {
+    let (digits, unit) = match text.trim_end_matches(['B', 'b', 'i']).to_ascii_uppercase() {
+        text if text.ends_with('K') => (text[..text.len() - 1].to_owned(), 1 << 10),
+        text if text.ends_with('M') => (text[..text.len() - 1].to_owned(), 1 << 20),
+        text => (text, 1),
+    };
+    let (least, most) = (page_size(), 1 << 30);
+    digits
+        .parse::<u32>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit))
+        .filter(|bytes| bytes.is_power_of_two() && (least..=most).contains(bytes))
+        .ok_or_else(|| {
+            format!("give a power of two from {}K to {}M, like 64K or 16M", least >> 10, most >> 20)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_powers_of_two_with_units() {
+        assert_eq!(parse_ring_size("64K"), Ok(64 << 10));
+        assert_eq!(parse_ring_size("8MiB"), Ok(8 << 20));
+        assert_eq!(parse_ring_size("1048576"), Ok(1 << 20));
+        for bad in ["12345", "3M", "1K", "2048M", "M", "", "-1", "99999999999M"] {
+            assert!(parse_ring_size(bad).unwrap_err().contains("power of two"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(parse_duration("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
+        for bad in ["5", "abc", "-5s", "0s", ""] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_stream_is_the_default_command() {
+        let cli = Cli::try_parse_from(["pidns-trace", "-e", "all", "-o", "json"]).unwrap();
+        assert!(cli.command.is_none());
+        assert_eq!(cli.trace.events, ["all"]);
+        let cli = Cli::try_parse_from(["pidns-trace", "trace", "--level", "1-2,4"]).unwrap();
+        assert!(matches!(cli.command, Some(Command::Trace(args)) if args.levels == ["1-2", "4"]));
+        assert!(Cli::try_parse_from(["pidns-trace", "--count", "0"]).is_err());
+    }
+}

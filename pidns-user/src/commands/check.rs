@@ -1,0 +1,243 @@
+//! `pidns-trace check`: what this kernel and these privileges allow.
+
+use std::{
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+};
+
+use serde::Serialize;
+
+use crate::{
+    cli::{CheckArgs, Output},
+    failure::{Failure, code},
+    kernel::{
+        btf::{self, Btf},
+        capabilities::{Capabilities, NEEDED},
+        hooks::{self, Form},
+        layout::Layout,
+        load::{self, LoadError, Settings},
+        namespace,
+    },
+};
+
+/// What a line says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    /// As it should be.
+    Ok,
+    /// Something stays unseen.
+    Gap,
+    /// The live stream does not run.
+    Missing,
+    /// It could not be tried.
+    Unknown,
+}
+
+/// A line.
+#[derive(Debug, Serialize)]
+struct Line {
+    what: String,
+    verdict: Verdict,
+    detail: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    lines: Vec<Line>,
+}
+
+impl Report {
+    fn put(
+        &mut self,
+        what: impl Into<String>,
+        verdict: Verdict,
+        detail: impl Into<String>,
+        remedy: Option<String>,
+    ) {
+        self.lines.push(Line { what: what.into(), verdict, detail: detail.into(), remedy });
+    }
+
+    fn ok(&mut self, what: impl Into<String>, detail: impl Into<String>) {
+        self.put(what, Verdict::Ok, detail, None);
+    }
+}
+
+/// Looks, tries, and tells.
+pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
+    let mut report = Report::default();
+    check_namespaces(&mut report);
+    let layout = check_btf(&mut report);
+    let privileged = check_capabilities(&mut report)?;
+    check_hooks(&mut report, layout.as_ref(), privileged);
+    let code = if !privileged {
+        code::PRIVILEGE
+    } else if report.lines.iter().any(|line| line.verdict == Verdict::Missing) {
+        code::KERNEL
+    } else {
+        0
+    };
+    print(&report, args.output, code).or_else(|error| {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Ok(())
+        } else {
+            Err(Failure::Output { error, unwritten: 0 })
+        }
+    })?;
+    Ok(ExitCode::from(code))
+}
+
+fn check_namespaces(report: &mut Report) {
+    if Path::new("/proc/self/ns/pid").exists() {
+        report.ok("CONFIG_PID_NS", "this kernel has PID namespaces");
+    } else {
+        report.put(
+            "CONFIG_PID_NS",
+            Verdict::Missing,
+            "/proc/self/ns/pid does not exist",
+            Some("boot a kernel with CONFIG_PID_NS=y, and mount /proc".to_owned()),
+        );
+    }
+    match namespace::is_initial() {
+        Some(true) => report.ok("PID namespace", "the host's own: nothing is hidden"),
+        Some(false) => report.put(
+            "PID namespace",
+            Verdict::Gap,
+            namespace::ELSEWHERE,
+            Some(
+                "run it on the host, or in a container with the host's PID namespace (--pid=host)".to_owned(),
+            ),
+        ),
+        None => report.put("PID namespace", Verdict::Unknown, "/proc/self/ns/pid cannot be read", None),
+    }
+}
+
+fn check_btf(report: &mut Report) -> Option<Layout> {
+    let missing = |report: &mut Report, detail: String| {
+        let remedy = "boot a kernel with CONFIG_DEBUG_INFO_BTF=y (every distribution's since about 2021)";
+        report.put("BTF", Verdict::Missing, detail, Some(remedy.to_owned()));
+    };
+    let bytes = match load::read_btf() {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            missing(report, error.to_string());
+            return None;
+        }
+    };
+    let btf = match Btf::parse(&bytes) {
+        Ok(btf) => btf,
+        Err(error) => {
+            missing(report, format!("{}: {error}", btf::PATH));
+            return None;
+        }
+    };
+    match Layout::resolve(&btf) {
+        Ok(layout) => {
+            report.ok("BTF", format!("{}, {} types", btf::PATH, btf.len() - 1));
+            Some(layout)
+        }
+        Err(error) => {
+            let remedy =
+                "this kernel's structures are not known to pidns-trace: please report this, with uname -r";
+            report.put("BTF", Verdict::Missing, error.to_string(), Some(remedy.to_owned()));
+            None
+        }
+    }
+}
+
+fn check_capabilities(report: &mut Report) -> Result<bool, Failure> {
+    let own = Capabilities::own()
+        .map_err(|error| Failure::Io { what: "read own capabilities from /proc/self/status", error })?;
+    let mut all = true;
+    for capability in NEEDED {
+        let purpose = format!("to {}", capability.purpose);
+        if own.suffice_for(&capability) {
+            report.ok(capability.name, purpose);
+        } else {
+            all = false;
+            let remedy = "run it with sudo, or: setcap cap_bpf,cap_perfmon+ep pidns-trace".to_owned();
+            report.put(
+                capability.name,
+                Verdict::Missing,
+                format!("not there: needed {purpose}"),
+                Some(remedy),
+            );
+        }
+    }
+    Ok(all)
+}
+
+fn check_hooks(report: &mut Report, layout: Option<&Layout>, privileged: bool) {
+    let Some(layout) = layout else { return };
+    let settings = Settings::everything();
+    if !privileged {
+        for hook in hooks::all(layout) {
+            report.put(hook.name, Verdict::Unknown, "cannot be tried without the capabilities above", None);
+        }
+        return;
+    }
+    match load::load(&settings) {
+        Ok((loaded, ..)) => {
+            for (hook, form) in &loaded.hooks {
+                match form {
+                    Form::TpBtf => report.ok(hook.name, format!("{form}: {}", hook.shows)),
+                    Form::Off(_) => report.put(
+                        hook.name,
+                        Verdict::Gap,
+                        form.to_string(),
+                        Some(format!("unseen without it: {}", hook.shows)),
+                    ),
+                }
+            }
+            report.ok(
+                "ring buffer",
+                format!("{} KiB by default, --ring-size changes it", settings.ring_bytes >> 10),
+            );
+        }
+        Err(LoadError::Hook { hook, error }) => {
+            let remedy = "this kernel refuses a hook that the live stream cannot do without; does it have \
+                          CONFIG_BPF_EVENTS=y, and no lockdown in confidentiality mode?";
+            report.put(hook, Verdict::Missing, error, Some(remedy.to_owned()));
+        }
+        Err(error) => report.put("kernel side", Verdict::Missing, error.to_string(), None),
+    }
+}
+
+fn print(report: &Report, output: Output, code: u8) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match output {
+        Output::Json => {
+            #[derive(Serialize)]
+            struct Document<'a> {
+                version: &'static str,
+                runs: bool,
+                #[serde(flatten)]
+                report: &'a Report,
+            }
+            serde_json::to_writer_pretty(
+                &mut out,
+                &Document { version: env!("CARGO_PKG_VERSION"), runs: code == 0, report },
+            )?;
+            writeln!(out)?;
+        }
+        Output::Table => {
+            for Line { what, verdict, detail, remedy } in &report.lines {
+                let verdict = match verdict {
+                    Verdict::Ok => "ok",
+                    Verdict::Gap => "gap",
+                    Verdict::Missing => "MISSING",
+                    Verdict::Unknown => "unknown",
+                };
+                writeln!(out, "{what:<20} {verdict:<8} {detail}")?;
+                if let Some(remedy) = remedy {
+                    writeln!(out, "{:<20} {:<8} -> {remedy}", "", "")?;
+                }
+            }
+        }
+    }
+    out.flush()
+}

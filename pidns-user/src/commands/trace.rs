@@ -1,0 +1,231 @@
+//! `pidns-trace [trace]`: the live stream.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use clap::ColorChoice;
+use jiff::{Timestamp, tz::TimeZone};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
+
+use crate::{
+    cli::{Output, TraceArgs},
+    event::Body,
+    failure::{Failure, code},
+    kernel::{
+        capabilities, clock,
+        hooks::Form,
+        load::{self, Loaded, Settings},
+        namespace,
+        ring::{Reader, Waker},
+    },
+    log::KernelLog,
+    output::{Json, Style, Table, View},
+    selection::{Asked, Selection},
+    session::{Report, Session},
+};
+
+/// Runs the live stream to its end.
+pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
+    let selection = Selection::new(&Asked {
+        events: args.events.clone(),
+        namespaces: args.namespaces.clone(),
+        pids: args.pids.clone(),
+        comms: args.comms.clone(),
+        levels: args.levels.clone(),
+    })?;
+    let (mut loaded, reader, waker) = load::load(&Settings {
+        ring_bytes: args.ring_size,
+        event_mask: selection.event_mask(),
+        level_mask: selection.level_mask,
+        namespaces: selection.filter.namespaces.clone(),
+        pids: selection.filter.pids.clone(),
+        args: args.args,
+        syscall_hooks: !args.no_syscall_hooks,
+        log_level: args.bpf_log.map_or(0, |level| level as u8),
+    })?;
+    capabilities::drop_all_but_needed()
+        .map_err(|error| Failure::Io { what: "drop the capabilities that are not needed any more", error })?;
+    let log = match args.bpf_log {
+        Some(_) => Some(KernelLog::new(&mut loaded).map_err(|error| Failure::Io {
+            what: "read the kernel side's log",
+            error: io::Error::other(error),
+        })?),
+        None => None,
+    };
+    if !args.quiet {
+        say_what_stays_unseen(&loaded);
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let session = Session {
+        start: start(&loaded, &selection),
+        selection,
+        view: view(args),
+        count: args.count,
+        stop: Arc::clone(&stop),
+    };
+    let report = stream(session, loaded, reader, &waker, &stop, args.duration, log)?;
+    if !args.quiet {
+        summarize(&report);
+    }
+    let lost = report.lost.values().sum::<u64>();
+    Ok(if args.strict && lost > 0 { ExitCode::from(code::LOST) } else { ExitCode::SUCCESS })
+}
+
+fn view(args: &TraceArgs) -> Box<dyn View + Send> {
+    match args.output {
+        Output::Json => Box::new(Json),
+        Output::Table => {
+            let colour = match args.color {
+                ColorChoice::Always => true,
+                ColorChoice::Never => false,
+                ColorChoice::Auto => {
+                    io::stdout().is_terminal()
+                        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+                }
+            };
+            let style = if colour { Style::Colour } else { Style::Plain };
+            Box::new(Table::new(TimeZone::system(), style, !args.no_headers))
+        }
+    }
+}
+
+fn start(loaded: &Loaded, selection: &Selection) -> Body {
+    let trimmed =
+        |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+    let boot = Timestamp::from_nanosecond(clock::wall_offset_ns()).unwrap_or(Timestamp::UNIX_EPOCH);
+    Body::StreamStart {
+        version: env!("CARGO_PKG_VERSION"),
+        host: trimmed("/proc/sys/kernel/hostname"),
+        kernel: trimmed("/proc/sys/kernel/osrelease"),
+        boot_time: format!("{boot:.9}"),
+        hooks: loaded
+            .hooks
+            .iter()
+            .map(|(hook, form)| (hook.name.to_owned(), form.to_string()))
+            .collect::<BTreeMap<_, _>>(),
+        filter: selection.filter.clone(),
+    }
+}
+
+fn say_what_stays_unseen(loaded: &Loaded) {
+    for (hook, form) in &loaded.hooks {
+        if let Form::Off(why) = form {
+            eprintln!("pidns-trace: hook {} is off ({why}). Without it: no {}", hook.name, hook.shows);
+        }
+    }
+    if namespace::is_initial() == Some(false) {
+        eprintln!("pidns-trace: {}", namespace::ELSEWHERE);
+    }
+}
+
+/// The stream runs in a thread of its own; this one waits for what ends it.
+fn stream(
+    session: Session,
+    loaded: Loaded,
+    reader: Reader,
+    waker: &Waker,
+    stop: &AtomicBool,
+    duration: Option<Duration>,
+    mut log: Option<KernelLog>,
+) -> Result<Report, Failure> {
+    let io = |what| move |error| Failure::Io { what, error };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(io("start the runtime"))?;
+    runtime.block_on(async {
+        let mut interrupts = Interrupts::new().map_err(io("listen for signals"))?;
+        let (done, mut finished) = oneshot::channel();
+        let worker = std::thread::Builder::new()
+            .name("stream".to_owned())
+            .spawn(move || {
+                let result = session.run(loaded, reader, || {
+                    if let Some(log) = &mut log {
+                        log.flush();
+                    }
+                });
+                let _ = done.send(());
+                result
+            })
+            .map_err(io("start the stream's thread"))?;
+        let over = async {
+            match duration {
+                Some(duration) => tokio::time::sleep(duration).await,
+                None => std::future::pending().await,
+            }
+        };
+        let running = tokio::select! {
+            _ = &mut finished => false,
+            () = interrupts.next() => true,
+            () = over => true,
+        };
+        if running {
+            stop.store(true, Ordering::Release);
+            waker.wake().map_err(io("wake the stream's thread"))?;
+            tokio::select! {
+                _ = &mut finished => {}
+                // It is stuck writing to a reader that does not read.
+                () = interrupts.next() => std::process::exit(130),
+            }
+        }
+        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// The signals that ask for an end.
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Interrupts {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
+        }
+    }
+}
+
+fn summarize(report: &Report) {
+    let Report { events, lost, closed: _, duration } = report;
+    let shown: Vec<String> = events
+        .iter()
+        .filter(|(name, _)| !name.starts_with("stream."))
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    let total: u64 =
+        events.iter().filter(|(name, _)| !name.starts_with("stream.")).map(|(_, count)| count).sum();
+    let shown = if shown.is_empty() { String::new() } else { format!(": {}", shown.join(", ")) };
+    eprintln!("pidns-trace: {total} events in {:.1} s{shown}", duration.as_secs_f64());
+    let remedy = |stage: &str| match stage {
+        "ring" => "the ring buffer was full: try a larger --ring-size, or fewer events with -e",
+        "hook" => "the kernel left a hook out while it was running already",
+        _ => "records could not be decoded: please report this",
+    };
+    for (stage, count) in lost {
+        eprintln!("pidns-trace: LOST {count} events ({})", remedy(stage));
+    }
+}

@@ -1,0 +1,417 @@
+//! The public event: what `-o json` prints and a recording holds. DESIGN.md has the contract; this is its schema.
+//!
+//! An absent fact is an absent field. Field names are stable within [`VERSION`].
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::text::Name;
+
+/// The version of the schema, `v` of every event.
+pub const VERSION: u8 = 1;
+
+/// A process. Its identity is (`pid`, `start_boot_ns`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Process {
+    /// Thread group id in the initial PID namespace.
+    pub pid: u32,
+    /// Its PID at each level, from 0 to the innermost.
+    pub pids: Vec<u32>,
+    /// The kernel's short name for it, escaped.
+    pub comm: Name,
+    /// When it was started: CLOCK_BOOTTIME, nanoseconds.
+    pub start_boot_ns: u64,
+    /// Its real parent, in the initial namespace; absent where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ppid: Option<u32>,
+    /// Real user id, in the initial user namespace.
+    pub uid: u32,
+    /// Inode number of its innermost PID namespace.
+    pub ns: u32,
+}
+
+/// A PID namespace. Its identity is (`inum`, `born_boot_ns`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Namespace {
+    /// Inode number, as in `pid:[4026532847]`.
+    pub inum: u32,
+    /// Depth; 0 is the initial namespace.
+    pub level: u32,
+    /// Inode number of its parent; absent for the initial one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<u32>,
+    /// Its creation, or where that was not observed its init's start: CLOCK_BOOTTIME, nanoseconds. Absent where
+    /// neither is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub born_boot_ns: Option<u64>,
+    /// The kernel's own 64-bit number for it (6.18 and later).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_id: Option<u64>,
+    /// Inode number of the user namespace that owns it.
+    pub user_ns: u32,
+    /// Who owns that one: a user id in the initial user namespace.
+    pub owner_uid: u32,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Exit {
+    /// By itself.
+    Code {
+        /// 0 to 255.
+        code: u32,
+    },
+    /// By a signal.
+    Signal {
+        /// "SIGKILL".
+        signal: String,
+        /// Whether a core was dumped.
+        #[serde(skip_serializing_if = "is_false")]
+        core: bool,
+    },
+}
+
+/// Why an init died, as far as a hook saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Cause {
+    /// It ended by itself.
+    Exited,
+    /// A process sent it a signal.
+    Signal {
+        /// "SIGKILL".
+        signal: String,
+        /// Who; absent where the kernel did (a timer, say).
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sender: Option<Process>,
+    },
+    /// An outer namespace's init died.
+    Cascade {
+        /// Inode number of that namespace.
+        ns: u32,
+    },
+    /// reboot(2) inside the namespace.
+    Reboot {
+        /// "restart", or "halt" (which also stands for power off: the kernel keeps no difference).
+        command: &'static str,
+    },
+    /// It did something that the processor or the kernel forbids.
+    Fault {
+        /// "SIGSEGV".
+        signal: String,
+    },
+    /// No hook saw it.
+    Unknown,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// An event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// 1, 2, 3 … within a run.
+    pub seq: u64,
+    /// Wall clock.
+    pub time: Timestamp,
+    /// CLOCK_BOOTTIME at the hook, nanoseconds.
+    pub boot_ns: u64,
+    /// False where the hook in use cannot know the fact precisely.
+    pub exact: bool,
+    /// What happened.
+    pub body: Body,
+}
+
+impl Serialize for Event {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            v: u8,
+            event: &'static str,
+            seq: u64,
+            time: Nanoseconds,
+            boot_ns: u64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            exact: Option<bool>,
+            #[serde(flatten)]
+            body: &'a Body,
+        }
+        let Self { seq, time, boot_ns, exact, body } = self;
+        Line {
+            v: VERSION,
+            event: body.name(),
+            seq: *seq,
+            time: Nanoseconds(*time),
+            boot_ns: *boot_ns,
+            exact: (!exact).then_some(false),
+            body,
+        }
+        .serialize(serializer)
+    }
+}
+
+/// RFC 3339 in UTC, always with nine digits.
+pub struct Nanoseconds(pub Timestamp);
+
+impl Serialize for Nanoseconds {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:.9}", self.0))
+    }
+}
+
+macro_rules! bodies {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal { $($(#[$fdoc:meta])* $field:ident: $type:ty,)* })*) => {
+        /// What happened, with the fields of that event.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+        #[serde(untagged)]
+        pub enum Body { $($(#[$doc])* $variant { $($(#[$fdoc])* $field: $type,)* },)* }
+
+        impl Body {
+            /// The names of all events, in the order of the contract.
+            pub const NAMES: &[&str] = &[$($name,)*];
+
+            /// The event's name.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$variant { .. } => $name,)* }
+            }
+        }
+    };
+}
+
+bodies! {
+    /// The first event.
+    StreamStart = "stream.start" {
+        /// Of pidns-trace.
+        version: &'static str,
+        /// Host name.
+        host: String,
+        /// Kernel release.
+        kernel: String,
+        /// Wall clock at CLOCK_BOOTTIME 0.
+        boot_time: String,
+        /// Hook to form.
+        hooks: BTreeMap<String, String>,
+        /// What the stream is limited to.
+        filter: Filter,
+    }
+    /// A PID namespace comes to exist.
+    NamespaceCreate = "namespace.create" {
+        /// The namespace.
+        ns: Namespace,
+        /// "clone", "clone3" or "unshare"; absent where a 32-bit call was used.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        via: Option<&'static str>,
+        /// Who made it.
+        creator: Process,
+    }
+    /// It could not.
+    NamespaceCreateFailed = "namespace.create_failed" {
+        /// "clone", "clone3" or "unshare".
+        via: &'static str,
+        /// Who tried.
+        creator: Process,
+        /// "ENOSPC".
+        errno: String,
+        /// Why, as far as the kernel's state shows.
+        reason: &'static str,
+    }
+    /// Its first process exists.
+    NamespaceInit = "namespace.init" {
+        /// The namespace.
+        ns: Namespace,
+        /// PID 1 in it.
+        process: Process,
+    }
+    /// setns into it succeeded.
+    NamespaceJoin = "namespace.join" {
+        /// The namespace.
+        ns: Namespace,
+        /// Whose children will be members.
+        process: Process,
+        /// Inode number of the namespace that its children went to before; absent where that was not observed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        from: Option<u32>,
+    }
+    /// setns was refused.
+    NamespaceJoinFailed = "namespace.join_failed" {
+        /// The namespace; absent where the call named it through a pidfd.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ns: Option<Namespace>,
+        /// Who tried.
+        process: Process,
+        /// "EINVAL".
+        errno: String,
+        /// Why, as far as the kernel's state shows.
+        reason: &'static str,
+    }
+    /// Its PID 1 exits.
+    NamespaceInitExit = "namespace.init_exit" {
+        /// The namespace.
+        ns: Namespace,
+        /// PID 1.
+        process: Process,
+        /// How it ended.
+        exit: Exit,
+        /// Why.
+        cause: Cause,
+        /// PIDs in use in it and below, besides the init's: processes, their further threads, zombies.
+        members: u32,
+    }
+    /// The kernel killed all members, and they are gone.
+    NamespaceTeardown = "namespace.teardown" {
+        /// The namespace.
+        ns: Namespace,
+        /// Processes that the kernel sent SIGKILL to.
+        killed: u32,
+        /// Inode numbers of the namespaces below that went down with it.
+        nested: Vec<u32>,
+        /// From the init's exit to the end.
+        duration_ns: u64,
+    }
+    /// A process exists.
+    ProcessFork = "process.fork" {
+        /// The new one.
+        process: Process,
+        /// Who forked it.
+        parent: Process,
+        /// Whether they are in different PID namespaces.
+        #[serde(skip_serializing_if = "is_false")]
+        crosses: bool,
+        /// Whether its PIDs were chosen by clone3's set_tid.
+        #[serde(skip_serializing_if = "is_false")]
+        restored: bool,
+    }
+    /// It runs another program.
+    ProcessExec = "process.exec" {
+        /// The process, after the exec.
+        process: Process,
+        /// The file.
+        filename: Name,
+        /// The arguments, with `--args`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        args: Option<Vec<Name>>,
+        /// Whether there are more than these.
+        #[serde(skip_serializing_if = "is_false")]
+        args_truncated: bool,
+    }
+    /// Its last thread ended.
+    ProcessExit = "process.exit" {
+        /// The process.
+        process: Process,
+        /// How.
+        exit: Exit,
+        /// How long it lived.
+        ran_ns: u64,
+        /// The most threads it ever had; absent where it was not observed from its start.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        threads: Option<u32>,
+        /// Inode number of the dying namespace that killed it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cascade: Option<u32>,
+        /// Whether its parent is no longer the one it began with.
+        #[serde(skip_serializing_if = "is_false")]
+        orphaned: bool,
+    }
+    /// Its zombie is gone.
+    ProcessReap = "process.reap" {
+        /// The process, as it was at its exit.
+        process: Process,
+        /// How long it was a zombie.
+        zombie_ns: u64,
+    }
+    /// A signal was sent to a namespace's PID 1.
+    InitSignal = "init.signal" {
+        /// The namespace.
+        ns: Namespace,
+        /// PID 1.
+        process: Process,
+        /// "SIGTERM".
+        signal: String,
+        /// Who; absent for the kernel.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sender: Option<Process>,
+        /// "inside", "ancestor" or "kernel".
+        from: &'static str,
+        /// "delivered", "ignored", "already_pending", "queue_full" or "info_lost".
+        fate: &'static str,
+    }
+    /// fork or clone was refused.
+    ForkFailed = "fork.failed" {
+        /// Who tried.
+        process: Process,
+        /// The namespace that the child would have been in.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ns: Option<Namespace>,
+        /// "ENOMEM".
+        errno: String,
+        /// Why, as far as the kernel's state shows.
+        reason: &'static str,
+        /// Whether a thread was asked for.
+        #[serde(skip_serializing_if = "is_false")]
+        thread: bool,
+    }
+    /// Events were dropped since the last one of these.
+    StreamLost = "stream.lost" {
+        /// "ring": the ring buffer was full. "hook": the kernel left a program out.
+        stage: &'static str,
+        /// How many.
+        count: u64,
+    }
+    /// The last event.
+    StreamEnd = "stream.end" {
+        /// Events printed, by name, this one left out.
+        events: BTreeMap<&'static str, u64>,
+        /// Events lost, by stage.
+        lost: BTreeMap<&'static str, u64>,
+        /// The kernel side's own counts, by record.
+        kernel: BTreeMap<&'static str, KernelCount>,
+        /// Threads created and ended, which are counted and not streamed.
+        threads: ThreadCount,
+        /// What the kernel side had no room to follow, by what is missing for it.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        untracked: BTreeMap<&'static str, u64>,
+        /// How long the stream ran.
+        duration_ns: u64,
+    }
+}
+
+/// What the kernel side sent of one kind, and what the ring buffer had no room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct KernelCount {
+    /// Sent.
+    pub submitted: u64,
+    /// Lost.
+    pub lost: u64,
+}
+
+/// Threads, which are no processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ThreadCount {
+    /// Created.
+    pub created: u64,
+    /// Ended.
+    pub ended: u64,
+}
+
+/// What a stream is limited to, as given on the command line; absent: not limited.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Filter {
+    /// Names of the events.
+    pub events: Vec<&'static str>,
+    /// Inode numbers of the namespaces.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<u32>,
+    /// PIDs in the initial namespace.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pids: Vec<u32>,
+    /// Patterns of comm.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub comms: Vec<String>,
+    /// Levels, as given.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub levels: Vec<String>,
+}

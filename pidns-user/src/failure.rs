@@ -1,0 +1,71 @@
+//! Why a command did not do what it was asked to, and the exit code that says so.
+
+use std::{io, process::ExitCode};
+
+use crate::{kernel::load::LoadError, selection::SelectionError};
+
+/// Exit codes of the program, but for 0 and clap's own 2.
+pub mod code {
+    /// Usage or I/O error.
+    pub const USAGE: u8 = 2;
+    /// A privilege is missing.
+    pub const PRIVILEGE: u8 = 3;
+    /// This kernel lacks something indispensable.
+    pub const KERNEL: u8 = 4;
+    /// `--strict`, and events were lost.
+    pub const LOST: u8 = 5;
+}
+
+/// A command's failure.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// An option's value means nothing.
+    #[error(transparent)]
+    Selection(#[from] SelectionError),
+    /// The kernel side does not run.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The output could not be written.
+    #[error("write to standard output: {error}: {unwritten} events were not written")]
+    Output {
+        /// What came back.
+        error: io::Error,
+        /// Events that had been seen and are lost with this.
+        unwritten: u64,
+    },
+    /// Something else of the system.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// What came back.
+        error: io::Error,
+    },
+}
+
+impl Failure {
+    /// Its exit code.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Load(LoadError::Privilege(_)) => code::PRIVILEGE,
+            Self::Load(
+                LoadError::NoBtf(_)
+                | LoadError::BadBtf(_)
+                | LoadError::Layout(_)
+                | LoadError::Object(_)
+                | LoadError::Map(_)
+                | LoadError::Hook { .. },
+            ) => code::KERNEL,
+            Self::Selection(_)
+            | Self::Output { .. }
+            | Self::Io { .. }
+            | Self::Load(LoadError::NoObject | LoadError::Io { .. }) => code::USAGE,
+        }
+    }
+}
+
+impl From<&Failure> for ExitCode {
+    fn from(failure: &Failure) -> Self {
+        Self::from(failure.code())
+    }
+}

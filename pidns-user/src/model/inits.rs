@@ -1,0 +1,104 @@
+//! The last signals that reached each init: one of them may turn out to be what killed it.
+
+use std::collections::HashMap;
+
+use pidns_ebpf::abi::Origin;
+
+use crate::event::{Cause, Process};
+use crate::signals::signal_name;
+
+/// Most inits whose signals are remembered.
+const LIMIT: usize = 10_000;
+
+/// A signal that reached an init.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenSignal {
+    /// Its number.
+    pub signal: u32,
+    /// `si_code`: above 0 the kernel tells what it forbids.
+    pub code: i32,
+    /// Where from.
+    pub origin: Origin,
+    /// Who; `None` for the kernel.
+    pub sender: Option<Process>,
+}
+
+/// By identity of the init: pid and start.
+#[derive(Debug, Default)]
+pub struct Inits(HashMap<(u32, u64), Vec<SeenSignal>>);
+
+impl Inits {
+    /// A signal was delivered to this init.
+    pub fn signalled(&mut self, init: (u32, u64), seen: SeenSignal) {
+        if self.0.len() >= LIMIT && !self.0.contains_key(&init) {
+            // Inits that died unseen, after a loss: none of the rest is worth more than another.
+            self.0.clear();
+        }
+        let signals = self.0.entry(init).or_default();
+        signals.retain(|earlier| earlier.signal != seen.signal);
+        signals.push(seen);
+    }
+
+    /// The init died of this signal: why, as far as it was seen. Forgets the init.
+    pub fn died_of(&mut self, init: (u32, u64), signal: u32) -> Cause {
+        let seen = self.0.remove(&init).into_iter().flatten().find(|seen| seen.signal == signal);
+        match seen {
+            None => Cause::Unknown,
+            Some(SeenSignal { origin: Origin::Kernel, code, .. }) if code > 0 && is_fault(signal) => {
+                Cause::Fault { signal: signal_name(signal) }
+            }
+            // The kernel kills for its own reasons (no memory, say), which the signal does not tell.
+            Some(SeenSignal { origin: Origin::Kernel, .. }) if signal == libc::SIGKILL as u32 => {
+                Cause::Unknown
+            }
+            Some(SeenSignal { sender, .. }) => Cause::Signal { signal: signal_name(signal), sender },
+        }
+    }
+
+    /// The init ended otherwise.
+    pub fn forget(&mut self, init: (u32, u64)) {
+        self.0.remove(&init);
+    }
+}
+
+fn is_fault(signal: u32) -> bool {
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS]
+        .contains(&(signal as i32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(signal: i32, code: i32, origin: Origin) -> SeenSignal {
+        SeenSignal { signal: signal as u32, code, origin, sender: None }
+    }
+
+    #[test]
+    fn a_death_without_a_seen_signal_has_no_cause() {
+        assert_eq!(Inits::default().died_of((1, 1), 9), Cause::Unknown);
+    }
+
+    #[test]
+    fn the_kernel_tells_a_fault_but_not_why_it_kills() {
+        let mut inits = Inits::default();
+        inits.signalled((1, 1), seen(libc::SIGSEGV, 1, Origin::Kernel));
+        assert_eq!(inits.died_of((1, 1), 11), Cause::Fault { signal: "SIGSEGV".to_owned() });
+        inits.signalled((1, 1), seen(libc::SIGKILL, 0, Origin::Kernel));
+        assert_eq!(inits.died_of((1, 1), 9), Cause::Unknown);
+    }
+
+    #[test]
+    fn another_signal_than_the_one_it_died_of_is_no_cause() {
+        let mut inits = Inits::default();
+        inits.signalled((1, 1), seen(libc::SIGTERM, 0, Origin::Inside));
+        assert_eq!(inits.died_of((1, 1), 9), Cause::Unknown);
+    }
+
+    #[test]
+    fn a_segv_that_somebody_sent_is_no_fault() {
+        let mut inits = Inits::default();
+        inits.signalled((1, 1), seen(libc::SIGSEGV, 0, Origin::Ancestor));
+        assert!(matches!(inits.died_of((1, 1), 11), Cause::Signal { .. }));
+    }
+}

@@ -1,0 +1,7 @@
+//! What must be remembered to say what a record means. Pure: no clock, no file, no kernel.
+
+mod inits;
+mod known;
+
+pub use inits::{Inits, SeenSignal};
+pub use known::KnownNamespaces;

@@ -1,0 +1,59 @@
+//! One JSON object a line.
+
+use std::io;
+
+use super::View;
+use crate::event::Event;
+
+/// NDJSON.
+#[derive(Debug, Default)]
+pub struct Json;
+
+impl View for Json {
+    fn begin(&mut self, _to: &mut dyn io::Write) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn event(&mut self, event: &Event, to: &mut dyn io::Write) -> io::Result<bool> {
+        serde_json::to_writer(&mut *to, event).map_err(io::Error::from)?;
+        to.write_all(b"\n")?;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Body, Process};
+    use crate::text::Name;
+
+    #[test]
+    fn a_line_begins_with_what_every_event_has_and_leaves_out_what_is_not_known() {
+        let event = Event {
+            seq: 3,
+            time: jiff::Timestamp::new(1_700_000_000, 5).unwrap(),
+            boot_ns: 42,
+            exact: false,
+            body: Body::ProcessReap {
+                process: Process {
+                    pid: 20,
+                    pids: vec![20, 2],
+                    comm: Name::from("sh"),
+                    start_boot_ns: 7,
+                    ppid: None,
+                    uid: 0,
+                    ns: 9,
+                },
+                zombie_ns: 1,
+            },
+        };
+        let mut out = Vec::new();
+        assert!(Json.event(&event, &mut out).unwrap());
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "{\"v\":1,\"event\":\"process.reap\",\"seq\":3,\"time\":\"2023-11-14T22:13:20.000000005Z\",\
+             \"boot_ns\":42,\"exact\":false,\"process\":{\"pid\":20,\"pids\":[20,2],\"comm\":\"sh\",\
+             \"start_boot_ns\":7,\"uid\":0,\"ns\":9},\"zombie_ns\":1}\n"
+        );
+    }
+}

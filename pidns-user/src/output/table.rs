@@ -1,0 +1,403 @@
+//! The stream as people read it: a line an event.
+
+use std::{
+    fmt::{self, Display},
+    io,
+};
+
+use jiff::{ZonedDateTime, tz::TimeZone};
+
+use super::View;
+use crate::event::{Body, Cause, Event, Exit, Namespace, Process};
+use crate::text::Name;
+
+/// Colours, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Plain text.
+    Plain,
+    /// With ANSI colours.
+    Colour,
+}
+
+const HEADING: &str = "TIME          EVENT          NS          LVL  PIDS            COMM             DETAIL";
+
+/// A table whose columns have fixed widths, as later rows are not known.
+#[derive(Debug)]
+pub struct Table {
+    zone: TimeZone,
+    style: Style,
+    headings: bool,
+}
+
+impl Table {
+    /// Times are shown in `zone`.
+    pub fn new(zone: TimeZone, style: Style, headings: bool) -> Self {
+        Self { zone, style, headings }
+    }
+}
+
+/// What a row shows.
+struct Row<'a> {
+    label: &'static str,
+    colour: &'static str,
+    ns: Option<(u32, Option<u32>)>,
+    process: Option<&'a Process>,
+    detail: String,
+}
+
+const RED: &str = "\x1b[31m";
+const GREEN: &str = "\x1b[32m";
+const YELLOW: &str = "\x1b[33m";
+const CYAN: &str = "\x1b[36m";
+const DIM: &str = "\x1b[2m";
+const RESET: &str = "\x1b[0m";
+
+impl View for Table {
+    fn begin(&mut self, to: &mut dyn io::Write) -> io::Result<()> {
+        if self.headings { writeln!(to, "{HEADING}") } else { Ok(()) }
+    }
+
+    fn event(&mut self, event: &Event, to: &mut dyn io::Write) -> io::Result<bool> {
+        let Some(Row { label, colour, ns, process, detail }) = row(&event.body) else { return Ok(false) };
+        let time = ZonedDateTime::new(event.time, self.zone.clone()).strftime("%H:%M:%S%.3f").to_string();
+        let (inum, level) = match ns {
+            Some((inum, level)) => {
+                (inum.to_string(), level.map_or_else(|| "-".to_owned(), |l| l.to_string()))
+            }
+            None => ("-".to_owned(), "-".to_owned()),
+        };
+        let pids = process.map_or_else(|| "-".to_owned(), |process| pids(&process.pids));
+        let comm = process.map_or_else(|| "-".to_owned(), |process| process.comm.for_terminal().to_string());
+        let (on, off) = match self.style {
+            Style::Plain => ("", ""),
+            Style::Colour => (colour, RESET),
+        };
+        let about = if event.exact { "" } else { " ~" };
+        writeln!(
+            to,
+            "{time}  {on}{label:<13}{off}  {inum:<10}  {level:>3}  {pids:<14}  {comm:<15}  {detail}{about}"
+        )?;
+        Ok(true)
+    }
+}
+
+/// "48121 → 7 → 1".
+fn pids(pids: &[u32]) -> String {
+    pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" → ")
+}
+
+fn of(ns: &Namespace) -> Option<(u32, Option<u32>)> {
+    Some((ns.inum, Some(ns.level)))
+}
+
+fn innermost(process: &Process) -> Option<(u32, Option<u32>)> {
+    Some((process.ns, Some(process.pids.len().saturating_sub(1) as u32)))
+}
+
+fn row(body: &Body) -> Option<Row<'_>> {
+    Some(match body {
+        Body::StreamStart { .. } | Body::StreamEnd { .. } => return None,
+        Body::NamespaceCreate { ns, via, creator } => Row {
+            label: "create",
+            colour: GREEN,
+            ns: of(ns),
+            process: None,
+            detail: format!(
+                "by {}{}{}",
+                Who(creator),
+                via.map(|via| format!(" via {via}")).unwrap_or_default(),
+                ns.parent.map(|parent| format!(", parent {parent}")).unwrap_or_default()
+            ),
+        },
+        Body::NamespaceCreateFailed { via, creator, errno, reason } => Row {
+            label: "create failed",
+            colour: YELLOW,
+            ns: innermost(creator),
+            process: Some(creator),
+            detail: format!("{via}: {errno}, {}", words(reason)),
+        },
+        Body::NamespaceInit { ns, process } => Row {
+            label: "init",
+            colour: GREEN,
+            ns: of(ns),
+            process: Some(process),
+            detail: process.ppid.map(|ppid| format!("forked by {ppid}")).unwrap_or_default(),
+        },
+        Body::NamespaceJoin { ns, process, from } => Row {
+            label: "join",
+            colour: CYAN,
+            ns: of(ns),
+            process: Some(process),
+            detail: format!(
+                "its children go here{}",
+                from.map(|from| format!(", before to {from}")).unwrap_or_default()
+            ),
+        },
+        Body::NamespaceJoinFailed { ns, process, errno, reason } => Row {
+            label: "join failed",
+            colour: YELLOW,
+            ns: ns.as_ref().and_then(of),
+            process: Some(process),
+            detail: format!("setns: {errno}, {}", words(reason)),
+        },
+        Body::NamespaceInitExit { ns, process, exit, cause, members } => Row {
+            label: "init exit",
+            colour: RED,
+            ns: of(ns),
+            process: Some(process),
+            detail: format!("{}, {}", Death { exit, cause }, Count(*members, "member left", "members left")),
+        },
+        Body::NamespaceTeardown { ns, killed, nested, duration_ns } => Row {
+            label: "teardown",
+            colour: RED,
+            ns: of(ns),
+            process: None,
+            detail: format!(
+                "{killed} killed in {}{}",
+                Duration(*duration_ns),
+                if nested.is_empty() {
+                    String::new()
+                } else {
+                    format!(
+                        ", with it {}",
+                        nested.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+                    )
+                }
+            ),
+        },
+        Body::ProcessFork { process, parent, crosses, restored } => Row {
+            label: "fork",
+            colour: DIM,
+            ns: innermost(process),
+            process: Some(process),
+            detail: format!(
+                "by {}{}{}",
+                Who(parent),
+                if *crosses { format!(" in {}", parent.ns) } else { String::new() },
+                if *restored { ", PIDs chosen" } else { "" }
+            ),
+        },
+        Body::ProcessExec { process, filename, args, args_truncated } => Row {
+            label: "exec",
+            colour: DIM,
+            ns: innermost(process),
+            process: Some(process),
+            detail: match args {
+                None => filename.for_terminal().to_string(),
+                Some(args) => format!("{}:{}", filename.for_terminal(), Arguments(args, *args_truncated)),
+            },
+        },
+        Body::ProcessExit { process, exit, ran_ns, threads, cascade, orphaned } => Row {
+            label: "exit",
+            colour: DIM,
+            ns: innermost(process),
+            process: Some(process),
+            detail: format!(
+                "{}{} after {}{}{}",
+                Ended(exit),
+                cascade.map(|ns| format!(" with its namespace {ns}")).unwrap_or_default(),
+                Duration(*ran_ns),
+                threads.filter(|&n| n > 1).map(|n| format!(", {n} threads")).unwrap_or_default(),
+                if *orphaned { ", orphaned" } else { "" }
+            ),
+        },
+        Body::ProcessReap { process, zombie_ns } => Row {
+            label: "reap",
+            colour: DIM,
+            ns: innermost(process),
+            process: Some(process),
+            detail: format!("zombie for {}", Duration(*zombie_ns)),
+        },
+        Body::InitSignal { ns, process, signal, sender, from, fate } => Row {
+            label: "init signal",
+            colour: YELLOW,
+            ns: of(ns),
+            process: Some(process),
+            detail: format!(
+                "{signal} from {}: {}",
+                sender.as_ref().map_or_else(|| "the kernel".to_owned(), |s| format!("{} ({from})", Who(s))),
+                if *fate == "ignored" { "ignored, no handler".to_owned() } else { words(fate) }
+            ),
+        },
+        Body::ForkFailed { process, ns, errno, reason, thread } => Row {
+            label: "fork failed",
+            colour: YELLOW,
+            ns: ns.as_ref().and_then(of),
+            process: Some(process),
+            detail: format!("{}{errno}, {}", if *thread { "thread: " } else { "" }, words(reason)),
+        },
+        Body::StreamLost { stage, count } => Row {
+            label: "LOST",
+            colour: RED,
+            ns: None,
+            process: None,
+            detail: format!("{} ({stage})", Count(*count as u32, "event", "events")),
+        },
+    })
+}
+
+/// "depth_limit" as words.
+fn words(reason: &str) -> String {
+    reason.replace('_', " ")
+}
+
+/// "runc[811]".
+struct Who<'a>(&'a Process);
+
+impl Display for Who<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.0.comm.for_terminal(), self.0.pid)
+    }
+}
+
+struct Count(u32, &'static str, &'static str);
+
+impl Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.0, if self.0 == 1 { self.1 } else { self.2 })
+    }
+}
+
+struct Ended<'a>(&'a Exit);
+
+impl Display for Ended<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Exit::Code { code } => write!(f, "code {code}"),
+            Exit::Signal { signal, core } => {
+                write!(f, "{signal}{}", if *core { " (core dumped)" } else { "" })
+            }
+        }
+    }
+}
+
+struct Death<'a> {
+    exit: &'a Exit,
+    cause: &'a Cause,
+}
+
+impl Display for Death<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Ended(self.exit))?;
+        match self.cause {
+            Cause::Exited => Ok(()),
+            Cause::Signal { sender: Some(sender), .. } => write!(f, " from {}", Who(sender)),
+            Cause::Signal { sender: None, .. } => f.write_str(" from the kernel"),
+            Cause::Cascade { ns } => write!(f, " with the outer namespace {ns}"),
+            Cause::Reboot { command } => write!(f, ", reboot(2) inside: {command}"),
+            Cause::Fault { .. } => f.write_str(", its own fault"),
+            Cause::Unknown => f.write_str(", nobody was seen to send it"),
+        }
+    }
+}
+
+struct Arguments<'a>(&'a [Name], bool);
+
+impl Display for Arguments<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for argument in self.0 {
+            write!(f, " {}", argument.for_terminal())?;
+        }
+        if self.1 { f.write_str(" …") } else { Ok(()) }
+    }
+}
+
+/// "1.9 ms", "3.4 s", "2m05s", "3d04h".
+struct Duration(u64);
+
+impl Display for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ns = self.0;
+        let seconds = ns / 1_000_000_000;
+        match ns {
+            0..1_000_000 => write!(f, "{} µs", ns / 1_000),
+            1_000_000..1_000_000_000 => write!(f, "{:.1} ms", ns as f64 / 1e6),
+            1_000_000_000..60_000_000_000 => write!(f, "{:.2} s", ns as f64 / 1e9),
+            60_000_000_000..3_600_000_000_000 => write!(f, "{}m{:02}s", seconds / 60, seconds % 60),
+            3_600_000_000_000..86_400_000_000_000 => {
+                write!(f, "{}h{:02}m", seconds / 3600, seconds / 60 % 60)
+            }
+            _ => write!(f, "{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nginx() -> Process {
+        Process {
+            pid: 48121,
+            pids: vec![48121, 1],
+            comm: Name::from(&b"ng\x1b[31minx"[..]),
+            start_boot_ns: 5,
+            ppid: Some(811),
+            uid: 0,
+            ns: 4026532847,
+        }
+    }
+
+    fn line(body: Body, exact: bool) -> String {
+        let event = Event {
+            seq: 1,
+            time: jiff::Timestamp::new(1_700_000_000, 120_000_000).unwrap(),
+            boot_ns: 1,
+            exact,
+            body,
+        };
+        let mut out = Vec::new();
+        Table::new(TimeZone::UTC, Style::Plain, true).event(&event, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_row_stands_under_its_headings_and_escapes_names() {
+        let ns = Namespace {
+            inum: 4026532847,
+            level: 1,
+            parent: Some(4026531836),
+            born_boot_ns: None,
+            kernel_id: None,
+            user_ns: 1,
+            owner_uid: 0,
+        };
+        let mut sender = nginx();
+        sender.comm = Name::from("dockerd");
+        sender.pid = 811;
+        let cause = Cause::Signal { signal: "SIGKILL".to_owned(), sender: Some(sender) };
+        let exit = Exit::Signal { signal: "SIGKILL".to_owned(), core: false };
+        let row = line(Body::NamespaceInitExit { ns, process: nginx(), exit, cause, members: 6 }, true);
+        assert_eq!(
+            row,
+            "22:13:20.120  init exit      4026532847    1  48121 → 1       ng\\u{1b}[31minx   \
+             SIGKILL from dockerd[811], 6 members left\n"
+        );
+        let column = |heading| HEADING.find(heading).unwrap();
+        let chars: Vec<char> = row.chars().collect();
+        for (heading, text) in
+            [("EVENT", "init exit"), ("NS", "4026532847"), ("PIDS", "48121"), ("COMM", "ng")]
+        {
+            let at: String = chars[column(heading)..].iter().collect();
+            assert!(at.starts_with(text), "{heading} is not above {text} in {row}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_exact_is_marked() {
+        assert!(
+            line(Body::ProcessReap { process: nginx(), zombie_ns: 1_900_000 }, false)
+                .ends_with("zombie for 1.9 ms ~\n")
+        );
+    }
+
+    #[test]
+    fn durations_are_short_at_any_size() {
+        let shown: Vec<String> =
+            [1_500, 1_900_000, 13_970_000_000, 125_000_000_000, 4_000_000_000_000, 273_600_000_000_000]
+                .map(|ns| Duration(ns).to_string())
+                .to_vec();
+        assert_eq!(shown, ["1 µs", "1.9 ms", "13.97 s", "2m05s", "1h06m", "3d04h"]);
+    }
+}

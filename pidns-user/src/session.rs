@@ -1,0 +1,258 @@
+//! A run of the live stream: from the ring buffer to the output, in one thread.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use pidns_ebpf::abi::Kind;
+
+use crate::{
+    event::{Body, Event, KernelCount, ThreadCount},
+    failure::Failure,
+    kernel::{
+        clock,
+        load::Loaded,
+        ring::{Reader, Wait},
+        stats::Totals,
+    },
+    output::View,
+    selection::{Selection, record_event},
+    sink::{Sink, Written},
+    translate::{Translated, Translator},
+};
+
+/// How often losses are looked for.
+const LOSS_INTERVAL: Duration = Duration::from_millis(100);
+/// How long records that the kernel has counted are waited for at the end.
+const LAST_RECORDS: Duration = Duration::from_millis(200);
+
+/// What a run is made of.
+pub struct Session {
+    /// What to show.
+    pub selection: Selection,
+    /// How to show it.
+    pub view: Box<dyn View + Send>,
+    /// Events to stop after.
+    pub count: Option<u64>,
+    /// The first event.
+    pub start: Body,
+    /// Set when the run is to end.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// How a run went.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Events printed, by name.
+    pub events: BTreeMap<&'static str, u64>,
+    /// Events lost, by stage.
+    pub lost: BTreeMap<&'static str, u64>,
+    /// Whether the output's reader has gone.
+    pub closed: bool,
+    /// How long it ran.
+    pub duration: Duration,
+}
+
+/// The state of a run.
+struct Run {
+    session: Session,
+    translator: Translator,
+    sink: Sink,
+    report: Report,
+    seq: u64,
+    last_boot_ns: u64,
+    wall_offset_ns: i128,
+    shown: u64,
+    /// Records taken from the ring.
+    received: u64,
+    over: bool,
+    failure: Option<Failure>,
+}
+
+impl Session {
+    /// Runs to the end.
+    pub fn run(self, loaded: Loaded, mut reader: Reader, log: impl FnMut()) -> Result<Report, Failure> {
+        let began = Instant::now();
+        let mut run = Run {
+            translator: Translator::new(loaded.since_boot_ns),
+            sink: Sink::default(),
+            report: Report::default(),
+            seq: 0,
+            last_boot_ns: loaded.since_boot_ns,
+            wall_offset_ns: clock::wall_offset_ns(),
+            shown: 0,
+            received: 0,
+            over: false,
+            failure: None,
+            session: self,
+        };
+        run.begin();
+        run.stream(&loaded, &mut reader, log)?;
+        run.end(loaded, &mut reader, began)?;
+        run.report.duration = began.elapsed();
+        match run.failure {
+            Some(failure) => Err(failure),
+            None => Ok(run.report),
+        }
+    }
+}
+
+impl Run {
+    fn begin(&mut self) {
+        if let Err(error) = self.session.view.begin(self.sink.buffer()) {
+            self.fail(Failure::Output { error, unwritten: 0 });
+        }
+        let start = self.session.start.clone();
+        self.emit(self.last_boot_ns, true, start);
+        self.flush();
+    }
+
+    fn stream(&mut self, loaded: &Loaded, reader: &mut Reader, mut log: impl FnMut()) -> Result<(), Failure> {
+        let mut looked = Instant::now();
+        while !self.over {
+            let wait = reader
+                .wait(LOSS_INTERVAL)
+                .map_err(|error| Failure::Io { what: "wait for the ring buffer", error })?;
+            self.wall_offset_ns = clock::wall_offset_ns();
+            while reader.drain(false, |header, record| self.record(header, record)) && !self.over {
+                self.flush();
+            }
+            log();
+            if looked.elapsed() >= LOSS_INTERVAL {
+                looked = Instant::now();
+                self.losses(loaded, &read(loaded)?);
+            }
+            self.flush();
+            if wait == Wait::Woken || self.session.stop.load(Ordering::Acquire) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the hooks away, then everything that they left.
+    fn end(&mut self, mut loaded: Loaded, reader: &mut Reader, began: Instant) -> Result<(), Failure> {
+        let missed = loaded.missed_runs();
+        loaded.detach();
+        // Programs that were running may still send; the kernel's count says when all is here.
+        let deadline = Instant::now() + LAST_RECORDS;
+        let totals = loop {
+            while reader.drain(true, |header, record| self.record(header, record)) {}
+            let totals = read(&loaded)?;
+            let sent: u64 = totals.kinds.values().map(|kind| kind.submitted).sum();
+            if self.received + reader.malformed() >= sent || Instant::now() > deadline {
+                break totals;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        self.account("ring", totals.lost());
+        self.account("hook", missed);
+        self.account("malformed", reader.malformed());
+        self.over = false;
+        let end = Body::StreamEnd {
+            events: self.report.events.clone(),
+            lost: self.report.lost.clone(),
+            kernel: Kind::ALL
+                .iter()
+                .map(|&kind| (record_event(kind), totals.kind(kind)))
+                .filter(|(_, count)| count.submitted + count.lost > 0)
+                .map(|(name, count)| (name, KernelCount { submitted: count.submitted, lost: count.lost }))
+                .collect(),
+            threads: ThreadCount { created: totals.threads_created, ended: totals.threads_ended },
+            untracked: totals.untracked.into_iter().collect(),
+            duration_ns: began.elapsed().as_nanos() as u64,
+        };
+        let now = clock::boottime_ns();
+        self.emit(now, true, end);
+        self.flush();
+        Ok(())
+    }
+
+    fn record(&mut self, header: pidns_ebpf::abi::Header, record: pidns_ebpf::abi::Record<'_>) {
+        self.received += 1;
+        let mut translated = Vec::with_capacity(2);
+        self.translator.translate(header, record, |event| translated.push(event));
+        for Translated { boot_ns, exact, body } in translated {
+            if self.over || !self.session.selection.shows(&body) {
+                continue;
+            }
+            self.emit(boot_ns, exact, body);
+            self.shown += 1;
+            if self.session.count.is_some_and(|count| self.shown >= count) {
+                self.over = true;
+            }
+        }
+    }
+
+    fn losses(&mut self, loaded: &Loaded, totals: &Totals) {
+        self.account("ring", totals.lost());
+        self.account("hook", loaded.missed_runs());
+        if totals.untracked.iter().any(|(what, _)| *what == "process.exit.threads") {
+            self.translator.peaks_are_incomplete();
+        }
+    }
+
+    /// Reports what was lost at this stage since the last time.
+    fn account(&mut self, stage: &'static str, total: u64) {
+        let before = self.report.lost.get(stage).copied().unwrap_or(0);
+        if total > before {
+            self.report.lost.insert(stage, total);
+            if !self.over {
+                self.emit(self.last_boot_ns, true, Body::StreamLost { stage, count: total - before });
+            }
+        }
+    }
+
+    fn emit(&mut self, boot_ns: u64, exact: bool, body: Body) {
+        if self.failure.is_some() || self.report.closed {
+            return;
+        }
+        self.seq += 1;
+        self.last_boot_ns = self.last_boot_ns.max(boot_ns);
+        let time = i128::from(boot_ns) + self.wall_offset_ns;
+        let event = Event {
+            seq: self.seq,
+            time: Timestamp::from_nanosecond(time).unwrap_or(Timestamp::UNIX_EPOCH),
+            boot_ns,
+            exact,
+            body,
+        };
+        if !matches!(event.body, Body::StreamEnd { .. }) {
+            *self.report.events.entry(event.body.name()).or_default() += 1;
+        }
+        match self.session.view.event(&event, self.sink.buffer()) {
+            Ok(_) => {
+                if self.sink.end_event() {
+                    self.flush();
+                }
+            }
+            Err(error) => self.fail(Failure::Output { error, unwritten: 1 }),
+        }
+    }
+
+    fn flush(&mut self) {
+        match self.sink.flush() {
+            Written::All => {}
+            Written::Closed => {
+                self.report.closed = true;
+                self.over = true;
+            }
+            Written::Failed { error, unwritten } => self.fail(Failure::Output { error, unwritten }),
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.failure.get_or_insert(failure);
+        self.over = true;
+    }
+}
+
+fn read(loaded: &Loaded) -> Result<Totals, Failure> {
+    Ok(loaded.stats.read().map_err(crate::kernel::load::LoadError::from)?)
+}

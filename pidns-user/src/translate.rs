@@ -1,0 +1,362 @@
+//! From the kernel's records to events.
+
+use std::collections::HashMap;
+
+use pidns_ebpf::abi::{
+    self, Creation, FLAG_ARGS, FLAG_ARGS_CUT, FLAG_INEXACT, FLAG_RESTORED, FLAG_THREAD, Header, InitExitBody,
+    Namespaced, Origin, Reason, Record, RefusalBody, SignalBody, Via, decode,
+};
+
+use crate::{
+    event::{Body, Cause, Exit, Process},
+    model::{Inits, KnownNamespaces, SeenSignal},
+    signals::{errno_name, signal_name},
+    text::Name,
+};
+
+/// Most processes whose first parent is remembered.
+const PARENTS: usize = 65_536;
+
+/// An event without its number and wall-clock time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Translated {
+    /// CLOCK_BOOTTIME at the hook, nanoseconds.
+    pub boot_ns: u64,
+    /// Whether the hook knows it precisely.
+    pub exact: bool,
+    /// What happened.
+    pub body: Body,
+}
+
+/// Remembers what the meaning of later records depends on.
+#[derive(Debug)]
+pub struct Translator {
+    namespaces: KnownNamespaces,
+    inits: Inits,
+    /// Identity of a process to that of the parent it began with.
+    parents: HashMap<(u32, u64), (u32, u64)>,
+    /// Processes that started before this were not observed from their start.
+    since_boot_ns: u64,
+    /// Whether every process with more than one thread has had its count kept.
+    peaks_complete: bool,
+}
+
+impl Translator {
+    /// For a kernel side that has been observing since then (CLOCK_BOOTTIME, nanoseconds).
+    pub fn new(since_boot_ns: u64) -> Self {
+        Self {
+            namespaces: KnownNamespaces::default(),
+            inits: Inits::default(),
+            parents: HashMap::new(),
+            since_boot_ns,
+            peaks_complete: true,
+        }
+    }
+
+    /// Some process's thread count was not kept: from now on, no count means not known.
+    pub fn peaks_are_incomplete(&mut self) {
+        self.peaks_complete = false;
+    }
+
+    /// Hands the events that a record stands for, in order, to `each`.
+    pub fn translate(&mut self, header: Header, record: Record<'_>, mut each: impl FnMut(Translated)) {
+        let Header { boot_ns, flags, .. } = header;
+        let exact = flags & FLAG_INEXACT == 0;
+        let mut put = |exact, body| each(Translated { boot_ns, exact, body });
+        match record {
+            Record::NamespaceCreate(Namespaced { ns: Some(ns), process: Some(creator), body, .. }) => {
+                let ns = self.namespaces.created(&ns, boot_ns);
+                put(exact, Body::NamespaceCreate { ns, via: via(body.via), creator: process(&creator) });
+            }
+            Record::NamespaceInit(Namespaced {
+                ns: Some(part),
+                process: Some(init),
+                other: Some(parent),
+                body,
+            }) => {
+                let ns = match Creation::from_number(body.creation) {
+                    Some(Creation::Earlier) | None => self.namespaces.describe(&part),
+                    Some(Creation::WithInit | Creation::Unobserved) => {
+                        let ns = self.namespaces.created(&part, boot_ns);
+                        let creator = process(&parent);
+                        put(exact, Body::NamespaceCreate { ns: ns.clone(), via: via(body.via), creator });
+                        ns
+                    }
+                };
+                put(true, Body::NamespaceInit { ns, process: process(&init) });
+            }
+            Record::NamespaceJoin(Namespaced { ns: Some(ns), process: Some(child), other, body }) => {
+                let ns = self.namespaces.describe(&ns);
+                // Seen at a fork, the one who joined is the parent of the record's process.
+                let process = process(&other.unwrap_or(child));
+                put(exact, Body::NamespaceJoin { ns, process, from: known(body.from_inum) });
+            }
+            Record::NamespaceInitExit(Namespaced { ns: Some(part), process: Some(init), body, .. }) => {
+                let InitExitBody { wait_status, members, reboot_signal: _, cascade_inum } = body;
+                let ns = self.namespaces.describe(&part);
+                let cause = self.cause(&init, &body);
+                if cascade_inum != 0 {
+                    self.namespaces.went_down_with(cascade_inum, part.inum);
+                }
+                let exit = exit(wait_status);
+                put(exact, Body::NamespaceInitExit { ns, process: process(&init), exit, cause, members });
+            }
+            Record::NamespaceTeardown(Namespaced { ns: Some(part), body, .. }) => {
+                let ns = self.namespaces.describe(&part);
+                put(
+                    exact,
+                    Body::NamespaceTeardown {
+                        ns,
+                        killed: body.killed,
+                        nested: self.namespaces.take_nested(part.inum),
+                        duration_ns: boot_ns.saturating_sub(body.began_boot_ns),
+                    },
+                );
+            }
+            Record::InitSignal(Namespaced { ns: Some(part), process: Some(init), other, body }) => {
+                let ns = self.namespaces.describe(&part);
+                put(exact, self.init_signal(ns, &init, other.as_ref(), body));
+            }
+            Record::NamespaceCreateFailed(Namespaced { process: Some(creator), body, .. }) => {
+                let RefusalBody { errno, via: number, .. } = body;
+                put(
+                    exact,
+                    Body::NamespaceCreateFailed {
+                        via: via(number).unwrap_or("unknown"),
+                        creator: process(&creator),
+                        errno: errno_name(errno),
+                        reason: reason(&body),
+                    },
+                );
+            }
+            Record::NamespaceJoinFailed(Namespaced { ns, process: Some(caller), body, .. }) => {
+                let ns = ns.map(|part| self.namespaces.describe(&part));
+                let (errno, reason) = (errno_name(body.errno), reason(&body));
+                put(exact, Body::NamespaceJoinFailed { ns, process: process(&caller), errno, reason });
+            }
+            Record::ForkFailed(Namespaced { ns, process: Some(caller), body, .. }) => {
+                let ns = ns.map(|part| self.namespaces.describe(&part));
+                put(
+                    exact,
+                    Body::ForkFailed {
+                        process: process(&caller),
+                        ns,
+                        errno: errno_name(body.errno),
+                        reason: reason(&body),
+                        thread: flags & FLAG_THREAD != 0,
+                    },
+                );
+            }
+            Record::ProcessFork { process: child, parent } => {
+                self.forked(&child, &parent);
+                put(
+                    exact,
+                    Body::ProcessFork {
+                        crosses: child.part.ns_inum != parent.part.ns_inum,
+                        process: process(&child),
+                        parent: process(&parent),
+                        restored: flags & FLAG_RESTORED != 0,
+                    },
+                );
+            }
+            Record::ProcessExec { process: subject, filename, args } => {
+                put(
+                    exact,
+                    Body::ProcessExec {
+                        process: process(&subject),
+                        filename: Name::from(filename),
+                        args: (flags & FLAG_ARGS != 0).then(|| arguments(args)),
+                        args_truncated: flags & FLAG_ARGS_CUT != 0,
+                    },
+                );
+            }
+            Record::ProcessExit {
+                process: subject,
+                parent_start_boot_ns,
+                wait_status,
+                peak_threads,
+                cascade_inum,
+            } => {
+                let start = subject.part.start_boot_ns;
+                let threads = match peak_threads {
+                    0 if start >= self.since_boot_ns && self.peaks_complete => Some(1),
+                    peak => known(peak),
+                };
+                put(
+                    exact,
+                    Body::ProcessExit {
+                        process: process(&subject),
+                        exit: exit(wait_status),
+                        ran_ns: boot_ns.saturating_sub(start),
+                        threads,
+                        cascade: known(cascade_inum),
+                        orphaned: self.take_orphaned(&subject, parent_start_boot_ns),
+                    },
+                );
+            }
+            Record::ProcessReap { process: subject, exit_boot_ns } => {
+                let zombie_ns = boot_ns.saturating_sub(exit_boot_ns);
+                put(exact, Body::ProcessReap { process: process(&subject), zombie_ns });
+            }
+            // The decoder lets no record about a namespace pass without what is asked for above.
+            Record::NamespaceCreate(_)
+            | Record::NamespaceCreateFailed(_)
+            | Record::NamespaceInit(_)
+            | Record::NamespaceJoin(_)
+            | Record::NamespaceJoinFailed(_)
+            | Record::NamespaceInitExit(_)
+            | Record::NamespaceTeardown(_)
+            | Record::InitSignal(_)
+            | Record::ForkFailed(_) => {}
+        }
+    }
+
+    fn init_signal(
+        &mut self,
+        ns: crate::event::Namespace,
+        init: &decode::Process<'_>,
+        sender: Option<&decode::Process<'_>>,
+        body: SignalBody,
+    ) -> Body {
+        const FATES: [&str; 5] = ["delivered", "ignored", "already_pending", "queue_full", "info_lost"];
+        let SignalBody { signal, code, fate, origin } = body;
+        let origin = Origin::from_number(origin).unwrap_or(Origin::Kernel);
+        let sender = sender.map(process);
+        if fate == 0 {
+            let seen = SeenSignal { signal, code, origin, sender: sender.clone() };
+            self.inits.signalled(identity(init), seen);
+        }
+        Body::InitSignal {
+            ns,
+            process: process(init),
+            signal: signal_name(signal),
+            sender,
+            from: match origin {
+                Origin::Inside => "inside",
+                Origin::Ancestor => "ancestor",
+                Origin::Kernel => "kernel",
+            },
+            fate: FATES.get(fate as usize).copied().unwrap_or("unknown"),
+        }
+    }
+
+    fn cause(&mut self, init: &decode::Process<'_>, body: &InitExitBody) -> Cause {
+        let InitExitBody { wait_status, reboot_signal, cascade_inum, members: _ } = *body;
+        let signal = wait_status & 0x7f;
+        if reboot_signal != 0 {
+            self.inits.forget(identity(init));
+            let command = if reboot_signal == libc::SIGHUP as u32 { "restart" } else { "halt" };
+            Cause::Reboot { command }
+        } else if cascade_inum != 0 {
+            self.inits.forget(identity(init));
+            Cause::Cascade { ns: cascade_inum }
+        } else if signal == 0 {
+            self.inits.forget(identity(init));
+            Cause::Exited
+        } else {
+            self.inits.died_of(identity(init), signal)
+        }
+    }
+
+    fn forked(&mut self, child: &decode::Process<'_>, forker: &decode::Process<'_>) {
+        if self.parents.len() >= PARENTS {
+            // Only exits that were lost leave entries behind.
+            self.parents.clear();
+        }
+        // With CLONE_PARENT the real parent is another than the forker; its start is not in the record.
+        let parent_pid = child.part.parent_pid;
+        let start = if parent_pid == forker.part.pid { forker.part.start_boot_ns } else { 0 };
+        self.parents.insert(identity(child), (parent_pid, start));
+    }
+
+    fn take_orphaned(&mut self, subject: &decode::Process<'_>, parent_start_boot_ns: u64) -> bool {
+        match self.parents.remove(&identity(subject)) {
+            None => false,
+            Some((pid, start)) => {
+                pid != subject.part.parent_pid || (start != 0 && start != parent_start_boot_ns)
+            }
+        }
+    }
+}
+
+fn identity(process: &decode::Process<'_>) -> (u32, u64) {
+    (process.part.pid, process.part.start_boot_ns)
+}
+
+fn process(process: &decode::Process<'_>) -> Process {
+    let abi::ProcessPart { start_boot_ns, pid, parent_pid, uid, ns_inum, comm: _ } = process.part;
+    Process {
+        pid,
+        pids: process.pids().collect(),
+        comm: Name::from(process.comm()),
+        start_boot_ns,
+        ppid: known(parent_pid),
+        uid,
+        ns: ns_inum,
+    }
+}
+
+/// A number of which 0 means that it is not known.
+fn known(number: u32) -> Option<u32> {
+    (number != 0).then_some(number)
+}
+
+/// Decodes a wait status as wait(2) does.
+fn exit(status: u32) -> Exit {
+    match status & 0x7f {
+        0 => Exit::Code { code: (status >> 8) & 0xff },
+        signal => Exit::Signal { signal: signal_name(signal), core: status & 0x80 != 0 },
+    }
+}
+
+fn arguments(bytes: &[u8]) -> Vec<Name> {
+    if bytes.is_empty() {
+        return Vec::new();
+    }
+    bytes.strip_suffix(b"\0").unwrap_or(bytes).split(|&b| b == 0).map(Name::from).collect()
+}
+
+fn via(number: u32) -> Option<&'static str> {
+    match Via::from_number(number)? {
+        Via::Unknown => None,
+        Via::Clone => Some("clone"),
+        Via::Clone3 => Some("clone3"),
+        Via::Unshare => Some("unshare"),
+        Via::Fork => Some("fork"),
+        Via::Vfork => Some("vfork"),
+        Via::Setns => Some("setns"),
+    }
+}
+
+fn reason(body: &RefusalBody) -> &'static str {
+    match Reason::from_number(body.reason).unwrap_or(Reason::Other) {
+        Reason::Other => "other",
+        Reason::DepthLimit => "depth_limit",
+        Reason::CountLimit => "count_limit",
+        Reason::Permission => "permission",
+        Reason::AlreadyUnshared => "already_unshared",
+        Reason::NoMemory => "no_memory",
+        Reason::NotDescendant => "not_descendant",
+        Reason::NamespaceDead => "namespace_dead",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wait_statuses_are_read_as_wait_does() {
+        assert_eq!(exit(0x0700), Exit::Code { code: 7 });
+        assert_eq!(exit(9), Exit::Signal { signal: "SIGKILL".to_owned(), core: false });
+        assert_eq!(exit(0x8b), Exit::Signal { signal: "SIGSEGV".to_owned(), core: true });
+    }
+
+    #[test]
+    fn arguments_end_with_a_nul_each() {
+        let names = |bytes: &[u8]| arguments(bytes).iter().map(|n| n.as_bytes().to_vec()).collect::<Vec<_>>();
+        assert_eq!(names(b"sh\0-c\0\0"), [b"sh".to_vec(), b"-c".to_vec(), b"".to_vec()]);
+        assert_eq!(names(b"sh\0-c\0cut"), [b"sh".to_vec(), b"-c".to_vec(), b"cut".to_vec()]);
+        assert!(names(b"").is_empty());
+    }
+}

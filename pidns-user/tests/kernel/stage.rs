@@ -113,7 +113,12 @@ impl Actor {
 
     /// Waits until the actor has told this fact.
     pub(crate) fn hear<T: DeserializeOwned>(&mut self, fact: &str) -> T {
-        let deadline = Instant::now() + patience(SECONDS_FOR_A_FACT);
+        self.hear_within(SECONDS_FOR_A_FACT, fact)
+    }
+
+    /// As `hear`, for a fact that takes longer.
+    pub(crate) fn hear_within<T: DeserializeOwned>(&mut self, seconds: u64, fact: &str) -> T {
+        let deadline = Instant::now() + patience(seconds);
         loop {
             if let Some(told) = self.heard.iter().find(|told| told.fact == fact) {
                 return decode(told);

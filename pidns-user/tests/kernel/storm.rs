@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 const WORKERS: u64 = 2;
+const SECONDS_FOR_A_STORM: u64 = 120;
 
 /// How many processes the big storm makes.
 fn lives() -> u64 {
@@ -81,7 +82,7 @@ fn watch_storm(lives: u64, stall: bool, args: &[&str]) -> Report {
         sys::kill(tracer.pid(), libc::SIGSTOP).expect("a child can be stopped");
     }
     actor.go();
-    let done: u64 = actor.hear("lives");
+    let done: u64 = actor.hear_within(SECONDS_FOR_A_STORM, "lives");
     if stall {
         sys::kill(tracer.pid(), libc::SIGCONT).expect("a child can be continued");
         tracer.wait_for_text("the loss", r#""stream.lost""#);

@@ -12,6 +12,9 @@ use crate::layout::*;
 
 /// How memory behind a pointer is read.
 pub(crate) trait Access: Copy {
+    /// How memory is read behind a pointer out of `pid.numbers`.
+    type BehindNumbers: Access;
+
     /// Reads a `T` at `from`; zeros where there is nothing.
     ///
     /// # Safety
@@ -24,6 +27,8 @@ pub(crate) trait Access: Copy {
 pub(crate) struct Direct;
 
 impl Access for Direct {
+    type BehindNumbers = ThroughNumbers;
+
     #[inline(always)]
     unsafe fn read<T: Copy>(from: *const u8) -> T {
         // SAFETY: the verifier accepts the load or refuses the program; a fault at run time reads as 0.
@@ -36,6 +41,8 @@ impl Access for Direct {
 pub(crate) struct Probed;
 
 impl Access for Probed {
+    type BehindNumbers = Self;
+
     #[inline(always)]
     unsafe fn read<T: Copy>(from: *const u8) -> T {
         let mut value = MaybeUninit::<T>::zeroed();
@@ -44,6 +51,20 @@ impl Access for Probed {
             generated::bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from.cast());
             value.assume_init()
         }
+    }
+}
+
+/// [`Direct`] where the verifier lets a program load from `pid.numbers`, [`Probed`] where it does not.
+#[derive(Clone, Copy)]
+pub(crate) struct ThroughNumbers;
+
+impl Access for ThroughNumbers {
+    type BehindNumbers = Self;
+
+    #[inline(always)]
+    unsafe fn read<T: Copy>(from: *const u8) -> T {
+        // SAFETY: the caller's promise.
+        unsafe { if PROBE_NUMBERS.load() != 0 { Probed::read(from) } else { Direct::read(from) } }
     }
 }
 
@@ -344,13 +365,13 @@ impl<A: Access> Regs<A> {
 
 /// What a walk along a process's PIDs found.
 #[derive(Clone, Copy)]
-pub(crate) struct Chain<A> {
+pub(crate) struct Chain<A: Access> {
     /// PIDs written: the innermost level + 1.
     pub(crate) pids: u32,
     /// The innermost PID.
     pub(crate) innermost: u32,
     /// The innermost namespace.
-    pub(crate) ns: PidNamespace<A>,
+    pub(crate) ns: PidNamespace<A::BehindNumbers>,
 }
 
 impl<A: Access> Chain<A> {
@@ -370,10 +391,7 @@ impl<A: Access> Pid<A> {
     #[inline(always)]
     fn number<T: Copy>(upid: *const u8, offset: &aya_ebpf::Global<u32>) -> T {
         // SAFETY: an integer or a pointer, of which any bytes are a value.
-        unsafe {
-            let from = upid.add(offset.load() as usize);
-            if PROBE_NUMBERS.load() != 0 { Probed::read(from) } else { A::read(from) }
-        }
+        unsafe { A::BehindNumbers::read(upid.add(offset.load() as usize)) }
     }
 
     /// Writes the PIDs from level 0 to the innermost to `to`.

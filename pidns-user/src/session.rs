@@ -73,6 +73,8 @@ struct Run {
     received: u64,
     over: bool,
     failure: Option<Failure>,
+    /// Kept for its memory.
+    translated: Vec<Translated>,
 }
 
 impl Session {
@@ -90,6 +92,7 @@ impl Session {
             received: 0,
             over: false,
             failure: None,
+            translated: Vec::new(),
             session: self,
         };
         run.begin();
@@ -176,18 +179,21 @@ impl Run {
 
     fn record(&mut self, header: pidns_ebpf::abi::Header, record: pidns_ebpf::abi::Record<'_>) {
         self.received += 1;
-        let mut translated = Vec::with_capacity(2);
+        let mut translated = std::mem::take(&mut self.translated);
         self.translator.translate(header, record, |event| translated.push(event));
-        for Translated { boot_ns, exact, body } in translated {
-            if self.over || !self.session.selection.shows(&body) {
+        for Translated { boot_ns, exact, body } in translated.drain(..) {
+            if !self.session.selection.shows(&body) {
                 continue;
             }
-            self.emit(boot_ns, exact, body);
-            self.shown += 1;
-            if self.session.count.is_some_and(|count| self.shown >= count) {
-                self.over = true;
+            if let Some(Failure::Output { unwritten, .. }) = &mut self.failure {
+                *unwritten += 1;
+            } else if !self.over {
+                self.emit(boot_ns, exact, body);
+                self.shown += 1;
+                self.over |= self.session.count.is_some_and(|count| self.shown >= count);
             }
         }
+        self.translated = translated;
     }
 
     fn losses(&mut self, loaded: &Loaded, totals: &Totals) {

@@ -15,7 +15,7 @@ use pidns_ebpf::abi::{ExitRecord, Header, InitExitBody, Kind, NamespaceRecord, R
 use crate::{
     emit::{self, PIDS_ROOM, Scratch, copy, count, now, send, zero},
     filter,
-    kernel::{Chain, Direct, PidNamespace, Task},
+    kernel::{Chain, Direct, PidNamespace, Task, ThroughNumbers},
     maps::{CASCADE, DYING, Dying, PEAK_THREADS, ZOMBIES, Zombie},
 };
 
@@ -144,7 +144,7 @@ unsafe fn zombie(leader: Task<Direct>, from: *const Scratch<ExitRecord>, boot_ns
 unsafe fn init_exit(
     ctx: &BtfTracePointContext,
     from: *const Scratch<ExitRecord>,
-    ns: PidNamespace<Direct>,
+    ns: PidNamespace<ThroughNumbers>,
     boot_ns: u64,
     pids: u32,
     threads: u32,

@@ -17,7 +17,7 @@ use pidns_ebpf::abi::{
 use crate::{
     emit::{self, Scratch, copy, count, now, send},
     filter,
-    kernel::{Chain, Direct, PidNamespace, Task},
+    kernel::{Chain, Direct, PidNamespace, Task, ThroughNumbers},
     layout::{OBSERVED_SINCE, SYSCALL_HOOKS},
     maps::{CHILDREN_NS, ChildrenNs, PEAK_THREADS},
     syscall::{CLONE_NEWPID, Fork},
@@ -112,7 +112,7 @@ fn thread_created(thread: Task<Direct>, level: u32) {
 unsafe fn namespace_init(
     ctx: &BtfTracePointContext,
     from: *const Scratch<ForkRecord>,
-    ns: PidNamespace<Direct>,
+    ns: PidNamespace<ThroughNumbers>,
     thread: Task<Direct>,
     fork: &Fork,
     pids: u32,
@@ -154,8 +154,8 @@ fn remember(thread: Task<Direct>, inum: u32) {
 #[inline(always)]
 unsafe fn unobserved_join(
     from: *const Scratch<ForkRecord>,
-    ns: PidNamespace<Direct>,
-    own: PidNamespace<Direct>,
+    ns: PidNamespace<ThroughNumbers>,
+    own: PidNamespace<ThroughNumbers>,
     thread: Task<Direct>,
     pids: u32,
     parent_pids: u32,

@@ -123,6 +123,10 @@ fn check_btf(report: &mut Report) -> Option<Layout> {
     };
     let bytes = match load::read_btf() {
         Ok(bytes) => bytes,
+        Err(LoadError::NoBtf(error)) => {
+            missing(report, format!("{}: {error}", btf::PATH));
+            return None;
+        }
         Err(error) => {
             missing(report, error.to_string());
             return None;

@@ -166,6 +166,14 @@ pub fn read_btf() -> Result<Vec<u8>, LoadError> {
 
 /// Loads and attaches everything.
 pub fn load(settings: &Settings) -> Result<(Loaded, Reader, Waker), LoadError> {
+    load_with(settings, |_| {})
+}
+
+/// Like [`load`], but with the layout changed before: so a test takes the arms that only other kernels need.
+pub fn load_with(
+    settings: &Settings,
+    change: impl FnOnce(&mut Layout),
+) -> Result<(Loaded, Reader, Waker), LoadError> {
     let io = |what| move |error| LoadError::Io { what, error };
     let missing = Capabilities::own().map_err(io("read own capabilities"))?.missing();
     if !missing.is_empty() {
@@ -175,7 +183,8 @@ pub fn load(settings: &Settings) -> Result<(Loaded, Reader, Waker), LoadError> {
         return Err(LoadError::NoObject);
     }
     raise_memlock();
-    let (layout, attach_points) = describe_kernel()?;
+    let (mut layout, attach_points) = describe_kernel()?;
+    change(&mut layout);
 
     let since_boot_ns = clock::boottime_ns();
     let mut ebpf = create(settings, &layout, since_boot_ns)?;

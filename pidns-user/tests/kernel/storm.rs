@@ -15,8 +15,10 @@ use crate::{Test, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(a_storm_is_seen_without_loss),
+    test!(every_zombie_of_a_storm_is_seen_to_go),
     test!(what_a_small_ring_loses_is_counted_and_the_stream_goes_on),
     test!(strict_turns_a_loss_into_an_exit_code),
+    test!(after_a_loss_the_model_is_rebuilt),
 ];
 
 const WORKERS: u64 = 2;
@@ -71,19 +73,29 @@ impl Report {
     }
 }
 
-/// A storm of so many lives in one namespace, watched through a filter for that namespace. With `stall` the program
-/// is stopped while the storm lasts, so that the ring must overflow.
-fn watch_storm(lives: u64, stall: bool, args: &[&str]) -> Report {
+/// How a storm is watched.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    /// To its end.
+    Steadily,
+    /// Until every zombie is gone too, or some seconds have passed.
+    ToTheLastReap,
+    /// By a program that is stopped while the storm lasts, so that the ring must overflow.
+    Stalled,
+}
+
+/// A storm of so many lives in one namespace, watched through a filter for that namespace.
+fn watch_storm(lives: u64, watch: Watch, args: &[&str]) -> Report {
     let mut actor = Actor::start("storm", &[&lives.to_string(), &WORKERS.to_string()]);
     let init: Who = actor.hear("init");
     let filter = ["-n", &init.ns.to_string(), "-e", "process.*", "-e", "namespace.*"];
     let tracer = FileTracer::start(&[&filter, args].concat());
-    if stall {
+    if watch == Watch::Stalled {
         sys::kill(tracer.pid(), libc::SIGSTOP).expect("a child can be stopped");
     }
     actor.go();
     let done: u64 = actor.hear_within(SECONDS_FOR_A_STORM, "lives");
-    if stall {
+    if watch == Watch::Stalled {
         sys::kill(tracer.pid(), libc::SIGCONT).expect("a child can be continued");
         tracer.wait_for_text("the loss", r#""stream.lost""#);
     }
@@ -93,7 +105,7 @@ fn watch_storm(lives: u64, stall: bool, args: &[&str]) -> Report {
     tracer.wait_for_text("the process after the storm", r#""exit":{"code":42}"#);
     actor.go();
     actor.finish();
-    if !stall {
+    if watch == Watch::ToTheLastReap {
         // A process is freed some milliseconds after its parent has waited for it.
         tracer.wait_for_lines(r#""process.reap""#, births(lives) + 1);
     }
@@ -138,7 +150,7 @@ fn births(lives: u64) -> u64 {
 
 fn a_storm_is_seen_without_loss() {
     let lives = lives();
-    let report = watch_storm(lives, false, &[]);
+    let report = watch_storm(lives, Watch::Steadily, &[]);
     expect_code(report.status, 0, &report.stderr);
     let lost: u64 = report.end.lost.values().sum();
     assert_eq!(
@@ -151,7 +163,6 @@ fn a_storm_is_seen_without_loss() {
     let expected = births(lives);
     assert_eq!(report.seen("process.fork"), expected, "forks");
     assert_eq!(report.seen("process.exit"), expected + 1, "exits");
-    assert_eq!(report.seen("process.reap"), expected + 1, "reaps");
     for event in ["process.fork", "process.exit", "process.reap"] {
         let kernel = report.kernel(event);
         assert_eq!(
@@ -161,6 +172,16 @@ fn a_storm_is_seen_without_loss() {
         );
     }
     assert!(report.straggler_seen, "the process after the storm");
+}
+
+/// Where the kernel frees a process in a moment at which it runs no eBPF program (a machine whose PID 1 is hidden from
+/// them has such moments), only a look at what is left can tell that the zombie is gone.
+fn every_zombie_of_a_storm_is_seen_to_go() {
+    let lives = lives() / 5;
+    let report = watch_storm(lives, Watch::ToTheLastReap, &[]);
+    expect_code(report.status, 0, &report.stderr);
+    assert_eq!(report.seen("process.exit"), births(lives) + 1, "exits");
+    assert_eq!(report.seen("process.reap"), births(lives) + 1, "reaps");
 }
 
 fn expect_loss_is_counted(report: &Report, lives: u64) {
@@ -176,21 +197,28 @@ fn expect_loss_is_counted(report: &Report, lives: u64) {
     }
     let by_kind: u64 = report.end.kernel.values().map(|count| count.lost).sum();
     assert_eq!(by_kind, ring, "the losses by kind add up: {:?}", report.end);
-    assert!(report.stderr.contains("lost"), "stderr names the loss: {}", report.stderr);
+    let stderr = report.stderr.to_lowercase();
+    let named = stderr.contains("lost") && stderr.contains(&lost.to_string());
+    assert!(named, "stderr names the loss of {lost}: {}", report.stderr);
     assert!(report.straggler_seen, "the stream goes on after the loss");
-    assert!(report.resyncs > 0, "the model was rebuilt after the loss");
 }
 
 fn what_a_small_ring_loses_is_counted_and_the_stream_goes_on() {
     let lives = lives() / 10;
-    let report = watch_storm(lives, true, &["--ring-size", "16K"]);
+    let report = watch_storm(lives, Watch::Stalled, &["--ring-size", "16K"]);
     expect_loss_is_counted(&report, lives);
     expect_code(report.status, 0, &report.stderr);
 }
 
 fn strict_turns_a_loss_into_an_exit_code() {
     let lives = lives() / 20;
-    let report = watch_storm(lives, true, &["--ring-size", "16K", "--strict"]);
+    let report = watch_storm(lives, Watch::Stalled, &["--ring-size", "16K", "--strict"]);
     expect_loss_is_counted(&report, lives);
     expect_code(report.status, 5, &report.stderr);
+}
+
+fn after_a_loss_the_model_is_rebuilt() {
+    let report = watch_storm(lives() / 20, Watch::Stalled, &["--ring-size", "16K"]);
+    assert!(report.lost_lines > 0, "a stopped reader and a small ring lose events: {:?}", report.end);
+    assert!(report.resyncs > 0, "stream.resync comes after stream.lost: {:?}", report.end);
 }

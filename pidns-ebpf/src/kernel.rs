@@ -1,87 +1,15 @@
 //! Typed pointers to the kernel's structures, one accessor a field. Offsets come from [`crate::layout`].
 //!
-//! A pointer that a hook hands over is followed with plain loads ([`Direct`]): the verifier checks their type, and
-//! a load from a stale address reads 0. Any other pointer is copied with a helper ([`Probed`]).
+//! A pointer that a hook hands over is followed with plain loads ([`Direct`]), any other is copied with a helper
+//! ([`Probed`]).
 
-use core::{marker::PhantomData, mem::MaybeUninit, ptr};
+use core::{marker::PhantomData, ptr};
 
 use aya_ebpf::helpers::{bpf_get_current_task, generated};
 use pidns_ebpf::abi::{COMM_LEN, MAX_LEVEL, NamespacePart, ProcessPart};
 
+pub(crate) use crate::access::{Access, Direct, Probed, ThroughNumbers};
 use crate::layout::*;
-
-/// How memory behind a pointer is read.
-pub(crate) trait Access: Copy {
-    /// How memory is read behind a pointer out of `pid.numbers`.
-    type BehindNumbers: Access;
-
-    /// Reads a `T` at `from`; zeros where there is nothing.
-    ///
-    /// # Safety
-    /// Any bytes must be a valid `T`.
-    unsafe fn read<T: Copy>(from: *const u8) -> T;
-}
-
-/// Plain loads, through a pointer whose type the verifier knows.
-#[derive(Clone, Copy)]
-pub(crate) struct Direct;
-
-impl Access for Direct {
-    type BehindNumbers = ThroughNumbers;
-
-    #[inline(always)]
-    unsafe fn read<T: Copy>(from: *const u8) -> T {
-        // SAFETY: the verifier accepts the load or refuses the program; a fault at run time reads as 0.
-        unsafe { ptr::read_volatile(from.cast()) }
-    }
-}
-
-/// Copies by bpf_probe_read_kernel.
-#[derive(Clone, Copy)]
-pub(crate) struct Probed;
-
-impl Access for Probed {
-    type BehindNumbers = Self;
-
-    #[inline(always)]
-    unsafe fn read<T: Copy>(from: *const u8) -> T {
-        let mut value = MaybeUninit::<T>::zeroed();
-        // SAFETY: the destination has size_of::<T>() bytes; a fault leaves zeros, and any bytes are a T.
-        unsafe {
-            generated::bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from.cast());
-            value.assume_init()
-        }
-    }
-}
-
-/// [`Direct`] where the verifier lets a program load from `pid.numbers`, [`Probed`] where it does not.
-#[derive(Clone, Copy)]
-pub(crate) struct ThroughNumbers;
-
-impl Access for ThroughNumbers {
-    type BehindNumbers = Self;
-
-    #[inline(always)]
-    unsafe fn read<T: Copy>(from: *const u8) -> T {
-        // SAFETY: the caller's promise.
-        unsafe { if PROBE_NUMBERS.load() != 0 { Probed::read(from) } else { Direct::read(from) } }
-    }
-}
-
-/// Copies from user memory; `None` where it is not there.
-#[inline(always)]
-pub(crate) fn read_user<T: Copy + Default>(from: u64) -> Option<T> {
-    let mut value = T::default();
-    // SAFETY: the destination has size_of::<T>() bytes; the helper checks the source.
-    let failed = unsafe {
-        generated::bpf_probe_read_user(
-            ptr::from_mut(&mut value).cast(),
-            size_of::<T>() as u32,
-            from as *const core::ffi::c_void,
-        )
-    };
-    (failed == 0).then_some(value)
-}
 
 macro_rules! pointers {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => { $(

@@ -4,7 +4,10 @@
 
 use pidns_ebpf::abi::Via;
 
-use crate::kernel::{Access, Regs, read_user};
+use crate::{
+    access::read_user,
+    kernel::{Access, Regs},
+};
 
 #[cfg(not(bpf_target_arch = "x86_64"))]
 compile_error!("the numbers and registers of system calls are known for x86_64 only");

@@ -1,6 +1,56 @@
 //! Programs that `cargo xtask bench` compares with: what a hook costs before any work of ours.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
+/// As in the object of the product, so that nothing but the programs differs.
+#[cfg(target_arch = "bpf")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(target_arch = "bpf")]
+mod programs {
+    use aya_ebpf::{
+        macros::{btf_tracepoint, map},
+        maps::RingBuf,
+        programs::BtfTracePointContext,
+    };
+
+    /// As large as the product's by default.
+    #[map]
+    static RECORDS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+
+    /// A program that returns at once, on each hook that the product uses.
+    macro_rules! empty {
+        ($($tracepoint:literal $name:ident),* $(,)?) => { $(
+            #[btf_tracepoint(function = $tracepoint)]
+            fn $name(_: BtfTracePointContext) -> i32 {
+                0
+            }
+        )* };
+    }
+
+    empty! {
+        "sched_process_fork" empty_fork,
+        "sched_process_exec" empty_exec,
+        "sched_process_exit" empty_exit,
+        "sched_process_free" empty_free,
+        "signal_generate" empty_signal,
+        "sys_exit" empty_sys_exit,
+    }
+
+    /// Reserves 128 bytes, about a fork's record, and submits them. It writes one word only: filling a record in is
+    /// work of the program that it is compared with.
+    #[btf_tracepoint(function = "sched_process_fork")]
+    fn reserve_submit(_: BtfTracePointContext) -> i32 {
+        if let Some(mut record) = RECORDS.reserve::<[u64; 16]>(0) {
+            // SAFETY: the record has 16 words.
+            unsafe { record.as_mut_ptr().cast::<u64>().write_volatile(1) };
+            record.submit(0);
+        }
+        0
+    }
+}
+
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
 

@@ -81,6 +81,8 @@ macro_rules! addresses {
 }
 addresses!(Task, PidNamespace, Siginfo);
 
+/// Deepest nesting of cgroups that is walked.
+const MAX_CGROUP_DEPTH: u32 = 32;
 /// `task.flags`: a kernel thread (`PF_KTHREAD`).
 const PF_KTHREAD: u32 = 0x0020_0000;
 /// `signal.flags`: the group's exit code is set.
@@ -102,6 +104,36 @@ impl Task<Probed> {
     #[inline(always)]
     pub(crate) fn in_compat_syscall(self) -> bool {
         present(&TASK_THREAD_STATUS) && self.field::<u32>(&TASK_THREAD_STATUS) & TS_COMPAT != 0
+    }
+
+    /// Whether its pids cgroup, or one above it, is at its limit (kernel/cgroup/pids.c). What a refused fork had
+    /// charged is given back by then, so that the counter stands at the limit and not above.
+    #[inline(always)]
+    pub(crate) fn pids_cgroup_is_full(self) -> bool {
+        if !present(&PIDS_CGROUP_ID) || !present(&PIDS_CGROUP_LIMIT) {
+            return false;
+        }
+        // SAFETY: every read is a pointer or an integer, copied by helper.
+        unsafe {
+            let css_set: *const u8 = self.field(&TASK_CGROUPS);
+            let slot = CSS_SET_SUBSYS.load() + PIDS_CGROUP_ID.load() * size_of::<u64>() as u32;
+            let mut css: *const u8 = Probed::read(css_set.add(slot as usize));
+            for _ in 0..MAX_CGROUP_DEPTH {
+                let parent: *const u8 = Probed::read(css.add(CSS_PARENT.load() as usize));
+                if css.is_null() || parent.is_null() {
+                    // The root has no limit.
+                    return false;
+                }
+                let cgroup = css.sub(PIDS_CGROUP_CSS.load() as usize);
+                let used: i64 = Probed::read(cgroup.add(PIDS_CGROUP_COUNTER.load() as usize));
+                let limit: i64 = Probed::read(cgroup.add(PIDS_CGROUP_LIMIT.load() as usize));
+                if used >= limit {
+                    return true;
+                }
+                css = parent;
+            }
+        }
+        false
     }
 
     /// `task.files.fdt.fd[number]`, resolved to the namespace that the file stands for, if it is one of nsfs.
@@ -403,6 +435,28 @@ impl<A: Access> PidNamespace<A> {
     #[inline(always)]
     pub(crate) fn pids_in_use(self) -> u32 {
         self.field::<u32>(&PIDNS_PID_ALLOCATED) & !PIDNS_ADDING
+    }
+
+    /// Whether it, or one above it, has given out all its PIDs. Those below 300 it gives out once only
+    /// (`RESERVED_PIDS`, kernel/pid.c). Known where each namespace has a limit of its own (6.14 and later).
+    #[inline(always)]
+    pub(crate) fn has_no_pids(self) -> bool {
+        const RESERVED_PIDS: u32 = 300;
+        if !present(&PIDNS_PID_MAX) {
+            return false;
+        }
+        let mut ns = self;
+        for _ in 0..=MAX_LEVEL {
+            if ns.is_null() {
+                return false;
+            }
+            let most: u32 = ns.field(&PIDNS_PID_MAX);
+            if ns.pids_in_use() + RESERVED_PIDS >= most {
+                return true;
+            }
+            ns = ns.parent();
+        }
+        false
     }
 
     /// The signal that reboot(2) inside leaves for the init's status; 0: none.

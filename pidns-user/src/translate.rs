@@ -338,6 +338,8 @@ fn reason(body: &RefusalBody) -> &'static str {
         Reason::NoMemory => "no_memory",
         Reason::NotDescendant => "not_descendant",
         Reason::NamespaceDead => "namespace_dead",
+        Reason::PidsCgroup => "pids_cgroup",
+        Reason::PidMax => "pid_max",
     }
 }
 

@@ -106,6 +106,10 @@ vocabulary! {
         NotDescendant = 6,
         /// The namespace's init is dead: nothing can be forked there any more.
         NamespaceDead = 7,
+        /// The pids cgroup of the caller, or one above it, is at its limit.
+        PidsCgroup = 8,
+        /// A namespace that the child would have a PID in has no more of them (`pid_max`).
+        PidMax = 9,
     }
 }
 

@@ -14,6 +14,8 @@ pub enum Source {
     Field(&'static str, &'static str),
     /// Size of a structure or union.
     Size(&'static str),
+    /// Number of a member of an enumeration.
+    Enumerator(&'static str, &'static str),
 }
 
 /// A global of the object.
@@ -27,7 +29,7 @@ pub struct Offset {
     pub optional: bool,
 }
 
-/// Calls `$with!` with every offset: `(SYMBOL, required|optional, field|size, "structure", "field")`.
+/// Calls `$with!` with every offset: `(SYMBOL, required|optional, field|size|number, "structure", "field")`.
 #[macro_export]
 macro_rules! for_each_offset {
     ($with:path) => {
@@ -48,6 +50,13 @@ macro_rules! for_each_offset {
             (TASK_FILES, required, field, "task_struct", "files"),
             (TASK_STACK, optional, field, "task_struct", "stack"),
             (TASK_THREAD_STATUS, optional, field, "task_struct", "thread_info.status"),
+            (TASK_CGROUPS, optional, field, "task_struct", "cgroups"),
+            (CSS_SET_SUBSYS, optional, field, "css_set", "subsys"),
+            (CSS_PARENT, optional, field, "cgroup_subsys_state", "parent"),
+            (PIDS_CGROUP_ID, optional, number, "cgroup_subsys_id", "pids_cgrp_id"),
+            (PIDS_CGROUP_CSS, optional, field, "pids_cgroup", "css"),
+            (PIDS_CGROUP_COUNTER, optional, field, "pids_cgroup", "counter"),
+            (PIDS_CGROUP_LIMIT, optional, field, "pids_cgroup", "limit"),
             (CRED_UID, required, field, "cred", "uid"),
             (SIGNAL_LIVE, required, field, "signal_struct", "live"),
             (SIGNAL_NR_THREADS, required, field, "signal_struct", "nr_threads"),
@@ -63,6 +72,7 @@ macro_rules! for_each_offset {
             (PIDNS_PARENT, required, field, "pid_namespace", "parent"),
             (PIDNS_CHILD_REAPER, required, field, "pid_namespace", "child_reaper"),
             (PIDNS_PID_ALLOCATED, required, field, "pid_namespace", "pid_allocated"),
+            (PIDNS_PID_MAX, optional, field, "pid_namespace", "pid_max"),
             (PIDNS_USER_NS, required, field, "pid_namespace", "user_ns"),
             (PIDNS_REBOOT, required, field, "pid_namespace", "reboot"),
             (PIDNS_NS, required, field, "pid_namespace", "ns"),
@@ -99,6 +109,9 @@ macro_rules! source {
     };
     (size, $structure:literal, $field:literal) => {
         Source::Size($structure)
+    };
+    (number, $structure:literal, $field:literal) => {
+        Source::Enumerator($structure, $field)
     };
 }
 

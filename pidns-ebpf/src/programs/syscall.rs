@@ -24,6 +24,7 @@ use crate::{
 };
 
 const EPERM: u32 = 1;
+const EAGAIN: u32 = 11;
 const ENOMEM: u32 = 12;
 const EINVAL: u32 = 22;
 const ENOSPC: u32 = 28;
@@ -159,6 +160,8 @@ fn not_forked(task: Task<Probed>, via: Via, flags: u64, errno: u32) {
     let reason = match errno {
         ENOMEM if children.is_dead() => Reason::NamespaceDead,
         ENOMEM => Reason::NoMemory,
+        EAGAIN if children.has_no_pids() => Reason::PidMax,
+        EAGAIN if task.pids_cgroup_is_full() => Reason::PidsCgroup,
         _ => Reason::Other,
     };
     let thread = if flags & CLONE_THREAD != 0 { FLAG_THREAD } else { 0 };

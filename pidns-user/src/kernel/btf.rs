@@ -307,17 +307,17 @@ impl<'a> Btf<'a> {
         Ok((id, prototype.count.saturating_sub(1)))
     }
 
-    /// Whether the enumeration has a member of this name.
-    pub fn has_enumerator(&self, enumeration: &str, name: &str) -> Result<bool, BtfError> {
+    /// The number of an enumeration's member.
+    pub fn enumerator(&self, enumeration: &str, name: &str) -> Result<u32, BtfError> {
         let found = self.get(self.find(&[kind::ENUM, kind::ENUM64], enumeration)?)?;
         let step = if found.kind == kind::ENUM { 8 } else { 12 };
         for index in 0..found.count {
-            let offset = u32_at(self.types, found.rest + index * step, "enumerator")?;
-            if self.string(offset)? == name.as_bytes() {
-                return Ok(true);
+            let at = found.rest + index * step;
+            if self.string(u32_at(self.types, at, "enumerator")?)? == name.as_bytes() {
+                return u32_at(self.types, at + 4, "enumerator");
             }
         }
-        Ok(false)
+        Err(BtfError::NoField { structure: enumeration.to_owned(), field: name.to_owned() })
     }
 
     /// BTF with as many types as this one, in which only the given typedefs have their number and name, and all
@@ -416,8 +416,8 @@ mod tests {
         assert_eq!(btf.size("upid"), Ok(16));
         assert_eq!(btf.field("upid", "nr"), Ok(0));
         assert_eq!(btf.tracepoint("sched_process_fork").unwrap().1, 2);
-        assert_eq!(btf.has_enumerator("bpf_func_id", "BPF_FUNC_map_lookup_elem"), Ok(true));
-        assert_eq!(btf.has_enumerator("bpf_func_id", "BPF_FUNC_no_such"), Ok(false));
+        assert_eq!(btf.enumerator("bpf_func_id", "BPF_FUNC_map_lookup_elem"), Ok(1));
+        assert!(matches!(btf.enumerator("bpf_func_id", "BPF_FUNC_no_such"), Err(BtfError::NoField { .. })));
     }
 
     #[test]
@@ -461,7 +461,7 @@ mod tests {
                 let _ = btf.field("outer", &name);
                 let _ = btf.array_len("outer", &name);
                 let _ = btf.tracepoint(&name);
-                let _ = btf.has_enumerator("outer", &name);
+                let _ = btf.enumerator("outer", &name);
             }
         }
     }

@@ -31,6 +31,7 @@ impl Layout {
             let value = match source {
                 Source::Field(structure, field) => btf.field(structure, field),
                 Source::Size(structure) => btf.size(structure),
+                Source::Enumerator(enumeration, name) => btf.enumerator(enumeration, name),
             };
             match value {
                 Ok(value) => offsets.push((*symbol, value)),
@@ -46,7 +47,10 @@ impl Layout {
                 false
             })
         };
-        let have_task_pt_regs = or_missing(btf.has_enumerator("bpf_func_id", "BPF_FUNC_task_pt_regs"));
+        let have_task_pt_regs = or_missing(match btf.enumerator("bpf_func_id", "BPF_FUNC_task_pt_regs") {
+            Err(BtfError::NoField { .. }) => Ok(false),
+            found => found.map(|_| true),
+        });
         let probe_numbers = or_missing(btf.array_len("pid", "numbers").map(|len| len != 0));
         let exit_has_group_dead =
             or_missing(btf.tracepoint("sched_process_exit").map(|(_, arguments)| arguments >= 2));

@@ -14,4 +14,8 @@ pub mod stats;
 pub mod object {
     /// The programs of the product.
     pub static TRACE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pidns-trace-ebpf"));
+
+    /// The programs that `cargo xtask bench` compares with. No binary of the product has them in it.
+    #[doc(hidden)]
+    pub static BENCH: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pidns-bench-ebpf"));
 }

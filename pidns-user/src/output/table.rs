@@ -225,7 +225,15 @@ fn row(body: &Body) -> Option<Row<'_>> {
             colour: YELLOW,
             ns: ns.as_ref().and_then(of),
             process: Some(process),
-            detail: format!("{}{errno}, {}", if *thread { "thread: " } else { "" }, words(reason)),
+            detail: format!(
+                "{}{errno}, {}",
+                if *thread { "thread: " } else { "" },
+                match *reason {
+                    // The errno says memory, and misleads everybody who reads it.
+                    "namespace_dead" => "not memory: the namespace's init is dead".to_owned(),
+                    reason => words(reason),
+                }
+            ),
         },
         Body::StreamLost { stage, count } => Row {
             label: "LOST",

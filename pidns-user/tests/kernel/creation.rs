@@ -13,6 +13,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(clone_makes_a_namespace_and_its_init),
     test!(clone3_makes_a_namespace_and_its_init),
     test!(unshare_makes_a_namespace_before_its_init_exists),
+    test!(without_syscall_hooks_an_unshare_is_seen_at_the_fork_and_says_so),
     test!(unshare_without_a_fork_makes_a_namespace_without_an_init),
     test!(a_restore_shows_the_pids_that_were_chosen, needs probes::set_tid),
     test!(nested_namespaces_show_the_pid_at_every_level),
@@ -81,6 +82,20 @@ fn unshare_makes_a_namespace_before_its_init_exists() {
     let fork = seen.of("process.fork", &init);
     expect_process(fork, "/parent", &creator);
     expect(fork, "/crosses", true);
+}
+
+fn without_syscall_hooks_an_unshare_is_seen_at_the_fork_and_says_so() {
+    let tracer = Tracer::start(&["-e", "all", "--no-syscall-hooks"]);
+    let told = Actor::start("unshare-then-fork", &[]).finish();
+    let seen = tracer.stop_after(&told);
+    let (creator, init) = (told.who("creator"), told.who("init"));
+    let create = seen.one("namespace.create", in_ns(init.ns));
+    expect(create, "/exact", false);
+    expect_within(create, told.the("forked"));
+    expect_process(create, "/creator", &creator);
+    expect_process(seen.one("namespace.init", in_ns(init.ns)), "/process", &init);
+    let off = get::<String>(seen.start(), "/hooks/sys_exit");
+    assert!(off.starts_with("off: "), "the stream says what it is without: {off}");
 }
 
 fn unshare_without_a_fork_makes_a_namespace_without_an_init() {

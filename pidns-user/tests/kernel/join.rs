@@ -4,13 +4,15 @@ use serde_json::Value;
 
 use crate::facts::Who;
 use crate::seen::{about, expect, expect_not, expect_order, expect_process, expect_within, in_ns};
-use crate::tracer::watch;
+use crate::stage::Actor;
+use crate::tracer::{Tracer, watch};
 use crate::{Test, probes, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(a_namespace_file_joins_a_descendant),
     test!(a_namespace_file_of_any_type_joins_a_descendant),
     test!(a_pidfd_joins_a_descendant, needs probes::pidfd),
+    test!(without_syscall_hooks_a_join_is_seen_at_the_fork_and_says_so),
     test!(each_join_says_where_children_went_before),
     test!(an_ancestor_cannot_be_joined_from_inside),
     test!(a_sibling_cannot_be_joined),
@@ -48,6 +50,18 @@ fn joins_a_descendant(situation: &str) {
     expect(fork, "/crosses", true);
     expect_order(&[seen.one("namespace.init", in_ns(init.ns)), join, fork]);
     seen.none("namespace.join_failed", about(joiner.pid));
+}
+
+fn without_syscall_hooks_a_join_is_seen_at_the_fork_and_says_so() {
+    let tracer = Tracer::start(&["-e", "all", "--no-syscall-hooks"]);
+    let told = Actor::start("join-by-fd", &[]).finish();
+    let seen = tracer.stop_after(&told);
+    let (init, joiner, child) = (told.who("init"), told.who("joiner"), told.who("child"));
+    let join = seen.one("namespace.join", about(joiner.pid));
+    expect(join, "/exact", false);
+    expect(join, "/ns/inum", init.ns);
+    expect_process(join, "/process", &joiner);
+    expect_order(&[join, seen.of("process.fork", &child)]);
 }
 
 fn each_join_says_where_children_went_before() {

@@ -97,7 +97,7 @@ fn watch_storm(lives: u64, watch: Watch, args: &[&str]) -> Report {
     let done: u64 = actor.hear_within(SECONDS_FOR_A_STORM, "lives");
     if watch == Watch::Stalled {
         sys::kill(tracer.pid(), libc::SIGCONT).expect("a child can be continued");
-        tracer.wait_for_text("the loss", r#""stream.lost""#);
+        tracer.wait_for_text("the loss", r#""event":"stream.lost""#);
     }
     assert_eq!(done, lives, "lives that the storm gave");
     actor.go();
@@ -107,7 +107,7 @@ fn watch_storm(lives: u64, watch: Watch, args: &[&str]) -> Report {
     actor.finish();
     if watch == Watch::ToTheLastReap {
         // A process is freed some milliseconds after its parent has waited for it.
-        tracer.wait_for_lines(r#""process.reap""#, births(lives) + 1);
+        tracer.wait_for_lines(r#""event":"process.reap""#, births(lives) + 1);
     }
     let mut rules = Invariants::default();
     let (mut inside, mut losses, mut end, mut straggler_seen) = (BTreeMap::new(), 0, None, false);

@@ -115,7 +115,9 @@ impl Tracer {
     /// Starts it with these arguments behind `-o json` and waits until it watches.
     pub(crate) fn start(args: &[&str]) -> Self {
         let tracer = Self::start_raw(&[&["-o", "json"], args].concat());
-        tracer.wait_for_line("stream.start", SECONDS_TO_START, |line| line.contains(r#""stream.start""#));
+        tracer.wait_for_line("stream.start", SECONDS_TO_START, |line| {
+            line.contains(r#""event":"stream.start""#)
+        });
         tracer
     }
 
@@ -258,7 +260,7 @@ impl FileTracer {
             .unwrap_or_else(|error| panic!("{} cannot be run: {error}", program().display()));
         let (stderr, reader) = Feed::read(process.stderr.take().expect("stderr is a pipe"));
         let tracer = Self { process, stream, stderr, reader: Some(reader), _directory: directory };
-        tracer.wait_for_text("stream.start", r#""stream.start""#);
+        tracer.wait_for_text("stream.start", r#""event":"stream.start""#);
         tracer
     }
 

@@ -1,0 +1,179 @@
+//! The programs to compare with, and what the kernel says of programs' run times.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::{
+    Btf, Ebpf,
+    maps::{MapData, RingBuf},
+    programs::{BtfTracePoint, loaded_programs},
+};
+use pidns_ebpf::abi::names;
+use pidns_user::kernel::object;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// A hook, and the programs on it.
+pub(crate) struct Hook {
+    pub(crate) tracepoint: &'static str,
+    /// The empty one.
+    pub(crate) empty: &'static str,
+    /// Ours: the one that fits the kernel is loaded.
+    ours: &'static [&'static str],
+}
+
+/// The hook that forks pass.
+pub(crate) const FORK: &str = "sched_process_fork";
+/// The hook that all system calls pass.
+pub(crate) const SYSCALL: &str = "sys_exit";
+const RESERVE_SUBMIT: &str = "reserve_submit";
+
+pub(crate) const HOOKS: [Hook; 6] = [
+    Hook { tracepoint: FORK, empty: "empty_fork", ours: &[names::PROGRAM_FORK] },
+    Hook { tracepoint: "sched_process_exec", empty: "empty_exec", ours: &[names::PROGRAM_EXEC] },
+    Hook {
+        tracepoint: "sched_process_exit",
+        empty: "empty_exit",
+        ours: &[names::PROGRAM_EXIT_GROUP_DEAD, names::PROGRAM_EXIT_LIVE],
+    },
+    Hook { tracepoint: "sched_process_free", empty: "empty_free", ours: &[names::PROGRAM_FREE] },
+    Hook { tracepoint: "signal_generate", empty: "empty_signal", ours: &[names::PROGRAM_SIGNAL] },
+    Hook { tracepoint: SYSCALL, empty: "empty_sys_exit", ours: &[names::PROGRAM_SYSCALL] },
+];
+
+/// The kernel keeps 15 characters of a program's name.
+fn as_kept(name: &str) -> &str {
+    name.get(..15).unwrap_or(name)
+}
+
+/// The tracepoint of a program of this name, be it the bench's or ours.
+fn tracepoint(name: &str) -> Option<&'static str> {
+    if name == RESERVE_SUBMIT {
+        return Some(FORK);
+    }
+    HOOKS
+        .iter()
+        .find(|hook| hook.empty == name || hook.ours.iter().any(|ours| as_kept(ours) == name))
+        .map(|hook| hook.tracepoint)
+}
+
+/// Run time and runs of the programs of one side, by tracepoint.
+pub(crate) type RunTimes = BTreeMap<&'static str, (Duration, u64)>;
+
+/// What the kernel has counted so far for the programs with these ids. It counts while statistics are enabled.
+pub(crate) fn run_times(ids: &[u32]) -> RunTimes {
+    // A program that went away between listing and asking is an error here, and none of those asked for.
+    loaded_programs()
+        .flatten()
+        .filter(|program| ids.contains(&program.id()))
+        .filter_map(|program| {
+            Some((tracepoint(program.name_as_str()?)?, (program.run_time(), program.run_count())))
+        })
+        .collect()
+}
+
+/// Whether programs of ours are loaded that have none of these ids: another pidns-trace or bench, which costs too.
+pub(crate) fn others_are_loaded(ids: &[u32]) -> bool {
+    loaded_programs()
+        .flatten()
+        .filter(|program| !ids.contains(&program.id()))
+        .any(|program| program.name_as_str().is_some_and(|name| tracepoint(name).is_some()))
+}
+
+/// The bench's own programs at work. They go when this is dropped.
+pub(crate) struct Programs {
+    _ebpf: Ebpf,
+    pub(crate) ids: Vec<u32>,
+    consumer: Option<Consumer>,
+}
+
+impl Programs {
+    /// Empty ones on these tracepoints.
+    pub(crate) fn empty(tracepoints: &[&str]) -> Result<Self> {
+        let programs: Vec<_> = HOOKS
+            .iter()
+            .filter(|hook| tracepoints.contains(&hook.tracepoint))
+            .map(|hook| (hook.empty, hook.tracepoint))
+            .collect();
+        ensure!(programs.len() == tracepoints.len(), "no empty program for one of {tracepoints:?}");
+        Self::load(&programs, false)
+    }
+
+    /// The one that sends a record for each fork, and somebody who reads them.
+    pub(crate) fn reserve_submit() -> Result<Self> {
+        Self::load(&[(RESERVE_SUBMIT, FORK)], true)
+    }
+
+    fn load(programs: &[(&str, &str)], consume: bool) -> Result<Self> {
+        ensure!(!object::BENCH.is_empty(), "built without eBPF (AYA_BUILD_SKIP): run `cargo xtask bench`");
+        let btf = Btf::from_sys_fs().context("read the kernel's BTF")?;
+        let mut ebpf = Ebpf::load(object::BENCH).context("load the bench's eBPF object")?;
+        let consumer = if consume {
+            let map = ebpf.take_map("RECORDS").context("the bench's object has no RECORDS")?;
+            Some(Consumer::start(RingBuf::try_from(map)?))
+        } else {
+            None
+        };
+        let mut ids = Vec::new();
+        for (name, tracepoint) in programs {
+            let program: &mut BtfTracePoint = ebpf
+                .program_mut(name)
+                .with_context(|| format!("the bench's object has no {name}"))?
+                .try_into()?;
+            program.load(tracepoint, &btf).with_context(|| format!("load {name}"))?;
+            program.attach().with_context(|| format!("attach {name} to {tracepoint}"))?;
+            ids.push(program.info()?.id());
+        }
+        Ok(Self { _ebpf: ebpf, ids, consumer })
+    }
+
+    /// Takes the programs away; says how many records were read, if any were to be.
+    pub(crate) fn finish(self) -> Option<u64> {
+        let Self { _ebpf, ids: _, consumer } = self;
+        drop(_ebpf);
+        consumer.map(Consumer::finish)
+    }
+}
+
+/// Reads the ring buffer the way the product does: a wake-up waits 4 ms for more, so that few forks cost one.
+struct Consumer {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<u64>,
+}
+
+impl Consumer {
+    fn start(mut ring: RingBuf<MapData>) -> Self {
+        const GATHER: Duration = Duration::from_millis(4);
+        const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let mut records = 0;
+            loop {
+                let last = stopped.load(Ordering::Acquire);
+                while ring.next().is_some() {
+                    records += 1;
+                }
+                if last {
+                    return records;
+                }
+                // Interrupted or not: the next turn looks again.
+                let _ = poll(&mut [PollFd::new(&ring, PollFlags::IN)], Some(&LOOK));
+                thread::sleep(GATHER);
+            }
+        });
+        Self { stop, thread }
+    }
+
+    fn finish(self) -> u64 {
+        self.stop.store(true, Ordering::Release);
+        self.thread.join().expect("the consumer does nothing that panics")
+    }
+}

@@ -1,0 +1,195 @@
+//! The load: this binary once more, as a process with one thread (`hooks storm NAME …`), in which forking is safe.
+
+use std::{
+    io, panic,
+    process::{Child, Command, ExitCode, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use libc::{c_int, c_long};
+
+/// The first argument that makes this binary the load.
+pub(crate) const ARGUMENT: &str = "storm";
+/// What a child of [`Load::Execs`] executes.
+const PROGRAM: &std::ffi::CStr = c"/bin/true";
+
+/// What there is to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Load {
+    /// Each worker forks a child that exits, and waits for it, `lives` times in all.
+    Lives {
+        lives: u64,
+        workers: u64,
+        /// In a new PID namespace (level 1), or where the bench runs.
+        inside: bool,
+    },
+    /// Children that execute a program, one after the other.
+    Execs(u64),
+    /// getppid(2), which does next to nothing.
+    Calls(u64),
+    /// PID namespaces, one after the other, until killed.
+    Namespaces,
+}
+
+impl Load {
+    fn to_args(self) -> Vec<String> {
+        let words = match self {
+            Self::Lives { lives, workers, inside } => {
+                format!("{} {lives} {workers}", if inside { "inside" } else { "outside" })
+            }
+            Self::Execs(count) => format!("execs {count}"),
+            Self::Calls(count) => format!("calls {count}"),
+            Self::Namespaces => "namespaces".to_owned(),
+        };
+        words.split(' ').map(str::to_owned).collect()
+    }
+
+    fn from_args(args: &[String]) -> Result<Self> {
+        let words: Vec<&str> = args.iter().map(String::as_str).collect();
+        Ok(match words[..] {
+            [place @ ("inside" | "outside"), lives, workers] => {
+                Self::Lives { lives: lives.parse()?, workers: workers.parse()?, inside: place == "inside" }
+            }
+            ["execs", count] => Self::Execs(count.parse()?),
+            ["calls", count] => Self::Calls(count.parse()?),
+            ["namespaces"] => Self::Namespaces,
+            _ => bail!("no such load: {words:?}"),
+        })
+    }
+
+    /// Runs it in a process of its own, and says how long the work itself took there.
+    pub(crate) fn run(self) -> Result<Duration> {
+        let output = self.command()?.stderr(Stdio::inherit()).output().context("start the load")?;
+        ensure!(output.status.success(), "the load {self:?} ended with {}", output.status);
+        let nanoseconds = String::from_utf8(output.stdout)?;
+        Ok(Duration::from_nanos(nanoseconds.trim().parse().context("the load's own time")?))
+    }
+
+    /// Starts it, to run until it is dropped.
+    pub(crate) fn start(self) -> Result<Background> {
+        Ok(Background(self.command()?.stdout(Stdio::null()).spawn().context("start the load")?))
+    }
+
+    fn command(self) -> Result<Command> {
+        let mut command = Command::new(std::env::current_exe().context("find this binary")?);
+        command.arg(ARGUMENT).args(self.to_args()).stdin(Stdio::null());
+        Ok(command)
+    }
+}
+
+/// A load that ends when this is dropped.
+pub(crate) struct Background(Child);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // It has ended if it cannot be killed, and there is nobody to tell.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The load's `main`.
+pub(crate) fn main(args: &[String]) -> ExitCode {
+    // SAFETY: PR_SET_PDEATHSIG takes an integer.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    match Load::from_args(args).and_then(play) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("load: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn play(load: Load) -> Result<()> {
+    match load {
+        Load::Lives { lives, workers, inside: false } => tell(&share(lives, workers)?),
+        Load::Lives { lives, workers, inside: true } => {
+            // The init tells the time: creating the namespace and taking it down are not part of it.
+            let init = clone(libc::CLONE_NEWPID, || match share(lives, workers) {
+                Ok(time) => {
+                    tell(&time);
+                    0
+                }
+                Err(_) => 1,
+            })?;
+            wait(init)?;
+        }
+        Load::Execs(count) => {
+            let began = Instant::now();
+            let arguments = [PROGRAM.as_ptr(), std::ptr::null()];
+            for _ in 0..count {
+                wait(clone(0, || {
+                    // SAFETY: the path, and a list of arguments that ends with a null pointer.
+                    unsafe { libc::execv(PROGRAM.as_ptr(), arguments.as_ptr()) };
+                    1
+                })?)?;
+            }
+            tell(&began.elapsed());
+        }
+        Load::Calls(count) => {
+            let began = Instant::now();
+            for _ in 0..count {
+                // SAFETY: getppid takes nothing and cannot fail.
+                unsafe { libc::syscall(libc::SYS_getppid) };
+            }
+            tell(&began.elapsed());
+        }
+        Load::Namespaces => loop {
+            wait(clone(libc::CLONE_NEWPID, || 0)?)?;
+        },
+    }
+    Ok(())
+}
+
+fn tell(time: &Duration) {
+    println!("{}", time.as_nanos());
+}
+
+/// Has `workers` processes live `lives` lives between them.
+fn share(lives: u64, workers: u64) -> Result<Duration> {
+    let began = Instant::now();
+    let mut pids = Vec::new();
+    for worker in 0..workers {
+        let count = lives / workers + u64::from(worker < lives % workers);
+        pids.push(clone(0, || {
+            for _ in 0..count {
+                if clone(0, || 0).and_then(wait).is_err() {
+                    return 1;
+                }
+            }
+            0
+        })?);
+    }
+    for pid in pids {
+        wait(pid)?;
+    }
+    Ok(began.elapsed())
+}
+
+/// clone(2) without a stack: a fork. The child does `life` and ends with what that returns.
+fn clone(flags: c_int, life: impl FnOnce() -> c_int) -> io::Result<c_int> {
+    let flags = c_long::from(flags | libc::SIGCHLD);
+    // SAFETY: without CLONE_VM and with no stack given the child has its own copy of this one, and there is one thread.
+    match unsafe { libc::syscall(libc::SYS_clone, flags, 0_usize, 0_usize, 0_usize, 0_usize) } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let code = panic::catch_unwind(panic::AssertUnwindSafe(life)).unwrap_or(1);
+            // SAFETY: never returns; the copy of the parent's memory is left as it is.
+            unsafe { libc::_exit(code) }
+        }
+        pid => Ok(pid as c_int),
+    }
+}
+
+/// Waits for a child, which must exit with 0.
+fn wait(pid: c_int) -> io::Result<()> {
+    let mut status = 0;
+    // SAFETY: status is a live c_int.
+    match unsafe { libc::waitpid(pid, &raw mut status, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ if status != 0 => Err(io::Error::other(format!("a child ended with the wait status {status:#x}"))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,221 @@
+//! The real program, as its users run it: `pidns-trace -e all -o json`, its output in a file on disk.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Serialize;
+use serde_json::Value;
+use tempfile::NamedTempFile;
+
+/// The option that leaves the hook on system calls out.
+pub(crate) const NO_SYSCALL_HOOKS: &str = "--no-syscall-hooks";
+const BINARY: &str = env!("CARGO_BIN_EXE_pidns-trace");
+/// Most that a start or an end may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `pidns-trace -o json`, all its events or those named.
+pub(crate) fn command(events: &str, options: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command.args(["-q", "-e", events, "-o", "json"]).args(options).stdin(Stdio::null());
+    command
+}
+
+/// A running pidns-trace. It is killed if it is dropped unfinished.
+pub(crate) struct Tracer {
+    child: Child,
+    output: NamedTempFile,
+    /// Of its programs.
+    pub(crate) ids: Vec<u32>,
+    at_start: Cpu,
+    reaped: bool,
+}
+
+/// How a run of it went.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Run {
+    /// Events written.
+    pub(crate) events: u64,
+    /// Events lost, at any stage.
+    pub(crate) lost: u64,
+    /// Records that its programs sent.
+    pub(crate) kernel_records: u64,
+    /// CPU time since `stream.start`, in user mode.
+    pub(crate) user_us: u64,
+    /// CPU time since `stream.start`, in the kernel.
+    pub(crate) system_us: u64,
+    /// VmHWM before the end.
+    pub(crate) peak_kib: u64,
+    /// Bytes written.
+    pub(crate) output_bytes: u64,
+}
+
+/// CPU time.
+#[derive(Clone, Copy)]
+struct Cpu {
+    user: Duration,
+    system: Duration,
+}
+
+impl Tracer {
+    /// Starts it, and waits until it streams.
+    pub(crate) fn start(options: &[&str]) -> Result<Self> {
+        // Not in /tmp, which is often memory.
+        let output = NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).context("create a file for the stream")?;
+        let child = command("all", options)
+            .stdout(output.reopen().context("open the stream's file")?)
+            .spawn()
+            .with_context(|| format!("start {BINARY}"))?;
+        let mut tracer =
+            Self { child, output, ids: Vec::new(), at_start: Cpu { user: Duration::ZERO, system: Duration::ZERO }, reaped: false };
+        tracer.await_start()?;
+        tracer.ids = tracer.program_ids()?;
+        tracer.at_start = tracer.cpu()?;
+        Ok(tracer)
+    }
+
+    fn await_start(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while fs::metadata(self.output.path())?.len() == 0 {
+            if let Some(status) = self.child.try_wait()? {
+                self.reaped = true;
+                bail!("pidns-trace ended at once, with {status}");
+            }
+            ensure!(Instant::now() < deadline, "pidns-trace does not start to stream");
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    fn proc(&self, file: &str) -> PathBuf {
+        Path::new("/proc").join(self.child.id().to_string()).join(file)
+    }
+
+    /// Which programs it has loaded: other processes may have some of the same names.
+    fn program_ids(&self) -> Result<Vec<u32>> {
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(self.proc("fdinfo")).context("list pidns-trace's files")? {
+            // Files come and go while it runs.
+            let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
+            let id = text.lines().find_map(|line| line.strip_prefix("prog_id:"));
+            // Links tell the program's id too.
+            if let Some(Ok(id)) = id.map(|id| id.trim().parse())
+                && !ids.contains(&id)
+            {
+                ids.push(id);
+            }
+        }
+        ensure!(!ids.is_empty(), "pidns-trace has no program loaded");
+        Ok(ids)
+    }
+
+    /// In ticks of 10 ms, which is little against a storm.
+    fn cpu(&self) -> Result<Cpu> {
+        let stat = fs::read_to_string(self.proc("stat")).context("read pidns-trace's CPU time")?;
+        // Behind the name, which may have blanks in it, come state, ppid, …; utime is the 14th of all.
+        let fields: Vec<&str> =
+            stat.rsplit_once(')').context("a name in /proc/PID/stat")?.1.split_whitespace().collect();
+        let time = |index: usize| -> Result<Duration> {
+            let ticks: u64 = fields.get(index).context("utime and stime in /proc/PID/stat")?.parse()?;
+            Ok(Duration::from_secs(ticks) / rustix::param::clock_ticks_per_second() as u32)
+        };
+        Ok(Cpu { user: time(11)?, system: time(12)? })
+    }
+
+    fn peak_kib(&self) -> Result<u64> {
+        let status = fs::read_to_string(self.proc("status")).context("read pidns-trace's memory")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+
+    /// Ends it as Ctrl-C does.
+    pub(crate) fn finish(mut self) -> Result<Run> {
+        let peak_kib = self.peak_kib()?;
+        signal(&self.child, libc::SIGINT);
+        let (status, total) = self.reap()?;
+        ensure!(status.success(), "pidns-trace ended with {status}");
+        let end: Value = serde_json::from_str(&last_line(self.output.as_file_mut())?)
+            .context("the stream's last line")?;
+        ensure!(end["event"] == "stream.end", "the stream ends with {end}");
+        Ok(Run {
+            events: sum(&end["events"], |(name, count)| if name.starts_with("stream.") { None } else { count.as_u64() }),
+            lost: sum(&end["lost"], |(_, count)| count.as_u64()),
+            kernel_records: sum(&end["kernel"], |(_, counts)| counts["submitted"].as_u64()),
+            user_us: total.user.saturating_sub(self.at_start.user).as_micros() as u64,
+            system_us: total.system.saturating_sub(self.at_start.system).as_micros() as u64,
+            peak_kib,
+            output_bytes: self.output.as_file().metadata()?.len(),
+        })
+    }
+
+    /// Waits for its end; what it used is known then to the microsecond.
+    fn reap(&mut self) -> Result<(ExitStatus, Cpu)> {
+        let mut status = 0;
+        // SAFETY: rusage is plain data, for which zero is a value.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: both are live, and the child is ours and not reaped yet.
+        let pid =
+            unsafe { libc::wait4(self.child.id() as libc::pid_t, &raw mut status, 0, &raw mut usage) };
+        ensure!(pid > 0, "wait for pidns-trace: {}", std::io::Error::last_os_error());
+        self.reaped = true;
+        let time = |time: libc::timeval| {
+            Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
+        };
+        Ok((ExitStatus::from_raw(status), Cpu { user: time(usage.ru_utime), system: time(usage.ru_stime) }))
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        if !self.reaped {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn signal(child: &Child, signal: libc::c_int) {
+    // SAFETY: takes integers; the child is not reaped, so that the number is still its own.
+    unsafe { libc::kill(child.id() as libc::pid_t, signal) };
+}
+
+fn sum<'a>(object: &'a Value, value: impl Fn((&'a String, &'a Value)) -> Option<u64>) -> u64 {
+    object.as_object().into_iter().flatten().filter_map(value).sum()
+}
+
+/// A stream is long: only its end is read.
+fn last_line(file: &mut File) -> Result<String> {
+    const MOST: u64 = 64 << 10;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(MOST)))?;
+    let mut end = String::new();
+    file.read_to_string(&mut end).context("read the stream's end")?;
+    Ok(end.lines().last().context("the stream has no line")?.to_owned())
+}
+
+/// Starts it with its output in a pipe, and says how long the first line of which `wanted` is true took to come.
+pub(crate) fn time_to_line(events: &str, wanted: impl Fn(&str) -> bool) -> Result<Duration> {
+    let mut command = command(events, &[]);
+    command.stdout(Stdio::piped());
+    let began = Instant::now();
+    let mut child = command.spawn().with_context(|| format!("start {BINARY}"))?;
+    let pipe = child.stdout.take().context("a pipe to pidns-trace")?;
+    let mut time = None;
+    for line in BufReader::new(pipe).lines() {
+        let line = line?;
+        if time.is_none() && wanted(&line) {
+            time = Some(began.elapsed());
+            signal(&child, libc::SIGINT);
+        }
+    }
+    let status = child.wait()?;
+    ensure!(status.success(), "pidns-trace ended with {status}");
+    time.context("pidns-trace ended without a line that was waited for")
+}

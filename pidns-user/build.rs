@@ -28,10 +28,14 @@ fn main() -> anyhow::Result<()> {
             .join("../pidns-ebpf");
     let toolchain =
         if env::var_os("AYA_BUILD_SKIP").is_some() { LINKED.to_owned() } else { find_toolchain()? };
-    if toolchain == LINKED {
-        // SAFETY: the build script has no other thread yet. Only this script and what it starts see it; the
-        // compiler that Debian ships is a stable one, and an eBPF target needs its library built from source.
-        unsafe { env::set_var("RUSTC_BOOTSTRAP", "1") };
+    // SAFETY: the build script has no other thread yet. Only this script and what it starts see these.
+    unsafe {
+        if toolchain == LINKED {
+            // The compiler that Debian ships is a stable one, and an eBPF target needs its library built from source.
+            env::set_var("RUSTC_BOOTSTRAP", "1");
+        }
+        // aya-build prints every line of the inner cargo as a warning, which cargo then repeats at each build.
+        env::set_var("CARGO_TERM_QUIET", "true");
     }
     aya_build::build_ebpf(
         [Package {

@@ -10,6 +10,7 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 #[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{
+        bindings::BPF_RB_NO_WAKEUP,
         macros::{btf_tracepoint, map},
         maps::RingBuf,
         programs::BtfTracePointContext,
@@ -38,16 +39,28 @@ mod programs {
         "sys_exit" empty_sys_exit,
     }
 
-    /// Reserves 128 bytes, about a fork's record, and submits them. It writes one word only: filling a record in is
-    /// work of the program that it is compared with.
+    /// Reserves 128 bytes, about a fork's record, and submits them, waking the reader if it waits.
     #[btf_tracepoint(function = "sched_process_fork")]
     fn reserve_submit(_: BtfTracePointContext) -> i32 {
+        send(0);
+        0
+    }
+
+    /// The same, and never wakes the reader.
+    #[btf_tracepoint(function = "sched_process_fork")]
+    fn reserve_quiet(_: BtfTracePointContext) -> i32 {
+        send(BPF_RB_NO_WAKEUP.into());
+        0
+    }
+
+    /// Writes one word only: filling a record in is work of the program that this is compared with.
+    #[inline(always)]
+    fn send(flags: u64) {
         if let Some(mut record) = RECORDS.reserve::<[u64; 16]>(0) {
             // SAFETY: the record has 16 words.
             unsafe { record.as_mut_ptr().cast::<u64>().write_volatile(1) };
-            record.submit(0);
+            record.submit(flags);
         }
-        0
     }
 }
 

@@ -1,7 +1,7 @@
 //! From a filled record to the ring buffer, counted either way.
 
 use aya_ebpf::{helpers::bpf_ktime_get_boot_ns, maps::PerCpuArray};
-use pidns_ebpf::abi::{Counters, Header, Kind, MAX_PIDS, NamespaceRecord, ProcessPart, Writer};
+use pidns_ebpf::abi::{Counters, Header, Kind, NamespaceRecord, PIDS_ROOM, ProcessPart, Writer};
 
 use crate::{
     kernel::{Access, Chain, Pid, PidNamespace, Task},
@@ -23,9 +23,6 @@ pub(crate) fn count(add: impl FnOnce(&mut Counters)) {
         add(unsafe { &mut *counters });
     }
 }
-
-/// Room for one process's PIDs: an even number, so that two are copied at a time.
-pub(crate) const PIDS_ROOM: usize = MAX_PIDS.next_multiple_of(2);
 
 /// A record's scratch memory in a per-CPU map: the fixed part, and room for the longest tail of two processes.
 ///

@@ -106,6 +106,29 @@ impl Task<Probed> {
         present(&TASK_THREAD_STATUS) && self.field::<u32>(&TASK_THREAD_STATUS) & TS_COMPAT != 0
     }
 
+    /// Whether its user has as many processes as its RLIMIT_NPROC allows (copy_process, kernel/fork.c): root may
+    /// have more, and so may others with CAP_SYS_RESOURCE or CAP_SYS_ADMIN, who are not told apart here.
+    #[inline(always)]
+    pub(crate) fn is_at_nproc_limit(self) -> bool {
+        /// `RLIMIT_NPROC`, include/uapi/asm-generic/resource.h.
+        const RLIMIT_NPROC: usize = 6;
+        if !present(&CRED_UCOUNTS) || !present(&UCOUNTS_RLIMIT) || !present(&SIGNAL_RLIMITS) {
+            return false;
+        }
+        // SAFETY: every read is a pointer or an integer, copied by helper.
+        unsafe {
+            let cred: *const u8 = self.field(&TASK_REAL_CRED);
+            let uid: u32 = Probed::read(cred.add(CRED_UID.load() as usize));
+            let ucounts: *const u8 = Probed::read(cred.add(CRED_UCOUNTS.load() as usize));
+            // `UCOUNT_RLIMIT_NPROC` is the first.
+            let used: u64 = Probed::read(ucounts.add(UCOUNTS_RLIMIT.load() as usize));
+            let signal: *const u8 = self.field(&TASK_SIGNAL);
+            // A `struct rlimit` is two words, the soft limit first.
+            let limit: u64 = Probed::read(signal.add(SIGNAL_RLIMITS.load() as usize + RLIMIT_NPROC * 16));
+            uid != 0 && used >= limit
+        }
+    }
+
     /// Whether its pids cgroup, or one above it, is at its limit (kernel/cgroup/pids.c). What a refused fork had
     /// charged is given back by then, so that the counter stands at the limit and not above.
     #[inline(always)]

@@ -5,9 +5,7 @@ use aya_ebpf::{
     macros::map,
     maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use pidns_ebpf::abi::{self, Counters, NamespacePart, names};
-
-use crate::emit::PIDS_ROOM;
+use pidns_ebpf::abi::{Counters, Dying, Zombie, names};
 
 /// Carries the records; user space sets its size (`--ring-size`).
 #[map]
@@ -24,28 +22,9 @@ pub(crate) static FILTER_NS_INUMS: HashMap<u32, u8> =
 pub(crate) static FILTER_PID_SET: HashMap<u32, u8> =
     HashMap::with_max_entries(names::FILTER_ENTRIES, BPF_F_NO_PREALLOC);
 
-/// A process between its exit and its reaping, laid out as the record that its reaping will be: at
-/// sched_process_free the task has lost its PIDs.
-#[repr(C)]
-pub(crate) struct Zombie {
-    pub(crate) record: abi::ReapRecord,
-    pub(crate) pids: [u32; PIDS_ROOM],
-}
-
 /// Zombies by the address of their leader's task, which stays theirs until it is freed.
 #[map]
 pub(crate) static ZOMBIES: HashMap<u64, Zombie> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
-
-/// A namespace between its init's exit and the end of its teardown.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Dying {
-    pub(crate) ns: NamespacePart,
-    pub(crate) init_start_boot_ns: u64,
-    pub(crate) began_boot_ns: u64,
-    pub(crate) killed: u32,
-    pub(crate) reserved: u32,
-}
 
 /// Dying namespaces by their init's thread group id.
 #[map]

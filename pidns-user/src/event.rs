@@ -371,6 +371,9 @@ bodies! {
         kernel: BTreeMap<&'static str, KernelCount>,
         /// Threads created and ended, which are counted and not streamed.
         threads: ThreadCount,
+        /// Ends that no hook told, but a look at what is left, by event.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        swept: BTreeMap<&'static str, u64>,
         /// What the kernel side had no room to follow, by what is missing for it.
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         untracked: BTreeMap<&'static str, u64>,

@@ -10,14 +10,14 @@ use std::{
 };
 
 use jiff::Timestamp;
-use pidns_ebpf::abi::Kind;
+use pidns_ebpf::abi::{Header, Kind, Record};
 
 use crate::{
     event::{Body, Event, KernelCount, ThreadCount},
     failure::Failure,
     kernel::{
         clock,
-        load::Loaded,
+        load::{LoadError, Loaded},
         ring::{Reader, Wait},
         stats::Totals,
     },
@@ -29,6 +29,8 @@ use crate::{
 
 /// How often losses are looked for.
 const LOSS_INTERVAL: Duration = Duration::from_millis(100);
+/// How often ends that no hook told are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How long records that the kernel has counted are waited for at the end.
 const LAST_RECORDS: Duration = Duration::from_millis(200);
 
@@ -53,6 +55,8 @@ pub struct Report {
     pub events: BTreeMap<&'static str, u64>,
     /// Events lost, by stage.
     pub lost: BTreeMap<&'static str, u64>,
+    /// Ends found by a look, by event.
+    pub swept: BTreeMap<&'static str, u64>,
     /// Whether the output's reader has gone.
     pub closed: bool,
     /// How long it ran.
@@ -79,7 +83,7 @@ struct Run {
 
 impl Session {
     /// Runs to the end.
-    pub fn run(self, loaded: Loaded, mut reader: Reader, log: impl FnMut()) -> Result<Report, Failure> {
+    pub fn run(self, mut loaded: Loaded, mut reader: Reader, log: impl FnMut()) -> Result<Report, Failure> {
         let began = Instant::now();
         let mut run = Run {
             translator: Translator::new(loaded.since_boot_ns),
@@ -96,7 +100,7 @@ impl Session {
             session: self,
         };
         run.begin();
-        run.stream(&loaded, &mut reader, log)?;
+        run.stream(&mut loaded, &mut reader, log)?;
         run.end(loaded, &mut reader, began)?;
         run.report.duration = began.elapsed();
         match run.failure {
@@ -116,8 +120,14 @@ impl Run {
         self.flush();
     }
 
-    fn stream(&mut self, loaded: &Loaded, reader: &mut Reader, mut log: impl FnMut()) -> Result<(), Failure> {
+    fn stream(
+        &mut self,
+        loaded: &mut Loaded,
+        reader: &mut Reader,
+        mut log: impl FnMut(),
+    ) -> Result<(), Failure> {
         let mut looked = Instant::now();
+        let mut swept = looked;
         while !self.over {
             let wait = reader
                 .wait(LOSS_INTERVAL)
@@ -130,6 +140,10 @@ impl Run {
             if looked.elapsed() >= LOSS_INTERVAL {
                 looked = Instant::now();
                 self.losses(loaded, &read(loaded)?);
+            }
+            if swept.elapsed() >= SWEEP_INTERVAL {
+                swept = Instant::now();
+                self.sweep(loaded, false)?;
             }
             self.flush();
             if wait == Wait::Woken || self.session.stop.load(Ordering::Acquire) {
@@ -154,6 +168,7 @@ impl Run {
             }
             std::thread::sleep(Duration::from_millis(1));
         };
+        self.sweep(&mut loaded, true)?;
         self.account("ring", totals.lost());
         self.account("hook", missed);
         self.account("malformed", reader.malformed());
@@ -168,6 +183,7 @@ impl Run {
                 .map(|(name, count)| (name, KernelCount { submitted: count.submitted, lost: count.lost }))
                 .collect(),
             threads: ThreadCount { created: totals.threads_created, ended: totals.threads_ended },
+            swept: self.report.swept.clone(),
             untracked: totals.untracked.into_iter().collect(),
             duration_ns: began.elapsed().as_nanos() as u64,
         };
@@ -177,8 +193,23 @@ impl Run {
         Ok(())
     }
 
-    fn record(&mut self, header: pidns_ebpf::abi::Header, record: pidns_ebpf::abi::Record<'_>) {
+    /// Reports what has ended without a hook's word.
+    fn sweep(&mut self, loaded: &mut Loaded, last: bool) -> Result<(), Failure> {
+        let swept = loaded.sweeper.sweep(last, |header, record| {
+            if let Some(kind) = Kind::from_number(u32::from(header.kind)) {
+                *self.report.swept.entry(record_event(kind)).or_default() += 1;
+            }
+            self.translate(header, record);
+        });
+        Ok(swept.map_err(LoadError::from)?)
+    }
+
+    fn record(&mut self, header: Header, record: Record<'_>) {
         self.received += 1;
+        self.translate(header, record);
+    }
+
+    fn translate(&mut self, header: Header, record: Record<'_>) {
         let mut translated = std::mem::take(&mut self.translated);
         self.translator.translate(header, record, |event| translated.push(event));
         for Translated { boot_ns, exact, body } in translated.drain(..) {
@@ -260,5 +291,5 @@ impl Run {
 }
 
 fn read(loaded: &Loaded) -> Result<Totals, Failure> {
-    Ok(loaded.stats.read().map_err(crate::kernel::load::LoadError::from)?)
+    Ok(loaded.stats.read().map_err(LoadError::from)?)
 }

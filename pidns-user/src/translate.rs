@@ -340,6 +340,7 @@ fn reason(body: &RefusalBody) -> &'static str {
         Reason::NamespaceDead => "namespace_dead",
         Reason::PidsCgroup => "pids_cgroup",
         Reason::PidMax => "pid_max",
+        Reason::NprocLimit => "nproc_limit",
     }
 }
 

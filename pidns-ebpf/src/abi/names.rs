@@ -11,6 +11,11 @@ pub const MAP_FILTER_PIDS: &str = "FILTER_PID_SET";
 /// Most entries of a filter map.
 pub const FILTER_ENTRIES: u32 = 1024;
 
+/// Zombies ([`super::Zombie`]) by the address of their task (`u64`).
+pub const MAP_ZOMBIES: &str = "ZOMBIES";
+/// Dying namespaces ([`super::Dying`]) by their init's thread group id (`u32`).
+pub const MAP_DYING: &str = "DYING";
+
 /// aya-log's ring buffer.
 pub const MAP_LOG: &str = "AYA_LOGS";
 

@@ -110,6 +110,8 @@ vocabulary! {
         PidsCgroup = 8,
         /// A namespace that the child would have a PID in has no more of them (`pid_max`).
         PidMax = 9,
+        /// The caller's user has as many processes as RLIMIT_NPROC allows.
+        NprocLimit = 10,
     }
 }
 
@@ -369,6 +371,36 @@ pub struct SignalBody {
     pub origin: u32,
 }
 
+/// Room for one process's PIDs: an even number, so that two are copied at a time.
+pub const PIDS_ROOM: usize = MAX_PIDS.next_multiple_of(2);
+
+/// A process between its exit and its reaping, laid out as the record that its reaping will be: at
+/// sched_process_free the task has lost its PIDs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Zombie {
+    /// The record, but for its time and flags.
+    pub record: ReapRecord,
+    /// Its tail.
+    pub pids: [u32; PIDS_ROOM],
+}
+
+/// A namespace between its init's exit and the end of its teardown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Dying {
+    /// The namespace.
+    pub ns: NamespacePart,
+    /// `start_boottime` of its init.
+    pub init_start_boot_ns: u64,
+    /// When the init exited: CLOCK_BOOTTIME, nanoseconds.
+    pub began_boot_ns: u64,
+    /// Processes that the kernel sent SIGKILL to, so far.
+    pub killed: u32,
+    /// Padding.
+    pub reserved: u32,
+}
+
 vocabulary! {
     /// The program that wrote a counter: a slot is only ever written by one program, so that no update is lost
     /// where one program interrupts another.
@@ -429,5 +461,7 @@ const _: () = {
     assert!(size_of::<NamespaceRecord<InitExitBody>>() == 152);
     assert!(size_of::<NamespaceRecord<TeardownBody>>() == 152);
     assert!(size_of::<NamespaceRecord<SignalBody>>() == 152);
+    assert!(size_of::<Zombie>() == 200);
+    assert!(size_of::<Dying>() == 64);
     assert!(size_of::<Counters>() == (2 * KINDS * WRITERS + 6) * 8);
 };

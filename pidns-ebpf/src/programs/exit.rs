@@ -5,18 +5,22 @@
 //! refused at load, hence two programs; user space loads the one that fits.
 
 use aya_ebpf::{
+    bindings::BPF_NOEXIST,
     macros::{btf_tracepoint, map},
     maps::PerCpuArray,
     programs::BtfTracePointContext,
 };
 use aya_log_ebpf::{debug, warn};
-use pidns_ebpf::abi::{ExitRecord, Header, InitExitBody, Kind, NamespaceRecord, ReapRecord, Writer};
+use pidns_ebpf::abi::{
+    Dying, ExitRecord, Header, InitExitBody, Kind, NamespaceRecord, PIDS_ROOM, ReapRecord, Writer, Zombie,
+};
 
 use crate::{
-    emit::{self, PIDS_ROOM, Scratch, copy, count, now, send, zero},
+    emit::{self, Scratch, copy, count, now, send, zero},
     filter,
     kernel::{Chain, Direct, PidNamespace, Task, ThroughNumbers},
-    maps::{CASCADE, DYING, Dying, PEAK_THREADS, ZOMBIES, Zombie},
+    maps::{CASCADE, DYING, PEAK_THREADS, ZOMBIES},
+    programs::free::reaped,
 };
 
 const SIGKILL: u32 = 9;
@@ -67,13 +71,17 @@ fn exit(ctx: &BtfTracePointContext, task: Task<Direct>, group_dead: bool) -> i32
         leader.describe(&raw mut (*record).process);
         (&raw mut (*record).parent_start_boot_ns).write(leader.real_parent().group_leader().start_boottime());
         let signal = task.signal();
-        let wait_status = task.wait_status(signal);
+        let mut wait_status = task.wait_status(signal);
         let threads = signal.threads();
-        (&raw mut (*record).wait_status).write(wait_status);
         (&raw mut (*record).reserved).write(0);
         let chain = pid.copy_pids(emit::tail(scratch, 0));
         let Chain { pids, ns, .. } = chain;
         (&raw mut (*record).process.ns_inum).write(ns.inum());
+        if chain.is_init() && ns.reboot_signal() != 0 {
+            // reboot(2) inside: the status that wait(2) gives is set when the teardown ends, to this.
+            wait_status = ns.reboot_signal();
+        }
+        (&raw mut (*record).wait_status).write(wait_status);
         (&raw mut (*record).peak_threads).write(take_peak(tgid));
         let cascade_inum = if level > 0 && wait_status & 0x7f == SIGKILL { take_cascade(tgid) } else { 0 };
         (&raw mut (*record).cascade_inum).write(cascade_inum);
@@ -132,7 +140,15 @@ unsafe fn zombie(leader: Task<Direct>, from: *const Scratch<ExitRecord>, boot_ns
         copy(&raw const (*from).record.process, &raw mut (*record).process);
         (&raw mut (*record).exit_boot_ns).write(boot_ns);
         copy((&raw const (*from).tail).cast(), &raw mut (*zombie).pids);
-        if ZOMBIES.insert(&leader.address(), &*zombie, 0).is_err() {
+        let key = leader.address();
+        if ZOMBIES.insert(&key, &*zombie, u64::from(BPF_NOEXIST)).is_ok() {
+            return;
+        }
+        if let Some(earlier) = ZOMBIES.get_ptr_mut(&key) {
+            // A task that had this address before: it is gone, and sched_process_free went by unseen.
+            reaped(Writer::Exit, earlier);
+        }
+        if ZOMBIES.insert(&key, &*zombie, 0).is_err() {
             count(|counters| counters.zombies_untracked += 1);
         }
     }

@@ -9,7 +9,9 @@ use aya_ebpf::{
     maps::PerCpuArray,
     programs::BtfTracePointContext,
 };
-use pidns_ebpf::abi::{FLAG_INEXACT, Kind, MAX_PIDS, NamespaceRecord, ReapRecord, TeardownBody, Writer};
+use pidns_ebpf::abi::{
+    FLAG_INEXACT, Kind, MAX_PIDS, NamespaceRecord, ReapRecord, TeardownBody, Writer, Zombie,
+};
 
 use crate::{
     emit::{Scratch, now, output},
@@ -30,8 +32,13 @@ fn process_free(ctx: BtfTracePointContext) -> i32 {
     if task.pid() != tgid {
         return 0;
     }
-    if filter::wants(Kind::ProcessReap) {
-        reaped(task);
+    let key = task.address();
+    if filter::wants(Kind::ProcessReap)
+        && let Some(zombie) = ZOMBIES.get_ptr_mut(&key)
+    {
+        // SAFETY: a map value that only this program uses between the exit and here.
+        unsafe { reaped(Writer::Free, zombie) };
+        let _ = ZOMBIES.remove(&key);
     }
     // Where the init's parent took no SIGCHLD, the end of the teardown shows only now.
     if let Some(dying) = DYING.get_ptr(&tgid)
@@ -45,19 +52,20 @@ fn process_free(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// Sends the record that was prepared at the exit.
+///
+/// # Safety
+/// `zombie` must be a value of the map, which nobody else writes.
 #[inline(always)]
-fn reaped(task: Task<Direct>) {
-    let key = task.address();
-    let Some(zombie) = ZOMBIES.get_ptr_mut(&key) else { return };
-    // SAFETY: a map value that only this program uses between the exit and here.
+pub(super) unsafe fn reaped(writer: Writer, zombie: *mut Zombie) {
+    // SAFETY: the caller's promise.
     unsafe {
         let header = &raw mut (*zombie).record.header;
         (*header).boot_ns = now();
         (*header).flags = FLAG_INEXACT;
         let size = (*header).size;
         if size as usize <= size_of::<ReapRecord>() + 4 * MAX_PIDS {
-            output(Writer::Free, Kind::ProcessReap, zombie.cast(), size);
+            output(writer, Kind::ProcessReap, zombie.cast(), size);
         }
     }
-    let _ = ZOMBIES.remove(&key);
 }

@@ -11,13 +11,13 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use aya_log_ebpf::debug;
-use pidns_ebpf::abi::{Kind, NamespaceRecord, Origin, SignalBody, TeardownBody, Writer};
+use pidns_ebpf::abi::{Dying, Kind, NamespaceRecord, Origin, SignalBody, TeardownBody, Writer};
 
 use crate::{
     emit::{Scratch, copy, count, now, send, send_namespaced, zero},
     filter,
     kernel::{Direct, PidNamespace, Probed, Siginfo, Task},
-    maps::{CASCADE, DYING, Dying},
+    maps::{CASCADE, DYING},
 };
 
 const SIGKILL: i32 = 9;
@@ -136,6 +136,9 @@ unsafe fn from_dying_init(
             }
         }
     } else if CHILD_DEATH.contains(&info.code())
+        // Not a later process of the same number, where the end of this teardown went by unseen.
+        // SAFETY: the caller's pointer.
+        && Task::current().group_leader().start_boottime() == unsafe { (*dying).init_start_boot_ns }
         && let Some(scratch) = Scratch::of(&SCRATCH_TEARDOWN)
     {
         // SAFETY: the caller's pointer; this CPU's scratch memory.

@@ -160,6 +160,8 @@ fn not_forked(task: Task<Probed>, via: Via, flags: u64, errno: u32) {
     let reason = match errno {
         ENOMEM if children.is_dead() => Reason::NamespaceDead,
         ENOMEM => Reason::NoMemory,
+        // In the order in which copy_process checks them.
+        EAGAIN if task.is_at_nproc_limit() => Reason::NprocLimit,
         EAGAIN if children.has_no_pids() => Reason::PidMax,
         EAGAIN if task.pids_cgroup_is_full() => Reason::PidsCgroup,
         _ => Reason::Other,

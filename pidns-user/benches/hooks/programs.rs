@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -33,7 +33,9 @@ pub(crate) struct Hook {
 pub(crate) const FORK: &str = "sched_process_fork";
 /// The hook that all system calls pass.
 pub(crate) const SYSCALL: &str = "sys_exit";
+/// Those that send a record, on the hook that forks pass.
 const RESERVE_SUBMIT: &str = "reserve_submit";
+const RESERVE_QUIET: &str = "reserve_quiet";
 
 pub(crate) const HOOKS: [Hook; 6] = [
     Hook { tracepoint: FORK, empty: "empty_fork", ours: &[names::PROGRAM_FORK] },
@@ -55,7 +57,7 @@ fn as_kept(name: &str) -> &str {
 
 /// The tracepoint of a program of this name, be it the bench's or ours.
 fn tracepoint(name: &str) -> Option<&'static str> {
-    if name == RESERVE_SUBMIT {
+    if [RESERVE_SUBMIT, RESERVE_QUIET].contains(&name) {
         return Some(FORK);
     }
     HOOKS
@@ -87,9 +89,20 @@ pub(crate) fn others_are_loaded(ids: &[u32]) -> bool {
         .any(|program| program.name_as_str().is_some_and(|name| tracepoint(name).is_some()))
 }
 
+/// Waits until none of these is loaded any more: the kernel frees programs some time after they were taken away, and
+/// what it does meanwhile belongs to no measurement.
+pub(crate) fn await_gone(ids: &[u32]) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while loaded_programs().flatten().any(|program| ids.contains(&program.id())) {
+        ensure!(Instant::now() < deadline, "eBPF programs stay loaded after they were taken away");
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
 /// The bench's own programs at work. They go when this is dropped.
 pub(crate) struct Programs {
-    _ebpf: Ebpf,
+    ebpf: Ebpf,
     pub(crate) ids: Vec<u32>,
     consumer: Option<Consumer>,
 }
@@ -106,9 +119,10 @@ impl Programs {
         Self::load(&programs, false)
     }
 
-    /// The one that sends a record for each fork, and somebody who reads them.
-    pub(crate) fn reserve_submit() -> Result<Self> {
-        Self::load(&[(RESERVE_SUBMIT, FORK)], true)
+    /// The one that sends a record for each fork, and somebody who reads them: woken for them, or looking from time to
+    /// time.
+    pub(crate) fn reserve_submit(wake: bool) -> Result<Self> {
+        Self::load(&[(if wake { RESERVE_SUBMIT } else { RESERVE_QUIET }, FORK)], true)
     }
 
     fn load(programs: &[(&str, &str)], consume: bool) -> Result<Self> {
@@ -131,21 +145,23 @@ impl Programs {
             program.attach().with_context(|| format!("attach {name} to {tracepoint}"))?;
             ids.push(program.info()?.id());
         }
-        Ok(Self { _ebpf: ebpf, ids, consumer })
+        Ok(Self { ebpf, ids, consumer })
     }
 
-    /// Takes the programs away; says how many records were read, if any were to be.
-    pub(crate) fn finish(self) -> Option<u64> {
-        let Self { _ebpf, ids: _, consumer } = self;
-        drop(_ebpf);
-        consumer.map(Consumer::finish)
+    /// Takes the programs away.
+    pub(crate) fn finish(self) {
+        let Self { ebpf, ids: _, consumer } = self;
+        drop(ebpf);
+        if let Some(consumer) = consumer {
+            consumer.finish();
+        }
     }
 }
 
 /// Reads the ring buffer the way the product does: a wake-up waits 4 ms for more, so that few forks cost one.
 struct Consumer {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<u64>,
+    thread: JoinHandle<()>,
 }
 
 impl Consumer {
@@ -155,14 +171,11 @@ impl Consumer {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
-            let mut records = 0;
             loop {
                 let last = stopped.load(Ordering::Acquire);
-                while ring.next().is_some() {
-                    records += 1;
-                }
+                while ring.next().is_some() {}
                 if last {
-                    return records;
+                    return;
                 }
                 // Interrupted or not: the next turn looks again.
                 let _ = poll(&mut [PollFd::new(&ring, PollFlags::IN)], Some(&LOOK));
@@ -172,7 +185,7 @@ impl Consumer {
         Self { stop, thread }
     }
 
-    fn finish(self) -> u64 {
+    fn finish(self) {
         self.stop.store(true, Ordering::Release);
         self.thread.join().expect("the consumer does nothing that panics")
     }

@@ -17,13 +17,17 @@ use tempfile::NamedTempFile;
 
 /// The option that leaves the hook on system calls out.
 pub(crate) const NO_SYSCALL_HOOKS: &str = "--no-syscall-hooks";
-const BINARY: &str = env!("CARGO_BIN_EXE_pidns-trace");
 /// Most that a start or an end may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The program under test: `PIDNS_TRACE_BIN` names another than the one that cargo built, as in the kernel tests.
+fn binary() -> PathBuf {
+    std::env::var_os("PIDNS_TRACE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_pidns-trace").into()).into()
+}
+
 /// `pidns-trace -o json`, all its events or those named.
 pub(crate) fn command(events: &str, options: &[&str]) -> Command {
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(binary());
     command.args(["-q", "-e", events, "-o", "json"]).args(options).stdin(Stdio::null());
     command
 }
@@ -68,13 +72,19 @@ impl Tracer {
     /// Starts it, and waits until it streams.
     pub(crate) fn start(options: &[&str]) -> Result<Self> {
         // Not in /tmp, which is often memory.
-        let output = NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).context("create a file for the stream")?;
+        let output =
+            NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).context("create a file for the stream")?;
         let child = command("all", options)
             .stdout(output.reopen().context("open the stream's file")?)
             .spawn()
-            .with_context(|| format!("start {BINARY}"))?;
-        let mut tracer =
-            Self { child, output, ids: Vec::new(), at_start: Cpu { user: Duration::ZERO, system: Duration::ZERO }, reaped: false };
+            .with_context(|| format!("start {}", binary().display()))?;
+        let mut tracer = Self {
+            child,
+            output,
+            ids: Vec::new(),
+            at_start: Cpu { user: Duration::ZERO, system: Duration::ZERO },
+            reaped: false,
+        };
         tracer.await_start()?;
         tracer.ids = tracer.program_ids()?;
         tracer.at_start = tracer.cpu()?;
@@ -141,11 +151,14 @@ impl Tracer {
         signal(&self.child, libc::SIGINT);
         let (status, total) = self.reap()?;
         ensure!(status.success(), "pidns-trace ended with {status}");
-        let end: Value = serde_json::from_str(&last_line(self.output.as_file_mut())?)
-            .context("the stream's last line")?;
+        let end: Value =
+            serde_json::from_str(&last_line(self.output.as_file_mut())?).context("the stream's last line")?;
         ensure!(end["event"] == "stream.end", "the stream ends with {end}");
         Ok(Run {
-            events: sum(&end["events"], |(name, count)| if name.starts_with("stream.") { None } else { count.as_u64() }),
+            events: sum(
+                &end["events"],
+                |(name, count)| if name.starts_with("stream.") { None } else { count.as_u64() },
+            ),
             lost: sum(&end["lost"], |(_, count)| count.as_u64()),
             kernel_records: sum(&end["kernel"], |(_, counts)| counts["submitted"].as_u64()),
             user_us: total.user.saturating_sub(self.at_start.user).as_micros() as u64,
@@ -161,8 +174,7 @@ impl Tracer {
         // SAFETY: rusage is plain data, for which zero is a value.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
         // SAFETY: both are live, and the child is ours and not reaped yet.
-        let pid =
-            unsafe { libc::wait4(self.child.id() as libc::pid_t, &raw mut status, 0, &raw mut usage) };
+        let pid = unsafe { libc::wait4(self.child.id() as libc::pid_t, &raw mut status, 0, &raw mut usage) };
         ensure!(pid > 0, "wait for pidns-trace: {}", std::io::Error::last_os_error());
         self.reaped = true;
         let time = |time: libc::timeval| {
@@ -205,7 +217,7 @@ pub(crate) fn time_to_line(events: &str, wanted: impl Fn(&str) -> bool) -> Resul
     let mut command = command(events, &[]);
     command.stdout(Stdio::piped());
     let began = Instant::now();
-    let mut child = command.spawn().with_context(|| format!("start {BINARY}"))?;
+    let mut child = command.spawn().with_context(|| format!("start {}", binary().display()))?;
     let pipe = child.stdout.take().context("a pipe to pidns-trace")?;
     let mut time = None;
     for line in BufReader::new(pipe).lines() {

@@ -210,7 +210,7 @@ impl Interrupts {
 }
 
 fn summarize(report: &Report) {
-    let Report { events, lost, closed: _, duration } = report;
+    let Report { events, lost, swept: _, closed: _, duration } = report;
     let shown: Vec<String> = events
         .iter()
         .filter(|(name, _)| !name.starts_with("stream."))

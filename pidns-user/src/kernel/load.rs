@@ -19,6 +19,7 @@ use super::{
     object,
     ring::{Reader, Waker},
     stats::{self, Stats},
+    sweep::Sweeper,
 };
 
 /// What the kernel side is to do.
@@ -127,6 +128,8 @@ pub struct Loaded {
     pub hooks: Vec<(Hook, Form)>,
     /// Its counters.
     pub stats: Stats,
+    /// What finds the ends that no hook told.
+    pub sweeper: Sweeper,
     /// CLOCK_BOOTTIME before the first hook was attached, nanoseconds.
     pub since_boot_ns: u64,
 }
@@ -194,6 +197,7 @@ pub fn load_with(
         ebpf.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })
     };
     let stats = Stats::new(take(&mut ebpf, names::MAP_COUNTERS)?)?;
+    let sweeper = Sweeper::new(take(&mut ebpf, names::MAP_ZOMBIES)?, take(&mut ebpf, names::MAP_DYING)?)?;
     let ring = RingBuf::try_from(take(&mut ebpf, names::MAP_EVENTS)?)?;
     let (reader, waker) = Reader::new(ring).map_err(io("create an event file"))?;
 
@@ -201,7 +205,7 @@ pub fn load_with(
     // BTF was megabytes in small pieces; without this the allocator keeps them.
     // SAFETY: malloc_trim has no preconditions.
     unsafe { libc::malloc_trim(0) };
-    Ok((Loaded { ebpf, hooks, stats, since_boot_ns }, reader, waker))
+    Ok((Loaded { ebpf, hooks, stats, sweeper, since_boot_ns }, reader, waker))
 }
 
 /// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK. Where it may not be raised, creating a map says so.

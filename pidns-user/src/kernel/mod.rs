@@ -9,6 +9,7 @@ pub mod load;
 pub mod namespace;
 pub mod ring;
 pub mod stats;
+pub mod sweep;
 
 /// The eBPF object, as pidns-user's build script left it.
 pub mod object {

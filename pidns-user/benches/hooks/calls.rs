@@ -1,0 +1,64 @@
+//! What a system call pays that has nothing to do with processes.
+
+use std::{collections::BTreeMap, fmt};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::{
+    Plan,
+    report::{Table, best, median},
+    storm::Load,
+    subject::{Subject, Watch},
+};
+
+const SUBJECTS: [Subject; 4] =
+    [Subject::Bare, Subject::EmptySyscall, Subject::Ours, Subject::OursNoSyscallHooks];
+const CALLS: u64 = 2_000_000;
+/// Loops in each round: one that nothing interrupts is what counts.
+const LOOPS: usize = 3;
+
+#[derive(Serialize)]
+pub(crate) struct Calls {
+    calls: u64,
+    /// By subject, each loop.
+    ns_per_call: BTreeMap<Subject, Vec<f64>>,
+}
+
+pub(crate) fn measure(plan: &Plan, watch: &mut Watch) -> Result<Calls> {
+    let rounds = plan.rounds;
+    let mut ns_per_call: BTreeMap<Subject, Vec<f64>> = BTreeMap::new();
+    for round in 1..=rounds {
+        for subject in SUBJECTS {
+            eprintln!("system calls, round {round} of {rounds}: {}", subject.name());
+            let running = subject.start(watch)?;
+            for _ in 0..LOOPS {
+                let time = Load::Calls(CALLS).run()?;
+                ns_per_call.entry(subject).or_default().push(time.as_secs_f64() * 1e9 / CALLS as f64);
+            }
+            running.finish(watch)?;
+        }
+    }
+    Ok(Calls { calls: CALLS, ns_per_call })
+}
+
+impl fmt::Display for Calls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "An unrelated system call: getppid(2) in a loop of {}", self.calls)?;
+        let best_of = |subject| best(self.ns_per_call.get(&subject).into_iter().flatten().copied());
+        let bare = best_of(Subject::Bare);
+        let mut table = Table::new(&["", "best loop", "more than bare", "/ bare", "median loop"]);
+        for subject in SUBJECTS {
+            let this = best_of(subject);
+            let middle = median(self.ns_per_call.get(&subject).into_iter().flatten().copied());
+            table.row([
+                subject.name().to_owned(),
+                format!("{this:.1} ns"),
+                format!("{:.1} ns", this - bare),
+                format!("x {:.2}", this / bare),
+                format!("{middle:.1} ns"),
+            ]);
+        }
+        write!(f, "{table}")
+    }
+}

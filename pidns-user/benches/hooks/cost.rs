@@ -1,0 +1,171 @@
+//! Nanoseconds in the kernel, hook by hook, by the kernel's own statistics.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use anyhow::{Context as _, Result};
+use aya::sys::{Stats, enable_stats};
+use serde::Serialize;
+
+use crate::{
+    Plan,
+    programs::{FORK, HOOKS},
+    report::{Table, best},
+    storm::Load,
+    subject::{Subject, Watch},
+};
+
+const SUBJECTS: [Subject; 5] = [
+    Subject::Empty,
+    Subject::ReserveSubmit,
+    Subject::ReserveQuiet,
+    Subject::Ours,
+    Subject::OursNoSyscallHooks,
+];
+/// Most that the mean run of our program at a fork may take.
+const FORK_LIMIT_NS: f64 = 600.0;
+/// Lives to each exec, which takes many times as long.
+const LIVES_PER_EXEC: u64 = 100;
+
+/// A program on a hook.
+#[derive(Default, Serialize)]
+struct Cost {
+    runs: u64,
+    mean_ns: f64,
+    /// By round.
+    means_ns: Vec<f64>,
+    #[serde(skip)]
+    total: Duration,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Costs {
+    lives: u64,
+    execs: u64,
+    /// By subject and tracepoint.
+    programs: BTreeMap<Subject, BTreeMap<&'static str, Cost>>,
+    fork: Fork,
+}
+
+/// Our program at a fork against its limits.
+#[derive(Serialize)]
+struct Fork {
+    mean_ns: f64,
+    /// One record, reserved and submitted: what the program that does that takes more than the empty one.
+    reserve_submit_ns: f64,
+    /// The same without wake-ups of the reader, of which a storm has hundreds a second.
+    reserve_submit_quiet_ns: f64,
+    /// 3 x empty + one reserve/submit.
+    relative_limit_ns: f64,
+    limit_ns: f64,
+}
+
+pub(crate) fn measure(plan: &Plan, watch: &mut Watch) -> Result<Costs> {
+    let &Plan { lives, workers, rounds } = plan;
+    let execs = (lives / LIVES_PER_EXEC).max(1);
+    let _enabled = enable_stats(Stats::RunTime)
+        .context("enable the kernel's BPF statistics (Linux 5.8 and CAP_SYS_ADMIN)")?;
+    let mut programs: BTreeMap<Subject, BTreeMap<&'static str, Cost>> = BTreeMap::new();
+    for round in 1..=rounds {
+        for subject in SUBJECTS {
+            eprintln!("time in the kernel, round {round} of {rounds}: {}", subject.name());
+            let running = subject.start(watch)?;
+            let before = running.run_times();
+            Load::Lives { lives, workers, inside: true }.run()?;
+            Load::Execs(execs).run()?;
+            let after = running.run_times();
+            running.finish(watch)?;
+            for (tracepoint, (time, runs)) in after {
+                let (time_before, runs_before) = before.get(tracepoint).copied().unwrap_or_default();
+                let (time, runs) = (time.saturating_sub(time_before), runs.saturating_sub(runs_before));
+                if runs == 0 {
+                    continue;
+                }
+                let cost = programs.entry(subject).or_default().entry(tracepoint).or_default();
+                cost.means_ns.push(nanoseconds(time) / runs as f64);
+                cost.total += time;
+                cost.runs += runs;
+                cost.mean_ns = nanoseconds(cost.total) / cost.runs as f64;
+            }
+        }
+    }
+    let fork = |subject| {
+        let cost = programs.get(&subject).and_then(|costs| costs.get(FORK));
+        cost.map(|cost| cost.mean_ns).with_context(|| format!("{subject:?}: its program at fork never ran"))
+    };
+    let (empty, record) = (fork(Subject::Empty)?, fork(Subject::ReserveSubmit)?);
+    let quiet = fork(Subject::ReserveQuiet)?;
+    let fork = Fork {
+        mean_ns: fork(Subject::Ours)?,
+        reserve_submit_ns: record - empty,
+        reserve_submit_quiet_ns: quiet - empty,
+        relative_limit_ns: 3.0 * empty + (record - empty),
+        limit_ns: FORK_LIMIT_NS,
+    };
+    Ok(Costs { lives, execs, programs, fork })
+}
+
+fn nanoseconds(time: Duration) -> f64 {
+    time.as_nanos() as f64
+}
+
+impl fmt::Display for Costs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "Time in the kernel of one run, by BPF run statistics (which cost each run some 20 ns of what they show): \
+             mean of all runs (mean of the best round); each round {} lives at level 1, {} execs",
+            self.lives, self.execs
+        )?;
+        let mut table = Table::new(&[
+            "hook",
+            "empty",
+            "reserve/submit",
+            "without wake-up",
+            "pidns-trace",
+            "/ empty",
+            "its runs",
+            "--no-syscall-hooks",
+        ]);
+        for hook in &HOOKS {
+            let cost = |subject| self.programs.get(&subject).and_then(|costs| costs.get(hook.tracepoint));
+            let cell = |subject| {
+                cost(subject).map_or_else(
+                    || "-".to_owned(),
+                    |cost| format!("{:.0} ns ({:.0})", cost.mean_ns, best(cost.means_ns.iter().copied())),
+                )
+            };
+            let ratio = cost(Subject::Ours)
+                .zip(cost(Subject::Empty))
+                .map(|(ours, empty)| ours.mean_ns / empty.mean_ns);
+            table.row([
+                hook.tracepoint.to_owned(),
+                cell(Subject::Empty),
+                cell(Subject::ReserveSubmit),
+                cell(Subject::ReserveQuiet),
+                cell(Subject::Ours),
+                ratio.map_or_else(|| "-".to_owned(), |ratio| format!("x {ratio:.1}")),
+                cost(Subject::Ours).map_or(0, |cost| cost.runs).to_string(),
+                cell(Subject::OursNoSyscallHooks),
+            ]);
+        }
+        write!(f, "{table}")?;
+
+        let Fork { mean_ns, reserve_submit_ns, reserve_submit_quiet_ns, relative_limit_ns, limit_ns } =
+            self.fork;
+        writeln!(
+            f,
+            "  One record reserved and submitted: {reserve_submit_ns:.0} ns, {reserve_submit_quiet_ns:.0} ns without \
+             wake-ups"
+        )?;
+        for (what, limit) in [("3 x empty + one reserve/submit", relative_limit_ns), ("the limit", limit_ns)]
+        {
+            let verdict = if mean_ns <= limit { "within" } else { "ABOVE" };
+            writeln!(
+                f,
+                "  {FORK}: {mean_ns:.0} ns, {verdict} {what} = {limit:.0} ns (x {:.2})",
+                mean_ns / limit
+            )?;
+        }
+        Ok(())
+    }
+}

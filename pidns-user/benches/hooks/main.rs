@@ -1,0 +1,175 @@
+//! `cargo xtask bench`: what the hooks cost on this machine, against none and against empty programs.
+//!
+//! One binary with two faces: the bench, and (`storm NAME`) the load that it measures with. What is compared is measured
+//! in turns, round by round, so that noise hits all alike: ratios are worth more than times.
+
+mod calls;
+mod cost;
+mod programs;
+mod report;
+mod slowdown;
+mod start;
+mod storm;
+mod subject;
+mod tracer;
+
+use std::{fmt, fs, io::Write as _, process::ExitCode, thread};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser;
+use serde::Serialize;
+
+use crate::{calls::Calls, cost::Costs, slowdown::Slowdown, start::Start, subject::Watch};
+
+/// Measure what pidns-trace costs on this machine.
+#[derive(Parser)]
+#[command(name = "cargo xtask bench --")]
+struct Args {
+    /// Processes that live and die in each storm
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    lives: u64,
+
+    /// Turns in which everything is measured
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    rounds: u64,
+
+    /// Processes that fork at the same time [default: one for each CPU]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    workers: Option<u64>,
+
+    /// Measure only this [repeatable]
+    #[arg(long, value_name = "PART", value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+
+    /// `cargo bench` says so; `cargo test --all-targets` does not
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// A part of the report.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// How much slower forks and exits are, and what pidns-trace itself uses
+    Storm,
+    /// Nanoseconds in the kernel, hook by hook
+    Hooks,
+    /// What an unrelated system call pays
+    Calls,
+    /// How soon it sees
+    Start,
+}
+
+/// How much of everything.
+struct Plan {
+    lives: u64,
+    workers: u64,
+    rounds: u64,
+}
+
+#[derive(Serialize)]
+struct Machine {
+    kernel: String,
+    processor: String,
+    cpus: u64,
+    /// Of the last minute, before the bench began.
+    load_average: String,
+    watch: Watch,
+}
+
+#[derive(Serialize)]
+struct Report {
+    machine: Machine,
+    rounds: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    storm: Option<Slowdown>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hooks: Option<Costs>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calls: Option<Calls>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start: Option<Start>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { machine, rounds, storm, hooks, calls, start } = self;
+        let Machine { kernel, processor, cpus, load_average, watch } = machine;
+        writeln!(f, "Linux {kernel}, {cpus} x {processor}, load average {load_average} before")?;
+        writeln!(f, "{rounds} rounds, everything measured once in each, in turns")?;
+        if watch.disturbed_looks > 0 {
+            writeln!(
+                f,
+                "DISTURBED: another pidns-trace or bench was attached at {} of {} looks",
+                watch.disturbed_looks,
+                2 * watch.measurements
+            )?;
+        }
+        let parts: [Option<&dyn fmt::Display>; 4] = [
+            storm.as_ref().map(|part| part as _),
+            hooks.as_ref().map(|part| part as _),
+            calls.as_ref().map(|part| part as _),
+            start.as_ref().map(|part| part as _),
+        ];
+        parts.into_iter().flatten().try_for_each(|part| write!(f, "\n{part}"))
+    }
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    if args.get(1).is_some_and(|first| first == storm::ARGUMENT) {
+        return storm::main(&args[2..]);
+    }
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    if !args.bench {
+        eprintln!("not asked to measure: run `cargo xtask bench`, or this binary with --bench");
+        return Ok(());
+    }
+    if !rustix::process::geteuid().is_root() {
+        bail!(
+            "it loads eBPF programs and creates PID namespaces, which needs root: run `cargo xtask bench` or use sudo"
+        );
+    }
+    let cpus = thread::available_parallelism().context("count the CPUs")?.get() as u64;
+    let plan = Plan { lives: args.lives, workers: args.workers.unwrap_or(cpus), rounds: args.rounds };
+    let load_average = first_word("/proc/loadavg");
+    let mut watch = Watch::default();
+    let wanted = |part| args.only.is_empty() || args.only.contains(&part);
+    let storm = wanted(Part::Storm).then(|| slowdown::measure(&plan, &mut watch)).transpose()?;
+    let hooks = wanted(Part::Hooks).then(|| cost::measure(&plan, &mut watch)).transpose()?;
+    let calls = wanted(Part::Calls).then(|| calls::measure(&plan, &mut watch)).transpose()?;
+    let start = wanted(Part::Start).then(start::measure).transpose()?;
+    let machine = Machine {
+        kernel: first_word("/proc/sys/kernel/osrelease"),
+        processor: processor(),
+        cpus,
+        load_average,
+        watch,
+    };
+    let report = Report { machine, rounds: plan.rounds, storm, hooks, calls, start };
+    let text = if args.json { serde_json::to_string(&report)? + "\n" } else { report.to_string() };
+    std::io::stdout().write_all(text.as_bytes()).context("write the report")
+}
+
+/// Empty where it cannot be read: it is for the heading.
+fn first_word(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default().split_whitespace().next().unwrap_or_default().to_owned()
+}
+
+fn processor() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = text.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(':'));
+    name.map_or_else(|| "CPU".to_owned(), |(_, name)| name.trim().to_owned())
+}

@@ -46,10 +46,26 @@ fn selects(mut ns: PidNamespace<Probed>) -> bool {
             return false;
         }
         let inum = ns.inum();
-        if FILTER_NS_INUMS.get_ptr(&inum).is_some() {
+        if let Some(identity) = FILTER_NS_INUMS.get_ptr_mut(&inum)
+            && is_the_one(ns, identity)
+        {
             return true;
         }
         ns = ns.parent();
     }
     false
+}
+
+/// Whether this is the namespace that was asked for, not a later one that got its number: the first that is met is
+/// the one, and leaves its identity.
+#[inline(always)]
+fn is_the_one(ns: PidNamespace<Probed>, identity: *mut u64) -> bool {
+    let own = ns.identity();
+    // SAFETY: a map value. That of the first meeting is written by whoever comes first; all write the same.
+    unsafe {
+        if *identity == 0 {
+            *identity = own;
+        }
+        own == 0 || *identity == own
+    }
 }

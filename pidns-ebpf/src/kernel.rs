@@ -482,6 +482,25 @@ impl<A: Access> PidNamespace<A> {
         false
     }
 
+    /// The kernel's own number for it; 0 where there is none (before 6.18).
+    #[inline(always)]
+    fn kernel_id(self) -> u64 {
+        if present(&NS_COMMON_ID) { NsCommon::<A>::at(self.common()).field(&NS_COMMON_ID) } else { 0 }
+    }
+
+    /// CLOCK_BOOTTIME, nanoseconds; 0 where there is no init yet or any more (`child_reaper` is left dangling).
+    #[inline(always)]
+    fn init_start_boottime(self) -> u64 {
+        let reaper = Task::<A>::at(self.field(&PIDNS_CHILD_REAPER));
+        if reaper.is_null() || self.is_dead() { 0 } else { reaper.group_leader().start_boottime() }
+    }
+
+    /// What tells it from others that have had, or will get, its inode number; 0 where nothing does at this moment.
+    #[inline(always)]
+    pub(crate) fn identity(self) -> u64 {
+        if present(&NS_COMMON_ID) { self.kernel_id() } else { self.init_start_boottime() }
+    }
+
     /// The signal that reboot(2) inside leaves for the init's status; 0: none.
     #[inline(always)]
     pub(crate) fn reboot_signal(self) -> u32 {
@@ -494,14 +513,9 @@ impl<A: Access> PidNamespace<A> {
     pub(crate) unsafe fn describe(self, to: *mut NamespacePart) {
         let parent = self.parent();
         let user: *const u8 = self.field(&PIDNS_USER_NS);
-        let reaper = Task::<A>::at(self.field(&PIDNS_CHILD_REAPER));
         let part = NamespacePart {
-            kernel_id: if present(&NS_COMMON_ID) {
-                NsCommon::<A>::at(self.common()).field(&NS_COMMON_ID)
-            } else {
-                0
-            },
-            init_start_boot_ns: if reaper.is_null() { 0 } else { reaper.group_leader().start_boottime() },
+            kernel_id: self.kernel_id(),
+            init_start_boot_ns: self.init_start_boottime(),
             inum: self.inum(),
             level: self.level(),
             parent_inum: if parent.is_null() { 0 } else { parent.inum() },

@@ -14,8 +14,9 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 
+/// To the namespace's identity, once it has been met.
 #[map]
-pub(crate) static FILTER_NS_INUMS: HashMap<u32, u8> =
+pub(crate) static FILTER_NS_INUMS: HashMap<u32, u64> =
     HashMap::with_max_entries(names::FILTER_ENTRIES, BPF_F_NO_PREALLOC);
 
 #[map]

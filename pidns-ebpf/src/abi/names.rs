@@ -4,7 +4,7 @@
 pub const MAP_EVENTS: &str = "EVENTS";
 /// The per-CPU [`super::Counters`], one element.
 pub const MAP_COUNTERS: &str = "COUNTERS";
-/// Set of namespace inode numbers (`u32` to `u8`) that `FILTER_NS` selects.
+/// Namespace inode numbers that `FILTER_NS` selects (`u32` to `u64`: 0, until the kernel side has met it).
 pub const MAP_FILTER_NS: &str = "FILTER_NS_INUMS";
 /// Set of thread group ids (`u32` to `u8`) that `FILTER_PIDS` selects.
 pub const MAP_FILTER_PIDS: &str = "FILTER_PID_SET";

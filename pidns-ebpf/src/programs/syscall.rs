@@ -86,6 +86,9 @@ fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
 fn unshared(task: Task<Probed>) {
     let ns = task.children_ns();
     replace_children_ns(task, ns.inum());
+    if !filter::wants_namespace(ns) {
+        return;
+    }
     let Some(scratch) = Scratch::of(&SCRATCH_CREATE) else { return };
     let body = CreateBody { via: Via::Unshare as u32, reserved: 0 };
     // SAFETY: this CPU's scratch memory, and the running task.
@@ -123,6 +126,9 @@ fn replace_children_ns(task: Task<Probed>, inum: u32) -> u32 {
 fn not_created(task: Task<Probed>, via: Via, flags: u64, errno: u32) {
     let own = task.thread_pid().innermost().1;
     let children = task.children_ns();
+    if !filter::wants_namespace(children) {
+        return;
+    }
     let mut inexact = 0;
     let reason = match errno {
         EPERM => Reason::Permission,
@@ -194,6 +200,9 @@ fn setns(task: Task<Probed>, regs: Regs<Direct>, errno: u32) {
         joined(task);
         return;
     }
+    if !filter::wants_namespace(target.unwrap_or_else(|| task.children_ns())) {
+        return;
+    }
     let mut inexact = 0;
     let reason = match (errno, target) {
         (EPERM, _) => Reason::Permission,
@@ -217,6 +226,9 @@ fn setns(task: Task<Probed>, regs: Regs<Direct>, errno: u32) {
 fn joined(task: Task<Probed>) {
     let ns = task.children_ns();
     let from_inum = replace_children_ns(task, ns.inum());
+    if !filter::wants_namespace(ns) {
+        return;
+    }
     let Some(scratch) = Scratch::of(&SCRATCH_JOIN) else { return };
     // SAFETY: this CPU's scratch memory, and the running task.
     unsafe {

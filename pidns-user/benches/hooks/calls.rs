@@ -33,7 +33,7 @@ pub(crate) fn measure(plan: &Plan, watch: &mut Watch) -> Result<Calls> {
             eprintln!("system calls, round {round} of {rounds}: {}", subject.name());
             let running = subject.start(watch)?;
             for _ in 0..LOOPS {
-                let time = Load::Calls(CALLS).run()?;
+                let time = Load::Calls(CALLS).run()?.wall;
                 ns_per_call.entry(subject).or_default().push(time.as_secs_f64() * 1e9 / CALLS as f64);
             }
             running.finish(watch)?;

@@ -25,11 +25,11 @@ use crate::{calls::Calls, cost::Costs, slowdown::Slowdown, start::Start, subject
 #[derive(Parser)]
 #[command(name = "cargo xtask bench --")]
 struct Args {
-    /// Processes that live and die in each storm
+    /// Processes that live and die for each subject and place in a round
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     lives: u64,
 
-    /// Turns in which everything is measured
+    /// Rounds in which everything is measured
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
 
@@ -99,7 +99,7 @@ impl fmt::Display for Report {
         let Self { machine, rounds, storm, hooks, calls, start } = self;
         let Machine { kernel, processor, cpus, load_average, watch } = machine;
         writeln!(f, "Linux {kernel}, {cpus} x {processor}, load average {load_average} before")?;
-        writeln!(f, "{rounds} rounds, everything measured once in each, in turns")?;
+        writeln!(f, "{rounds} rounds, each subject in turn")?;
         if watch.disturbed_looks > 0 {
             writeln!(
                 f,

@@ -13,6 +13,15 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
+/// The values that a quarter lies below and above of.
+pub(crate) fn quartiles(values: impl IntoIterator<Item = f64>) -> [f64; 2] {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let quarter = values.len() / 4;
+    [quarter, values.len().saturating_sub(quarter + 1)]
+        .map(|index| values.get(index).copied().unwrap_or(f64::NAN))
+}
+
 /// The smallest one.
 pub(crate) fn best(values: impl IntoIterator<Item = f64>) -> f64 {
     values.into_iter().fold(f64::NAN, f64::min)

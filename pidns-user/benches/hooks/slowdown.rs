@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::{
     Plan,
-    report::{Table, best, median, worst},
-    storm::Load,
+    report::{Table, median, quartiles},
+    storm::{Load, Took},
     subject::{Subject, Watch},
     tracer::Run,
 };
@@ -16,65 +16,74 @@ use crate::{
 const SUBJECTS: [Subject; 5] =
     [Subject::Bare, Subject::Empty, Subject::ReserveSubmit, Subject::Ours, Subject::OursNoSyscallHooks];
 
-/// A subject in one round.
+/// Turns in a round. What else the machine does changes within seconds: a subject and the bare machine that it is
+/// compared with must not be far apart.
+const TURNS: u64 = 5;
+
+/// What a life took: fork, _exit, wait.
+#[derive(Clone, Copy, Serialize)]
+struct Life {
+    /// Microseconds by the clock on the wall, all workers together: it suffers from all that the CPUs do besides.
+    wall_us: f64,
+    /// Microseconds of CPU time of the processes: it has what the hooks do in them, and nothing of other processes.
+    cpu_us: f64,
+}
+
+/// A subject's turn.
 #[derive(Serialize)]
-struct Round {
-    /// Microseconds a life took, by the clock on the wall, in a new PID namespace.
-    inside_us_per_life: f64,
-    /// The same where the bench runs.
-    outside_us_per_life: f64,
+struct Turn {
+    /// In a new PID namespace, at level 1.
+    inside: Life,
+    /// Where the bench runs.
+    outside: Life,
     #[serde(skip_serializing_if = "Option::is_none")]
     run: Option<Run>,
 }
 
 #[derive(Serialize)]
 pub(crate) struct Slowdown {
-    lives_in_each_place: u64,
+    /// In each turn and place.
+    lives: u64,
     workers: u64,
-    rounds: BTreeMap<Subject, Vec<Round>>,
+    turns: BTreeMap<Subject, Vec<Turn>>,
 }
 
 pub(crate) fn measure(plan: &Plan, watch: &mut Watch) -> Result<Slowdown> {
     let &Plan { lives, workers, rounds } = plan;
-    let mut all: BTreeMap<Subject, Vec<Round>> = BTreeMap::new();
-    for round in 1..=rounds {
+    let lives = lives.div_ceil(TURNS);
+    let mut turns: BTreeMap<Subject, Vec<Turn>> = BTreeMap::new();
+    for turn in 1..=rounds * TURNS {
         for subject in SUBJECTS {
-            eprintln!("storm, round {round} of {rounds}: {}", subject.name());
+            eprintln!("storm, turn {turn} of {}: {}", rounds * TURNS, subject.name());
             let running = subject.start(watch)?;
-            let us_per_life = |inside| -> Result<f64> {
-                let time = Load::Lives { lives, workers, inside }.run()?;
-                Ok(time.as_secs_f64() * 1e6 / lives as f64)
+            let live = |inside| -> Result<Life> {
+                let Took { wall, cpu } = Load::Lives { lives, workers, inside }.run()?;
+                let [wall_us, cpu_us] = [wall, cpu].map(|time| time.as_secs_f64() * 1e6 / lives as f64);
+                Ok(Life { wall_us, cpu_us })
             };
-            let (inside_us_per_life, outside_us_per_life) = (us_per_life(true)?, us_per_life(false)?);
+            let (inside, outside) = (live(true)?, live(false)?);
             let run = running.finish(watch)?;
-            all.entry(subject).or_default().push(Round { inside_us_per_life, outside_us_per_life, run });
+            turns.entry(subject).or_default().push(Turn { inside, outside, run });
         }
     }
-    Ok(Slowdown { lives_in_each_place: lives, workers, rounds: all })
+    Ok(Slowdown { lives, workers, turns })
 }
 
 impl Slowdown {
-    fn rounds(&self, subject: Subject) -> &[Round] {
-        self.rounds.get(&subject).map_or(&[], Vec::as_slice)
+    fn turns(&self, subject: Subject) -> &[Turn] {
+        self.turns.get(&subject).map_or(&[], Vec::as_slice)
     }
 
-    /// Microseconds (median of the rounds), and how much that is against the bare machine in the same round (median,
-    /// and from where to where).
-    fn against_bare(&self, subject: Subject, time: impl Fn(&Round) -> f64) -> [String; 2] {
-        let ratios: Vec<f64> = self
-            .rounds(subject)
-            .iter()
-            .zip(self.rounds(Subject::Bare))
-            .map(|(this, bare)| time(this) / time(bare))
-            .collect();
-        let median_us = median(self.rounds(subject).iter().map(time));
-        let ratio = format!(
-            "x {:.3} ({:.3} to {:.3})",
-            median(ratios.iter().copied()),
-            best(ratios.iter().copied()),
-            worst(ratios.iter().copied())
-        );
-        [format!("{median_us:.2} us"), if subject == Subject::Bare { "x 1".to_owned() } else { ratio }]
+    /// The median of the turns, and how much it is against the bare machine in the same turn: median and quartiles.
+    fn against_bare(&self, subject: Subject, time: impl Fn(&Turn) -> f64) -> [String; 2] {
+        let median_us = format!("{:.1} us", median(self.turns(subject).iter().map(&time)));
+        if subject == Subject::Bare {
+            return [median_us, "1".to_owned()];
+        }
+        let pairs = self.turns(subject).iter().zip(self.turns(Subject::Bare));
+        let ratios: Vec<f64> = pairs.map(|(this, bare)| time(this) / time(bare)).collect();
+        let [low, high] = quartiles(ratios.iter().copied());
+        [median_us, format!("x {:.3} ({low:.3}..{high:.3})", median(ratios))]
     }
 }
 
@@ -82,22 +91,30 @@ impl fmt::Display for Slowdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "Fork/exit storm: {} lives (fork, _exit, wait) in each place by {} workers; wall time a life, median of \
-             the rounds; ratio to bare in the same round, median (from to)",
-            self.lives_in_each_place, self.workers
+            "Fork/exit storm: {} turns of {} lives (fork, _exit, wait) in each place, {} workers. A life: wall time, \
+             CPU time of the processes;\nmedian of the turns. Against bare in the same turn: median (quartiles)",
+            self.turns(Subject::Bare).len(),
+            self.lives,
+            self.workers
         )?;
-        let mut table = Table::new(&["", "level 1", "/ bare", "level 0", "/ bare"]);
-        for subject in SUBJECTS {
-            let inside = self.against_bare(subject, |round| round.inside_us_per_life);
-            let outside = self.against_bare(subject, |round| round.outside_us_per_life);
-            table.row([subject.name().to_owned()].into_iter().chain(inside).chain(outside));
+        let inside = |turn: &Turn| turn.inside;
+        let outside = |turn: &Turn| turn.outside;
+        let places: [(&str, &dyn Fn(&Turn) -> Life); 2] =
+            [("in a new PID namespace (level 1)", &inside), ("where the bench runs (level 0)", &outside)];
+        for (place, life) in places {
+            let mut table = Table::new(&[place, "wall", "/ bare", "CPU", "/ bare"]);
+            for subject in SUBJECTS {
+                let wall = self.against_bare(subject, |turn| life(turn).wall_us);
+                let cpu = self.against_bare(subject, |turn| life(turn).cpu_us);
+                table.row([subject.name().to_owned()].into_iter().chain(wall).chain(cpu));
+            }
+            writeln!(f, "{table}")?;
         }
-        writeln!(f, "{table}")?;
 
         writeln!(
             f,
-            "What pidns-trace -e all -o json used in these storms (both places together; CPU and peak: median of the \
-             rounds, the rest: sum)"
+            "What pidns-trace -e all -o json used in these storms (both places together; CPU, bytes and peak: median of \
+             the turns, the rest: sum)"
         )?;
         let mut table = Table::new(&[
             "",
@@ -110,7 +127,7 @@ impl fmt::Display for Slowdown {
             "peak memory",
         ]);
         for subject in [Subject::Ours, Subject::OursNoSyscallHooks] {
-            let runs: Vec<Run> = self.rounds(subject).iter().filter_map(|round| round.run).collect();
+            let runs: Vec<Run> = self.turns(subject).iter().filter_map(|turn| turn.run).collect();
             let sum = |of: fn(&Run) -> u64| runs.iter().map(of).sum::<u64>();
             let per_event =
                 |of: fn(&Run) -> u64| median(runs.iter().map(|run| of(run) as f64 / run.events as f64));

@@ -32,6 +32,15 @@ pub(crate) enum Load {
     Namespaces,
 }
 
+/// What it took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Took {
+    /// By the clock on the wall.
+    pub(crate) wall: Duration,
+    /// CPU time of the processes, which other work on the machine does not add to.
+    pub(crate) cpu: Duration,
+}
+
 impl Load {
     fn to_args(self) -> Vec<String> {
         let words = match self {
@@ -58,12 +67,18 @@ impl Load {
         })
     }
 
-    /// Runs it in a process of its own, and says how long the work itself took there.
-    pub(crate) fn run(self) -> Result<Duration> {
+    /// Runs it in a process of its own, and says what the work itself took there.
+    pub(crate) fn run(self) -> Result<Took> {
         let output = self.command()?.stderr(Stdio::inherit()).output().context("start the load")?;
         ensure!(output.status.success(), "the load {self:?} ended with {}", output.status);
-        let nanoseconds = String::from_utf8(output.stdout)?;
-        Ok(Duration::from_nanos(nanoseconds.trim().parse().context("the load's own time")?))
+        let text = String::from_utf8(output.stdout)?;
+        let nanoseconds: Vec<u64> = text
+            .split_whitespace()
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .context("what the load took")?;
+        let [wall, cpu] = nanoseconds[..] else { bail!("the load said {text:?} and not what it took") };
+        Ok(Took { wall: Duration::from_nanos(wall), cpu: Duration::from_nanos(cpu) })
     }
 
     /// Starts it, to run until it is dropped.
@@ -104,38 +119,32 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
 
 fn play(load: Load) -> Result<()> {
     match load {
-        Load::Lives { lives, workers, inside: false } => tell(&share(lives, workers)?),
+        Load::Lives { lives, workers, inside: false } => timed(|| share(lives, workers))?,
         Load::Lives { lives, workers, inside: true } => {
             // The init tells the time: creating the namespace and taking it down are not part of it.
-            let init = clone(libc::CLONE_NEWPID, || match share(lives, workers) {
-                Ok(time) => {
-                    tell(&time);
-                    0
-                }
-                Err(_) => 1,
-            })?;
+            let init = clone(libc::CLONE_NEWPID, || i32::from(timed(|| share(lives, workers)).is_err()))?;
             wait(init)?;
         }
         Load::Execs(count) => {
-            let began = Instant::now();
             let arguments = [PROGRAM.as_ptr(), std::ptr::null()];
-            for _ in 0..count {
-                wait(clone(0, || {
-                    // SAFETY: the path, and a list of arguments that ends with a null pointer.
-                    unsafe { libc::execv(PROGRAM.as_ptr(), arguments.as_ptr()) };
-                    1
-                })?)?;
-            }
-            tell(&began.elapsed());
+            timed(|| {
+                for _ in 0..count {
+                    wait(clone(0, || {
+                        // SAFETY: the path, and a list of arguments that ends with a null pointer.
+                        unsafe { libc::execv(PROGRAM.as_ptr(), arguments.as_ptr()) };
+                        1
+                    })?)?;
+                }
+                Ok(())
+            })?;
         }
-        Load::Calls(count) => {
-            let began = Instant::now();
+        Load::Calls(count) => timed(|| {
             for _ in 0..count {
                 // SAFETY: getppid takes nothing and cannot fail.
                 unsafe { libc::syscall(libc::SYS_getppid) };
             }
-            tell(&began.elapsed());
-        }
+            Ok(())
+        })?,
         Load::Namespaces => loop {
             wait(clone(libc::CLONE_NEWPID, || 0)?)?;
         },
@@ -143,29 +152,37 @@ fn play(load: Load) -> Result<()> {
     Ok(())
 }
 
-fn tell(time: &Duration) {
-    println!("{}", time.as_nanos());
+/// Does it, and tells the bench what it took.
+fn timed(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    let (began, cpu_before) = (Instant::now(), cpu_time());
+    work()?;
+    println!("{} {}", began.elapsed().as_nanos(), (cpu_time() - cpu_before).as_nanos());
+    Ok(())
+}
+
+/// Of this process, and of its children that were waited for, and theirs.
+fn cpu_time() -> Duration {
+    let mut sum = Duration::ZERO;
+    for who in [libc::RUSAGE_SELF, libc::RUSAGE_CHILDREN] {
+        // SAFETY: rusage is plain data, for which zero is a value.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: usage is live; there is nothing that could fail with these constants.
+        unsafe { libc::getrusage(who, &raw mut usage) };
+        for time in [usage.ru_utime, usage.ru_stime] {
+            sum += Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64);
+        }
+    }
+    sum
 }
 
 /// Has `workers` processes live `lives` lives between them.
-fn share(lives: u64, workers: u64) -> Result<Duration> {
-    let began = Instant::now();
+fn share(lives: u64, workers: u64) -> io::Result<()> {
     let mut pids = Vec::new();
     for worker in 0..workers {
         let count = lives / workers + u64::from(worker < lives % workers);
-        pids.push(clone(0, || {
-            for _ in 0..count {
-                if clone(0, || 0).and_then(wait).is_err() {
-                    return 1;
-                }
-            }
-            0
-        })?);
+        pids.push(clone(0, || i32::from((0..count).any(|_| clone(0, || 0).and_then(wait).is_err())))?);
     }
-    for pid in pids {
-        wait(pid)?;
-    }
-    Ok(began.elapsed())
+    pids.into_iter().try_for_each(wait)
 }
 
 /// clone(2) without a stack: a fork. The child does `life` and ends with what that returns.

@@ -191,8 +191,8 @@ pub fn load_with(
 
     let since_boot_ns = clock::boottime_ns();
     let mut ebpf = create(settings, &layout, since_boot_ns)?;
-    fill_filter(&mut ebpf, names::MAP_FILTER_NS, &settings.namespaces)?;
-    fill_filter(&mut ebpf, names::MAP_FILTER_PIDS, &settings.pids)?;
+    fill_filter(&mut ebpf, names::MAP_FILTER_NS, &settings.namespaces, 0u64)?;
+    fill_filter(&mut ebpf, names::MAP_FILTER_PIDS, &settings.pids, 1u8)?;
     let take = |ebpf: &mut Ebpf, name: &str| {
         ebpf.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })
     };
@@ -285,11 +285,11 @@ pub fn page_size() -> u32 {
     rustix::param::page_size() as u32
 }
 
-fn fill_filter(ebpf: &mut Ebpf, name: &str, keys: &[u32]) -> Result<(), LoadError> {
+fn fill_filter<V: aya::Pod>(ebpf: &mut Ebpf, name: &str, keys: &[u32], value: V) -> Result<(), LoadError> {
     let map = ebpf.map_mut(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })?;
-    let mut map = BpfHashMap::<_, u32, u8>::try_from(map)?;
+    let mut map = BpfHashMap::<_, u32, V>::try_from(map)?;
     for key in keys {
-        map.insert(key, 1, 0)?;
+        map.insert(key, value, 0)?;
     }
     Ok(())
 }

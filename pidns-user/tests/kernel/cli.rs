@@ -1,8 +1,8 @@
 //! The command line: what it refuses and how, how it ends, and what its filters let through.
 
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -23,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_duration_ends_the_stream),
     test!(by_default_lives_in_the_initial_namespace_and_reaps_are_not_shown),
     test!(a_namespace_filter_shows_it_and_its_descendants),
+    test!(a_namespace_filter_ends_with_its_namespace),
     test!(a_pid_filter_shows_that_process_only),
     test!(a_comm_filter_is_a_glob),
     test!(a_level_filter_takes_one_level_a_range_or_all_below),
@@ -247,6 +248,51 @@ fn event_filters_are_globs_and_add_up() {
         let chosen =
             ["namespace.init_exit", "process.reap"].contains(&name.as_str()) || name.starts_with("stream.");
         assert!(chosen, "an event that was not chosen: {event}");
+    }
+}
+
+/// A namespace whose init sleeps, and its name, as in `pid:[4026532847]`. It ends with the child.
+fn sleeping_namespace() -> (Child, String) {
+    let unshare = Command::new("unshare")
+        .args(["--pid", "--fork", "--kill-child", "sleep", "1000"])
+        .spawn()
+        .expect("unshare is there");
+    let children = format!("/proc/{0}/task/{0}/children", unshare.id());
+    let started = Instant::now();
+    let init = loop {
+        let text = std::fs::read_to_string(&children).expect("a child has children");
+        if let Some(pid) = text.split_whitespace().next() {
+            break pid.to_owned();
+        }
+        assert!(started.elapsed() < patience(5), "unshare --fork forks");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let link = std::fs::read_link(format!("/proc/{init}/ns/pid")).expect("a child's namespace");
+    (unshare, link.to_str().expect("pid:[N]").to_owned())
+}
+
+fn end_namespace(mut unshare: Child) {
+    unshare.kill().expect("a child can be killed");
+    unshare.wait().expect("a child can be waited for");
+}
+
+/// The kernel gives the inode number of a dead namespace to a later one: the lowest that is free.
+fn a_namespace_filter_ends_with_its_namespace() {
+    let (first, name) = sleeping_namespace();
+    let tracer = Tracer::start(&["-n", &name, "-e", "namespace.*", "-e", "process.*"]);
+    end_namespace(first);
+    tracer.wait_for("the end of the namespace", |event| event["event"] == "namespace.teardown");
+    let mut later = Vec::new();
+    while later.len() < 100 && later.last().is_none_or(|(_, other)| *other != name) {
+        later.push(sleeping_namespace());
+    }
+    let again = later.last().is_some_and(|(_, other)| *other == name);
+    later.into_iter().for_each(|(child, _)| end_namespace(child));
+    let seen = tracer.stop();
+    assert!(again, "the kernel gave {name} to a later namespace");
+    assert_eq!(seen.named("namespace.teardown").count(), 1, "the namespace that was asked for");
+    for event in ["namespace.create", "namespace.init", "process.exec"] {
+        seen.none(event, |_| true);
     }
 }
 

@@ -10,7 +10,7 @@ use crate::facts::Who;
 use crate::seen::{Seen, expect, expect_code, get};
 use crate::stage::{Actor, patience, run, wait_in_time};
 use crate::tracer::{FileTracer, Tracer, command, copy_for_everybody, first_line_only, program};
-use crate::{Test, test};
+use crate::{Test, sys, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(without_privilege_the_missing_capability_is_named),
@@ -251,43 +251,55 @@ fn event_filters_are_globs_and_add_up() {
     }
 }
 
-/// A namespace whose init sleeps, and its name, as in `pid:[4026532847]`. It ends with the child.
-fn sleeping_namespace() -> (Child, String) {
+/// A namespace whose init sleeps.
+struct Sleeping {
+    unshare: Child,
+    init: sys::Pid,
+    /// As in `pid:[4026532847]`.
+    name: String,
+}
+
+impl Sleeping {
+    /// Kills the init; its parent waits for it, so that nothing of the namespace is left.
+    fn end(mut self) {
+        sys::kill(self.init, libc::SIGKILL).expect("a child can be killed");
+        self.unshare.wait().expect("a child can be waited for");
+    }
+}
+
+fn sleeping_namespace() -> Sleeping {
     let unshare = Command::new("unshare")
         .args(["--pid", "--fork", "--kill-child", "sleep", "1000"])
+        .stderr(Stdio::null())
         .spawn()
         .expect("unshare is there");
     let children = format!("/proc/{0}/task/{0}/children", unshare.id());
     let started = Instant::now();
-    let init = loop {
+    let init: sys::Pid = loop {
         let text = std::fs::read_to_string(&children).expect("a child has children");
         if let Some(pid) = text.split_whitespace().next() {
-            break pid.to_owned();
+            break pid.parse().expect("a PID");
         }
         assert!(started.elapsed() < patience(5), "unshare --fork forks");
         std::thread::sleep(Duration::from_millis(5));
     };
     let link = std::fs::read_link(format!("/proc/{init}/ns/pid")).expect("a child's namespace");
-    (unshare, link.to_str().expect("pid:[N]").to_owned())
-}
-
-fn end_namespace(mut unshare: Child) {
-    unshare.kill().expect("a child can be killed");
-    unshare.wait().expect("a child can be waited for");
+    Sleeping { unshare, init, name: link.to_str().expect("pid:[N]").to_owned() }
 }
 
 /// The kernel gives the inode number of a dead namespace to a later one: the lowest that is free.
 fn a_namespace_filter_ends_with_its_namespace() {
-    let (first, name) = sleeping_namespace();
+    let first = sleeping_namespace();
+    let name = first.name.clone();
     let tracer = Tracer::start(&["-n", &name, "-e", "namespace.*", "-e", "process.*"]);
-    end_namespace(first);
+    first.end();
     tracer.wait_for("the end of the namespace", |event| event["event"] == "namespace.teardown");
     let mut later = Vec::new();
-    while later.len() < 100 && later.last().is_none_or(|(_, other)| *other != name) {
+    while later.len() < 100 && later.last().is_none_or(|other: &Sleeping| other.name != name) {
         later.push(sleeping_namespace());
     }
-    let again = later.last().is_some_and(|(_, other)| *other == name);
-    later.into_iter().for_each(|(child, _)| end_namespace(child));
+    let again = later.last().is_some_and(|other| other.name == name);
+    later.into_iter().for_each(Sleeping::end);
     let seen = tracer.stop();
     assert!(again, "the kernel gave {name} to a later namespace");
     assert_eq!(seen.named("namespace.teardown").count(), 1, "the namespace that was asked for");

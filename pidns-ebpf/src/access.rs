@@ -4,7 +4,7 @@ use core::{mem::MaybeUninit, ptr};
 
 use aya_ebpf::helpers::generated;
 
-use crate::layout::PROBE_NUMBERS;
+use crate::layout::{HAVE_TASK_PT_REGS, PROBE_NUMBERS};
 
 /// How memory behind a pointer is read.
 pub(crate) trait Access: Copy {
@@ -61,6 +61,21 @@ impl Access for ThroughNumbers {
     unsafe fn read<T: Copy>(from: *const u8) -> T {
         // SAFETY: the caller's promise.
         unsafe { if PROBE_NUMBERS.load() != 0 { Probed::read(from) } else { Direct::read(from) } }
+    }
+}
+
+/// How the registers of a system call are read: [`Direct`] where a helper gives them with their type, [`Probed`]
+/// where they are found on the stack.
+#[derive(Clone, Copy)]
+pub(crate) struct ThroughRegs;
+
+impl Access for ThroughRegs {
+    type BehindNumbers = Probed;
+
+    #[inline(always)]
+    unsafe fn read<T: Copy>(from: *const u8) -> T {
+        // SAFETY: the caller's promise.
+        unsafe { if HAVE_TASK_PT_REGS.load() != 0 { Direct::read(from) } else { Probed::read(from) } }
     }
 }
 

@@ -8,7 +8,7 @@ use core::{marker::PhantomData, ptr};
 use aya_ebpf::helpers::{bpf_get_current_task, generated};
 use pidns_ebpf::abi::{COMM_LEN, MAX_LEVEL, NamespacePart, ProcessPart};
 
-pub(crate) use crate::access::{Access, Direct, Probed, ThroughNumbers};
+pub(crate) use crate::access::{Access, Direct, Probed, ThroughNumbers, ThroughRegs};
 use crate::layout::*;
 
 macro_rules! pointers {
@@ -317,7 +317,7 @@ impl Task<Direct> {
     /// The registers of the system call it is in. It must be the running task, as the helper's result is only
     /// the caller's then on kernels of old.
     #[inline(always)]
-    pub(crate) fn user_regs(self) -> Regs<Probed> {
+    pub(crate) fn user_regs(self) -> Regs<ThroughRegs> {
         if HAVE_TASK_PT_REGS.load() != 0 {
             // SAFETY: a task_struct that the verifier knows as one.
             Regs::at(unsafe { generated::bpf_task_pt_regs(self.0.cast_mut().cast()) } as *const u8)
@@ -339,10 +339,16 @@ impl<A: Access> Regs<A> {
         self.field(&REGS_CALL)
     }
 
-    /// Its first and second argument.
+    /// Its first argument.
     #[inline(always)]
-    pub(crate) fn arguments(self) -> (u64, u64) {
-        (self.field(&REGS_ARG0), self.field(&REGS_ARG1))
+    pub(crate) fn argument0(self) -> u64 {
+        self.field(&REGS_ARG0)
+    }
+
+    /// Its second argument.
+    #[inline(always)]
+    pub(crate) fn argument1(self) -> u64 {
+        self.field(&REGS_ARG1)
     }
 }
 

@@ -62,9 +62,9 @@ impl Fork {
     pub(crate) fn of<A: Access>(regs: Regs<A>) -> Self {
         let via = via(regs.call());
         match via {
-            Via::Clone => Self { via, flags: regs.arguments().0, set_tid: false },
+            Via::Clone => Self { via, flags: regs.argument0(), set_tid: false },
             Via::Clone3 => {
-                let (at, size) = regs.arguments();
+                let (at, size) = (regs.argument0(), regs.argument1());
                 let set_tid_size: u64 = if size >= CLONE_ARGS_SIZE_VER1 {
                     read_user(at + CLONE_ARGS_SET_TID_SIZE).unwrap_or_default()
                 } else {

@@ -61,11 +61,11 @@ fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
     }
     match via {
         Via::Unshare => {
-            if regs.arguments().0 & CLONE_NEWPID != 0 {
+            if regs.argument0() & CLONE_NEWPID != 0 {
                 if errno == 0 {
                     unshared(task);
                 } else {
-                    not_created(task, via, regs.arguments().0, errno);
+                    not_created(task, via, regs.argument0(), errno);
                 }
             }
         }
@@ -184,7 +184,7 @@ fn not_forked(task: Task<Probed>, via: Via, flags: u64, errno: u32) {
 
 #[inline(always)]
 fn setns(task: Task<Probed>, regs: Regs<Direct>, errno: u32) {
-    let (fd, types) = regs.arguments();
+    let (fd, types) = (regs.argument0(), regs.argument1());
     let file = task.namespace_file(fd as u32);
     let target = match file {
         // The file of a namespace of another type.

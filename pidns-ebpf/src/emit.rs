@@ -87,7 +87,7 @@ pub(crate) unsafe fn zero<T>(to: *mut T) {
     }
 }
 
-/// Writes the header and sends the record with `pids` + `other_pids` entries of its tail. Says whether it went.
+/// Writes the header and sends the record with `pids` + `other_pids` entries of its tail.
 ///
 /// # Safety
 /// `scratch` must be valid, its record and that many entries of the tail filled in.

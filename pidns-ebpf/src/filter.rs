@@ -66,6 +66,6 @@ fn is_the_one(ns: PidNamespace<Probed>, identity: *mut u64) -> bool {
         if *identity == 0 {
             *identity = own;
         }
-        own == 0 || *identity == own
+        *identity == own || (own == 0 && (*identity == 0 || ns.is_dead()))
     }
 }

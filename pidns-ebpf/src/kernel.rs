@@ -6,7 +6,7 @@
 use core::{marker::PhantomData, ptr};
 
 use aya_ebpf::helpers::{bpf_get_current_task, generated};
-use pidns_ebpf::abi::{COMM_LEN, MAX_LEVEL, NamespacePart, ProcessPart};
+use pidns_ebpf::abi::{COMM_LEN, MAX_LEVEL, NamespacePart, ProcessKey, ProcessPart};
 
 pub(crate) use crate::access::{Access, Direct, Probed, ThroughNumbers, ThroughRegs};
 use crate::layout::*;
@@ -79,7 +79,7 @@ macro_rules! addresses {
         }
     )* };
 }
-addresses!(Task, PidNamespace, Siginfo);
+addresses!(PidNamespace, Siginfo);
 
 /// Deepest nesting of cgroups that is walked.
 const MAX_CGROUP_DEPTH: u32 = 32;
@@ -100,32 +100,34 @@ impl Task<Probed> {
         Self::at(unsafe { bpf_get_current_task() } as *const u8)
     }
 
-    /// Whether it is inside a 32-bit system call, whose numbers mean something else.
-    #[inline(always)]
-    pub(crate) fn in_compat_syscall(self) -> bool {
-        present(&TASK_THREAD_STATUS) && self.field::<u32>(&TASK_THREAD_STATUS) & TS_COMPAT != 0
-    }
-
-    /// Whether its user has as many processes as its RLIMIT_NPROC allows (copy_process, kernel/fork.c): root may
-    /// have more, and so may others with CAP_SYS_RESOURCE or CAP_SYS_ADMIN, who are not told apart here.
+    /// Whether its user has as many processes as its RLIMIT_NPROC allows, which binds it (copy_process,
+    /// kernel/fork.c): root and who has CAP_SYS_RESOURCE or CAP_SYS_ADMIN may have more.
     #[inline(always)]
     pub(crate) fn is_at_nproc_limit(self) -> bool {
         /// `RLIMIT_NPROC`, include/uapi/asm-generic/resource.h.
         const RLIMIT_NPROC: usize = 6;
-        if !present(&CRED_UCOUNTS) || !present(&UCOUNTS_RLIMIT) || !present(&SIGNAL_RLIMITS) {
+        const CAP_SYS_ADMIN: u32 = 21;
+        const CAP_SYS_RESOURCE: u32 = 24;
+        if !present(&CRED_CAP_EFFECTIVE)
+            || !present(&CRED_UCOUNTS)
+            || !present(&UCOUNTS_RLIMIT)
+            || !present(&SIGNAL_RLIMITS)
+        {
             return false;
         }
         // SAFETY: every read is a pointer or an integer, copied by helper.
         unsafe {
             let cred: *const u8 = self.field(&TASK_REAL_CRED);
             let uid: u32 = Probed::read(cred.add(CRED_UID.load() as usize));
+            let capabilities: u64 = Probed::read(cred.add(CRED_CAP_EFFECTIVE.load() as usize));
+            let exempt = uid == 0 || capabilities & (1 << CAP_SYS_ADMIN | 1 << CAP_SYS_RESOURCE) != 0;
             let ucounts: *const u8 = Probed::read(cred.add(CRED_UCOUNTS.load() as usize));
             // `UCOUNT_RLIMIT_NPROC` is the first.
             let used: u64 = Probed::read(ucounts.add(UCOUNTS_RLIMIT.load() as usize));
             let signal: *const u8 = self.field(&TASK_SIGNAL);
             // A `struct rlimit` is two words, the soft limit first.
             let limit: u64 = Probed::read(signal.add(SIGNAL_RLIMITS.load() as usize + RLIMIT_NPROC * 16));
-            uid != 0 && used >= limit
+            !exempt && used >= limit
         }
     }
 
@@ -194,6 +196,12 @@ impl<A: Access> Task<A> {
         self.field(&TASK_TGID)
     }
 
+    /// Whether it is inside a 32-bit system call, whose numbers mean something else.
+    #[inline(always)]
+    pub(crate) fn in_compat_syscall(self) -> bool {
+        present(&TASK_THREAD_STATUS) && self.field::<u32>(&TASK_THREAD_STATUS) & TS_COMPAT != 0
+    }
+
     /// CLOCK_BOOTTIME, nanoseconds.
     #[inline(always)]
     pub(crate) fn start_boottime(self) -> u64 {
@@ -208,6 +216,18 @@ impl<A: Access> Task<A> {
     #[inline(always)]
     pub(crate) fn group_leader(self) -> Self {
         Self::at(self.field(&TASK_GROUP_LEADER))
+    }
+
+    /// The identity of the process that it leads.
+    #[inline(always)]
+    pub(crate) fn key(self) -> ProcessKey {
+        ProcessKey::new(self.tgid(), self.start_boottime())
+    }
+
+    /// Who is told of its death: its tracer, if it has one, else its real parent.
+    #[inline(always)]
+    pub(crate) fn parent(self) -> Self {
+        Self::at(self.field(&TASK_PARENT))
     }
 
     #[inline(always)]
@@ -497,8 +517,11 @@ impl<A: Access> PidNamespace<A> {
     /// CLOCK_BOOTTIME, nanoseconds; 0 where there is no init yet or any more (`child_reaper` is left dangling).
     #[inline(always)]
     fn init_start_boottime(self) -> u64 {
-        let reaper = Task::<A>::at(self.field(&PIDNS_CHILD_REAPER));
-        if reaper.is_null() || self.is_dead() { 0 } else { reaper.group_leader().start_boottime() }
+        let reaper: *const u8 = self.field(&PIDNS_CHILD_REAPER);
+        if reaper.is_null() || self.is_dead() {
+            return 0;
+        }
+        Task::<A>::at(reaper).group_leader().start_boottime()
     }
 
     /// What tells it from others that have had, or will get, its inode number; 0 where nothing does at this moment.

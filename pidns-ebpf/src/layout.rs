@@ -36,5 +36,3 @@ pub(crate) static SYSCALL_HOOKS: Global<u8> = Global::new(0);
 pub(crate) static HAVE_TASK_PT_REGS: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static PROBE_NUMBERS: Global<u8> = Global::new(0);
-#[unsafe(no_mangle)]
-pub(crate) static OBSERVED_SINCE: Global<u64> = Global::new(0);

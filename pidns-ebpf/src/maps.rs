@@ -3,13 +3,13 @@
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use pidns_ebpf::abi::{Counters, Dying, Zombie, names};
+use pidns_ebpf::abi::{Counters, Dying, ProcessKey, Zombie, names};
 
 /// Carries the records; user space sets its size (`--ring-size`).
 #[map]
-pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
@@ -23,18 +23,32 @@ pub(crate) static FILTER_NS_INUMS: HashMap<u32, u64> =
 pub(crate) static FILTER_PID_SET: HashMap<u32, u8> =
     HashMap::with_max_entries(names::FILTER_ENTRIES, BPF_F_NO_PREALLOC);
 
-/// Zombies by the address of their leader's task, which stays theirs until it is freed.
+/// Processes between their exit and their reaping. They leave when their task is freed.
 #[map]
-pub(crate) static ZOMBIES: HashMap<u64, Zombie> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+pub(crate) static ZOMBIES: HashMap<ProcessKey, Zombie> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
-/// Dying namespaces by their init's thread group id.
+/// Namespaces between their init's exit and the end of their teardown, by the init's thread group id: every signal on
+/// the machine looks its sender up here, and this much of it is at hand. Who finds one compares the start.
 #[map]
 pub(crate) static DYING: HashMap<u32, Dying> = HashMap::with_max_entries(8_192, BPF_F_NO_PREALLOC);
 
-/// Processes that a dying namespace sent SIGKILL to, by thread group id: the namespace's inode number. They leave
-/// with their exit.
+/// Processes that a dying namespace sent SIGKILL to: the namespace's inode number. They leave with their exit.
 #[map]
-pub(crate) static CASCADE: HashMap<u32, u32> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+pub(crate) static CASCADE: HashMap<ProcessKey, u32> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+
+/// Processes whose end was reported, where the hook calls two threads the last one (before 6.16).
+#[map]
+pub(crate) static ENDED: LruHashMap<ProcessKey, u8> = LruHashMap::with_max_entries(1_024, 0);
+
+/// See [`names::MAP_OBSERVED_SINCE`].
+#[map]
+pub(crate) static OBSERVED_SINCE: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Whether all hooks were in place when something began at this moment (CLOCK_BOOTTIME, nanoseconds).
+#[inline(always)]
+pub(crate) fn observed_since(start_boot_ns: u64) -> bool {
+    OBSERVED_SINCE.get(0).is_some_and(|&since| since != 0 && start_boot_ns >= since)
+}
 
 /// Where a thread's children go, if it was seen to change that.
 #[repr(C)]
@@ -49,6 +63,7 @@ pub(crate) struct ChildrenNs {
 #[map]
 pub(crate) static CHILDREN_NS: LruHashMap<u32, ChildrenNs> = LruHashMap::with_max_entries(4_096, 0);
 
-/// Most threads that a process had, by thread group id; only processes that ever had two. They leave with their exit.
+/// Most threads that a process had; only processes that ever had two. They leave with their exit.
 #[map]
-pub(crate) static PEAK_THREADS: HashMap<u32, u32> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+pub(crate) static PEAK_THREADS: HashMap<ProcessKey, u32> =
+    HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);

@@ -1,6 +1,6 @@
 //! The system calls that create, join and fork, as their caller's registers show them.
 //!
-//! x86-64 only, and its 64-bit calls only: a 32-bit program's are seen at the fork that follows.
+//! x86-64 only, and its 64-bit calls only: a 32-bit program's are not told apart.
 
 use pidns_ebpf::abi::Via;
 
@@ -56,6 +56,9 @@ const CLONE_ARGS_SET_TID_SIZE: u64 = 72;
 const CLONE_ARGS_SIZE_VER1: u64 = 80;
 
 impl Fork {
+    /// A call that is not known: a 32-bit one.
+    pub(crate) const UNKNOWN: Self = Self { via: Via::Unknown, flags: 0, set_tid: false };
+
     /// Reads the call from the registers of its caller. clone3's arguments are in user memory: they are read as
     /// they are now, which another thread could have changed since the kernel read them.
     #[inline(always)]

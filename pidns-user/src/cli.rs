@@ -55,7 +55,7 @@ pub struct TraceArgs {
     /// Without this option: namespace.*, init.*, fork.failed, and the process.fork, process.exec and process.exit of
     /// processes that are not in the host's own namespace. With it: these events, of all processes; narrow them with
     /// --level, --ns, --pid or --comm.
-    #[arg(short, long = "event", value_name = "GLOB", value_delimiter = ',')]
+    #[arg(short, long = "event", value_name = "GLOB")]
     pub events: Vec<String>,
 
     /// Show only this namespace and those below it: an inode number, pid:[N], a PID, or a path like

@@ -1,4 +1,4 @@
-//! The public event: what `-o json` prints and a recording holds. DESIGN.md has the contract; this is its schema.
+//! The public event: what `-o json` prints and a recording holds. docs/events.md has the contract; this is its schema.
 //!
 //! An absent fact is an absent field. Field names are stable within [`VERSION`].
 
@@ -187,10 +187,12 @@ bodies! {
     StreamStart = "stream.start" {
         /// Of pidns-trace.
         version: &'static str,
-        /// Host name.
-        host: String,
-        /// Kernel release.
-        kernel: String,
+        /// Host name; absent where /proc does not tell it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
+        /// Kernel release, likewise.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        kernel: Option<String>,
         /// Wall clock at CLOCK_BOOTTIME 0.
         boot_time: String,
         /// Hook to form.

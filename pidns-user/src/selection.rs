@@ -127,6 +127,8 @@ impl Selection {
             .filter(|kind| match record_event(**kind) {
                 "init.signal" => self.has("init.signal") || self.has("namespace.init_exit"),
                 name if name.starts_with("namespace.") => true,
+                // Whether a process was orphaned is told by its fork.
+                "process.fork" => self.has("process.fork") || self.has("process.exit"),
                 name => self.has(name),
             })
             .fold(0, |mask, kind| mask | 1 << *kind as u32)
@@ -294,6 +296,8 @@ mod tests {
         assert_ne!(selection.event_mask() & (1 << Kind::InitSignal as u32), 0);
         assert_ne!(selection.event_mask() & (1 << Kind::NamespaceCreate as u32), 0);
         assert_eq!(selection.event_mask() & (1 << Kind::ProcessFork as u32), 0);
+        let exits = asked(&["process.exit"], &[]).unwrap();
+        assert_ne!(exits.event_mask() & (1 << Kind::ProcessFork as u32), 0, "orphans are told by their fork");
     }
 
     #[test]

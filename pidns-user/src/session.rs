@@ -18,7 +18,7 @@ use crate::{
     kernel::{
         clock,
         load::{LoadError, Loaded},
-        ring::{Reader, Wait},
+        ring::Reader,
         stats::Totals,
     },
     output::View,
@@ -73,8 +73,6 @@ struct Run {
     last_boot_ns: u64,
     wall_offset_ns: i128,
     shown: u64,
-    /// Records taken from the ring.
-    received: u64,
     over: bool,
     failure: Option<Failure>,
     /// Kept for its memory.
@@ -86,22 +84,23 @@ impl Session {
     pub fn run(self, mut loaded: Loaded, mut reader: Reader, log: impl FnMut()) -> Result<Report, Failure> {
         let began = Instant::now();
         let mut run = Run {
-            translator: Translator::new(loaded.since_boot_ns),
+            translator: Translator::new(loaded.observed_since_ns),
             sink: Sink::default(),
             report: Report::default(),
             seq: 0,
-            last_boot_ns: loaded.since_boot_ns,
+            last_boot_ns: loaded.began_boot_ns,
             wall_offset_ns: clock::wall_offset_ns(),
             shown: 0,
-            received: 0,
             over: false,
             failure: None,
             translated: Vec::new(),
             session: self,
         };
         run.begin();
-        run.stream(&mut loaded, &mut reader, log)?;
-        run.end(loaded, &mut reader, began)?;
+        if let Err(failure) = run.stream(&mut loaded, &mut reader, log) {
+            run.fail(failure);
+        }
+        run.end(loaded, &mut reader, began);
         run.report.duration = began.elapsed();
         match run.failure {
             Some(failure) => Err(failure),
@@ -128,14 +127,15 @@ impl Run {
     ) -> Result<(), Failure> {
         let mut looked = Instant::now();
         let mut swept = looked;
-        while !self.over {
-            let wait = reader
-                .wait(LOSS_INTERVAL)
-                .map_err(|error| Failure::Io { what: "wait for the ring buffer", error })?;
-            self.wall_offset_ns = clock::wall_offset_ns();
-            while reader.drain(false, |header, record| self.record(header, record)) && !self.over {
-                self.flush();
+        let mut more = false;
+        while !self.over && !self.session.stop.load(Ordering::Acquire) {
+            if !more {
+                reader
+                    .wait(LOSS_INTERVAL)
+                    .map_err(|error| Failure::Io { what: "wait for the ring buffer", error })?;
             }
+            self.wall_offset_ns = clock::wall_offset_ns();
+            more = reader.drain(|header, record| self.record(header, record));
             log();
             if looked.elapsed() >= LOSS_INTERVAL {
                 looked = Instant::now();
@@ -143,33 +143,38 @@ impl Run {
             }
             if swept.elapsed() >= SWEEP_INTERVAL {
                 swept = Instant::now();
-                self.sweep(loaded, false)?;
+                self.sweep(loaded, reader, false);
             }
             self.flush();
-            if wait == Wait::Woken || self.session.stop.load(Ordering::Acquire) {
-                break;
-            }
         }
         Ok(())
     }
 
     /// Takes the hooks away, then everything that they left.
-    fn end(&mut self, mut loaded: Loaded, reader: &mut Reader, began: Instant) -> Result<(), Failure> {
+    fn end(&mut self, mut loaded: Loaded, reader: &mut Reader, began: Instant) {
         let missed = loaded.missed_runs();
         loaded.detach();
         // Programs that were running may still send; the kernel's count says when all is here.
         let deadline = Instant::now() + LAST_RECORDS;
-        let totals = loop {
-            while reader.drain(true, |header, record| self.record(header, record)) {}
-            let totals = read(&loaded)?;
-            let sent: u64 = totals.kinds.values().map(|kind| kind.submitted).sum();
-            if self.received + reader.malformed() >= sent || Instant::now() > deadline {
-                break totals;
+        let mut totals = Totals::default();
+        loop {
+            let more = reader.drain(|header, record| self.record(header, record));
+            match read(&loaded) {
+                Ok(read) => totals = read,
+                Err(failure) => self.fail(failure),
             }
-            std::thread::sleep(Duration::from_millis(1));
-        };
-        self.sweep(&mut loaded, true)?;
+            let sent: u64 = totals.kinds.values().map(|kind| kind.submitted).sum();
+            if !more && (reader.received() >= sent || Instant::now() > deadline) {
+                break;
+            }
+            if !more {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        self.sweep(&mut loaded, reader, true);
+        reader.finish(|header, record| self.record(header, record));
         self.account("ring", totals.lost());
+        self.account("table", totals.unseen());
         self.account("hook", missed);
         self.account("malformed", reader.malformed());
         self.over = false;
@@ -187,29 +192,19 @@ impl Run {
             untracked: totals.untracked.into_iter().collect(),
             duration_ns: began.elapsed().as_nanos() as u64,
         };
-        let now = clock::boottime_ns();
-        self.emit(now, true, end);
+        self.emit(clock::boottime_ns(), true, end);
         self.flush();
-        Ok(())
     }
 
-    /// Reports what has ended without a hook's word.
-    fn sweep(&mut self, loaded: &mut Loaded, last: bool) -> Result<(), Failure> {
-        let swept = loaded.sweeper.sweep(last, |header, record| {
-            if let Some(kind) = Kind::from_number(u32::from(header.kind)) {
-                *self.report.swept.entry(record_event(kind)).or_default() += 1;
-            }
-            self.translate(header, record);
+    /// Finds what has ended without a hook's word, and puts it among the records.
+    fn sweep(&mut self, loaded: &mut Loaded, reader: &mut Reader, last: bool) {
+        loaded.sweeper.sweep(last, |kind, boot_ns, record| {
+            *self.report.swept.entry(record_event(kind)).or_default() += 1;
+            reader.insert(boot_ns, record);
         });
-        Ok(swept.map_err(LoadError::from)?)
     }
 
     fn record(&mut self, header: Header, record: Record<'_>) {
-        self.received += 1;
-        self.translate(header, record);
-    }
-
-    fn translate(&mut self, header: Header, record: Record<'_>) {
         let mut translated = std::mem::take(&mut self.translated);
         self.translator.translate(header, record, |event| translated.push(event));
         for Translated { boot_ns, exact, body } in translated.drain(..) {
@@ -229,6 +224,7 @@ impl Run {
 
     fn losses(&mut self, loaded: &Loaded, totals: &Totals) {
         self.account("ring", totals.lost());
+        self.account("table", totals.unseen());
         self.account("hook", loaded.missed_runs());
         if totals.untracked.iter().any(|(what, _)| *what == "process.exit.threads") {
             self.translator.peaks_are_incomplete();
@@ -251,7 +247,10 @@ impl Run {
             return;
         }
         self.seq += 1;
-        self.last_boot_ns = self.last_boot_ns.max(boot_ns);
+        // A record that was held up between its time and its place for longer than the others were made to wait for
+        // it comes too late to stand where it belongs; events are in order all the same.
+        let boot_ns = boot_ns.max(self.last_boot_ns);
+        self.last_boot_ns = boot_ns;
         let time = i128::from(boot_ns) + self.wall_offset_ns;
         let event = Event {
             seq: self.seq,
@@ -264,7 +263,7 @@ impl Run {
             *self.report.events.entry(event.body.name()).or_default() += 1;
         }
         match self.session.view.event(&event, self.sink.buffer()) {
-            Ok(_) => {
+            Ok(()) => {
                 if self.sink.end_event() {
                     self.flush();
                 }

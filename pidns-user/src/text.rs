@@ -20,7 +20,7 @@ impl Name {
     }
 
     /// Escaped so that it is UTF-8 and can be turned back into the bytes: a backslash is doubled, and a byte that
-    /// is part of no character is `\xNN`. Control characters stay: JSON has its own way to write them.
+    /// is part of no character is `\xNN`. Control characters below 0x20 stay: JSON has its own way to write them.
     pub fn for_json(&self) -> impl fmt::Display + '_ {
         Escaped { bytes: &self.0, controls: false }
     }
@@ -47,7 +47,9 @@ impl fmt::Debug for Name {
 impl Serialize for Name {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match str::from_utf8(&self.0) {
-            Ok(text) if !text.contains('\\') => serializer.serialize_str(text),
+            Ok(text) if !text.contains(|c| c == '\\' || ('\u{7f}'..='\u{9f}').contains(&c)) => {
+                serializer.serialize_str(text)
+            }
             _ => serializer.collect_str(&self.for_json()),
         }
     }
@@ -65,6 +67,12 @@ impl fmt::Display for Escaped<'_> {
                 match character {
                     '\\' => f.write_str("\\\\")?,
                     c if self.controls && is_unsafe(c) => write!(f, "{}", c.escape_unicode())?,
+                    // JSON writes those below 0x20 in its own way, and these, which some terminals obey, as they are.
+                    c @ '\u{7f}'..='\u{9f}' => {
+                        for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                            write!(f, "\\x{byte:02x}")?;
+                        }
+                    }
                     c => f.write_char(c)?,
                 }
             }

@@ -45,7 +45,7 @@ fn observe(change: impl FnOnce(&mut Layout)) -> Seen {
     let deadline = Instant::now() + Duration::from_secs(5);
     while seen.exits < 2 && Instant::now() < deadline {
         reader.wait(Duration::from_millis(50)).expect("poll");
-        reader.drain(false, |_, record| match record {
+        reader.drain(|_, record| match record {
             Record::NamespaceCreate(Namespaced { process: Some(creator), body, .. })
                 if creator.part.pid == unshare =>
             {

@@ -11,10 +11,14 @@ pub const MAP_FILTER_PIDS: &str = "FILTER_PID_SET";
 /// Most entries of a filter map.
 pub const FILTER_ENTRIES: u32 = 1024;
 
-/// Zombies ([`super::Zombie`]) by the address of their task (`u64`).
+/// Zombies: [`super::ProcessKey`] to [`super::Zombie`].
 pub const MAP_ZOMBIES: &str = "ZOMBIES";
-/// Dying namespaces ([`super::Dying`]) by their init's thread group id (`u32`).
+/// Dying namespaces: their init's thread group id (`u32`) to [`super::Dying`].
 pub const MAP_DYING: &str = "DYING";
+
+/// One `u64`: CLOCK_BOOTTIME, nanoseconds, when the last hook was in place, 0 until then. What started before has a
+/// history that was not observed.
+pub const MAP_OBSERVED_SINCE: &str = "OBSERVED_SINCE";
 
 /// aya-log's ring buffer.
 pub const MAP_LOG: &str = "AYA_LOGS";

@@ -385,6 +385,25 @@ pub struct Zombie {
     pub pids: [u32; PIDS_ROOM],
 }
 
+/// Identity of a process, as a key of the kernel side's maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C)]
+pub struct ProcessKey {
+    /// `start_boottime` of its leader: CLOCK_BOOTTIME, nanoseconds.
+    pub start_boot_ns: u64,
+    /// Thread group id in the initial PID namespace.
+    pub pid: u32,
+    /// Padding: 0.
+    pub reserved: u32,
+}
+
+impl ProcessKey {
+    /// The process with this thread group id and start.
+    pub const fn new(pid: u32, start_boot_ns: u64) -> Self {
+        Self { start_boot_ns, pid, reserved: 0 }
+    }
+}
+
 /// A namespace between its init's exit and the end of its teardown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -462,6 +481,7 @@ const _: () = {
     assert!(size_of::<NamespaceRecord<TeardownBody>>() == 152);
     assert!(size_of::<NamespaceRecord<SignalBody>>() == 152);
     assert!(size_of::<Zombie>() == 200);
+    assert!(size_of::<ProcessKey>() == 16);
     assert!(size_of::<Dying>() == 64);
     assert!(size_of::<Counters>() == (2 * KINDS * WRITERS + 6) * 8);
 };

@@ -40,6 +40,7 @@ macro_rules! for_each_offset {
             (TASK_FLAGS, required, field, "task_struct", "flags"),
             (TASK_START_BOOTTIME, required, field, "task_struct", "start_boottime"),
             (TASK_REAL_PARENT, required, field, "task_struct", "real_parent"),
+            (TASK_PARENT, required, field, "task_struct", "parent"),
             (TASK_GROUP_LEADER, required, field, "task_struct", "group_leader"),
             (TASK_THREAD_PID, required, field, "task_struct", "thread_pid"),
             (TASK_SIGNAL, required, field, "task_struct", "signal"),
@@ -57,6 +58,7 @@ macro_rules! for_each_offset {
             (PIDS_CGROUP_CSS, optional, field, "pids_cgroup", "css"),
             (PIDS_CGROUP_COUNTER, optional, field, "pids_cgroup", "counter"),
             (PIDS_CGROUP_LIMIT, optional, field, "pids_cgroup", "limit"),
+            (CRED_CAP_EFFECTIVE, optional, field, "cred", "cap_effective"),
             (CRED_UCOUNTS, optional, field, "cred", "ucounts"),
             (UCOUNTS_RLIMIT, optional, field, "ucounts", "rlimit"),
             (SIGNAL_RLIMITS, optional, field, "signal_struct", "rlim"),
@@ -146,7 +148,5 @@ pub const SYSCALL_HOOKS: &str = "SYSCALL_HOOKS";
 pub const HAVE_TASK_PT_REGS: &str = "HAVE_TASK_PT_REGS";
 /// `u8`: not 0: `pid.numbers` may not be loaded past its first element (5.10): copy it instead.
 pub const PROBE_NUMBERS: &str = "PROBE_NUMBERS";
-/// `u64`: CLOCK_BOOTTIME at load, nanoseconds: what started before has a history that was not observed.
-pub const OBSERVED_SINCE: &str = "OBSERVED_SINCE";
 /// `u8`: aya-log's level; 0 is off, and the log statements are dead code.
 pub const LOG_LEVEL: &str = "AYA_LOG_LEVEL";

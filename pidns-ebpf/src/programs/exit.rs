@@ -7,23 +7,21 @@
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
     macros::{btf_tracepoint, map},
-    maps::PerCpuArray,
+    maps::{HashMap, PerCpuArray},
     programs::BtfTracePointContext,
 };
 use aya_log_ebpf::{debug, warn};
 use pidns_ebpf::abi::{
-    Dying, ExitRecord, Header, InitExitBody, Kind, NamespaceRecord, PIDS_ROOM, ReapRecord, Writer, Zombie,
+    Dying, ExitRecord, Header, InitExitBody, Kind, NamespaceRecord, PIDS_ROOM, ProcessKey, ReapRecord,
+    Writer, Zombie,
 };
 
 use crate::{
     emit::{self, Scratch, copy, count, now, send, zero},
     filter,
     kernel::{Chain, Direct, PidNamespace, Task, ThroughNumbers},
-    maps::{CASCADE, DYING, PEAK_THREADS, ZOMBIES},
-    programs::free::reaped,
+    maps::{CASCADE, DYING, ENDED, PEAK_THREADS, ZOMBIES},
 };
-
-const SIGKILL: u32 = 9;
 
 #[map]
 static SCRATCH_EXIT: PerCpuArray<Scratch<ExitRecord>> = PerCpuArray::with_max_entries(1, 0);
@@ -45,7 +43,14 @@ fn process_exit_group_dead(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 fn process_exit_live(ctx: BtfTracePointContext) -> i32 {
     let task = Task::<Direct>::of(ctx.arg(0));
-    exit(&ctx, task, task.signal().live_threads() == 0)
+    if task.signal().live_threads() != 0 {
+        return exit(&ctx, task, false);
+    }
+    // Two threads that end at the same time can both find that none is left: the first one reports.
+    if ENDED.insert(&task.group_leader().key(), &1, u64::from(BPF_NOEXIST)).is_err() {
+        return 0;
+    }
+    exit(&ctx, task, true)
 }
 
 #[inline(always)]
@@ -71,7 +76,7 @@ fn exit(ctx: &BtfTracePointContext, task: Task<Direct>, group_dead: bool) -> i32
         leader.describe(&raw mut (*record).process);
         (&raw mut (*record).parent_start_boot_ns).write(leader.real_parent().group_leader().start_boottime());
         let signal = task.signal();
-        let mut wait_status = task.wait_status(signal);
+        let mut wait_status = leader.wait_status(signal);
         let threads = signal.threads();
         (&raw mut (*record).reserved).write(0);
         let chain = pid.copy_pids(emit::tail(scratch, 0));
@@ -82,16 +87,17 @@ fn exit(ctx: &BtfTracePointContext, task: Task<Direct>, group_dead: bool) -> i32
             wait_status = ns.reboot_signal();
         }
         (&raw mut (*record).wait_status).write(wait_status);
-        (&raw mut (*record).peak_threads).write(take_peak(tgid));
-        let cascade_inum = if level > 0 && wait_status & 0x7f == SIGKILL { take_cascade(tgid) } else { 0 };
+        let key = leader.key();
+        (&raw mut (*record).peak_threads).write(take(&PEAK_THREADS, &key));
+        let cascade_inum = if level > 0 { take(&CASCADE, &key) } else { 0 };
         (&raw mut (*record).cascade_inum).write(cascade_inum);
 
         let boot_ns = now();
         if chain.is_init() && filter::wants_namespace(ns) {
-            init_exit(ctx, scratch, ns, boot_ns, pids, threads);
+            init_exit(ctx, scratch, ns, &key, boot_ns, pids, threads);
         }
         if selected && filter::wants(Kind::ProcessReap) {
-            zombie(leader, scratch, boot_ns, pids);
+            zombie(&key, scratch, boot_ns, pids);
         }
         if selected && filter::wants(Kind::ProcessExit) {
             send(Writer::Exit, Kind::ProcessExit, 0, boot_ns, scratch, pids, 0);
@@ -100,31 +106,20 @@ fn exit(ctx: &BtfTracePointContext, task: Task<Direct>, group_dead: bool) -> i32
     0
 }
 
-/// The dying namespace that killed this process, if one did.
+/// Takes what a map holds for this process; 0: nothing.
 #[inline(always)]
-fn take_cascade(tgid: u32) -> u32 {
+fn take(map: &HashMap<ProcessKey, u32>, key: &ProcessKey) -> u32 {
     // SAFETY: a map value, copied at once.
-    let inum = unsafe { CASCADE.get(&tgid) }.copied().unwrap_or(0);
-    if inum != 0 {
-        let _ = CASCADE.remove(&tgid);
+    let value = unsafe { map.get(key) }.copied().unwrap_or(0);
+    if value != 0 {
+        let _ = map.remove(key);
     }
-    inum
-}
-
-/// Most threads that this process had; 0: never two.
-#[inline(always)]
-fn take_peak(tgid: u32) -> u32 {
-    // SAFETY: a map value, copied at once.
-    let peak = unsafe { PEAK_THREADS.get(&tgid) }.copied().unwrap_or(0);
-    if peak != 0 {
-        let _ = PEAK_THREADS.remove(&tgid);
-    }
-    peak
+    value
 }
 
 /// Keeps what the process's reaping will be reported with.
 #[inline(always)]
-unsafe fn zombie(leader: Task<Direct>, from: *const Scratch<ExitRecord>, boot_ns: u64, pids: u32) {
+unsafe fn zombie(key: &ProcessKey, from: *const Scratch<ExitRecord>, boot_ns: u64, pids: u32) {
     let Some(zombie) = SCRATCH_ZOMBIE.get_ptr_mut(0) else { return };
     // SAFETY: this CPU's scratch memory, and the caller's pointers.
     unsafe {
@@ -140,15 +135,7 @@ unsafe fn zombie(leader: Task<Direct>, from: *const Scratch<ExitRecord>, boot_ns
         copy(&raw const (*from).record.process, &raw mut (*record).process);
         (&raw mut (*record).exit_boot_ns).write(boot_ns);
         copy((&raw const (*from).tail).cast(), &raw mut (*zombie).pids);
-        let key = leader.address();
-        if ZOMBIES.insert(&key, &*zombie, u64::from(BPF_NOEXIST)).is_ok() {
-            return;
-        }
-        if let Some(earlier) = ZOMBIES.get_ptr_mut(&key) {
-            // A task that had this address before: it is gone, and sched_process_free went by unseen.
-            reaped(Writer::Exit, earlier);
-        }
-        if ZOMBIES.insert(&key, &*zombie, 0).is_err() {
+        if ZOMBIES.insert(key, &*zombie, 0).is_err() {
             count(|counters| counters.zombies_untracked += 1);
         }
     }
@@ -161,6 +148,7 @@ unsafe fn init_exit(
     ctx: &BtfTracePointContext,
     from: *const Scratch<ExitRecord>,
     ns: PidNamespace<ThroughNumbers>,
+    key: &ProcessKey,
     boot_ns: u64,
     pids: u32,
     threads: u32,
@@ -187,11 +175,11 @@ unsafe fn init_exit(
 
         let Some(dying) = SCRATCH_DYING.get_ptr_mut(0) else { return };
         copy(&raw const (*record).ns, &raw mut (*dying).ns);
-        (&raw mut (*dying).init_start_boot_ns).write((*exit).process.start_boot_ns);
+        (&raw mut (*dying).init_start_boot_ns).write(key.start_boot_ns);
         (&raw mut (*dying).began_boot_ns).write(boot_ns);
         (&raw mut (*dying).killed).write(0);
         (&raw mut (*dying).reserved).write(0);
-        if DYING.insert(&(*exit).process.pid, &*dying, 0).is_err() {
+        if DYING.insert(&key.pid, &*dying, 0).is_err() {
             count(|counters| counters.teardowns_untracked += 1);
             warn!(ctx, "no room to follow the teardown of {}", ns.inum());
         }

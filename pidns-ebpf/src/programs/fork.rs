@@ -18,8 +18,8 @@ use crate::{
     emit::{self, Scratch, copy, count, now, send},
     filter,
     kernel::{Chain, Direct, PidNamespace, Task, ThroughNumbers},
-    layout::{OBSERVED_SINCE, SYSCALL_HOOKS},
-    maps::{CHILDREN_NS, ChildrenNs, PEAK_THREADS},
+    layout::SYSCALL_HOOKS,
+    maps::{CHILDREN_NS, ChildrenNs, PEAK_THREADS, observed_since},
     syscall::{CLONE_NEWPID, Fork},
 };
 
@@ -39,7 +39,11 @@ fn process_fork(ctx: BtfTracePointContext) -> i32 {
     let level = pid.level();
     let tgid = child.tgid();
     if child.pid() != tgid {
-        thread_created(child, level);
+        if filter::wants_level(level) && filter::wants_process(tgid, tgid) && filter::wants_member(pid) {
+            thread_created(child);
+        } else {
+            count(|counters| counters.threads_created += 1);
+        }
         return 0;
     }
     let wanted = filter::wants(Kind::ProcessFork)
@@ -65,7 +69,7 @@ fn process_fork(ctx: BtfTracePointContext) -> i32 {
         (&raw mut (*record).process.ns_inum).write(ns.inum());
         (&raw mut (*record).parent.ns_inum).write(parent_ns.inum());
 
-        let fork = Fork::of(regs);
+        let fork = if thread.in_compat_syscall() { Fork::UNKNOWN } else { Fork::of(regs) };
         if chain.is_init() {
             if filter::wants_namespace(ns) {
                 namespace_init(&ctx, scratch, ns, thread, &fork, pids, parent_pids);
@@ -83,14 +87,14 @@ fn process_fork(ctx: BtfTracePointContext) -> i32 {
 
 /// Threads are counted, and the most of each process remembered for its exit.
 #[inline(always)]
-fn thread_created(thread: Task<Direct>, level: u32) {
+fn thread_created(thread: Task<Direct>) {
     count(|counters| counters.threads_created += 1);
-    if !filter::wants(Kind::ProcessExit) || !filter::wants_level(level) {
+    if !filter::wants(Kind::ProcessExit) {
         return;
     }
-    let tgid = thread.tgid();
+    let key = thread.group_leader().key();
     let threads = thread.signal().threads();
-    match PEAK_THREADS.get_ptr_mut(&tgid) {
+    match PEAK_THREADS.get_ptr_mut(&key) {
         // SAFETY: a map value; of two racing forks of one process the larger count may be written over, and is
         // written again by the next.
         Some(peak) => unsafe {
@@ -99,7 +103,7 @@ fn thread_created(thread: Task<Direct>, level: u32) {
             }
         },
         None => {
-            if PEAK_THREADS.insert(&tgid, &threads, 0).is_err() {
+            if PEAK_THREADS.insert(&key, &threads, 0).is_err() {
                 count(|counters| counters.peaks_untracked += 1);
             }
         }
@@ -121,6 +125,9 @@ unsafe fn namespace_init(
     let Some(scratch) = Scratch::of(&SCRATCH_INIT) else { return };
     let (creation, via, flags) = if fork.flags & CLONE_NEWPID != 0 {
         (Creation::WithInit, fork.via, 0)
+    } else if matches!(fork.via, Via::Unknown) {
+        // A 32-bit program: its clone or unshare was seen by no hook.
+        (Creation::Unobserved, Via::Unknown, FLAG_INEXACT)
     } else if SYSCALL_HOOKS.load() == 0 {
         remember(thread, ns.inum());
         (Creation::Unobserved, Via::Unshare, FLAG_INEXACT)
@@ -161,7 +168,7 @@ unsafe fn unobserved_join(
     parent_pids: u32,
 ) {
     let started = thread.start_boottime();
-    if started < OBSERVED_SINCE.load() || !filter::wants_namespace(ns) {
+    if !observed_since(started) || !filter::wants_namespace(ns) {
         return;
     }
     let inum = ns.inum();

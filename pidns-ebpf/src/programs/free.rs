@@ -10,11 +10,11 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use pidns_ebpf::abi::{
-    FLAG_INEXACT, Kind, MAX_PIDS, NamespaceRecord, ReapRecord, TeardownBody, Writer, Zombie,
+    FLAG_INEXACT, Kind, MAX_PIDS, NamespaceRecord, ProcessKey, ReapRecord, TeardownBody, Writer, Zombie,
 };
 
 use crate::{
-    emit::{Scratch, now, output},
+    emit::{Scratch, copy, now, output},
     filter,
     kernel::{Direct, Task},
     maps::{DYING, ZOMBIES},
@@ -25,47 +25,49 @@ use crate::{
 static SCRATCH_FREE_TEARDOWN: PerCpuArray<Scratch<NamespaceRecord<TeardownBody>>> =
     PerCpuArray::with_max_entries(1, 0);
 
+#[map]
+static SCRATCH_REAP: PerCpuArray<Zombie> = PerCpuArray::with_max_entries(1, 0);
+
 #[btf_tracepoint(function = "sched_process_free")]
 fn process_free(ctx: BtfTracePointContext) -> i32 {
     let task = Task::<Direct>::of(ctx.arg(0));
-    let tgid = task.tgid();
-    if task.pid() != tgid {
+    if task.pid() != task.tgid() {
         return 0;
     }
-    let key = task.address();
-    if filter::wants(Kind::ProcessReap)
-        && let Some(zombie) = ZOMBIES.get_ptr_mut(&key)
-    {
-        // SAFETY: a map value that only this program uses between the exit and here.
-        unsafe { reaped(Writer::Free, zombie) };
-        let _ = ZOMBIES.remove(&key);
+    let key = task.key();
+    if filter::wants(Kind::ProcessReap) {
+        reaped(&key);
     }
     // Where the init's parent took no SIGCHLD, the end of the teardown shows only now.
-    if let Some(dying) = DYING.get_ptr(&tgid)
+    if let Some(dying) = DYING.get_ptr(&key.pid)
         // SAFETY: a map value.
-        && unsafe { (*dying).init_start_boot_ns } == task.start_boottime()
+        && unsafe { (*dying).init_start_boot_ns } == key.start_boot_ns
         && let Some(scratch) = Scratch::of(&SCRATCH_FREE_TEARDOWN)
     {
         // SAFETY: a map value, and this CPU's scratch memory.
-        unsafe { signal::teardown(Writer::Free, FLAG_INEXACT, scratch, tgid, dying) };
+        unsafe { signal::teardown(Writer::Free, FLAG_INEXACT, scratch, key.pid, dying) };
     }
     0
 }
 
-/// Sends the record that was prepared at the exit.
-///
-/// # Safety
-/// `zombie` must be a value of the map, which nobody else writes.
+/// Sends the record that was prepared at the exit: who takes it out of the map sends it, the look of user space
+/// (kernel/sweep.rs) or this hook.
 #[inline(always)]
-pub(super) unsafe fn reaped(writer: Writer, zombie: *mut Zombie) {
-    // SAFETY: the caller's promise.
+fn reaped(key: &ProcessKey) {
+    let Some(zombie) = ZOMBIES.get_ptr(key) else { return };
+    let Some(scratch) = SCRATCH_REAP.get_ptr_mut(0) else { return };
+    // SAFETY: a map value, copied before it goes, and this CPU's scratch memory.
     unsafe {
-        let header = &raw mut (*zombie).record.header;
+        copy(zombie, scratch);
+        if ZOMBIES.remove(key).is_err() {
+            return;
+        }
+        let header = &raw mut (*scratch).record.header;
         (*header).boot_ns = now();
         (*header).flags = FLAG_INEXACT;
         let size = (*header).size;
         if size as usize <= size_of::<ReapRecord>() + 4 * MAX_PIDS {
-            output(writer, Kind::ProcessReap, zombie.cast(), size);
+            output(Writer::Free, Kind::ProcessReap, scratch.cast(), size);
         }
     }
 }

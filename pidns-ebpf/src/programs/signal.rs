@@ -27,9 +27,9 @@ const DELIVERED: i32 = 0;
 /// `CLD_EXITED` to `CLD_DUMPED`: a parent is told of a child's death.
 const CHILD_DEATH: core::ops::RangeInclusive<i32> = 1..=3;
 
-/// `SI_USER` (kill), `SI_QUEUE` (sigqueue), `SI_TKILL` (tgkill): the running process sends. With any other the
-/// kernel does, and whoever runs at that moment has nothing to do with it.
-const USER_CODES: [i32; 3] = [0, -1, -6];
+/// `SI_TIMER`, `SI_MESGQ`, `SI_ASYNCIO`, `SI_SIGIO`, `SI_DETHREAD`, `SI_ASYNCNL`: the kernel sends, as with every code
+/// above 0, and whoever runs at that moment has nothing to do with it. Any other the running process chose.
+const KERNEL_CODES: [i32; 6] = [-2, -3, -4, -5, -7, -60];
 
 #[map]
 static SCRATCH_SIGNAL: PerCpuArray<Scratch<NamespaceRecord<SignalBody>>> =
@@ -70,7 +70,8 @@ fn signal_generate(ctx: BtfTracePointContext) -> i32 {
     }
     let Some(scratch) = Scratch::of(&SCRATCH_SIGNAL) else { return 0 };
     let sender = Task::current();
-    let from_kernel = info.is_private() || !USER_CODES.contains(&code) || sender.is_kernel_thread();
+    let from_kernel =
+        info.is_private() || code > 0 || KERNEL_CODES.contains(&code) || sender.is_kernel_thread();
     let origin = if from_kernel {
         Origin::Kernel
     } else if is_member(sender, ns) {
@@ -121,9 +122,15 @@ unsafe fn from_dying_init(
     info: Siginfo<Direct>,
     target: Task<Direct>,
     result: i32,
-    init_tgid: u32,
+    tgid: u32,
     dying: *mut Dying,
 ) {
+    let init = Task::current().group_leader();
+    // SAFETY: the caller's pointer.
+    if init.start_boottime() != unsafe { (*dying).init_start_boot_ns } {
+        // A later process of that number, where the end of this teardown went by unseen.
+        return;
+    }
     if signal == SIGKILL && info.is_private() {
         if result == DELIVERED {
             // SAFETY: the caller's pointer.
@@ -131,18 +138,17 @@ unsafe fn from_dying_init(
                 (*dying).killed += 1;
                 (*dying).ns.inum
             };
-            if CASCADE.insert(&target.tgid(), &inum, 0).is_err() {
+            if CASCADE.insert(&target.group_leader().key(), &inum, 0).is_err() {
                 count(|counters| counters.cascades_untracked += 1);
             }
         }
     } else if CHILD_DEATH.contains(&info.code())
-        // Not a later process of the same number, where the end of this teardown went by unseen.
-        // SAFETY: the caller's pointer.
-        && Task::current().group_leader().start_boottime() == unsafe { (*dying).init_start_boot_ns }
+        // Not of a process that it traced, which the kernel tells before the members are killed.
+        && target.tgid() == init.parent().tgid()
         && let Some(scratch) = Scratch::of(&SCRATCH_TEARDOWN)
     {
         // SAFETY: the caller's pointer; this CPU's scratch memory.
-        unsafe { teardown(Writer::Signal, 0, scratch, init_tgid, dying) };
+        unsafe { teardown(Writer::Signal, 0, scratch, tgid, dying) };
     }
 }
 

@@ -18,8 +18,7 @@ use crate::{
     emit::{Scratch, send_namespaced},
     filter,
     kernel::{Direct, PidNamespace, Probed, Regs, Task},
-    layout::OBSERVED_SINCE,
-    maps::{CHILDREN_NS, ChildrenNs},
+    maps::{CHILDREN_NS, ChildrenNs, observed_since},
     syscall::{self, CLONE_NEW_OTHERS, CLONE_NEWPID, CLONE_THREAD, Fork},
 };
 
@@ -114,7 +113,7 @@ fn replace_children_ns(task: Task<Probed>, inum: u32) -> u32 {
     // SAFETY: a map value, copied at once.
     let before = match unsafe { CHILDREN_NS.get(&tid) }.copied() {
         Some(known) if known.start_boot_ns == start_boot_ns => known.inum,
-        _ if start_boot_ns >= OBSERVED_SINCE.load() => task.thread_pid().innermost().1.inum(),
+        _ if observed_since(start_boot_ns) => task.thread_pid().innermost().1.inum(),
         _ => 0,
     };
     // An LRU map always has room.

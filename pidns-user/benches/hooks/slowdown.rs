@@ -40,6 +40,9 @@ struct Turn {
     run: Option<Run>,
 }
 
+/// Picks the lives in one place.
+type Place = fn(&Turn) -> Life;
+
 #[derive(Serialize)]
 pub(crate) struct Slowdown {
     /// In each turn and place.
@@ -97,10 +100,10 @@ impl fmt::Display for Slowdown {
             self.lives,
             self.workers
         )?;
-        let inside = |turn: &Turn| turn.inside;
-        let outside = |turn: &Turn| turn.outside;
-        let places: [(&str, &dyn Fn(&Turn) -> Life); 2] =
-            [("in a new PID namespace (level 1)", &inside), ("where the bench runs (level 0)", &outside)];
+        let places: [(&str, Place); 2] = [
+            ("in a new PID namespace (level 1)", |turn| turn.inside),
+            ("where the bench runs (level 0)", |turn| turn.outside),
+        ];
         for (place, life) in places {
             let mut table = Table::new(&[place, "wall", "/ bare", "CPU", "/ bare"]);
             for subject in SUBJECTS {

@@ -102,8 +102,7 @@ fn view(args: &TraceArgs) -> Box<dyn View + Send> {
 }
 
 fn start(loaded: &Loaded, selection: &Selection) -> Body {
-    let trimmed =
-        |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+    let trimmed = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
     let boot = Timestamp::from_nanosecond(clock::wall_offset_ns()).unwrap_or(Timestamp::UNIX_EPOCH);
     Body::StreamStart {
         version: env!("CARGO_PKG_VERSION"),
@@ -188,7 +187,8 @@ fn stream(
 struct Interrupts {
     interrupt: Signal,
     terminate: Signal,
-    hang_up: Signal,
+    /// None where whoever started us (nohup) has us ignore it.
+    hang_up: Option<Signal>,
 }
 
 impl Interrupts {
@@ -196,7 +196,7 @@ impl Interrupts {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
+            hang_up: if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) },
         })
     }
 
@@ -204,9 +204,25 @@ impl Interrupts {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
+            () = async {
+                match &mut self.hang_up {
+                    Some(hang_up) => drop(hang_up.recv().await),
+                    None => std::future::pending().await,
+                }
+            } => {}
         }
     }
+}
+
+/// Whether SIGHUP is ignored (`SigIgn` of proc(5), whose lowest bit it is).
+fn ignores_hang_up() -> bool {
+    fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|status| {
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?.trim().to_owned();
+            u64::from_str_radix(&mask, 16).ok()
+        })
+        .is_some_and(|mask| mask & 1 != 0)
 }
 
 fn summarize(report: &Report) {
@@ -222,6 +238,7 @@ fn summarize(report: &Report) {
     eprintln!("pidns-trace: {total} events in {:.1} s{shown}", duration.as_secs_f64());
     let remedy = |stage: &str| match stage {
         "ring" => "the ring buffer was full: try a larger --ring-size, or fewer events with -e",
+        "table" => "a table of the kernel side was full: watch fewer processes, with -n or -p",
         "hook" => "the kernel left a hook out while it was running already",
         _ => "records could not be decoded: please report this",
     };

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fs, io};
 
 use aya::{
     Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
-    maps::{HashMap as BpfHashMap, MapError, RingBuf},
+    maps::{Array, HashMap as BpfHashMap, MapError, RingBuf},
     programs::{BtfTracePoint, ProgramError},
 };
 use pidns_ebpf::abi::{names, symbols};
@@ -130,8 +130,10 @@ pub struct Loaded {
     pub stats: Stats,
     /// What finds the ends that no hook told.
     pub sweeper: Sweeper,
-    /// CLOCK_BOOTTIME before the first hook was attached, nanoseconds.
-    pub since_boot_ns: u64,
+    /// CLOCK_BOOTTIME before the first hook was in place, nanoseconds.
+    pub began_boot_ns: u64,
+    /// CLOCK_BOOTTIME when the last one was, nanoseconds.
+    pub observed_since_ns: u64,
 }
 
 impl Loaded {
@@ -189,8 +191,8 @@ pub fn load_with(
     let (mut layout, attach_points) = describe_kernel()?;
     change(&mut layout);
 
-    let since_boot_ns = clock::boottime_ns();
-    let mut ebpf = create(settings, &layout, since_boot_ns)?;
+    let began_boot_ns = clock::boottime_ns();
+    let mut ebpf = create(settings, &layout)?;
     fill_filter(&mut ebpf, names::MAP_FILTER_NS, &settings.namespaces, 0u64)?;
     fill_filter(&mut ebpf, names::MAP_FILTER_PIDS, &settings.pids, 1u8)?;
     let take = |ebpf: &mut Ebpf, name: &str| {
@@ -202,10 +204,13 @@ pub fn load_with(
     let (reader, waker) = Reader::new(ring).map_err(io("create an event file"))?;
 
     let hooks = attach(&mut ebpf, settings, &layout, &attach_points)?;
+    let observed_since_ns = clock::boottime_ns();
+    let mut since = Array::<_, u64>::try_from(take(&mut ebpf, names::MAP_OBSERVED_SINCE)?)?;
+    since.set(0, observed_since_ns, 0)?;
     // BTF was megabytes in small pieces; without this the allocator keeps them.
     // SAFETY: malloc_trim has no preconditions.
     unsafe { libc::malloc_trim(0) };
-    Ok((Loaded { ebpf, hooks, stats, sweeper, since_boot_ns }, reader, waker))
+    Ok((Loaded { ebpf, hooks, stats, sweeper, began_boot_ns, observed_since_ns }, reader, waker))
 }
 
 /// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK. Where it may not be raised, creating a map says so.
@@ -232,7 +237,7 @@ fn describe_kernel() -> Result<(Layout, aya::Btf), LoadError> {
     Ok((layout, attach_points))
 }
 
-fn create(settings: &Settings, layout: &Layout, since_boot_ns: u64) -> Result<Ebpf, LoadError> {
+fn create(settings: &Settings, layout: &Layout) -> Result<Ebpf, LoadError> {
     let Settings { ring_bytes, event_mask, level_mask, namespaces, pids, args, syscall_hooks, log_level } =
         settings;
     let flags = [
@@ -258,7 +263,6 @@ fn create(settings: &Settings, layout: &Layout, since_boot_ns: u64) -> Result<Eb
     }
     loader.override_global(symbols::EVENT_MASK, event_mask, true);
     loader.override_global(symbols::LEVEL_MASK, level_mask, true);
-    loader.override_global(symbols::OBSERVED_SINCE, &since_boot_ns, true);
     Ok(loader.load(object::TRACE)?)
 }
 
@@ -266,8 +270,8 @@ fn create(settings: &Settings, layout: &Layout, since_boot_ns: u64) -> Result<Eb
 /// relocations).
 ///
 /// aya 0.14 reads and parses all of it in `EbpfLoader::new`, unasked: 25 ms and 20 MB, more than all else here
-/// together. Where it cannot open the file it does without. So for this one call no file can be opened: nothing
-/// else runs in the process yet, and closing and using files goes on as ever.
+/// together. Where it cannot open the file it does without. So for this one call no file can be opened: a
+/// program that loads has no other thread yet, and closing and using files goes on as ever.
 fn loader_without_btf<'a>() -> EbpfLoader<'a> {
     let limit = getrlimit(Resource::Nofile);
     let closed = setrlimit(Resource::Nofile, Rlimit { current: Some(0), maximum: limit.maximum }).is_ok();

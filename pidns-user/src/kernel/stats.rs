@@ -17,7 +17,7 @@ struct Row(Counters);
 unsafe impl Pod for Row {}
 
 /// Records of one kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KindTotals {
     /// Reached the ring buffer.
     pub submitted: u64,
@@ -42,6 +42,15 @@ impl Totals {
     /// Records that the ring had no room for.
     pub fn lost(&self) -> u64 {
         self.kinds.values().map(|kind| kind.lost).sum()
+    }
+
+    /// Events that nobody will see because a table of the kernel side was full.
+    pub fn unseen(&self) -> u64 {
+        self.untracked
+            .iter()
+            .filter(|(what, _)| !what.starts_with("process.exit"))
+            .map(|(_, count)| count)
+            .sum()
     }
 
     /// Records of this kind.

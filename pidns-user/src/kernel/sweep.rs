@@ -3,24 +3,40 @@
 //! sched_process_free can go by unseen (DESIGN.md, Losses). What it would have reported stays in the kernel side's
 //! tables; a look through them, and at whether the process is still there, finds it.
 
-use std::{collections::HashSet, fs};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fs,
+};
 
 use aya::{
     Pod,
     maps::{HashMap, Map, MapData, MapError},
 };
-use pidns_ebpf::abi::{Dying, FLAG_INEXACT, Header, Kind, Namespaced, Record, TeardownBody, Zombie, decode};
+use pidns_ebpf::abi::{
+    COMM_LEN, Dying, FLAG_INEXACT, Header, Kind, NamespaceRecord, ProcessKey, ProcessPart, TeardownBody,
+    Zombie,
+};
 use rustix::{
     io::Errno,
     process::{Pid, test_kill_process},
 };
 
-use super::clock::boottime_ns;
+use super::{clock::boottime_ns, namespace};
 
 /// How long something has been over before a look says so: the hook comes up to 40 ms late.
 const PATIENCE_NS: u64 = 1_000_000_000;
 /// Nanoseconds of the unit of /proc/PID/stat's start time (`USER_HZ` is 100 everywhere).
 const TICK_NS: u64 = 10_000_000;
+
+/// Most zombies that a look asks after: real ones stay for as long as their parent likes, and each costs 10 µs.
+const BUDGET: usize = 1_000;
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Key(ProcessKey);
+
+// SAFETY: repr(C), integers, 16 bytes without padding (pidns-ebpf asserts it).
+unsafe impl Pod for Key {}
 
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -38,84 +54,113 @@ unsafe impl Pod for DyingEntry {}
 
 /// Looks through the tables.
 pub struct Sweeper {
-    zombies: HashMap<MapData, u64, ZombieEntry>,
+    zombies: HashMap<MapData, Key, ZombieEntry>,
     dying: HashMap<MapData, u32, DyingEntry>,
-    /// What was found over by the look before: (key, start of the process).
-    suspects: HashSet<(u64, u64)>,
+    /// Found over by one look: the hook may still be on its way.
+    suspects: HashSet<ProcessKey>,
+    /// Where the next look goes on.
+    next: ProcessKey,
+    /// In another PID namespace the kernel's numbers mean other processes, or none.
+    possible: bool,
 }
 
 impl Sweeper {
     pub(super) fn new(zombies: Map, dying: Map) -> Result<Self, MapError> {
-        Ok(Self { zombies: zombies.try_into()?, dying: dying.try_into()?, suspects: HashSet::new() })
+        Ok(Self {
+            zombies: zombies.try_into()?,
+            dying: dying.try_into()?,
+            suspects: HashSet::new(),
+            next: ProcessKey::new(0, 0),
+            possible: namespace::is_initial() == Some(true),
+        })
     }
 
-    /// Hands over what two looks in a row found over; with `last`, when no hook can come any more, what this one
-    /// does.
-    pub fn sweep(&mut self, last: bool, mut each: impl FnMut(Header, Record<'_>)) -> Result<(), MapError> {
+    /// Hands over, as records with their time, what two looks found over; with `last`, when no hook can come any
+    /// more, what this one does.
+    pub fn sweep(&mut self, last: bool, mut each: impl FnMut(Kind, u64, &[u8])) {
+        if !self.possible {
+            return;
+        }
         let now = boottime_ns();
         let old = |since: u64| last || now.saturating_sub(since) > PATIENCE_NS;
-        let before = std::mem::take(&mut self.suspects);
 
         // An entry can vanish while we look, and the walk then begins anew: each key once is enough.
-        let keys: HashSet<u64> = self.zombies.keys().filter_map(Result::ok).collect();
-        for key in keys {
-            let Ok(ZombieEntry(zombie)) = self.zombies.get(&key, 0) else { continue };
-            let process = zombie.record.process;
-            if !old(zombie.record.exit_boot_ns) || is_there(process.pid, process.start_boot_ns) {
-                continue;
+        let keys: BTreeSet<ProcessKey> =
+            self.zombies.keys().filter_map(Result::ok).map(|Key(key)| key).collect();
+        let turn = keys.range(self.next..).chain(keys.range(..self.next));
+        for (number, key) in turn.enumerate() {
+            if number >= BUDGET && !last {
+                self.next = *key;
+                break;
             }
-            let suspect = (key, process.start_boot_ns);
-            if !last && !before.contains(&suspect) {
-                self.suspects.insert(suspect);
-            } else if self.zombies.remove(&key).is_ok() {
-                reap(zombie, now, &mut each);
+            let Ok(ZombieEntry(zombie)) = self.zombies.get(&Key(*key), 0) else { continue };
+            if old(zombie.record.exit_boot_ns)
+                && !is_there(key)
+                && (last || !self.suspects.insert(*key))
+                && self.zombies.remove(&Key(*key)).is_ok()
+            {
+                self.suspects.remove(key);
+                each(Kind::ProcessReap, now, &reap(zombie, now));
             }
         }
 
-        let keys: HashSet<u32> = self.dying.keys().filter_map(Result::ok).collect();
-        for key in keys {
-            let Ok(DyingEntry(dying)) = self.dying.get(&key, 0) else { continue };
-            if !old(dying.began_boot_ns) || is_there(key, dying.init_start_boot_ns) {
-                continue;
-            }
-            let suspect = (u64::from(key), dying.init_start_boot_ns);
-            if !last && !before.contains(&suspect) {
-                self.suspects.insert(suspect);
-            } else if self.dying.remove(&key).is_ok() {
-                teardown(&dying, now, &mut each);
+        let inits: BTreeSet<u32> = self.dying.keys().filter_map(Result::ok).collect();
+        for pid in inits {
+            let Ok(DyingEntry(dying)) = self.dying.get(&pid, 0) else { continue };
+            let key = ProcessKey::new(pid, dying.init_start_boot_ns);
+            if old(dying.began_boot_ns)
+                && !is_there(&key)
+                && (last || !self.suspects.insert(key))
+                && self.dying.remove(&pid).is_ok()
+            {
+                self.suspects.remove(&key);
+                each(Kind::NamespaceTeardown, now, &teardown(&dying, now));
             }
         }
-        Ok(())
     }
 }
 
-fn reap(mut zombie: Zombie, now: u64, each: &mut impl FnMut(Header, Record<'_>)) {
+/// The record that the kernel side prepared.
+fn reap(mut zombie: Zombie, now: u64) -> Vec<u8> {
     zombie.record.header.boot_ns = now;
     zombie.record.header.flags = FLAG_INEXACT;
     let size = (zombie.record.header.size as usize).min(size_of::<Zombie>());
     // SAFETY: `size` bytes of a structure that is all integers, without padding.
-    let bytes = unsafe { std::slice::from_raw_parts((&raw const zombie).cast::<u8>(), size) };
-    if let Ok((header, record)) = decode(bytes) {
-        each(header, record);
-    }
+    unsafe { std::slice::from_raw_parts((&raw const zombie).cast::<u8>(), size) }.to_vec()
 }
 
-fn teardown(dying: &Dying, now: u64, each: &mut impl FnMut(Header, Record<'_>)) {
+/// The record that the kernel side would have sent.
+fn teardown(dying: &Dying, now: u64) -> Vec<u8> {
+    const NOBODY: ProcessPart =
+        ProcessPart { start_boot_ns: 0, pid: 0, parent_pid: 0, uid: 0, ns_inum: 0, comm: [0; COMM_LEN] };
     let Dying { ns, init_start_boot_ns: _, began_boot_ns, killed, reserved } = *dying;
-    let header = Header {
-        boot_ns: now,
-        size: 0,
-        kind: Kind::NamespaceTeardown as u8,
-        flags: FLAG_INEXACT,
-        pids: 0,
-        other_pids: 0,
+    let record = NamespaceRecord {
+        header: Header {
+            boot_ns: now,
+            size: size_of::<NamespaceRecord<TeardownBody>>() as u32,
+            kind: Kind::NamespaceTeardown as u8,
+            flags: FLAG_INEXACT,
+            pids: 0,
+            other_pids: 0,
+        },
+        ns,
+        process: NOBODY,
+        other: NOBODY,
+        body: TeardownBody { began_boot_ns, killed, reserved },
     };
-    let body = TeardownBody { began_boot_ns, killed, reserved };
-    each(header, Record::NamespaceTeardown(Namespaced { ns: Some(ns), process: None, other: None, body }));
+    // SAFETY: a structure that is all integers and byte arrays, without padding.
+    unsafe {
+        std::slice::from_raw_parts(
+            (&raw const record).cast::<u8>(),
+            size_of::<NamespaceRecord<TeardownBody>>(),
+        )
+    }
+    .to_vec()
 }
 
 /// Whether this very process, not a later one of its number, is still there, a zombie included.
-fn is_there(pid: u32, start_boot_ns: u64) -> bool {
+fn is_there(key: &ProcessKey) -> bool {
+    let ProcessKey { pid, start_boot_ns, reserved: _ } = *key;
     let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
     if test_kill_process(number) == Err(Errno::SRCH) {
         return false;
@@ -149,8 +194,8 @@ mod tests {
         let own = std::process::id();
         let stat = fs::read_to_string("/proc/self/stat").unwrap();
         let start = start_ticks(&stat).unwrap() * TICK_NS;
-        assert!(is_there(own, start));
-        assert!(!is_there(own, start + TICK_NS), "another start");
-        assert!(!is_there(u32::MAX, start), "no such number");
+        assert!(is_there(&ProcessKey::new(own, start)));
+        assert!(!is_there(&ProcessKey::new(own, start + TICK_NS)), "another start");
+        assert!(!is_there(&ProcessKey::new(u32::MAX, start)), "no such number");
     }
 }

@@ -16,8 +16,6 @@ struct Known {
     kernel_id: u64,
     /// 0 while it is not known.
     init_start_boot_ns: u64,
-    /// Namespaces below that its end took with it.
-    nested: Vec<u32>,
     /// Tells this entry's place in the queue from an earlier one of the same inode number.
     generation: u64,
 }
@@ -25,6 +23,8 @@ struct Known {
 /// Namespaces by inode number; the kernel gives a number to the next one at once.
 #[derive(Debug, Default)]
 pub struct KnownNamespaces {
+    /// Namespaces that went down with an outer one that is not over yet: its number is not another's before.
+    nested: HashMap<u32, Vec<u32>>,
     by_inum: HashMap<u32, Known>,
     oldest: VecDeque<(u32, u64)>,
     generation: u64,
@@ -49,19 +49,20 @@ impl KnownNamespaces {
             owner_uid,
             ..
         } = *part;
-        let same = self.by_inum.get_mut(&inum).filter(|known| known.is(part));
-        let born_boot_ns = match same {
-            Some(known) => {
-                if known.init_start_boot_ns == 0 {
-                    known.init_start_boot_ns = init_start_boot_ns;
+        let born_boot_ns = match self.by_inum.get_mut(&inum) {
+            Some(entry) if entry.is(part) => {
+                if entry.init_start_boot_ns == 0 {
+                    entry.init_start_boot_ns = init_start_boot_ns;
                 }
-                Some(known.born_boot_ns)
+                Some(entry.born_boot_ns)
             }
-            None if init_start_boot_ns != 0 => {
+            // A late word of a namespace whose number is another's by now: it leaves that one alone.
+            Some(later) if later.is_later_than(part) => known(init_start_boot_ns),
+            _ if init_start_boot_ns != 0 => {
                 self.insert(part, init_start_boot_ns);
                 Some(init_start_boot_ns)
             }
-            None => None,
+            _ => None,
         };
         Namespace {
             inum,
@@ -76,14 +77,16 @@ impl KnownNamespaces {
 
     /// The namespace went down with an outer one.
     pub fn went_down_with(&mut self, outer: u32, inum: u32) {
-        if let Some(known) = self.by_inum.get_mut(&outer) {
-            known.nested.push(inum);
+        if self.nested.len() >= LIMIT && !self.nested.contains_key(&outer) {
+            // Teardowns whose end was lost: none is worth more than another.
+            self.nested.clear();
         }
+        self.nested.entry(outer).or_default().push(inum);
     }
 
     /// The namespaces that went down with this one, in the order of their ends.
     pub fn take_nested(&mut self, inum: u32) -> Vec<u32> {
-        self.by_inum.get_mut(&inum).map(|known| std::mem::take(&mut known.nested)).unwrap_or_default()
+        self.nested.remove(&inum).unwrap_or_default()
     }
 
     fn insert(&mut self, part: &NamespacePart, born_boot_ns: u64) {
@@ -95,7 +98,6 @@ impl KnownNamespaces {
                 born_boot_ns,
                 kernel_id: part.kernel_id,
                 init_start_boot_ns: part.init_start_boot_ns,
-                nested: Vec::new(),
                 generation,
             },
         );
@@ -109,7 +111,20 @@ impl KnownNamespaces {
     }
 }
 
+fn known(boot_ns: u64) -> Option<u64> {
+    (boot_ns != 0).then_some(boot_ns)
+}
+
 impl Known {
+    /// Whether the record is about an earlier namespace of this number.
+    fn is_later_than(&self, part: &NamespacePart) -> bool {
+        if self.kernel_id != 0 && part.kernel_id != 0 {
+            self.kernel_id > part.kernel_id
+        } else {
+            part.init_start_boot_ns != 0 && self.born_boot_ns > part.init_start_boot_ns
+        }
+    }
+
     /// Whether the record can be about this namespace: an earlier one of the same number has another id, or
     /// another init.
     fn is(&self, part: &NamespacePart) -> bool {
@@ -157,11 +172,32 @@ mod tests {
     fn a_number_used_again_is_another_namespace() {
         let mut known = KnownNamespaces::default();
         known.created(&part(7, 100), 100);
-        known.went_down_with(7, 8);
         assert_eq!(known.describe(&part(7, 200)).born_boot_ns, Some(200), "another init");
-        assert!(known.take_nested(7).is_empty(), "what went down with the first is not the second's");
         let with_id = NamespacePart { kernel_id: 5, ..part(7, 200) };
         assert_eq!(known.created(&with_id, 300).born_boot_ns, Some(300));
+    }
+
+    #[test]
+    fn a_late_word_of_a_namespace_leaves_its_successor_alone() {
+        let mut known = KnownNamespaces::default();
+        let (first, second) =
+            (NamespacePart { kernel_id: 5, ..part(7, 90) }, NamespacePart { kernel_id: 6, ..part(7, 0) });
+        known.created(&first, 80);
+        known.created(&second, 200);
+        assert_eq!(known.describe(&first).born_boot_ns, Some(90));
+        assert_eq!(
+            known.describe(&NamespacePart { init_start_boot_ns: 210, ..second }).born_boot_ns,
+            Some(200)
+        );
+    }
+
+    #[test]
+    fn what_went_down_with_a_namespace_is_told_once() {
+        let mut known = KnownNamespaces::default();
+        known.went_down_with(7, 9);
+        known.went_down_with(7, 8);
+        assert_eq!(known.take_nested(7), [9, 8]);
+        assert!(known.take_nested(7).is_empty());
     }
 
     proptest! {

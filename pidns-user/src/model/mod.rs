@@ -2,6 +2,8 @@
 
 mod inits;
 mod known;
+mod reorder;
 
 pub use inits::{Inits, SeenSignal};
 pub use known::KnownNamespaces;
+pub use reorder::Reorder;

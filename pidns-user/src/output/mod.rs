@@ -14,6 +14,6 @@ pub use table::{Style, Table};
 pub trait View {
     /// Writes what stands before the first event.
     fn begin(&mut self, to: &mut dyn io::Write) -> io::Result<()>;
-    /// Writes one event; says whether it wrote anything (a table has no line for the frame of a stream).
-    fn event(&mut self, event: &Event, to: &mut dyn io::Write) -> io::Result<bool>;
+    /// Writes one event, if this view shows it (a table has no line for the frame of a stream).
+    fn event(&mut self, event: &Event, to: &mut dyn io::Write) -> io::Result<()>;
 }

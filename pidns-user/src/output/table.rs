@@ -58,8 +58,8 @@ impl View for Table {
         if self.headings { writeln!(to, "{HEADING}") } else { Ok(()) }
     }
 
-    fn event(&mut self, event: &Event, to: &mut dyn io::Write) -> io::Result<bool> {
-        let Some(Row { label, colour, ns, process, detail }) = row(&event.body) else { return Ok(false) };
+    fn event(&mut self, event: &Event, to: &mut dyn io::Write) -> io::Result<()> {
+        let Some(Row { label, colour, ns, process, detail }) = row(&event.body) else { return Ok(()) };
         let time = ZonedDateTime::new(event.time, self.zone.clone()).strftime("%H:%M:%S%.3f").to_string();
         let (inum, level) = match ns {
             Some((inum, level)) => {
@@ -77,8 +77,7 @@ impl View for Table {
         writeln!(
             to,
             "{time}  {on}{label:<13}{off}  {inum:<10}  {level:>3}  {pids:<14}  {comm:<15}  {detail}{about}"
-        )?;
-        Ok(true)
+        )
     }
 }
 
@@ -146,7 +145,11 @@ fn row(body: &Body) -> Option<Row<'_>> {
             colour: RED,
             ns: of(ns),
             process: Some(process),
-            detail: format!("{}, {}", Death { exit, cause }, Count(*members, "member left", "members left")),
+            detail: format!(
+                "{}, {}",
+                Death { exit, cause },
+                Count(u64::from(*members), "member left", "members left")
+            ),
         },
         Body::NamespaceTeardown { ns, killed, nested, duration_ns } => Row {
             label: "teardown",
@@ -240,7 +243,7 @@ fn row(body: &Body) -> Option<Row<'_>> {
             colour: RED,
             ns: None,
             process: None,
-            detail: format!("{} ({stage})", Count(*count as u32, "event", "events")),
+            detail: format!("{} ({stage})", Count(*count, "event", "events")),
         },
     })
 }
@@ -259,7 +262,7 @@ impl Display for Who<'_> {
     }
 }
 
-struct Count(u32, &'static str, &'static str);
+struct Count(u64, &'static str, &'static str);
 
 impl Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -379,7 +382,7 @@ mod tests {
         let row = line(Body::NamespaceInitExit { ns, process: nginx(), exit, cause, members: 6 }, true);
         assert_eq!(
             row,
-            "22:13:20.120  init exit      4026532847    1  48121 → 1       ng\\u{1b}[31minx   \
+            "22:13:20.120  init exit      4026532847    1  48121 → 1       ng\\u{1b}[31minx  \
              SIGKILL from dockerd[811], 6 members left\n"
         );
         let column = |heading| HEADING.find(heading).unwrap();

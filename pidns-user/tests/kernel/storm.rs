@@ -88,6 +88,8 @@ enum Watch {
 fn watch_storm(lives: u64, watch: Watch, args: &[&str]) -> Report {
     let mut actor = Actor::start("storm", &[&lives.to_string(), &WORKERS.to_string()]);
     let init: Who = actor.hear("init");
+    // Held, so that its number is not another's before the stream has ended.
+    let _pin = std::fs::File::open(format!("/proc/{}/ns/pid", init.pid)).expect("a child's namespace");
     let filter = ["-n", &init.ns.to_string(), "-e", "process.*", "-e", "namespace.*"];
     let tracer = FileTracer::start(&[&filter, args].concat());
     if watch == Watch::Stalled {

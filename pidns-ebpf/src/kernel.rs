@@ -6,7 +6,7 @@
 use core::{marker::PhantomData, ptr};
 
 use aya_ebpf::helpers::{bpf_get_current_task, generated};
-use pidns_ebpf::abi::{COMM_LEN, MAX_LEVEL, NamespacePart, ProcessKey, ProcessPart};
+use pidns_ebpf::abi::{COMM_LEN, MAX_LEVEL, ProcessKey, ProcessPart};
 
 pub(crate) use crate::access::{Access, Direct, Probed, ThroughNumbers, ThroughRegs};
 use crate::layout::*;
@@ -14,7 +14,7 @@ use crate::layout::*;
 macro_rules! pointers {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => { $(
         $(#[$doc])*
-        pub(crate) struct $name<A>(*const u8, PhantomData<A>);
+        pub(crate) struct $name<A>(pub(crate) *const u8, PhantomData<A>);
 
         impl<A> Clone for $name<A> {
             #[inline(always)]
@@ -24,10 +24,10 @@ macro_rules! pointers {
 
         impl<A: Access> $name<A> {
             #[inline(always)]
-            fn at(pointer: *const u8) -> Self { Self(pointer, PhantomData) }
+            pub(crate) fn at(pointer: *const u8) -> Self { Self(pointer, PhantomData) }
 
             #[inline(always)]
-            fn field<T: Copy>(self, offset: &aya_ebpf::Global<u32>) -> T {
+            pub(crate) fn field<T: Copy>(self, offset: &aya_ebpf::Global<u32>) -> T {
                 // SAFETY: all fields read are integers and pointers, of which any bytes are a value.
                 unsafe { A::read(self.0.add(offset.load() as usize)) }
             }
@@ -81,14 +81,10 @@ macro_rules! addresses {
 }
 addresses!(PidNamespace, Siginfo);
 
-/// Deepest nesting of cgroups that is walked.
-const MAX_CGROUP_DEPTH: u32 = 32;
 /// `task.flags`: a kernel thread (`PF_KTHREAD`).
 const PF_KTHREAD: u32 = 0x0020_0000;
 /// `signal.flags`: the group's exit code is set.
 const SIGNAL_GROUP_EXIT: u32 = 0x4;
-/// `pid_namespace.pid_allocated`: the namespace's init lives, PIDs may be allocated (`PIDNS_ADDING`).
-const PIDNS_ADDING: u32 = 1 << 31;
 /// `thread_info.status`: the task is in a 32-bit system call (`TS_COMPAT`).
 const TS_COMPAT: u32 = 0x2;
 
@@ -98,67 +94,6 @@ impl Task<Probed> {
     pub(crate) fn current() -> Self {
         // SAFETY: the helper has no preconditions.
         Self::at(unsafe { bpf_get_current_task() } as *const u8)
-    }
-
-    /// Whether its user has as many processes as its RLIMIT_NPROC allows, which binds it (copy_process,
-    /// kernel/fork.c): root and who has CAP_SYS_RESOURCE or CAP_SYS_ADMIN may have more.
-    #[inline(always)]
-    pub(crate) fn is_at_nproc_limit(self) -> bool {
-        /// `RLIMIT_NPROC`, include/uapi/asm-generic/resource.h.
-        const RLIMIT_NPROC: usize = 6;
-        const CAP_SYS_ADMIN: u32 = 21;
-        const CAP_SYS_RESOURCE: u32 = 24;
-        if !present(&CRED_CAP_EFFECTIVE)
-            || !present(&CRED_UCOUNTS)
-            || !present(&UCOUNTS_RLIMIT)
-            || !present(&SIGNAL_RLIMITS)
-        {
-            return false;
-        }
-        // SAFETY: every read is a pointer or an integer, copied by helper.
-        unsafe {
-            let cred: *const u8 = self.field(&TASK_REAL_CRED);
-            let uid: u32 = Probed::read(cred.add(CRED_UID.load() as usize));
-            let capabilities: u64 = Probed::read(cred.add(CRED_CAP_EFFECTIVE.load() as usize));
-            let exempt = uid == 0 || capabilities & (1 << CAP_SYS_ADMIN | 1 << CAP_SYS_RESOURCE) != 0;
-            let ucounts: *const u8 = Probed::read(cred.add(CRED_UCOUNTS.load() as usize));
-            // `UCOUNT_RLIMIT_NPROC` is the first.
-            let used: u64 = Probed::read(ucounts.add(UCOUNTS_RLIMIT.load() as usize));
-            let signal: *const u8 = self.field(&TASK_SIGNAL);
-            // A `struct rlimit` is two words, the soft limit first.
-            let limit: u64 = Probed::read(signal.add(SIGNAL_RLIMITS.load() as usize + RLIMIT_NPROC * 16));
-            !exempt && used >= limit
-        }
-    }
-
-    /// Whether its pids cgroup, or one above it, is at its limit (kernel/cgroup/pids.c). What a refused fork had
-    /// charged is given back by then, so that the counter stands at the limit and not above.
-    #[inline(always)]
-    pub(crate) fn pids_cgroup_is_full(self) -> bool {
-        if !present(&PIDS_CGROUP_ID) || !present(&PIDS_CGROUP_LIMIT) {
-            return false;
-        }
-        // SAFETY: every read is a pointer or an integer, copied by helper.
-        unsafe {
-            let css_set: *const u8 = self.field(&TASK_CGROUPS);
-            let slot = CSS_SET_SUBSYS.load() + PIDS_CGROUP_ID.load() * size_of::<u64>() as u32;
-            let mut css: *const u8 = Probed::read(css_set.add(slot as usize));
-            for _ in 0..MAX_CGROUP_DEPTH {
-                let parent: *const u8 = Probed::read(css.add(CSS_PARENT.load() as usize));
-                if css.is_null() || parent.is_null() {
-                    // The root has no limit.
-                    return false;
-                }
-                let cgroup = css.sub(PIDS_CGROUP_CSS.load() as usize);
-                let used: i64 = Probed::read(cgroup.add(PIDS_CGROUP_COUNTER.load() as usize));
-                let limit: i64 = Probed::read(cgroup.add(PIDS_CGROUP_LIMIT.load() as usize));
-                if used >= limit {
-                    return true;
-                }
-                css = parent;
-            }
-        }
-        false
     }
 
     /// `task.files.fdt.fd[number]`, resolved to the namespace that the file stands for, if it is one of nsfs.
@@ -443,144 +378,6 @@ impl<A: Access> Pid<A> {
             let number = Probed::read(upid.add(UPID_NR.load() as usize));
             (number, PidNamespace::at(Probed::read(upid.add(UPID_NS.load() as usize))))
         }
-    }
-}
-
-impl<A: Access> PidNamespace<A> {
-    /// The same namespace, read by helper from here on.
-    #[inline(always)]
-    pub(crate) fn probed(self) -> PidNamespace<Probed> {
-        PidNamespace::at(self.0)
-    }
-
-    #[inline(always)]
-    pub(crate) fn inum(self) -> u32 {
-        NsCommon::<A>::at(self.common()).inum()
-    }
-
-    #[inline(always)]
-    fn common(self) -> *const u8 {
-        // SAFETY: a member's address.
-        unsafe { self.0.add(PIDNS_NS.load() as usize) }
-    }
-
-    #[inline(always)]
-    pub(crate) fn level(self) -> u32 {
-        self.field(&PIDNS_LEVEL)
-    }
-
-    #[inline(always)]
-    pub(crate) fn parent(self) -> Self {
-        Self::at(self.field(&PIDNS_PARENT))
-    }
-
-    /// Whether PIDs can still be allocated: not after its init's death.
-    #[inline(always)]
-    pub(crate) fn is_dead(self) -> bool {
-        self.field::<u32>(&PIDNS_PID_ALLOCATED) & PIDNS_ADDING == 0
-    }
-
-    /// PIDs in use: processes, threads, zombies.
-    #[inline(always)]
-    pub(crate) fn pids_in_use(self) -> u32 {
-        self.field::<u32>(&PIDNS_PID_ALLOCATED) & !PIDNS_ADDING
-    }
-
-    /// Whether it, or one above it, has given out all its PIDs. Those below 300 it gives out once only
-    /// (`RESERVED_PIDS`, kernel/pid.c). Known where each namespace has a limit of its own (6.14 and later).
-    #[inline(always)]
-    pub(crate) fn has_no_pids(self) -> bool {
-        const RESERVED_PIDS: u32 = 300;
-        if !present(&PIDNS_PID_MAX) {
-            return false;
-        }
-        let mut ns = self;
-        for _ in 0..=MAX_LEVEL {
-            if ns.is_null() {
-                return false;
-            }
-            let most: u32 = ns.field(&PIDNS_PID_MAX);
-            if ns.pids_in_use() + RESERVED_PIDS >= most {
-                return true;
-            }
-            ns = ns.parent();
-        }
-        false
-    }
-
-    /// The kernel's own number for it; 0 where there is none (before 6.18).
-    #[inline(always)]
-    fn kernel_id(self) -> u64 {
-        if present(&NS_COMMON_ID) { NsCommon::<A>::at(self.common()).field(&NS_COMMON_ID) } else { 0 }
-    }
-
-    /// CLOCK_BOOTTIME, nanoseconds; 0 where there is no init yet or any more (`child_reaper` is left dangling).
-    #[inline(always)]
-    fn init_start_boottime(self) -> u64 {
-        let reaper: *const u8 = self.field(&PIDNS_CHILD_REAPER);
-        if reaper.is_null() || self.is_dead() {
-            return 0;
-        }
-        Task::<A>::at(reaper).group_leader().start_boottime()
-    }
-
-    /// What tells it from others that have had, or will get, its inode number; 0 where nothing does at this moment.
-    #[inline(always)]
-    pub(crate) fn identity(self) -> u64 {
-        if present(&NS_COMMON_ID) { self.kernel_id() } else { self.init_start_boottime() }
-    }
-
-    /// The signal that reboot(2) inside leaves for the init's status; 0: none.
-    #[inline(always)]
-    pub(crate) fn reboot_signal(self) -> u32 {
-        self.field(&PIDNS_REBOOT)
-    }
-
-    /// # Safety
-    /// `to` must be writable.
-    #[inline(always)]
-    pub(crate) unsafe fn describe(self, to: *mut NamespacePart) {
-        let parent = self.parent();
-        let user: *const u8 = self.field(&PIDNS_USER_NS);
-        let part = NamespacePart {
-            kernel_id: self.kernel_id(),
-            init_start_boot_ns: self.init_start_boottime(),
-            inum: self.inum(),
-            level: self.level(),
-            parent_inum: if parent.is_null() { 0 } else { parent.inum() },
-            // SAFETY: integers, of which any bytes are a value.
-            user_ns_inum: unsafe { NsCommon::<A>::at(user.add(USERNS_NS.load() as usize)).inum() },
-            // SAFETY: as above.
-            owner_uid: unsafe { A::read(user.add(USERNS_OWNER.load() as usize)) },
-            reserved: 0,
-        };
-        // SAFETY: the caller's promise.
-        unsafe { to.write(part) };
-    }
-}
-
-impl<A: Access> NsCommon<A> {
-    #[inline(always)]
-    pub(crate) fn inum(self) -> u32 {
-        self.field(&NS_COMMON_INUM)
-    }
-}
-
-impl NsCommon<Probed> {
-    /// The PID namespace that this is part of, if it is part of one.
-    #[inline(always)]
-    pub(crate) fn pid_namespace(self) -> Option<PidNamespace<Probed>> {
-        const CLONE_NEWPID: u32 = 0x2000_0000;
-        let kind: u32 = if present(&NS_COMMON_TYPE) {
-            self.field(&NS_COMMON_TYPE)
-        } else {
-            // Before 6.18 the type stands with the operations.
-            let operations: *const u8 = self.field(&NS_COMMON_OPS);
-            // SAFETY: an integer, copied by helper.
-            unsafe { Probed::read(operations.add(PROC_NS_TYPE.load() as usize)) }
-        };
-        // SAFETY: the address of the structure that it is a member of.
-        (kind == CLONE_NEWPID).then(|| PidNamespace::at(unsafe { self.0.sub(PIDNS_NS.load() as usize) }))
     }
 }
 

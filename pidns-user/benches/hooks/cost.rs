@@ -115,7 +115,7 @@ impl fmt::Display for Costs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "Time in the kernel of one run, by BPF run statistics (which cost each run some 20 ns of what they show): \
+            "Time in the kernel of one run, by BPF run statistics (each figure has a read of the clock in it): \
              mean of all runs (mean of the best round); each round {} lives at level 1, {} execs",
             self.lives, self.execs
         )?;

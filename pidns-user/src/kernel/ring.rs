@@ -99,7 +99,7 @@ impl Reader {
                 continue;
             };
             self.waiting.push(u64::from_ne_bytes(*boot_ns), &item);
-            if self.waiting.len() >= BATCH_BYTES {
+            if self.waiting.bytes() >= BATCH_BYTES {
                 more = true;
                 break;
             }

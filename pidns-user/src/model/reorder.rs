@@ -21,7 +21,7 @@ impl Reorder {
     }
 
     /// Bytes that wait.
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
@@ -74,7 +74,8 @@ mod tests {
         assert_eq!(released(&mut reorder, 5), [b"c", b"d", b"e"]);
         reorder.push(7, b"g");
         assert_eq!(released(&mut reorder, u64::MAX), [b"g", b"i"]);
-        assert!(reorder.is_empty() && reorder.len() == 0);
+        assert!(reorder.is_empty());
+        assert_eq!(reorder.bytes(), 0);
     }
 
     proptest! {

@@ -123,7 +123,7 @@ fn a_duration_ends_the_stream() {
     let (seen, status) = Tracer::start(&["--duration", "1s"]).ended();
     let took = begin.elapsed();
     expect_code(status, 0, &seen.stderr);
-    assert!(took >= std::time::Duration::from_secs(1) && took < patience(5), "it ran for {took:?}");
+    assert!(took >= Duration::from_secs(1) && took < patience(5), "it ran for {took:?}");
     let duration: u64 = get(seen.end(), "/duration_ns");
     // The stream begins a moment after the second does.
     assert!((950_000_000..2_000_000_000).contains(&duration), "about a second: {}", seen.end());

@@ -3,6 +3,8 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
+use pidns_user::kernel::btf;
+
 /// Whether a test can run here.
 pub(crate) enum Outcome {
     Run,
@@ -46,5 +48,25 @@ fn plays(situation: &str, otherwise: &str) -> Outcome {
         Ok(status) if status.success() => Outcome::Run,
         Ok(_) => Outcome::Skip(otherwise.into()),
         Err(error) => Outcome::Skip(format!("{otherwise}: {error}")),
+    }
+}
+
+/// Where cgroup v1 has the pids controller.
+pub(crate) const PIDS_CGROUPS: &str = "/sys/fs/cgroup/pids";
+
+pub(crate) fn pids_cgroup() -> Outcome {
+    if std::path::Path::new(PIDS_CGROUPS).join("cgroup.procs").exists() {
+        Outcome::Run
+    } else {
+        Outcome::Skip(format!("no pids controller at {PIDS_CGROUPS}"))
+    }
+}
+
+/// Before 6.14 a namespace has no pid_max of its own: writing it would change the whole machine's.
+pub(crate) fn own_pid_max() -> Outcome {
+    let bytes = fs::read(btf::PATH).expect("this kernel's BTF");
+    match btf::Btf::parse(&bytes).expect("this kernel's BTF").field("pid_namespace", "pid_max") {
+        Ok(_) => Outcome::Run,
+        Err(error) => Outcome::Skip(error.to_string()),
     }
 }

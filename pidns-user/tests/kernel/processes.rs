@@ -1,5 +1,8 @@
 //! Lives of processes in a namespace: fork, exec, exit, reap, and forks that fail.
 
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::actor::STRANGE_NAME;
@@ -7,7 +10,7 @@ use crate::facts::{Ended, Who, Window};
 use crate::seen::{
     Seen, about, expect, expect_not, expect_order, expect_process, expect_process_renamed, get,
 };
-use crate::stage::{Actor, Told};
+use crate::stage::{Actor, Told, patience};
 use crate::sys::Pid;
 use crate::tracer::{Tracer, watch};
 use crate::{Test, probes, test};
@@ -21,6 +24,8 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_fork_after_the_init_died_fails_for_a_dead_namespace),
     test!(a_fork_into_a_joined_dead_namespace_fails_for_that),
     test!(a_fork_over_the_limit_of_processes_says_which_limit),
+    test!(a_fork_in_a_full_namespace_says_so, needs probes::own_pid_max),
+    test!(a_fork_in_a_full_pids_cgroup_says_so, needs probes::pids_cgroup),
     test!(the_same_pid_twice_is_two_processes, needs probes::set_tid),
     test!(a_strange_name_is_escaped_so_that_it_can_be_read_back),
     test!(a_strange_name_cannot_steer_the_terminal),
@@ -133,6 +138,42 @@ fn a_fork_into_a_joined_dead_namespace_fails_for_that() {
 fn a_fork_over_the_limit_of_processes_says_which_limit() {
     let (told, seen) = watch("too-many-processes", &[]);
     expect_fork_refused(&told, &seen, "EAGAIN", "nproc_limit", told.who("init").ns);
+}
+
+/// The one refused fork that this shell script ends with.
+fn refused_in(script: &str) -> Value {
+    let tracer = Tracer::start(&["-e", "fork.failed"]);
+    let mut shell =
+        Command::new("sh").args(["-c", script]).stderr(Stdio::null()).spawn().expect("sh is there");
+    let seen = tracer.wait_for("a refused fork", |event| event["event"] == "fork.failed");
+    let _ = shell.wait().expect("a child can be waited for");
+    tracer.stop();
+    seen
+}
+
+fn a_fork_in_a_full_namespace_says_so() {
+    let failed = refused_in(
+        "exec unshare --pid --fork --mount-proc sh -c '
+         echo 301 > /proc/sys/kernel/pid_max
+         while :; do sleep 100 & done'",
+    );
+    expect(&failed, "/errno", "EAGAIN");
+    expect(&failed, "/reason", "pid_max");
+    expect(&failed, "/ns/level", 1);
+}
+
+fn a_fork_in_a_full_pids_cgroup_says_so() {
+    let group = format!("{}/pidns-trace-test-{}", probes::PIDS_CGROUPS, std::process::id());
+    std::fs::create_dir(&group).expect("a cgroup");
+    std::fs::write(format!("{group}/pids.max"), "3").expect("its limit");
+    let failed = refused_in(&format!("echo $$ > {group}/cgroup.procs; while :; do sleep 1 & done"));
+    expect(&failed, "/errno", "EAGAIN");
+    expect(&failed, "/reason", "pids_cgroup");
+    let started = Instant::now();
+    while std::fs::remove_dir(&group).is_err() {
+        assert!(started.elapsed() < patience(10), "the cgroup is empty again");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn expect_fork_refused(told: &Told, seen: &Seen, errno: &str, reason: &str, ns: u64) {

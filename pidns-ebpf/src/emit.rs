@@ -1,6 +1,10 @@
 //! From a filled record to the ring buffer, counted either way.
 
-use aya_ebpf::{helpers::bpf_ktime_get_boot_ns, maps::PerCpuArray};
+use aya_ebpf::{
+    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::bpf_ktime_get_boot_ns,
+    maps::PerCpuArray,
+};
 use pidns_ebpf::abi::{Counters, Header, Kind, NamespaceRecord, PIDS_ROOM, ProcessPart, Writer};
 
 use crate::{
@@ -124,7 +128,13 @@ pub(crate) unsafe fn send<R>(
 pub(crate) unsafe fn output(writer: Writer, kind: Kind, record: *const u8, size: u32) {
     // SAFETY: the caller's promise.
     let bytes = unsafe { core::slice::from_raw_parts(record, size as usize) };
-    let sent = EVENTS.output::<[u8]>(bytes, 0).is_ok();
+    // Waking the reader costs more than all else here, so the many records of processes leave it asleep: it looks by
+    // itself every 20 ms. The rare ones wake it.
+    let wake = match kind {
+        Kind::ProcessFork | Kind::ProcessExec | Kind::ProcessExit | Kind::ProcessReap => BPF_RB_NO_WAKEUP,
+        _ => BPF_RB_FORCE_WAKEUP,
+    };
+    let sent = EVENTS.output::<[u8]>(bytes, u64::from(wake)).is_ok();
     count(|counters| {
         let rows = if sent { &mut counters.submitted } else { &mut counters.lost };
         rows[writer as usize][kind as usize] += 1;

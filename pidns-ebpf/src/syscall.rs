@@ -56,7 +56,7 @@ const CLONE_ARGS_SET_TID_SIZE: u64 = 72;
 const CLONE_ARGS_SIZE_VER1: u64 = 80;
 
 impl Fork {
-    /// A call that is not known: a 32-bit one.
+    /// A call of which nothing is known, a 32-bit one say.
     pub(crate) const UNKNOWN: Self = Self { via: Via::Unknown, flags: 0, set_tid: false };
 
     /// Reads the call from the registers of its caller. clone3's arguments are in user memory: they are read as

@@ -20,7 +20,7 @@ use crate::{
     kernel::{Chain, Direct, PidNamespace, Task, ThroughNumbers},
     layout::SYSCALL_HOOKS,
     maps::{CHILDREN_NS, ChildrenNs, PEAK_THREADS, observed_since},
-    syscall::{CLONE_NEWPID, Fork},
+    syscall::{self, CLONE_NEWPID, Fork},
 };
 
 #[map]
@@ -69,7 +69,9 @@ fn process_fork(ctx: BtfTracePointContext) -> i32 {
         (&raw mut (*record).process.ns_inum).write(ns.inum());
         (&raw mut (*record).parent.ns_inum).write(parent_ns.inum());
 
-        let fork = if thread.in_compat_syscall() { Fork::UNKNOWN } else { Fork::of(regs) };
+        // Of most forks nothing is asked: only an init's tells of a namespace, and only clone3 chooses PIDs.
+        let asked = chain.is_init() || matches!(syscall::via(regs.call()), Via::Clone3);
+        let fork = if asked && !thread.in_compat_syscall() { Fork::of(regs) } else { Fork::UNKNOWN };
         if chain.is_init() {
             if filter::wants_namespace(ns) {
                 namespace_init(&ctx, scratch, ns, thread, &fork, pids, parent_pids);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use pidns_ebpf::abi::{
     self, Creation, FLAG_ARGS, FLAG_ARGS_CUT, FLAG_INEXACT, FLAG_RESTORED, FLAG_THREAD, Header, InitExitBody,
-    Namespaced, Origin, Reason, Record, RefusalBody, SignalBody, Via, decode,
+    Namespaced, Origin, ProcessKey, Reason, Record, RefusalBody, SignalBody, Via, decode,
 };
 
 use crate::{
@@ -33,8 +33,8 @@ pub struct Translated {
 pub struct Translator {
     namespaces: KnownNamespaces,
     inits: Inits,
-    /// Identity of a process to that of the parent it began with.
-    parents: HashMap<(u32, u64), (u32, u64)>,
+    /// Each process to the parent it began with, whose start is 0 where it is not known.
+    parents: HashMap<ProcessKey, ProcessKey>,
     /// Processes that started before this were not observed from their start.
     since_boot_ns: u64,
     /// Whether every process with more than one thread has had its count kept.
@@ -266,21 +266,22 @@ impl Translator {
         // With CLONE_PARENT the real parent is another than the forker; its start is not in the record.
         let parent_pid = child.part.parent_pid;
         let start = if parent_pid == forker.part.pid { forker.part.start_boot_ns } else { 0 };
-        self.parents.insert(identity(child), (parent_pid, start));
+        self.parents.insert(identity(child), ProcessKey::new(parent_pid, start));
     }
 
     fn take_orphaned(&mut self, subject: &decode::Process<'_>, parent_start_boot_ns: u64) -> bool {
         match self.parents.remove(&identity(subject)) {
             None => false,
-            Some((pid, start)) => {
-                pid != subject.part.parent_pid || (start != 0 && start != parent_start_boot_ns)
+            Some(ProcessKey { pid, start_boot_ns, reserved: _ }) => {
+                pid != subject.part.parent_pid
+                    || (start_boot_ns != 0 && start_boot_ns != parent_start_boot_ns)
             }
         }
     }
 }
 
-fn identity(process: &decode::Process<'_>) -> (u32, u64) {
-    (process.part.pid, process.part.start_boot_ns)
+fn identity(process: &decode::Process<'_>) -> ProcessKey {
+    ProcessKey::new(process.part.pid, process.part.start_boot_ns)
 }
 
 fn process(process: &decode::Process<'_>) -> Process {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pidns_ebpf::abi::{Namespaced, Record, Via};
+use pidns_ebpf::abi::{Namespaced, Record, Via, symbols::ABSENT};
 use pidns_user::kernel::{
     hooks::Form,
     layout::Layout,
@@ -89,6 +89,18 @@ fn exits_are_told_by_live_threads_where_the_hook_does_not_tell() {
 #[test]
 fn pids_are_copied_where_they_may_not_be_loaded() {
     assert_eq!(observe(|layout| layout.probe_numbers = true), expected());
+}
+
+#[test]
+fn namespaces_are_told_apart_where_the_kernel_does_not_number_them() {
+    let unnumbered = |layout: &mut Layout| {
+        for (symbol, value) in &mut layout.offsets {
+            if *symbol == "NS_COMMON_ID" {
+                *value = ABSENT;
+            }
+        }
+    };
+    assert_eq!(observe(unnumbered), expected());
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Checked decoding: bytes from the ring buffer to typed records, without a copy of the PIDs or names. Anything
-//! that a kernel side of this version cannot have written is an error, never a panic.
+//! Checked decoding: bytes from the ring buffer to typed records, without a copy of the PIDs or names. A record
+//! whose shape, numbers or PID counts do not fit together is an error, never a panic.
 
 use core::fmt;
 
@@ -71,11 +71,6 @@ impl<'a> Process<'a> {
     pub fn comm(&self) -> &[u8] {
         let end = self.part.comm.iter().position(|&b| b == 0).unwrap_or(COMM_LEN);
         &self.part.comm[..end]
-    }
-
-    /// Depth of its innermost namespace.
-    pub fn level(&self) -> u32 {
-        (self.pids.len() / 4) as u32 - 1
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use pidns_ebpf::abi::Origin;
+use pidns_ebpf::abi::{Origin, ProcessKey};
 
 use crate::event::{Cause, Process};
 use crate::signals::signal_name;
@@ -23,13 +23,13 @@ pub struct SeenSignal {
     pub sender: Option<Process>,
 }
 
-/// By identity of the init: pid and start.
+/// By init.
 #[derive(Debug, Default)]
-pub struct Inits(HashMap<(u32, u64), Vec<SeenSignal>>);
+pub struct Inits(HashMap<ProcessKey, Vec<SeenSignal>>);
 
 impl Inits {
     /// A signal was delivered to this init.
-    pub fn signalled(&mut self, init: (u32, u64), seen: SeenSignal) {
+    pub fn signalled(&mut self, init: ProcessKey, seen: SeenSignal) {
         if self.0.len() >= LIMIT && !self.0.contains_key(&init) {
             // Inits that died unseen, after a loss: none of the rest is worth more than another.
             self.0.clear();
@@ -40,7 +40,7 @@ impl Inits {
     }
 
     /// The init died of this signal: why, as far as it was seen. Forgets the init.
-    pub fn died_of(&mut self, init: (u32, u64), signal: u32) -> Cause {
+    pub fn died_of(&mut self, init: ProcessKey, signal: u32) -> Cause {
         let seen = self.0.remove(&init).into_iter().flatten().find(|seen| seen.signal == signal);
         match seen {
             None => Cause::Unknown,
@@ -56,7 +56,7 @@ impl Inits {
     }
 
     /// The init ended otherwise.
-    pub fn forget(&mut self, init: (u32, u64)) {
+    pub fn forget(&mut self, init: ProcessKey) {
         self.0.remove(&init);
     }
 }
@@ -70,35 +70,37 @@ fn is_fault(signal: u32) -> bool {
 mod tests {
     use super::*;
 
+    const INIT: ProcessKey = ProcessKey::new(1, 1);
+
     fn seen(signal: i32, code: i32, origin: Origin) -> SeenSignal {
         SeenSignal { signal: signal as u32, code, origin, sender: None }
     }
 
     #[test]
     fn a_death_without_a_seen_signal_has_no_cause() {
-        assert_eq!(Inits::default().died_of((1, 1), 9), Cause::Unknown);
+        assert_eq!(Inits::default().died_of(INIT, 9), Cause::Unknown);
     }
 
     #[test]
     fn the_kernel_tells_a_fault_but_not_why_it_kills() {
         let mut inits = Inits::default();
-        inits.signalled((1, 1), seen(libc::SIGSEGV, 1, Origin::Kernel));
-        assert_eq!(inits.died_of((1, 1), 11), Cause::Fault { signal: "SIGSEGV".to_owned() });
-        inits.signalled((1, 1), seen(libc::SIGKILL, 0, Origin::Kernel));
-        assert_eq!(inits.died_of((1, 1), 9), Cause::Unknown);
+        inits.signalled(INIT, seen(libc::SIGSEGV, 1, Origin::Kernel));
+        assert_eq!(inits.died_of(INIT, 11), Cause::Fault { signal: "SIGSEGV".to_owned() });
+        inits.signalled(INIT, seen(libc::SIGKILL, 0, Origin::Kernel));
+        assert_eq!(inits.died_of(INIT, 9), Cause::Unknown);
     }
 
     #[test]
     fn another_signal_than_the_one_it_died_of_is_no_cause() {
         let mut inits = Inits::default();
-        inits.signalled((1, 1), seen(libc::SIGTERM, 0, Origin::Inside));
-        assert_eq!(inits.died_of((1, 1), 9), Cause::Unknown);
+        inits.signalled(INIT, seen(libc::SIGTERM, 0, Origin::Inside));
+        assert_eq!(inits.died_of(INIT, 9), Cause::Unknown);
     }
 
     #[test]
     fn a_segv_that_somebody_sent_is_no_fault() {
         let mut inits = Inits::default();
-        inits.signalled((1, 1), seen(libc::SIGSEGV, 0, Origin::Ancestor));
-        assert!(matches!(inits.died_of((1, 1), 11), Cause::Signal { .. }));
+        inits.signalled(INIT, seen(libc::SIGSEGV, 0, Origin::Ancestor));
+        assert!(matches!(inits.died_of(INIT, 11), Cause::Signal { .. }));
     }
 }

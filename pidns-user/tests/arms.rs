@@ -92,7 +92,7 @@ fn pids_are_copied_where_they_may_not_be_loaded() {
 }
 
 #[test]
-fn namespaces_are_told_apart_where_the_kernel_does_not_number_them() {
+fn all_is_seen_where_the_kernel_does_not_number_namespaces() {
     let unnumbered = |layout: &mut Layout| {
         for (symbol, value) in &mut layout.offsets {
             if *symbol == "NS_COMMON_ID" {

@@ -52,6 +52,8 @@ pointers! {
     Regs,
     /// `struct ns_common` (include/linux/ns_common.h).
     NsCommon,
+    /// `struct kernel_clone_args` (include/linux/sched/task.h): what a fork was asked for.
+    CloneArgs,
 }
 
 /// Pointers that hooks hand over.
@@ -64,7 +66,7 @@ macro_rules! arguments {
         }
     )* };
 }
-arguments!(Task, Siginfo, Binprm, Regs);
+arguments!(Task, Siginfo, Binprm, Regs, CloneArgs, PidNamespace);
 
 /// Pointers that are compared, or may be null.
 macro_rules! addresses {
@@ -268,6 +270,19 @@ impl<A: Access> Signal<A> {
     }
 }
 
+impl Task<Probed> {
+    /// The registers of the system call that the running task, which this must be, is in.
+    #[inline(always)]
+    pub(crate) fn syscall_regs(self) -> Regs<ThroughRegs> {
+        if HAVE_TASK_PT_REGS.load() != 0 {
+            // SAFETY: the helper (5.11 and later, the other is 5.15's) has no preconditions.
+            Task::<Direct>::at(unsafe { generated::bpf_get_current_task_btf() } as *const u8).user_regs()
+        } else {
+            self.stacked_regs()
+        }
+    }
+}
+
 impl Task<Direct> {
     /// The registers of the system call it is in. It must be the running task, as the helper's result is only
     /// the caller's then on kernels of old.
@@ -276,7 +291,16 @@ impl Task<Direct> {
         if HAVE_TASK_PT_REGS.load() != 0 {
             // SAFETY: a task_struct that the verifier knows as one.
             Regs::at(unsafe { generated::bpf_task_pt_regs(self.0.cast_mut().cast()) } as *const u8)
-        } else if present(&TASK_STACK) && present(&THREAD_STACK_SIZE) {
+        } else {
+            self.stacked_regs()
+        }
+    }
+}
+
+impl<A: Access> Task<A> {
+    #[inline(always)]
+    fn stacked_regs(self) -> Regs<ThroughRegs> {
+        if present(&TASK_STACK) && present(&THREAD_STACK_SIZE) {
             // The registers are at the top of the kernel stack (task_pt_regs, arch/x86/include/asm/processor.h).
             let stack: u64 = self.field(&TASK_STACK);
             let regs = stack + u64::from(THREAD_STACK_SIZE.load()) - u64::from(REGS_SIZE.load());
@@ -284,6 +308,20 @@ impl Task<Direct> {
         } else {
             Regs::at(ptr::null())
         }
+    }
+}
+
+impl CloneArgs<Direct> {
+    /// `CLONE_*`.
+    #[inline(always)]
+    pub(crate) fn flags(self) -> u64 {
+        self.field(&KERNEL_CLONE_FLAGS)
+    }
+
+    /// How many PIDs the caller chose.
+    #[inline(always)]
+    pub(crate) fn set_tid_size(self) -> u64 {
+        self.field(&KERNEL_CLONE_SET_TID_SIZE)
     }
 }
 

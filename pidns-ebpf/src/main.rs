@@ -5,6 +5,8 @@
 #[cfg(target_arch = "bpf")]
 mod access;
 #[cfg(target_arch = "bpf")]
+mod call;
+#[cfg(target_arch = "bpf")]
 mod emit;
 #[cfg(target_arch = "bpf")]
 mod filter;
@@ -18,6 +20,8 @@ mod limits;
 mod maps;
 #[cfg(target_arch = "bpf")]
 mod namespace;
+#[cfg(target_arch = "bpf")]
+mod outcome;
 #[cfg(target_arch = "bpf")]
 mod programs;
 #[cfg(target_arch = "bpf")]

@@ -5,7 +5,9 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use pidns_ebpf::abi::{Counters, Dying, ProcessKey, Zombie, names};
+use pidns_ebpf::abi::{Counters, Dying, NamespacePart, ProcessKey, Writer, Zombie, names};
+
+use crate::emit::count;
 
 /// Carries the records; user space sets its size (`--ring-size`).
 #[map]
@@ -49,6 +51,44 @@ pub(crate) static OBSERVED_SINCE: Array<u64> = Array::with_max_entries(1, 0);
 pub(crate) fn observed_since(start_boot_ns: u64) -> bool {
     OBSERVED_SINCE.get(0).is_some_and(|&since| since != 0 && start_boot_ns >= since)
 }
+
+/// See [`names::MAP_ATTACHED`].
+#[map]
+pub(crate) static ATTACHED: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Whether the hooks with these bits ([`names::attached`]) are in place.
+#[inline(always)]
+pub(crate) fn attached(bits: u32) -> bool {
+    ATTACHED.get(0).is_some_and(|&all| all & bits == bits)
+}
+
+/// Namespaces that have no living init, by inode number: the release of any other cannot be, and proc_free_inum tells
+/// the number alone. They leave when it is released; another namespace, of whatever type, gets the number only then.
+#[map]
+pub(crate) static WITHOUT_INIT: HashMap<u32, NamespacePart> =
+    HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+
+/// Adds a namespace to those that have no living init.
+///
+/// # Safety
+/// `ns` must be readable.
+#[inline(always)]
+pub(crate) unsafe fn without_init(writer: Writer, ns: *const NamespacePart) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if WITHOUT_INIT.insert(&(*ns).inum, &*ns, 0).is_err() {
+            count(|counters| counters.destroys_untracked[writer as usize] += 1);
+        }
+    }
+}
+
+/// Inits that the kernel chose to kill when memory ran out. They leave with their exit.
+#[map]
+pub(crate) static OOM_VICTIMS: LruHashMap<ProcessKey, u8> = LruHashMap::with_max_entries(1_024, 0);
+
+/// What reboot(2) was called with inside a namespace, by the namespace's inode number, until its init's exit.
+#[map]
+pub(crate) static REBOOTS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(1_024, 0);
 
 /// Where a thread's children go, if it was seen to change that.
 #[repr(C)]

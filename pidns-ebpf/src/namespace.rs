@@ -132,6 +132,13 @@ impl<A: Access> NsCommon<A> {
 }
 
 impl NsCommon<Probed> {
+    /// The PID namespace that this is part of, which it must be.
+    #[inline(always)]
+    pub(crate) fn container(self) -> PidNamespace<Probed> {
+        // SAFETY: the address of the structure that it is a member of.
+        PidNamespace::at(unsafe { self.0.sub(PIDNS_NS.load() as usize) })
+    }
+
     /// The PID namespace that this is part of, if it is part of one.
     #[inline(always)]
     pub(crate) fn pid_namespace(self) -> Option<PidNamespace<Probed>> {
@@ -144,7 +151,6 @@ impl NsCommon<Probed> {
             // SAFETY: an integer, copied by helper.
             unsafe { Probed::read(operations.add(PROC_NS_TYPE.load() as usize)) }
         };
-        // SAFETY: the address of the structure that it is a member of.
-        (kind == CLONE_NEWPID).then(|| PidNamespace::at(unsafe { self.0.sub(PIDNS_NS.load() as usize) }))
+        (kind == CLONE_NEWPID).then(|| self.container())
     }
 }

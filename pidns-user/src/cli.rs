@@ -5,7 +5,7 @@ use std::{str::FromStr, time::Duration};
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
-use crate::kernel::load::page_size;
+use crate::kernel::{hooks::HookSet, load::page_size};
 
 /// See Linux PID namespaces being created, joined and destroyed, with every process's PID at every level.
 ///
@@ -112,8 +112,14 @@ pub struct TraceArgs {
     #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = parse_ring_size)]
     pub ring_size: u32,
 
-    /// Leave the hook on system calls out, which slows every system call of the machine a little. unshare and setns
-    /// are then seen at the next fork ("exact": false), and refusals are not seen.
+    /// Which kernel hooks to use: functions (fentry, fexit) tell more exactly and cost less, tracepoints are there on
+    /// every kernel.
+    #[arg(long, value_name = "SET", value_enum, default_value = "auto")]
+    pub hooks: HookSet,
+
+    /// Leave the hook on system calls out, which slows every system call of the machine a little, and which kernels that
+    /// take function hooks do without. unshare and setns are then seen at the next fork ("exact": false), and refusals
+    /// are not seen.
     #[arg(long)]
     pub no_syscall_hooks: bool,
 
@@ -125,6 +131,10 @@ pub struct TraceArgs {
 /// Options of `check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
+    /// Which kernel hooks to try.
+    #[arg(long, value_name = "SET", value_enum, default_value = "auto")]
+    pub hooks: HookSet,
+
     /// The form of the output.
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Output,

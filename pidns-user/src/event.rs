@@ -95,8 +95,14 @@ pub enum Cause {
     },
     /// reboot(2) inside the namespace.
     Reboot {
-        /// "restart", or "halt" (which also stands for power off: the kernel keeps no difference).
+        /// "restart", "restart2", "halt" or "power_off"; in the tracepoint set "restart" or "halt" alone, which stand
+        /// for the others too: the kernel keeps no difference.
         command: &'static str,
+    },
+    /// The kernel chose it when memory ran out.
+    Oom {
+        /// The process that was chosen.
+        victim: Process,
     },
     /// It did something that the processor or the kernel forbids.
     Fault {
@@ -273,6 +279,14 @@ bodies! {
         nested: Vec<u32>,
         /// From the init's exit to the end.
         duration_ns: u64,
+    }
+    /// The last reference to it is gone: processes, files, mounts.
+    NamespaceDestroy = "namespace.destroy" {
+        /// The namespace.
+        ns: Namespace,
+        /// From its birth; absent where that is not known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lived_ns: Option<u64>,
     }
     /// A process exists.
     ProcessFork = "process.fork" {

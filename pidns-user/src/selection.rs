@@ -173,7 +173,9 @@ fn subjects(body: &Body) -> (Option<&Process>, Option<&Process>, Option<u32>) {
         Body::NamespaceJoinFailed { ns, process, .. } | Body::ForkFailed { ns, process, .. } => {
             (Some(process), None, Some(ns.as_ref().map_or(depth(process), |ns| ns.level)))
         }
-        Body::NamespaceTeardown { ns, .. } => (None, None, Some(ns.level)),
+        Body::NamespaceTeardown { ns, .. } | Body::NamespaceDestroy { ns, .. } => {
+            (None, None, Some(ns.level))
+        }
         Body::InitSignal { ns, process, sender, .. } => (Some(process), sender.as_ref(), Some(ns.level)),
         Body::ProcessFork { process, parent, .. } => (Some(process), Some(parent), None),
         Body::ProcessExec { process, .. }
@@ -193,6 +195,7 @@ pub fn record_event(kind: Kind) -> &'static str {
         Kind::NamespaceJoinFailed => "namespace.join_failed",
         Kind::NamespaceInitExit => "namespace.init_exit",
         Kind::NamespaceTeardown => "namespace.teardown",
+        Kind::NamespaceDestroy => "namespace.destroy",
         Kind::InitSignal => "init.signal",
         Kind::ForkFailed => "fork.failed",
         Kind::ProcessFork => "process.fork",

@@ -92,7 +92,7 @@ impl Translator {
                 put(exact, Body::NamespaceJoin { ns, process, from: known(body.from_inum) });
             }
             Record::NamespaceInitExit(Namespaced { ns: Some(part), process: Some(init), body, .. }) => {
-                let InitExitBody { wait_status, members, reboot_signal: _, cascade_inum } = body;
+                let InitExitBody { wait_status, members, cascade_inum, .. } = body;
                 let ns = self.namespaces.describe(&part);
                 let cause = self.cause(&init, &body);
                 if cascade_inum != 0 {
@@ -112,6 +112,12 @@ impl Translator {
                         duration_ns: boot_ns.saturating_sub(body.began_boot_ns),
                     },
                 );
+            }
+            Record::NamespaceDestroy(Namespaced { ns: Some(part), .. }) => {
+                let ns = self.namespaces.describe(&part);
+                self.namespaces.destroyed(&part);
+                let lived_ns = ns.born_boot_ns.map(|born| boot_ns.saturating_sub(born));
+                put(exact, Body::NamespaceDestroy { ns, lived_ns });
             }
             Record::InitSignal(Namespaced { ns: Some(part), process: Some(init), other, body }) => {
                 let ns = self.namespaces.describe(&part);
@@ -206,6 +212,7 @@ impl Translator {
             | Record::NamespaceJoinFailed(_)
             | Record::NamespaceInitExit(_)
             | Record::NamespaceTeardown(_)
+            | Record::NamespaceDestroy(_)
             | Record::InitSignal(_)
             | Record::ForkFailed(_) => {}
         }
@@ -241,12 +248,15 @@ impl Translator {
     }
 
     fn cause(&mut self, init: &decode::Process<'_>, body: &InitExitBody) -> Cause {
-        let InitExitBody { wait_status, reboot_signal, cascade_inum, members: _ } = *body;
+        let InitExitBody { wait_status, reboot_signal, cascade_inum, reboot_command, oom, members: _ } =
+            *body;
         let signal = wait_status & 0x7f;
         if reboot_signal != 0 {
             self.inits.forget(identity(init));
-            let command = if reboot_signal == libc::SIGHUP as u32 { "restart" } else { "halt" };
-            Cause::Reboot { command }
+            Cause::Reboot { command: command(reboot_command, reboot_signal) }
+        } else if oom != 0 && signal == libc::SIGKILL as u32 {
+            self.inits.forget(identity(init));
+            Cause::Oom { victim: process(init) }
         } else if cascade_inum != 0 {
             self.inits.forget(identity(init));
             Cause::Cascade { ns: cascade_inum }
@@ -294,6 +304,19 @@ fn process(process: &decode::Process<'_>) -> Process {
         ppid: known(parent_pid),
         uid,
         ns: ns_inum,
+    }
+}
+
+/// The command of reboot(2) (include/uapi/linux/reboot.h); where it is not known, what the signal that the namespace
+/// keeps for it stands for.
+fn command(number: u32, signal: u32) -> &'static str {
+    match number {
+        0x0123_4567 => "restart",
+        0xa1b2_c3d4 => "restart2",
+        0xcdef_0123 => "halt",
+        0x4321_fedc => "power_off",
+        _ if signal == libc::SIGHUP as u32 => "restart",
+        _ => "halt",
     }
 }
 

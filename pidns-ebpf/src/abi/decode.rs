@@ -98,6 +98,7 @@ pub enum Record<'a> {
     NamespaceJoinFailed(Namespaced<'a, RefusalBody>),
     NamespaceInitExit(Namespaced<'a, InitExitBody>),
     NamespaceTeardown(Namespaced<'a, TeardownBody>),
+    NamespaceDestroy(Namespaced<'a, ()>),
     InitSignal(Namespaced<'a, SignalBody>),
     ForkFailed(Namespaced<'a, RefusalBody>),
     ProcessFork {
@@ -148,6 +149,7 @@ plain!(
     NamespaceRecord<InitExitBody>,
     NamespaceRecord<TeardownBody>,
     NamespaceRecord<SignalBody>,
+    NamespaceRecord<()>,
 );
 
 fn split<T: Plain>(bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {
@@ -269,6 +271,11 @@ pub fn decode(bytes: &[u8]) -> Result<(Header, Record<'_>), DecodeError> {
             check(record.body.reserved == 0, "padding")?;
             check(record.ns.is_some(), "namespace")?;
             Record::NamespaceTeardown(record)
+        }
+        Kind::NamespaceDestroy => {
+            let record = namespaced::<()>(bytes)?;
+            check(record.ns.is_some(), "namespace")?;
+            Record::NamespaceDestroy(record)
         }
         Kind::InitSignal => {
             let record = namespaced::<SignalBody>(bytes)?;

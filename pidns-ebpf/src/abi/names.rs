@@ -20,6 +20,23 @@ pub const MAP_DYING: &str = "DYING";
 /// history that was not observed.
 pub const MAP_OBSERVED_SINCE: &str = "OBSERVED_SINCE";
 
+/// One `u32`: [`attached`], which hooks are in place. Told while they are being attached, as only that tells.
+pub const MAP_ATTACHED: &str = "ATTACHED";
+
+/// Bits of [`MAP_ATTACHED`].
+pub mod attached {
+    /// unshare(2) is seen at once, by whatever hook.
+    pub const UNSHARE_SEEN: u32 = 1 << 0;
+    /// setns(2) is seen at once, by whatever hook.
+    pub const SETNS_SEEN: u32 = 1 << 1;
+    /// unshare(2), and clone(2) with its kin, are reported by function hooks, not by sys_exit.
+    pub const CREATION_BY_FUNCTION: u32 = 1 << 2;
+    /// setns(2) is.
+    pub const SETNS_BY_FUNCTION: u32 = 1 << 3;
+    /// The release of a namespace's last reference is seen.
+    pub const RELEASE_SEEN: u32 = 1 << 4;
+}
+
 /// aya-log's ring buffer.
 pub const MAP_LOG: &str = "AYA_LOGS";
 
@@ -37,3 +54,27 @@ pub const PROGRAM_FREE: &str = "process_free";
 pub const PROGRAM_SIGNAL: &str = "signal_generate";
 /// Program on tp_btf/sys_exit.
 pub const PROGRAM_SYSCALL: &str = "syscall_exit";
+/// Program on tp_btf/mark_victim.
+pub const PROGRAM_VICTIM: &str = "victim_marked";
+/// Program on fexit/copy_pid_ns.
+pub const PROGRAM_COPY_PID_NS: &str = "namespace_copied";
+/// Program on fexit/alloc_pid.
+pub const PROGRAM_ALLOC_PID: &str = "pid_allocated";
+/// Program on fexit/kernel_clone.
+pub const PROGRAM_KERNEL_CLONE: &str = "clone_returned";
+/// Program on fexit/ksys_unshare.
+pub const PROGRAM_KSYS_UNSHARE: &str = "unshare_returned";
+/// Program on fexit/pidns_install.
+pub const PROGRAM_PIDNS_INSTALL: &str = "namespace_installed";
+/// Program on fexit/__x64_sys_setns.
+pub const PROGRAM_SETNS: &str = "setns_returned";
+/// Program on fentry/zap_pid_ns_processes.
+pub const PROGRAM_ZAP_BEGIN: &str = "zap_begins";
+/// Program on fexit/zap_pid_ns_processes.
+pub const PROGRAM_ZAP_END: &str = "zap_ends";
+/// Program on fentry/release_task.
+pub const PROGRAM_RELEASE: &str = "task_released";
+/// Program on fentry/proc_free_inum.
+pub const PROGRAM_FREE_INUM: &str = "inode_number_freed";
+/// Program on fentry/reboot_pid_ns.
+pub const PROGRAM_REBOOT: &str = "namespace_reboots";

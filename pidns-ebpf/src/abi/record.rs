@@ -61,6 +61,8 @@ vocabulary! {
         ProcessExit = 11,
         /// A process's zombie is gone: [`ReapRecord`].
         ProcessReap = 12,
+        /// A namespace's last reference is gone: [`NamespaceRecord`] of nothing more, without a process.
+        NamespaceDestroy = 13,
     }
 }
 
@@ -343,6 +345,10 @@ pub struct InitExitBody {
     pub reboot_signal: u32,
     /// Inode number of the outer dying namespace whose end killed it; 0 where none did.
     pub cascade_inum: u32,
+    /// `LINUX_REBOOT_CMD_*` (include/uapi/linux/reboot.h) that reboot(2) inside was called with; 0 where not known.
+    pub reboot_command: u32,
+    /// 1: the kernel chose it when memory ran out. 0: not that it was seen.
+    pub oom: u32,
 }
 
 /// Body of [`Kind::NamespaceTeardown`]; no process.
@@ -436,6 +442,18 @@ vocabulary! {
         Signal = 4,
         /// sys_exit.
         Syscall = 5,
+        /// kernel_clone.
+        Clone = 6,
+        /// ksys_unshare.
+        Unshare = 7,
+        /// __x64_sys_setns.
+        Setns = 8,
+        /// zap_pid_ns_processes, its end.
+        Zap = 9,
+        /// release_task.
+        Release = 10,
+        /// proc_free_inum.
+        Destroy = 11,
     }
 }
 
@@ -462,6 +480,9 @@ pub struct Counters {
     pub cascades_untracked: u64,
     /// Dying namespaces that found no place in their table: their teardown stays unseen.
     pub teardowns_untracked: u64,
+    /// Namespaces without a living init that found no place in their table: their destruction stays unseen. By
+    /// [`Writer`].
+    pub destroys_untracked: [u64; WRITERS],
 }
 
 /// Sizes that both sides, and the verifier, rely on.
@@ -477,11 +498,12 @@ const _: () = {
     assert!(size_of::<NamespaceRecord<InitBody>>() == 144);
     assert!(size_of::<NamespaceRecord<RefusalBody>>() == 152);
     assert!(size_of::<NamespaceRecord<JoinBody>>() == 144);
-    assert!(size_of::<NamespaceRecord<InitExitBody>>() == 152);
+    assert!(size_of::<NamespaceRecord<InitExitBody>>() == 160);
     assert!(size_of::<NamespaceRecord<TeardownBody>>() == 152);
     assert!(size_of::<NamespaceRecord<SignalBody>>() == 152);
+    assert!(size_of::<NamespaceRecord<()>>() == 136);
     assert!(size_of::<Zombie>() == 200);
     assert!(size_of::<ProcessKey>() == 16);
     assert!(size_of::<Dying>() == 64);
-    assert!(size_of::<Counters>() == (2 * KINDS * WRITERS + 6) * 8);
+    assert!(size_of::<Counters>() == ((2 * KINDS + 1) * WRITERS + 6) * 8);
 };

@@ -104,6 +104,8 @@ macro_rules! for_each_offset {
             (REGS_ARG1, required, field, "pt_regs", "si"),
             (REGS_SIZE, required, size, "pt_regs", ""),
             (THREAD_STACK_SIZE, optional, size, "thread_union", ""),
+            (KERNEL_CLONE_FLAGS, required, field, "kernel_clone_args", "flags"),
+            (KERNEL_CLONE_SET_TID_SIZE, required, field, "kernel_clone_args", "set_tid_size"),
         }
     };
 }
@@ -142,8 +144,6 @@ pub const FILTER_NS: &str = "FILTER_NS";
 pub const FILTER_PIDS: &str = "FILTER_PIDS";
 /// `u8`: not 0: an exec carries the arguments.
 pub const WITH_ARGS: &str = "WITH_ARGS";
-/// `u8`: not 0: the program on sys_exit runs, and reports what it sees at once.
-pub const SYSCALL_HOOKS: &str = "SYSCALL_HOOKS";
 /// `u8`: not 0: this kernel has the helper bpf_task_pt_regs (5.15 and later).
 pub const HAVE_TASK_PT_REGS: &str = "HAVE_TASK_PT_REGS";
 /// `u8`: not 0: `pid.numbers` may not be loaded past its first element (5.10): copy it instead.

@@ -13,14 +13,14 @@ use aya_ebpf::{
 use aya_log_ebpf::{debug, warn};
 use pidns_ebpf::abi::{
     Dying, ExitRecord, Header, InitExitBody, Kind, NamespaceRecord, PIDS_ROOM, ProcessKey, ReapRecord,
-    Writer, Zombie,
+    Writer, Zombie, names::attached::RELEASE_SEEN,
 };
 
 use crate::{
     emit::{self, Scratch, copy, count, now, send, zero},
     filter,
     kernel::{Chain, Direct, PidNamespace, Task, ThroughNumbers},
-    maps::{CASCADE, DYING, ENDED, PEAK_THREADS, ZOMBIES},
+    maps::{CASCADE, DYING, ENDED, OOM_VICTIMS, PEAK_THREADS, REBOOTS, ZOMBIES, attached, without_init},
 };
 
 #[map]
@@ -164,15 +164,23 @@ unsafe fn init_exit(
         ns.describe(&raw mut (*record).ns);
         copy(&raw const (*exit).process, &raw mut (*record).process);
         zero(&raw mut (*record).other);
+        let reboot_signal = ns.reboot_signal();
+        let reboot_command = if reboot_signal != 0 { reboot_command(ns.inum()) } else { 0 };
+        let oom = u32::from(OOM_VICTIMS.remove(key).is_ok());
         (&raw mut (*record).body).write(InitExitBody {
             wait_status: (*exit).wait_status,
             members,
-            reboot_signal: ns.reboot_signal(),
+            reboot_signal,
             cascade_inum: (*exit).cascade_inum,
+            reboot_command,
+            oom,
         });
         copy::<[u32; PIDS_ROOM]>((&raw const (*from).tail).cast(), (&raw mut (*scratch).tail).cast());
         send(Writer::Exit, Kind::NamespaceInitExit, 0, boot_ns, scratch, pids, 0);
 
+        if attached(RELEASE_SEEN) {
+            without_init(Writer::Exit, &raw const (*record).ns);
+        }
         let Some(dying) = SCRATCH_DYING.get_ptr_mut(0) else { return };
         copy(&raw const (*record).ns, &raw mut (*dying).ns);
         (&raw mut (*dying).init_start_boot_ns).write(key.start_boot_ns);
@@ -184,4 +192,15 @@ unsafe fn init_exit(
             warn!(ctx, "no room to follow the teardown of {}", ns.inum());
         }
     }
+}
+
+/// Takes what reboot(2) was called with in the namespace of this inode number; 0: not seen.
+#[inline(always)]
+fn reboot_command(inum: u32) -> u32 {
+    // SAFETY: a map value, copied at once.
+    let command = unsafe { REBOOTS.get(&inum) }.copied().unwrap_or(0);
+    if command != 0 {
+        let _ = REBOOTS.remove(&inum);
+    }
+    command
 }

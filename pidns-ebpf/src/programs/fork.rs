@@ -11,15 +11,17 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use pidns_ebpf::abi::{
-    Creation, FLAG_INEXACT, FLAG_RESTORED, ForkRecord, InitBody, JoinBody, Kind, NamespaceRecord, Via, Writer,
+    Creation, FLAG_INEXACT, FLAG_RESTORED, ForkRecord, InitBody, JoinBody, Kind, NamespaceRecord, Via,
+    Writer,
+    names::attached::{CREATION_BY_FUNCTION, SETNS_SEEN, UNSHARE_SEEN},
 };
 
 use crate::{
+    call::Call,
     emit::{self, Scratch, copy, count, now, send},
     filter,
-    kernel::{Chain, Direct, PidNamespace, Task, ThroughNumbers},
-    layout::SYSCALL_HOOKS,
-    maps::{CHILDREN_NS, ChildrenNs, PEAK_THREADS, observed_since},
+    kernel::{Access, Chain, Direct, PidNamespace, Regs, Task, ThroughNumbers},
+    maps::{CHILDREN_NS, ChildrenNs, PEAK_THREADS, attached, observed_since},
     syscall::{self, CLONE_NEWPID, Fork},
 };
 
@@ -71,12 +73,12 @@ fn process_fork(ctx: BtfTracePointContext) -> i32 {
 
         // Of most forks nothing is asked: only an init's tells of a namespace, and only clone3 chooses PIDs.
         let asked = chain.is_init() || matches!(syscall::via(regs.call()), Via::Clone3);
-        let fork = if asked && !thread.in_compat_syscall() { Fork::of(regs) } else { Fork::UNKNOWN };
+        let fork = if asked { asked_for(thread, regs, ns) } else { Fork::UNKNOWN };
         if chain.is_init() {
             if filter::wants_namespace(ns) {
                 namespace_init(&ctx, scratch, ns, thread, &fork, pids, parent_pids);
             }
-        } else if SYSCALL_HOOKS.load() == 0 && ns.address() != parent_ns.address() {
+        } else if ns.address() != parent_ns.address() && !attached(SETNS_SEEN) {
             unobserved_join(scratch, ns, parent_ns, thread, pids, parent_pids);
         }
         if wanted {
@@ -85,6 +87,21 @@ fn process_fork(ctx: BtfTracePointContext) -> i32 {
         }
     }
     0
+}
+
+/// What the fork was asked for: as the functions inside it saw it, or else as its caller's registers say.
+#[inline(always)]
+fn asked_for<A: Access, N: Access>(thread: Task<Direct>, regs: Regs<A>, ns: PidNamespace<N>) -> Fork {
+    let compat = thread.in_compat_syscall();
+    if !attached(CREATION_BY_FUNCTION) {
+        return if compat { Fork::UNKNOWN } else { Fork::of(regs) };
+    }
+    let call = Call::of(thread.pid());
+    Fork {
+        via: if compat { Via::Unknown } else { syscall::via(regs.call()) },
+        flags: if call.created == ns.address() { CLONE_NEWPID } else { 0 },
+        set_tid: call.chosen_pids != 0,
+    }
 }
 
 /// Threads are counted, and the most of each process remembered for its exit.
@@ -127,10 +144,12 @@ unsafe fn namespace_init(
     let Some(scratch) = Scratch::of(&SCRATCH_INIT) else { return };
     let (creation, via, flags) = if fork.flags & CLONE_NEWPID != 0 {
         (Creation::WithInit, fork.via, 0)
+    } else if attached(CREATION_BY_FUNCTION) {
+        (Creation::Earlier, Via::Unknown, 0)
     } else if matches!(fork.via, Via::Unknown) {
         // A 32-bit program: its clone or unshare was seen by no hook.
         (Creation::Unobserved, Via::Unknown, FLAG_INEXACT)
-    } else if SYSCALL_HOOKS.load() == 0 {
+    } else if !attached(UNSHARE_SEEN) {
         remember(thread, ns.inum());
         (Creation::Unobserved, Via::Unshare, FLAG_INEXACT)
     } else {

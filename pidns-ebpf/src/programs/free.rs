@@ -36,7 +36,7 @@ fn process_free(ctx: BtfTracePointContext) -> i32 {
     }
     let key = task.key();
     if filter::wants(Kind::ProcessReap) {
-        reaped(&key);
+        reaped(Writer::Free, FLAG_INEXACT, &key, &SCRATCH_REAP);
     }
     // Where the init's parent took no SIGCHLD, the end of the teardown shows only now.
     if let Some(dying) = DYING.get_ptr(&key.pid)
@@ -50,12 +50,12 @@ fn process_free(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Sends the record that was prepared at the exit: who takes it out of the map sends it, the look of user space
-/// (kernel/sweep.rs) or this hook.
+/// Sends the record that was prepared at the exit: who takes it out of the map sends it, release_task, this hook or
+/// the look of user space (kernel/sweep.rs).
 #[inline(always)]
-fn reaped(key: &ProcessKey) {
+pub(super) fn reaped(writer: Writer, flags: u8, key: &ProcessKey, scratch: &PerCpuArray<Zombie>) {
     let Some(zombie) = ZOMBIES.get_ptr(key) else { return };
-    let Some(scratch) = SCRATCH_REAP.get_ptr_mut(0) else { return };
+    let Some(scratch) = scratch.get_ptr_mut(0) else { return };
     // SAFETY: a map value, copied before it goes, and this CPU's scratch memory.
     unsafe {
         copy(zombie, scratch);
@@ -64,10 +64,10 @@ fn reaped(key: &ProcessKey) {
         }
         let header = &raw mut (*scratch).record.header;
         (*header).boot_ns = now();
-        (*header).flags = FLAG_INEXACT;
+        (*header).flags = flags;
         let size = (*header).size;
         if size as usize <= size_of::<ReapRecord>() + 4 * MAX_PIDS {
-            output(Writer::Free, Kind::ProcessReap, scratch.cast(), size);
+            output(writer, Kind::ProcessReap, scratch.cast(), size);
         }
     }
 }

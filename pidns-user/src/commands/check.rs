@@ -73,7 +73,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     check_namespaces(&mut report);
     let layout = check_btf(&mut report);
     let privileged = check_capabilities(&mut report)?;
-    check_hooks(&mut report, layout.as_ref(), privileged);
+    check_hooks(&mut report, layout.as_ref(), args, privileged);
     let code = if !privileged {
         code::PRIVILEGE
     } else if report.lines.iter().any(|line| line.verdict == Verdict::Missing) {
@@ -175,9 +175,9 @@ fn check_capabilities(report: &mut Report) -> Result<bool, Failure> {
     Ok(all)
 }
 
-fn check_hooks(report: &mut Report, layout: Option<&Layout>, privileged: bool) {
+fn check_hooks(report: &mut Report, layout: Option<&Layout>, args: &CheckArgs, privileged: bool) {
     let Some(layout) = layout else { return };
-    let settings = Settings::everything();
+    let settings = Settings { hooks: args.hooks, ..Settings::everything() };
     if !privileged {
         for hook in hooks::all(layout) {
             report.put(hook.name, Verdict::Unknown, "cannot be tried without the capabilities above", None);
@@ -188,7 +188,8 @@ fn check_hooks(report: &mut Report, layout: Option<&Layout>, privileged: bool) {
         Ok((loaded, ..)) => {
             for (hook, form) in &loaded.hooks {
                 match form {
-                    Form::TpBtf => report.ok(hook.name, format!("{form}: {}", hook.shows)),
+                    Form::On(_) => report.ok(hook.name, format!("{form}: {}", hook.shows)),
+                    Form::Unneeded => report.ok(hook.name, form.to_string()),
                     Form::Off(_) => report.put(
                         hook.name,
                         Verdict::Gap,

@@ -52,6 +52,7 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
         namespaces: selection.filter.namespaces.clone(),
         pids: selection.filter.pids.clone(),
         args: args.args,
+        hooks: args.hooks,
         syscall_hooks: !args.no_syscall_hooks,
         log_level: args.bpf_log.map_or(0, |level| level as u8),
     })?;
@@ -119,7 +120,14 @@ fn start(loaded: &Loaded, selection: &Selection) -> Body {
 }
 
 fn say_what_stays_unseen(loaded: &Loaded) {
-    for (hook, form) in &loaded.hooks {
+    let (functions, others): (Vec<_>, Vec<_>) = loaded.hooks.iter().partition(|(hook, _)| hook.is_function());
+    if functions.iter().all(|(_, form)| matches!(form, Form::Off(_))) {
+        eprintln!(
+            "pidns-trace: no function hooks, tracepoints alone: no namespace.destroy, and some facts are less exact \
+             (`pidns-trace check` tells which, and why)"
+        );
+    }
+    for (hook, form) in others {
         if let Form::Off(why) = form {
             eprintln!("pidns-trace: hook {} is off ({why}). Without it: no {}", hook.name, hook.shows);
         }

@@ -6,6 +6,11 @@
 
 use std::collections::HashMap;
 
+mod project;
+mod prototype;
+
+pub use prototype::{Prototype, Value};
+
 /// Where the running kernel has its BTF.
 pub const PATH: &str = "/sys/kernel/btf/vmlinux";
 
@@ -27,6 +32,7 @@ mod kind {
     pub(super) const VOLATILE: u32 = 9;
     pub(super) const CONST: u32 = 10;
     pub(super) const RESTRICT: u32 = 11;
+    pub(super) const FUNC: u32 = 12;
     pub(super) const FUNC_PROTO: u32 = 13;
     pub(super) const VAR: u32 = 14;
     pub(super) const DATASEC: u32 = 15;
@@ -294,19 +300,6 @@ impl<'a> Btf<'a> {
         Ok(None)
     }
 
-    /// Number of the typedef `btf_trace_NAME`, and how many arguments a program on that tracepoint gets.
-    pub fn tracepoint(&self, name: &str) -> Result<(u32, usize), BtfError> {
-        let typedef = format!("btf_trace_{name}");
-        let id = self.find(&[kind::TYPEDEF], &typedef)?;
-        let pointer = self.resolve(id)?;
-        let prototype = self.resolve(pointer.size_or_type)?;
-        if pointer.kind != kind::PTR || prototype.kind != kind::FUNC_PROTO {
-            return Err(BtfError::Unexpected(typedef));
-        }
-        // The first parameter is the tracepoint's own.
-        Ok((id, prototype.count.saturating_sub(1)))
-    }
-
     /// The number of an enumeration's member.
     pub fn enumerator(&self, enumeration: &str, name: &str) -> Result<u32, BtfError> {
         let found = self.get(self.find(&[kind::ENUM, kind::ENUM64], enumeration)?)?;
@@ -318,45 +311,6 @@ impl<'a> Btf<'a> {
             }
         }
         Err(BtfError::NoField { structure: enumeration.to_owned(), field: name.to_owned() })
-    }
-
-    /// BTF with as many types as this one, in which only the given typedefs have their number and name, and all
-    /// else is a forward declaration.
-    ///
-    /// aya asks BTF for nothing but the number of the type that a program attaches to; parsing this instead of the
-    /// kernel's whole BTF takes a fifth of the time and memory.
-    pub fn project(&self, typedefs: &[(u32, String)]) -> Vec<u8> {
-        const FORWARD: u32 = 7 << 24;
-        let mut wanted: Vec<_> = typedefs.iter().collect();
-        wanted.sort();
-        let count = wanted.last().map_or(0, |(id, _)| *id as usize);
-        let mut strings = vec![0];
-        let mut types = Vec::with_capacity(count * TYPE_LEN);
-        let mut put = |name: u32, info: u32, of: u32| {
-            for word in [name, info, of] {
-                types.extend_from_slice(&word.to_ne_bytes());
-            }
-        };
-        let mut next = wanted.into_iter().peekable();
-        for id in 1..=count as u32 {
-            match next.next_if(|(wanted, _)| *wanted == id) {
-                Some((_, name)) => {
-                    put(strings.len() as u32, kind::TYPEDEF << 24, 0);
-                    strings.extend_from_slice(name.as_bytes());
-                    strings.push(0);
-                }
-                None => put(0, FORWARD, 0),
-            }
-        }
-        let mut bytes = Vec::with_capacity(HEADER_LEN + types.len() + strings.len());
-        bytes.extend_from_slice(&MAGIC.to_ne_bytes());
-        bytes.extend_from_slice(&[1, 0]);
-        for word in [HEADER_LEN, 0, types.len(), types.len(), strings.len()] {
-            bytes.extend_from_slice(&(word as u32).to_ne_bytes());
-        }
-        bytes.extend_from_slice(&types);
-        bytes.extend_from_slice(&strings);
-        bytes
     }
 }
 
@@ -415,27 +369,8 @@ mod tests {
         assert_eq!(btf.array_len("task_struct", "comm"), Ok(16));
         assert_eq!(btf.size("upid"), Ok(16));
         assert_eq!(btf.field("upid", "nr"), Ok(0));
-        assert_eq!(btf.tracepoint("sched_process_fork").unwrap().1, 2);
         assert_eq!(btf.enumerator("bpf_func_id", "BPF_FUNC_map_lookup_elem"), Ok(1));
         assert!(matches!(btf.enumerator("bpf_func_id", "BPF_FUNC_no_such"), Err(BtfError::NoField { .. })));
-    }
-
-    #[test]
-    fn a_projection_keeps_numbers_and_names() {
-        let bytes = running();
-        let btf = Btf::parse(&bytes).unwrap();
-        let (fork, _) = btf.tracepoint("sched_process_fork").unwrap();
-        let (exit, _) = btf.tracepoint("sched_process_exit").unwrap();
-        let projected = btf.project(&[
-            (exit, "btf_trace_sched_process_exit".to_owned()),
-            (fork, "btf_trace_sched_process_fork".to_owned()),
-        ]);
-        let aya = aya::Btf::parse(&projected, aya::Endianness::default()).unwrap();
-        for (name, id) in [("btf_trace_sched_process_fork", fork), ("btf_trace_sched_process_exit", exit)] {
-            let btf = Btf::parse(&projected).unwrap();
-            assert_eq!(btf.find(&[kind::TYPEDEF], name), Ok(id));
-            assert!(format!("{aya:?}").len() > 100, "aya takes it");
-        }
     }
 
     #[test]

@@ -1,68 +1,320 @@
-//! The hooks: which program goes where, and the form in which it runs.
+//! The hooks: which program goes where, what it relies on, and the form in which it runs.
 
 use std::fmt;
 
 use pidns_ebpf::abi::names;
 
-use super::layout::Layout;
+use super::{
+    btf::{Btf, BtfError, Prototype, Value},
+    layout::Layout,
+};
 
 /// A kernel hook that the program uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
-    /// The tracepoint.
+    /// The tracepoint or function.
     pub name: &'static str,
-    /// The program in the object.
-    pub program: &'static str,
+    /// How it is hooked, and with which program of the object.
+    pub programs: &'static [(At, &'static str)],
     /// What is not seen without it.
     pub shows: &'static str,
-    /// Whether the live stream makes no sense without it.
-    pub indispensable: bool,
+    /// How much depends on it.
+    pub need: Need,
+    /// What the programs rely on.
+    pub prototype: Prototype<'static>,
 }
 
-/// The name of the hook on system calls, which `--no-syscall-hooks` leaves out.
-pub const SYSCALL_HOOK: &str = "sys_exit";
+/// Where a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// A tracepoint, BTF-typed.
+    TpBtf,
+    /// The entry of a function.
+    Fentry,
+    /// The return of a function.
+    Fexit,
+}
 
-/// All hooks, for a kernel of this layout. Those that end something come first, so that nothing that is seen to
-/// begin ends unseen while the rest is being attached.
-pub fn all(layout: &Layout) -> [Hook; 6] {
-    let exit =
-        if layout.exit_has_group_dead { names::PROGRAM_EXIT_GROUP_DEAD } else { names::PROGRAM_EXIT_LIVE };
-    let hook = |name, program, indispensable, shows| Hook { name, program, shows, indispensable };
-    [
-        hook(
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TpBtf => "tp_btf",
+            Self::Fentry => "fentry",
+            Self::Fexit => "fexit",
+        })
+    }
+}
+
+/// How much depends on a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The live stream makes no sense without it.
+    Indispensable,
+    /// Something is not seen without it.
+    Useful,
+    /// It tells more, or more exactly, what tracepoints tell too.
+    Function,
+    /// Likewise, and only together with the others of its group.
+    Grouped(Group),
+    /// What the groups see, it sees where they do not run, at a price.
+    Fallback,
+}
+
+/// Function hooks that are of no use without one another: one sees the call return, the others why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Of unshare, clone and its kin.
+    Creation,
+    /// Of setns.
+    Setns,
+}
+
+impl Hook {
+    /// Whether it is one of the function set.
+    pub fn is_function(&self) -> bool {
+        matches!(self.need, Need::Function | Need::Grouped(_))
+    }
+
+    /// The number of its attach point in BTF, if that is what the programs rely on.
+    pub fn find(&self, points: &AttachPoints<'_>) -> Result<u32, Drift> {
+        let (id, found) = points.get(self).map_err(|error| match error {
+            BtfError::NoType(_) => Drift::Missing,
+            error => Drift::Unreadable(error),
+        })?;
+        // A tracepoint may have more arguments than are read; the result of a function stands right after its own.
+        let fits = if self.is_function() {
+            found == self.prototype
+        } else {
+            found.arguments.starts_with(&self.prototype.arguments)
+        };
+        if fits {
+            Ok(id)
+        } else {
+            Err(Drift::Prototype { expected: self.prototype.to_string(), found: found.to_string() })
+        }
+    }
+}
+
+/// Why a hook is not what the programs rely on.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Drift {
+    /// This kernel has none, or no BTF for it.
+    #[error("this kernel has no such function or tracepoint")]
+    Missing,
+    /// It has another prototype.
+    #[error("this kernel has it as {found}, the program knows {expected}")]
+    Prototype {
+        /// What the programs rely on.
+        expected: String,
+        /// What BTF says.
+        found: String,
+    },
+    /// BTF is damaged there.
+    #[error(transparent)]
+    Unreadable(BtfError),
+}
+
+/// What BTF says of all hooks' attach points.
+#[derive(Debug)]
+pub struct AttachPoints<'a> {
+    btf: &'a Btf<'a>,
+    functions: std::collections::HashMap<&'static str, (u32, Prototype<'a>)>,
+}
+
+impl<'a> AttachPoints<'a> {
+    /// Looks for those of `hooks`.
+    pub fn of(btf: &'a Btf<'a>, hooks: &[Hook]) -> Result<Self, BtfError> {
+        let functions: Vec<&'static str> =
+            hooks.iter().filter(|hook| hook.is_function()).map(|hook| hook.name).collect();
+        Ok(Self { btf, functions: btf.functions(&functions)? })
+    }
+
+    fn get(&self, hook: &Hook) -> Result<(u32, Prototype<'a>), BtfError> {
+        if hook.is_function() {
+            self.functions.get(hook.name).cloned().ok_or_else(|| BtfError::NoType(hook.name.to_owned()))
+        } else {
+            self.btf.tracepoint(hook.name)
+        }
+    }
+}
+
+/// All hooks, for a kernel of this layout, in the order in which they are attached: those that end something come
+/// first, so that nothing that is seen to begin ends unseen while the rest is being attached; the fallback comes after
+/// the groups whose place it takes, and what begins things is last.
+pub fn all(layout: &Layout) -> Vec<Hook> {
+    const TASK: Value<'static> = Value::Pointer("task_struct");
+    const NS: Value<'static> = Value::Pointer("pid_namespace");
+    const NUMBER: Value<'static> = Value::Number;
+    let exit: &[_] = if layout.exit_has_group_dead {
+        &[(At::TpBtf, names::PROGRAM_EXIT_GROUP_DEAD)]
+    } else {
+        &[(At::TpBtf, names::PROGRAM_EXIT_LIVE)]
+    };
+    let hook = |name, programs, need, arguments: &[_], returns, shows| Hook {
+        name,
+        programs,
+        shows,
+        need,
+        prototype: Prototype { arguments: arguments.to_vec(), returns },
+    };
+    let tracepoint = |name, programs, need, arguments: &[_], shows| {
+        hook(name, programs, need, arguments, Value::Nothing, shows)
+    };
+    vec![
+        tracepoint(
             "sched_process_free",
-            names::PROGRAM_FREE,
-            false,
+            &[(At::TpBtf, names::PROGRAM_FREE)],
+            Need::Useful,
+            &[TASK],
             "process.reap, a teardown's end that no SIGCHLD tells",
         ),
         hook(
+            "release_task",
+            &[(At::Fentry, names::PROGRAM_RELEASE)],
+            Need::Function,
+            &[TASK],
+            Value::Nothing,
+            "when exactly a zombie was reaped",
+        ),
+        hook(
+            "proc_free_inum",
+            &[(At::Fentry, names::PROGRAM_FREE_INUM)],
+            Need::Function,
+            &[NUMBER],
+            Value::Nothing,
+            "namespace.destroy",
+        ),
+        hook(
+            "zap_pid_ns_processes",
+            &[(At::Fentry, names::PROGRAM_ZAP_BEGIN), (At::Fexit, names::PROGRAM_ZAP_END)],
+            Need::Function,
+            &[NS],
+            Value::Nothing,
+            "when exactly a teardown began and ended, whether or not a SIGCHLD tells",
+        ),
+        tracepoint(
             "signal_generate",
-            names::PROGRAM_SIGNAL,
-            false,
+            &[(At::TpBtf, names::PROGRAM_SIGNAL)],
+            Need::Useful,
+            &[NUMBER, Value::Pointer("kernel_siginfo"), TASK, NUMBER, NUMBER],
             "init.signal, namespace.teardown, who killed an init",
         ),
-        hook("sched_process_exit", exit, true, "process.exit, namespace.init_exit"),
-        hook("sched_process_exec", names::PROGRAM_EXEC, false, "process.exec"),
-        hook(
-            SYSCALL_HOOK,
-            names::PROGRAM_SYSCALL,
-            false,
-            "unshare and setns before the fork that follows, and refusals",
+        tracepoint(
+            "sched_process_exit",
+            exit,
+            Need::Indispensable,
+            &[TASK],
+            "process.exit, namespace.init_exit",
+        ),
+        tracepoint(
+            "mark_victim",
+            &[(At::TpBtf, names::PROGRAM_VICTIM)],
+            Need::Useful,
+            &[TASK],
+            "that an init was killed because memory ran out",
         ),
         hook(
+            "reboot_pid_ns",
+            &[(At::Fentry, names::PROGRAM_REBOOT)],
+            Need::Function,
+            &[NS, NUMBER],
+            NUMBER,
+            "which command reboot(2) was called with inside",
+        ),
+        tracepoint(
+            "sched_process_exec",
+            &[(At::TpBtf, names::PROGRAM_EXEC)],
+            Need::Useful,
+            &[TASK, NUMBER, Value::Pointer("linux_binprm")],
+            "process.exec",
+        ),
+        hook(
+            "copy_pid_ns",
+            &[(At::Fexit, names::PROGRAM_COPY_PID_NS)],
+            Need::Grouped(Group::Creation),
+            &[NUMBER, Value::Pointer("user_namespace"), NS],
+            NS,
+            "which of several namespaces was refused",
+        ),
+        hook(
+            "alloc_pid",
+            &[(At::Fexit, names::PROGRAM_ALLOC_PID)],
+            Need::Grouped(Group::Creation),
+            &[NS, Value::Pointer(""), NUMBER],
+            Value::Pointer("pid"),
+            "a fork that pid_max refused, and chosen PIDs as the kernel read them",
+        ),
+        hook(
+            "kernel_clone",
+            &[(At::Fexit, names::PROGRAM_KERNEL_CLONE)],
+            Need::Grouped(Group::Creation),
+            &[Value::Pointer("kernel_clone_args")],
+            NUMBER,
+            "refused forks, of 32-bit programs too",
+        ),
+        hook(
+            "ksys_unshare",
+            &[(At::Fexit, names::PROGRAM_KSYS_UNSHARE)],
+            Need::Grouped(Group::Creation),
+            &[NUMBER],
+            NUMBER,
+            "unshare before the fork that follows, of 32-bit programs too",
+        ),
+        hook(
+            "pidns_install",
+            &[(At::Fexit, names::PROGRAM_PIDNS_INSTALL)],
+            Need::Grouped(Group::Setns),
+            &[Value::Pointer("nsset"), Value::Pointer("ns_common")],
+            NUMBER,
+            "which of several namespaces was refused, and one named through a pidfd",
+        ),
+        hook(
+            "__x64_sys_setns",
+            &[(At::Fexit, names::PROGRAM_SETNS)],
+            Need::Grouped(Group::Setns),
+            &[Value::Pointer("pt_regs")],
+            NUMBER,
+            "setns before the fork that follows, and refused ones",
+        ),
+        tracepoint(
+            SYSCALL_HOOK,
+            &[(At::TpBtf, names::PROGRAM_SYSCALL)],
+            Need::Fallback,
+            &[Value::Pointer("pt_regs"), NUMBER],
+            "unshare and setns before the fork that follows, and refusals",
+        ),
+        tracepoint(
             "sched_process_fork",
-            names::PROGRAM_FORK,
-            true,
+            &[(At::TpBtf, names::PROGRAM_FORK)],
+            Need::Indispensable,
+            &[TASK, TASK],
             "process.fork, namespace.create, namespace.init",
         ),
     ]
 }
 
+/// The name of the hook on system calls, which `--no-syscall-hooks` leaves out.
+pub const SYSCALL_HOOK: &str = "sys_exit";
+
+/// Which hooks to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum HookSet {
+    /// Hook by hook what this kernel takes: functions, and tracepoints for the rest.
+    #[default]
+    Auto,
+    /// Functions for all that they can tell; end with exit code 4 where this kernel refuses one.
+    Function,
+    /// Tracepoints alone.
+    Tracepoint,
+}
+
 /// How a hook runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// A BTF-typed program on a tracepoint.
-    TpBtf,
+    /// As these programs.
+    On(&'static [(At, &'static str)]),
+    /// Not at all: others see what it would.
+    Unneeded,
     /// Not at all.
     Off(String),
 }
@@ -70,7 +322,13 @@ pub enum Form {
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TpBtf => f.write_str("tp_btf"),
+            Self::On(programs) => {
+                for (index, (at, _)) in programs.iter().enumerate() {
+                    write!(f, "{}{at}", if index > 0 { "+" } else { "" })?;
+                }
+                Ok(())
+            }
+            Self::Unneeded => f.write_str("off: not needed beside the function hooks"),
             Self::Off(why) => write!(f, "off: {why}"),
         }
     }

@@ -53,7 +53,7 @@ impl Layout {
         });
         let probe_numbers = or_missing(btf.array_len("pid", "numbers").map(|len| len != 0));
         let exit_has_group_dead =
-            or_missing(btf.tracepoint("sched_process_exit").map(|(_, arguments)| arguments >= 2));
+            or_missing(btf.tracepoint("sched_process_exit").map(|(_, found)| found.arguments.len() >= 2));
         if missing.is_empty() {
             Ok(Self { offsets, have_task_pt_regs, probe_numbers, exit_has_group_dead })
         } else {

@@ -5,16 +5,16 @@ use std::{collections::HashMap, fs, io};
 use aya::{
     Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
     maps::{Array, HashMap as BpfHashMap, MapError, RingBuf},
-    programs::{BtfTracePoint, ProgramError},
 };
 use pidns_ebpf::abi::{names, symbols};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
+    attach::{Plan, unload_one},
     btf::{self, Btf, BtfError},
     capabilities::{Capabilities, Capability},
     clock,
-    hooks::{self, Form, Hook},
+    hooks::{self, AttachPoints, Drift, Form, Hook, HookSet},
     layout::{Layout, Missing},
     object,
     ring::{Reader, Waker},
@@ -37,7 +37,9 @@ pub struct Settings {
     pub pids: Vec<u32>,
     /// Whether an exec carries its arguments.
     pub args: bool,
-    /// Whether to hook system calls.
+    /// Which hooks to use.
+    pub hooks: HookSet,
+    /// Whether the hook on every system call may take the place of missing function hooks.
     pub syscall_hooks: bool,
     /// aya-log's level; 0 is off.
     pub log_level: u8,
@@ -53,6 +55,7 @@ impl Settings {
             namespaces: Vec::new(),
             pids: Vec::new(),
             args: true,
+            hooks: HookSet::Auto,
             syscall_hooks: true,
             log_level: 0,
         }
@@ -96,7 +99,7 @@ pub enum LoadError {
     #[error("cannot use a map of the kernel side: {0}")]
     Map(#[from] MapError),
     /// A program that nothing works without was refused.
-    #[error("attach {hook}: {error}: this kernel refuses a hook that the live stream cannot do without")]
+    #[error("attach {hook}: {error}: this kernel refuses a hook that the live stream was not to do without")]
     Hook {
         /// The hook.
         hook: &'static str,
@@ -141,9 +144,9 @@ impl Loaded {
     pub fn missed_runs(&self) -> u64 {
         self.hooks
             .iter()
-            .filter(|(_, form)| *form == Form::TpBtf)
-            .filter_map(|(hook, _)| self.ebpf.program(hook.program))
-            .filter_map(|program| <&BtfTracePoint>::try_from(program).ok())
+            .filter(|(_, form)| matches!(form, Form::On(_)))
+            .flat_map(|(hook, _)| hook.programs)
+            .filter_map(|(_, name)| self.ebpf.program(name))
             .filter_map(|program| stats::missed_runs(program).ok().flatten())
             .sum()
     }
@@ -156,10 +159,7 @@ impl Loaded {
     /// Takes the hooks away. The counters stay readable.
     pub fn detach(&mut self) {
         for (_, program) in self.ebpf.programs_mut() {
-            if let Ok(program) = <&mut BtfTracePoint>::try_from(program) {
-                // One that was never loaded says so.
-                let _ = program.unload();
-            }
+            unload_one(program);
         }
     }
 }
@@ -188,8 +188,13 @@ pub fn load_with(
         return Err(LoadError::NoObject);
     }
     raise_memlock();
-    let (mut layout, attach_points) = describe_kernel()?;
+    let bytes = read_btf()?;
+    let btf = Btf::parse(&bytes)?;
+    let mut layout = Layout::resolve(&btf)?;
     change(&mut layout);
+    let (hooks, drifted, attach_points) = find_hooks(&btf, &layout)?;
+    drop(btf);
+    drop(bytes);
 
     let began_boot_ns = clock::boottime_ns();
     let mut ebpf = create(settings, &layout)?;
@@ -203,7 +208,16 @@ pub fn load_with(
     let ring = RingBuf::try_from(take(&mut ebpf, names::MAP_EVENTS)?)?;
     let (reader, waker) = Reader::new(ring).map_err(io("create an event file"))?;
 
-    let hooks = attach(&mut ebpf, settings, &layout, &attach_points)?;
+    let mut attached = Array::<_, u32>::try_from(take(&mut ebpf, names::MAP_ATTACHED)?)?;
+    let plan = Plan {
+        hooks,
+        drifted,
+        attach_points,
+        set: settings.hooks,
+        syscall_hooks: settings.syscall_hooks,
+        attached: &mut attached,
+    };
+    let hooks = plan.carry_out(ebpf.programs_mut())?;
     let observed_since_ns = clock::boottime_ns();
     let mut since = Array::<_, u64>::try_from(take(&mut ebpf, names::MAP_OBSERVED_SINCE)?)?;
     since.set(0, observed_since_ns, 0)?;
@@ -218,33 +232,34 @@ fn raise_memlock() {
     let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
 }
 
-/// The layout, and BTF for aya that knows the attach points.
-fn describe_kernel() -> Result<(Layout, aya::Btf), LoadError> {
-    let bytes = read_btf()?;
-    let btf = Btf::parse(&bytes)?;
-    let layout = Layout::resolve(&btf)?;
-    let mut typedefs = Vec::new();
-    for Hook { name, .. } in hooks::all(&layout) {
-        if let Ok((id, _)) = btf.tracepoint(name) {
-            typedefs.push((id, format!("btf_trace_{name}")));
+/// The hooks, those that this kernel lacks, and BTF for aya that knows where the others are.
+#[expect(clippy::type_complexity, reason = "three things that are taken apart at once")]
+fn find_hooks(
+    btf: &Btf<'_>,
+    layout: &Layout,
+) -> Result<(Vec<Hook>, HashMap<&'static str, Drift>, aya::Btf), LoadError> {
+    let hooks = hooks::all(layout);
+    let points = AttachPoints::of(btf, &hooks)?;
+    let mut drifted = HashMap::new();
+    let mut found = Vec::new();
+    for hook in &hooks {
+        match hook.find(&points) {
+            Ok(id) if hook.is_function() => found.push((id, hook.name.to_owned())),
+            Ok(id) => found.push((id, format!("btf_trace_{}", hook.name))),
+            Err(drift) => drop(drifted.insert(hook.name, drift)),
         }
     }
-    let projected = btf.project(&typedefs);
-    drop(btf);
-    drop(bytes);
-    let attach_points = aya::Btf::parse(&projected, Endianness::default())
-        .map_err(|_| BtfError::Unexpected("its tracepoints".to_owned()))?;
-    Ok((layout, attach_points))
+    let attach_points = aya::Btf::parse(&btf.project(&found)?, Endianness::default())
+        .map_err(|_| BtfError::Unexpected("its attach points".to_owned()))?;
+    Ok((hooks, drifted, attach_points))
 }
 
 fn create(settings: &Settings, layout: &Layout) -> Result<Ebpf, LoadError> {
-    let Settings { ring_bytes, event_mask, level_mask, namespaces, pids, args, syscall_hooks, log_level } =
-        settings;
+    let Settings { ring_bytes, event_mask, level_mask, namespaces, pids, args, log_level, .. } = settings;
     let flags = [
         (symbols::FILTER_NS, u8::from(!namespaces.is_empty())),
         (symbols::FILTER_PIDS, u8::from(!pids.is_empty())),
         (symbols::WITH_ARGS, u8::from(*args)),
-        (symbols::SYSCALL_HOOKS, u8::from(*syscall_hooks)),
         (symbols::HAVE_TASK_PT_REGS, u8::from(layout.have_task_pt_regs)),
         (symbols::PROBE_NUMBERS, u8::from(layout.probe_numbers)),
         (symbols::LOG_LEVEL, *log_level),
@@ -296,86 +311,4 @@ fn fill_filter<V: aya::Pod>(ebpf: &mut Ebpf, name: &str, keys: &[u32], value: V)
         map.insert(key, value, 0)?;
     }
     Ok(())
-}
-
-/// Loads, then attaches hook by hook: one that the kernel refuses is off, and the stream says so, unless nothing
-/// works without it.
-fn attach(
-    ebpf: &mut Ebpf,
-    settings: &Settings,
-    layout: &Layout,
-    attach_points: &aya::Btf,
-) -> Result<Vec<(Hook, Form)>, LoadError> {
-    let hooks = hooks::all(layout);
-    let wanted = |hook: &Hook| settings.syscall_hooks || hook.name != hooks::SYSCALL_HOOK;
-    let mut programs: HashMap<&str, &mut BtfTracePoint> = ebpf
-        .programs_mut()
-        .filter_map(|(name, program)| {
-            let hook = hooks.iter().find(|hook| hook.program == name && wanted(hook))?;
-            Some((hook.name, program.try_into().ok()?))
-        })
-        .collect();
-    let mut loaded = load_in_parallel(&mut programs, attach_points);
-
-    let mut forms = Vec::new();
-    for hook in hooks {
-        let form = if !wanted(&hook) {
-            Form::Off("--no-syscall-hooks".to_owned())
-        } else {
-            let result = match (loaded.remove(hook.name), programs.get_mut(hook.name)) {
-                (Some(Ok(())), Some(program)) => program.attach().map(drop),
-                (Some(Err(error)), _) => Err(error),
-                _ => Err(ProgramError::NotLoaded),
-            };
-            match result {
-                Ok(()) => Form::TpBtf,
-                Err(error) if hook.indispensable => {
-                    return Err(LoadError::Hook { hook: hook.name, error: explain(&error) });
-                }
-                Err(error) => Form::Off(explain(&error)),
-            }
-        };
-        forms.push((hook, form));
-    }
-    Ok(forms)
-}
-
-/// The verifier takes 10 to 50 ms for each of the larger programs, on one CPU each: the largest gets a thread of
-/// its own.
-fn load_in_parallel<'a>(
-    programs: &mut HashMap<&'a str, &mut BtfTracePoint>,
-    attach_points: &aya::Btf,
-) -> HashMap<&'a str, Result<(), ProgramError>> {
-    const LARGEST: &str = "sched_process_fork";
-    let (first, rest): (Vec<_>, Vec<_>) = programs.iter_mut().partition(|(name, _)| **name == LARGEST);
-    let load = |programs: Vec<(&&'a str, &mut &mut BtfTracePoint)>| -> Vec<_> {
-        programs.into_iter().map(|(name, program)| (*name, program.load(name, attach_points))).collect()
-    };
-    std::thread::scope(|scope| {
-        let beside = scope.spawn(|| load(first));
-        let mut results = load(rest);
-        results.extend(beside.join().unwrap_or_default());
-        results.into_iter().collect()
-    })
-}
-
-/// The kernel's answer in one line; the verifier's log is long, and its end says what it refused.
-fn explain(error: &ProgramError) -> String {
-    match error {
-        ProgramError::LoadError { io_error, verifier_log } => {
-            let log = format!("{verifier_log}");
-            let last: Vec<&str> = log
-                .lines()
-                .filter(|line| !line.trim().is_empty() && !line.starts_with("processed "))
-                .rev()
-                .take(2)
-                .collect();
-            if last.is_empty() {
-                io_error.to_string()
-            } else {
-                format!("{io_error}: {}", last.into_iter().rev().collect::<Vec<_>>().join(": "))
-            }
-        }
-        error => error.to_string(),
-    }
 }

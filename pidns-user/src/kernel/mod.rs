@@ -1,5 +1,6 @@
 //! All that knows aya or the running kernel: BTF, loading and attaching, the ring buffer, counters.
 
+mod attach;
 pub mod btf;
 pub mod capabilities;
 pub mod clock;

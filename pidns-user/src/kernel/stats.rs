@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, os::fd::AsRawFd as _};
 use aya::{
     Pod,
     maps::{MapData, MapError, PerCpuArray},
-    programs::{BtfTracePoint, ProgramError},
+    programs::{Program, ProgramError},
 };
 use pidns_ebpf::abi::{Counters, Kind};
 
@@ -70,7 +70,7 @@ impl Stats {
     /// Adds up the CPUs.
     pub fn read(&self) -> Result<Totals, MapError> {
         let mut totals = Totals::default();
-        let mut unseen = [0; 4];
+        let mut unseen = [0; 5];
         for Row(cpu) in self.0.get(&0, 0)?.iter() {
             let Counters {
                 submitted,
@@ -81,6 +81,7 @@ impl Stats {
                 peaks_untracked,
                 cascades_untracked,
                 teardowns_untracked,
+                destroys_untracked,
             } = cpu;
             for kind in Kind::ALL {
                 let of =
@@ -99,11 +100,18 @@ impl Stats {
                 peaks_untracked,
                 cascades_untracked,
                 teardowns_untracked,
+                &destroys_untracked.iter().sum(),
             ]) {
                 *sum += more;
             }
         }
-        let names = ["process.reap", "process.exit.threads", "process.exit.cascade", "namespace.teardown"];
+        let names = [
+            "process.reap",
+            "process.exit.threads",
+            "process.exit.cascade",
+            "namespace.teardown",
+            "namespace.destroy",
+        ];
         totals.untracked = names.into_iter().zip(unseen).filter(|&(_, count)| count > 0).collect();
         Ok(totals)
     }
@@ -111,7 +119,7 @@ impl Stats {
 
 /// Runs that the kernel left out because the program was running on that CPU already (`recursion_misses`, 5.12
 /// and later); `None` on kernels that do not count them.
-pub(super) fn missed_runs(program: &BtfTracePoint) -> Result<Option<u64>, ProgramError> {
+pub(super) fn missed_runs(program: &Program) -> Result<Option<u64>, ProgramError> {
     use std::os::fd::AsFd as _;
     let fd = program.fd()?.as_fd().as_raw_fd();
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();

@@ -89,6 +89,13 @@ impl KnownNamespaces {
         self.nested.remove(&inum).unwrap_or_default()
     }
 
+    /// The namespace is gone, and its number is free.
+    pub fn destroyed(&mut self, part: &NamespacePart) {
+        if self.by_inum.get(&part.inum).is_some_and(|known| known.is(part)) {
+            self.by_inum.remove(&part.inum);
+        }
+    }
+
     fn insert(&mut self, part: &NamespacePart, born_boot_ns: u64) {
         self.generation += 1;
         let generation = self.generation;

@@ -151,6 +151,13 @@ fn row(body: &Body) -> Option<Row<'_>> {
                 Count(u64::from(*members), "member left", "members left")
             ),
         },
+        Body::NamespaceDestroy { ns, lived_ns } => Row {
+            label: "destroy",
+            colour: DIM,
+            ns: of(ns),
+            process: None,
+            detail: lived_ns.map(|ns| format!("lived {}", Duration(ns))).unwrap_or_default(),
+        },
         Body::NamespaceTeardown { ns, killed, nested, duration_ns } => Row {
             label: "teardown",
             colour: RED,
@@ -297,6 +304,7 @@ impl Display for Death<'_> {
             Cause::Signal { sender: None, .. } => f.write_str(" from the kernel"),
             Cause::Cascade { ns } => write!(f, " with the outer namespace {ns}"),
             Cause::Reboot { command } => write!(f, ", reboot(2) inside: {command}"),
+            Cause::Oom { .. } => f.write_str(" because memory ran out"),
             Cause::Fault { .. } => f.write_str(", its own fault"),
             Cause::Unknown => f.write_str(", nobody was seen to send it"),
         }

@@ -1,0 +1,30 @@
+//! `struct pid_namespace *copy_pid_ns(u64 flags, struct user_namespace *user_ns, struct pid_namespace *old_ns)`
+//! <https://github.com/torvalds/linux/blob/v6.18/kernel/pid_namespace.c#L162>
+//!
+//! Called by create_new_namespaces() in the creator, for every clone and unshare that asks for some namespace; without
+//! CLONE_NEWPID it returns the old one. What it creates is not anybody's yet: the call can still fail.
+
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::fexit, programs::FExitContext};
+
+use crate::{
+    call::{Call, pointer_errno, word},
+    syscall::CLONE_NEWPID,
+};
+
+#[fexit(function = "copy_pid_ns")]
+fn namespace_copied(ctx: FExitContext) -> i32 {
+    let flags: u64 = ctx.arg(0);
+    if flags & CLONE_NEWPID == 0 {
+        return 0;
+    }
+    let created = word(&ctx, 3);
+    let errno = pointer_errno(created);
+    Call::note(bpf_get_current_pid_tgid() as u32, |call| {
+        if errno == 0 {
+            call.created = created;
+        } else {
+            call.create_errno = errno;
+        }
+    });
+    0
+}

@@ -1,0 +1,39 @@
+//! `void proc_free_inum(unsigned int inum)`
+//! <https://github.com/torvalds/linux/blob/v6.18/fs/proc/generic.c#L246>
+//!
+//! Called when a namespace of any type is destroyed, its last reference gone: by whoever let go of that, or later by a
+//! kernel thread (6.16 and later). The function that is about PID namespaces alone, destroy_pid_namespace_work, exists
+//! from 6.16 on only, and frees ancestors without being called for them.
+
+use aya_ebpf::{
+    macros::{fentry, map},
+    maps::PerCpuArray,
+    programs::FEntryContext,
+};
+use pidns_ebpf::abi::{Kind, NamespaceRecord, Writer};
+
+use crate::{
+    emit::{Scratch, copy, now, send, zero},
+    maps::WITHOUT_INIT,
+};
+
+#[map]
+static SCRATCH_DESTROY: PerCpuArray<Scratch<NamespaceRecord<()>>> = PerCpuArray::with_max_entries(1, 0);
+
+#[fentry(function = "proc_free_inum")]
+fn inode_number_freed(ctx: FEntryContext) -> i32 {
+    let inum: u32 = ctx.arg(0);
+    let Some(ns) = WITHOUT_INIT.get_ptr(&inum) else { return 0 };
+    let Some(scratch) = Scratch::of(&SCRATCH_DESTROY) else { return 0 };
+    // SAFETY: a map value, copied before it goes, and this CPU's scratch memory.
+    unsafe {
+        let record = &raw mut (*scratch).record;
+        copy(ns, &raw mut (*record).ns);
+        zero(&raw mut (*record).process);
+        zero(&raw mut (*record).other);
+        if WITHOUT_INIT.remove(&inum).is_ok() {
+            send(Writer::Destroy, Kind::NamespaceDestroy, 0, now(), scratch, 0, 0);
+        }
+    }
+    0
+}

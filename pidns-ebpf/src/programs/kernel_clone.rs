@@ -1,0 +1,56 @@
+//! `pid_t kernel_clone(struct kernel_clone_args *args)`
+//! <https://github.com/torvalds/linux/blob/v6.18/kernel/fork.c#L2577>
+//!
+//! All of fork, vfork, clone and clone3, of every ABI, with the arguments as the kernel copied them. A success is
+//! sched_process_fork's; this tells refusals.
+
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid,
+    macros::{fexit, map},
+    maps::PerCpuArray,
+    programs::FExitContext,
+};
+use pidns_ebpf::abi::{Via, Writer, names::attached::CREATION_BY_FUNCTION};
+
+use crate::{
+    call::Call,
+    emit::Scratch,
+    kernel::{CloneArgs, Direct, Task},
+    maps::attached,
+    outcome::{self, RefusalScratch},
+    syscall::{self, CLONE_NEWPID},
+};
+
+#[map]
+static SCRATCH_CLONE_REFUSAL: PerCpuArray<RefusalScratch> = PerCpuArray::with_max_entries(1, 0);
+
+#[fexit(function = "kernel_clone")]
+fn clone_returned(ctx: FExitContext) -> i32 {
+    let args = CloneArgs::<Direct>::of(ctx.arg(0));
+    let flags = args.flags();
+    let result: i32 = ctx.arg(1);
+    let may_be_noted = flags & CLONE_NEWPID != 0 || args.set_tid_size() != 0;
+    if result >= 0 && !may_be_noted {
+        return 0;
+    }
+    let call = Call::take(bpf_get_current_pid_tgid() as u32);
+    if result >= 0 || !attached(CREATION_BY_FUNCTION) {
+        return 0;
+    }
+    let task = Task::current();
+    let Some(errno) = outcome::errno(i64::from(result)) else { return 0 };
+    let Some(scratch) = Scratch::of(&SCRATCH_CLONE_REFUSAL) else { return 0 };
+    if task.is_kernel_thread() {
+        return 0;
+    }
+    let via = if task.in_compat_syscall() { Via::Unknown } else { syscall::via(task.syscall_regs().call()) };
+    // SAFETY: this CPU's scratch memory, and the running task.
+    unsafe {
+        if flags & CLONE_NEWPID != 0 {
+            outcome::not_created(Writer::Clone, task, via, flags, errno, Some(call), scratch);
+        } else {
+            outcome::not_forked(Writer::Clone, task, via, flags, errno, Some(call), scratch);
+        }
+    }
+    0
+}

@@ -1,0 +1,53 @@
+//! `int ksys_unshare(unsigned long unshare_flags)`
+//! <https://github.com/torvalds/linux/blob/v6.18/kernel/fork.c#L3109>
+//!
+//! unshare(2), of every ABI.
+
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid,
+    macros::{fexit, map},
+    maps::PerCpuArray,
+    programs::FExitContext,
+};
+use pidns_ebpf::abi::{Via, Writer, names::attached::CREATION_BY_FUNCTION};
+
+use crate::{
+    call::Call,
+    emit::Scratch,
+    kernel::Task,
+    maps::attached,
+    outcome::{self, CreateScratch, RefusalScratch},
+    syscall::CLONE_NEWPID,
+};
+
+#[map]
+static SCRATCH_UNSHARE: PerCpuArray<CreateScratch> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static SCRATCH_UNSHARE_REFUSAL: PerCpuArray<RefusalScratch> = PerCpuArray::with_max_entries(1, 0);
+
+#[fexit(function = "ksys_unshare")]
+fn unshare_returned(ctx: FExitContext) -> i32 {
+    let flags: u64 = ctx.arg(0);
+    if flags & CLONE_NEWPID == 0 {
+        return 0;
+    }
+    let call = Call::take(bpf_get_current_pid_tgid() as u32);
+    let result: i32 = ctx.arg(1);
+    let Some(errno) = outcome::errno(i64::from(result)) else { return 0 };
+    if !attached(CREATION_BY_FUNCTION) {
+        return 0;
+    }
+    let task = Task::current();
+    // SAFETY: this CPU's scratch memory, and the running task.
+    unsafe {
+        if errno == 0 {
+            if let Some(scratch) = Scratch::of(&SCRATCH_UNSHARE) {
+                outcome::unshared(Writer::Unshare, task, scratch);
+            }
+        } else if let Some(scratch) = Scratch::of(&SCRATCH_UNSHARE_REFUSAL) {
+            let via = Via::Unshare;
+            outcome::not_created(Writer::Unshare, task, via, flags, errno, Some(call), scratch);
+        }
+    }
+    0
+}

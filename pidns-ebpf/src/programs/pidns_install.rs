@@ -1,0 +1,25 @@
+//! `int pidns_install(struct nsset *nsset, struct ns_common *ns)`
+//! <https://github.com/torvalds/linux/blob/v6.18/kernel/pid_namespace.c#L393>
+//!
+//! Called by setns(2) for the PID namespace among those that it is to join, by whatever file it was named. Where
+//! several are to be joined, another one can still be refused after it.
+
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::fexit, programs::FExitContext};
+
+use crate::{
+    call::{Call, word},
+    kernel::{NsCommon, Probed},
+};
+
+#[fexit(function = "pidns_install")]
+fn namespace_installed(ctx: FExitContext) -> i32 {
+    let common = NsCommon::<Probed>::at(word(&ctx, 1) as *const u8);
+    let result: i32 = ctx.arg(2);
+    let errno = if result < 0 { -result as u32 } else { 0 };
+    let target = common.container().address();
+    Call::note(bpf_get_current_pid_tgid() as u32, |call| {
+        call.target = target;
+        call.join_errno = errno;
+    });
+    0
+}

@@ -1,0 +1,23 @@
+//! `int reboot_pid_ns(struct pid_namespace *pid_ns, int cmd)`
+//! <https://github.com/torvalds/linux/blob/v6.18/kernel/pid_namespace.c#L329>
+//!
+//! reboot(2) inside a namespace: it kills the init, and the caller does not return from it, so that only its entry can be
+//! hooked. The namespace keeps a signal that stands for the command; two commands share each.
+
+use aya_ebpf::{macros::fentry, programs::FEntryContext};
+
+use crate::{
+    kernel::{Direct, PidNamespace},
+    maps::REBOOTS,
+};
+
+#[fentry(function = "reboot_pid_ns")]
+fn namespace_reboots(ctx: FEntryContext) -> i32 {
+    let ns = PidNamespace::<Direct>::of(ctx.arg(0));
+    let command: i32 = ctx.arg(1);
+    if ns.level() > 0 {
+        // An LRU map always has room. A command that is refused is followed by no death for its reason.
+        let _ = REBOOTS.insert(&ns.inum(), &(command as u32), 0);
+    }
+    0
+}

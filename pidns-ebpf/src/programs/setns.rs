@@ -1,0 +1,59 @@
+//! `long __x64_sys_setns(const struct pt_regs *regs)`, setns(2)
+//! <https://github.com/torvalds/linux/blob/v6.18/kernel/nsproxy.c#L540>
+//!
+//! The 64-bit call: 32-bit programs come in by a function of their own. `__do_sys_setns` has BTF, and no place to hook.
+
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid,
+    macros::{fexit, map},
+    maps::PerCpuArray,
+    programs::FExitContext,
+};
+use pidns_ebpf::abi::{Writer, names::attached::SETNS_BY_FUNCTION};
+
+use crate::{
+    call::Call,
+    emit::Scratch,
+    kernel::{Direct, PidNamespace, Regs, Task},
+    maps::attached,
+    outcome::{self, JoinScratch, RefusalScratch, Target},
+};
+
+#[map]
+static SCRATCH_SETNS: PerCpuArray<JoinScratch> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static SCRATCH_SETNS_REFUSAL: PerCpuArray<RefusalScratch> = PerCpuArray::with_max_entries(1, 0);
+
+#[fexit(function = "__x64_sys_setns")]
+fn setns_returned(ctx: FExitContext) -> i32 {
+    let regs = Regs::<Direct>::of(ctx.arg(0));
+    let call = Call::take(bpf_get_current_pid_tgid() as u32);
+    let result: i64 = ctx.arg(1);
+    let Some(errno) = outcome::errno(result) else { return 0 };
+    if !attached(SETNS_BY_FUNCTION) {
+        return 0;
+    }
+    let task = Task::current();
+    let target = if call.target != 0 {
+        Some(PidNamespace::at(call.target as *const u8))
+    } else {
+        // Refused before it came to the PID namespace, or not asked for one.
+        match Target::of(task, regs) {
+            Target::Other => return 0,
+            Target::Known(ns) => Some(ns),
+            Target::Unknown => None,
+        }
+    };
+    // SAFETY: this CPU's scratch memory, and the running task.
+    unsafe {
+        if errno == 0 {
+            if let Some(scratch) = Scratch::of(&SCRATCH_SETNS) {
+                outcome::joined(Writer::Setns, task, scratch);
+            }
+        } else if let Some(scratch) = Scratch::of(&SCRATCH_SETNS_REFUSAL) {
+            let types = regs.argument1();
+            outcome::not_joined(Writer::Setns, task, target, types, errno, Some(call), scratch);
+        }
+    }
+    0
+}

@@ -1,0 +1,22 @@
+//! `TP_PROTO(struct task_struct *task, uid_t uid)`, mark_victim
+//! <https://github.com/torvalds/linux/blob/v6.18/include/trace/events/oom.h#L74>
+//!
+//! Called by mark_oom_victim() in whoever asked for memory, right after the victim was sent its SIGKILL. Once more for
+//! each process of a cgroup that is killed as a whole (`memory.oom.group`).
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+
+use crate::{
+    kernel::{Direct, Task},
+    maps::OOM_VICTIMS,
+};
+
+#[btf_tracepoint(function = "mark_victim")]
+fn victim_marked(ctx: BtfTracePointContext) -> i32 {
+    let leader = Task::<Direct>::of(ctx.arg(0)).group_leader();
+    if leader.thread_pid().level() > 0 {
+        // An LRU map always has room.
+        let _ = OOM_VICTIMS.insert(&leader.key(), &1, 0);
+    }
+    0
+}

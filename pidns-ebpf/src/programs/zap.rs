@@ -1,0 +1,53 @@
+//! `void zap_pid_ns_processes(struct pid_namespace *pid_ns)`
+//! <https://github.com/torvalds/linux/blob/v6.18/kernel/pid_namespace.c#L193>
+//!
+//! Called by exit_notify() in the last thread of a namespace's init: it kills the members, and returns when all of them
+//! are gone. Its own two ends are those of the teardown; in between, signal_generate sees whom it kills.
+
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid,
+    macros::{fentry, fexit, map},
+    maps::PerCpuArray,
+    programs::{FEntryContext, FExitContext},
+};
+use pidns_ebpf::abi::{Dying, NamespaceRecord, TeardownBody, Writer};
+
+use crate::{
+    emit::{Scratch, now},
+    kernel::Task,
+    maps::DYING,
+    programs::signal,
+};
+
+#[map]
+static SCRATCH_ZAP: PerCpuArray<Scratch<NamespaceRecord<TeardownBody>>> = PerCpuArray::with_max_entries(1, 0);
+
+#[fentry(function = "zap_pid_ns_processes")]
+fn zap_begins(_ctx: FEntryContext) -> i32 {
+    if let Some((_, dying)) = own() {
+        // SAFETY: a map value that only the dying init's thread writes.
+        unsafe { (*dying).began_boot_ns = now() };
+    }
+    0
+}
+
+#[fexit(function = "zap_pid_ns_processes")]
+fn zap_ends(_ctx: FExitContext) -> i32 {
+    if let Some((tgid, dying)) = own()
+        && let Some(scratch) = Scratch::of(&SCRATCH_ZAP)
+    {
+        // SAFETY: a map value, and this CPU's scratch memory.
+        unsafe { signal::teardown(Writer::Zap, 0, scratch, tgid, dying) };
+    }
+    0
+}
+
+/// What is kept of the namespace whose init is running.
+#[inline(always)]
+fn own() -> Option<(u32, *mut Dying)> {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let dying = DYING.get_ptr_mut(&tgid)?;
+    let start = Task::current().group_leader().start_boottime();
+    // SAFETY: a map value.
+    (unsafe { (*dying).init_start_boot_ns } == start).then_some((tgid, dying))
+}

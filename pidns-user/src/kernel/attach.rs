@@ -1,0 +1,223 @@
+//! Attaching the programs, hook by hook, in the form that this kernel takes.
+
+use std::collections::HashMap;
+
+use aya::{
+    maps::{Array, MapData},
+    programs::{Program, ProgramError},
+};
+use pidns_ebpf::abi::names::attached;
+
+use super::{
+    hooks::{Drift, Form, Group, Hook, HookSet, Need},
+    load::LoadError,
+};
+
+/// What to attach, and to what.
+pub(super) struct Plan<'a> {
+    /// All hooks, in the order in which to attach them.
+    pub(super) hooks: Vec<Hook>,
+    /// Those of them that this kernel lacks.
+    pub(super) drifted: HashMap<&'static str, Drift>,
+    /// BTF that knows the attach points of the others.
+    pub(super) attach_points: aya::Btf,
+    pub(super) set: HookSet,
+    /// Whether system calls may be hooked at all.
+    pub(super) syscall_hooks: bool,
+    /// See [`pidns_ebpf::abi::names::MAP_ATTACHED`].
+    pub(super) attached: &'a mut Array<MapData, u32>,
+}
+
+impl Plan<'_> {
+    /// Loads, then attaches: a hook that the kernel refuses is off, and the stream says so, unless nothing works
+    /// without it.
+    pub(super) fn carry_out<'a>(
+        mut self,
+        programs: impl Iterator<Item = (&'a str, &'a mut Program)>,
+    ) -> Result<Vec<(Hook, Form)>, LoadError> {
+        let mut programs: HashMap<&str, &mut Program> = programs.collect();
+        let hooks = std::mem::take(&mut self.hooks);
+        // The fallback is loaded when it is known to be needed: that is seldom where functions can be hooked.
+        let first = hooks.iter().filter(|hook| hook.need != Need::Fallback && self.ruled_out(hook).is_none());
+        let mut refused = self.load(first, &mut programs);
+
+        let mut forms: Vec<(Hook, Form)> = Vec::new();
+        for hook in hooks {
+            let form = if let Some(why) = self.ruled_out(&hook) {
+                Form::Off(why)
+            } else if hook.need == Need::Fallback && self.spares_the_fallback(&mut forms, &mut programs)? {
+                Form::Unneeded
+            } else {
+                if hook.need == Need::Fallback {
+                    refused.extend(self.load(std::iter::once(&hook), &mut programs));
+                }
+                match refused.remove(hook.name).map_or_else(|| attach(&hook, &mut programs), Err) {
+                    Ok(()) => Form::On(hook.programs),
+                    Err(error) => {
+                        unload(&hook, &mut programs);
+                        Form::Off(explain(&error))
+                    }
+                }
+            };
+            if hook.need == Need::Fallback {
+                self.tell(&forms, matches!(form, Form::On(_)))?;
+            }
+            let indispensable =
+                hook.need == Need::Indispensable || (self.set == HookSet::Function && hook.is_function());
+            if let (Form::Off(error), true) = (&form, indispensable) {
+                return Err(LoadError::Hook { hook: hook.name, error: error.clone() });
+            }
+            forms.push((hook, form));
+        }
+        Ok(forms)
+    }
+
+    /// Why a hook need not be tried.
+    fn ruled_out(&self, hook: &Hook) -> Option<String> {
+        if hook.is_function() && self.set == HookSet::Tracepoint {
+            return Some("--hooks tracepoint".to_owned());
+        }
+        if hook.need == Need::Fallback && !self.syscall_hooks {
+            return Some("--no-syscall-hooks".to_owned());
+        }
+        self.drifted.get(hook.name).map(Drift::to_string)
+    }
+
+    /// Whether both groups of function hooks are complete. One that is not is taken away: it would cost, and tell
+    /// nothing.
+    fn spares_the_fallback(
+        &self,
+        forms: &mut [(Hook, Form)],
+        programs: &mut HashMap<&str, &mut Program>,
+    ) -> Result<bool, LoadError> {
+        let mut all = true;
+        for group in [Group::Creation, Group::Setns] {
+            let members = || forms.iter().filter(|(hook, _)| hook.need == Need::Grouped(group));
+            let Some((missing, _)) = members().find(|(_, form)| matches!(form, Form::Off(_))) else {
+                continue;
+            };
+            all = false;
+            let why = format!("of no use without {}", missing.name);
+            for (hook, form) in forms.iter_mut().filter(|(hook, _)| hook.need == Need::Grouped(group)) {
+                if matches!(form, Form::On(_)) {
+                    unload(hook, programs);
+                    *form = Form::Off(why.clone());
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Tells the programs which hooks are in place: those that depend on it come after.
+    fn tell(&mut self, forms: &[(Hook, Form)], fallback: bool) -> Result<(), LoadError> {
+        let on = |is: &dyn Fn(&Hook) -> bool| {
+            forms.iter().filter(|(hook, _)| is(hook)).all(|(_, form)| matches!(form, Form::On(_)))
+        };
+        let creation = on(&|hook| hook.need == Need::Grouped(Group::Creation));
+        let setns = on(&|hook| hook.need == Need::Grouped(Group::Setns));
+        let bits = [
+            (attached::CREATION_BY_FUNCTION, creation),
+            (attached::SETNS_BY_FUNCTION, setns),
+            (attached::UNSHARE_SEEN, creation || fallback),
+            (attached::SETNS_SEEN, setns || fallback),
+            (attached::RELEASE_SEEN, on(&|hook| hook.name == "proc_free_inum")),
+        ];
+        let all = bits.iter().filter(|(_, on)| *on).fold(0, |all, (bit, _)| all | bit);
+        Ok(self.attached.set(0, all, 0)?)
+    }
+
+    /// Loads the programs of these hooks; returns those that were refused.
+    ///
+    /// The verifier takes 10 to 50 ms for each of the larger programs, on one CPU each: the largest gets a thread of
+    /// its own.
+    fn load<'h>(
+        &self,
+        hooks: impl Iterator<Item = &'h Hook>,
+        programs: &mut HashMap<&str, &mut Program>,
+    ) -> HashMap<&'static str, ProgramError> {
+        const LARGEST: &str = "sched_process_fork";
+        let hooks: Vec<&Hook> = hooks.collect();
+        let mut wanted: Vec<(&'static str, &mut Program)> = programs
+            .iter_mut()
+            .filter_map(|(name, program)| {
+                let hook = hooks.iter().find(|hook| hook.programs.iter().any(|(_, own)| own == name))?;
+                Some((hook.name, &mut **program))
+            })
+            .collect();
+        wanted.sort_by_key(|(hook, _)| *hook != LARGEST);
+        let rest = wanted.split_off(wanted.iter().filter(|(hook, _)| *hook == LARGEST).count());
+        let load = |programs: Vec<(&'static str, &mut Program)>| -> HashMap<_, _> {
+            let load = |(hook, program): (&'static str, &mut Program)| {
+                load_one(hook, program, &self.attach_points).err().map(|error| (hook, error))
+            };
+            programs.into_iter().filter_map(load).collect()
+        };
+        std::thread::scope(|scope| {
+            let beside = scope.spawn(|| load(wanted));
+            let mut refused = load(rest);
+            refused.extend(beside.join().unwrap_or_default());
+            refused
+        })
+    }
+}
+
+fn load_one(hook: &str, program: &mut Program, attach_points: &aya::Btf) -> Result<(), ProgramError> {
+    match program {
+        Program::BtfTracePoint(program) => program.load(hook, attach_points),
+        Program::FEntry(program) => program.load(hook, attach_points),
+        Program::FExit(program) => program.load(hook, attach_points),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+fn attach(hook: &Hook, programs: &mut HashMap<&str, &mut Program>) -> Result<(), ProgramError> {
+    for (_, name) in hook.programs {
+        match programs.get_mut(name) {
+            Some(Program::BtfTracePoint(program)) => program.attach().map(drop),
+            Some(Program::FEntry(program)) => program.attach().map(drop),
+            Some(Program::FExit(program)) => program.attach().map(drop),
+            _ => Err(ProgramError::UnexpectedProgramType),
+        }?;
+    }
+    Ok(())
+}
+
+/// Takes a program out of the kernel, attached or not.
+pub(super) fn unload_one(program: &mut Program) {
+    // One that was never loaded says so.
+    let _ = match program {
+        Program::BtfTracePoint(program) => program.unload(),
+        Program::FEntry(program) => program.unload(),
+        Program::FExit(program) => program.unload(),
+        _ => Ok(()),
+    };
+}
+
+fn unload(hook: &Hook, programs: &mut HashMap<&str, &mut Program>) {
+    for (_, name) in hook.programs {
+        if let Some(program) = programs.get_mut(name) {
+            unload_one(program);
+        }
+    }
+}
+
+/// The kernel's answer in one line; the verifier's log is long, and its end says what it refused.
+fn explain(error: &ProgramError) -> String {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = format!("{verifier_log}");
+            let last: Vec<&str> = log
+                .lines()
+                .filter(|line| !line.trim().is_empty() && !line.starts_with("processed "))
+                .rev()
+                .take(2)
+                .collect();
+            if last.is_empty() {
+                io_error.to_string()
+            } else {
+                format!("{io_error}: {}", last.into_iter().rev().collect::<Vec<_>>().join(": "))
+            }
+        }
+        error => error.to_string(),
+    }
+}

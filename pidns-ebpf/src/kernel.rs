@@ -345,6 +345,15 @@ impl<A: Access> Regs<A> {
     }
 }
 
+/// The same number, which the compiler has to take as it is.
+///
+/// It likes to compute a minimum anew at each use. Verifiers before 6.8 then follow a path on which it comes out
+/// differently, and refuse what is done there. Eight bytes, as of fewer they forget the bounds on the stack.
+#[inline(always)]
+pub(crate) fn bounded(number: u64) -> u64 {
+    core::hint::black_box(number)
+}
+
 /// What a walk along a process's PIDs found.
 #[derive(Clone, Copy)]
 pub(crate) struct Chain<A: Access> {
@@ -396,8 +405,8 @@ impl<A: Access> Pid<A> {
                 let ns = PidNamespace::at(Self::number(upid, &UPID_NS));
                 // Read anew: on each way out of the loop the verifier knows `index` and `level` exactly, and would
                 // follow the rest of the program once for each level. Of this value it knows the bound alone.
-                let pids = self.level().min(MAX_LEVEL) + 1;
-                return Chain { pids, innermost: number, ns };
+                let innermost_level = bounded(u64::from(self.level().min(MAX_LEVEL))) as u32;
+                return Chain { pids: innermost_level + 1, innermost: number, ns };
             }
             index += 1;
             // SAFETY: as above.

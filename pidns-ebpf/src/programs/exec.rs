@@ -16,7 +16,7 @@ use pidns_ebpf::abi::{
 use crate::{
     emit::{now, output},
     filter,
-    kernel::{Binprm, Chain, Direct, Task},
+    kernel::{Binprm, Chain, Direct, Task, bounded},
     layout::WITH_ARGS,
 };
 
@@ -72,6 +72,7 @@ fn process_exec(ctx: BtfTracePointContext) -> i32 {
         }
 
         let size = size_of::<ExecRecord>() as u32 + pids * 4 + filename_len + args_len;
+        let size = bounded(u64::from(size.min(size_of::<ExecScratch>() as u32))) as u32;
         (&raw mut (*scratch).record.filename_len).write(filename_len);
         (&raw mut (*scratch).record.args_len).write(args_len);
         (&raw mut (*scratch).record.header).write(Header {

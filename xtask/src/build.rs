@@ -37,7 +37,11 @@ pub(crate) struct Built {
 
 /// Sets up, builds and checks.
 pub(crate) fn build() -> Result<Built> {
-    let ready = setup::ready()?;
+    build_with(setup::ready()?)
+}
+
+/// Builds and checks.
+pub(crate) fn build_with(ready: Ready) -> Result<Built> {
     let mut cargo = ready.cargo("build");
     shell::run(cargo.args(["--release", "--package", "pidns-user"]))?;
 

@@ -15,6 +15,7 @@ mod shell;
 mod test;
 mod toolchain;
 mod version;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ enum Task {
     Build(build::Args),
     Run(run::Args),
     Test(test::Args),
+    Vm(vm::Args),
     Bench(bench::Args),
     Lint(lint::Args),
 }
@@ -59,6 +61,7 @@ fn dispatch(task: Task) -> Result<()> {
         Task::Build(args) => build::main(&args),
         Task::Run(args) => run::main(args),
         Task::Test(args) => test::main(args),
+        Task::Vm(args) => vm::main(args),
         Task::Bench(args) => bench::main(args),
         Task::Lint(args) => lint::main(&args),
     }

@@ -60,6 +60,22 @@ pub(crate) const TESTS: &[Package] = &[Package {
     present: Present::Command("nsenter"),
 }];
 
+/// What `cargo xtask vm` boots guests with, and reads their kernels with.
+pub(crate) const GUESTS: &[Package] = &[
+    Package {
+        name: "qemu-system-x86",
+        why: "runs the guests that other kernels are tested in",
+        present: Present::Command("qemu-system-x86_64"),
+    },
+    Package {
+        name: "busybox-static",
+        why: "is the guests' first process",
+        present: Present::Dpkg { minimum: Version::new(1, 30, 0) },
+    },
+    Package { name: "lz4", why: "decompresses older kernels", present: Present::Command("lz4") },
+    Package { name: "zstd", why: "decompresses newer kernels", present: Present::Command("zstd") },
+];
+
 impl Package {
     pub(crate) fn is_present(&self) -> bool {
         match self.present {

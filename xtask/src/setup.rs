@@ -14,14 +14,14 @@ use crate::{
 
 /// Install what is missing to build and test pidns-trace.
 ///
-/// Wanted are a Rust toolchain that builds eBPF objects, bpf-linker, and what the tests run. Whatever is there
+/// Wanted are a Rust toolchain that builds eBPF objects, bpf-linker, what the tests run, and what runs guests. Whatever is there
 /// already stays as it is; each command is printed before it runs.
 ///
 /// The toolchain is rustup's `nightly` if that has the component rust-src, else Debian's packages, which rustup then
 /// knows as `pidns-bpf`. Set PIDNS_BPF_TOOLCHAIN to use another of rustup's toolchains. Setup never installs or
 /// updates a toolchain through rustup: which ones you have is up to you.
 ///
-/// build, run, test and bench start with this by themselves.
+/// build, run, test, vm and bench start with this by themselves; all but vm do without what runs guests.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only print what would be run
@@ -30,7 +30,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(args: &Args) -> Result<()> {
-    let plan = plan(&Machine::look()?)?;
+    let plan = plan(&Machine::look(Purpose::Guests)?)?;
     if args.dry_run {
         eprint!("{plan}");
     } else {
@@ -41,7 +41,21 @@ pub(crate) fn main(args: &Args) -> Result<()> {
 
 /// Sets up what is missing, and says what is in use.
 pub(crate) fn ready() -> Result<Ready> {
-    plan(&Machine::look()?)?.carry_out()
+    plan(&Machine::look(Purpose::Build)?)?.carry_out()
+}
+
+/// As `ready`, and what runs guests too.
+pub(crate) fn ready_for_guests() -> Result<Ready> {
+    plan(&Machine::look(Purpose::Guests)?)?.carry_out()
+}
+
+/// What the machine is set up for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Building, and testing on this kernel.
+    Build,
+    /// That, and testing on others: qemu is large, and who only wants to run the tool needs none.
+    Guests,
 }
 
 /// What the object is built with.
@@ -116,7 +130,7 @@ struct Machine {
 }
 
 impl Machine {
-    fn look() -> Result<Self> {
+    fn look(purpose: Purpose) -> Result<Self> {
         if shell::find("rustup").is_none() {
             bail!(
                 "rustup is not on PATH. The eBPF object needs another toolchain than the rest, and it is rustup that \
@@ -128,7 +142,8 @@ impl Machine {
         let linker = Linker::find();
         let asked_for = toolchain::asked_for()?;
         let choice = toolchain::choose(asked_for.as_deref(), linker.as_ref(), toolchain::probe)?;
-        let missing = [packages::TOOLCHAIN, packages::LINKER, packages::TESTS]
+        let guests = if purpose == Purpose::Guests { packages::GUESTS } else { &[] };
+        let missing = [packages::TOOLCHAIN, packages::LINKER, packages::TESTS, guests]
             .into_iter()
             .flatten()
             .filter(|package| !package.is_present())
@@ -223,6 +238,7 @@ fn plan(machine: &Machine) -> Result<Plan> {
         install.extend(machine.missing_of(packages::LINKER));
     }
     install.extend(machine.missing_of(packages::TESTS));
+    install.extend(machine.missing_of(packages::GUESTS));
 
     if !install.is_empty() {
         if !machine.apt {
@@ -303,6 +319,16 @@ mod tests {
         assert!(link.ends_with("rustup toolchain link pidns-bpf /usr"), "{link}");
         assert!(linker.contains("cargo install bpf-linker --version 0.13.0 --locked"), "{linker}");
         assert!(linker.contains("LLVM_SYS_221_PREFIX=/usr/lib/llvm-22"), "{linker}");
+    }
+
+    #[test]
+    fn what_runs_guests_is_installed_where_it_is_missing() {
+        let machine = Machine { missing: packages::GUESTS.iter().collect(), ..ready() };
+        let commands = commands(&machine);
+        let [_update, install] = &commands[..] else { panic!("two commands, not {commands:#?}") };
+        assert!(install.ends_with("--no-remove qemu-system-x86 busybox-static lz4 zstd"), "{install}");
+        let error = plan(&Machine { apt: false, ..machine }).err().expect("nothing to install with");
+        assert!(error.to_string().contains("qemu-system-x86 (runs the guests"), "{error}");
     }
 
     #[test]

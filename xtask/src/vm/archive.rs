@@ -1,0 +1,202 @@
+//! Debian's archive, through apt with lists of our own: the machine's lists stay as they are, and need not have the
+//! suite that is wanted. Where the archive is comes from the machine's configuration; apt itself reads that.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::candidates::Candidate;
+use crate::shell;
+
+/// One suite of the archive, such as `sid`, with its folder of lists.
+pub(super) struct Suite {
+    name: &'static str,
+    folder: PathBuf,
+}
+
+impl Suite {
+    /// Makes the folder with the configuration in it.
+    pub(super) fn new(name: &'static str, folder: PathBuf) -> Result<Self> {
+        let folder = std::path::absolute(&folder).context("the folder of apt's lists")?;
+        for part in ["lists/partial", "archives/partial"] {
+            let part = folder.join(part);
+            fs::create_dir_all(&part).with_context(|| format!("cannot make {}", part.display()))?;
+        }
+        let site = site_of(name, &configured()?)?;
+        write(&folder.join("sources.list"), &format!("deb [arch=amd64] {site} {name} main\n"))?;
+        write(&folder.join("apt.conf"), &configuration(&folder))?;
+        Ok(Self { name, folder })
+    }
+
+    /// The suite's list of packages, fetched anew.
+    pub(super) fn packages(&self) -> Result<String> {
+        shell::run(self.apt("apt-get").args(["-q", "update"]))
+            .with_context(|| format!("apt has no lists of {} from this machine's archive", self.name))?;
+        let mut targets = self.apt("apt-get");
+        targets.args(["indextargets", "--format", "$(FILENAME)", "Created-By: Packages"]);
+        let files = shell::ask(&mut targets).context("`apt-get indextargets` fails")?;
+        let file = files.lines().next().context("`apt-get indextargets` names no list of packages")?;
+        // apt may keep it compressed, in one of many ways.
+        shell::ask(self.apt("/usr/lib/apt/apt-helper").args(["cat-file", file]))
+            .with_context(|| format!("apt-helper cannot read {file}"))
+    }
+
+    /// Downloads a package into a folder that is there, and says what its file is.
+    pub(super) fn download(&self, candidate: &Candidate, into: &Path) -> Result<PathBuf> {
+        let package = format!("{}={}", candidate.package, candidate.version);
+        shell::run(self.apt("apt-get").args(["-q", "download", &package]).current_dir(into))?;
+        let entries = fs::read_dir(into).with_context(|| format!("cannot list {}", into.display()))?;
+        let mut files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let prefix = format!("{}_", candidate.package);
+        files
+            .find(|file| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)))
+            .with_context(|| format!("`apt-get download {package}` left no file"))
+    }
+
+    fn apt(&self, program: &str) -> Command {
+        let mut apt = Command::new(program);
+        apt.env("APT_CONFIG", self.folder.join("apt.conf")).env("LC_ALL", "C.UTF-8");
+        apt
+    }
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// What differs from the machine's own configuration: whose proxies and keys are used too.
+fn configuration(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "Dir::Etc::sourcelist \"{folder}/sources.list\";\n\
+         Dir::Etc::sourceparts \"-\";\n\
+         Dir::Etc::preferencesparts \"-\";\n\
+         Dir::State::lists \"{folder}/lists\";\n\
+         Dir::Cache::archives \"{folder}/archives\";\n\
+         Dir::Cache::pkgcache \"\";\n\
+         Dir::Cache::srcpkgcache \"\";\n\
+         // apt's own user may not be let into this folder.\n\
+         APT::Sandbox::User \"root\";\n\
+         APT::Update::Error-Mode \"any\";\n\
+         Acquire::Languages \"none\";\n\
+         Acquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n\
+         Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled \"false\";\n"
+    )
+}
+
+/// The archives that this machine takes packages from.
+fn configured() -> Result<Vec<Archive>> {
+    let mut targets = Command::new("apt-get");
+    targets.args(["indextargets", "--format", Archive::FORMAT, "Created-By: Packages"]);
+    let targets = shell::ask(&mut targets).context("`apt-get indextargets` fails: is this a Debian?")?;
+    Ok(targets.lines().filter_map(Archive::parse).collect())
+}
+
+/// One configured source of packages.
+#[derive(Debug, PartialEq, Eq)]
+struct Archive {
+    site: String,
+    release: String,
+    /// As its Release file says; nothing before the first `apt-get update`.
+    origin: Option<String>,
+}
+
+impl Archive {
+    const FORMAT: &str = "$(REPO_URI) $(RELEASE) $(ORIGIN)";
+
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split_whitespace();
+        let (site, release) = (words.next()?.to_owned(), words.next()?.to_owned());
+        // apt leaves what it does not know as it was asked for.
+        let origin = words.next().filter(|origin| !origin.starts_with("$(")).map(str::to_owned);
+        Some(Self { site, release, origin })
+    }
+
+    fn is_debian(&self) -> bool {
+        match &self.origin {
+            Some(origin) => origin == "Debian",
+            None => self.site.trim_end_matches('/').rsplit('/').next().is_some_and(is_debian_folder),
+        }
+    }
+
+    fn is_security(&self) -> bool {
+        self.release.ends_with("-security") || self.release.ends_with("/updates")
+    }
+}
+
+fn is_debian_folder(folder: &str) -> bool {
+    folder == "debian" || folder == "debian-security"
+}
+
+/// Where a suite is: security suites are beside the archive proper, under another name.
+fn site_of(suite: &str, archives: &[Archive]) -> Result<String> {
+    let security = suite.ends_with("-security");
+    let mut debian = archives.iter().filter(|archive| archive.is_debian());
+    if let Some(archive) = debian.clone().find(|archive| archive.is_security() == security) {
+        return Ok(archive.site.clone());
+    }
+    // A mirror of one mostly has the other.
+    if let Some(archive) = debian.next() {
+        let site = archive.site.trim_end_matches('/').trim_end_matches("-security");
+        return Ok(format!("{site}{}/", if security { "-security" } else { "" }));
+    }
+    bail!(
+        "this machine takes no packages from Debian's archive, which has the kernels to test on: see \
+         /etc/apt/sources.list and /etc/apt/sources.list.d/"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn archives(lines: &[&str]) -> Vec<Archive> {
+        lines.iter().filter_map(|line| Archive::parse(line)).collect()
+    }
+
+    #[test]
+    fn each_suite_is_looked_for_where_this_machine_has_its_like() {
+        let archives = archives(&[
+            "https://other.example/apt stable Vendor",
+            "http://main.example/debian/ bookworm Debian",
+            "http://main.example/debian/ bookworm-updates Debian",
+            "http://security.example/debian-security/ bookworm-security Debian",
+        ]);
+        assert_eq!(site_of("sid", &archives).expect("main"), "http://main.example/debian/");
+        assert_eq!(
+            site_of("trixie-security", &archives).expect("security"),
+            "http://security.example/debian-security/"
+        );
+    }
+
+    #[test]
+    fn before_the_first_update_the_folder_tells_who_is_debian() {
+        let archives = archives(&[
+            "https://other.example/apt bookworm $(ORIGIN)",
+            "http://main.example/debian/ bookworm $(ORIGIN)",
+        ]);
+        assert_eq!(site_of("sid", &archives).expect("main"), "http://main.example/debian/");
+    }
+
+    #[test]
+    fn one_archive_stands_in_for_the_other() {
+        let main = archives(&["http://main.example/debian bookworm Debian"]);
+        assert_eq!(
+            site_of("trixie-security", &main).expect("beside main"),
+            "http://main.example/debian-security/"
+        );
+        let security = archives(&["http://main.example/debian-security bookworm-security Debian"]);
+        assert_eq!(site_of("sid", &security).expect("beside security"), "http://main.example/debian/");
+    }
+
+    #[test]
+    fn without_debian_the_user_is_told_where_to_look() {
+        let others = archives(&["https://other.example/ubuntu noble Ubuntu", ""]);
+        let error = site_of("sid", &others).expect_err("no Debian");
+        assert!(error.to_string().contains("sources.list"), "{error}");
+    }
+}

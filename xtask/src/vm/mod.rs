@@ -1,0 +1,254 @@
+//! `cargo xtask vm`: the kernel tests on other kernels, each in a guest.
+
+mod accel;
+mod archive;
+mod candidates;
+mod cpio;
+mod guest;
+mod image;
+mod initramfs;
+mod kernels;
+mod report;
+mod skips;
+mod stream;
+mod wanted;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Mutex,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use self::{
+    accel::Accel,
+    guest::Guest,
+    kernels::Kernel,
+    report::Outcome,
+    wanted::{Hooks, Wanted},
+};
+use crate::{build, setup, setup::Ready, shell, workspace};
+
+/// Run the kernel tests on Debian's kernels, each in a guest of qemu, set-up included.
+///
+/// Prints a table: kernel, hooks and their form, tests passed, skipped and failed, seconds to boot and to test. A
+/// test may be skipped for what a kernel cannot have, and for nothing else. A kernel that cannot be had, that dies or
+/// that hangs counts as failed, and the others go on.
+///
+/// Kernels come through apt from the archive that this machine takes its packages from, into target/vm/kernels; one
+/// that is there is used for a week without asking, and for longer where the archive cannot be reached. Consoles and
+/// what the tests print go to target/vm/logs.
+#[derive(clap::Args)]
+#[command(after_help = "\
+A KERNEL is `newest` (of Debian's sid) or two numbers of a version that Debian has: 5.10, 6.1, 6.12, or what is
+in the backports. KERNEL:HOOKS has one tested with a set of hooks that is not the one which the tracer takes by
+itself.
+
+Examples:
+  cargo xtask vm                                     5.10 6.1 6.12 newest
+  cargo xtask vm 5.10 6.1 6.1:tracepoint newest      both sets of hooks on 6.1, as CI has it
+  cargo xtask vm 6.12 -- killed_init                 only the tests with this in their names
+  cargo xtask vm --fetch-only                        no guest: each kernel, and its BTF in a file")]
+pub(crate) struct Args {
+    /// Kernels to test on
+    #[arg(value_name = "KERNEL[:HOOKS]")]
+    kernels: Vec<Wanted>,
+
+    /// The hooks to test with, where KERNEL does not say
+    #[arg(long, value_enum, default_value = "auto")]
+    hooks: Hooks,
+
+    /// How guests run
+    #[arg(long, value_enum, default_value = "auto")]
+    accel: accel::Choice,
+
+    /// Guests at a time, each with one CPU [default: one a CPU of this machine]
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+
+    /// Minutes after which a guest is taken to hang
+    #[arg(long, value_name = "MINUTES", default_value_t = 30)]
+    timeout: u64,
+
+    /// Look for newer kernels now
+    #[arg(long)]
+    refresh: bool,
+
+    /// Only fetch the kernels, and say where they and their BTF are
+    #[arg(long)]
+    fetch_only: bool,
+
+    /// Arguments of the tests, such as a test's name
+    #[arg(last = true)]
+    args: Vec<String>,
+}
+
+/// How long a guest may take to boot: a hundredth of it is usual under KVM, a tenth when emulated.
+const BOOT_LIMIT: Duration = Duration::from_secs(180);
+
+pub(crate) fn main(args: Args) -> Result<()> {
+    if let Some(odd) = args.args.iter().find(|arg| arg.contains(['"', ' '])) {
+        bail!("{odd:?} goes through the guest kernel's command line, which takes no quotes or spaces");
+    }
+    let mut wanted = if args.kernels.is_empty() { wanted::default_set() } else { args.kernels.clone() };
+    wanted.iter_mut().for_each(|wanted| {
+        wanted.hooks.get_or_insert(args.hooks);
+    });
+    let cache = workspace::target_dir()?.join("vm");
+    let logs = cache.join("logs");
+    fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
+
+    kernels::check_tools()?;
+    let ready = setup::ready_for_guests()?;
+    if args.fetch_only {
+        return fetch_only(&cache, &wanted, args.refresh);
+    }
+    let built = build::build_with(ready)?;
+    let tests = build_tests(&built.ready)?;
+    let initramfs = cache.join("initramfs.cpio");
+    initramfs::write(&initramfs, &built.binary, &tests)?;
+
+    let (kernels, mut missing) = fetch(&cache, &wanted, args.refresh);
+    let mut outcomes = Vec::new();
+    if let Some((_, first)) = kernels.first() {
+        let accel = accel::choose(args.accel, &cache, &first.vmlinuz, &initramfs)?;
+        let plan = Plan { args: &args, accel, initramfs: &initramfs, logs: &logs };
+        outcomes = plan.run(&kernels)?;
+    }
+    print!("{}", report::report(&outcomes));
+    missing.extend(outcomes.iter().filter(|outcome| !outcome.is_good()).map(|outcome| outcome.label.clone()));
+    if !missing.is_empty() {
+        bail!("not every test passed on every kernel: {}", missing.join(", "));
+    }
+    Ok(())
+}
+
+fn fetch_only(cache: &Path, wanted: &[Wanted], refresh: bool) -> Result<()> {
+    let (kernels, missing) = fetch(cache, wanted, refresh);
+    for (_, kernel) in &kernels {
+        let btf = kernel.btf()?;
+        println!("{} {} {} {}", kernel.name, kernel.version, kernel.vmlinuz.display(), btf.display());
+    }
+    if !missing.is_empty() {
+        bail!("not every kernel could be had: {}", missing.join(", "));
+    }
+    Ok(())
+}
+
+/// The kernels that are there, and the names of those that cannot be had, which was said by then.
+fn fetch<'a>(cache: &Path, wanted: &'a [Wanted], refresh: bool) -> (Vec<(&'a Wanted, Kernel)>, Vec<String>) {
+    let (mut kernels, mut missing) = (Vec::<(&Wanted, Kernel)>::new(), Vec::new());
+    for wanted in wanted {
+        // One that is tested twice is looked for once.
+        let again = kernels.iter().any(|(_, kernel)| kernel.name == wanted.kernel);
+        match kernels::fetch(cache, &wanted.kernel, refresh && !again) {
+            Ok(kernel) => kernels.push((wanted, kernel)),
+            Err(error) => {
+                eprintln!("{error:#}");
+                missing.push(wanted.kernel.to_string());
+            }
+        }
+    }
+    (kernels, missing)
+}
+
+/// The kernel tests, as `cargo xtask test` builds them.
+fn build_tests(ready: &Ready) -> Result<PathBuf> {
+    let mut cargo = ready.cargo("test");
+    cargo.args(["--workspace", "--release", "--test", "kernel", "--no-run"]);
+    cargo.args(["--message-format", "json-render-diagnostics"]).stdin(Stdio::null()).stderr(Stdio::inherit());
+    let output = cargo.output().context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("`{}` failed: {}", shell::describe(&cargo), output.status);
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let executable = messages.lines().find_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let executable = message.get("executable")?.as_str()?.to_owned();
+        (message["target"]["name"] == "kernel").then_some(executable)
+    });
+    Ok(PathBuf::from(executable.context("cargo names no executable of the kernel tests")?))
+}
+
+/// How the guests are run.
+struct Plan<'a> {
+    args: &'a Args,
+    accel: Accel,
+    initramfs: &'a Path,
+    logs: &'a Path,
+}
+
+impl Plan<'_> {
+    /// Runs them all, some at a time; the outcomes are in the order of the kernels.
+    fn run(&self, kernels: &[(&Wanted, Kernel)]) -> Result<Vec<Outcome>> {
+        let cpus = thread::available_parallelism().map_or(1, usize::from);
+        let jobs = self.args.jobs.unwrap_or(cpus).clamp(1, kernels.len());
+        eprintln!("{} guests, {jobs} at a time ({})", kernels.len(), self.accel.name());
+        let next = Mutex::new(kernels.iter().enumerate());
+        let done = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for _ in 0..jobs {
+                scope.spawn(|| {
+                    loop {
+                        let taken = next.lock().expect("nobody panics while it is held").next();
+                        let Some((place, (wanted, kernel))) = taken else { return };
+                        let outcome = self.run_one(wanted, kernel);
+                        done.lock().expect("nobody panics while it is held").push((place, outcome));
+                    }
+                });
+            }
+        });
+        let mut done = done.into_inner().expect("nobody panics while it is held");
+        done.sort_by_key(|(place, _)| *place);
+        done.into_iter().map(|(_, outcome)| outcome).collect()
+    }
+
+    fn run_one(&self, wanted: &Wanted, kernel: &Kernel) -> Result<Outcome> {
+        let hooks = wanted.hooks.unwrap_or_default();
+        let label = match hooks {
+            Hooks::Auto => kernel.name.to_string(),
+            forced => format!("{}:{}", kernel.name, forced.name()),
+        };
+        eprintln!("{label}: {} {} starts", kernel.package, kernel.version);
+        let guest = Guest {
+            accel: self.accel,
+            vmlinuz: &kernel.vmlinuz,
+            initramfs: self.initramfs,
+            environment: vec![
+                ("PIDNS_TEST_HOOKS", hooks.name().to_owned()),
+                ("PIDNS_TRACE_BIN", "/usr/bin/pidns-trace".to_owned()),
+                ("PIDNS_TEST_PATIENCE", self.accel.patience().to_string()),
+                ("PIDNS_TEST_LIVES", self.accel.lives().to_string()),
+                ("PIDNS_VM_ARGS", self.args.args.join(" ")),
+            ],
+            console: self.logs.join(format!("{}.log", label.replace(':', "-"))),
+            boot_limit: BOOT_LIMIT,
+            limit: Duration::from_secs(self.args.timeout * 60),
+        };
+        let begin = Instant::now();
+        let ran = guest.run().with_context(|| format!("kernel {label}"))?;
+        let outcome = Outcome {
+            label,
+            version: kernel.version.clone(),
+            hooks,
+            progress: ran.progress,
+            boot: ran.boot,
+            tests: ran.tests,
+            note: ran.note,
+            console: guest::tail(&guest.console),
+        };
+        eprint!("{}", outcome.complaint());
+        let word = if outcome.is_good() { "good" } else { "FAILED" };
+        eprintln!(
+            "{}: {word} after {:.0} s; its console is in {}",
+            outcome.label,
+            begin.elapsed().as_secs_f64(),
+            guest.console.display()
+        );
+        Ok(outcome)
+    }
+}

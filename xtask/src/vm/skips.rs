@@ -1,0 +1,45 @@
+//! The tests that a kernel may skip: for what it cannot have, and no other reason.
+
+use super::stream::Skip;
+use crate::version::Version;
+
+/// Something that came with a version of Linux.
+struct Fact {
+    /// What the reason of a skip says where it is missing.
+    says: &'static str,
+    since: Version,
+}
+
+/// Each with the release that brought it. That this tells by version what the program finds out by asking is the
+/// point: a question that is asked wrongly skips a test that should run.
+const FACTS: &[Fact] = &[
+    // A limit of its own for each PID namespace.
+    Fact { says: "no field pid_max in pid_namespace", since: Version::new(6, 14, 0) },
+];
+
+/// Whether a kernel of this release may skip this test.
+pub(super) fn is_allowed(skip: &Skip, release: &str) -> bool {
+    let Some(version) = Version::parse(release) else { return false };
+    FACTS.iter().any(|fact| skip.reason.contains(fact.says) && version < fact.since)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn skip(reason: &str) -> Skip {
+        Skip { name: "processes::a".into(), reason: reason.into() }
+    }
+
+    #[test]
+    fn only_what_a_kernel_cannot_have_may_be_skipped() {
+        let pid_max = skip("this kernel's BTF has no field pid_max in pid_namespace");
+        assert!(is_allowed(&pid_max, "6.12.117+deb13-cloud-amd64"));
+        assert!(!is_allowed(&pid_max, "7.2.13+deb14-cloud-amd64"), "this kernel has it");
+        assert!(
+            !is_allowed(&skip("no pids controller"), "5.10.0-46-cloud-amd64"),
+            "the guest's init mounts it"
+        );
+        assert!(!is_allowed(&pid_max, "unknown"));
+    }
+}

@@ -1,0 +1,254 @@
+//! What comes out of a guest: marks of its init, the test runner's JSON lines, and between them what tests print.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// A test that failed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) name: String,
+    /// What it printed, and what the runner says about it.
+    pub(super) output: String,
+}
+
+/// A test that did not run.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Skip {
+    pub(super) name: String,
+    pub(super) reason: String,
+}
+
+/// What was learnt so far, line by line.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The kernel's release, once the guest is up.
+    pub(super) release: Option<String>,
+    /// The tracer's hooks and the form of each.
+    pub(super) hooks: BTreeMap<String, String>,
+    /// How many tests there are.
+    planned: Option<usize>,
+    pub(super) passed: usize,
+    pub(super) failed: Vec<Failure>,
+    pub(super) skipped: Vec<Skip>,
+    /// The test that runs now.
+    running: Option<String>,
+    /// What was printed since the last test ended.
+    output: String,
+    /// Reasons that were given before the tests began.
+    reasons: BTreeMap<String, String>,
+    /// The exit code of the tests.
+    exit: Option<i32>,
+}
+
+/// The runner's lines. Fields that nobody needs are left out.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Line {
+    Suite {
+        event: String,
+        test_count: Option<usize>,
+    },
+    Test {
+        event: String,
+        name: String,
+        #[serde(default)]
+        stdout: String,
+    },
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Deserialize)]
+struct Start {
+    hooks: BTreeMap<String, String>,
+}
+
+/// How much of what a test prints is kept, in bytes.
+const OUTPUT_KEPT: usize = 64 << 10;
+
+impl Progress {
+    /// Takes in a line. A serial port may end lines with a carriage return.
+    pub(super) fn line(&mut self, line: &str) {
+        let line = line.trim_end_matches(['\r', '\n']);
+        if let Some(release) = line.strip_prefix("@boot ") {
+            self.release = Some(release.to_owned());
+        } else if let Some(start) = line.strip_prefix("@start ") {
+            if let Ok(start) = serde_json::from_str::<Start>(start) {
+                self.hooks = start.hooks;
+                self.output.clear();
+            }
+        } else if let Some(code) = line.strip_prefix("@exit ") {
+            self.exit = code.parse().ok();
+        } else if let Some((name, reason)) =
+            line.strip_prefix("skipped ").and_then(|skip| skip.split_once(": "))
+        {
+            self.reasons.insert(name.to_owned(), reason.to_owned());
+        } else if let Some(runners) = self.runners_line(line) {
+            self.runner(runners);
+        } else {
+            self.print(line);
+        }
+    }
+
+    /// A test may have left its last line unfinished.
+    fn runners_line(&mut self, line: &str) -> Option<Line> {
+        let begin = line.find(r#"{ "type": ""#)?;
+        let runners = serde_json::from_str(&line[begin..]).ok()?;
+        if begin > 0 {
+            self.print(&line[..begin]);
+        }
+        Some(runners)
+    }
+
+    fn print(&mut self, line: &str) {
+        self.output += line;
+        self.output.push('\n');
+        if self.output.len() > OUTPUT_KEPT {
+            let cut = self.output.len() - OUTPUT_KEPT / 2;
+            let cut = (cut..).find(|cut| self.output.is_char_boundary(*cut)).unwrap_or(0);
+            self.output.replace_range(..cut, "…");
+        }
+    }
+
+    fn runner(&mut self, line: Line) {
+        match line {
+            Line::Suite { event, test_count } if event == "started" => self.planned = test_count,
+            Line::Test { event, name, stdout } => match event.as_str() {
+                "started" => {
+                    self.output.clear();
+                    self.running = Some(name);
+                }
+                "ok" => self.ended(|progress, _| progress.passed += 1),
+                "failed" => self.ended(|progress, printed| {
+                    progress.failed.push(Failure { name, output: printed + &stdout });
+                }),
+                "ignored" => self.ended(|progress, _| {
+                    let reason = progress.reasons.remove(&name).unwrap_or_else(|| "no reason given".into());
+                    progress.skipped.push(Skip { name, reason });
+                }),
+                _ => {}
+            },
+            Line::Suite { .. } | Line::Other => {}
+        }
+    }
+
+    fn ended(&mut self, how: impl FnOnce(&mut Self, String)) {
+        self.running = None;
+        let printed = std::mem::take(&mut self.output);
+        how(self, printed);
+    }
+
+    /// Whether the tests have come to their end.
+    pub(super) fn is_over(&self) -> bool {
+        self.exit.is_some()
+    }
+
+    /// What went wrong beside failed tests.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let counted = self.passed + self.failed.len() + self.skipped.len();
+        if self.release.is_none() {
+            return Some("it did not boot".to_owned());
+        }
+        if self.exit.is_none() {
+            let when = self.running.as_ref().map_or_else(
+                || "before its tests had ended".to_owned(),
+                |test| format!("during the test {test}"),
+            );
+            return Some(format!("it ended {when}: {}", self.output.trim()));
+        }
+        if self.planned.is_none() || counted == 0 {
+            return Some(format!("no test ran: {}", self.output.trim()));
+        }
+        if self.planned != Some(counted) {
+            return Some(format!("{counted} of {} tests were heard of", self.planned.unwrap_or(0)));
+        }
+        if self.exit != Some(0) && self.failed.is_empty() {
+            return Some(format!("the tests ended with {}: {}", self.exit.unwrap_or(-1), self.output.trim()));
+        }
+        if self.hooks.is_empty() {
+            return Some("pidns-trace named no hooks: it did not start".to_owned());
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(text: &str) -> Progress {
+        let mut progress = Progress::default();
+        text.lines().for_each(|line| progress.line(line));
+        progress
+    }
+
+    const GOOD: &str = r#"@boot 6.1.0-56-cloud-amd64
+@start {"event":"stream.start","hooks":{"sched_process_fork":"tp_btf","sys_exit":"off: not here"}}
+skipped processes::two: no field pid_max in pid_namespace
+
+{ "type": "suite", "event": "started", "test_count": 3 }
+{ "type": "test", "event": "started", "name": "creation::one" }
+{ "type": "test", "name": "creation::one", "event": "ok" }
+{ "type": "test", "event": "started", "name": "processes::two" }
+{ "type": "test", "name": "processes::two", "event": "ignored" }
+{ "type": "test", "event": "started", "name": "cli::three" }
+thread 'main' panicked at cli.rs:1:1:
+expected "a"
+an unfinished line{ "type": "test", "name": "cli::three", "event": "failed", "stdout": "Error: \"no \\\"a\\\"\"\n" }
+{ "type": "suite", "event": "failed", "passed": 1, "failed": 1, "ignored": 1, "measured": 0, "filtered_out": 0, "exec_time": 1.5 }
+@exit 101
+"#;
+
+    #[test]
+    fn each_test_is_counted_with_its_reason_or_its_output() {
+        let progress = progress(&GOOD.replace('\n', "\r\n"));
+        assert_eq!(progress.release.as_deref(), Some("6.1.0-56-cloud-amd64"));
+        assert_eq!(progress.hooks["sched_process_fork"], "tp_btf");
+        assert_eq!(progress.passed, 1);
+        let skip = Skip { name: "processes::two".into(), reason: "no field pid_max in pid_namespace".into() };
+        assert_eq!(progress.skipped, [skip]);
+        let [failure] = &progress.failed[..] else { panic!("one failure: {:?}", progress.failed) };
+        assert_eq!(failure.name, "cli::three");
+        for part in ["panicked at", "expected \"a\"", "an unfinished line", "Error: \"no"] {
+            assert!(failure.output.contains(part), "{}", failure.output);
+        }
+        assert_eq!(progress.trouble(), None);
+        assert!(progress.is_over());
+    }
+
+    #[test]
+    fn a_guest_that_stops_short_names_the_test_it_was_in() {
+        let cut = GOOD.find("an unfinished").expect("in the text");
+        let trouble = progress(&GOOD[..cut]).trouble().expect("the end is missing");
+        assert!(trouble.contains("cli::three") && trouble.contains("expected \"a\""), "{trouble}");
+        assert_eq!(progress("").trouble().as_deref(), Some("it did not boot"));
+    }
+
+    #[test]
+    fn what_was_not_run_is_trouble() {
+        let without_a_test: String = GOOD
+            .lines()
+            .filter(|line| !line.contains("creation::one"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let trouble = progress(&without_a_test).trouble().expect("one is missing");
+        assert!(trouble.contains("2 of 3"), "{trouble}");
+        let trouble = progress("@boot 6.1\nkernel-tests: not found\n@exit 127\n").trouble();
+        assert!(trouble.as_ref().is_some_and(|trouble| trouble.contains("not found")), "{trouble:?}");
+    }
+
+    #[test]
+    fn a_tracer_that_names_no_hooks_is_trouble() {
+        let silent = GOOD.replace("@start {", "@start").replace("failed", "ok").replace("101", "0");
+        let trouble = progress(&silent).trouble().expect("no hooks");
+        assert!(trouble.contains("did not start"), "{trouble}");
+    }
+
+    #[test]
+    fn a_test_that_prints_without_end_keeps_its_end() {
+        let mut progress = progress("@boot 6.1");
+        (0..20_000).for_each(|line| progress.line(&format!("ä line {line}")));
+        assert!(progress.output.len() <= OUTPUT_KEPT && progress.output.ends_with("line 19999\n"));
+    }
+}

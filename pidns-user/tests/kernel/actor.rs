@@ -6,6 +6,7 @@
 mod creation;
 mod join;
 mod processes;
+mod release;
 mod signals;
 mod storm;
 mod teardown;
@@ -30,6 +31,7 @@ pub(crate) fn main(args: &[String]) -> c_int {
         creation::SITUATIONS,
         join::SITUATIONS,
         processes::SITUATIONS,
+        release::SITUATIONS,
         signals::SITUATIONS,
         storm::SITUATIONS,
         teardown::SITUATIONS,

@@ -2,8 +2,8 @@
 
 use crate::facts::{Namespace, Who, Window};
 use crate::seen::{
-    about, boot_ns, expect, expect_namespace, expect_not, expect_order, expect_process, expect_within, get,
-    in_ns, made_by,
+    about, boot_ns, expect, expect_absent, expect_namespace, expect_not, expect_order, expect_process,
+    expect_within, get, in_ns, made_by,
 };
 use crate::stage::Actor;
 use crate::tracer::{Tracer, watch};
@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_second_namespace_for_children_is_refused),
     test!(a_user_without_privilege_is_refused),
     test!(a_first_process_that_may_not_be_is_a_failed_creation, needs probes::set_tid),
+    test!(of_several_namespaces_the_refused_one_is_told_if_it_can_be, needs probes::user_namespaces),
 ];
 
 fn clone_makes_a_namespace_and_its_init() {
@@ -85,7 +86,7 @@ fn unshare_makes_a_namespace_before_its_init_exists() {
 }
 
 fn without_syscall_hooks_an_unshare_is_seen_at_the_fork_and_says_so() {
-    let tracer = Tracer::start(&["-e", "all", "--no-syscall-hooks"]);
+    let tracer = Tracer::start(&["-e", "all", "--hooks", "tracepoint", "--no-syscall-hooks"]);
     let told = Actor::start("unshare-then-fork", &[]).finish();
     let seen = tracer.stop_after(&told);
     let (creator, init) = (told.who("creator"), told.who("init"));
@@ -222,4 +223,20 @@ fn a_first_process_that_may_not_be_is_a_failed_creation() {
     expect_process(failed, "/creator", &refused.who);
     seen.none("process.fork", |event| event["parent"]["pid"] == refused.who.pid);
     seen.none("namespace.init", about(refused.who.pid));
+}
+
+/// What sees the call alone cannot know which of the namespaces was the one too many, and says so.
+fn of_several_namespaces_the_refused_one_is_told_if_it_can_be() {
+    let (told, seen) = watch("one-too-many-of-another-type", &[]);
+    let refused = told.refused("unshare", "ENOSPC");
+    let failed = seen.one("namespace.create_failed", made_by(refused.who.pid));
+    expect(failed, "/errno", "ENOSPC");
+    if seen.by_functions() {
+        expect_absent(failed, "/exact");
+        expect(failed, "/reason", "other");
+    } else {
+        expect(failed, "/exact", false);
+        expect(failed, "/reason", "count_limit");
+    }
+    seen.none("namespace.create", made_by(refused.who.pid));
 }

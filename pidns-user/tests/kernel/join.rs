@@ -3,7 +3,9 @@
 use serde_json::Value;
 
 use crate::facts::Who;
-use crate::seen::{about, expect, expect_not, expect_order, expect_process, expect_within, in_ns};
+use crate::seen::{
+    about, expect, expect_absent, expect_not, expect_order, expect_process, expect_within, in_ns,
+};
 use crate::stage::Actor;
 use crate::tracer::{Tracer, watch};
 use crate::{Test, probes, test};
@@ -18,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_sibling_cannot_be_joined),
     test!(a_join_without_privilege_is_refused),
     test!(other_types_of_namespace_are_no_joins),
+    test!(a_refused_pidfd_names_the_namespace_if_it_can_be_known, needs probes::pidfd),
 ];
 
 fn a_namespace_file_joins_a_descendant() {
@@ -53,7 +56,7 @@ fn joins_a_descendant(situation: &str) {
 }
 
 fn without_syscall_hooks_a_join_is_seen_at_the_fork_and_says_so() {
-    let tracer = Tracer::start(&["-e", "all", "--no-syscall-hooks"]);
+    let tracer = Tracer::start(&["-e", "all", "--hooks", "tracepoint", "--no-syscall-hooks"]);
     let told = Actor::start("join-by-fd", &[]).finish();
     let seen = tracer.stop_after(&told);
     let (init, joiner, child) = (told.who("init"), told.who("joiner"), told.who("child"));
@@ -118,4 +121,19 @@ fn other_types_of_namespace_are_no_joins() {
     told.refused("setns", "EINVAL");
     seen.none("namespace.join", about(joiner.pid));
     seen.none("namespace.join_failed", about(joiner.pid));
+}
+
+/// A pidfd names a process: which of its namespaces was meant, and which that is, only a function inside knows.
+fn a_refused_pidfd_names_the_namespace_if_it_can_be_known() {
+    let (told, seen) = watch("join-a-sibling-by-pidfd", &[]);
+    let refused = told.refused("setns", "EINVAL");
+    let failed = seen.one("namespace.join_failed", about(refused.who.pid));
+    expect(failed, "/errno", "EINVAL");
+    if seen.by_functions() {
+        expect(failed, "/ns/inum", told.who("sibling").ns);
+        expect(failed, "/reason", "not_descendant");
+    } else {
+        expect_absent(failed, "/ns");
+        expect(failed, "/reason", "other");
+    }
 }

@@ -2,16 +2,19 @@
 //!
 //! One binary with two faces: the test runner, and (`actor NAME`) the process that makes a situation with real system
 //! calls. Tests run one after the other and as root. `PIDNS_TRACE_BIN` names the program under test (else the one that
-//! cargo built), `PIDNS_TEST_PATIENCE` multiplies every time limit, `PIDNS_TEST_LIVES` is the size of the big storm.
+//! cargo built), `PIDNS_TEST_HOOKS` is the `--hooks` that it is given, `PIDNS_TEST_PATIENCE` multiplies every time
+//! limit, `PIDNS_TEST_LIVES` is the size of the big storm.
 
 mod actor;
 mod cli;
 mod creation;
 mod facts;
+mod functions;
 mod invariants;
 mod join;
 mod probes;
 mod processes;
+mod release;
 mod seen;
 mod signals;
 mod stage;
@@ -59,6 +62,8 @@ fn main() {
         ("creation", creation::TESTS),
         ("join", join::TESTS),
         ("teardown", teardown::TESTS),
+        ("release", release::TESTS),
+        ("functions", functions::TESTS),
         ("signals", signals::TESTS),
         ("processes", processes::TESTS),
         ("cli", cli::TESTS),

@@ -70,3 +70,69 @@ pub(crate) fn own_pid_max() -> Outcome {
         Err(error) => Outcome::Skip(error.to_string()),
     }
 }
+
+/// Programs at functions, which some kernels refuse; or the run is to do without.
+pub(crate) fn function_hooks() -> Outcome {
+    use std::sync::OnceLock;
+    static REFUSED: OnceLock<Option<String>> = OnceLock::new();
+    let refused = REFUSED.get_or_init(|| {
+        let output = crate::tracer::command(&["check", "-o", "json"]).stdout(Stdio::piped()).output();
+        let report: serde_json::Value =
+            serde_json::from_slice(&output.expect("the program can be run").stdout).expect("check says JSON");
+        let lines = report["lines"].as_array().expect("check says lines");
+        let line = lines.iter().find(|line| line["what"] == "copy_pid_ns").expect("check names every hook");
+        let detail = line["detail"].as_str().expect("a detail");
+        detail.starts_with("off: ").then(|| format!("no function hooks ({detail})"))
+    });
+    refused.clone().map_or(Outcome::Run, Outcome::Skip)
+}
+
+pub(crate) fn memory_cgroup() -> Outcome {
+    memory_cgroups()
+        .map_or_else(|| Outcome::Skip("no memory controller in /sys/fs/cgroup".into()), |_| Outcome::Run)
+}
+
+/// Where cgroups limit memory: of the first version where it has the controller, else of the second.
+pub(crate) fn memory_cgroups() -> Option<MemoryCgroups> {
+    let has = |path: &str| std::path::Path::new(path).exists();
+    if has("/sys/fs/cgroup/memory/memory.limit_in_bytes") {
+        return Some(MemoryCgroups { root: "/sys/fs/cgroup/memory", limit: "memory.limit_in_bytes" });
+    }
+    ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].into_iter().find_map(|root| {
+        let controllers = fs::read_to_string(format!("{root}/cgroup.controllers")).ok()?;
+        controllers.split_whitespace().find(|name| *name == "memory")?;
+        fs::write(format!("{root}/cgroup.subtree_control"), "+memory").ok()?;
+        Some(MemoryCgroups { root, limit: "memory.max" })
+    })
+}
+
+pub(crate) struct MemoryCgroups {
+    root: &'static str,
+    limit: &'static str,
+}
+
+impl MemoryCgroups {
+    /// A group of this many bytes at most.
+    pub(crate) fn make(&self, bytes: u64) -> MemoryCgroup {
+        let path = format!("{}/pidns-trace-test-{}", self.root, std::process::id());
+        fs::create_dir(&path).expect("a cgroup");
+        let group = MemoryCgroup(path);
+        fs::write(format!("{}/{}", group.0, self.limit), bytes.to_string()).expect("a limit can be set");
+        group
+    }
+}
+
+/// A cgroup that goes when it is dropped, which must be after its processes have.
+pub(crate) struct MemoryCgroup(String);
+
+impl MemoryCgroup {
+    pub(crate) fn path(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for MemoryCgroup {
+    fn drop(&mut self) {
+        let _busy_where_a_test_failed = fs::remove_dir(&self.0);
+    }
+}

@@ -65,6 +65,11 @@ impl Seen {
         self.one(event, |seen| seen["process"]["pid"] == who.pid)
     }
 
+    /// Whether function hooks were in place, or tracepoints alone.
+    pub(crate) fn by_functions(&self) -> bool {
+        get::<String>(self.start(), "/hooks/copy_pid_ns").starts_with("fexit")
+    }
+
     pub(crate) fn end(&self) -> &Value {
         self.events.last().expect("a checked stream has an end")
     }

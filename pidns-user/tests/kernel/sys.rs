@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::ExitStatus;
 
 pub(crate) type Pid = libc::pid_t;
@@ -235,6 +236,34 @@ pub(crate) fn reboot(command: c_int) -> io::Error {
     // SAFETY: takes an integer, touches no memory of ours.
     unsafe { libc::reboot(command) };
     io::Error::last_os_error()
+}
+
+fn path(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_encoded_bytes()).expect("no NUL in a path of ours")
+}
+
+/// Keeps what is mounted from now on to this mount namespace.
+pub(crate) fn mount_privately() -> io::Result<()> {
+    let flags = libc::MS_REC | libc::MS_PRIVATE;
+    // SAFETY: the path is live; the other pointers may be null with these flags.
+    let result =
+        unsafe { libc::mount(std::ptr::null(), c"/".as_ptr(), std::ptr::null(), flags, std::ptr::null()) };
+    checked(result.into()).map(drop)
+}
+
+/// Shows the file `what` at `place` too, which must be a file.
+pub(crate) fn bind_mount(what: &str, place: &Path) -> io::Result<()> {
+    let (what, place) = (path(Path::new(what)), path(place));
+    // SAFETY: both paths are live; the other pointers may be null with this flag.
+    let result = unsafe {
+        libc::mount(what.as_ptr(), place.as_ptr(), std::ptr::null(), libc::MS_BIND, std::ptr::null())
+    };
+    checked(result.into()).map(drop)
+}
+
+pub(crate) fn unmount(place: &Path) -> io::Result<()> {
+    // SAFETY: the path is live.
+    checked(unsafe { libc::umount(path(place).as_ptr()) }.into()).map(drop)
 }
 
 /// The clock that the kernel stamps processes and events with.

@@ -8,7 +8,7 @@ use crate::seen::{
 };
 use crate::stage::{Actor, Told};
 use crate::tracer::{Tracer, watch};
-use crate::{Test, test};
+use crate::{Test, probes, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(an_exiting_init_takes_every_member_down),
@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(an_inner_namespace_goes_down_with_the_outer_one),
     test!(a_restart_inside_is_a_reboot),
     test!(a_halt_inside_is_a_reboot),
+    test!(an_init_that_memory_ran_out_for_says_so, needs probes::memory_cgroup),
     test!(an_init_dies_with_its_last_thread_and_not_with_its_first),
     test!(an_exec_by_another_thread_of_init_is_no_death),
     test!(a_teardown_lasts_until_the_parent_outside_has_reaped),
@@ -149,6 +150,16 @@ fn reboots_inside(command: &str, signal: &str) {
     expect(init_exit, "/cause", json!({ "kind": "reboot", "command": command }));
     expect(init_exit, "/exit", json!({ "signal": signal }));
     expect_downfall(&seen, &init, &members, init.ns);
+}
+
+fn an_init_that_memory_ran_out_for_says_so() {
+    let group = probes::memory_cgroups().expect("the probe found it").make(16 << 20);
+    let (told, seen) = watch("memory-runs-out", &[group.path()]);
+    let init = told.who("init");
+    let init_exit = seen.one("namespace.init_exit", in_ns(init.ns));
+    expect(init_exit, "/exit", json!({ "signal": "SIGKILL" }));
+    expect(init_exit, "/cause/kind", "oom");
+    expect_process(init_exit, "/cause/victim", &init);
 }
 
 /// Plays a situation whose init says `halfway` and goes on when told.

@@ -16,6 +16,7 @@ pub(super) const SITUATIONS: &[Situation] = &[
     ("nested", |_| nested()),
     ("too-deep", |_| too_deep()),
     ("too-many", |_| too_many()),
+    ("one-too-many-of-another-type", |_| one_too_many_of_another_type()),
     ("unshare-twice", |_| unshare_twice()),
     ("unprivileged", |_| unprivileged()),
     ("bad-set-tid", |_| bad_set_tid()),
@@ -157,6 +158,19 @@ fn too_many() -> c_int {
     });
     let after = fs::read_to_string(limit).expect("the limit can be read");
     assert_eq!(before, after, "the limit of the machine was left alone");
+    0
+}
+
+/// A PID namespace would be allowed, the network namespace that is asked for with it is not.
+fn one_too_many_of_another_type() -> c_int {
+    fork_and_wait(|| {
+        // Before it: inside, its uid would be shown as the overflow uid.
+        let who = Who::myself();
+        sys::unshare(libc::CLONE_NEWUSER).expect("root can make a user namespace");
+        fs::write("/proc/sys/user/max_net_namespaces", "0").expect("the owner can set its limit");
+        say_refusal("refused", "unshare", &who, &sys::unshare(sys::NEWPID | libc::CLONE_NEWNET));
+        0
+    });
     0
 }
 

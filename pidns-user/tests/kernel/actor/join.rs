@@ -15,6 +15,7 @@ pub(super) const SITUATIONS: &[Situation] = &[
     ("join-one-after-the-other", |_| join_one_after_the_other()),
     ("join-an-ancestor", |_| join_an_ancestor()),
     ("join-a-sibling", |_| join_a_sibling()),
+    ("join-a-sibling-by-pidfd", |_| join_a_sibling_by_pidfd()),
     ("join-unprivileged", |_| join_unprivileged()),
     ("join-other-types", |_| join_other_types()),
 ];
@@ -83,6 +84,18 @@ fn join_a_sibling() -> c_int {
     let home = Child::init("init", || {
         let who = Who::myself();
         say_refusal("refused", "setns", &who, &sys::setns(file.as_fd(), sys::NEWPID));
+    });
+    home.dismiss();
+    sibling.dismiss();
+    0
+}
+
+fn join_a_sibling_by_pidfd() -> c_int {
+    let sibling = Child::init("sibling", || {});
+    let pidfd = sys::pidfd_open(sibling.pid).expect("a pidfd of the sibling");
+    let home = Child::init("init", || {
+        let who = Who::myself();
+        say_refusal("refused", "setns", &who, &sys::setns(pidfd.as_fd(), sys::NEWPID));
     });
     home.dismiss();
     sibling.dismiss();

@@ -16,6 +16,7 @@ pub(super) const SITUATIONS: &[Situation] = &[
     ("fault", |_| fault()),
     ("nested-teardown", |_| nested_teardown()),
     ("reboot", |args| reboot_inside(&parse::<String>(args, 0, "restart or halt"))),
+    ("memory-runs-out", |args| memory_runs_out(&parse::<String>(args, 0, "a cgroup"))),
     ("leader-leaves-init", |_| run_as_init(&["leader-leaves"])),
     ("leader-leaves", |_| leader_leaves()),
     ("thread-execs-in-init", |_| run_as_init(&["thread-execs"])),
@@ -80,7 +81,8 @@ fn reboot_inside(command: &str) -> c_int {
     let (command, expected) = match command {
         "restart" => (libc::LINUX_REBOOT_CMD_RESTART, libc::SIGHUP),
         "halt" => (libc::LINUX_REBOOT_CMD_HALT, libc::SIGINT),
-        other => panic!("{other} is neither restart nor halt"),
+        "power_off" => (libc::LINUX_REBOOT_CMD_POWER_OFF, libc::SIGINT),
+        other => panic!("{other} is no command of reboot(2)"),
     };
     let outside = Who::myself();
     let life = move |_: &super::Side<'_>| {
@@ -102,6 +104,22 @@ fn reboot_inside(command: &str) -> c_int {
     let init = Child::clone(sys::NEWPID, life).expect("root can make a PID namespace");
     let ended = say_end("end", init.pid);
     assert_eq!(ended.signal, Some(expected), "the wait status says which command it was");
+    0
+}
+
+/// An init in a cgroup that takes more memory than that may have.
+fn memory_runs_out(cgroup: &str) -> c_int {
+    let processes = format!("{cgroup}/cgroup.procs");
+    let init = Child::clone(sys::NEWPID, |_| {
+        say("init", Who::myself());
+        fs::write(&processes, "0").expect("a process may move itself");
+        let mut hoard: Vec<Vec<u8>> = Vec::new();
+        loop {
+            hoard.push(std::hint::black_box(vec![1; 1 << 20]));
+        }
+    });
+    let ended = say_end("end", init.expect("root can make a PID namespace").pid);
+    assert_eq!(ended.signal, Some(libc::SIGKILL), "the kernel killed it");
     0
 }
 

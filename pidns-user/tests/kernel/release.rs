@@ -1,0 +1,90 @@
+//! The last reference to a namespace goes: a process, a file, a mount.
+
+use serde_json::Value;
+
+use crate::facts::Window;
+use crate::seen::{Seen, boot_ns, expect_absent, expect_order, get, in_ns, made_by};
+use crate::stage::{Told, patience};
+use crate::tracer::{Tracer, watch};
+use crate::{Test, probes, test};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(a_namespace_is_destroyed_with_its_last_process, needs probes::function_hooks),
+    test!(an_open_file_keeps_a_namespace_until_it_is_closed, needs probes::function_hooks),
+    test!(a_bind_mount_keeps_a_namespace_until_it_is_unmounted, needs probes::function_hooks),
+    test!(a_namespace_within_keeps_the_outer_one, needs probes::function_hooks),
+    test!(a_namespace_without_an_init_goes_with_who_unshared_it, needs probes::function_hooks),
+];
+
+/// How long after the last reference the kernel may take: RCU grace periods, a kernel thread.
+const PROMPT_NS: u64 = 100_000_000;
+
+/// Watches a situation until its namespace is destroyed: its inode number is the fact `ns`.
+fn watch_release(situation: &str) -> (Told, Seen) {
+    let tracer = Tracer::start(&["-e", "all"]);
+    let told = crate::stage::Actor::start(situation, &[]).finish();
+    let ns: u64 = told.the("ns");
+    tracer.wait_for("namespace.destroy", |event| event["event"] == "namespace.destroy" && in_ns(ns)(event));
+    (told, tracer.stop())
+}
+
+/// The only destruction of this namespace: exact, and the end of a life that was seen to begin.
+fn expect_destroyed(seen: &Seen, ns: u64) -> &Value {
+    let destroy = seen.one("namespace.destroy", in_ns(ns));
+    expect_absent(destroy, "/exact");
+    let create = seen.one("namespace.create", in_ns(ns));
+    let lived: u64 = get(destroy, "/lived_ns");
+    assert_eq!(lived, boot_ns(destroy) - boot_ns(create), "from {create}\nto {destroy}");
+    for field in ["inum", "level", "parent", "born_boot_ns", "user_ns", "owner_uid"] {
+        assert_eq!(destroy["ns"][field], create["ns"][field], "{field} of the same namespace: {destroy}");
+    }
+    destroy
+}
+
+fn expect_prompt(destroy: &Value, released: Window) {
+    let (from, at) = (released.from, boot_ns(destroy));
+    let latest = released.to + PROMPT_NS * patience(1).as_secs();
+    assert!((from..=latest).contains(&at), "within 100 ms of {released:?}: {destroy}");
+    println!("destroyed {:.1} ms after the last reference went", at.saturating_sub(released.to) as f64 / 1e6);
+}
+
+fn a_namespace_is_destroyed_with_its_last_process() {
+    let (told, seen) = watch_release("last-process");
+    let ns = told.the("ns");
+    let destroy = expect_destroyed(&seen, ns);
+    expect_prompt(destroy, told.the("released"));
+    expect_order(&[
+        seen.one("namespace.create", in_ns(ns)),
+        seen.one("namespace.init", in_ns(ns)),
+        seen.one("namespace.init_exit", in_ns(ns)),
+        seen.one("namespace.teardown", in_ns(ns)),
+        destroy,
+    ]);
+}
+
+fn an_open_file_keeps_a_namespace_until_it_is_closed() {
+    let (told, seen) = watch_release("held-by-a-file");
+    expect_prompt(expect_destroyed(&seen, told.the("ns")), told.the("released"));
+}
+
+fn a_bind_mount_keeps_a_namespace_until_it_is_unmounted() {
+    let (told, seen) = watch_release("held-by-a-mount");
+    expect_prompt(expect_destroyed(&seen, told.the("ns")), told.the("released"));
+}
+
+fn a_namespace_within_keeps_the_outer_one() {
+    let (told, seen) = watch_release("held-by-an-inner-namespace");
+    let outer = expect_destroyed(&seen, told.the("ns"));
+    let inner = expect_destroyed(&seen, told.who("inner").ns);
+    expect_order(&[inner, outer]);
+    expect_prompt(outer, told.the("released"));
+}
+
+fn a_namespace_without_an_init_goes_with_who_unshared_it() {
+    let (told, seen) = watch("unshare-only", &[]);
+    let create = seen.one("namespace.create", made_by(told.who("creator").pid));
+    let ns: u64 = get(create, "/ns/inum");
+    let destroy = expect_destroyed(&seen, ns);
+    expect_order(&[create, seen.of("process.exit", &told.who("creator")), destroy]);
+    seen.none("namespace.teardown", in_ns(ns));
+}

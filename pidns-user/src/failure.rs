@@ -47,7 +47,7 @@ impl Failure {
     /// Its exit code.
     pub fn code(&self) -> u8 {
         match self {
-            Self::Load(LoadError::Privilege(_)) => code::PRIVILEGE,
+            Self::Load(LoadError::Privilege(_) | LoadError::UserNamespace) => code::PRIVILEGE,
             Self::Load(
                 LoadError::NoBtf(_)
                 | LoadError::BadBtf(_)

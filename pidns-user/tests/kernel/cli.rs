@@ -14,6 +14,7 @@ use crate::{Test, sys, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(without_privilege_the_missing_capability_is_named),
+    test!(capabilities_of_another_user_namespace_do_not_count, needs crate::probes::user_namespaces),
     test!(an_unknown_event_is_refused_with_the_known_ones),
     test!(options_out_of_range_are_refused_with_what_is_allowed),
     test!(the_start_of_the_stream_names_the_kernel_and_the_hooks),
@@ -40,6 +41,25 @@ fn without_privilege_the_missing_capability_is_named() {
     expect_code(status, 3, &stderr);
     assert!(stderr.to_ascii_lowercase().contains("cap_bpf"), "stderr names the capability: {stderr}");
     assert!(!stderr.contains("panicked"), "a message and not a panic: {stderr}");
+}
+
+/// Root of a user namespace of its own has every capability, and none that bpf(2) asks for.
+fn capabilities_of_another_user_namespace_do_not_count() {
+    let as_root_of_its_own =
+        |args: &[&str]| run(Command::new("unshare").arg("-Ur").arg(program()).args(args));
+    let (status, stdout, stderr) = as_root_of_its_own(&["-o", "json"]);
+    expect_code(status, 3, &stderr);
+    assert_eq!(stdout, "", "no stream");
+    for words in ["CAP_BPF", "CAP_PERFMON", "initial user namespace", "on the host"] {
+        assert!(stderr.contains(words), "stderr says {words:?}: {stderr}");
+    }
+    let (status, table, stderr) = as_root_of_its_own(&["check"]);
+    expect_code(status, 3, &stderr);
+    for (what, words) in [("user namespace", "MISSING"), ("CAP_BPF", "MISSING"), ("CAP_PERFMON", "MISSING")] {
+        let line = table.lines().find(|line| line.starts_with(what));
+        assert!(line.is_some_and(|line| line.contains(words)), "{what}: {table}");
+    }
+    assert!(table.contains("-> run it as root on the host"), "what to do: {table}");
 }
 
 /// These arguments are wrong: exit code 2, nothing on stdout, and stderr has every one of `words`.

@@ -4,6 +4,7 @@ pub mod cli;
 pub mod commands;
 pub mod event;
 pub mod failure;
+pub mod interrupts;
 pub mod kernel;
 pub mod log;
 pub mod model;

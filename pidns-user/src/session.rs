@@ -40,6 +40,8 @@ pub struct Session {
     pub selection: Selection,
     /// How to show it.
     pub view: Box<dyn View + Send>,
+    /// Where.
+    pub sink: Sink,
     /// Events to stop after.
     pub count: Option<u64>,
     /// The first event.
@@ -67,7 +69,6 @@ pub struct Report {
 struct Run {
     session: Session,
     translator: Translator,
-    sink: Sink,
     report: Report,
     seq: u64,
     last_boot_ns: u64,
@@ -85,7 +86,6 @@ impl Session {
         let began = Instant::now();
         let mut run = Run {
             translator: Translator::new(loaded.observed_since_ns),
-            sink: Sink::default(),
             report: Report::default(),
             seq: 0,
             last_boot_ns: loaded.began_boot_ns,
@@ -111,7 +111,7 @@ impl Session {
 
 impl Run {
     fn begin(&mut self) {
-        if let Err(error) = self.session.view.begin(self.sink.buffer()) {
+        if let Err(error) = self.session.view.begin(self.session.sink.buffer()) {
             self.fail(Failure::Output { error, unwritten: 0 });
         }
         let start = self.session.start.clone();
@@ -262,9 +262,9 @@ impl Run {
         if !matches!(event.body, Body::StreamEnd { .. }) {
             *self.report.events.entry(event.body.name()).or_default() += 1;
         }
-        match self.session.view.event(&event, self.sink.buffer()) {
+        match self.session.view.event(&event, self.session.sink.buffer()) {
             Ok(()) => {
-                if self.sink.end_event() {
+                if self.session.sink.end_event() {
                     self.flush();
                 }
             }
@@ -273,7 +273,7 @@ impl Run {
     }
 
     fn flush(&mut self) {
-        match self.sink.flush() {
+        match self.session.sink.flush() {
             Written::All => {}
             Written::Closed => {
                 self.report.closed = true;

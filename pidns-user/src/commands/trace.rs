@@ -14,15 +14,14 @@ use std::{
 
 use clap::ColorChoice;
 use jiff::{Timestamp, tz::TimeZone};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
-};
+use rustix::{io::ioctl_fionread, stdio::stdout};
+use tokio::sync::oneshot;
 
 use crate::{
     cli::{Output, TraceArgs},
     event::Body,
     failure::{Failure, code},
+    interrupts::Interrupts,
     kernel::{
         capabilities, clock,
         hooks::Form,
@@ -34,6 +33,7 @@ use crate::{
     output::{Json, Style, Table, View},
     selection::{Asked, Selection},
     session::{Report, Session},
+    sink::Sink,
 };
 
 /// Runs the live stream to its end.
@@ -72,6 +72,7 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
         start: start(&loaded, &selection),
         selection,
         view: view(args),
+        sink: Sink::new(stdout()),
         count: args.count,
         stop: Arc::clone(&stop),
     };
@@ -140,6 +141,7 @@ fn stream(
     mut log: Option<KernelLog>,
 ) -> Result<Report, Failure> {
     let io = |what| move |error| Failure::Io { what, error };
+    let written = session.sink.written();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -175,54 +177,15 @@ fn stream(
             waker.wake().map_err(io("wake the stream's thread"))?;
             tokio::select! {
                 _ = &mut finished => {}
-                // It is stuck writing to a reader that does not read.
-                () = interrupts.next() => std::process::exit(130),
+                // It is stuck writing to a reader that does not read. One that reads shows by what is left in the pipe,
+                // long before it has made room for a write.
+                () = interrupts.cut_off(|| (written.load(Ordering::Relaxed), ioctl_fionread(stdout()).ok())) => {
+                    std::process::exit(130)
+                }
             }
         }
         worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
-}
-
-/// The signals that ask for an end.
-struct Interrupts {
-    interrupt: Signal,
-    terminate: Signal,
-    /// None where whoever started us (nohup) has us ignore it.
-    hang_up: Option<Signal>,
-}
-
-impl Interrupts {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hang_up: if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) },
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            () = async {
-                match &mut self.hang_up {
-                    Some(hang_up) => drop(hang_up.recv().await),
-                    None => std::future::pending().await,
-                }
-            } => {}
-        }
-    }
-}
-
-/// Whether SIGHUP is ignored (`SigIgn` of proc(5), whose lowest bit it is).
-fn ignores_hang_up() -> bool {
-    fs::read_to_string("/proc/self/status")
-        .ok()
-        .and_then(|status| {
-            let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?.trim().to_owned();
-            u64::from_str_radix(&mask, 16).ok()
-        })
-        .is_some_and(|mask| mask & 1 != 0)
 }
 
 fn summarize(report: &Report) {

@@ -7,6 +7,7 @@
 mod actor;
 mod cli;
 mod creation;
+mod ending;
 mod facts;
 mod invariants;
 mod join;
@@ -62,6 +63,7 @@ fn main() {
         ("signals", signals::TESTS),
         ("processes", processes::TESTS),
         ("cli", cli::TESTS),
+        ("ending", ending::TESTS),
         ("storm", storm::TESTS),
     ];
     let trials = files.iter().flat_map(|(file, tests)| tests.iter().map(|test| trial(file, test))).collect();

@@ -5,7 +5,7 @@ use std::{str::FromStr, time::Duration};
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
-use crate::kernel::load::page_size;
+use crate::{kernel::load::page_size, target::LAST_PID};
 
 /// See Linux PID namespaces being created, joined and destroyed, with every process's PID at every level.
 ///
@@ -64,7 +64,14 @@ pub struct TraceArgs {
     pub namespaces: Vec<String>,
 
     /// Show only this process, by its PID on the host [repeatable].
-    #[arg(short, long = "pid", value_name = "PID")]
+    #[arg(
+        short,
+        long = "pid",
+        value_name = "PID",
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        value_parser = parse_pid
+    )]
     pub pids: Vec<u32>,
 
     /// Show only processes whose name (comm) matches, like 'nginx*' [repeatable].
@@ -141,6 +148,13 @@ pub enum LogLevel {
     Debug = 4,
 }
 
+fn parse_pid(text: &str) -> Result<u32, String> {
+    text.parse()
+        .ok()
+        .filter(|pid| (1..=LAST_PID).contains(pid))
+        .ok_or_else(|| format!("give the PID of a process on the host: a number from 1 to {LAST_PID}"))
+}
+
 fn parse_duration(text: &str) -> Result<Duration, String> {
     SignedDuration::from_str(text)
         .ok()
@@ -183,6 +197,21 @@ mod tests {
         assert_eq!(parse_ring_size("1048576"), Ok(1 << 20));
         for bad in ["12345", "3M", "1K", "2048M", "M", "", "-1", "99999999999M"] {
             assert!(parse_ring_size(bad).unwrap_err().contains("power of two"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn pids_are_those_that_a_process_can_have() {
+        let pids = |text: &str| {
+            Cli::try_parse_from(["pidns-trace", "-p", text])
+                .map(|cli| cli.trace.pids)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(pids("1"), Ok(vec![1]));
+        assert_eq!(pids("7,4194303"), Ok(vec![7, 4194303]));
+        for bad in ["0", "4194304", "-1", "abc", "", "7,x"] {
+            let error = pids(bad).unwrap_err();
+            assert!(error.contains("from 1 to 4194303"), "{bad}: {error}");
         }
     }
 

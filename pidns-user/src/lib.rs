@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod commands;
+pub mod count;
 pub mod event;
 pub mod failure;
 pub mod interrupts;
@@ -13,5 +14,6 @@ pub mod selection;
 pub mod session;
 pub mod signals;
 pub mod sink;
+pub mod target;
 pub mod text;
 pub mod translate;

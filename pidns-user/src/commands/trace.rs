@@ -44,6 +44,7 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
         pids: args.pids.clone(),
         comms: args.comms.clone(),
         levels: args.levels.clone(),
+        no_syscall_hooks: args.no_syscall_hooks,
     })?;
     let (mut loaded, reader, waker) = load::load(&Settings {
         ring_bytes: args.ring_size,
@@ -65,6 +66,9 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
         None => None,
     };
     if !args.quiet {
+        for warning in &selection.warnings {
+            eprintln!("pidns-trace: {warning}");
+        }
         say_what_stays_unseen(&loaded);
     }
     let stop = Arc::new(AtomicBool::new(false));

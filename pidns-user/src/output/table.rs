@@ -8,6 +8,7 @@ use std::{
 use jiff::{ZonedDateTime, tz::TimeZone};
 
 use super::View;
+use crate::count::Count;
 use crate::event::{Body, Cause, Event, Exit, Namespace, Process};
 use crate::text::Name;
 
@@ -272,14 +273,6 @@ struct Who<'a>(&'a Process);
 impl Display for Who<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}[{}]", self.0.comm.for_terminal(), self.0.pid)
-    }
-}
-
-struct Count(u64, &'static str, &'static str);
-
-impl Display for Count {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.0, if self.0 == 1 { self.1 } else { self.2 })
     }
 }
 

@@ -16,6 +16,9 @@ pub(crate) const TESTS: &[Test] = &[
     test!(without_privilege_the_missing_capability_is_named),
     test!(capabilities_of_another_user_namespace_do_not_count, needs crate::probes::user_namespaces),
     test!(an_unknown_event_is_refused_with_the_known_ones),
+    test!(what_can_never_match_is_refused),
+    test!(what_matches_nothing_yet_is_a_warning),
+    test!(a_namespace_that_may_not_be_looked_up_takes_a_capability_that_is_named),
     test!(options_out_of_range_are_refused_with_what_is_allowed),
     test!(the_start_of_the_stream_names_the_kernel_and_the_hooks),
     test!(a_closed_pipe_is_success),
@@ -78,6 +81,37 @@ fn an_unknown_event_is_refused_with_the_known_ones() {
         &["-e", "nonsense"],
         &["nonsense", "namespace.create", "init.signal", "process.exit", "fork.failed"],
     );
+}
+
+fn what_can_never_match_is_refused() {
+    refuses(&["-p", "0"], &["--pid", "from 1"]);
+    refuses(&["-p", "abc"], &["abc", "a number from 1"]);
+    refuses(&["--comm", "a-name-of-16-byt"], &["15 bytes", "'a-name-of-16-by*'"]);
+    refuses(&["-e", "fork.failed", "--no-syscall-hooks"], &["fork.failed", "--no-syscall-hooks"]);
+    refuses(&["-e", "stream.*"], &["always there", "process.exit"]);
+    refuses(&["-n", "/proc/self/ns/net"], &["another type"]);
+}
+
+fn what_matches_nothing_yet_is_a_warning() {
+    let warned = |option: &str, value: &str| {
+        let (seen, status) = Tracer::start(&["--duration", "100ms", option, value]).ended();
+        expect_code(status, 0, &seen.stderr);
+        seen.stderr.clone()
+    };
+    let stderr = warned("-p", "4194303");
+    assert!(stderr.contains("--pid 4194303: there is no such process"), "{stderr}");
+    let stderr = warned("-n", "4294967295");
+    assert!(stderr.contains("--ns 4294967295: no process"), "{stderr}");
+    let stderr = warned("-p", "1");
+    assert!(!stderr.contains("--pid"), "of one that is there nothing is said: {stderr}");
+}
+
+fn a_namespace_that_may_not_be_looked_up_takes_a_capability_that_is_named() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let copy = copy_for_everybody(directory.path());
+    let (status, _, stderr) = run(Command::new(copy).args(["-n", "1"]).uid(65534).gid(65534));
+    expect_code(status, 2, &stderr);
+    assert!(stderr.contains("CAP_SYS_PTRACE"), "what it takes: {stderr}");
 }
 
 fn options_out_of_range_are_refused_with_what_is_allowed() {

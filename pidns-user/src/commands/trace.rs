@@ -19,12 +19,13 @@ use tokio::sync::oneshot;
 
 use crate::{
     cli::{Output, TraceArgs},
+    count::Count,
     event::Body,
     failure::{Failure, code},
     interrupts::Interrupts,
     kernel::{
         capabilities, clock,
-        hooks::Form,
+        hooks::{Form, Hook},
         load::{self, Loaded, Settings},
         namespace,
         ring::{Reader, Waker},
@@ -82,7 +83,9 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
     };
     let report = stream(session, loaded, reader, &waker, &stop, args.duration, log)?;
     if !args.quiet {
-        summarize(&report);
+        for line in summarize(&report) {
+            eprintln!("pidns-trace: {line}");
+        }
     }
     let lost = report.lost.values().sum::<u64>();
     Ok(if args.strict && lost > 0 { ExitCode::from(code::LOST) } else { ExitCode::SUCCESS })
@@ -125,12 +128,21 @@ fn start(loaded: &Loaded, selection: &Selection) -> Body {
 
 fn say_what_stays_unseen(loaded: &Loaded) {
     for (hook, form) in &loaded.hooks {
-        if let Form::Off(why) = form {
-            eprintln!("pidns-trace: hook {} is off ({why}). Without it: no {}", hook.name, hook.shows);
+        if let Some(words) = unseen(hook, form) {
+            eprintln!("pidns-trace: {words}");
         }
     }
     if namespace::is_initial() == Some(false) {
         eprintln!("pidns-trace: {}", namespace::ELSEWHERE);
+    }
+}
+
+fn unseen(hook: &Hook, form: &Form) -> Option<String> {
+    match form {
+        Form::TpBtf => None,
+        Form::Off(why) => {
+            Some(format!("hook {} is off ({why}). Not seen without it: {}", hook.name, hook.shows))
+        }
     }
 }
 
@@ -192,24 +204,52 @@ fn stream(
     })
 }
 
-fn summarize(report: &Report) {
+/// What happened, and what was lost, line by line.
+fn summarize(report: &Report) -> Vec<String> {
     let Report { events, lost, swept: _, closed: _, duration } = report;
-    let shown: Vec<String> = events
-        .iter()
-        .filter(|(name, _)| !name.starts_with("stream."))
-        .map(|(name, count)| format!("{name} {count}"))
-        .collect();
-    let total: u64 =
-        events.iter().filter(|(name, _)| !name.starts_with("stream.")).map(|(_, count)| count).sum();
-    let shown = if shown.is_empty() { String::new() } else { format!(": {}", shown.join(", ")) };
-    eprintln!("pidns-trace: {total} events in {:.1} s{shown}", duration.as_secs_f64());
+    let shown = || events.iter().filter(|(name, _)| !name.starts_with("stream."));
+    let by_name: Vec<String> = shown().map(|(name, count)| format!("{name} {count}")).collect();
+    let colon = if by_name.is_empty() { "" } else { ": " };
+    let total = Count(shown().map(|(_, count)| count).sum(), "event", "events");
+    let first = format!("{total} in {:.1} s{colon}{}", duration.as_secs_f64(), by_name.join(", "));
     let remedy = |stage: &str| match stage {
         "ring" => "the ring buffer was full: try a larger --ring-size, or fewer events with -e",
         "table" => "a table of the kernel side was full: watch fewer processes, with -n or -p",
         "hook" => "the kernel left a hook out while it was running already",
         _ => "records could not be decoded: please report this",
     };
-    for (stage, count) in lost {
-        eprintln!("pidns-trace: LOST {count} events ({})", remedy(stage));
+    let lost = lost
+        .iter()
+        .map(|(stage, &count)| format!("LOST {} ({})", Count(count, "event", "events"), remedy(stage)));
+    [first].into_iter().chain(lost).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_counts_in_good_grammar() {
+        let mut report = Report { duration: Duration::from_millis(1250), ..Report::default() };
+        report.events.insert("stream.start", 1);
+        assert_eq!(summarize(&report), ["0 events in 1.2 s"]);
+        report.events.insert("process.exit", 1);
+        report.lost.insert("ring", 1);
+        let lines = summarize(&report);
+        assert_eq!(lines[0], "1 event in 1.2 s: process.exit 1");
+        assert!(lines[1].starts_with("LOST 1 event (the ring buffer was full"), "{lines:?}");
+        report.events.insert("process.fork", 2);
+        assert_eq!(summarize(&report)[0], "3 events in 1.2 s: process.exit 1, process.fork 2");
+    }
+
+    #[test]
+    fn a_hook_that_is_off_is_told_with_what_stays_unseen() {
+        let shows = "refusals, and more";
+        let hook = Hook { name: "sys_exit", program: "syscall_exit", shows, indispensable: false };
+        assert_eq!(unseen(&hook, &Form::TpBtf), None);
+        assert_eq!(
+            unseen(&hook, &Form::Off("--no-syscall-hooks".to_owned())).as_deref(),
+            Some("hook sys_exit is off (--no-syscall-hooks). Not seen without it: refusals, and more")
+        );
     }
 }

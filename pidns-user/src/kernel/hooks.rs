@@ -47,7 +47,7 @@ pub fn all(layout: &Layout) -> [Hook; 6] {
             SYSCALL_HOOK,
             names::PROGRAM_SYSCALL,
             false,
-            "unshare and setns before the fork that follows, and refusals",
+            "refusals, and unshare and setns before the fork that follows",
         ),
         hook(
             "sched_process_fork",

@@ -9,7 +9,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    cli::{CheckArgs, Output},
+    cli::{CheckArgs, CheckOutput},
     failure::{Failure, code},
     kernel::{
         btf::{self, Btf},
@@ -230,10 +230,10 @@ fn check_hooks(report: &mut Report, layout: Option<&Layout>, privileged: bool) {
     }
 }
 
-fn print(report: &Report, output: Output, code: u8) -> io::Result<()> {
+fn print(report: &Report, output: CheckOutput, code: u8) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match output {
-        Output::Json => {
+        CheckOutput::Json => {
             #[derive(Serialize)]
             struct Document<'a> {
                 version: &'static str,
@@ -247,7 +247,7 @@ fn print(report: &Report, output: Output, code: u8) -> io::Result<()> {
             )?;
             writeln!(out)?;
         }
-        Output::Table => {
+        CheckOutput::Table => {
             for Line { what, verdict, detail, remedy } in &report.lines {
                 let verdict = match verdict {
                     Verdict::Ok => "ok",

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::facts::Who;
-use crate::seen::{Seen, expect, expect_code, get};
+use crate::seen::{Seen, expect, expect_absent, expect_code, get};
 use crate::stage::{Actor, patience, run, wait_in_time};
 use crate::tracer::{FileTracer, Tracer, command, copy_for_everybody, first_line_only, program};
 use crate::{Test, sys, test};
@@ -399,5 +399,15 @@ fn check_says_what_this_kernel_allows() {
     expect_code(status, 0, &stderr);
     let document: Value =
         serde_json::from_str(&json).unwrap_or_else(|error| panic!("one document: {error}: {json}"));
-    assert!(document.to_string().contains("sched_process_fork"), "the hooks: {document}");
+    // As docs/check.md has it.
+    expect(&document, "/runs", true);
+    assert!(get::<String>(&document, "/version").contains('.'), "a version: {document}");
+    let lines: Vec<Value> = get(&document, "/lines");
+    for what in ["CONFIG_PID_NS", "user namespace", "CAP_BPF", "sched_process_fork", "ring buffer"] {
+        let line = lines.iter().find(|line| line["what"] == what);
+        let line = line.unwrap_or_else(|| panic!("a line about {what}: {document}"));
+        expect(line, "/verdict", "ok");
+        assert!(!get::<String>(line, "/detail").is_empty(), "how it stands: {line}");
+        expect_absent(line, "/remedy");
+    }
 }

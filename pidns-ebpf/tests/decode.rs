@@ -56,14 +56,26 @@ fn namespace() -> NamespacePart {
     }
 }
 
-fn namespaced<B: Copy>(kind: Kind, process: &[u32], other: &[u32], body: B) -> Vec<u8>
-where
-    NamespaceRecord<B>: Copy,
-{
+/// The PIDs of an init: of a process of this many levels, or one more, so that it is in no initial namespace.
+fn init(pids: &[u32]) -> Vec<u32> {
+    [&pids[..pids.len().min(MAX_PIDS - 1)], &[1]].concat()
+}
+
+/// A record whose namespace is that of its process.
+fn of_init<B: Copy>(kind: Kind, pids: &[u32], other: &[u32], body: B) -> Vec<u8> {
+    let pids = init(pids);
+    namespaced_in(NamespacePart { level: pids.len() as u32 - 1, ..namespace() }, kind, &pids, other, body)
+}
+
+fn namespaced<B: Copy>(kind: Kind, process: &[u32], other: &[u32], body: B) -> Vec<u8> {
+    namespaced_in(namespace(), kind, process, other, body)
+}
+
+fn namespaced_in<B: Copy>(ns: NamespacePart, kind: Kind, process: &[u32], other: &[u32], body: B) -> Vec<u8> {
     let describe = |pids: &[u32]| if pids.is_empty() { NO_PROCESS } else { part(pids) };
     let record = NamespaceRecord {
         header: header(kind, process.len(), other.len()),
-        ns: namespace(),
+        ns,
         process: describe(process),
         other: describe(other),
         body,
@@ -73,20 +85,24 @@ where
 
 /// A valid record of each kind, of processes with these PIDs.
 fn valid(kind: Kind, pids: &[u32], other: &[u32], name: &[u8]) -> Vec<u8> {
-    let refusal =
-        RefusalBody { errno: 12, via: Via::Clone3 as u32, reason: Reason::NamespaceDead as u32, reserved: 0 };
+    let refusal = |via: Via| RefusalBody {
+        errno: 12,
+        via: via as u32,
+        reason: Reason::NamespaceDead as u32,
+        reserved: 0,
+    };
     match kind {
         Kind::NamespaceCreate => {
             namespaced(kind, pids, &[], CreateBody { via: Via::Unshare as u32, reserved: 0 })
         }
-        Kind::NamespaceInit => namespaced(
+        Kind::NamespaceInit => of_init(
             kind,
             pids,
             other,
             InitBody { via: Via::Clone as u32, creation: Creation::WithInit as u32 },
         ),
         Kind::NamespaceJoin => namespaced(kind, pids, &[], JoinBody { from_inum: 8, reserved: 0 }),
-        Kind::NamespaceInitExit => namespaced(
+        Kind::NamespaceInitExit => of_init(
             kind,
             pids,
             &[],
@@ -95,15 +111,14 @@ fn valid(kind: Kind, pids: &[u32], other: &[u32], name: &[u8]) -> Vec<u8> {
         Kind::NamespaceTeardown => {
             namespaced(kind, &[], &[], TeardownBody { began_boot_ns: 70, killed: 6, reserved: 0 })
         }
-        Kind::InitSignal => namespaced(
+        Kind::InitSignal => of_init(
             kind,
             pids,
             other,
             SignalBody { signal: 15, code: 0, fate: 1, origin: Origin::Ancestor as u32 },
         ),
-        Kind::NamespaceCreateFailed | Kind::NamespaceJoinFailed | Kind::ForkFailed => {
-            namespaced(kind, pids, &[], refusal)
-        }
+        Kind::NamespaceCreateFailed | Kind::ForkFailed => namespaced(kind, pids, &[], refusal(Via::Clone3)),
+        Kind::NamespaceJoinFailed => namespaced(kind, pids, &[], refusal(Via::Setns)),
         Kind::ProcessFork => {
             let record = ForkRecord {
                 header: header(kind, pids.len(), other.len()),
@@ -114,7 +129,7 @@ fn valid(kind: Kind, pids: &[u32], other: &[u32], name: &[u8]) -> Vec<u8> {
         }
         Kind::ProcessExec => {
             let record = ExecRecord {
-                header: header(kind, pids.len(), 0),
+                header: Header { flags: FLAG_ARGS, ..header(kind, pids.len(), 0) },
                 process: part(pids),
                 filename_len: name.len() as u32,
                 args_len: name.len() as u32,
@@ -202,9 +217,129 @@ fn numbers_that_stand_for_nothing_are_refused() {
     assert_eq!(decode(&bytes), Err(DecodeError::Inconsistent { field: "signal fate" }));
 }
 
+/// A change of a record that is a valid one of this kind makes it contradict itself in this field.
+fn refuses(kind: Kind, field: &'static str, what: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = valid(kind, &[900, 7], &[800], b"/bin/sh");
+    assert!(decode(&bytes).is_ok(), "{kind:?} as it was");
+    change(&mut bytes);
+    let found = decode(&bytes).map(|(header, _)| header);
+    assert_eq!(found, Err(DecodeError::Inconsistent { field }), "{kind:?}, {what}");
+}
+
+fn put(bytes: &mut [u8], at: usize, number: u32) {
+    bytes[at..at + 4].copy_from_slice(&number.to_ne_bytes());
+}
+
+/// Where things are in a record about a namespace.
+const NS: usize = size_of::<Header>();
+const PROCESS: usize = NS + size_of::<NamespacePart>();
+const BODY: usize = PROCESS + 2 * size_of::<ProcessPart>();
+
+#[test]
+fn a_process_that_is_there_in_part_is_refused() {
+    refuses(Kind::ProcessExit, "PID", "a PID of 0 at level 1", |bytes| {
+        put(bytes, size_of::<ExitRecord>() + 4, 0);
+    });
+    refuses(Kind::NamespaceTeardown, "process without PIDs", "a comm and no PIDs", |bytes| {
+        bytes[PROCESS + 24] = b'x';
+    });
+    let cut = valid(Kind::ProcessExit, &[900, 7], &[], b"");
+    let mut nobody = cut[..cut.len() - 8].to_vec();
+    nobody[14] = 0;
+    nobody[NS..NS + size_of::<ProcessPart>()].fill(0);
+    let size = nobody.len() as u32;
+    put(&mut nobody, 8, size);
+    assert_eq!(
+        decode(&nobody).map(|(header, _)| header),
+        Err(DecodeError::Inconsistent { field: "PID count" }),
+        "an exit of nobody"
+    );
+}
+
+#[test]
+fn a_namespace_that_is_there_in_part_is_refused() {
+    refuses(Kind::NamespaceJoinFailed, "namespace without a number", "no number, but a parent", |bytes| {
+        put(bytes, NS + 16, 0);
+    });
+    for kind in [Kind::NamespaceCreate, Kind::NamespaceTeardown] {
+        refuses(kind, "namespace", "the initial one", |bytes| put(bytes, NS + 20, 0));
+    }
+}
+
+#[test]
+fn an_init_is_pid_1_of_its_namespace() {
+    for kind in [Kind::NamespaceInit, Kind::NamespaceInitExit, Kind::InitSignal] {
+        refuses(kind, "init", "a namespace one deeper", |bytes| put(bytes, NS + 20, 3));
+        refuses(kind, "init", "another namespace", |bytes| put(bytes, PROCESS + 20, 4026531836));
+    }
+    refuses(Kind::NamespaceInitExit, "init", "PID 2", |bytes| {
+        let innermost = bytes.len() - 4;
+        put(bytes, innermost, 2);
+    });
+}
+
+#[test]
+fn a_call_that_cannot_have_done_it_is_refused() {
+    for (kind, via) in [
+        (Kind::NamespaceCreate, Via::Setns),
+        (Kind::NamespaceCreate, Via::Clone),
+        (Kind::NamespaceInit, Via::Fork),
+        (Kind::NamespaceCreateFailed, Via::Vfork),
+        (Kind::NamespaceJoinFailed, Via::Unshare),
+        (Kind::ForkFailed, Via::Setns),
+    ] {
+        // The second number of a refusal, the first of the others.
+        let at = if matches!(kind, Kind::NamespaceCreate | Kind::NamespaceInit) { BODY } else { BODY + 4 };
+        refuses(kind, "via", &format!("via {via:?}"), |bytes| put(bytes, at, via as u32));
+    }
+}
+
+#[test]
+fn a_refusal_without_an_errno_is_refused() {
+    for errno in [0, 4096, u32::MAX] {
+        refuses(Kind::ForkFailed, "errno", &format!("errno {errno}"), |bytes| put(bytes, BODY, errno));
+    }
+}
+
+#[test]
+fn flags_of_another_kind_are_refused() {
+    refuses(Kind::ProcessExit, "flags", "arguments", |bytes| bytes[13] = FLAG_ARGS);
+    refuses(Kind::ProcessFork, "flags", "a thread", |bytes| bytes[13] = FLAG_THREAD);
+    refuses(Kind::ForkFailed, "flags", "chosen PIDs", |bytes| bytes[13] = FLAG_RESTORED);
+    refuses(Kind::ProcessExec, "arguments", "arguments that are not said to be there", |bytes| bytes[13] = 0);
+}
+
+#[test]
+fn a_name_that_is_longer_than_the_record_or_ends_within_is_refused() {
+    let name = size_of::<ExecRecord>() - 8;
+    let mut longer = valid(Kind::ProcessExec, &[900, 7], &[], b"/bin/sh");
+    let (needed, found) = (100, longer.len() - size_of::<ExecRecord>() - 8);
+    put(&mut longer, name, needed as u32);
+    assert_eq!(decode(&longer).map(|(h, _)| h), Err(DecodeError::Truncated { needed, found }));
+    refuses(Kind::ProcessExec, "file name length", "more than PATH_MAX", |bytes| {
+        put(bytes, name, FILENAME_MAX as u32 + 1);
+    });
+    refuses(Kind::ProcessExec, "file name", "a NUL", |bytes| {
+        bytes[size_of::<ExecRecord>() + 8 + 3] = 0;
+    });
+}
+
+#[test]
+fn somebody_who_has_no_place_in_it_is_refused() {
+    let body = CreateBody { via: Via::Unshare as u32, reserved: 0 };
+    let create = namespaced(Kind::NamespaceCreate, &[900], &[800], body);
+    let end = TeardownBody { began_boot_ns: 70, killed: 6, reserved: 0 };
+    let teardown = namespaced(Kind::NamespaceTeardown, &[900], &[], end);
+    let signal = SignalBody { signal: 15, code: 0, fate: 1, origin: Origin::Kernel as u32 };
+    let signal = of_init(Kind::InitSignal, &[900], &[800], signal);
+    for (bytes, field) in [(create, "other process"), (teardown, "process"), (signal, "sender")] {
+        assert_eq!(decode(&bytes).map(|(h, _)| h), Err(DecodeError::Inconsistent { field }));
+    }
+}
+
 proptest! {
     #[test]
-    fn what_was_written_is_read_back(kind in kind(), pids in chain(), other in chain(), name in proptest::collection::vec(any::<u8>(), 0..100)) {
+    fn what_was_written_is_read_back(kind in kind(), pids in chain(), other in chain(), name in proptest::collection::vec(1u8.., 0..100)) {
         let bytes = valid(kind, &pids, &other, &name);
         let (header, record) = decode(&bytes).unwrap();
         prop_assert_eq!(header.kind, kind as u8);
@@ -220,8 +355,8 @@ proptest! {
                 prop_assert_eq!((filename, args), (&name[..], &name[..]));
             }
             Record::InitSignal(record) => {
-                prop_assert_eq!(record.ns, Some(namespace()));
-                prop_assert_eq!(read(&record.process.unwrap()), pids);
+                prop_assert_eq!(record.ns.unwrap().inum, namespace().inum);
+                prop_assert_eq!(read(&record.process.unwrap()), init(&pids));
                 prop_assert_eq!(read(&record.other.unwrap()), other);
             }
             _ => {}
@@ -254,10 +389,16 @@ proptest! {
         let bytes = valid(kind, &pids, &other, b"/bin/sh");
         let mut damaged = bytes.clone();
         damaged[at] ^= 1 << bit;
-        let harmless = at == 13 && (1 << bit) & FLAGS != 0;
+        let flags = FLAG_INEXACT | match kind {
+            Kind::ProcessFork => FLAG_RESTORED,
+            Kind::ProcessExec => FLAG_ARGS_CUT,
+            Kind::ForkFailed => FLAG_THREAD,
+            _ => 0,
+        };
+        let harmless = at == 13 && (1 << bit) & flags != 0;
         match decode(&damaged) {
             Err(_) => prop_assert!(!harmless),
-            // Another kind of the same shape is a valid record; the flags have no wrong combination.
+            // Another kind of the same shape is a valid record.
             Ok((header, _)) => prop_assert!(harmless || at == 12 && header.kind != kind as u8),
         }
     }

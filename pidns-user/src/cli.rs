@@ -5,7 +5,10 @@ use std::{str::FromStr, time::Duration};
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
-use crate::kernel::{hooks::HookSet, load::page_size};
+use crate::{
+    kernel::{hooks::HookSet, load::page_size},
+    target::LAST_PID,
+};
 
 /// See Linux PID namespaces being created, joined and destroyed, with every process's PID at every level.
 ///
@@ -18,7 +21,9 @@ use crate::kernel::{hooks::HookSet, load::page_size};
     args_conflicts_with_subcommands = true,
     after_help = "Run it as root, or with CAP_BPF and CAP_PERFMON. `pidns-trace check` tells what this kernel allows.\n\n\
                   Exit codes: 0 done (also after Ctrl-C), 2 usage or I/O error, 3 a privilege is missing, \
-                  4 this kernel lacks something, 5 events were lost and --strict was given."
+                  4 this kernel lacks something, 5 events were lost and --strict was given, 130 a second Ctrl-C or \
+                  SIGTERM cut the end off, as nobody had read the output for a second.\n\n\
+                  Different filters must all match; of one that is given more than once, one match is enough."
 )]
 pub struct Cli {
     /// What to do; the live stream when left out.
@@ -38,23 +43,32 @@ pub enum Command {
     Check(CheckArgs),
 }
 
-/// The form of the output.
+/// The form of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people: a line an event, times in local time.
+    /// For people: a line an event, times in local time; ~ at the end of a line: not exact.
     Table,
-    /// For programs: one JSON object a line (for `check`: one object), times in UTC.
+    /// For programs: one JSON object a line, times in UTC (docs/events.md).
+    Json,
+}
+
+/// The form of what `check` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CheckOutput {
+    /// For people: a line for each thing looked at, and below a gap what to do about it.
+    Table,
+    /// For programs: one JSON document (docs/check.md).
     Json,
 }
 
 /// Options of the live stream.
 #[derive(Clone, Debug, Args)]
 pub struct TraceArgs {
-    /// Show only these events: a name, a pattern like 'namespace.*', or 'all' [repeatable].
+    /// Show only these events: a name, a pattern like 'namespace.*', or 'all'; several with commas [repeatable].
     ///
     /// Without this option: namespace.*, init.*, fork.failed, and the process.fork, process.exec and process.exit of
     /// processes that are not in the host's own namespace. With it: these events, of all processes; narrow them with
-    /// --level, --ns, --pid or --comm.
+    /// --level, --ns, --pid or --comm. In JSON stream.start, stream.lost and stream.end are always there.
     #[arg(short, long = "event", value_name = "GLOB")]
     pub events: Vec<String>,
 
@@ -63,15 +77,31 @@ pub struct TraceArgs {
     #[arg(short, long = "ns", value_name = "TARGET")]
     pub namespaces: Vec<String>,
 
-    /// Show only this process, by its PID on the host [repeatable].
-    #[arg(short, long = "pid", value_name = "PID")]
+    /// Show only this process, by its PID on the host; several with commas [repeatable].
+    ///
+    /// An event with two processes (who forks and who is forked, who sends a signal and who gets it) is shown for either.
+    #[arg(
+        short,
+        long = "pid",
+        value_name = "PID",
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        value_parser = parse_pid
+    )]
     pub pids: Vec<u32>,
 
     /// Show only processes whose name (comm) matches, like 'nginx*' [repeatable].
+    ///
+    /// The name is that of the moment: a process is forked with its parent's, and has its program's from the exec on. The
+    /// kernel keeps 15 bytes of it. Events about a namespace go by its creator, its PID 1 or who joins it; a teardown,
+    /// which is about no process, is not shown.
     #[arg(long = "comm", value_name = "GLOB")]
     pub comms: Vec<String>,
 
     /// Show only this level of nesting: 0 is the host, 1 a container in it; ranges 1-3 and 2+ [repeatable].
+    ///
+    /// A process is at the level of its innermost namespace, a namespace at its own: --level 0 shows the host's
+    /// processes, and what is refused to them. Without --event and --level the host's processes are left out.
     #[arg(long = "level", value_name = "LEVEL", value_delimiter = ',', allow_hyphen_values = true)]
     pub levels: Vec<String>,
 
@@ -137,7 +167,7 @@ pub struct CheckArgs {
 
     /// The form of the output.
     #[arg(short, long, value_enum, default_value = "table")]
-    pub output: Output,
+    pub output: CheckOutput,
 }
 
 /// Levels of the kernel side's log, in aya-log's numbers.
@@ -149,6 +179,13 @@ pub enum LogLevel {
     Info = 3,
     /// What each hook does.
     Debug = 4,
+}
+
+fn parse_pid(text: &str) -> Result<u32, String> {
+    text.parse()
+        .ok()
+        .filter(|pid| (1..=LAST_PID).contains(pid))
+        .ok_or_else(|| format!("give the PID of a process on the host: a number from 1 to {LAST_PID}"))
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -187,12 +224,41 @@ mod tests {
     }
 
     #[test]
+    fn the_help_of_each_command_is_its_own() {
+        let mut cli = Cli::command();
+        let stream = cli.render_long_help().to_string();
+        for words in
+            ["130", "not exact", "the name is that of the moment", "--level 0 shows", "must all match"]
+        {
+            let flat = stream.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+            assert!(flat.contains(&words.to_lowercase()), "{words:?}: {stream}");
+        }
+        let check = cli.find_subcommand_mut("check").unwrap().render_long_help().to_string();
+        assert!(check.contains("docs/check.md") && !check.contains("a line an event"), "{check}");
+    }
+
+    #[test]
     fn sizes_are_powers_of_two_with_units() {
         assert_eq!(parse_ring_size("64K"), Ok(64 << 10));
         assert_eq!(parse_ring_size("8MiB"), Ok(8 << 20));
         assert_eq!(parse_ring_size("1048576"), Ok(1 << 20));
         for bad in ["12345", "3M", "1K", "2048M", "M", "", "-1", "99999999999M"] {
             assert!(parse_ring_size(bad).unwrap_err().contains("power of two"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn pids_are_those_that_a_process_can_have() {
+        let pids = |text: &str| {
+            Cli::try_parse_from(["pidns-trace", "-p", text])
+                .map(|cli| cli.trace.pids)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(pids("1"), Ok(vec![1]));
+        assert_eq!(pids("7,4194303"), Ok(vec![7, 4194303]));
+        for bad in ["0", "4194304", "-1", "abc", "", "7,x"] {
+            let error = pids(bad).unwrap_err();
+            assert!(error.contains("from 1 to 4194303"), "{bad}: {error}");
         }
     }
 

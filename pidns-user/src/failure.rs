@@ -2,7 +2,7 @@
 
 use std::{io, process::ExitCode};
 
-use crate::{kernel::load::LoadError, selection::SelectionError};
+use crate::{count::Count, kernel::load::LoadError, selection::SelectionError};
 
 /// Exit codes of the program, but for 0 and clap's own 2.
 pub mod code {
@@ -26,7 +26,10 @@ pub enum Failure {
     #[error(transparent)]
     Load(#[from] LoadError),
     /// The output could not be written.
-    #[error("write to standard output: {error}: {unwritten} events were not written")]
+    #[error(
+        "write to standard output: {error}: {} not written",
+        Count(*unwritten, "event was", "events were")
+    )]
     Output {
         /// What came back.
         error: io::Error,
@@ -47,7 +50,7 @@ impl Failure {
     /// Its exit code.
     pub fn code(&self) -> u8 {
         match self {
-            Self::Load(LoadError::Privilege(_)) => code::PRIVILEGE,
+            Self::Load(LoadError::Privilege(_) | LoadError::UserNamespace) => code::PRIVILEGE,
             Self::Load(
                 LoadError::NoBtf(_)
                 | LoadError::BadBtf(_)
@@ -67,5 +70,27 @@ impl Failure {
 impl From<&Failure> for ExitCode {
     fn from(failure: &Failure) -> Self {
         Self::from(failure.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_has_the_code_that_the_readme_gives_it() {
+        let io = || io::Error::from_raw_os_error(libc::ENOSPC);
+        let output = Failure::Output { error: io(), unwritten: 1 };
+        assert!(output.to_string().ends_with("1 event was not written"), "{output}");
+        for (failure, code) in [
+            (output, code::USAGE),
+            (Failure::Selection(SelectionError::BadLevel("x".to_owned())), code::USAGE),
+            (Failure::Load(LoadError::NoObject), code::USAGE),
+            (Failure::Load(LoadError::Privilege(Vec::new())), code::PRIVILEGE),
+            (Failure::Load(LoadError::UserNamespace), code::PRIVILEGE),
+            (Failure::Load(LoadError::NoBtf(io())), code::KERNEL),
+        ] {
+            assert_eq!(failure.code(), code, "{failure}");
+        }
     }
 }

@@ -2,8 +2,10 @@
 
 pub mod cli;
 pub mod commands;
+pub mod count;
 pub mod event;
 pub mod failure;
+pub mod interrupts;
 pub mod kernel;
 pub mod log;
 pub mod model;
@@ -12,5 +14,6 @@ pub mod selection;
 pub mod session;
 pub mod signals;
 pub mod sink;
+pub mod target;
 pub mod text;
 pub mod translate;

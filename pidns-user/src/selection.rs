@@ -1,18 +1,19 @@
 //! What the user asked to see: from the options to what the kernel filters and what is left to do here.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
-
 use globset::{Glob, GlobMatcher};
-use pidns_ebpf::abi::{Kind, MAX_LEVEL};
+use pidns_ebpf::abi::{COMM_LEN, Kind, MAX_LEVEL};
 
-use crate::event::{Body, Filter, Process};
+use crate::{
+    event::{Body, Filter, Process},
+    target::{doubt_namespace, doubt_pid, find_namespace},
+};
 
 /// The events of the live stream where none is asked for. Process events are of non-initial namespaces then.
 const DEFAULT_EVENTS: [&str; 4] = ["namespace.*", "init.*", "fork.failed", "process.{fork,exec,exit}"];
 /// Always there: without them a stream cannot be read.
 const FRAME: [&str; 3] = ["stream.start", "stream.lost", "stream.end"];
-/// Where /proc begins to number namespaces (`PROC_DYNAMIC_FIRST`, fs/proc/generic.c, and the initial ones below).
-const FIRST_INUM: u32 = 0xeffffff8;
+/// Seen by the hook on system calls alone.
+const REFUSALS: [&str; 3] = ["namespace.create_failed", "namespace.join_failed", "fork.failed"];
 
 /// An option's value that means nothing.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -20,6 +21,26 @@ pub enum SelectionError {
     /// No event matches.
     #[error("--event {0}: no such event. Events: {list}. Patterns like namespace.* and the word all are allowed too", list = event_list())]
     NoEvent(String),
+    /// Only what no choice leaves out.
+    #[error("--event {0}: stream.start, stream.lost and stream.end are always there. Events to choose from: {list}", list = event_list())]
+    Frame(String),
+    /// Only refusals, and nothing that sees them.
+    #[error(
+        "--event {0}: refusals are seen by the hook on system calls only, which --no-syscall-hooks leaves out"
+    )]
+    NoRefusals(String),
+    /// No name is that long.
+    #[error(
+        "--comm {pattern}: no name matches: the kernel keeps the first {most} bytes of a name{hint}",
+        most = COMM_LEN - 1,
+        hint = if cut.is_empty() { String::new() } else { format!("; try '{cut}*'") }
+    )]
+    LongComm {
+        /// What was given.
+        pattern: String,
+        /// What of it the kernel keeps, up to its first wildcard.
+        cut: String,
+    },
     /// Not a pattern.
     #[error("{option} {value}: {error}")]
     BadGlob {
@@ -72,6 +93,8 @@ pub struct Asked {
     pub comms: Vec<String>,
     /// `--level`.
     pub levels: Vec<String>,
+    /// `--no-syscall-hooks`.
+    pub no_syscall_hooks: bool,
 }
 
 /// What is to be seen.
@@ -79,6 +102,8 @@ pub struct Asked {
 pub struct Selection {
     /// As `stream.start` tells it.
     pub filter: Filter,
+    /// What may well match nothing, in words.
+    pub warnings: Vec<String>,
     /// Bit mask by level, of processes.
     pub level_mask: u64,
     /// Bit mask by level, of namespaces' own events.
@@ -89,8 +114,8 @@ pub struct Selection {
 impl Selection {
     /// Checks the options; namespaces are looked up in /proc.
     pub fn new(asked: &Asked) -> Result<Self, SelectionError> {
-        let Asked { events, namespaces, pids, comms, levels } = asked;
-        let selected = select_events(events)?;
+        let Asked { events, namespaces, pids, comms, levels, no_syscall_hooks } = asked;
+        let selected = select_events(events, *no_syscall_hooks)?;
         let all_levels = mask(0, MAX_LEVEL);
         let level_mask = if levels.is_empty() {
             // Asking for events by name asks for them everywhere; the default leaves the host's processes out.
@@ -104,8 +129,14 @@ impl Selection {
                 return Err(SelectionError::TooMany { option, most });
             }
         }
-        let namespaces = namespaces.iter().map(|target| find_namespace(target)).collect::<Result<_, _>>()?;
+        let find = |value: &String| {
+            find_namespace(value).map_err(|error| SelectionError::NoNamespace { value: value.clone(), error })
+        };
+        let namespaces = namespaces.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+        comms.iter().try_for_each(|pattern| check_comm(pattern))?;
+        let doubts = namespaces.iter().filter_map(|&inum| doubt_namespace(inum));
         Ok(Self {
+            warnings: doubts.chain(pids.iter().filter_map(|&pid| doubt_pid(pid))).collect(),
             level_mask,
             namespace_level_mask: if levels.is_empty() { all_levels } else { level_mask },
             comms: comms.iter().map(|glob| matcher("--comm", glob)).collect::<Result<_, _>>()?,
@@ -214,20 +245,29 @@ fn matcher(option: &'static str, glob: &str) -> Result<GlobMatcher, SelectionErr
     }
 }
 
-fn select_events(asked: &[String]) -> Result<Vec<&'static str>, SelectionError> {
+fn select_events(asked: &[String], no_syscall_hooks: bool) -> Result<Vec<&'static str>, SelectionError> {
     let mut chosen = vec![false; Body::NAMES.len()];
-    let defaults: Vec<String> = DEFAULT_EVENTS.map(str::to_owned).to_vec();
-    for pattern in if asked.is_empty() { &defaults } else { asked } {
+    let given: Vec<&str> = asked.iter().flat_map(|patterns| split_at_commas(patterns)).collect();
+    for &pattern in if asked.is_empty() { &DEFAULT_EVENTS[..] } else { &given } {
         let glob = matcher("--event", if pattern == "all" { "*" } else { pattern })?;
-        let mut any = false;
-        for (name, chosen) in Body::NAMES.iter().zip(&mut chosen) {
-            if !FRAME.contains(name) && glob.is_match(name) {
+        let (mut any, mut frame, mut only_refusals) = (false, false, true);
+        for (name, chosen) in Body::NAMES.iter().zip(&mut chosen).filter(|(name, _)| glob.is_match(name)) {
+            if FRAME.contains(name) {
+                frame = true;
+            } else {
                 *chosen = true;
                 any = true;
+                only_refusals &= REFUSALS.contains(name);
             }
         }
-        if !any {
-            return Err(SelectionError::NoEvent(pattern.clone()));
+        match (any, frame) {
+            (false, true) => return Err(SelectionError::Frame(pattern.to_owned())),
+            (false, false) => return Err(SelectionError::NoEvent(pattern.to_owned())),
+            // The default is made for whatever hooks there are.
+            (true, _) if only_refusals && no_syscall_hooks && !asked.is_empty() => {
+                return Err(SelectionError::NoRefusals(pattern.to_owned()));
+            }
+            (true, _) => {}
         }
     }
     Ok(Body::NAMES.iter().zip(chosen).filter_map(|(name, chosen)| chosen.then_some(*name)).collect())
@@ -251,28 +291,67 @@ fn parse_levels(levels: &[String]) -> Result<u64, SelectionError> {
     })
 }
 
-/// The inode number that a TARGET stands for.
-fn find_namespace(target: &str) -> Result<u32, SelectionError> {
-    let fail = |error: String| SelectionError::NoNamespace { value: target.to_owned(), error };
-    let digits = target.strip_prefix("pid:[").and_then(|rest| rest.strip_suffix(']')).unwrap_or(target);
-    match digits.parse::<u32>() {
-        Ok(inum) if inum >= FIRST_INUM => Ok(inum),
-        Ok(_) if digits.len() != target.len() => Err(fail("no namespace has such a small number".to_owned())),
-        Ok(pid) => inode(Path::new(&format!("/proc/{pid}/ns/pid")))
-            .map_err(|error| fail(format!("cannot look up the namespace of PID {pid}: {error}"))),
-        Err(_) if target.contains('/') => inode(Path::new(target)).map_err(|error| fail(error.to_string())),
-        Err(_) => Err(fail("this names no namespace".to_owned())),
+/// `--event`'s values: patterns with commas between them, which in braces and brackets belong to the pattern.
+fn split_at_commas(text: &str) -> Vec<&str> {
+    let (mut braces, mut class, mut from, mut parts) = (0_u32, false, 0, Vec::new());
+    for (at, c) in text.char_indices() {
+        match c {
+            '[' => class = true,
+            ']' => class = false,
+            '{' if !class => braces += 1,
+            '}' if !class => braces = braces.saturating_sub(1),
+            ',' if !class && braces == 0 => {
+                parts.push(&text[from..at]);
+                from = at + 1;
+            }
+            _ => {}
+        }
     }
+    parts.push(&text[from..]);
+    parts
 }
 
-fn inode(path: &Path) -> std::io::Result<u32> {
-    /// f_type of nsfs (include/uapi/linux/magic.h).
-    const NSFS_MAGIC: i64 = 0x6e73_6673;
-    let file = fs::File::open(path)?;
-    if rustix::fs::fstatfs(&file)?.f_type as i64 != NSFS_MAGIC {
-        return Err(std::io::Error::other("this is no namespace file"));
+/// Least bytes of a text that the pattern, which is a valid one, matches.
+fn least_bytes(pattern: &mut impl Iterator<Item = char>) -> usize {
+    let (mut least, mut bytes) = (usize::MAX, 0);
+    while let Some(c) = pattern.next() {
+        bytes += match c {
+            '*' => 0,
+            '?' => 1,
+            '[' => {
+                // The first of a class, behind its `!`, is one of its characters, whatever it is.
+                if matches!(pattern.next(), Some('!' | '^')) {
+                    pattern.next();
+                }
+                let _ = pattern.find(|&c| c == ']');
+                1
+            }
+            '{' => least_bytes(pattern),
+            // At the top level, where these mean themselves, the longer text is the one that counts.
+            ',' => {
+                least = least.min(bytes);
+                bytes = 0;
+                continue;
+            }
+            '}' => break,
+            c => c.len_utf8(),
+        };
     }
-    u32::try_from(file.metadata()?.ino()).map_err(std::io::Error::other)
+    least.min(bytes)
+}
+
+/// A `--comm` that no name can match is refused. One with a backslash may be about bytes that are shown as four.
+fn check_comm(pattern: &str) -> Result<(), SelectionError> {
+    const MOST: usize = COMM_LEN - 1;
+    if pattern.contains('\\') || least_bytes(&mut pattern.chars()) <= MOST {
+        return Ok(());
+    }
+    let cut: String = pattern
+        .char_indices()
+        .take_while(|(at, c)| at + c.len_utf8() <= MOST && !"*?[{".contains(*c))
+        .map(|(_, c)| c)
+        .collect();
+    Err(SelectionError::LongComm { pattern: pattern.to_owned(), cut })
 }
 
 #[cfg(test)]
@@ -323,15 +402,69 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_is_found_by_number_pid_and_path() {
-        let own = fs::metadata("/proc/self/ns/pid").unwrap().ino() as u32;
-        let found = |target: &str| find_namespace(target);
-        assert_eq!(found(&own.to_string()), Ok(own));
-        assert_eq!(found(&format!("pid:[{own}]")), Ok(own));
-        assert_eq!(found(&std::process::id().to_string()), Ok(own));
-        assert_eq!(found("/proc/self/ns/pid"), Ok(own));
-        for bad in ["4194305", "web", "pid:[12]", "/etc/passwd", "/nowhere/at/all", ""] {
-            assert!(matches!(found(bad), Err(SelectionError::NoNamespace { .. })), "{bad}");
+    fn events_may_stand_together_behind_commas() {
+        let chosen = |events: &[&str]| asked(events, &[]).map(|selection| selection.filter.events);
+        assert_eq!(chosen(&["process.exit,fork.failed"]), chosen(&["process.exit", "fork.failed"]));
+        assert_eq!(
+            chosen(&["process.{fork,exit},init.*"]),
+            chosen(&["process.fork", "process.exit", "init.*"])
+        );
+        assert_eq!(chosen(&["process.exit,nonsense"]), Err(SelectionError::NoEvent("nonsense".to_owned())));
+    }
+
+    #[test]
+    fn what_frames_a_stream_is_not_for_choice() {
+        for events in ["stream.*", "stream.lost", "process.exit,stream.end"] {
+            let error = asked(&[events], &[]).unwrap_err().to_string();
+            assert!(error.contains("always there") && error.contains("process.exit"), "{error}");
         }
+    }
+
+    #[test]
+    fn refusals_without_the_hook_that_sees_them_are_refused() {
+        let chosen = |event: &str| {
+            let events = vec![event.to_owned()];
+            Selection::new(&Asked { events, no_syscall_hooks: true, ..Asked::default() }).map(drop)
+        };
+        for event in ["fork.failed", "*failed", "process.exit,namespace.join_failed"] {
+            let error = chosen(event).unwrap_err().to_string();
+            assert!(error.contains("--no-syscall-hooks"), "{error}");
+        }
+        for event in ["namespace.*", "all", "process.exit"] {
+            assert_eq!(chosen(event), Ok(()), "{event} has others too");
+        }
+        Selection::new(&Asked { no_syscall_hooks: true, ..Asked::default() }).unwrap();
+    }
+
+    #[test]
+    fn names_longer_than_the_kernel_keeps_are_refused() {
+        let comm = |pattern: &str| {
+            Selection::new(&Asked { comms: vec![pattern.to_owned()], ..Asked::default() }).map(drop)
+        };
+        for good in [
+            "a-name-of-15-by",
+            "kworker/u8:*",
+            "*-of-15-bytes*",
+            "{a-name-that-is-too-long,short}",
+            "[!]abcdefghijklmnopqrs]*",
+            "???????????????",
+            "a\\\\xff\\\\xff\\\\xff\\\\xff",
+            "",
+        ] {
+            assert_eq!(comm(good), Ok(()), "{good}");
+        }
+        let error = comm("nginx-worker-process").unwrap_err().to_string();
+        assert!(error.contains("15 bytes") && error.contains("'nginx-worker-pr*'"), "{error}");
+        for bad in ["*worker-process-1", "????????????????", "sixteen-bytes-{a,bc}c", "ääääääää"] {
+            assert!(matches!(comm(bad), Err(SelectionError::LongComm { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_may_match_later_is_a_warning() {
+        let pids = vec![crate::target::LAST_PID, std::process::id()];
+        let selection = Selection::new(&Asked { pids, ..Asked::default() }).unwrap();
+        let expected = usize::from(crate::kernel::namespace::is_initial() == Some(true));
+        assert_eq!(selection.warnings.len(), expected, "{:?}", selection.warnings);
     }
 }

@@ -1,11 +1,17 @@
-//! Standard output, with an exact account of what reached it.
+//! The output, with an exact account of what reached it.
 
-use std::io;
+use std::{
+    io,
+    os::fd::AsFd,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::{Errno, write},
-    stdio::stdout,
 };
 
 /// Bytes after which it writes without being asked to.
@@ -28,14 +34,26 @@ pub enum Written {
 }
 
 /// Buffers whole events, so that a failure can tell how many it took.
-#[derive(Debug, Default)]
 pub struct Sink {
+    to: Box<dyn AsFd + Send>,
     buffer: Vec<u8>,
     /// Where each event in the buffer ends.
     ends: Vec<usize>,
+    /// Bytes that are out.
+    written: Arc<AtomicU64>,
 }
 
 impl Sink {
+    /// A sink that writes there.
+    pub fn new(to: impl AsFd + Send + 'static) -> Self {
+        Self { to: Box::new(to), buffer: Vec::new(), ends: Vec::new(), written: Arc::default() }
+    }
+
+    /// How many bytes are out, for another thread: a write that hangs leaves it as it is.
+    pub fn written(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.written)
+    }
+
     /// Where an event is written to before [`Sink::end_event`].
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
@@ -49,17 +67,21 @@ impl Sink {
 
     /// Writes everything out.
     pub fn flush(&mut self) -> Written {
+        let to = self.to.as_fd();
         let mut done = 0;
         let outcome = loop {
             if done == self.buffer.len() {
                 break Written::All;
             }
-            match write(stdout(), &self.buffer[done..]) {
-                Ok(count) => done += count,
+            match write(to, &self.buffer[done..]) {
+                Ok(count) => {
+                    done += count;
+                    self.written.fetch_add(count as u64, Ordering::Relaxed);
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
                     // Somebody made the file non-blocking: wait for room.
-                    let _ = poll(&mut [PollFd::from_borrowed_fd(stdout(), PollFlags::OUT)], None);
+                    let _ = poll(&mut [PollFd::from_borrowed_fd(to, PollFlags::OUT)], None);
                 }
                 Err(Errno::PIPE) => break Written::Closed,
                 Err(error) => {
@@ -71,5 +93,106 @@ impl Sink {
         self.buffer.clear();
         self.ends.clear();
         outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{File, OpenOptions},
+        io::Read as _,
+        thread,
+        time::Duration,
+    };
+
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+
+    use super::*;
+
+    fn event(sink: &mut Sink, bytes: &[u8]) -> bool {
+        sink.buffer().extend_from_slice(bytes);
+        sink.end_event()
+    }
+
+    #[test]
+    fn what_is_flushed_is_out_once() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let mut sink = Sink::new(writer);
+        let written = sink.written();
+        assert!(!event(&mut sink, b"one\n") && !event(&mut sink, b"two\n"));
+        assert_eq!(written.load(Ordering::Relaxed), 0, "nothing is out before a flush");
+        assert!(matches!(sink.flush(), Written::All));
+        assert!(matches!(sink.flush(), Written::All), "nothing to write is no failure");
+        event(&mut sink, b"three\n");
+        assert!(matches!(sink.flush(), Written::All));
+        assert_eq!(written.load(Ordering::Relaxed), 14);
+        drop(sink);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "one\ntwo\nthree\n");
+    }
+
+    #[test]
+    fn a_full_buffer_asks_for_a_flush() {
+        let mut sink = Sink::new(File::create("/dev/null").unwrap());
+        assert!(!event(&mut sink, &vec![b'x'; FULL - 1]));
+        assert!(event(&mut sink, b"y"));
+        sink.flush();
+        assert!(!event(&mut sink, b"z"), "a flush empties it");
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_is_no_failure() {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let mut sink = Sink::new(writer);
+        event(&mut sink, b"one\n");
+        assert!(matches!(sink.flush(), Written::Closed));
+    }
+
+    #[test]
+    fn a_full_disk_takes_every_buffered_event() {
+        let mut sink = Sink::new(OpenOptions::new().write(true).open("/dev/full").unwrap());
+        for _ in 0..3 {
+            event(&mut sink, b"event\n");
+        }
+        let Written::Failed { error, unwritten } = sink.flush() else { panic!("/dev/full took something") };
+        assert_eq!((error.raw_os_error(), unwritten), (Some(libc::ENOSPC), 3));
+        assert!(matches!(sink.flush(), Written::All), "they are not written later, and not counted twice");
+    }
+
+    #[test]
+    fn of_a_disk_that_fills_up_the_events_cut_short_or_missing_are_counted() {
+        // A file that takes a page, and not one byte more.
+        let page = rustix::param::page_size();
+        let file = memfd_create("page", MemfdFlags::ALLOW_SEALING).unwrap();
+        ftruncate(&file, page as u64).unwrap();
+        fcntl_add_seals(&file, SealFlags::GROW).unwrap();
+        let mut sink = Sink::new(file);
+        let written = sink.written();
+        for length in [page / 2, page / 2, 1, page] {
+            event(&mut sink, &vec![b'x'; length]);
+        }
+        assert!(matches!(sink.flush(), Written::Failed { unwritten: 2, .. }));
+        assert_eq!(written.load(Ordering::Relaxed), page as u64);
+    }
+
+    #[test]
+    fn a_non_blocking_output_is_waited_for() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&writer, true).unwrap();
+        let mut sink = Sink::new(writer);
+        // More than a pipe holds.
+        let bytes = vec![b'x'; 1 << 20];
+        event(&mut sink, &bytes);
+        let late = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(20));
+            let mut all = Vec::new();
+            reader.read_to_end(&mut all).unwrap();
+            all.len()
+        });
+        assert!(matches!(sink.flush(), Written::All));
+        drop(sink);
+        assert_eq!(late.join().unwrap(), bytes.len());
     }
 }

@@ -5,6 +5,9 @@ use core::fmt;
 
 use super::record::*;
 
+/// The kernel's largest errno (`MAX_ERRNO`, include/linux/err.h).
+const MAX_ERRNO: u32 = 4095;
+
 /// Why some bytes are no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeError {
@@ -177,14 +180,31 @@ fn known<T>(value: Option<T>, field: &'static str, number: u32) -> Result<T, Dec
     value.ok_or(DecodeError::Unknown { field, number })
 }
 
+const NO_PROCESS: ProcessPart =
+    ProcessPart { start_boot_ns: 0, pid: 0, parent_pid: 0, uid: 0, ns_inum: 0, comm: [0; COMM_LEN] };
+
+const NO_NAMESPACE: NamespacePart = NamespacePart {
+    kernel_id: 0,
+    init_start_boot_ns: 0,
+    inum: 0,
+    level: 0,
+    parent_inum: 0,
+    user_ns_inum: 0,
+    owner_uid: 0,
+    reserved: 0,
+};
+
 /// Pairs `part` with its `count` PIDs at the head of `tail`; no PIDs: no process.
 fn process(part: ProcessPart, count: u8, tail: &[u8]) -> Result<(Option<Process<'_>>, &[u8]), DecodeError> {
     check(usize::from(count) <= MAX_PIDS, "PID count")?;
     let (pids, rest) = take(tail, usize::from(count) * 4)?;
     let process = Process { part, pids };
     match process.pids().next() {
-        Some(first) => check(first == part.pid, "PID at level 0")?,
-        None => check(part.pid == 0 && part.start_boot_ns == 0, "process without PIDs")?,
+        Some(first) => {
+            check(first == part.pid, "PID at level 0")?;
+            check(process.pids().all(|pid| pid != 0), "PID")?;
+        }
+        None => check(part == NO_PROCESS, "process without PIDs")?,
     }
     Ok(((count > 0).then_some(process), rest))
 }
@@ -205,19 +225,27 @@ where
     let (record, tail) = split::<NamespaceRecord<B>>(bytes)?;
     let NamespaceRecord { header, ns, process: part, other: other_part, body } = record;
     check(ns.level <= MAX_LEVEL && ns.reserved == 0, "namespace")?;
+    check(ns.inum != 0 || ns == NO_NAMESPACE, "namespace without a number")?;
     let (process, tail) = process(part, header.pids, tail)?;
     let (other, tail) = self::process(other_part, header.other_pids, tail)?;
     end(tail)?;
     Ok(Namespaced { ns: (ns.inum != 0).then_some(ns), process, other, body })
 }
 
-fn refusal(bytes: &[u8]) -> Result<Namespaced<'_, RefusalBody>, DecodeError> {
+/// `via` is one of the calls that records of this kind tell of.
+fn via(number: u32, possible: &[Via]) -> Result<(), DecodeError> {
+    check(possible.contains(&known(Via::from_number(number), "via", number)?), "via")
+}
+
+fn refusal<'a>(bytes: &'a [u8], possible: &[Via]) -> Result<Namespaced<'a, RefusalBody>, DecodeError> {
     let record = namespaced::<RefusalBody>(bytes)?;
-    let RefusalBody { errno: _, via, reason, reserved } = record.body;
-    known(Via::from_number(via), "via", via)?;
+    let RefusalBody { errno, via: number, reason, reserved } = record.body;
+    via(number, possible)?;
     known(Reason::from_number(reason), "reason", reason)?;
+    check((1..=MAX_ERRNO).contains(&errno), "errno")?;
     check(reserved == 0, "padding")?;
     check(record.process.is_some(), "process")?;
+    alone(&record)?;
     Ok(record)
 }
 
@@ -227,6 +255,38 @@ fn complete<B>(record: &Namespaced<'_, B>) -> Result<(), DecodeError> {
     check(record.process.is_some(), "process")
 }
 
+/// No other process: what records of these kinds have no place for.
+fn alone<B>(record: &Namespaced<'_, B>) -> Result<(), DecodeError> {
+    check(record.other.is_none(), "other process")
+}
+
+/// A namespace that begins or ends: not the initial one.
+fn mortal<B>(record: &Namespaced<'_, B>) -> Result<(), DecodeError> {
+    check(record.ns.is_some_and(|ns| ns.level > 0), "namespace")
+}
+
+/// The process is PID 1 of the namespace, in which it has its innermost PID.
+fn of_init<B>(record: &Namespaced<'_, B>) -> Result<(), DecodeError> {
+    complete(record)?;
+    mortal(record)?;
+    let fits = record.ns.zip(record.process).is_some_and(|(ns, init)| {
+        init.pids().len() == ns.level as usize + 1
+            && init.pids().last() == Some(1)
+            && init.part.ns_inum == ns.inum
+    });
+    check(fits, "init")
+}
+
+/// The flags that a record of this kind may have besides [`FLAG_INEXACT`].
+fn own_flags(kind: Kind) -> u8 {
+    match kind {
+        Kind::ProcessFork => FLAG_RESTORED,
+        Kind::ProcessExec => FLAG_ARGS | FLAG_ARGS_CUT,
+        Kind::ForkFailed => FLAG_THREAD,
+        _ => 0,
+    }
+}
+
 /// Decodes one record: all of `bytes`, as the ring buffer delivered it.
 pub fn decode(bytes: &[u8]) -> Result<(Header, Record<'_>), DecodeError> {
     let (header, _) = split::<Header>(bytes)?;
@@ -234,23 +294,29 @@ pub fn decode(bytes: &[u8]) -> Result<(Header, Record<'_>), DecodeError> {
     if size as usize != bytes.len() {
         return Err(DecodeError::Size { stated: size as usize, found: bytes.len() });
     }
-    check(flags & !FLAGS == 0, "flags")?;
-    let record = match known(Kind::from_number(u32::from(kind)), "record kind", u32::from(kind))? {
+    let kind = known(Kind::from_number(u32::from(kind)), "record kind", u32::from(kind))?;
+    check(flags & !(FLAG_INEXACT | own_flags(kind)) == 0, "flags")?;
+    let record = match kind {
         Kind::NamespaceCreate => {
             let record = namespaced::<CreateBody>(bytes)?;
-            let CreateBody { via, reserved } = record.body;
-            known(Via::from_number(via), "via", via)?;
+            let CreateBody { via: number, reserved } = record.body;
+            via(number, &[Via::Unknown, Via::Unshare])?;
             check(reserved == 0, "padding")?;
             complete(&record)?;
+            mortal(&record)?;
+            alone(&record)?;
             Record::NamespaceCreate(record)
         }
-        Kind::NamespaceCreateFailed => Record::NamespaceCreateFailed(refusal(bytes)?),
+        Kind::NamespaceCreateFailed => Record::NamespaceCreateFailed(refusal(
+            bytes,
+            &[Via::Unknown, Via::Clone, Via::Clone3, Via::Unshare],
+        )?),
         Kind::NamespaceInit => {
             let record = namespaced::<InitBody>(bytes)?;
-            let InitBody { via, creation } = record.body;
-            known(Via::from_number(via), "via", via)?;
+            let InitBody { via: number, creation } = record.body;
+            via(number, &[Via::Unknown, Via::Clone, Via::Clone3, Via::Unshare])?;
             known(Creation::from_number(creation), "creation", creation)?;
-            complete(&record)?;
+            of_init(&record)?;
             check(record.other.is_some(), "parent")?;
             Record::NamespaceInit(record)
         }
@@ -260,16 +326,21 @@ pub fn decode(bytes: &[u8]) -> Result<(Header, Record<'_>), DecodeError> {
             complete(&record)?;
             Record::NamespaceJoin(record)
         }
-        Kind::NamespaceJoinFailed => Record::NamespaceJoinFailed(refusal(bytes)?),
+        Kind::NamespaceJoinFailed => {
+            Record::NamespaceJoinFailed(refusal(bytes, &[Via::Unknown, Via::Setns])?)
+        }
         Kind::NamespaceInitExit => {
             let record = namespaced::<InitExitBody>(bytes)?;
-            complete(&record)?;
+            of_init(&record)?;
+            alone(&record)?;
             Record::NamespaceInitExit(record)
         }
         Kind::NamespaceTeardown => {
             let record = namespaced::<TeardownBody>(bytes)?;
             check(record.body.reserved == 0, "padding")?;
-            check(record.ns.is_some(), "namespace")?;
+            mortal(&record)?;
+            check(record.process.is_none(), "process")?;
+            alone(&record)?;
             Record::NamespaceTeardown(record)
         }
         Kind::NamespaceDestroy => {
@@ -280,13 +351,17 @@ pub fn decode(bytes: &[u8]) -> Result<(Header, Record<'_>), DecodeError> {
         Kind::InitSignal => {
             let record = namespaced::<SignalBody>(bytes)?;
             let SignalBody { signal, code: _, fate, origin } = record.body;
-            known(Origin::from_number(origin), "signal origin", origin)?;
+            let origin = known(Origin::from_number(origin), "signal origin", origin)?;
             check(fate <= 4, "signal fate")?;
             check((1..=64).contains(&signal), "signal number")?;
-            complete(&record)?;
+            of_init(&record)?;
+            check(origin != Origin::Kernel || record.other.is_none(), "sender")?;
             Record::InitSignal(record)
         }
-        Kind::ForkFailed => Record::ForkFailed(refusal(bytes)?),
+        Kind::ForkFailed => {
+            let calls = [Via::Unknown, Via::Clone, Via::Clone3, Via::Fork, Via::Vfork];
+            Record::ForkFailed(refusal(bytes, &calls)?)
+        }
         Kind::ProcessFork => {
             let (record, tail) = split::<ForkRecord>(bytes)?;
             let ForkRecord { header: _, process, parent } = record;
@@ -305,6 +380,8 @@ pub fn decode(bytes: &[u8]) -> Result<(Header, Record<'_>), DecodeError> {
             let (filename, tail) = take(tail, filename_len as usize)?;
             let (args, tail) = take(tail, args_len as usize)?;
             end(tail)?;
+            check(!filename.contains(&0), "file name")?;
+            check(flags & FLAG_ARGS != 0 || (args.is_empty() && flags & FLAG_ARGS_CUT == 0), "arguments")?;
             Record::ProcessExec { process, filename, args }
         }
         Kind::ProcessExit => {

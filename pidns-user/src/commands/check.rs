@@ -9,7 +9,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    cli::{CheckArgs, Output},
+    cli::{CheckArgs, CheckOutput},
     failure::{Failure, code},
     kernel::{
         btf::{self, Btf},
@@ -156,12 +156,11 @@ fn check_btf(report: &mut Report) -> Option<Layout> {
 fn check_capabilities(report: &mut Report) -> Result<bool, Failure> {
     let own = Capabilities::own()
         .map_err(|error| Failure::Io { what: "read own capabilities from /proc/self/status", error })?;
-    let mut all = true;
+    let they_count = check_user_namespace(report);
+    let mut all = they_count;
     for capability in NEEDED {
         let purpose = format!("to {}", capability.purpose);
-        if own.suffice_for(&capability) {
-            report.ok(capability.name, purpose);
-        } else {
+        if !own.suffice_for(&capability) {
             all = false;
             let remedy = "run it with sudo, or: setcap cap_bpf,cap_perfmon+ep pidns-trace".to_owned();
             report.put(
@@ -170,9 +169,29 @@ fn check_capabilities(report: &mut Report) -> Result<bool, Failure> {
                 format!("not there: needed {purpose}"),
                 Some(remedy),
             );
+        } else if they_count {
+            report.ok(capability.name, purpose);
+        } else {
+            let detail = format!("held in this user namespace only: needed {purpose}");
+            report.put(capability.name, Verdict::Missing, detail, None);
         }
     }
     Ok(all)
+}
+
+/// Whether capabilities held here count.
+fn check_user_namespace(report: &mut Report) -> bool {
+    let what = "user namespace";
+    match namespace::is_initial_user() {
+        Some(true) => report.ok(what, "the initial one: capabilities count"),
+        Some(false) => {
+            let detail = "not the initial one: capabilities held here do not count";
+            report.put(what, Verdict::Missing, detail, Some(namespace::TO_INITIAL_USER.to_owned()));
+            return false;
+        }
+        None => report.put(what, Verdict::Unknown, "/proc/self/ns/user cannot be read", None),
+    }
+    true
 }
 
 fn check_hooks(report: &mut Report, layout: Option<&Layout>, args: &CheckArgs, privileged: bool) {
@@ -212,10 +231,10 @@ fn check_hooks(report: &mut Report, layout: Option<&Layout>, args: &CheckArgs, p
     }
 }
 
-fn print(report: &Report, output: Output, code: u8) -> io::Result<()> {
+fn print(report: &Report, output: CheckOutput, code: u8) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match output {
-        Output::Json => {
+        CheckOutput::Json => {
             #[derive(Serialize)]
             struct Document<'a> {
                 version: &'static str,
@@ -229,7 +248,7 @@ fn print(report: &Report, output: Output, code: u8) -> io::Result<()> {
             )?;
             writeln!(out)?;
         }
-        Output::Table => {
+        CheckOutput::Table => {
             for Line { what, verdict, detail, remedy } in &report.lines {
                 let verdict = match verdict {
                     Verdict::Ok => "ok",

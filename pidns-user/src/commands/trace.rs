@@ -14,18 +14,18 @@ use std::{
 
 use clap::ColorChoice;
 use jiff::{Timestamp, tz::TimeZone};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
-};
+use rustix::{io::ioctl_fionread, stdio::stdout};
+use tokio::sync::oneshot;
 
 use crate::{
     cli::{Output, TraceArgs},
+    count::Count,
     event::Body,
     failure::{Failure, code},
+    interrupts::Interrupts,
     kernel::{
         capabilities, clock,
-        hooks::Form,
+        hooks::{Form, Hook},
         load::{self, Loaded, Settings},
         namespace,
         ring::{Reader, Waker},
@@ -34,6 +34,7 @@ use crate::{
     output::{Json, Style, Table, View},
     selection::{Asked, Selection},
     session::{Report, Session},
+    sink::Sink,
 };
 
 /// Runs the live stream to its end.
@@ -44,6 +45,7 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
         pids: args.pids.clone(),
         comms: args.comms.clone(),
         levels: args.levels.clone(),
+        no_syscall_hooks: args.no_syscall_hooks,
     })?;
     let (mut loaded, reader, waker) = load::load(&Settings {
         ring_bytes: args.ring_size,
@@ -66,6 +68,9 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
         None => None,
     };
     if !args.quiet {
+        for warning in &selection.warnings {
+            eprintln!("pidns-trace: {warning}");
+        }
         say_what_stays_unseen(&loaded);
     }
     let stop = Arc::new(AtomicBool::new(false));
@@ -73,12 +78,15 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
         start: start(&loaded, &selection),
         selection,
         view: view(args),
+        sink: Sink::new(stdout()),
         count: args.count,
         stop: Arc::clone(&stop),
     };
     let report = stream(session, loaded, reader, &waker, &stop, args.duration, log)?;
     if !args.quiet {
-        summarize(&report);
+        for line in summarize(&report) {
+            eprintln!("pidns-trace: {line}");
+        }
     }
     let lost = report.lost.values().sum::<u64>();
     Ok(if args.strict && lost > 0 { ExitCode::from(code::LOST) } else { ExitCode::SUCCESS })
@@ -128,12 +136,21 @@ fn say_what_stays_unseen(loaded: &Loaded) {
         );
     }
     for (hook, form) in others {
-        if let Form::Off(why) = form {
-            eprintln!("pidns-trace: hook {} is off ({why}). Without it: no {}", hook.name, hook.shows);
+        if let Some(words) = unseen(hook, form) {
+            eprintln!("pidns-trace: {words}");
         }
     }
     if namespace::is_initial() == Some(false) {
         eprintln!("pidns-trace: {}", namespace::ELSEWHERE);
+    }
+}
+
+fn unseen(hook: &Hook, form: &Form) -> Option<String> {
+    match form {
+        Form::On(_) | Form::Unneeded => None,
+        Form::Off(why) => {
+            Some(format!("hook {} is off ({why}). Not seen without it: {}", hook.name, hook.shows))
+        }
     }
 }
 
@@ -148,6 +165,7 @@ fn stream(
     mut log: Option<KernelLog>,
 ) -> Result<Report, Failure> {
     let io = |what| move |error| Failure::Io { what, error };
+    let written = session.sink.written();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -183,74 +201,69 @@ fn stream(
             waker.wake().map_err(io("wake the stream's thread"))?;
             tokio::select! {
                 _ = &mut finished => {}
-                // It is stuck writing to a reader that does not read.
-                () = interrupts.next() => std::process::exit(130),
+                // It is stuck writing to a reader that does not read. One that reads shows by what is left in the pipe,
+                // long before it has made room for a write.
+                () = interrupts.cut_off(|| (written.load(Ordering::Relaxed), ioctl_fionread(stdout()).ok())) => {
+                    std::process::exit(130)
+                }
             }
         }
         worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
-/// The signals that ask for an end.
-struct Interrupts {
-    interrupt: Signal,
-    terminate: Signal,
-    /// None where whoever started us (nohup) has us ignore it.
-    hang_up: Option<Signal>,
-}
-
-impl Interrupts {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hang_up: if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) },
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            () = async {
-                match &mut self.hang_up {
-                    Some(hang_up) => drop(hang_up.recv().await),
-                    None => std::future::pending().await,
-                }
-            } => {}
-        }
-    }
-}
-
-/// Whether SIGHUP is ignored (`SigIgn` of proc(5), whose lowest bit it is).
-fn ignores_hang_up() -> bool {
-    fs::read_to_string("/proc/self/status")
-        .ok()
-        .and_then(|status| {
-            let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?.trim().to_owned();
-            u64::from_str_radix(&mask, 16).ok()
-        })
-        .is_some_and(|mask| mask & 1 != 0)
-}
-
-fn summarize(report: &Report) {
+/// What happened, and what was lost, line by line.
+fn summarize(report: &Report) -> Vec<String> {
     let Report { events, lost, swept: _, closed: _, duration } = report;
-    let shown: Vec<String> = events
-        .iter()
-        .filter(|(name, _)| !name.starts_with("stream."))
-        .map(|(name, count)| format!("{name} {count}"))
-        .collect();
-    let total: u64 =
-        events.iter().filter(|(name, _)| !name.starts_with("stream.")).map(|(_, count)| count).sum();
-    let shown = if shown.is_empty() { String::new() } else { format!(": {}", shown.join(", ")) };
-    eprintln!("pidns-trace: {total} events in {:.1} s{shown}", duration.as_secs_f64());
+    let shown = || events.iter().filter(|(name, _)| !name.starts_with("stream."));
+    let by_name: Vec<String> = shown().map(|(name, count)| format!("{name} {count}")).collect();
+    let colon = if by_name.is_empty() { "" } else { ": " };
+    let total = Count(shown().map(|(_, count)| count).sum(), "event", "events");
+    let first = format!("{total} in {:.1} s{colon}{}", duration.as_secs_f64(), by_name.join(", "));
     let remedy = |stage: &str| match stage {
         "ring" => "the ring buffer was full: try a larger --ring-size, or fewer events with -e",
         "table" => "a table of the kernel side was full: watch fewer processes, with -n or -p",
         "hook" => "the kernel left a hook out while it was running already",
         _ => "records could not be decoded: please report this",
     };
-    for (stage, count) in lost {
-        eprintln!("pidns-trace: LOST {count} events ({})", remedy(stage));
+    let lost = lost
+        .iter()
+        .map(|(stage, &count)| format!("LOST {} ({})", Count(count, "event", "events"), remedy(stage)));
+    [first].into_iter().chain(lost).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::{
+        btf::{Prototype, Value},
+        hooks::Need,
+    };
+
+    #[test]
+    fn a_summary_counts_in_good_grammar() {
+        let mut report = Report { duration: Duration::from_millis(1250), ..Report::default() };
+        report.events.insert("stream.start", 1);
+        assert_eq!(summarize(&report), ["0 events in 1.2 s"]);
+        report.events.insert("process.exit", 1);
+        report.lost.insert("ring", 1);
+        let lines = summarize(&report);
+        assert_eq!(lines[0], "1 event in 1.2 s: process.exit 1");
+        assert!(lines[1].starts_with("LOST 1 event (the ring buffer was full"), "{lines:?}");
+        report.events.insert("process.fork", 2);
+        assert_eq!(summarize(&report)[0], "3 events in 1.2 s: process.exit 1, process.fork 2");
+    }
+
+    #[test]
+    fn a_hook_that_is_off_is_told_with_what_stays_unseen() {
+        let shows = "refusals, and more";
+        let prototype = Prototype { arguments: Vec::new(), returns: Value::Nothing };
+        let hook = Hook { name: "sys_exit", programs: &[], shows, need: Need::Fallback, prototype };
+        assert_eq!(unseen(&hook, &Form::On(hook.programs)), None);
+        assert_eq!(unseen(&hook, &Form::Unneeded), None);
+        assert_eq!(
+            unseen(&hook, &Form::Off("--no-syscall-hooks".to_owned())).as_deref(),
+            Some("hook sys_exit is off (--no-syscall-hooks). Not seen without it: refusals, and more")
+        );
     }
 }

@@ -281,7 +281,7 @@ pub fn all(layout: &Layout) -> Vec<Hook> {
             &[(At::TpBtf, names::PROGRAM_SYSCALL)],
             Need::Fallback,
             &[Value::Pointer("pt_regs"), NUMBER],
-            "unshare and setns before the fork that follows, and refusals",
+            "refusals, and unshare and setns before the fork that follows",
         ),
         tracepoint(
             "sched_process_fork",

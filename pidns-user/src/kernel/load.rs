@@ -1,6 +1,6 @@
 //! Loading the object and attaching its programs.
 
-use std::{collections::HashMap, fs, io};
+use std::{collections::HashMap, error::Error, fs, io};
 
 use aya::{
     Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
@@ -12,11 +12,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::{
     attach::{Plan, unload_one},
     btf::{self, Btf, BtfError},
-    capabilities::{Capabilities, Capability},
+    capabilities::{Capabilities, Capability, NEEDED},
     clock,
     hooks::{self, AttachPoints, Drift, Form, Hook, HookSet},
     layout::{Layout, Missing},
-    object,
+    namespace, object,
     ring::{Reader, Waker},
     stats::{self, Stats},
     sweep::Sweeper,
@@ -74,6 +74,12 @@ pub enum LoadError {
          `setcap cap_bpf,cap_perfmon+ep`", list(.0)
     )]
     Privilege(Vec<Capability>),
+    /// The capabilities would have to be those of the initial user namespace.
+    #[error(
+        "loading BPF programs needs {}, both in the initial user namespace: this is another one, whose \
+         capabilities do not count: {}", list(&NEEDED), namespace::TO_INITIAL_USER
+    )]
+    UserNamespace,
     /// There is no BTF.
     #[error(
         "cannot read {path}: {error}: this kernel does not describe its types; pidns-trace needs one built with \
@@ -93,10 +99,10 @@ pub enum LoadError {
     )]
     NoObject,
     /// aya refused the object or a map.
-    #[error("cannot create the maps of the kernel side: {0}")]
+    #[error("cannot create the maps of the kernel side: {}", whole(.0))]
     Object(#[from] aya::EbpfError),
     /// A map of the object is missing, or of another type.
-    #[error("cannot use a map of the kernel side: {0}")]
+    #[error("cannot use a map of the kernel side: {}", whole(.0))]
     Map(#[from] MapError),
     /// A program that nothing works without was refused.
     #[error("attach {hook}: {error}: this kernel refuses a hook that the live stream was not to do without")]
@@ -114,6 +120,20 @@ pub enum LoadError {
         /// What came back.
         error: io::Error,
     },
+}
+
+/// An error with its causes, of which aya's own words leave the last, and with it the errno, out.
+fn whole(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 fn list(missing: &[Capability]) -> String {
@@ -180,6 +200,9 @@ pub fn load_with(
     change: impl FnOnce(&mut Layout),
 ) -> Result<(Loaded, Reader, Waker), LoadError> {
     let io = |what| move |error| LoadError::Io { what, error };
+    if namespace::is_initial_user() == Some(false) {
+        return Err(LoadError::UserNamespace);
+    }
     let missing = Capabilities::own().map_err(io("read own capabilities"))?.missing();
     if !missing.is_empty() {
         return Err(LoadError::Privilege(missing));
@@ -311,4 +334,26 @@ fn fill_filter<V: aya::Pod>(ebpf: &mut Ebpf, name: &str, keys: &[u32], value: V)
         map.insert(key, value, 0)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_that_is_refused_is_told_with_its_errno() {
+        let io_error = io::Error::from_raw_os_error(libc::EPERM);
+        let refused = MapError::CreateError { name: "EVENTS".to_owned(), io_error };
+        let words = LoadError::from(aya::EbpfError::from(refused)).to_string();
+        assert!(words.contains("EVENTS") && words.contains("os error 1"), "{words}");
+        assert_eq!(words.matches("failed to create").count(), 1, "{words}");
+    }
+
+    #[test]
+    fn in_another_user_namespace_the_capabilities_and_the_way_out_are_named() {
+        let words = LoadError::UserNamespace.to_string();
+        for part in ["CAP_BPF", "CAP_PERFMON", "initial user namespace", "on the host", "--userns=host"] {
+            assert!(words.contains(part), "{part:?}: {words}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use std::{
 use jiff::{ZonedDateTime, tz::TimeZone};
 
 use super::View;
+use crate::count::Count;
 use crate::event::{Body, Cause, Event, Exit, Namespace, Process};
 use crate::text::Name;
 
@@ -227,7 +228,7 @@ fn row(body: &Body) -> Option<Row<'_>> {
             detail: format!(
                 "{signal} from {}: {}",
                 sender.as_ref().map_or_else(|| "the kernel".to_owned(), |s| format!("{} ({from})", Who(s))),
-                if *fate == "ignored" { "ignored, no handler".to_owned() } else { words(fate) }
+                if *fate == "ignored" { ignored(signal, from).to_owned() } else { words(fate) }
             ),
         },
         Body::ForkFailed { process, ns, errno, reason, thread } => Row {
@@ -260,20 +261,25 @@ fn words(reason: &str) -> String {
     reason.replace('_', " ")
 }
 
+/// Why an init took no notice of a signal (sig_task_ignored() and prepare_signal(), kernel/signal.c), as far as the
+/// record tells: SIG_IGN is no handler either, and who is exiting takes no signal at all.
+fn ignored(signal: &str, from: &str) -> &'static str {
+    match (signal, from) {
+        ("SIGKILL", "inside") => "ignored: from inside, PID 1 cannot be killed",
+        ("SIGSTOP", "inside") => "ignored: from inside, PID 1 cannot be stopped",
+        // From outside they always work.
+        ("SIGKILL" | "SIGSTOP", _) => "ignored: it is exiting already",
+        ("SIGCONT", _) => "ignored: it has no handler; if it was stopped, it goes on all the same",
+        _ => "ignored: it has no handler, or is exiting",
+    }
+}
+
 /// "runc[811]".
 struct Who<'a>(&'a Process);
 
 impl Display for Who<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}[{}]", self.0.comm.for_terminal(), self.0.pid)
-    }
-}
-
-struct Count(u64, &'static str, &'static str);
-
-impl Display for Count {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.0, if self.0 == 1 { self.1 } else { self.2 })
     }
 }
 
@@ -401,6 +407,40 @@ mod tests {
             let at: String = chars[column(heading)..].iter().collect();
             assert!(at.starts_with(text), "{heading} is not above {text} in {row}");
         }
+    }
+
+    #[test]
+    fn an_ignored_signal_is_told_with_the_rule_that_ignored_it() {
+        let ns = Namespace {
+            inum: 4026532847,
+            level: 1,
+            parent: None,
+            born_boot_ns: None,
+            kernel_id: None,
+            user_ns: 1,
+            owner_uid: 0,
+        };
+        let shown = |signal: &str, from, fate| {
+            let body = Body::InitSignal {
+                ns: ns.clone(),
+                process: nginx(),
+                signal: signal.to_owned(),
+                sender: None,
+                from,
+                fate,
+            };
+            let line = line(body, true);
+            line.rsplit_once("kernel: ").unwrap().1.trim_end().to_owned()
+        };
+        let inside = |signal| shown(signal, "inside", "ignored");
+        assert_eq!(inside("SIGKILL"), "ignored: from inside, PID 1 cannot be killed");
+        assert_eq!(inside("SIGSTOP"), "ignored: from inside, PID 1 cannot be stopped");
+        assert_eq!(inside("SIGTERM"), "ignored: it has no handler, or is exiting");
+        assert!(inside("SIGCONT").ends_with("goes on all the same"));
+        let outside = |signal| shown(signal, "ancestor", "ignored");
+        assert_eq!(outside("SIGKILL"), "ignored: it is exiting already", "from outside it kills");
+        assert_eq!(outside("SIGTERM"), inside("SIGTERM"));
+        assert_eq!(shown("SIGTERM", "ancestor", "already_pending"), "already pending");
     }
 
     #[test]

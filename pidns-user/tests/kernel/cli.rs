@@ -7,14 +7,18 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::facts::Who;
-use crate::seen::{Seen, expect, expect_code, get};
+use crate::seen::{Seen, expect, expect_absent, expect_code, get};
 use crate::stage::{Actor, patience, run, wait_in_time};
 use crate::tracer::{FileTracer, Tracer, command, copy_for_everybody, first_line_only, program};
 use crate::{Test, sys, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(without_privilege_the_missing_capability_is_named),
+    test!(capabilities_of_another_user_namespace_do_not_count, needs crate::probes::user_namespaces),
     test!(an_unknown_event_is_refused_with_the_known_ones),
+    test!(what_can_never_match_is_refused),
+    test!(what_matches_nothing_yet_is_a_warning),
+    test!(a_namespace_that_may_not_be_looked_up_takes_a_capability_that_is_named),
     test!(options_out_of_range_are_refused_with_what_is_allowed),
     test!(the_start_of_the_stream_names_the_kernel_and_the_hooks),
     test!(a_closed_pipe_is_success),
@@ -42,6 +46,25 @@ fn without_privilege_the_missing_capability_is_named() {
     assert!(!stderr.contains("panicked"), "a message and not a panic: {stderr}");
 }
 
+/// Root of a user namespace of its own has every capability, and none that bpf(2) asks for.
+fn capabilities_of_another_user_namespace_do_not_count() {
+    let as_root_of_its_own =
+        |args: &[&str]| run(Command::new("unshare").arg("-Ur").arg(program()).args(args));
+    let (status, stdout, stderr) = as_root_of_its_own(&["-o", "json"]);
+    expect_code(status, 3, &stderr);
+    assert_eq!(stdout, "", "no stream");
+    for words in ["CAP_BPF", "CAP_PERFMON", "initial user namespace", "on the host"] {
+        assert!(stderr.contains(words), "stderr says {words:?}: {stderr}");
+    }
+    let (status, table, stderr) = as_root_of_its_own(&["check"]);
+    expect_code(status, 3, &stderr);
+    for (what, words) in [("user namespace", "MISSING"), ("CAP_BPF", "MISSING"), ("CAP_PERFMON", "MISSING")] {
+        let line = table.lines().find(|line| line.starts_with(what));
+        assert!(line.is_some_and(|line| line.contains(words)), "{what}: {table}");
+    }
+    assert!(table.contains("-> run it as root on the host"), "what to do: {table}");
+}
+
 /// These arguments are wrong: exit code 2, nothing on stdout, and stderr has every one of `words`.
 fn refuses(args: &[&str], words: &[&str]) {
     let (status, stdout, stderr) = run(Command::new(program()).args(args));
@@ -58,6 +81,37 @@ fn an_unknown_event_is_refused_with_the_known_ones() {
         &["-e", "nonsense"],
         &["nonsense", "namespace.create", "init.signal", "process.exit", "fork.failed"],
     );
+}
+
+fn what_can_never_match_is_refused() {
+    refuses(&["-p", "0"], &["--pid", "from 1"]);
+    refuses(&["-p", "abc"], &["abc", "a number from 1"]);
+    refuses(&["--comm", "a-name-of-16-byt"], &["15 bytes", "'a-name-of-16-by*'"]);
+    refuses(&["-e", "fork.failed", "--no-syscall-hooks"], &["fork.failed", "--no-syscall-hooks"]);
+    refuses(&["-e", "stream.*"], &["always there", "process.exit"]);
+    refuses(&["-n", "/proc/self/ns/net"], &["another type"]);
+}
+
+fn what_matches_nothing_yet_is_a_warning() {
+    let warned = |option: &str, value: &str| {
+        let (seen, status) = Tracer::start(&["--duration", "100ms", option, value]).ended();
+        expect_code(status, 0, &seen.stderr);
+        seen.stderr.clone()
+    };
+    let stderr = warned("-p", "4194303");
+    assert!(stderr.contains("--pid 4194303: there is no such process"), "{stderr}");
+    let stderr = warned("-n", "4294967295");
+    assert!(stderr.contains("--ns 4294967295: no process"), "{stderr}");
+    let stderr = warned("-p", "1");
+    assert!(!stderr.contains("--pid"), "of one that is there nothing is said: {stderr}");
+}
+
+fn a_namespace_that_may_not_be_looked_up_takes_a_capability_that_is_named() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let copy = copy_for_everybody(directory.path());
+    let (status, _, stderr) = run(Command::new(copy).args(["-n", "1"]).uid(65534).gid(65534));
+    expect_code(status, 2, &stderr);
+    assert!(stderr.contains("CAP_SYS_PTRACE"), "what it takes: {stderr}");
 }
 
 fn options_out_of_range_are_refused_with_what_is_allowed() {
@@ -345,5 +399,15 @@ fn check_says_what_this_kernel_allows() {
     expect_code(status, 0, &stderr);
     let document: Value =
         serde_json::from_str(&json).unwrap_or_else(|error| panic!("one document: {error}: {json}"));
-    assert!(document.to_string().contains("sched_process_fork"), "the hooks: {document}");
+    // As docs/check.md has it.
+    expect(&document, "/runs", true);
+    assert!(get::<String>(&document, "/version").contains('.'), "a version: {document}");
+    let lines: Vec<Value> = get(&document, "/lines");
+    for what in ["CONFIG_PID_NS", "user namespace", "CAP_BPF", "sched_process_fork", "ring buffer"] {
+        let line = lines.iter().find(|line| line["what"] == what);
+        let line = line.unwrap_or_else(|| panic!("a line about {what}: {document}"));
+        expect(line, "/verdict", "ok");
+        assert!(!get::<String>(line, "/detail").is_empty(), "how it stands: {line}");
+        expect_absent(line, "/remedy");
+    }
 }

@@ -8,6 +8,7 @@
 mod actor;
 mod cli;
 mod creation;
+mod ending;
 mod facts;
 mod functions;
 mod invariants;
@@ -67,6 +68,7 @@ fn main() {
         ("signals", signals::TESTS),
         ("processes", processes::TESTS),
         ("cli", cli::TESTS),
+        ("ending", ending::TESTS),
         ("storm", storm::TESTS),
     ];
     let trials = files.iter().flat_map(|(file, tests)| tests.iter().map(|test| trial(file, test))).collect();

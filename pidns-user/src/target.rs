@@ -1,0 +1,173 @@
+//! What a namespace or a PID on the command line stands for, looked up in /proc.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
+    path::Path,
+};
+
+use rustix::{
+    io::Errno,
+    process::{Pid, test_kill_process},
+};
+
+use crate::{count::Count, kernel::namespace};
+
+/// Where /proc begins to number namespaces (`PROC_DYNAMIC_FIRST`, fs/proc/generic.c, and the initial ones below).
+const FIRST_INUM: u32 = 0xeffffff8;
+/// The largest PID that a 64-bit kernel gives (one below `PID_MAX_LIMIT`, include/linux/threads.h).
+pub const LAST_PID: u32 = (4 << 20) - 1;
+
+/// The inode number that a TARGET stands for; or why it stands for none.
+pub fn find_namespace(target: &str) -> Result<u32, String> {
+    let digits = target.strip_prefix("pid:[").and_then(|rest| rest.strip_suffix(']')).unwrap_or(target);
+    match digits.parse::<u32>() {
+        Ok(inum) if inum >= FIRST_INUM => Ok(inum),
+        Ok(_) if digits.len() != target.len() => Err("no namespace has such a small number".to_owned()),
+        Ok(pid) => inode(Path::new(&format!("/proc/{pid}/ns/pid"))).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => format!("there is no process of PID {pid}"),
+            _ => format!("cannot look up the namespace of PID {pid}: {}", explain(&error)),
+        }),
+        Err(_) if target.contains('/') => inode(Path::new(target)).map_err(|error| explain(&error)),
+        Err(_) => Err("this names no namespace".to_owned()),
+    }
+}
+
+/// What a user should know who asked for this namespace by its number.
+pub fn doubt_namespace(inum: u32) -> Option<String> {
+    let hidden = match hidden_if_nobody_is_in(inum)? {
+        0 => String::new(),
+        hidden => format!(", but {} may not be looked at", Count(hidden, "process", "processes")),
+    };
+    Some(format!(
+        "--ns {inum}: no process is in such a namespace now{hidden}; a later one of this number is shown"
+    ))
+}
+
+/// What a user should know who asked for this PID.
+pub fn doubt_pid(pid: u32) -> Option<String> {
+    if namespace::is_initial() != Some(true) {
+        // The numbers in this /proc are others.
+        return None;
+    }
+    let number = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+    if test_kill_process(number) == Err(Errno::SRCH) {
+        return Some(format!(
+            "--pid {pid}: there is no such process now; a later one of this number is shown"
+        ));
+    }
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let leader = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim();
+    (leader != pid.to_string()).then(|| {
+        format!("--pid {pid}: this is a thread; its process, which events are about, is --pid {leader}")
+    })
+}
+
+/// Looks for a process that is a member of this namespace, or whose children will be. Where there is none: how many may
+/// not be looked at.
+fn hidden_if_nobody_is_in(inum: u32) -> Option<u64> {
+    if namespace::is_initial() != Some(true) {
+        // The processes of this /proc are not all there are.
+        return None;
+    }
+    let name = format!("pid:[{inum}]");
+    let mut hidden = 0;
+    for process in fs::read_dir("/proc").ok()? {
+        let process = process.ok()?.file_name();
+        let Some(pid) = process.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let link = |kind| fs::read_link(format!("/proc/{pid}/ns/{kind}"));
+        let links = [link("pid"), link("pid_for_children")];
+        if links.iter().flatten().any(|link| link.as_os_str() == name.as_str()) {
+            return None;
+        }
+        let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+        hidden += u64::from(links.iter().any(|link| link.as_ref().is_err_and(denied)));
+    }
+    Some(hidden)
+}
+
+fn explain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("{error}: that of another user's process takes CAP_SYS_PTRACE")
+        }
+        _ => error.to_string(),
+    }
+}
+
+fn inode(path: &Path) -> io::Result<u32> {
+    /// f_type of nsfs (include/uapi/linux/magic.h).
+    const NSFS_MAGIC: i64 = 0x6e73_6673;
+    let file = File::open(path)?;
+    if rustix::fs::fstatfs(&file)?.f_type as i64 != NSFS_MAGIC {
+        return Err(io::Error::other("this is no namespace file"));
+    }
+    if namespace_type(&file)? != libc::CLONE_NEWPID {
+        return Err(io::Error::other("this is a namespace of another type"));
+    }
+    u32::try_from(file.metadata()?.ino()).map_err(io::Error::other)
+}
+
+/// The CLONE_NEW* of the namespace that this file stands for.
+fn namespace_type(file: &File) -> io::Result<i32> {
+    /// include/uapi/linux/nsfs.h
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: a request without an argument, on a file that is open.
+    match unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) } {
+        -1 => Err(io::Error::last_os_error()),
+        kind => Ok(kind),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own() -> u32 {
+        fs::metadata("/proc/self/ns/pid").unwrap().ino() as u32
+    }
+
+    #[test]
+    fn a_namespace_is_found_by_number_pid_and_path() {
+        let own = own();
+        assert_eq!(find_namespace(&own.to_string()), Ok(own));
+        assert_eq!(find_namespace(&format!("pid:[{own}]")), Ok(own));
+        assert_eq!(find_namespace(&std::process::id().to_string()), Ok(own));
+        assert_eq!(find_namespace("/proc/self/ns/pid"), Ok(own));
+        for (bad, why) in [
+            ("4194305", "no process of PID 4194305"),
+            ("web", "names no namespace"),
+            ("pid:[12]", "small"),
+            ("/etc/passwd", "no namespace file"),
+            ("/proc/self/ns/net", "another type"),
+            ("/nowhere/at/all", "No such file"),
+            ("", "names no namespace"),
+        ] {
+            let error = find_namespace(bad).unwrap_err();
+            assert!(error.contains(why), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_without_processes_is_doubted() {
+        assert_eq!(doubt_namespace(own()), None);
+        if namespace::is_initial() == Some(true) {
+            let doubt = doubt_namespace(u32::MAX);
+            assert!(doubt.is_some_and(|doubt| doubt.contains("no process is in")));
+        }
+    }
+
+    #[test]
+    fn a_pid_of_no_process_or_of_a_thread_is_doubted() {
+        let own = std::process::id();
+        assert_eq!(doubt_pid(own), None);
+        if namespace::is_initial() != Some(true) {
+            return;
+        }
+        assert!(doubt_pid(LAST_PID).is_some_and(|doubt| doubt.contains("no such process")));
+        let thread = rustix::thread::gettid().as_raw_nonzero().get() as u32;
+        assert_ne!(thread, own, "a test runs in a thread of its own");
+        assert!(doubt_pid(thread).is_some_and(|doubt| doubt.contains(&format!("is --pid {own}"))));
+    }
+}

@@ -106,11 +106,19 @@ fn valid(kind: Kind, pids: &[u32], other: &[u32], name: &[u8]) -> Vec<u8> {
             kind,
             pids,
             &[],
-            InitExitBody { wait_status: 9, members: 6, reboot_signal: 0, cascade_inum: 0 },
+            InitExitBody {
+                wait_status: 9,
+                members: 6,
+                reboot_signal: 0,
+                cascade_inum: 0,
+                reboot_command: 0,
+                oom: 1,
+            },
         ),
         Kind::NamespaceTeardown => {
             namespaced(kind, &[], &[], TeardownBody { began_boot_ns: 70, killed: 6, reserved: 0 })
         }
+        Kind::NamespaceDestroy => namespaced(kind, &[], &[], ()),
         Kind::InitSignal => of_init(
             kind,
             pids,
@@ -207,7 +215,10 @@ fn a_process_deeper_than_the_kernel_allows_is_refused() {
 fn numbers_that_stand_for_nothing_are_refused() {
     let mut bytes = valid(Kind::ProcessReap, &[9], &[], b"");
     bytes[12] = Kind::ALL.len() as u8;
-    assert_eq!(decode(&bytes), Err(DecodeError::Unknown { field: "record kind", number: 13 }));
+    assert_eq!(
+        decode(&bytes),
+        Err(DecodeError::Unknown { field: "record kind", number: Kind::ALL.len() as u32 })
+    );
     let mut bytes = valid(Kind::ProcessReap, &[9], &[], b"");
     bytes[13] = !FLAGS;
     assert_eq!(decode(&bytes), Err(DecodeError::Inconsistent { field: "flags" }));
@@ -261,7 +272,7 @@ fn a_namespace_that_is_there_in_part_is_refused() {
     refuses(Kind::NamespaceJoinFailed, "namespace without a number", "no number, but a parent", |bytes| {
         put(bytes, NS + 16, 0);
     });
-    for kind in [Kind::NamespaceCreate, Kind::NamespaceTeardown] {
+    for kind in [Kind::NamespaceCreate, Kind::NamespaceTeardown, Kind::NamespaceDestroy] {
         refuses(kind, "namespace", "the initial one", |bytes| put(bytes, NS + 20, 0));
     }
 }

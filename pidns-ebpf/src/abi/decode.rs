@@ -331,6 +331,7 @@ pub fn decode(bytes: &[u8]) -> Result<(Header, Record<'_>), DecodeError> {
         }
         Kind::NamespaceInitExit => {
             let record = namespaced::<InitExitBody>(bytes)?;
+            check(record.body.oom <= 1, "out of memory")?;
             of_init(&record)?;
             alone(&record)?;
             Record::NamespaceInitExit(record)
@@ -345,7 +346,9 @@ pub fn decode(bytes: &[u8]) -> Result<(Header, Record<'_>), DecodeError> {
         }
         Kind::NamespaceDestroy => {
             let record = namespaced::<()>(bytes)?;
-            check(record.ns.is_some(), "namespace")?;
+            mortal(&record)?;
+            check(record.process.is_none(), "process")?;
+            alone(&record)?;
             Record::NamespaceDestroy(record)
         }
         Kind::InitSignal => {

@@ -32,7 +32,7 @@ impl Outcome {
             ));
         }
         let release = progress.release.as_deref().unwrap_or_default();
-        let forbidden = progress.skipped.iter().filter(|skip| !skips::is_allowed(skip, release));
+        let forbidden = progress.skipped.iter().filter(|skip| !skips::is_allowed(skip, release, self.hooks));
         troubles
             .extend(forbidden.map(|skip| format!("{} must not be skipped here: {}", skip.name, skip.reason)));
         troubles

@@ -1,6 +1,6 @@
 //! The tests that a kernel may skip: for what it cannot have, and no other reason.
 
-use super::stream::Skip;
+use super::{stream::Skip, wanted::Hooks};
 use crate::version::Version;
 
 /// Something that came with a version of Linux.
@@ -17,8 +17,14 @@ const FACTS: &[Fact] = &[
     Fact { says: "no field pid_max in pid_namespace", since: Version::new(6, 14, 0) },
 ];
 
-/// Whether a kernel of this release may skip this test.
-pub(super) fn is_allowed(skip: &Skip, release: &str) -> bool {
+/// What the reason says where tracepoints alone were asked for, so that there is nothing to see.
+const WITHOUT_FUNCTIONS: &str = "no function hooks (off: --hooks tracepoint)";
+
+/// Whether a kernel of this release may skip this test, with these hooks.
+pub(super) fn is_allowed(skip: &Skip, release: &str, hooks: Hooks) -> bool {
+    if hooks == Hooks::Tracepoint && skip.reason == WITHOUT_FUNCTIONS {
+        return true;
+    }
     let Some(version) = Version::parse(release) else { return false };
     FACTS.iter().any(|fact| skip.reason.contains(fact.says) && version < fact.since)
 }
@@ -34,12 +40,19 @@ mod tests {
     #[test]
     fn only_what_a_kernel_cannot_have_may_be_skipped() {
         let pid_max = skip("this kernel's BTF has no field pid_max in pid_namespace");
-        assert!(is_allowed(&pid_max, "6.12.117+deb13-cloud-amd64"));
-        assert!(!is_allowed(&pid_max, "7.2.13+deb14-cloud-amd64"), "this kernel has it");
-        assert!(
-            !is_allowed(&skip("no pids controller"), "5.10.0-46-cloud-amd64"),
-            "the guest's init mounts it"
-        );
-        assert!(!is_allowed(&pid_max, "unknown"));
+        let allowed = |skip: &Skip, release: &str| is_allowed(skip, release, Hooks::Auto);
+        assert!(allowed(&pid_max, "6.12.117+deb13-cloud-amd64"));
+        assert!(!allowed(&pid_max, "7.2.13+deb14-cloud-amd64"), "this kernel has it");
+        assert!(!allowed(&skip("no pids controller"), "5.10.0-46-cloud-amd64"), "the guest's init mounts it");
+        assert!(!allowed(&pid_max, "unknown"));
+    }
+
+    #[test]
+    fn function_hooks_may_be_missing_only_where_nobody_asked_for_them() {
+        let left_out = skip(WITHOUT_FUNCTIONS);
+        assert!(is_allowed(&left_out, "6.1.0-56-cloud-amd64", Hooks::Tracepoint));
+        assert!(!is_allowed(&left_out, "6.1.0-56-cloud-amd64", Hooks::Auto));
+        let refused = skip("no function hooks (off: Operation not permitted (os error 1))");
+        assert!(!is_allowed(&refused, "6.1.0-56-cloud-amd64", Hooks::Function));
     }
 }

@@ -345,6 +345,7 @@ impl<A: Access> Pid<A> {
     #[inline(always)]
     pub(crate) unsafe fn copy_pids(self, to: *mut u32) -> Chain<A> {
         let level = self.level();
+        let step = UPID_SIZE.load() as usize;
         // The loop counts with constants, so that each step is a load at a constant offset: the verifier takes
         // no other through a pointer whose type it knows.
         // SAFETY: the pointer stays within `pid.numbers`, which has level + 1 elements.
@@ -354,16 +355,18 @@ impl<A: Access> Pid<A> {
             let number: u32 = Self::number(upid, &UPID_NR);
             // SAFETY: index <= MAX_LEVEL, and `to` has room for MAX_LEVEL + 1.
             unsafe { to.add(index as usize).write(number) };
-            if index >= level || index >= MAX_LEVEL {
-                let ns = PidNamespace::at(Self::number(upid, &UPID_NS));
+            let innermost = upid;
+            index += 1;
+            upid = upid.wrapping_add(step);
+            // The test ends the loop's body: else LLVM lets the loop begin in its middle and fall through from its
+            // end to there, which the verifier of 6.1 refuses ("back-edge").
+            if index > level || index > MAX_LEVEL {
+                let ns = PidNamespace::at(Self::number(innermost, &UPID_NS));
                 // Read anew: on each way out of the loop the verifier knows `index` and `level` exactly, and would
                 // follow the rest of the program once for each level. Of this value it knows the bound alone.
                 let pids = self.level().min(MAX_LEVEL) + 1;
                 return Chain { pids, innermost: number, ns };
             }
-            index += 1;
-            // SAFETY: as above.
-            upid = unsafe { upid.add(UPID_SIZE.load() as usize) };
         }
     }
 

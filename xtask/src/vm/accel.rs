@@ -48,7 +48,7 @@ impl Accel {
     /// What the tests' time limits are multiplied with.
     pub(super) fn patience(self) -> u32 {
         match self {
-            Self::Tcg => 20,
+            Self::Tcg => 8,
             Self::Kvm => 4,
         }
     }

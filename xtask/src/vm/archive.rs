@@ -74,7 +74,7 @@ fn configuration(folder: &Path) -> String {
     format!(
         "Dir::Etc::sourcelist \"{folder}/sources.list\";\n\
          Dir::Etc::sourceparts \"-\";\n\
-         Dir::Etc::preferencesparts \"-\";\n\
+         Dir::Etc::preferencesparts \"/dev/null\";\n\
          Dir::State::lists \"{folder}/lists\";\n\
          Dir::Cache::archives \"{folder}/archives\";\n\
          Dir::Cache::pkgcache \"\";\n\

@@ -301,7 +301,8 @@ impl<A: Access> Task<A> {
     #[inline(always)]
     fn stacked_regs(self) -> Regs<ThroughRegs> {
         if present(&TASK_STACK) && present(&THREAD_STACK_SIZE) {
-            // The registers are at the top of the kernel stack (task_pt_regs, arch/x86/include/asm/processor.h).
+            // The registers are at the top of the kernel stack (task_pt_regs, arch/x86/include/asm/processor.h), which
+            // is as large as that of interrupts; of its own size BTF knows nothing.
             let stack: u64 = self.field(&TASK_STACK);
             let regs = stack + u64::from(THREAD_STACK_SIZE.load()) - u64::from(REGS_SIZE.load());
             Regs::at(regs as *const u8)

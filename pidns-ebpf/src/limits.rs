@@ -18,11 +18,7 @@ impl Task<Probed> {
         const RLIMIT_NPROC: usize = 6;
         const CAP_SYS_ADMIN: u32 = 21;
         const CAP_SYS_RESOURCE: u32 = 24;
-        if !present(&CRED_CAP_EFFECTIVE)
-            || !present(&CRED_UCOUNTS)
-            || !present(&UCOUNTS_RLIMIT)
-            || !present(&SIGNAL_RLIMITS)
-        {
+        if !present(&CRED_CAP_EFFECTIVE) || !present(&SIGNAL_RLIMITS) {
             return false;
         }
         // SAFETY: every read is a pointer or an integer, copied by helper.
@@ -31,9 +27,17 @@ impl Task<Probed> {
             let uid: u32 = Probed::read(cred.add(CRED_UID.load() as usize));
             let capabilities: u64 = Probed::read(cred.add(CRED_CAP_EFFECTIVE.load() as usize));
             let exempt = uid == 0 || capabilities & (1 << CAP_SYS_ADMIN | 1 << CAP_SYS_RESOURCE) != 0;
-            let ucounts: *const u8 = Probed::read(cred.add(CRED_UCOUNTS.load() as usize));
-            // `UCOUNT_RLIMIT_NPROC` is the first.
-            let used: u64 = Probed::read(ucounts.add(UCOUNTS_RLIMIT.load() as usize));
+            let used: u64 = if present(&CRED_UCOUNTS) && present(&UCOUNTS_RLIMIT) {
+                let ucounts: *const u8 = Probed::read(cred.add(CRED_UCOUNTS.load() as usize));
+                // `UCOUNT_RLIMIT_NPROC` is the first.
+                Probed::read(ucounts.add(UCOUNTS_RLIMIT.load() as usize))
+            } else if present(&CRED_USER) && present(&USER_PROCESSES) {
+                // Before 5.14.
+                let user: *const u8 = Probed::read(cred.add(CRED_USER.load() as usize));
+                u64::from(Probed::read::<u32>(user.add(USER_PROCESSES.load() as usize)))
+            } else {
+                0
+            };
             let signal: *const u8 = self.field(&TASK_SIGNAL);
             // A `struct rlimit` is two words, the soft limit first.
             let limit: u64 = Probed::read(signal.add(SIGNAL_RLIMITS.load() as usize + RLIMIT_NPROC * 16));

@@ -1,6 +1,6 @@
 //! The eBPF object of pidns-trace. On the host this is an empty program: the object exists for
 //! `bpfel-unknown-none` only, where pidns-user's build script compiles it.
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod access;
@@ -26,6 +26,8 @@ mod outcome;
 mod programs;
 #[cfg(target_arch = "bpf")]
 mod syscall;
+#[cfg(target_arch = "bpf")]
+mod undisturbed;
 
 /// The kernel takes GPL-only helpers (reading kernel memory, the task's registers) from a GPL-compatible object
 /// alone.

@@ -12,12 +12,6 @@ use crate::{
 const PIDNS_ADDING: u32 = 1 << 31;
 
 impl<A: Access> PidNamespace<A> {
-    /// The same namespace, read by helper from here on.
-    #[inline(always)]
-    pub(crate) fn probed(self) -> PidNamespace<Probed> {
-        PidNamespace::at(self.0)
-    }
-
     #[inline(always)]
     pub(crate) fn inum(self) -> u32 {
         NsCommon::<A>::at(self.common()).inum()

@@ -61,6 +61,8 @@ macro_rules! for_each_offset {
             (CRED_CAP_EFFECTIVE, optional, field, "cred", "cap_effective"),
             (CRED_UCOUNTS, optional, field, "cred", "ucounts"),
             (UCOUNTS_RLIMIT, optional, field, "ucounts", "rlimit"),
+            (CRED_USER, optional, field, "cred", "user"),
+            (USER_PROCESSES, optional, field, "user_struct", "processes"),
             (SIGNAL_RLIMITS, optional, field, "signal_struct", "rlim"),
             (CRED_UID, required, field, "cred", "uid"),
             (SIGNAL_LIVE, required, field, "signal_struct", "live"),
@@ -103,7 +105,7 @@ macro_rules! for_each_offset {
             (REGS_ARG0, required, field, "pt_regs", "di"),
             (REGS_ARG1, required, field, "pt_regs", "si"),
             (REGS_SIZE, required, size, "pt_regs", ""),
-            (THREAD_STACK_SIZE, optional, size, "thread_union", ""),
+            (THREAD_STACK_SIZE, optional, size, "irq_stack", ""),
             (KERNEL_CLONE_FLAGS, required, field, "kernel_clone_args", "flags"),
             (KERNEL_CLONE_SET_TID_SIZE, required, field, "kernel_clone_args", "set_tid_size"),
         }
@@ -146,7 +148,21 @@ pub const FILTER_PIDS: &str = "FILTER_PIDS";
 pub const WITH_ARGS: &str = "WITH_ARGS";
 /// `u8`: not 0: this kernel has the helper bpf_task_pt_regs (5.15 and later).
 pub const HAVE_TASK_PT_REGS: &str = "HAVE_TASK_PT_REGS";
+/// `u8`: not 0: this kernel has the kfuncs bpf_preempt_disable and bpf_preempt_enable (6.10 and later), and their calls
+/// ([`PREEMPT_DISABLE_CALL`], [`PREEMPT_ENABLE_CALL`]) have been given their numbers.
+pub const HAVE_PREEMPT_KFUNCS: &str = "HAVE_PREEMPT_KFUNCS";
 /// `u8`: not 0: `pid.numbers` may not be loaded past its first element (5.10): copy it instead.
 pub const PROBE_NUMBERS: &str = "PROBE_NUMBERS";
 /// `u8`: aya-log's level; 0 is off, and the log statements are dead code.
 pub const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
+
+/// Stands in the object for the BTF number of bpf_preempt_disable, in the instruction that calls it ([`kfunc_call`]).
+pub const PREEMPT_DISABLE_CALL: u32 = 0x7069_6401;
+/// Likewise of bpf_preempt_enable.
+pub const PREEMPT_ENABLE_CALL: u32 = 0x7069_6402;
+
+/// The instruction that calls the kfunc of this BTF number (`BPF_PSEUDO_KFUNC_CALL`, include/uapi/linux/bpf.h).
+pub const fn kfunc_call(number: u32) -> [u8; 8] {
+    let [a, b, c, d] = number.to_le_bytes();
+    [0x85, 0x20, 0, 0, a, b, c, d]
+}

@@ -6,7 +6,10 @@
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::fexit, programs::FExitContext};
 
-use crate::call::{Call, pointer_errno, word};
+use crate::{
+    call::{Call, pointer_errno, word},
+    undisturbed::undisturbed,
+};
 
 #[fexit(function = "alloc_pid")]
 fn pid_allocated(ctx: FExitContext) -> i32 {
@@ -17,10 +20,11 @@ fn pid_allocated(ctx: FExitContext) -> i32 {
     if !refused && chosen_pids == 0 {
         return 0;
     }
-    let errno = pointer_errno(word(&ctx, 3));
-    Call::note(bpf_get_current_pid_tgid() as u32, |call| {
-        call.pid_errno = errno;
-        call.chosen_pids = chosen_pids as u32;
-    });
-    0
+    undisturbed(|| {
+        let errno = pointer_errno(word(&ctx, 3));
+        Call::note(bpf_get_current_pid_tgid() as u32, |call| {
+            call.pid_errno = errno;
+            call.chosen_pids = chosen_pids as u32;
+        });
+    })
 }

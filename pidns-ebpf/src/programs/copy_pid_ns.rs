@@ -9,15 +9,21 @@ use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::fexit, programs::FExit
 use crate::{
     call::{Call, pointer_errno, word},
     syscall::CLONE_NEWPID,
+    undisturbed::undisturbed,
 };
 
 #[fexit(function = "copy_pid_ns")]
 fn namespace_copied(ctx: FExitContext) -> i32 {
+    undisturbed(|| copied(&ctx))
+}
+
+#[inline(always)]
+fn copied(ctx: &FExitContext) {
     let flags: u64 = ctx.arg(0);
     if flags & CLONE_NEWPID == 0 {
-        return 0;
+        return;
     }
-    let created = word(&ctx, 3);
+    let created = word(ctx, 3);
     let errno = pointer_errno(created);
     Call::note(bpf_get_current_pid_tgid() as u32, |call| {
         if errno == 0 {
@@ -26,5 +32,4 @@ fn namespace_copied(ctx: FExitContext) -> i32 {
             call.create_errno = errno;
         }
     });
-    0
 }

@@ -18,6 +18,7 @@ use crate::{
     filter,
     kernel::{Binprm, Chain, Direct, Task, bounded},
     layout::WITH_ARGS,
+    undisturbed::undisturbed,
 };
 
 /// The record's fixed part and its longest tail. One byte more for the NUL that the helper writes.
@@ -32,6 +33,11 @@ static SCRATCH_EXEC: PerCpuArray<ExecScratch> = PerCpuArray::with_max_entries(1,
 
 #[btf_tracepoint(function = "sched_process_exec")]
 fn process_exec(ctx: BtfTracePointContext) -> i32 {
+    undisturbed(|| exec(&ctx))
+}
+
+#[inline(always)]
+fn exec(ctx: &BtfTracePointContext) {
     let task = Task::<Direct>::of(ctx.arg(0));
     let binprm = Binprm::<Direct>::of(ctx.arg(2));
     let pid = task.thread_pid();
@@ -40,9 +46,9 @@ fn process_exec(ctx: BtfTracePointContext) -> i32 {
         && filter::wants_process(task.tgid(), task.tgid())
         && filter::wants_member(pid))
     {
-        return 0;
+        return;
     }
-    let Some(scratch) = SCRATCH_EXEC.get_ptr_mut(0) else { return 0 };
+    let Some(scratch) = SCRATCH_EXEC.get_ptr_mut(0) else { return };
     // SAFETY: this CPU's scratch memory, and the task pointer of the hook.
     unsafe {
         let tail = (&raw mut (*scratch).tail).cast::<u8>();
@@ -85,5 +91,4 @@ fn process_exec(ctx: BtfTracePointContext) -> i32 {
         });
         output(Writer::Exec, Kind::ProcessExec, scratch.cast(), size);
     }
-    0
 }

@@ -21,6 +21,7 @@ use crate::{
     filter,
     kernel::{Chain, Direct, PidNamespace, Task, ThroughNumbers},
     maps::{CASCADE, DYING, ENDED, OOM_VICTIMS, PEAK_THREADS, REBOOTS, ZOMBIES, attached, without_init},
+    undisturbed::undisturbed,
 };
 
 #[map]
@@ -37,27 +38,25 @@ static SCRATCH_DYING: PerCpuArray<Dying> = PerCpuArray::with_max_entries(1, 0);
 fn process_exit_group_dead(ctx: BtfTracePointContext) -> i32 {
     let task = Task::<Direct>::of(ctx.arg(0));
     let group_dead: i32 = ctx.arg(1);
-    exit(&ctx, task, group_dead & 1 != 0)
+    undisturbed(|| exit(&ctx, task, group_dead & 1 != 0))
 }
 
 #[btf_tracepoint(function = "sched_process_exit")]
 fn process_exit_live(ctx: BtfTracePointContext) -> i32 {
     let task = Task::<Direct>::of(ctx.arg(0));
-    if task.signal().live_threads() != 0 {
-        return exit(&ctx, task, false);
-    }
-    // Two threads that end at the same time can both find that none is left: the first one reports.
-    if ENDED.insert(&task.group_leader().key(), &1, u64::from(BPF_NOEXIST)).is_err() {
-        return 0;
-    }
-    exit(&ctx, task, true)
+    undisturbed(|| {
+        let group_dead = task.signal().live_threads() == 0
+            // Two threads that end at the same time can both find that none is left: the first one reports.
+            && ENDED.insert(&task.group_leader().key(), &1, u64::from(BPF_NOEXIST)).is_ok();
+        exit(&ctx, task, group_dead);
+    })
 }
 
 #[inline(always)]
-fn exit(ctx: &BtfTracePointContext, task: Task<Direct>, group_dead: bool) -> i32 {
+fn exit(ctx: &BtfTracePointContext, task: Task<Direct>, group_dead: bool) {
     if !group_dead {
         count(|counters| counters.threads_ended += 1);
-        return 0;
+        return;
     }
     // The leader may have ended before; it stays a zombie, and keeps its PIDs, until now.
     let leader = task.group_leader();
@@ -67,9 +66,9 @@ fn exit(ctx: &BtfTracePointContext, task: Task<Direct>, group_dead: bool) -> i32
     let selected =
         filter::wants_level(level) && filter::wants_process(tgid, tgid) && filter::wants_member(pid);
     if level == 0 && !selected {
-        return 0;
+        return;
     }
-    let Some(scratch) = Scratch::of(&SCRATCH_EXIT) else { return 0 };
+    let Some(scratch) = Scratch::of(&SCRATCH_EXIT) else { return };
     // SAFETY: this CPU's scratch memory, and the task pointer of the hook.
     unsafe {
         let record = &raw mut (*scratch).record;
@@ -103,7 +102,6 @@ fn exit(ctx: &BtfTracePointContext, task: Task<Direct>, group_dead: bool) -> i32
             send(Writer::Exit, Kind::ProcessExit, 0, boot_ns, scratch, pids, 0);
         }
     }
-    0
 }
 
 /// Takes what a map holds for this process; 0: nothing.

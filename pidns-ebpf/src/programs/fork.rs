@@ -23,6 +23,7 @@ use crate::{
     kernel::{Access, Chain, Direct, PidNamespace, Regs, Task, ThroughNumbers},
     maps::{CHILDREN_NS, ChildrenNs, PEAK_THREADS, attached, observed_since},
     syscall::{self, CLONE_NEWPID, Fork},
+    undisturbed::undisturbed,
 };
 
 #[map]
@@ -35,6 +36,11 @@ static SCRATCH_FORK_JOIN: PerCpuArray<Scratch<NamespaceRecord<JoinBody>>> =
 
 #[btf_tracepoint(function = "sched_process_fork")]
 fn process_fork(ctx: BtfTracePointContext) -> i32 {
+    undisturbed(|| forked(&ctx))
+}
+
+#[inline(always)]
+fn forked(ctx: &BtfTracePointContext) {
     let thread = Task::<Direct>::of(ctx.arg(0));
     let child = Task::<Direct>::of(ctx.arg(1));
     let pid = child.thread_pid();
@@ -46,19 +52,19 @@ fn process_fork(ctx: BtfTracePointContext) -> i32 {
         } else {
             count(|counters| counters.threads_created += 1);
         }
-        return 0;
+        return;
     }
     let wanted = filter::wants(Kind::ProcessFork)
         && filter::wants_level(level)
         && filter::wants_process(tgid, thread.tgid())
         && filter::wants_member(pid);
     if level == 0 && !wanted {
-        return 0;
+        return;
     }
 
     let parent = thread.group_leader();
     let parent_pid = parent.thread_pid();
-    let Some(scratch) = Scratch::of(&SCRATCH_FORK) else { return 0 };
+    let Some(scratch) = Scratch::of(&SCRATCH_FORK) else { return };
     // SAFETY: this CPU's scratch memory, and the task pointers of the hook.
     unsafe {
         let record = &raw mut (*scratch).record;
@@ -76,7 +82,7 @@ fn process_fork(ctx: BtfTracePointContext) -> i32 {
         let fork = if asked { asked_for(thread, regs, ns) } else { Fork::UNKNOWN };
         if chain.is_init() {
             if filter::wants_namespace(ns) {
-                namespace_init(&ctx, scratch, ns, thread, &fork, pids, parent_pids);
+                namespace_init(ctx, scratch, ns, thread, &fork, pids, parent_pids);
             }
         } else if ns.address() != parent_ns.address() && !attached(SETNS_SEEN) {
             unobserved_join(scratch, ns, parent_ns, thread, pids, parent_pids);
@@ -86,7 +92,6 @@ fn process_fork(ctx: BtfTracePointContext) -> i32 {
             send(Writer::Fork, Kind::ProcessFork, flags, now(), scratch, pids, parent_pids);
         }
     }
-    0
 }
 
 /// What the fork was asked for: as the functions inside it saw it, or else as its caller's registers say.

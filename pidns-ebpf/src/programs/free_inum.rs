@@ -15,6 +15,7 @@ use pidns_ebpf::abi::{Kind, NamespaceRecord, Writer};
 use crate::{
     emit::{Scratch, copy, now, send, zero},
     maps::WITHOUT_INIT,
+    undisturbed::undisturbed,
 };
 
 #[map]
@@ -22,9 +23,14 @@ static SCRATCH_DESTROY: PerCpuArray<Scratch<NamespaceRecord<()>>> = PerCpuArray:
 
 #[fentry(function = "proc_free_inum")]
 fn inode_number_freed(ctx: FEntryContext) -> i32 {
+    undisturbed(|| freed(&ctx))
+}
+
+#[inline(always)]
+fn freed(ctx: &FEntryContext) {
     let inum: u32 = ctx.arg(0);
-    let Some(ns) = WITHOUT_INIT.get_ptr(&inum) else { return 0 };
-    let Some(scratch) = Scratch::of(&SCRATCH_DESTROY) else { return 0 };
+    let Some(ns) = WITHOUT_INIT.get_ptr(&inum) else { return };
+    let Some(scratch) = Scratch::of(&SCRATCH_DESTROY) else { return };
     // SAFETY: a map value, copied before it goes, and this CPU's scratch memory.
     unsafe {
         let record = &raw mut (*scratch).record;
@@ -35,5 +41,4 @@ fn inode_number_freed(ctx: FEntryContext) -> i32 {
             send(Writer::Destroy, Kind::NamespaceDestroy, 0, now(), scratch, 0, 0);
         }
     }
-    0
 }

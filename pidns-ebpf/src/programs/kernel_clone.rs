@@ -19,6 +19,7 @@ use crate::{
     maps::attached,
     outcome::{self, RefusalScratch},
     syscall::{self, CLONE_NEWPID},
+    undisturbed::undisturbed,
 };
 
 #[map]
@@ -33,15 +34,20 @@ fn clone_returned(ctx: FExitContext) -> i32 {
     if result >= 0 && !may_be_noted {
         return 0;
     }
+    undisturbed(|| returned(flags, result))
+}
+
+#[inline(always)]
+fn returned(flags: u64, result: i32) {
     let call = Call::take(bpf_get_current_pid_tgid() as u32);
     if result >= 0 || !attached(CREATION_BY_FUNCTION) {
-        return 0;
+        return;
     }
     let task = Task::current();
-    let Some(errno) = outcome::errno(i64::from(result)) else { return 0 };
-    let Some(scratch) = Scratch::of(&SCRATCH_CLONE_REFUSAL) else { return 0 };
+    let Some(errno) = outcome::errno(i64::from(result)) else { return };
+    let Some(scratch) = Scratch::of(&SCRATCH_CLONE_REFUSAL) else { return };
     if task.is_kernel_thread() {
-        return 0;
+        return;
     }
     let via = if task.in_compat_syscall() { Via::Unknown } else { syscall::via(task.syscall_regs().call()) };
     // SAFETY: this CPU's scratch memory, and the running task.
@@ -52,5 +58,4 @@ fn clone_returned(ctx: FExitContext) -> i32 {
             outcome::not_forked(Writer::Clone, task, via, flags, errno, Some(call), scratch);
         }
     }
-    0
 }

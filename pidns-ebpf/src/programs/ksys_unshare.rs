@@ -18,6 +18,7 @@ use crate::{
     maps::attached,
     outcome::{self, CreateScratch, RefusalScratch},
     syscall::CLONE_NEWPID,
+    undisturbed::undisturbed,
 };
 
 #[map]
@@ -27,15 +28,20 @@ static SCRATCH_UNSHARE_REFUSAL: PerCpuArray<RefusalScratch> = PerCpuArray::with_
 
 #[fexit(function = "ksys_unshare")]
 fn unshare_returned(ctx: FExitContext) -> i32 {
+    undisturbed(|| returned(&ctx))
+}
+
+#[inline(always)]
+fn returned(ctx: &FExitContext) {
     let flags: u64 = ctx.arg(0);
     if flags & CLONE_NEWPID == 0 {
-        return 0;
+        return;
     }
     let call = Call::take(bpf_get_current_pid_tgid() as u32);
     let result: i32 = ctx.arg(1);
-    let Some(errno) = outcome::errno(i64::from(result)) else { return 0 };
+    let Some(errno) = outcome::errno(i64::from(result)) else { return };
     if !attached(CREATION_BY_FUNCTION) {
-        return 0;
+        return;
     }
     let task = Task::current();
     // SAFETY: this CPU's scratch memory, and the running task.
@@ -49,5 +55,4 @@ fn unshare_returned(ctx: FExitContext) -> i32 {
             outcome::not_created(Writer::Unshare, task, via, flags, errno, Some(call), scratch);
         }
     }
-    0
 }

@@ -9,11 +9,17 @@ use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::fexit, programs::FExit
 use crate::{
     call::{Call, word},
     kernel::{NsCommon, Probed},
+    undisturbed::undisturbed,
 };
 
 #[fexit(function = "pidns_install")]
 fn namespace_installed(ctx: FExitContext) -> i32 {
-    let common = NsCommon::<Probed>::at(word(&ctx, 1) as *const u8);
+    undisturbed(|| installed(&ctx))
+}
+
+#[inline(always)]
+fn installed(ctx: &FExitContext) {
+    let common = NsCommon::<Probed>::at(word(ctx, 1) as *const u8);
     let result: i32 = ctx.arg(2);
     let errno = if result < 0 { -result as u32 } else { 0 };
     let target = common.container().address();
@@ -21,5 +27,4 @@ fn namespace_installed(ctx: FExitContext) -> i32 {
         call.target = target;
         call.join_errno = errno;
     });
-    0
 }

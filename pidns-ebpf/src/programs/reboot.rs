@@ -9,15 +9,20 @@ use aya_ebpf::{macros::fentry, programs::FEntryContext};
 use crate::{
     kernel::{Direct, PidNamespace},
     maps::REBOOTS,
+    undisturbed::undisturbed,
 };
 
 #[fentry(function = "reboot_pid_ns")]
 fn namespace_reboots(ctx: FEntryContext) -> i32 {
+    undisturbed(|| reboots(&ctx))
+}
+
+#[inline(always)]
+fn reboots(ctx: &FEntryContext) {
     let ns = PidNamespace::<Direct>::of(ctx.arg(0));
     let command: i32 = ctx.arg(1);
     if ns.level() > 0 {
         // An LRU map always has room. A command that is refused is followed by no death for its reason.
         let _ = REBOOTS.insert(&ns.inum(), &(command as u32), 0);
     }
-    0
 }

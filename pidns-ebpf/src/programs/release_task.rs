@@ -15,6 +15,7 @@ use crate::{
     filter,
     kernel::{Direct, Task},
     programs::free,
+    undisturbed::undisturbed,
 };
 
 #[map]
@@ -22,9 +23,13 @@ static SCRATCH_RELEASE: PerCpuArray<Zombie> = PerCpuArray::with_max_entries(1, 0
 
 #[fentry(function = "release_task")]
 fn task_released(ctx: FEntryContext) -> i32 {
+    undisturbed(|| released(&ctx))
+}
+
+#[inline(always)]
+fn released(ctx: &FEntryContext) {
     let task = Task::<Direct>::of(ctx.arg(0));
     if task.pid() == task.tgid() && filter::wants(Kind::ProcessReap) {
         free::reaped(Writer::Release, 0, &task.key(), &SCRATCH_RELEASE);
     }
-    0
 }

@@ -17,6 +17,7 @@ use crate::{
     kernel::{Direct, PidNamespace, Regs, Task},
     maps::attached,
     outcome::{self, JoinScratch, RefusalScratch, Target},
+    undisturbed::undisturbed,
 };
 
 #[map]
@@ -26,12 +27,17 @@ static SCRATCH_SETNS_REFUSAL: PerCpuArray<RefusalScratch> = PerCpuArray::with_ma
 
 #[fexit(function = "__x64_sys_setns")]
 fn setns_returned(ctx: FExitContext) -> i32 {
+    undisturbed(|| returned(&ctx))
+}
+
+#[inline(always)]
+fn returned(ctx: &FExitContext) {
     let regs = Regs::<Direct>::of(ctx.arg(0));
     let call = Call::take(bpf_get_current_pid_tgid() as u32);
     let result: i64 = ctx.arg(1);
-    let Some(errno) = outcome::errno(result) else { return 0 };
+    let Some(errno) = outcome::errno(result) else { return };
     if !attached(SETNS_BY_FUNCTION) {
-        return 0;
+        return;
     }
     let task = Task::current();
     let target = if call.target != 0 {
@@ -39,7 +45,7 @@ fn setns_returned(ctx: FExitContext) -> i32 {
     } else {
         // Refused before it came to the PID namespace, or not asked for one.
         match Target::of(task, regs) {
-            Target::Other => return 0,
+            Target::Other => return,
             Target::Known(ns) => Some(ns),
             Target::Unknown => None,
         }
@@ -55,5 +61,4 @@ fn setns_returned(ctx: FExitContext) -> i32 {
             outcome::not_joined(Writer::Setns, task, target, types, errno, Some(call), scratch);
         }
     }
-    0
 }

@@ -18,6 +18,7 @@ use crate::{
     filter,
     kernel::{Direct, PidNamespace, Probed, Siginfo, Task},
     maps::{CASCADE, DYING},
+    undisturbed::undisturbed,
 };
 
 const SIGKILL: i32 = 9;
@@ -40,6 +41,11 @@ static SCRATCH_TEARDOWN: PerCpuArray<Scratch<NamespaceRecord<TeardownBody>>> =
 
 #[btf_tracepoint(function = "signal_generate")]
 fn signal_generate(ctx: BtfTracePointContext) -> i32 {
+    undisturbed(|| generated(&ctx))
+}
+
+#[inline(always)]
+fn generated(ctx: &BtfTracePointContext) {
     let signal: i32 = ctx.arg(0);
     let info = Siginfo::<Direct>::of(ctx.arg(1));
     let target = Task::<Direct>::of(ctx.arg(2));
@@ -55,20 +61,20 @@ fn signal_generate(ctx: BtfTracePointContext) -> i32 {
 
     let pid = target.thread_pid();
     if pid.level() == 0 || !filter::wants(Kind::InitSignal) {
-        return 0;
+        return;
     }
     let leader = target.group_leader();
     let leader_pid = leader.thread_pid();
     let (innermost, ns) = leader_pid.innermost();
     if innermost != 1 || !filter::wants_namespace(ns) {
-        return 0;
+        return;
     }
     let code = info.code();
     if signal == SIGCHLD && code > 0 {
         // The kernel's word of a child's death: the child's own exit says it.
-        return 0;
+        return;
     }
-    let Some(scratch) = Scratch::of(&SCRATCH_SIGNAL) else { return 0 };
+    let Some(scratch) = Scratch::of(&SCRATCH_SIGNAL) else { return };
     let sender = Task::current();
     let from_kernel =
         info.is_private() || code > 0 || KERNEL_CODES.contains(&code) || sender.is_kernel_thread();
@@ -79,7 +85,7 @@ fn signal_generate(ctx: BtfTracePointContext) -> i32 {
     } else {
         Origin::Ancestor
     };
-    debug!(&ctx, "signal {} to the init of {}, result {}", signal, ns.inum(), result);
+    debug!(ctx, "signal {} to the init of {}, result {}", signal, ns.inum(), result);
     let body = SignalBody { signal: signal as u32, code, fate: result as u32, origin: origin as u32 };
     // SAFETY: this CPU's scratch memory, and the task pointers of the hook.
     unsafe {
@@ -94,7 +100,6 @@ fn signal_generate(ctx: BtfTracePointContext) -> i32 {
             body,
         );
     }
-    0
 }
 
 /// Whether the task's own namespace is `ns`, or below it.

@@ -21,6 +21,7 @@ use crate::{
     maps::attached,
     outcome::{self, CreateScratch, JoinScratch, RefusalScratch, Target},
     syscall::{self, CLONE_NEWPID, Fork},
+    undisturbed::undisturbed,
 };
 
 #[map]
@@ -47,12 +48,11 @@ fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let Some(errno) = outcome::errno(result) else { return 0 };
-    match via {
+    undisturbed(|| match via {
         Via::Unshare => unshare(task, regs.argument0(), errno),
         Via::Setns => setns(task, regs, errno),
         _ => clone(task, via, Fork::of(regs).flags, errno),
-    }
-    0
+    })
 }
 
 #[inline(always)]

@@ -9,14 +9,19 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use crate::{
     kernel::{Direct, Task},
     maps::OOM_VICTIMS,
+    undisturbed::undisturbed,
 };
 
 #[btf_tracepoint(function = "mark_victim")]
 fn victim_marked(ctx: BtfTracePointContext) -> i32 {
+    undisturbed(|| marked(&ctx))
+}
+
+#[inline(always)]
+fn marked(ctx: &BtfTracePointContext) {
     let leader = Task::<Direct>::of(ctx.arg(0)).group_leader();
     if leader.thread_pid().level() > 0 {
         // An LRU map always has room.
         let _ = OOM_VICTIMS.insert(&leader.key(), &1, 0);
     }
-    0
 }

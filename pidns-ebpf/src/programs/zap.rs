@@ -17,6 +17,7 @@ use crate::{
     kernel::Task,
     maps::DYING,
     programs::signal,
+    undisturbed::undisturbed,
 };
 
 #[map]
@@ -24,22 +25,30 @@ static SCRATCH_ZAP: PerCpuArray<Scratch<NamespaceRecord<TeardownBody>>> = PerCpu
 
 #[fentry(function = "zap_pid_ns_processes")]
 fn zap_begins(_ctx: FEntryContext) -> i32 {
+    undisturbed(|| begins())
+}
+
+#[inline(always)]
+fn begins() {
     if let Some((_, dying)) = own() {
         // SAFETY: a map value that only the dying init's thread writes.
         unsafe { (*dying).began_boot_ns = now() };
     }
-    0
 }
 
 #[fexit(function = "zap_pid_ns_processes")]
 fn zap_ends(_ctx: FExitContext) -> i32 {
+    undisturbed(|| ends())
+}
+
+#[inline(always)]
+fn ends() {
     if let Some((tgid, dying)) = own()
         && let Some(scratch) = Scratch::of(&SCRATCH_ZAP)
     {
         // SAFETY: a map value, and this CPU's scratch memory.
         unsafe { signal::teardown(Writer::Zap, 0, scratch, tgid, dying) };
     }
-    0
 }
 
 /// What is kept of the namespace whose init is running.

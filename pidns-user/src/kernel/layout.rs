@@ -2,7 +2,10 @@
 
 use pidns_ebpf::abi::symbols::{ABSENT, OFFSETS, Offset, Source};
 
-use super::btf::{Btf, BtfError};
+use super::{
+    btf::{Btf, BtfError},
+    kfuncs::PreemptKfuncs,
+};
 
 /// Values of the object's layout globals, and of the switches that depend on the kernel alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +14,8 @@ pub struct Layout {
     pub offsets: Vec<(&'static str, u32)>,
     /// bpf_task_pt_regs is there (5.15 and later).
     pub have_task_pt_regs: bool,
+    /// bpf_preempt_disable and bpf_preempt_enable (6.10 and later).
+    pub preempt_kfuncs: Option<PreemptKfuncs>,
     /// `pid.numbers` has a stated length (5.10), so that the verifier takes no load past it.
     pub probe_numbers: bool,
     /// sched_process_exit passes `group_dead` (6.16 and later).
@@ -54,8 +59,12 @@ impl Layout {
         let probe_numbers = or_missing(btf.array_len("pid", "numbers").map(|len| len != 0));
         let exit_has_group_dead =
             or_missing(btf.tracepoint("sched_process_exit").map(|(_, found)| found.arguments.len() >= 2));
+        let preempt_kfuncs = PreemptKfuncs::find(btf).unwrap_or_else(|error| {
+            missing.push(error);
+            None
+        });
         if missing.is_empty() {
-            Ok(Self { offsets, have_task_pt_regs, probe_numbers, exit_has_group_dead })
+            Ok(Self { offsets, have_task_pt_regs, preempt_kfuncs, probe_numbers, exit_has_group_dead })
         } else {
             Err(Missing(missing))
         }

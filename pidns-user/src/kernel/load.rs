@@ -15,6 +15,7 @@ use super::{
     capabilities::{Capabilities, Capability, NEEDED},
     clock,
     hooks::{self, AttachPoints, Drift, Form, Hook, HookSet},
+    kfuncs::Object,
     layout::{Layout, Missing},
     namespace, object,
     ring::{Reader, Waker},
@@ -284,6 +285,7 @@ fn create(settings: &Settings, layout: &Layout) -> Result<Ebpf, LoadError> {
         (symbols::FILTER_PIDS, u8::from(!pids.is_empty())),
         (symbols::WITH_ARGS, u8::from(*args)),
         (symbols::HAVE_TASK_PT_REGS, u8::from(layout.have_task_pt_regs)),
+        (symbols::HAVE_PREEMPT_KFUNCS, u8::from(layout.preempt_kfuncs.is_some())),
         (symbols::PROBE_NUMBERS, u8::from(layout.probe_numbers)),
         (symbols::LOG_LEVEL, *log_level),
     ];
@@ -301,7 +303,8 @@ fn create(settings: &Settings, layout: &Layout) -> Result<Ebpf, LoadError> {
     }
     loader.override_global(symbols::EVENT_MASK, event_mask, true);
     loader.override_global(symbols::LEVEL_MASK, level_mask, true);
-    Ok(loader.load(object::TRACE)?)
+    let object = Object::calling(object::TRACE, layout.preempt_kfuncs);
+    Ok(loader.load(object.bytes())?)
 }
 
 /// An [`EbpfLoader`] that has not read the kernel's BTF, of which the object needs nothing (it has no CO-RE

@@ -5,6 +5,7 @@ pub mod btf;
 pub mod capabilities;
 pub mod clock;
 pub mod hooks;
+pub mod kfuncs;
 pub mod layout;
 pub mod load;
 pub mod namespace;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::facts::state;
 use crate::seen::Seen;
 use crate::stage::{Actor, Told, concerns_the_cast, patience, wait_in_time};
 use crate::sys::{self, Pid};
@@ -230,6 +231,11 @@ pub(crate) fn command(args: &[&str]) -> Command {
     command
 }
 
+/// Whether a child runs: one that has ended is there until it is waited for.
+fn is_running(child: Pid) -> bool {
+    state(&format!("/proc/{child}/stat")).is_some_and(|state| state != 'Z')
+}
+
 /// The events that mention somebody of the cast, for a failure report.
 pub(crate) fn show_relevant(events: &[Value]) -> String {
     const MOST: usize = 60;
@@ -286,11 +292,7 @@ impl FileTracer {
                         "waiting for {what}: not in time, stderr: {}",
                         stderr()
                     );
-                    assert!(
-                        sys::kill(self.pid(), 0).is_ok(),
-                        "waiting for {what}: it ended, stderr: {}",
-                        stderr()
-                    );
+                    assert!(is_running(self.pid()), "waiting for {what}: it ended, stderr: {}", stderr());
                     thread::sleep(Duration::from_millis(20));
                 }
                 // A line may be half written when it is read: it is only dropped once it is whole.

@@ -4,6 +4,7 @@
 //! for, so `cargo xtask run -- -o json | jq` works. It needs no eBPF toolchain to build, since it installs it.
 
 mod bench;
+mod btf_extract;
 mod build;
 mod linker;
 mod lint;
@@ -39,6 +40,7 @@ enum Task {
     Run(run::Args),
     Test(test::Args),
     Bench(bench::Args),
+    BtfExtract(btf_extract::Args),
     Lint(lint::Args),
 }
 
@@ -60,6 +62,7 @@ fn dispatch(task: Task) -> Result<()> {
         Task::Run(args) => run::main(args),
         Task::Test(args) => test::main(args),
         Task::Bench(args) => bench::main(args),
+        Task::BtfExtract(args) => btf_extract::main(&args),
         Task::Lint(args) => lint::main(&args),
     }
 }

@@ -129,7 +129,8 @@ impl<'a> AttachPoints<'a> {
         Ok(Self { btf, functions: btf.functions(&functions)? })
     }
 
-    fn get(&self, hook: &Hook) -> Result<(u32, Prototype<'a>), BtfError> {
+    /// The number of a hook's attach point, and its prototype.
+    pub fn get(&self, hook: &Hook) -> Result<(u32, Prototype<'a>), BtfError> {
         if hook.is_function() {
             self.functions.get(hook.name).cloned().ok_or_else(|| BtfError::NoType(hook.name.to_owned()))
         } else {

@@ -25,6 +25,12 @@ pub struct Missing(pub Vec<BtfError>);
 impl Layout {
     /// Looks everything up; tells all that is missing at once.
     pub fn resolve(btf: &Btf<'_>) -> Result<Self, Missing> {
+        let (layout, missing) = Self::look_up(btf);
+        if missing.is_empty() { Ok(layout) } else { Err(Missing(missing)) }
+    }
+
+    /// Looks everything up: what there is, and all that is missing. Switches whose answer is missing are off.
+    pub fn look_up(btf: &Btf<'_>) -> (Self, Vec<BtfError>) {
         let mut offsets = Vec::with_capacity(OFFSETS.len());
         let mut missing = Vec::new();
         for Offset { symbol, source, optional } in OFFSETS {
@@ -54,10 +60,6 @@ impl Layout {
         let probe_numbers = or_missing(btf.array_len("pid", "numbers").map(|len| len != 0));
         let exit_has_group_dead =
             or_missing(btf.tracepoint("sched_process_exit").map(|(_, found)| found.arguments.len() >= 2));
-        if missing.is_empty() {
-            Ok(Self { offsets, have_task_pt_regs, probe_numbers, exit_has_group_dead })
-        } else {
-            Err(Missing(missing))
-        }
+        (Self { offsets, have_task_pt_regs, probe_numbers, exit_has_group_dead }, missing)
     }
 }

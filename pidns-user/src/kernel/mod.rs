@@ -4,6 +4,7 @@ mod attach;
 pub mod btf;
 pub mod capabilities;
 pub mod clock;
+pub mod extract;
 pub mod hooks;
 pub mod layout;
 pub mod load;

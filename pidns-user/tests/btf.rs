@@ -7,7 +7,8 @@ use pidns_user::kernel::{
         draft::{Cell, Draft, Entry},
         whole,
     },
-    hooks::{self, AttachPoints, Drift, Hook},
+    hooks::{self, AttachPoints, Drift, Form, Hook, HookSet},
+    judge::judge,
     layout::Layout,
 };
 use proptest::prelude::*;
@@ -18,6 +19,8 @@ struct Kernel {
     btf: &'static [u8],
     /// Symbols that it lacks, in the order of `for_each_offset!`.
     absent: &'static [&'static str],
+    /// What the program goes without, therefore.
+    losses: &'static [&'static str],
     /// Offsets of [`FIELDS`].
     offsets: [u32; FIELDS.len()],
     have_task_pt_regs: bool,
@@ -57,6 +60,7 @@ macro_rules! modern {
         kernel!(
             $release,
             absent: &["PROC_NS_TYPE", "THREAD_STACK_SIZE"],
+            losses: &[],
             offsets: $offsets,
             have_task_pt_regs: true,
             probe_numbers: false,
@@ -71,6 +75,7 @@ const KERNELS: &[Kernel] = &[
         absent: &[
             "CRED_UCOUNTS", "UCOUNTS_RLIMIT", "PIDNS_PID_MAX", "NS_COMMON_ID", "NS_COMMON_TYPE", "THREAD_STACK_SIZE",
         ],
+        losses: &["calls of fork", "RLIMIT_NPROC", "pid_max", "kernel_id"],
         offsets: [2232, 2736, 2544, 2248, 2336, 2832, 2824, 3328, 96, 72, 56, 96, 120, 16, 236, 72],
         have_task_pt_regs: false,
         probe_numbers: true,
@@ -79,6 +84,7 @@ const KERNELS: &[Kernel] = &[
     kernel!(
         "6.1.192",
         absent: &["PIDNS_PID_MAX", "NS_COMMON_ID", "NS_COMMON_TYPE", "THREAD_STACK_SIZE"],
+        losses: &["pid_max", "kernel_id"],
         offsets: [2416, 2976, 2784, 2432, 2520, 3072, 3064, 3600, 96, 64, 48, 88, 112, 16, 228, 72],
         have_task_pt_regs: true,
         probe_numbers: false,
@@ -87,6 +93,7 @@ const KERNELS: &[Kernel] = &[
     kernel!(
         "6.12.117",
         absent: &["PIDNS_PID_MAX", "NS_COMMON_ID", "NS_COMMON_TYPE", "THREAD_STACK_SIZE"],
+        losses: &["pid_max", "kernel_id"],
         offsets: [2432, 2976, 2784, 2448, 2536, 3072, 3064, 3584, 112, 64, 48, 88, 112, 16, 204, 80],
         have_task_pt_regs: true,
         probe_numbers: false,
@@ -95,6 +102,7 @@ const KERNELS: &[Kernel] = &[
     kernel!(
         "6.16.12",
         absent: &["NS_COMMON_ID", "NS_COMMON_TYPE", "THREAD_STACK_SIZE"],
+        losses: &["kernel_id"],
         offsets: [2704, 3248, 3056, 2720, 2808, 3344, 3336, 3872, 136, 64, 48, 88, 112, 16, 204, 80],
         have_task_pt_regs: true,
         probe_numbers: false,
@@ -103,6 +111,7 @@ const KERNELS: &[Kernel] = &[
     kernel!(
         "6.17.13",
         absent: &["NS_COMMON_ID", "NS_COMMON_TYPE", "THREAD_STACK_SIZE"],
+        losses: &["kernel_id"],
         offsets: [2704, 3248, 3056, 2720, 2808, 3344, 3336, 3880, 144, 64, 48, 88, 112, 16, 204, 80],
         have_task_pt_regs: true,
         probe_numbers: false,
@@ -181,6 +190,25 @@ fn every_kernel_has_every_hook_with_the_prototype_that_is_relied_on() {
         }
         let exit = btf.tracepoint("sched_process_exit").expect("the tracepoint").1;
         assert_eq!(exit.arguments.len(), if *exit_has_group_dead { 2 } else { 1 }, "{release}: {exit}");
+    }
+}
+
+#[test]
+fn every_kernel_is_judged_to_run_in_every_set_of_hooks() {
+    for Kernel { release, btf, losses, .. } in KERNELS {
+        let btf = whole(btf).expect("an extract is whole");
+        for set in [HookSet::Auto, HookSet::Function, HookSet::Tracepoint] {
+            let judgement = judge(&btf, set).expect("a judgement");
+            assert!(judgement.runs(), "{release}, {set:?}: {judgement:#?}");
+            let lost: Vec<_> = judgement.losses.iter().map(|of| of.name).collect();
+            assert_eq!(lost, *losses, "{release}, {set:?}");
+            let fallback = judgement.hooks.iter().find(|(hook, _)| hook.name == hooks::SYSCALL_HOOK);
+            let (_, form) = fallback.expect("the fallback");
+            match set {
+                HookSet::Tracepoint => assert!(matches!(form, Form::On(_)), "{release}: {form}"),
+                _ => assert_eq!(*form, Form::Unneeded, "{release}"),
+            }
+        }
     }
 }
 
@@ -288,15 +316,26 @@ fn a_tracepoint_may_gain_arguments_but_not_lose_or_swap_them() {
 }
 
 #[test]
+fn an_indispensable_hook_that_drifts_keeps_the_stream_from_running() {
+    let mut draft = Kernel::named("6.18.15").draft();
+    entry(&mut draft, "btf_trace_sched_process_fork").name.push_str("_2");
+    let bytes = draft.write();
+    let judgement = judge(&whole(&bytes).expect("whole"), HookSet::Auto).expect("a judgement");
+    assert!(!judgement.runs());
+    assert!(judgement.missing.is_empty(), "the layout is whole");
+}
+
+#[test]
 fn a_required_member_that_is_gone_is_missing_by_name() {
     let mut draft = Kernel::named("6.18.15").draft();
     for entry in draft.types.iter_mut().filter(|entry| entry.name == "pid_namespace") {
         entry.rows.retain(|row| row[0] != Cell::Name("child_reaper".to_owned()));
     }
     let bytes = draft.write();
-    let (_, missing) = Layout::look_up(&whole(&bytes).expect("whole"));
+    let judgement = judge(&whole(&bytes).expect("whole"), HookSet::Auto).expect("a judgement");
+    assert!(!judgement.runs());
     let gone = BtfError::NoField { structure: "pid_namespace".into(), field: "child_reaper".into() };
-    assert_eq!(missing, [gone]);
+    assert_eq!(judgement.missing, [gone]);
 }
 
 #[test]
@@ -372,11 +411,13 @@ proptest! {
         for (byte, damage) in damaged[at..].iter_mut().zip(bytes) {
             *byte = damage;
         }
+        // The stream's own way, and that of `check --btf`.
         if let Ok(btf) = Btf::parse(&damaged) {
             let _ = Layout::resolve(&btf);
-            let _ = AttachPoints::of(&btf, &hooks::all(&Layout::look_up(&btf).0));
+            let _ = judge(&btf, HookSet::Auto);
         }
         if let Ok(btf) = whole(&damaged) {
+            let _ = judge(&btf, HookSet::Tracepoint);
             let _ = btf.to_draft().expect("what is whole can be read").write();
         }
     }

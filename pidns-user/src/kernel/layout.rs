@@ -62,4 +62,9 @@ impl Layout {
             or_missing(btf.tracepoint("sched_process_exit").map(|(_, found)| found.arguments.len() >= 2));
         (Self { offsets, have_task_pt_regs, probe_numbers, exit_has_group_dead }, missing)
     }
+
+    /// Whether this kernel has what the symbol stands for.
+    pub fn has(&self, symbol: &str) -> bool {
+        self.offsets.iter().any(|(name, value)| *name == symbol && *value != ABSENT)
+    }
 }

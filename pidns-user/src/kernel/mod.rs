@@ -6,6 +6,7 @@ pub mod capabilities;
 pub mod clock;
 pub mod extract;
 pub mod hooks;
+pub mod judge;
 pub mod layout;
 pub mod load;
 pub mod namespace;

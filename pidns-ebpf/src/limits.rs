@@ -31,7 +31,7 @@ impl Task<Probed> {
                 let ucounts: *const u8 = Probed::read(cred.add(CRED_UCOUNTS.load() as usize));
                 // `UCOUNT_RLIMIT_NPROC` is the first.
                 Probed::read(ucounts.add(UCOUNTS_RLIMIT.load() as usize))
-            } else if present(&CRED_USER) && present(&USER_PROCESSES) {
+            } else if present(&USER_PROCESSES) {
                 // Before 5.14.
                 let user: *const u8 = Probed::read(cred.add(CRED_USER.load() as usize));
                 u64::from(Probed::read::<u32>(user.add(USER_PROCESSES.load() as usize)))

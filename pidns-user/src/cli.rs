@@ -1,6 +1,6 @@
 //! The command line: its arguments, and their values checked.
 
-use std::{str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
@@ -165,6 +165,14 @@ pub struct CheckArgs {
     #[arg(long, value_name = "SET", value_enum, default_value = "auto")]
     pub hooks: HookSet,
 
+    /// Judge another kernel by its BTF alone: a copy of its /sys/kernel/btf/vmlinux.
+    ///
+    /// Needs no privilege and loads nothing. It tells which hooks would fit, and what of the kernel's structures is not
+    /// there; not whether that kernel takes the hooks: one in lockdown, say, refuses fentry and fexit, and one may have
+    /// no place to hook a function that it inlines (EBUSY).
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+
     /// The form of the output.
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: CheckOutput,
@@ -235,6 +243,21 @@ mod tests {
         }
         let check = cli.find_subcommand_mut("check").unwrap().render_long_help().to_string();
         assert!(check.contains("docs/check.md") && !check.contains("a line an event"), "{check}");
+    }
+
+    #[test]
+    fn another_kernel_is_judged_for_a_set_of_hooks() {
+        let cli =
+            Cli::try_parse_from(["pidns-trace", "check", "--hooks", "tracepoint", "--btf", "f"]).unwrap();
+        let Some(Command::Check(CheckArgs { hooks: HookSet::Tracepoint, btf: Some(file), .. })) = cli.command
+        else {
+            panic!("{cli:?}");
+        };
+        assert_eq!(file, std::path::Path::new("f"));
+        assert!(
+            Cli::try_parse_from(["pidns-trace", "--btf", "f"]).is_err(),
+            "the stream has a kernel of its own"
+        );
     }
 
     #[test]

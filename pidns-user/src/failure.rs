@@ -1,6 +1,6 @@
 //! Why a command did not do what it was asked to, and the exit code that says so.
 
-use std::{io, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode};
 
 use crate::{count::Count, kernel::load::LoadError, selection::SelectionError};
 
@@ -25,6 +25,14 @@ pub enum Failure {
     /// The kernel side does not run.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A file that was named cannot be read.
+    #[error("cannot read {}: {error}", file.display())]
+    File {
+        /// Its path.
+        file: PathBuf,
+        /// What came back.
+        error: io::Error,
+    },
     /// The output could not be written.
     #[error(
         "write to standard output: {error}: {} not written",
@@ -60,6 +68,7 @@ impl Failure {
                 | LoadError::Hook { .. },
             ) => code::KERNEL,
             Self::Selection(_)
+            | Self::File { .. }
             | Self::Output { .. }
             | Self::Io { .. }
             | Self::Load(LoadError::NoObject | LoadError::Io { .. }) => code::USAGE,

@@ -15,7 +15,8 @@ const OBJECT: &str = "pidns-trace-ebpf";
 /// Build pidns-trace, set-up included.
 ///
 /// The result is target/release/pidns-trace: one file, with the eBPF object inside. The object is then searched for
-/// panics, which the kernel's verifier refuses when the tool starts; better to hear of them here, with the place.
+/// panics, which the kernel's verifier refuses when the tool starts, and for loops laid out as those before Linux 6.4
+/// refuse them; better to hear of them here, with the place.
 ///
 /// Always a release build: the verifier judges the optimised code.
 #[derive(clap::Args)]

@@ -4,6 +4,7 @@
 //! for, so `cargo xtask run -- -o json | jq` works. It needs no eBPF toolchain to build, since it installs it.
 
 mod bench;
+mod btf_extract;
 mod build;
 mod linker;
 mod lint;
@@ -41,6 +42,7 @@ enum Task {
     Test(test::Args),
     Vm(vm::Args),
     Bench(bench::Args),
+    BtfExtract(btf_extract::Args),
     Lint(lint::Args),
 }
 
@@ -63,6 +65,7 @@ fn dispatch(task: Task) -> Result<()> {
         Task::Test(args) => test::main(args),
         Task::Vm(args) => vm::main(args),
         Task::Bench(args) => bench::main(args),
+        Task::BtfExtract(args) => btf_extract::main(&args),
         Task::Lint(args) => lint::main(&args),
     }
 }

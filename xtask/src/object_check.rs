@@ -1,10 +1,13 @@
-//! Does the eBPF object keep a panic?
+//! Does the eBPF object keep what a verifier refuses: a panic, or a loop that old ones do not take?
 //!
 //! rustc puts a panic wherever it cannot prove that an index is in bounds or an `Option` is some. BPF has nothing to
 //! panic with: what is left is a call that never returns, or an endless loop, and the verifier refuses a program that
 //! holds either ("last insn is not an exit or jmp", "infinite loop detected"), at load, naming neither the panic nor
 //! its place. The object still knows both.
+//!
+//! Loops that fall through into their heads are told in [`back_edges`].
 
+mod back_edges;
 mod calls;
 mod lines;
 mod names;
@@ -15,25 +18,43 @@ use anyhow::{Context as _, Result, bail};
 use object::{Object as _, ObjectSection as _};
 
 use self::{
+    back_edges::BackEdge,
     calls::{Callee, Code, Function},
     lines::{Line, Lines},
 };
 
-/// Fails with the places of the panics, if the object has any.
+/// Fails with the places of the panics, or of the loops that old verifiers refuse, if the object has any.
 pub(crate) fn check(path: &Path) -> Result<()> {
     let bytes = fs::read(path).with_context(|| format!("cannot read the eBPF object {}", path.display()))?;
-    let panics =
-        find_panics(&bytes).with_context(|| format!("cannot check the eBPF object {}", path.display()))?;
-    if panics.is_empty() {
-        return Ok(());
+    let (code, lines) =
+        read(&bytes).with_context(|| format!("cannot check the eBPF object {}", path.display()))?;
+    let panics = panics_in(&code, &lines);
+    if !panics.is_empty() {
+        bail!(
+            "{} can panic, and the kernel's verifier refuses programs that can:\n{}\n\
+             Handle the case (`get`, `checked_div`), or show the compiler that there is none (a mask, a comparison).",
+            path.display(),
+            list(&panics)
+        );
     }
-    let list: Vec<_> = panics.iter().map(|panic| format!("  {panic}")).collect();
-    bail!(
-        "{} can panic, and the kernel's verifier refuses programs that can:\n{}\n\
-         Handle the case (`get`, `checked_div`), or show the compiler that there is none (a mask, a comparison).",
-        path.display(),
-        list.join("\n")
-    )
+    let loops = loops_in(&code, &lines);
+    if !loops.is_empty() {
+        bail!(
+            "{} has loops whose end falls through into their head, and the verifiers of Linux before 6.4 refuse those \
+             (\"back-edge from insn\"):\n{}\n\
+             LLVM lays them out so unless it is told to leave the blocks where they are: pidns-ebpf/build.rs hands the \
+             linker -disable-block-placement; does it still, and does bpf-linker still take it? Else write the loop so \
+             that its condition stands at its end.",
+            path.display(),
+            list(&loops)
+        );
+    }
+    Ok(())
+}
+
+fn list(findings: &[impl fmt::Display]) -> String {
+    let lines: Vec<_> = findings.iter().map(|finding| format!("  {finding}")).collect();
+    lines.join("\n")
 }
 
 /// A panic, and where it comes from.
@@ -69,22 +90,41 @@ impl fmt::Display for Panic {
             Some(Site { function, line: None }) => write!(f, " from {function}")?,
             None => write!(f, " is in the object, from nowhere that this check can see")?,
         }
-        match &programs[..] {
-            [] => Ok(()),
-            programs => {
-                let names: Vec<_> = programs.iter().map(|p| format!("{} [{}]", p.name, p.section)).collect();
-                write!(
-                    f,
-                    "\n      in the program{} {}",
-                    if names.len() == 1 { "" } else { "s" },
-                    names.join(", ")
-                )
-            }
-        }
+        write_programs(f, programs)
     }
 }
 
-fn find_panics(bytes: &[u8]) -> Result<Vec<Panic>> {
+fn write_programs(f: &mut fmt::Formatter<'_>, programs: &[Program]) -> fmt::Result {
+    if programs.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = programs.iter().map(|p| format!("{} [{}]", p.name, p.section)).collect();
+    write!(f, "\n      in the program{} {}", if names.len() == 1 { "" } else { "s" }, names.join(", "))
+}
+
+/// A loop whose end falls through into its head.
+#[derive(Debug, PartialEq, Eq)]
+struct Loop {
+    /// Instructions of the function, as the verifier counts those of a program.
+    from: u64,
+    to: u64,
+    /// The source line of the end.
+    at: Site,
+    programs: Vec<Program>,
+}
+
+impl fmt::Display for Loop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, to, at: Site { function, line }, programs } = self;
+        write!(f, "from insn {from} to {to} of {function}")?;
+        if let Some(line) = line {
+            write!(f, " {line}")?;
+        }
+        write_programs(f, programs)
+    }
+}
+
+fn read(bytes: &[u8]) -> Result<(Code, Lines)> {
     if bytes.is_empty() {
         bail!("it is empty: was it built with AYA_BUILD_SKIP?");
     }
@@ -94,20 +134,41 @@ fn find_panics(bytes: &[u8]) -> Result<Vec<Panic>> {
     // Line numbers are a help, not a condition.
     let lines =
         Lines::read(section(".BTF"), section(".BTF.ext"), file.is_little_endian()).unwrap_or_default();
-    Ok(panics_in(&code, &lines))
+    Ok((code, lines))
+}
+
+fn site(lines: &Lines, function: &Function, offset: u64) -> Site {
+    Site {
+        function: names::readable(&function.name),
+        line: lines.of(&function.section, function.start, offset),
+    }
+}
+
+fn programs(code: &Code, function: &Function) -> Vec<Program> {
+    code.programs_that_reach(function)
+        .map(|program| Program { name: names::readable(&program.name), section: program.section.clone() })
+        .collect()
+}
+
+fn loops_in(code: &Code, lines: &Lines) -> Vec<Loop> {
+    let number = |function: &Function, offset| (offset - function.start) / calls::INSTRUCTION as u64;
+    let found = |(index, edge): &(usize, BackEdge)| {
+        let function = &code.functions[*index];
+        Loop {
+            from: number(function, edge.from),
+            to: number(function, edge.to),
+            at: site(lines, function, edge.from),
+            programs: programs(code, function),
+        }
+    };
+    code.back_edges.iter().map(found).collect()
 }
 
 fn panics_in(code: &Code, lines: &Lines) -> Vec<Panic> {
     let panic = |what, function: &Function, offset| Panic {
         what,
-        at: Some(Site {
-            function: names::readable(&function.name),
-            line: lines.of(&function.section, function.start, offset),
-        }),
-        programs: code
-            .programs_that_reach(function)
-            .map(|program| Program { name: names::readable(&program.name), section: program.section.clone() })
-            .collect(),
+        at: Some(site(lines, function, offset)),
+        programs: programs(code, function),
     };
 
     let mut panics = Vec::new();
@@ -149,7 +210,8 @@ mod tests {
     const SOURCE: &str = include_str!("../fixtures/panics.rs");
 
     fn fixture() -> Vec<Panic> {
-        find_panics(PANICS).expect("the fixture is an object")
+        let (code, lines) = read(PANICS).expect("the fixture is an object");
+        panics_in(&code, &lines)
     }
 
     /// The panics of one program, as (function of core, its caller, marker of the source line).
@@ -246,8 +308,23 @@ mod tests {
 
     #[test]
     fn a_stub_is_not_taken_for_a_clean_object() {
-        let error = find_panics(b"").expect_err("an empty object");
+        let error = read(b"").expect_err("an empty object");
         assert!(error.to_string().contains("AYA_BUILD_SKIP"), "{error}");
-        find_panics(b"not an object").expect_err("no object at all");
+        read(b"not an object").expect_err("no object at all");
+    }
+
+    #[test]
+    fn a_loop_reads_as_where_and_in_which_programs() {
+        let mut code = Code {
+            functions: vec![
+                Function::new("walk", ".text", 8, 64),
+                Function::new("fork", "tp_btf/fork", 0, 64),
+            ],
+            ..Code::default()
+        };
+        code.calls.push(calls::Call { caller: 1, callee: Callee::Function(0), offset: 0 });
+        code.back_edges.push((0, BackEdge { from: 32, to: 16 }));
+        let loops = loops_in(&code, &Lines::default());
+        assert_eq!(list(&loops), "  from insn 3 to 1 of walk\n      in the program fork [tp_btf/fork]");
     }
 }

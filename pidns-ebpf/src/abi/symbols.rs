@@ -61,7 +61,7 @@ macro_rules! for_each_offset {
             (CRED_CAP_EFFECTIVE, optional, field, "cred", "cap_effective"),
             (CRED_UCOUNTS, optional, field, "cred", "ucounts"),
             (UCOUNTS_RLIMIT, optional, field, "ucounts", "rlimit"),
-            (CRED_USER, optional, field, "cred", "user"),
+            (CRED_USER, required, field, "cred", "user"),
             (USER_PROCESSES, optional, field, "user_struct", "processes"),
             (SIGNAL_RLIMITS, optional, field, "signal_struct", "rlim"),
             (CRED_UID, required, field, "cred", "uid"),

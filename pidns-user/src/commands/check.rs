@@ -1,5 +1,7 @@
 //! `pidns-trace check`: what this kernel and these privileges allow.
 
+mod judge;
+
 use std::{
     io::{self, Write as _},
     path::Path,
@@ -69,6 +71,9 @@ impl Report {
 
 /// Looks, tries, and tells.
 pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
+    if let Some(file) = &args.btf {
+        return judge::run(file, args);
+    }
     let mut report = Report::default();
     check_namespaces(&mut report);
     let layout = check_btf(&mut report);
@@ -81,7 +86,12 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     } else {
         0
     };
-    print(&report, args.output, code).or_else(|error| {
+    conclude(&report, args, code)
+}
+
+/// Prints, and ends with this code.
+fn conclude(report: &Report, args: &CheckArgs, code: u8) -> Result<ExitCode, Failure> {
+    print(report, args.output, code).or_else(|error| {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Ok(())
         } else {

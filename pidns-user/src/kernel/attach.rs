@@ -9,7 +9,7 @@ use aya::{
 use pidns_ebpf::abi::names::attached;
 
 use super::{
-    hooks::{Drift, Form, Group, Hook, HookSet, Need},
+    hooks::{Drift, Form, Group, Hook, HookSet, Need, incomplete, of_no_use_without},
     load::LoadError,
 };
 
@@ -62,9 +62,7 @@ impl Plan<'_> {
             if hook.need == Need::Fallback {
                 self.tell(&forms, matches!(form, Form::On(_)))?;
             }
-            let indispensable =
-                hook.need == Need::Indispensable || (self.set == HookSet::Function && hook.is_function());
-            if let (Form::Off(error), true) = (&form, indispensable) {
+            if let (Form::Off(error), true) = (&form, hook.is_indispensable(self.set)) {
                 return Err(LoadError::Hook { hook: hook.name, error: error.clone() });
             }
             forms.push((hook, form));
@@ -74,13 +72,8 @@ impl Plan<'_> {
 
     /// Why a hook need not be tried.
     fn ruled_out(&self, hook: &Hook) -> Option<String> {
-        if hook.is_function() && self.set == HookSet::Tracepoint {
-            return Some("--hooks tracepoint".to_owned());
-        }
-        if hook.need == Need::Fallback && !self.syscall_hooks {
-            return Some("--no-syscall-hooks".to_owned());
-        }
-        self.drifted.get(hook.name).map(Drift::to_string)
+        let left_out = hook.left_out(self.set, self.syscall_hooks).map(str::to_owned);
+        left_out.or_else(|| self.drifted.get(hook.name).map(Drift::to_string))
     }
 
     /// Whether both groups of function hooks are complete. One that is not is taken away: it would cost, and tell
@@ -90,22 +83,17 @@ impl Plan<'_> {
         forms: &mut [(Hook, Form)],
         programs: &mut HashMap<&str, &mut Program>,
     ) -> Result<bool, LoadError> {
-        let mut all = true;
-        for group in [Group::Creation, Group::Setns] {
-            let members = || forms.iter().filter(|(hook, _)| hook.need == Need::Grouped(group));
-            let Some((missing, _)) = members().find(|(_, form)| matches!(form, Form::Off(_))) else {
-                continue;
-            };
-            all = false;
-            let why = format!("of no use without {}", missing.name);
-            for (hook, form) in forms.iter_mut().filter(|(hook, _)| hook.need == Need::Grouped(group)) {
+        let incomplete = incomplete(forms);
+        for (group, missing) in &incomplete {
+            let why = of_no_use_without(missing);
+            for (hook, form) in forms.iter_mut().filter(|(hook, _)| hook.need == Need::Grouped(*group)) {
                 if matches!(form, Form::On(_)) {
                     unload(hook, programs);
                     *form = Form::Off(why.clone());
                 }
             }
         }
-        Ok(all)
+        Ok(incomplete.is_empty())
     }
 
     /// Tells the programs which hooks are in place: those that depend on it come after.

@@ -6,15 +6,22 @@
 
 use std::collections::HashMap;
 
+pub mod draft;
 mod project;
 mod prototype;
+mod shape;
+mod whole;
+
+use shape::{Shape, Word};
 
 pub use prototype::{Prototype, Value};
+pub use whole::{Unusable, whole};
 
 /// Where the running kernel has its BTF.
 pub const PATH: &str = "/sys/kernel/btf/vmlinux";
 
 const MAGIC: u16 = 0xeb9f;
+const VERSION: u8 = 1;
 const HEADER_LEN: usize = 24;
 const TYPE_LEN: usize = 12;
 const MEMBER_LEN: usize = 12;
@@ -28,6 +35,7 @@ mod kind {
     pub(super) const STRUCT: u32 = 4;
     pub(super) const UNION: u32 = 5;
     pub(super) const ENUM: u32 = 6;
+    pub(super) const FORWARD: u32 = 7;
     pub(super) const TYPEDEF: u32 = 8;
     pub(super) const VOLATILE: u32 = 9;
     pub(super) const CONST: u32 = 10;
@@ -36,13 +44,14 @@ mod kind {
     pub(super) const FUNC_PROTO: u32 = 13;
     pub(super) const VAR: u32 = 14;
     pub(super) const DATASEC: u32 = 15;
+    pub(super) const FLOAT: u32 = 16;
     pub(super) const DECL_TAG: u32 = 17;
     pub(super) const TYPE_TAG: u32 = 18;
     pub(super) const ENUM64: u32 = 19;
 }
 
 /// Why BTF could not be read, or lacks what was asked for.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BtfError {
     /// Not BTF at all.
     #[error("this is not BTF: {0}")]
@@ -84,6 +93,21 @@ pub enum BtfError {
         /// Name of the field.
         field: String,
     },
+    /// A type refers to what is not there.
+    #[error(
+        "BTF type {id} refers to {what} {at}, and there are {len} {unit}: this is a module's BTF, which is of no use \
+         without its kernel's, or it is damaged", unit = if *what == "string" { "bytes of strings" } else { "types" }
+    )]
+    Outside {
+        /// Number of the type.
+        id: u32,
+        /// What it refers to.
+        what: &'static str,
+        /// Offset of the string, or number of the type.
+        at: u32,
+        /// How much there is of it.
+        len: usize,
+    },
     /// The type is not what it must be to answer the question.
     #[error("BTF describes {0} in an unexpected way")]
     Unexpected(String),
@@ -120,15 +144,44 @@ fn u32_at(bytes: &[u8], at: usize, what: &'static str) -> Result<u32, BtfError> 
     }
 }
 
+/// A sum of offsets: damaged ones may have none.
+fn add(a: u32, b: u32, of: &str) -> Result<u32, BtfError> {
+    a.checked_add(b).ok_or_else(|| BtfError::Unexpected(of.to_owned()))
+}
+
+/// A BTF file of these sections.
+fn assemble(types: &[u8], strings: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER_LEN + types.len() + strings.len());
+    bytes.extend_from_slice(&MAGIC.to_ne_bytes());
+    bytes.extend_from_slice(&[VERSION, 0]);
+    for word in [HEADER_LEN, 0, types.len(), types.len(), strings.len()] {
+        bytes.extend_from_slice(&(word as u32).to_ne_bytes());
+    }
+    bytes.extend_from_slice(types);
+    bytes.extend_from_slice(strings);
+    bytes
+}
+
 impl<'a> Btf<'a> {
     /// Indexes the contents of a BTF file.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
+        let (types, strings) = Self::sections(bytes)?;
+        let mut btf = Self { types, strings, starts: vec![0], names: HashMap::with_capacity(1 << 14) };
+        btf.index()?;
+        Ok(btf)
+    }
+
+    /// The types and the strings.
+    fn sections(bytes: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), BtfError> {
         match bytes.first_chunk::<2>() {
             Some(&magic) if u16::from_ne_bytes(magic) == MAGIC => {}
             Some(&magic) if u16::from_ne_bytes(magic).swap_bytes() == MAGIC => {
                 return Err(BtfError::Foreign("it is of a machine with another byte order"));
             }
             _ => return Err(BtfError::Foreign("it does not begin with BTF's magic number")),
+        }
+        if bytes.get(2).is_some_and(|&version| version != VERSION) {
+            return Err(BtfError::Foreign("its version is not 1"));
         }
         let header_len = u32_at(bytes, 4, "header")? as usize;
         if header_len < HEADER_LEN {
@@ -143,11 +196,7 @@ impl<'a> Btf<'a> {
                 len: bytes.len(),
             })
         };
-        let types = section(8, "type section")?;
-        let strings = section(16, "string section")?;
-        let mut btf = Self { types, strings, starts: vec![0], names: HashMap::with_capacity(1 << 14) };
-        btf.index()?;
-        Ok(btf)
+        Ok((section(8, "type section")?, section(16, "string section")?))
     }
 
     fn index(&mut self) -> Result<(), BtfError> {
@@ -157,14 +206,7 @@ impl<'a> Btf<'a> {
             self.starts.push(at as u32);
             let found = self.type_at(at)?;
             let Type { rest, name, kind, count, .. } = found;
-            let trailer = match kind {
-                kind::INT | kind::VAR | kind::DECL_TAG => 4,
-                kind::ARRAY => 12,
-                kind::STRUCT | kind::UNION | kind::DATASEC | kind::ENUM64 => count * MEMBER_LEN,
-                kind::ENUM | kind::FUNC_PROTO => count * 8,
-                kind::PTR..=kind::TYPE_TAG => 0,
-                _ => return Err(BtfError::UnknownKind { id, kind }),
-            };
+            let shape = Shape::of(kind).ok_or(BtfError::UnknownKind { id, kind })?;
             let indexed = match kind {
                 kind::STRUCT | kind::UNION | kind::ENUM | kind::ENUM64 => true,
                 kind::TYPEDEF => self.string(name)?.starts_with(b"btf_trace_"),
@@ -174,7 +216,7 @@ impl<'a> Btf<'a> {
                 let name = self.string(name)?;
                 self.names.entry((kind, name)).or_insert(id);
             }
-            at = rest + trailer;
+            at = rest + shape.rows(count) * shape.row_len();
         }
         if at > self.types.len() {
             return Err(BtfError::Truncated { what: "last type", at, len: self.types.len() });
@@ -217,17 +259,33 @@ impl<'a> Btf<'a> {
     }
 
     /// Follows typedefs and qualifiers.
-    fn resolve(&self, mut id: u32) -> Result<Type, BtfError> {
+    fn resolve(&self, id: u32) -> Result<Type, BtfError> {
+        Ok(self.resolve_id(id)?.1)
+    }
+
+    fn resolve_id(&self, mut id: u32) -> Result<(u32, Type), BtfError> {
         for _ in 0..MAX_DEPTH {
             let found = self.get(id)?;
             match found.kind {
                 kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
                     id = found.size_or_type;
                 }
-                _ => return Ok(found),
+                _ => return Ok((id, found)),
             }
         }
         Err(BtfError::Unexpected(format!("type {id}")))
+    }
+
+    /// The words of a type: what follows its kind, and what each row holds.
+    fn words(
+        &self,
+        id: u32,
+    ) -> Result<impl Iterator<Item = Result<(Word, u32), BtfError>> + use<'_, 'a>, BtfError> {
+        let Type { rest, name, kind, count, size_or_type, .. } = self.get(id)?;
+        let shape = Shape::of(kind).ok_or(BtfError::UnknownKind { id, kind })?;
+        let rows = (0..shape.rows(count)).flat_map(move |_| shape.row).enumerate();
+        let rows = rows.map(move |(index, word)| Ok((*word, u32_at(self.types, rest + 4 * index, "row")?)));
+        Ok([Ok((Word::Name, name)), Ok((shape.word, size_or_type))].into_iter().chain(rows))
     }
 
     /// How many types there are, void included.
@@ -268,7 +326,7 @@ impl<'a> Btf<'a> {
             let Some((at, member_type)) = self.member(&found, part.as_bytes(), 0)? else {
                 return Err(BtfError::NoField { structure: structure.to_owned(), field: field.to_owned() });
             };
-            bits += at;
+            bits = add(bits, at, structure)?;
             id = member_type;
         }
         if bits % 8 != 0 {
@@ -294,7 +352,7 @@ impl<'a> Btf<'a> {
             if member_name.is_empty()
                 && let Some((inner, found)) = self.member(&self.resolve(member_type)?, name, depth + 1)?
             {
-                return Ok(Some((offset + inner, found)));
+                return Ok(Some((add(offset, inner, "a member")?, found)));
             }
         }
         Ok(None)
@@ -339,14 +397,7 @@ mod tests {
         ]
         .concat();
         let types: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
-        let mut bytes = MAGIC.to_ne_bytes().to_vec();
-        bytes.extend_from_slice(&[1, 0]);
-        for word in [HEADER_LEN, 0, types.len(), types.len(), strings.len()] {
-            bytes.extend_from_slice(&(word as u32).to_ne_bytes());
-        }
-        bytes.extend_from_slice(&types);
-        bytes.extend_from_slice(strings);
-        bytes
+        assemble(&types, strings)
     }
 
     #[test]

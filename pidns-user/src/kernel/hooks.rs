@@ -75,6 +75,19 @@ impl Hook {
         matches!(self.need, Need::Function | Need::Grouped(_))
     }
 
+    /// Whether the live stream is not to run without it, where these hooks are asked for.
+    pub fn is_indispensable(&self, set: HookSet) -> bool {
+        self.need == Need::Indispensable || (set == HookSet::Function && self.is_function())
+    }
+
+    /// Why it is left out, where these hooks are asked for.
+    pub fn left_out(&self, set: HookSet, syscall_hooks: bool) -> Option<&'static str> {
+        if self.is_function() && set == HookSet::Tracepoint {
+            return Some("--hooks tracepoint");
+        }
+        (self.need == Need::Fallback && !syscall_hooks).then_some("--no-syscall-hooks")
+    }
+
     /// The number of its attach point in BTF, if that is what the programs rely on.
     pub fn find(&self, points: &AttachPoints<'_>) -> Result<u32, Drift> {
         let (id, found) = points.get(self).map_err(|error| match error {
@@ -129,13 +142,29 @@ impl<'a> AttachPoints<'a> {
         Ok(Self { btf, functions: btf.functions(&functions)? })
     }
 
-    fn get(&self, hook: &Hook) -> Result<(u32, Prototype<'a>), BtfError> {
+    /// The number of a hook's attach point, and its prototype.
+    pub fn get(&self, hook: &Hook) -> Result<(u32, Prototype<'a>), BtfError> {
         if hook.is_function() {
             self.functions.get(hook.name).cloned().ok_or_else(|| BtfError::NoType(hook.name.to_owned()))
         } else {
             self.btf.tracepoint(hook.name)
         }
     }
+}
+
+/// The groups that are not complete, each with a hook that it lacks.
+pub fn incomplete(forms: &[(Hook, Form)]) -> Vec<(Group, &'static str)> {
+    let lacks = |group: &Group| {
+        let mut members = forms.iter().filter(|(hook, _)| hook.need == Need::Grouped(*group));
+        let (missing, _) = members.find(|(_, form)| matches!(form, Form::Off(_)))?;
+        Some((*group, missing.name))
+    };
+    [Group::Creation, Group::Setns].iter().filter_map(lacks).collect()
+}
+
+/// Why a hook is off whose group lacks another.
+pub fn of_no_use_without(missing: &str) -> String {
+    format!("of no use without {missing}")
 }
 
 /// All hooks, for a kernel of this layout, in the order in which they are attached: those that end something come

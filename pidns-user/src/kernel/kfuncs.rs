@@ -11,15 +11,17 @@ pub struct PreemptKfuncs {
     enable: u32,
 }
 
+/// Their names.
+pub const PREEMPT_KFUNCS: [&str; 2] = ["bpf_preempt_disable", "bpf_preempt_enable"];
+
 impl PreemptKfuncs {
     /// Those of this kernel, if it has both as the object calls them: without arguments.
     pub fn find(btf: &Btf<'_>) -> Result<Option<Self>, BtfError> {
         let plain = Prototype { arguments: Vec::new(), returns: Value::Nothing };
-        let found = btf.functions(&["bpf_preempt_disable", "bpf_preempt_enable"])?;
+        let found = btf.functions(&PREEMPT_KFUNCS)?;
         let number = |name| found.get(name).filter(|(_, prototype)| *prototype == plain).map(|(id, _)| *id);
-        Ok(number("bpf_preempt_disable")
-            .zip(number("bpf_preempt_enable"))
-            .map(|(disable, enable)| Self { disable, enable }))
+        let [disable, enable] = PREEMPT_KFUNCS.map(number);
+        Ok(disable.zip(enable).map(|(disable, enable)| Self { disable, enable }))
     }
 }
 

@@ -30,6 +30,12 @@ pub struct Missing(pub Vec<BtfError>);
 impl Layout {
     /// Looks everything up; tells all that is missing at once.
     pub fn resolve(btf: &Btf<'_>) -> Result<Self, Missing> {
+        let (layout, missing) = Self::look_up(btf);
+        if missing.is_empty() { Ok(layout) } else { Err(Missing(missing)) }
+    }
+
+    /// Looks everything up: what there is, and all that is missing. Switches whose answer is missing are off.
+    pub fn look_up(btf: &Btf<'_>) -> (Self, Vec<BtfError>) {
         let mut offsets = Vec::with_capacity(OFFSETS.len());
         let mut missing = Vec::new();
         for Offset { symbol, source, optional } in OFFSETS {
@@ -63,10 +69,11 @@ impl Layout {
             missing.push(error);
             None
         });
-        if missing.is_empty() {
-            Ok(Self { offsets, have_task_pt_regs, preempt_kfuncs, probe_numbers, exit_has_group_dead })
-        } else {
-            Err(Missing(missing))
-        }
+        (Self { offsets, have_task_pt_regs, preempt_kfuncs, probe_numbers, exit_has_group_dead }, missing)
+    }
+
+    /// Whether this kernel has what the symbol stands for.
+    pub fn has(&self, symbol: &str) -> bool {
+        self.offsets.iter().any(|(name, value)| *name == symbol && *value != ABSENT)
     }
 }

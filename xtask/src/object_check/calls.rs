@@ -8,8 +8,10 @@ use std::collections::HashMap;
 use anyhow::{Context as _, Result};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SectionKind, SymbolKind};
 
+use super::back_edges::{BackEdge, back_edges};
+
 /// Bytes of an instruction.
-const INSTRUCTION: usize = 8;
+pub(super) const INSTRUCTION: usize = 8;
 
 /// The functions of an object, and how control gets from one to another.
 #[derive(Debug, Default)]
@@ -17,6 +19,8 @@ pub(super) struct Code {
     pub(super) functions: Vec<Function>,
     pub(super) calls: Vec<Call>,
     pub(super) endless_loops: Vec<EndlessLoop>,
+    /// Each with its function: which of the functions.
+    pub(super) back_edges: Vec<(usize, BackEdge)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -93,6 +97,7 @@ impl Code {
         little_endian: bool,
         relocated: &HashMap<u64, Referent>,
     ) {
+        self.add_back_edges(section, bytes, little_endian);
         for (offset, instruction) in instructions(bytes, little_endian) {
             let Some(function) = self.function_at(section, offset) else {
                 continue;
@@ -117,6 +122,16 @@ impl Code {
                 (Flow::Address { .. }, None) => None,
             };
             self.calls.extend(callee.map(|callee| Call { caller: function, callee, offset }));
+        }
+    }
+
+    fn add_back_edges(&mut self, section: &str, bytes: &[u8], little_endian: bool) {
+        for (index, function) in self.functions.iter().enumerate() {
+            let inside =
+                |offset: &u64| function.section == section && (function.start..function.end).contains(offset);
+            let all = instructions(bytes, little_endian);
+            let own: Vec<_> = all.filter(|(offset, _)| inside(offset)).collect();
+            self.back_edges.extend(back_edges(&own).into_iter().map(|edge| (index, edge)));
         }
     }
 
@@ -190,11 +205,11 @@ fn referent(file: &object::File<'_>, index: object::SymbolIndex) -> Result<Refer
 }
 
 /// The parts of an instruction that matter here.
-struct Instruction {
-    opcode: u8,
+pub(super) struct Instruction {
+    pub(super) opcode: u8,
     source: u8,
-    jump: i16,
-    immediate: i32,
+    pub(super) jump: i16,
+    pub(super) immediate: i32,
 }
 
 /// Where an instruction may lead, other than on.
@@ -256,7 +271,7 @@ impl Instruction {
 }
 
 /// The instructions and their offsets.
-fn instructions(bytes: &[u8], little_endian: bool) -> impl Iterator<Item = (u64, Instruction)> {
+pub(super) fn instructions(bytes: &[u8], little_endian: bool) -> impl Iterator<Item = (u64, Instruction)> {
     let mut offset = 0;
     std::iter::from_fn(move || {
         let at = offset;
@@ -350,6 +365,17 @@ mod tests {
         let mut code = functions(&[("program", "tracepoint", 0, 16)]);
         code.add_section("tracepoint", &[EXIT, JUMP_TO_ITSELF].concat(), true, &HashMap::new());
         assert_eq!(code.endless_loops, [EndlessLoop { function: 0, offset: 8 }]);
+    }
+
+    #[test]
+    fn back_edges_are_told_with_their_function() {
+        const BACK: [u8; 8] = [0x15, 0, 0xfe, 0xff, 0, 0, 0, 0];
+        const OVER_ONE: [u8; 8] = [0x05, 0, 1, 0, 0, 0, 0, 0];
+        let mut code =
+            functions(&[("a", "tp_btf/a", 0, 8), ("b", "tp_btf/b", 0, 8), ("c", "tp_btf/b", 8, 40)]);
+        let bytes = [EXIT, OVER_ONE, CALL_HELPER_7, BACK, EXIT].concat();
+        code.add_section("tp_btf/b", &bytes, true, &HashMap::new());
+        assert_eq!(code.back_edges, [(2, BackEdge { from: 16, to: 24 })]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! BTF for aya, cut down to what it asks for.
 
-use super::{Btf, BtfError, HEADER_LEN, MAGIC, TYPE_LEN};
+use super::{Btf, BtfError, TYPE_LEN, assemble, kind};
 
 impl Btf<'_> {
     /// BTF with as many types as this one, in which only the given typedefs and functions have their number and name,
@@ -9,7 +9,6 @@ impl Btf<'_> {
     /// aya asks BTF for nothing but the number of the type that a program attaches to; parsing this instead of the
     /// kernel's whole BTF takes a fifth of the time and memory.
     pub fn project(&self, attach_points: &[(u32, String)]) -> Result<Vec<u8>, BtfError> {
-        const FORWARD: u32 = 7 << 24;
         let mut wanted: Vec<_> = attach_points.iter().collect();
         wanted.sort();
         let count = wanted.last().map_or(0, |(id, _)| *id as usize);
@@ -28,25 +27,17 @@ impl Btf<'_> {
                     strings.extend_from_slice(name.as_bytes());
                     strings.push(0);
                 }
-                None => put(0, FORWARD, 0),
+                None => put(0, kind::FORWARD << 24, 0),
             }
         }
-        let mut bytes = Vec::with_capacity(HEADER_LEN + types.len() + strings.len());
-        bytes.extend_from_slice(&MAGIC.to_ne_bytes());
-        bytes.extend_from_slice(&[1, 0]);
-        for word in [HEADER_LEN, 0, types.len(), types.len(), strings.len()] {
-            bytes.extend_from_slice(&(word as u32).to_ne_bytes());
-        }
-        bytes.extend_from_slice(&types);
-        bytes.extend_from_slice(&strings);
-        Ok(bytes)
+        Ok(assemble(&types, &strings))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::btf::{PATH, kind};
+    use crate::kernel::btf::PATH;
 
     #[test]
     fn a_projection_keeps_numbers_and_names() {

@@ -1,0 +1,252 @@
+//! `pidns-trace check --btf FILE`: what another kernel allows, as far as its BTF tells.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+    process::ExitCode,
+};
+
+use pidns_ebpf::abi::symbols::{OFFSETS, Source};
+
+use super::{Report, Verdict, conclude};
+use crate::{
+    cli::CheckArgs,
+    failure::{Failure, code},
+    kernel::{
+        btf::{BtfError, Unusable, whole},
+        hooks::{Form, HookSet},
+        judge::{Judgement, judge},
+        layout::{Layout, Missing},
+    },
+};
+
+/// What of a file is looked at to tell what it is.
+const HEAD: u64 = 4 << 10;
+/// Most of a file that is read: no kernel's BTF comes near.
+const MOST: u64 = 64 << 20;
+
+/// Judges, and tells.
+pub(super) fn run(file: &Path, args: &CheckArgs) -> Result<ExitCode, Failure> {
+    let bytes = read(file).map_err(|error| Failure::File { file: file.to_owned(), error })?;
+    let mut report = Report::default();
+    let runs = match judge_bytes(&mut report, file, &bytes, args.hooks) {
+        Ok(runs) => runs,
+        Err(unusable) => {
+            let detail = format!("{}: {unusable}", file.display());
+            report.put("BTF", Verdict::Missing, detail, Some(unusable.remedy().to_owned()));
+            false
+        }
+    };
+    conclude(&report, args, if runs { 0 } else { code::KERNEL })
+}
+
+/// The file, or its beginning if that is no BTF: kernels are large, and devices have no end.
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(file)?;
+    let mut bytes = Vec::new();
+    file.by_ref().take(HEAD).read_to_end(&mut bytes)?;
+    if matches!(whole(&bytes), Err(Unusable::CutShort(_))) {
+        file.take(MOST).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+/// Whether the live stream would run.
+fn judge_bytes(report: &mut Report, file: &Path, bytes: &[u8], set: HookSet) -> Result<bool, Unusable> {
+    let btf = whole(bytes)?;
+    let judgement = judge(&btf, set).map_err(Unusable::Damaged)?;
+    report.ok("BTF", format!("{}, {} types", file.display(), btf.len()));
+    tell_layout(report, &judgement);
+    tell_hooks(report, &judgement);
+    report.put(
+        "attaching",
+        Verdict::Unknown,
+        "BTF tells prototypes, not what the kernel takes: in lockdown, say, it refuses fentry and fexit, and a function \
+         that it inlines may have no place to hook (EBUSY)",
+        Some("run pidns-trace check on that kernel".to_owned()),
+    );
+    Ok(judgement.runs())
+}
+
+fn tell_layout(report: &mut Report, judgement: &Judgement) {
+    let Judgement { layout, missing, losses, .. } = judgement;
+    if missing.is_empty() {
+        let found = OFFSETS.iter().filter(|offset| layout.has(offset.symbol)).count();
+        report.ok("layout", format!("{found} of {} offsets and sizes, all that are needed", OFFSETS.len()));
+        tell_switches(report, layout);
+    } else {
+        let foreign = missing
+            .iter()
+            .any(|error| matches!(error, BtfError::NoField { structure, .. } if structure == "pt_regs"));
+        let remedy = if foreign {
+            "is that kernel's machine no x86-64? pidns-trace is for those"
+        } else {
+            "the structures of that kernel are not those that this pidns-trace knows: please report this, with uname -r"
+        };
+        let missing = Missing(missing.clone());
+        report.put("layout", Verdict::Missing, missing.to_string(), Some(remedy.to_owned()));
+    }
+    for of in losses {
+        let lacks: Vec<String> = of.lacks(layout).map(what_it_is).collect();
+        report.put(
+            of.name,
+            Verdict::Gap,
+            format!("this kernel's BTF has no {}", lacks.join(", ")),
+            Some(format!("lost without it: {}", of.lost)),
+        );
+    }
+}
+
+/// A symbol of the object in words of the kernel.
+fn what_it_is(symbol: &str) -> String {
+    let offset = OFFSETS.iter().find(|offset| offset.symbol == symbol);
+    match offset.map(|offset| offset.source) {
+        Some(Source::Field(structure, field)) => format!("{structure}.{field}"),
+        Some(Source::Size(structure)) => structure.to_owned(),
+        Some(Source::Enumerator(_, name)) => name.to_owned(),
+        None => symbol.to_owned(),
+    }
+}
+
+fn tell_switches(report: &mut Report, layout: &Layout) {
+    let Layout { offsets: _, have_task_pt_regs, preempt_kfuncs, probe_numbers, exit_has_group_dead } = layout;
+    let registers = if *have_task_pt_regs {
+        "is there: a system call's registers come from it"
+    } else {
+        "is not there (before 5.15): a system call's registers are read off the top of the kernel stack"
+    };
+    report.ok("bpf_task_pt_regs", registers);
+    let preemption = if preempt_kfuncs.is_some() {
+        "is there: no other task gets in between while a program runs"
+    } else {
+        "is not there (before 6.10): tracepoints of those kernels keep other tasks away by themselves"
+    };
+    report.ok("bpf_preempt_disable", preemption);
+    let numbers = if *probe_numbers {
+        "has a stated length (5.10): copied by helper"
+    } else {
+        "has no stated length: loaded through the typed pointer"
+    };
+    report.ok("pid.numbers", numbers);
+    let group_dead = if *exit_has_group_dead {
+        "sched_process_exit passes it"
+    } else {
+        "sched_process_exit does not pass it (before 6.16): signal->live tells who ends last"
+    };
+    report.ok("group_dead", group_dead);
+}
+
+fn tell_hooks(report: &mut Report, judgement: &Judgement) {
+    for (hook, form) in &judgement.hooks {
+        match form {
+            Form::On(_) => report.ok(hook.name, format!("would take {form}: {}", hook.shows)),
+            Form::Unneeded => {
+                report.ok(
+                    hook.name,
+                    format!("{form}; would take tp_btf where the kernel refuses one of those"),
+                );
+            }
+            Form::Off(_) => {
+                let fatal = judgement.is_fatal(hook, form);
+                let (verdict, remedy) = if fatal {
+                    (Verdict::Missing, "the live stream is not to run without it".to_owned())
+                } else {
+                    (Verdict::Gap, format!("unseen without it: {}", hook.shows))
+                };
+                report.put(hook.name, verdict, form.to_string(), Some(remedy));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::btf::draft::{Cell, Draft};
+
+    /// The extract of a kernel, changed.
+    fn judged(change: impl FnOnce(&mut Draft), set: HookSet) -> (Report, Result<bool, Unusable>) {
+        let bytes = include_bytes!("../../../tests/btf/6.18.15.btf");
+        let mut draft = whole(bytes).expect("a whole extract").to_draft().expect("a draft");
+        change(&mut draft);
+        let mut report = Report::default();
+        let runs = judge_bytes(&mut report, Path::new("file"), &draft.write(), set);
+        (report, runs)
+    }
+
+    fn line(report: &Report, what: &str) -> (Verdict, String, String) {
+        let line = report.lines.iter().find(|line| line.what == what);
+        let line = line.unwrap_or_else(|| panic!("no line {what}: {report:#?}"));
+        (line.verdict, line.detail.clone(), line.remedy.clone().unwrap_or_default())
+    }
+
+    #[test]
+    fn a_kernel_with_everything_has_no_gap() {
+        let (report, runs) = judged(|_| {}, HookSet::Auto);
+        assert_eq!(runs, Ok(true));
+        let gaps: Vec<_> = report.lines.iter().filter(|line| line.verdict != Verdict::Ok).collect();
+        assert!(matches!(gaps[..], [line] if line.what == "attaching"), "{gaps:#?}");
+        assert!(line(&report, "release_task").1.starts_with("would take fentry: "));
+        assert!(line(&report, "sys_exit").1.starts_with("off: not needed"));
+    }
+
+    #[test]
+    fn without_the_function_hooks_the_fallback_takes_their_place() {
+        let (report, runs) = judged(|_| {}, HookSet::Tracepoint);
+        assert_eq!(runs, Ok(true));
+        assert_eq!(line(&report, "release_task").0, Verdict::Gap);
+        assert!(line(&report, "sys_exit").1.starts_with("would take tp_btf"));
+    }
+
+    #[test]
+    fn a_member_that_is_gone_is_told_with_what_it_costs() {
+        let lose = |name: &'static str| {
+            move |draft: &mut Draft| {
+                for row in draft.types.iter_mut().flat_map(|entry| &mut entry.rows) {
+                    if row.first() == Some(&Cell::Name(name.to_owned())) {
+                        row[0] = Cell::Name(format!("{name}_2"));
+                    }
+                }
+            }
+        };
+        let (report, runs) = judged(lose("ns_id"), HookSet::Auto);
+        assert_eq!(runs, Ok(true));
+        let (verdict, detail, remedy) = line(&report, "kernel_id");
+        assert_eq!((verdict, detail.as_str()), (Verdict::Gap, "this kernel's BTF has no ns_common.ns_id"));
+        assert!(remedy.contains("never used again"), "{remedy}");
+
+        let (report, runs) = judged(lose("start_boottime"), HookSet::Auto);
+        assert_eq!(runs, Ok(false));
+        let (verdict, detail, remedy) = line(&report, "layout");
+        assert_eq!(verdict, Verdict::Missing);
+        assert!(detail.contains("start_boottime") && remedy.contains("report"), "{detail}: {remedy}");
+
+        let (report, _) = judged(lose("orig_ax"), HookSet::Auto);
+        assert!(line(&report, "layout").2.contains("x86-64"));
+    }
+
+    #[test]
+    fn an_absent_function_is_fatal_where_functions_alone_are_asked_for() {
+        let lose = |draft: &mut Draft| {
+            for entry in draft.types.iter_mut().filter(|entry| entry.name == "ksys_unshare") {
+                entry.name.push('2');
+            }
+        };
+        let (report, runs) = judged(lose, HookSet::Auto);
+        assert_eq!(runs, Ok(true));
+        assert!(line(&report, "kernel_clone").1.contains("of no use without ksys_unshare"));
+        assert_eq!(line(&report, "pidns_install").0, Verdict::Ok, "the other group is complete");
+        assert!(line(&report, "sys_exit").1.starts_with("would take tp_btf"));
+        let (report, runs) = judged(lose, HookSet::Function);
+        assert_eq!(runs, Ok(false));
+        assert_eq!(line(&report, "ksys_unshare").0, Verdict::Missing);
+    }
+
+    #[test]
+    fn of_a_file_without_end_the_beginning_is_read() {
+        let bytes = read(Path::new("/dev/zero")).expect("zeros");
+        assert!(bytes.len() as u64 <= HEAD, "{} bytes", bytes.len());
+        assert!(matches!(whole(&bytes), Err(Unusable::Damaged(BtfError::Foreign(_)))));
+    }
+}

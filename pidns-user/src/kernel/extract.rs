@@ -1,0 +1,104 @@
+//! The little of a kernel's BTF that this program looks at, for tests: they need no kernel then, and no megabytes.
+
+use aya::Endianness;
+use pidns_ebpf::abi::symbols::{OFFSETS, Source};
+
+use super::{
+    btf::{Btf, BtfError, Unusable, draft::Wanted, whole},
+    hooks::{self, AttachPoints},
+    kfuncs::PREEMPT_KFUNCS,
+    layout::Layout,
+};
+
+/// Why no extract was made.
+#[derive(Debug, thiserror::Error)]
+pub enum ExtractError {
+    /// The file is not a kernel's BTF.
+    #[error("{0}: {remedy}", remedy = .0.remedy())]
+    Unusable(Unusable),
+    /// BTF is damaged.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// aya does not read the extract.
+    #[error("aya does not take the extract")]
+    Aya(#[from] aya::BtfError),
+    /// The extract does not tell the same as all of BTF.
+    #[error("the extract tells something else of {what} than all of BTF does: {extract}, not {all}")]
+    Differs {
+        /// What was asked for.
+        what: String,
+        /// What the extract tells.
+        extract: String,
+        /// What all of BTF tells.
+        all: String,
+    },
+}
+
+/// Cuts a kernel's BTF down to what this program asks of it, and makes sure that the answers are the same.
+pub fn extract(bytes: &[u8]) -> Result<Vec<u8>, ExtractError> {
+    let btf = whole(bytes).map_err(ExtractError::Unusable)?;
+    let hooks = hooks::all(&Layout::look_up(&btf).0);
+    let (functions, tracepoints): (Vec<_>, Vec<_>) = hooks.iter().partition(|hook| hook.is_function());
+    let names = |hooks: &[&hooks::Hook]| hooks.iter().map(|hook| hook.name).collect::<Vec<_>>();
+    let mut sources: Vec<Source> = OFFSETS.iter().map(|offset| offset.source).collect();
+    sources.push(Source::Enumerator("bpf_func_id", "BPF_FUNC_task_pt_regs"));
+    let draft = btf.extract(&Wanted {
+        sources: &sources,
+        tracepoints: &names(&tracepoints),
+        functions: &[&names(&functions)[..], &PREEMPT_KFUNCS].concat(),
+    })?;
+    let extract = draft.write();
+    aya::Btf::parse(&extract, Endianness::default())?;
+    let cut = whole(&extract).map_err(ExtractError::Unusable)?;
+    let told = answers(&cut)?.into_iter().zip(answers(&btf)?);
+    for ((what, extract), (_, all)) in told {
+        if extract != all {
+            return Err(ExtractError::Differs { what, extract, all });
+        }
+    }
+    Ok(extract)
+}
+
+/// All that this program asks, and what BTF tells.
+fn answers(btf: &Btf<'_>) -> Result<Vec<(String, String)>, BtfError> {
+    let (layout, missing) = Layout::look_up(btf);
+    let mut answers = vec![("what is missing".to_owned(), format!("{missing:?}"))];
+    let Layout { offsets, have_task_pt_regs, preempt_kfuncs, probe_numbers, exit_has_group_dead } = &layout;
+    answers.extend(offsets.iter().map(|(symbol, value)| ((*symbol).to_owned(), value.to_string())));
+    answers.push((
+        "the switches".to_owned(),
+        format!("{:?}", (have_task_pt_regs, preempt_kfuncs.is_some(), probe_numbers, exit_has_group_dead)),
+    ));
+    for (structure, field) in [("pid", "numbers"), ("task_struct", "comm")] {
+        let what = format!("the length of {structure}.{field}");
+        answers.push((what, format!("{:?}", btf.array_len(structure, field))));
+    }
+    let hooks = hooks::all(&layout);
+    let points = AttachPoints::of(btf, &hooks)?;
+    for hook in &hooks {
+        // Types have other numbers in an extract.
+        let prototype = points.get(hook).map(|(_, prototype)| prototype);
+        let verdict = hook.find(&points).map(|_| ());
+        answers.push((hook.name.to_owned(), format!("{prototype:?}, {verdict:?}")));
+    }
+    Ok(answers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_running_kernels_extract_is_small_and_an_extract_of_itself() {
+        let bytes = std::fs::read(super::super::btf::PATH).expect("the running kernel has BTF");
+        let small = extract(&bytes).expect("an extract");
+        assert!(small.len() < 16 << 10, "{} bytes", small.len());
+        assert_eq!(extract(&small).expect("an extract of an extract"), small);
+    }
+
+    #[test]
+    fn of_what_is_no_btf_there_is_no_extract() {
+        let error = extract(b"\x7fELF").expect_err("an ELF file");
+        assert!(error.to_string().contains("objcopy"), "{error}");
+    }
+}

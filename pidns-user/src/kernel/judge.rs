@@ -1,0 +1,173 @@
+//! What a kernel allows, judged by its BTF alone: no hook is tried, nothing is loaded.
+
+use super::{
+    btf::{Btf, BtfError},
+    hooks::{self, AttachPoints, Form, Hook, HookSet, Need, incomplete, of_no_use_without},
+    layout::Layout,
+};
+
+/// What BTF says of a kernel.
+#[derive(Debug)]
+pub struct Judgement {
+    /// What is known of its layout.
+    pub layout: Layout,
+    /// What the programs need and it lacks.
+    pub missing: Vec<BtfError>,
+    /// What it lacks and they do without.
+    pub losses: Vec<&'static Use>,
+    /// Each hook, and the form that it would take.
+    pub hooks: Vec<(Hook, Form)>,
+    /// The hooks that were asked for.
+    set: HookSet,
+}
+
+/// Judges a kernel, of which these hooks are asked.
+pub fn judge(btf: &Btf<'_>, set: HookSet) -> Result<Judgement, BtfError> {
+    let (layout, missing) = Layout::look_up(btf);
+    let losses = USES.iter().filter(|of| !of.needs.met(&layout)).collect();
+    let all = hooks::all(&layout);
+    let points = AttachPoints::of(btf, &all)?;
+    let mut forms: Vec<(Hook, Form)> = Vec::new();
+    for hook in all {
+        let form = match (hook.left_out(set, true), hook.find(&points)) {
+            (Some(why), _) => Form::Off(why.to_owned()),
+            (None, Err(drift)) => Form::Off(drift.to_string()),
+            (None, Ok(_)) => Form::On(hook.programs),
+        };
+        forms.push((hook, form));
+    }
+    let incomplete = incomplete(&forms);
+    for (hook, form) in forms.iter_mut().filter(|(_, form)| matches!(form, Form::On(_))) {
+        let lacking = incomplete.iter().find(|(group, _)| hook.need == Need::Grouped(*group));
+        if let Some((_, missing)) = lacking {
+            *form = Form::Off(of_no_use_without(missing));
+        } else if hook.need == Need::Fallback && incomplete.is_empty() {
+            *form = Form::Unneeded;
+        }
+    }
+    Ok(Judgement { layout, missing, losses, hooks: forms, set })
+}
+
+impl Judgement {
+    /// Whether the live stream would not run, this hook having this form.
+    pub fn is_fatal(&self, hook: &Hook, form: &Form) -> bool {
+        matches!(form, Form::Off(_)) && hook.is_indispensable(self.set)
+    }
+
+    /// Whether the live stream would run, if the kernel takes what BTF describes.
+    pub fn runs(&self) -> bool {
+        self.missing.is_empty() && !self.hooks.iter().any(|(hook, form)| self.is_fatal(hook, form))
+    }
+}
+
+/// What optional parts of the layout are good for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Use {
+    /// Its name, short.
+    pub name: &'static str,
+    /// What is not seen, or not as well, without it.
+    pub lost: &'static str,
+    needs: Needs,
+}
+
+/// Symbols of `for_each_offset!`.
+#[derive(Debug, PartialEq, Eq)]
+enum Needs {
+    All(&'static [&'static str]),
+    OneOf(&'static [&'static str]),
+    /// All, where there is no bpf_task_pt_regs.
+    AllWithoutHelper(&'static [&'static str]),
+}
+
+impl Needs {
+    fn symbols(&self) -> &'static [&'static str] {
+        match self {
+            Self::All(symbols) | Self::OneOf(symbols) | Self::AllWithoutHelper(symbols) => symbols,
+        }
+    }
+
+    fn met(&self, layout: &Layout) -> bool {
+        let mut there = self.symbols().iter().map(|symbol| layout.has(symbol));
+        match self {
+            Self::All(_) => there.all(|there| there),
+            Self::OneOf(_) => there.any(|there| there),
+            Self::AllWithoutHelper(_) => layout.have_task_pt_regs || there.all(|there| there),
+        }
+    }
+}
+
+impl Use {
+    /// Which of its symbols this layout lacks.
+    pub fn lacks(&self, layout: &Layout) -> impl Iterator<Item = &'static str> {
+        self.needs.symbols().iter().copied().filter(|symbol| !layout.has(symbol))
+    }
+}
+
+const USES: &[Use] = &[
+    Use {
+        name: "calls of fork",
+        lost: "by which call a fork was made (via), and without the function hooks whether it asked for a namespace \
+               (CLONE_NEWPID) or for PIDs (set_tid)",
+        needs: Needs::AllWithoutHelper(&["TASK_STACK", "THREAD_STACK_SIZE"]),
+    },
+    Use {
+        name: "32-bit calls",
+        lost: "which system calls are those of 32-bit programs: they are taken for others",
+        needs: Needs::All(&["TASK_THREAD_STATUS"]),
+    },
+    Use {
+        name: "pids cgroup",
+        lost: "that a fork was refused by a cgroup's pids.max: its reason is \"other\"",
+        needs: Needs::All(&[
+            "TASK_CGROUPS",
+            "CSS_SET_SUBSYS",
+            "CSS_PARENT",
+            "PIDS_CGROUP_ID",
+            "PIDS_CGROUP_CSS",
+            "PIDS_CGROUP_COUNTER",
+            "PIDS_CGROUP_LIMIT",
+        ]),
+    },
+    Use {
+        name: "RLIMIT_NPROC",
+        lost: "that a fork was refused by its user's limit of processes: its reason is \"other\"",
+        needs: Needs::All(&["CRED_CAP_EFFECTIVE", "SIGNAL_RLIMITS"]),
+    },
+    Use {
+        name: "process count",
+        lost: "that a fork was refused by its user's limit of processes: its reason is \"other\"",
+        needs: Needs::OneOf(&["CRED_UCOUNTS", "UCOUNTS_RLIMIT", "USER_PROCESSES"]),
+    },
+    Use {
+        name: "pid_max",
+        lost: "that a fork was refused by pid_max, where alloc_pid is not hooked: its reason is \"other\"",
+        needs: Needs::All(&["PIDNS_PID_MAX"]),
+    },
+    Use {
+        name: "kernel_id",
+        lost: "the kernel's own id of a namespace, which is never used again: inode number and init's start stand for it",
+        needs: Needs::All(&["NS_COMMON_ID"]),
+    },
+    Use {
+        name: "namespace files",
+        lost: "which namespace a setns through a file names, where it is refused",
+        needs: Needs::OneOf(&["NS_COMMON_TYPE", "PROC_NS_TYPE"]),
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pidns_ebpf::abi::symbols::OFFSETS;
+
+    #[test]
+    fn every_optional_part_of_the_layout_has_its_use() {
+        for offset in OFFSETS {
+            let used = USES.iter().any(|of| of.needs.symbols().contains(&offset.symbol));
+            assert_eq!(used, offset.optional, "{}: what is lost without it?", offset.symbol);
+        }
+        for symbol in USES.iter().flat_map(|of| of.needs.symbols()) {
+            assert!(OFFSETS.iter().any(|offset| offset.symbol == *symbol), "{symbol} is no offset");
+        }
+    }
+}

@@ -33,6 +33,8 @@ pub(crate) static WITH_ARGS: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static HAVE_TASK_PT_REGS: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
+pub(crate) static CALLS_MAY_BE_UNSEEN: Global<u8> = Global::new(0);
+#[unsafe(no_mangle)]
 pub(crate) static HAVE_PREEMPT_KFUNCS: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static PROBE_NUMBERS: Global<u8> = Global::new(0);

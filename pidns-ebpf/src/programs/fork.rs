@@ -21,6 +21,7 @@ use crate::{
     emit::{self, Scratch, copy, count, now, send},
     filter,
     kernel::{Access, Chain, Direct, PidNamespace, Regs, Task, ThroughNumbers},
+    layout::CALLS_MAY_BE_UNSEEN,
     maps::{CHILDREN_NS, ChildrenNs, PEAK_THREADS, attached, observed_since},
     syscall::{self, CLONE_NEWPID, Fork},
     undisturbed::undisturbed,
@@ -77,14 +78,19 @@ fn forked(ctx: &BtfTracePointContext) {
         (&raw mut (*record).process.ns_inum).write(ns.inum());
         (&raw mut (*record).parent.ns_inum).write(parent_ns.inum());
 
+        // Before what was asked for is known: that takes many values, and for each of them the verifier would walk up
+        // from the namespace again.
+        let tells_of_namespace = chain.is_init() && filter::wants_namespace(ns);
         // Of most forks nothing is asked: only an init's tells of a namespace, and only clone3 chooses PIDs.
-        let asked = chain.is_init() || matches!(syscall::via(regs.call()), Via::Clone3);
+        let asked = tells_of_namespace || matches!(syscall::via(regs.call()), Via::Clone3);
         let fork = if asked { asked_for(thread, regs, ns) } else { Fork::UNKNOWN };
-        if chain.is_init() {
-            if filter::wants_namespace(ns) {
-                namespace_init(ctx, scratch, ns, thread, &fork, pids, parent_pids);
-            }
-        } else if ns.address() != parent_ns.address() && !attached(SETNS_SEEN) {
+        if tells_of_namespace {
+            namespace_init(ctx, scratch, ns, thread, &fork, pids, parent_pids);
+        } else if CALLS_MAY_BE_UNSEEN.load() != 0
+            && !chain.is_init()
+            && ns.address() != parent_ns.address()
+            && !attached(SETNS_SEEN)
+        {
             unobserved_join(scratch, ns, parent_ns, thread, pids, parent_pids);
         }
         if wanted {
@@ -154,7 +160,7 @@ unsafe fn namespace_init(
     } else if matches!(fork.via, Via::Unknown) {
         // A 32-bit program: its clone or unshare was seen by no hook.
         (Creation::Unobserved, Via::Unknown, FLAG_INEXACT)
-    } else if !attached(UNSHARE_SEEN) {
+    } else if CALLS_MAY_BE_UNSEEN.load() != 0 && !attached(UNSHARE_SEEN) {
         remember(thread, ns.inum());
         (Creation::Unobserved, Via::Unshare, FLAG_INEXACT)
     } else {

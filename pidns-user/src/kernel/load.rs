@@ -279,11 +279,14 @@ fn find_hooks(
 }
 
 fn create(settings: &Settings, layout: &Layout) -> Result<Ebpf, LoadError> {
-    let Settings { ring_bytes, event_mask, level_mask, namespaces, pids, args, log_level, .. } = settings;
+    let Settings {
+        ring_bytes, event_mask, level_mask, namespaces, pids, args, syscall_hooks, log_level, ..
+    } = settings;
     let flags = [
         (symbols::FILTER_NS, u8::from(!namespaces.is_empty())),
         (symbols::FILTER_PIDS, u8::from(!pids.is_empty())),
         (symbols::WITH_ARGS, u8::from(*args)),
+        (symbols::CALLS_MAY_BE_UNSEEN, u8::from(!*syscall_hooks)),
         (symbols::HAVE_TASK_PT_REGS, u8::from(layout.have_task_pt_regs)),
         (symbols::HAVE_PREEMPT_KFUNCS, u8::from(layout.preempt_kfuncs.is_some())),
         (symbols::PROBE_NUMBERS, u8::from(layout.probe_numbers)),

@@ -212,13 +212,21 @@ pub fn load_with(
         return Err(LoadError::NoObject);
     }
     raise_memlock();
+    // BTF comes and goes in megabytes: what is that large is to go back to the kernel when it is freed. (The allocator's
+    // own idea of large grows with what it has seen.)
+    // SAFETY: mallopt has no preconditions.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10) };
     let bytes = read_btf()?;
     let btf = Btf::parse(&bytes)?;
     let mut layout = Layout::resolve(&btf)?;
     change(&mut layout);
-    let (hooks, drifted, attach_points) = find_hooks(&btf, &layout)?;
+    let (hooks, drifted, projected) = find_hooks(&btf, &layout)?;
+    // Megabytes, as aya's is: one after the other.
     drop(btf);
     drop(bytes);
+    let attach_points = aya::Btf::parse(&projected, Endianness::default())
+        .map_err(|_| BtfError::Unexpected("its attach points".to_owned()))?;
+    drop(projected);
 
     let began_boot_ns = clock::boottime_ns();
     let mut ebpf = create(settings, &layout)?;
@@ -229,9 +237,6 @@ pub fn load_with(
     };
     let stats = Stats::new(take(&mut ebpf, names::MAP_COUNTERS)?)?;
     let sweeper = Sweeper::new(take(&mut ebpf, names::MAP_ZOMBIES)?, take(&mut ebpf, names::MAP_DYING)?)?;
-    let ring = RingBuf::try_from(take(&mut ebpf, names::MAP_EVENTS)?)?;
-    let (reader, waker) = Reader::new(ring).map_err(io("create an event file"))?;
-
     let mut attached = Array::<_, u32>::try_from(take(&mut ebpf, names::MAP_ATTACHED)?)?;
     let plan = Plan {
         hooks,
@@ -243,6 +248,9 @@ pub fn load_with(
     };
     let hooks = plan.carry_out(ebpf.programs_mut())?;
     let observed_since_ns = clock::boottime_ns();
+    // Mapped only now, when BTF is gone: both are the largest things in memory.
+    let ring = RingBuf::try_from(take(&mut ebpf, names::MAP_EVENTS)?)?;
+    let (reader, waker) = Reader::new(ring).map_err(io("create an event file"))?;
     let mut since = Array::<_, u64>::try_from(take(&mut ebpf, names::MAP_OBSERVED_SINCE)?)?;
     since.set(0, observed_since_ns, 0)?;
     // BTF was megabytes in small pieces; without this the allocator keeps them.
@@ -256,12 +264,12 @@ fn raise_memlock() {
     let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
 }
 
-/// The hooks, those that this kernel lacks, and BTF for aya that knows where the others are.
+/// The hooks, those that this kernel lacks, and BTF that knows where the others are and nothing else.
 #[expect(clippy::type_complexity, reason = "three things that are taken apart at once")]
 fn find_hooks(
     btf: &Btf<'_>,
     layout: &Layout,
-) -> Result<(Vec<Hook>, HashMap<&'static str, Drift>, aya::Btf), LoadError> {
+) -> Result<(Vec<Hook>, HashMap<&'static str, Drift>, Vec<u8>), LoadError> {
     let hooks = hooks::all(layout);
     let points = AttachPoints::of(btf, &hooks)?;
     let mut drifted = HashMap::new();
@@ -273,9 +281,7 @@ fn find_hooks(
             Err(drift) => drop(drifted.insert(hook.name, drift)),
         }
     }
-    let attach_points = aya::Btf::parse(&btf.project(&found)?, Endianness::default())
-        .map_err(|_| BtfError::Unexpected("its attach points".to_owned()))?;
-    Ok((hooks, drifted, attach_points))
+    Ok((hooks, drifted, btf.project(&found)?))
 }
 
 fn create(settings: &Settings, layout: &Layout) -> Result<Ebpf, LoadError> {

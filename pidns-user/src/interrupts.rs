@@ -44,9 +44,10 @@ impl Interrupts {
         }
     }
 
-    /// While the end is being written: waits until one has come and the output, whose place `place` tells, has stood
-    /// still for [`GRACE`]. An end that moves is not cut off, nor one that has only just begun.
-    pub async fn cut_off<T: PartialEq>(&mut self, place: impl Fn() -> T) {
+    /// While the end is under way: waits until one has come and a write of the output, whose place `place` tells, has
+    /// stood still for [`GRACE`]. An end that moves is not cut off, nor one that is busy with something else than a
+    /// write (`None`): taking the hooks away takes some kernels a second.
+    pub async fn cut_off<T: PartialEq>(&mut self, place: impl Fn() -> Option<T>) {
         let mut stillness = Stillness::new(place(), Instant::now());
         let mut asked = false;
         while stillness.look(place(), Instant::now()) < GRACE || !asked {
@@ -58,20 +59,20 @@ impl Interrupts {
     }
 }
 
-/// For how long something has stood still.
+/// For how long something has stood still, while there was something to move.
 #[derive(Debug)]
 struct Stillness<T> {
-    place: T,
+    place: Option<T>,
     since: Instant,
 }
 
 impl<T: PartialEq> Stillness<T> {
-    fn new(place: T, now: Instant) -> Self {
+    fn new(place: Option<T>, now: Instant) -> Self {
         Self { place, since: now }
     }
 
-    fn look(&mut self, place: T, now: Instant) -> Duration {
-        if place != self.place {
+    fn look(&mut self, place: Option<T>, now: Instant) -> Duration {
+        if place.is_none() || place != self.place {
             *self = Self::new(place, now);
         }
         now.duration_since(self.since)
@@ -97,9 +98,13 @@ mod tests {
     fn what_moves_is_never_still_for_long() {
         let began = Instant::now();
         let after = |milliseconds| began + Duration::from_millis(milliseconds);
-        let mut stillness = Stillness::new(1, began);
-        assert_eq!(stillness.look(1, after(900)), Duration::from_millis(900));
-        assert_eq!(stillness.look(2, after(990)), Duration::ZERO, "it has moved");
-        assert_eq!(stillness.look(2, after(1900)), Duration::from_millis(910));
+        let mut stillness = Stillness::new(Some(1), began);
+        assert_eq!(stillness.look(Some(1), after(900)), Duration::from_millis(900));
+        assert_eq!(stillness.look(Some(2), after(990)), Duration::ZERO, "it has moved");
+        assert_eq!(stillness.look(Some(2), after(1900)), Duration::from_millis(910));
+        assert_eq!(stillness.look(None, after(2000)), Duration::ZERO, "nothing is to move");
+        assert_eq!(stillness.look(None, after(5000)), Duration::ZERO, "for however long");
+        assert_eq!(stillness.look(Some(2), after(5500)), Duration::ZERO, "it begins to");
+        assert_eq!(stillness.look(Some(2), after(6500)), Duration::from_secs(1));
     }
 }

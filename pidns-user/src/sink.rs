@@ -5,7 +5,7 @@ use std::{
     os::fd::AsFd,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -39,19 +39,35 @@ pub struct Sink {
     buffer: Vec<u8>,
     /// Where each event in the buffer ends.
     ends: Vec<usize>,
+    progress: Arc<Progress>,
+}
+
+/// How far the writing has come, for another thread.
+#[derive(Debug, Default)]
+pub struct Progress {
     /// Bytes that are out.
-    written: Arc<AtomicU64>,
+    written: AtomicU64,
+    /// Whether a flush is under way.
+    flushing: AtomicBool,
+}
+
+impl Progress {
+    /// How many bytes are out, while some are being written: a write that hangs leaves it as it is. `None` at other
+    /// times.
+    pub fn of_flush(&self) -> Option<u64> {
+        self.flushing.load(Ordering::Relaxed).then(|| self.written.load(Ordering::Relaxed))
+    }
 }
 
 impl Sink {
     /// A sink that writes there.
     pub fn new(to: impl AsFd + Send + 'static) -> Self {
-        Self { to: Box::new(to), buffer: Vec::new(), ends: Vec::new(), written: Arc::default() }
+        Self { to: Box::new(to), buffer: Vec::new(), ends: Vec::new(), progress: Arc::default() }
     }
 
-    /// How many bytes are out, for another thread: a write that hangs leaves it as it is.
-    pub fn written(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.written)
+    /// How far the writing has come.
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
     }
 
     /// Where an event is written to before [`Sink::end_event`].
@@ -69,6 +85,7 @@ impl Sink {
     pub fn flush(&mut self) -> Written {
         let to = self.to.as_fd();
         let mut done = 0;
+        self.progress.flushing.store(true, Ordering::Relaxed);
         let outcome = loop {
             if done == self.buffer.len() {
                 break Written::All;
@@ -76,7 +93,7 @@ impl Sink {
             match write(to, &self.buffer[done..]) {
                 Ok(count) => {
                     done += count;
-                    self.written.fetch_add(count as u64, Ordering::Relaxed);
+                    self.progress.written.fetch_add(count as u64, Ordering::Relaxed);
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
@@ -90,6 +107,7 @@ impl Sink {
                 }
             }
         };
+        self.progress.flushing.store(false, Ordering::Relaxed);
         self.buffer.clear();
         self.ends.clear();
         outcome
@@ -118,14 +136,15 @@ mod tests {
     fn what_is_flushed_is_out_once() {
         let (mut reader, writer) = io::pipe().unwrap();
         let mut sink = Sink::new(writer);
-        let written = sink.written();
+        let progress = sink.progress();
         assert!(!event(&mut sink, b"one\n") && !event(&mut sink, b"two\n"));
-        assert_eq!(written.load(Ordering::Relaxed), 0, "nothing is out before a flush");
+        assert_eq!(progress.written.load(Ordering::Relaxed), 0, "nothing is out before a flush");
         assert!(matches!(sink.flush(), Written::All));
         assert!(matches!(sink.flush(), Written::All), "nothing to write is no failure");
         event(&mut sink, b"three\n");
         assert!(matches!(sink.flush(), Written::All));
-        assert_eq!(written.load(Ordering::Relaxed), 14);
+        assert_eq!(progress.written.load(Ordering::Relaxed), 14);
+        assert_eq!(progress.of_flush(), None, "no flush is under way");
         drop(sink);
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
@@ -169,12 +188,12 @@ mod tests {
         ftruncate(&file, page as u64).unwrap();
         fcntl_add_seals(&file, SealFlags::GROW).unwrap();
         let mut sink = Sink::new(file);
-        let written = sink.written();
+        let progress = sink.progress();
         for length in [page / 2, page / 2, 1, page] {
             event(&mut sink, &vec![b'x'; length]);
         }
         assert!(matches!(sink.flush(), Written::Failed { unwritten: 2, .. }));
-        assert_eq!(written.load(Ordering::Relaxed), page as u64);
+        assert_eq!(progress.written.load(Ordering::Relaxed), page as u64);
     }
 
     #[test]

@@ -165,7 +165,7 @@ fn stream(
     mut log: Option<KernelLog>,
 ) -> Result<Report, Failure> {
     let io = |what| move |error| Failure::Io { what, error };
-    let written = session.sink.written();
+    let progress = session.sink.progress();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -203,7 +203,7 @@ fn stream(
                 _ = &mut finished => {}
                 // It is stuck writing to a reader that does not read. One that reads shows by what is left in the pipe,
                 // long before it has made room for a write.
-                () = interrupts.cut_off(|| (written.load(Ordering::Relaxed), ioctl_fionread(stdout()).ok())) => {
+                () = interrupts.cut_off(|| Some((progress.of_flush()?, ioctl_fionread(stdout()).ok()))) => {
                     std::process::exit(130)
                 }
             }

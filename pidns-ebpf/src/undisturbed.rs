@@ -1,14 +1,24 @@
-//! Running to the end without another task on this CPU in between.
+//! Running to the end without another task on this CPU in between, and a second chance where that is not enough.
 //!
 //! The kernel leaves a program out where it is running on that CPU already. Tracepoints used to keep other tasks off
 //! their CPU; since 7.0 they do not, and functions never did: a task that is put aside within a program would have all
-//! that others do there go unseen until it comes back. Two kfuncs (6.10 and later) keep it where it is.
+//! that others do there go unseen until it comes back. Two kfuncs (6.10 and later) keep it where it is, so that the work
+//! is done at least; but where its time is up meanwhile it is put aside at the second of them, still within the program.
+//! So on those kernels a second program follows each of the busy ones: it does the work where the first was left out.
 
 use core::arch::asm;
 
-use pidns_ebpf::abi::symbols::{PREEMPT_DISABLE_CALL, PREEMPT_ENABLE_CALL};
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id},
+    macros::map,
+    maps::Array,
+};
+use pidns_ebpf::abi::{
+    names::DONE_ENTRIES,
+    symbols::{PREEMPT_DISABLE_CALL, PREEMPT_ENABLE_CALL},
+};
 
-use crate::layout::HAVE_PREEMPT_KFUNCS;
+use crate::layout::{HAVE_PREEMPT_KFUNCS, SECOND_CHANCE};
 
 /// Calls a kfunc without arguments. aya knows no kfuncs: user space puts its number in the place of `$number`
 /// (`kernel/load.rs`) before the object is loaded.
@@ -25,6 +35,61 @@ macro_rules! call {
             );
         }
     };
+}
+
+/// What a first and a second program are about.
+#[derive(Clone, Copy)]
+pub(crate) enum Moment {
+    Fork = 0,
+    Exec = 1,
+    Exit = 2,
+    Signal = 3,
+}
+
+/// Who has had a moment's work done by the first program, until the second one has seen that: a task and a moment to a
+/// slot, as [`slot`] numbers them. Of one element where there is no second program.
+#[map]
+static DONE: Array<u32> = Array::with_max_entries(DONE_ENTRIES, 0);
+
+/// The slot of the running task's moment, and what stands there when its work is done. Tasks whose ids are alike in 16
+/// bits share one: they would have to be between the two programs of the same moment at the same time to be mixed up.
+#[inline(always)]
+fn slot(moment: Moment) -> (u32, u32) {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    // Each CPU has an idle task, all of the same id.
+    // SAFETY: the helper has no preconditions.
+    let id = if tid == 0 { !unsafe { bpf_get_smp_processor_id() } } else { tid };
+    ((id & 0xffff) << 2 | moment as u32, id)
+}
+
+/// Runs the body of a program that is followed by another for the same moment, where the kernel needs that.
+#[inline(always)]
+pub(crate) fn first(moment: Moment, body: impl FnOnce()) -> i32 {
+    undisturbed(|| {
+        body();
+        if SECOND_CHANCE.load() != 0 {
+            let (slot, id) = slot(moment);
+            let _ = DONE.set(slot, &id, 0);
+        }
+    })
+}
+
+/// Runs it where the first program was left out.
+#[inline(always)]
+pub(crate) fn second(moment: Moment, body: impl FnOnce()) -> i32 {
+    undisturbed(|| {
+        let (slot, id) = slot(moment);
+        if let Some(done) = DONE.get_ptr_mut(slot) {
+            // SAFETY: a map value.
+            unsafe {
+                if *done == id {
+                    *done = 0;
+                    return;
+                }
+            }
+        }
+        body();
+    })
 }
 
 /// Runs a program's body.

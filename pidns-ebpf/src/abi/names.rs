@@ -37,6 +37,11 @@ pub mod attached {
     pub const RELEASE_SEEN: u32 = 1 << 4;
 }
 
+/// Whose work is done, where a second program follows: [`DONE_ENTRIES`], or one where none does.
+pub const MAP_DONE: &str = "DONE";
+/// 2^16 tasks, four moments each.
+pub const DONE_ENTRIES: u32 = 1 << 18;
+
 /// aya-log's ring buffer.
 pub const MAP_LOG: &str = "AYA_LOGS";
 
@@ -54,6 +59,14 @@ pub const PROGRAM_FREE: &str = "process_free";
 pub const PROGRAM_SIGNAL: &str = "signal_generate";
 /// Program on tp_btf/sys_exit.
 pub const PROGRAM_SYSCALL: &str = "syscall_exit";
+/// Follows [`PROGRAM_FORK`] where that can be left out.
+pub const PROGRAM_FORK_AGAIN: &str = "again_process_fork";
+/// Follows [`PROGRAM_EXEC`] likewise.
+pub const PROGRAM_EXEC_AGAIN: &str = "again_process_exec";
+/// Follows [`PROGRAM_EXIT_GROUP_DEAD`] likewise.
+pub const PROGRAM_EXIT_AGAIN: &str = "again_process_exit";
+/// Follows [`PROGRAM_SIGNAL`] likewise.
+pub const PROGRAM_SIGNAL_AGAIN: &str = "again_signal_generate";
 /// Program on tp_btf/mark_victim.
 pub const PROGRAM_VICTIM: &str = "victim_marked";
 /// Program on fexit/copy_pid_ns.

@@ -454,6 +454,8 @@ vocabulary! {
         Release = 10,
         /// proc_free_inum.
         Destroy = 11,
+        /// signal_generate, the second program.
+        SignalAgain = 12,
     }
 }
 

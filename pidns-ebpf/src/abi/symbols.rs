@@ -154,6 +154,9 @@ pub const CALLS_MAY_BE_UNSEEN: &str = "CALLS_MAY_BE_UNSEEN";
 /// `u8`: not 0: this kernel has the kfuncs bpf_preempt_disable and bpf_preempt_enable (6.10 and later), and their calls
 /// ([`PREEMPT_DISABLE_CALL`], [`PREEMPT_ENABLE_CALL`]) have been given their numbers.
 pub const HAVE_PREEMPT_KFUNCS: &str = "HAVE_PREEMPT_KFUNCS";
+/// `u8`: not 0: tracepoints do not keep other tasks off their CPU (7.0 and later), and the busy programs are each followed
+/// by a second one.
+pub const SECOND_CHANCE: &str = "SECOND_CHANCE";
 /// `u8`: not 0: `pid.numbers` may not be loaded past its first element (5.10): copy it instead.
 pub const PROBE_NUMBERS: &str = "PROBE_NUMBERS";
 /// `u8`: aya-log's level; 0 is off, and the log statements are dead code.

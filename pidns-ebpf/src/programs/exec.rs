@@ -18,7 +18,7 @@ use crate::{
     filter,
     kernel::{Binprm, Chain, Direct, Task, bounded},
     layout::WITH_ARGS,
-    undisturbed::undisturbed,
+    undisturbed::{Moment, first, second},
 };
 
 /// The record's fixed part and its longest tail. One byte more for the NUL that the helper writes.
@@ -33,7 +33,12 @@ static SCRATCH_EXEC: PerCpuArray<ExecScratch> = PerCpuArray::with_max_entries(1,
 
 #[btf_tracepoint(function = "sched_process_exec")]
 fn process_exec(ctx: BtfTracePointContext) -> i32 {
-    undisturbed(|| exec(&ctx))
+    first(Moment::Exec, || exec(&ctx))
+}
+
+#[btf_tracepoint(function = "sched_process_exec")]
+fn again_process_exec(ctx: BtfTracePointContext) -> i32 {
+    second(Moment::Exec, || exec(&ctx))
 }
 
 #[inline(always)]

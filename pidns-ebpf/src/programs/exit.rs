@@ -21,7 +21,7 @@ use crate::{
     filter,
     kernel::{Chain, Direct, PidNamespace, Task, ThroughNumbers},
     maps::{CASCADE, DYING, ENDED, OOM_VICTIMS, PEAK_THREADS, REBOOTS, ZOMBIES, attached, without_init},
-    undisturbed::undisturbed,
+    undisturbed::{Moment, first, second, undisturbed},
 };
 
 #[map]
@@ -38,7 +38,14 @@ static SCRATCH_DYING: PerCpuArray<Dying> = PerCpuArray::with_max_entries(1, 0);
 fn process_exit_group_dead(ctx: BtfTracePointContext) -> i32 {
     let task = Task::<Direct>::of(ctx.arg(0));
     let group_dead: i32 = ctx.arg(1);
-    undisturbed(|| exit(&ctx, task, group_dead & 1 != 0))
+    first(Moment::Exit, || exit(&ctx, task, group_dead & 1 != 0))
+}
+
+#[btf_tracepoint(function = "sched_process_exit")]
+fn again_process_exit(ctx: BtfTracePointContext) -> i32 {
+    let task = Task::<Direct>::of(ctx.arg(0));
+    let group_dead: i32 = ctx.arg(1);
+    second(Moment::Exit, || exit(&ctx, task, group_dead & 1 != 0))
 }
 
 #[btf_tracepoint(function = "sched_process_exit")]

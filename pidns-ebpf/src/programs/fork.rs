@@ -24,7 +24,7 @@ use crate::{
     layout::CALLS_MAY_BE_UNSEEN,
     maps::{CHILDREN_NS, ChildrenNs, PEAK_THREADS, attached, observed_since},
     syscall::{self, CLONE_NEWPID, Fork},
-    undisturbed::undisturbed,
+    undisturbed::{Moment, first, second},
 };
 
 #[map]
@@ -37,7 +37,12 @@ static SCRATCH_FORK_JOIN: PerCpuArray<Scratch<NamespaceRecord<JoinBody>>> =
 
 #[btf_tracepoint(function = "sched_process_fork")]
 fn process_fork(ctx: BtfTracePointContext) -> i32 {
-    undisturbed(|| forked(&ctx))
+    first(Moment::Fork, || forked(&ctx))
+}
+
+#[btf_tracepoint(function = "sched_process_fork")]
+fn again_process_fork(ctx: BtfTracePointContext) -> i32 {
+    second(Moment::Fork, || forked(&ctx))
 }
 
 #[inline(always)]

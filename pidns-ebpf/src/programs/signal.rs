@@ -18,7 +18,7 @@ use crate::{
     filter,
     kernel::{Direct, PidNamespace, Probed, Siginfo, Task},
     maps::{CASCADE, DYING},
-    undisturbed::undisturbed,
+    undisturbed::{Moment, first, second},
 };
 
 const SIGKILL: i32 = 9;
@@ -39,13 +39,33 @@ static SCRATCH_SIGNAL: PerCpuArray<Scratch<NamespaceRecord<SignalBody>>> =
 static SCRATCH_TEARDOWN: PerCpuArray<Scratch<NamespaceRecord<TeardownBody>>> =
     PerCpuArray::with_max_entries(1, 0);
 
+#[map]
+static SCRATCH_SIGNAL_AGAIN: PerCpuArray<Scratch<NamespaceRecord<SignalBody>>> =
+    PerCpuArray::with_max_entries(1, 0);
+#[map]
+static SCRATCH_TEARDOWN_AGAIN: PerCpuArray<Scratch<NamespaceRecord<TeardownBody>>> =
+    PerCpuArray::with_max_entries(1, 0);
+
 #[btf_tracepoint(function = "signal_generate")]
 fn signal_generate(ctx: BtfTracePointContext) -> i32 {
-    undisturbed(|| generated(&ctx))
+    first(Moment::Signal, || generated(&ctx, Writer::Signal, &SCRATCH_SIGNAL, &SCRATCH_TEARDOWN))
+}
+
+/// Signals are sent from interrupts too, which can come in the midst of the first one: this has memory of its own.
+#[btf_tracepoint(function = "signal_generate")]
+fn again_signal_generate(ctx: BtfTracePointContext) -> i32 {
+    second(Moment::Signal, || {
+        generated(&ctx, Writer::SignalAgain, &SCRATCH_SIGNAL_AGAIN, &SCRATCH_TEARDOWN_AGAIN)
+    })
 }
 
 #[inline(always)]
-fn generated(ctx: &BtfTracePointContext) {
+fn generated(
+    ctx: &BtfTracePointContext,
+    writer: Writer,
+    signals: &PerCpuArray<Scratch<NamespaceRecord<SignalBody>>>,
+    teardowns: &PerCpuArray<Scratch<NamespaceRecord<TeardownBody>>>,
+) {
     let signal: i32 = ctx.arg(0);
     let info = Siginfo::<Direct>::of(ctx.arg(1));
     let target = Task::<Direct>::of(ctx.arg(2));
@@ -56,7 +76,7 @@ fn generated(ctx: &BtfTracePointContext) {
         && target.tgid() != sender_tgid
     {
         // SAFETY: a map value that only the dying init's thread writes.
-        unsafe { from_dying_init(signal, info, target, result, sender_tgid, dying) };
+        unsafe { from_dying_init(signal, info, target, result, sender_tgid, dying, writer, teardowns) };
     }
 
     let pid = target.thread_pid();
@@ -74,7 +94,7 @@ fn generated(ctx: &BtfTracePointContext) {
         // The kernel's word of a child's death: the child's own exit says it.
         return;
     }
-    let Some(scratch) = Scratch::of(&SCRATCH_SIGNAL) else { return };
+    let Some(scratch) = Scratch::of(signals) else { return };
     let sender = Task::current();
     let from_kernel =
         info.is_private() || code > 0 || KERNEL_CODES.contains(&code) || sender.is_kernel_thread();
@@ -90,7 +110,7 @@ fn generated(ctx: &BtfTracePointContext) {
     // SAFETY: this CPU's scratch memory, and the task pointers of the hook.
     unsafe {
         send_namespaced(
-            Writer::Signal,
+            writer,
             Kind::InitSignal,
             0,
             scratch,
@@ -122,6 +142,7 @@ fn is_member(task: Task<Probed>, ns: PidNamespace<Probed>) -> bool {
 /// A namespace's init, in its exit, sends a signal: first SIGKILL to each member, last the word of its own death
 /// to its parent, when all of them are gone.
 #[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "what the hook knows, and where the program keeps it")]
 unsafe fn from_dying_init(
     signal: i32,
     info: Siginfo<Direct>,
@@ -129,6 +150,8 @@ unsafe fn from_dying_init(
     result: i32,
     tgid: u32,
     dying: *mut Dying,
+    writer: Writer,
+    teardowns: &PerCpuArray<Scratch<NamespaceRecord<TeardownBody>>>,
 ) {
     let init = Task::current().group_leader();
     // SAFETY: the caller's pointer.
@@ -150,10 +173,10 @@ unsafe fn from_dying_init(
     } else if CHILD_DEATH.contains(&info.code())
         // Not of a process that it traced, which the kernel tells before the members are killed.
         && target.tgid() == init.parent().tgid()
-        && let Some(scratch) = Scratch::of(&SCRATCH_TEARDOWN)
+        && let Some(scratch) = Scratch::of(teardowns)
     {
         // SAFETY: the caller's pointer; this CPU's scratch memory.
-        unsafe { teardown(Writer::Signal, 0, scratch, tgid, dying) };
+        unsafe { teardown(writer, 0, scratch, tgid, dying) };
     }
 }
 

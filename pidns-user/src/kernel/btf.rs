@@ -120,7 +120,7 @@ pub struct Btf<'a> {
     strings: &'a [u8],
     /// Where type N begins in `types`; type 0 is void.
     starts: Vec<u32>,
-    /// Structures, unions, enumerations, and the typedefs of tracepoints, by kind and name.
+    /// Structures, unions, enumerations, and the typedefs of tracepoints and lock guards, by kind and name.
     names: HashMap<(u32, &'a [u8]), u32>,
 }
 
@@ -209,7 +209,10 @@ impl<'a> Btf<'a> {
             let shape = Shape::of(kind).ok_or(BtfError::UnknownKind { id, kind })?;
             let indexed = match kind {
                 kind::STRUCT | kind::UNION | kind::ENUM | kind::ENUM64 => true,
-                kind::TYPEDEF => self.string(name)?.starts_with(b"btf_trace_"),
+                kind::TYPEDEF => {
+                    let name = self.string(name)?;
+                    name.starts_with(b"btf_trace_") || name.starts_with(b"class_")
+                }
                 _ => false,
             };
             if indexed && name != 0 {
@@ -356,6 +359,11 @@ impl<'a> Btf<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether the kernel has this lock guard (`DEFINE_LOCK_GUARD_0` and its kin, include/linux/cleanup.h).
+    pub fn has_guard(&self, name: &str) -> bool {
+        self.names.contains_key(&(kind::TYPEDEF, format!("class_{name}_t").as_bytes()))
     }
 
     /// The number of an enumeration's member.

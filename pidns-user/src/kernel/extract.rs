@@ -7,7 +7,7 @@ use super::{
     btf::{Btf, BtfError, Unusable, draft::Wanted, whole},
     hooks::{self, AttachPoints},
     kfuncs::PREEMPT_KFUNCS,
-    layout::Layout,
+    layout::{Layout, TRACEPOINT_GUARD},
 };
 
 /// Why no extract was made.
@@ -46,6 +46,7 @@ pub fn extract(bytes: &[u8]) -> Result<Vec<u8>, ExtractError> {
         sources: &sources,
         tracepoints: &names(&tracepoints),
         functions: &[&names(&functions)[..], &PREEMPT_KFUNCS].concat(),
+        guards: &[TRACEPOINT_GUARD],
     })?;
     let extract = draft.write();
     aya::Btf::parse(&extract, Endianness::default())?;
@@ -63,11 +64,27 @@ pub fn extract(bytes: &[u8]) -> Result<Vec<u8>, ExtractError> {
 fn answers(btf: &Btf<'_>) -> Result<Vec<(String, String)>, BtfError> {
     let (layout, missing) = Layout::look_up(btf);
     let mut answers = vec![("what is missing".to_owned(), format!("{missing:?}"))];
-    let Layout { offsets, have_task_pt_regs, preempt_kfuncs, probe_numbers, exit_has_group_dead } = &layout;
+    let Layout {
+        offsets,
+        have_task_pt_regs,
+        preempt_kfuncs,
+        preemptible_tracepoints,
+        probe_numbers,
+        exit_has_group_dead,
+    } = &layout;
     answers.extend(offsets.iter().map(|(symbol, value)| ((*symbol).to_owned(), value.to_string())));
     answers.push((
         "the switches".to_owned(),
-        format!("{:?}", (have_task_pt_regs, preempt_kfuncs.is_some(), probe_numbers, exit_has_group_dead)),
+        format!(
+            "{:?}",
+            (
+                have_task_pt_regs,
+                preempt_kfuncs.is_some(),
+                preemptible_tracepoints,
+                probe_numbers,
+                exit_has_group_dead
+            )
+        ),
     ));
     for (structure, field) in [("pid", "numbers"), ("task_struct", "comm")] {
         let what = format!("the length of {structure}.{field}");

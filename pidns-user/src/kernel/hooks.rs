@@ -70,6 +70,14 @@ pub enum Group {
 }
 
 impl Hook {
+    /// The programs that must not be left out: of several on a tracepoint the last does what the others missed.
+    pub fn last_chances(&self) -> &'static [(At, &'static str)] {
+        match self.programs {
+            [.., last @ (At::TpBtf, _)] => std::slice::from_ref(last),
+            all => all,
+        }
+    }
+
     /// Whether it is one of the function set.
     pub fn is_function(&self) -> bool {
         matches!(self.need, Need::Function | Need::Grouped(_))
@@ -174,10 +182,16 @@ pub fn all(layout: &Layout) -> Vec<Hook> {
     const TASK: Value<'static> = Value::Pointer("task_struct");
     const NS: Value<'static> = Value::Pointer("pid_namespace");
     const NUMBER: Value<'static> = Value::Number;
-    let exit: &[_] = if layout.exit_has_group_dead {
-        &[(At::TpBtf, names::PROGRAM_EXIT_GROUP_DEAD)]
-    } else {
-        &[(At::TpBtf, names::PROGRAM_EXIT_LIVE)]
+    let exit: &[_] = match (layout.exit_has_group_dead, layout.preemptible_tracepoints) {
+        (true, true) => {
+            &[(At::TpBtf, names::PROGRAM_EXIT_GROUP_DEAD), (At::TpBtf, names::PROGRAM_EXIT_AGAIN)]
+        }
+        (true, false) => &[(At::TpBtf, names::PROGRAM_EXIT_GROUP_DEAD)],
+        (false, _) => &[(At::TpBtf, names::PROGRAM_EXIT_LIVE)],
+    };
+    // Where the kernel can leave a program out, each of the busy ones is followed by a second.
+    let twice = |both: &'static [(At, &'static str)]| {
+        if layout.preemptible_tracepoints { both } else { &both[..1] }
     };
     let hook = |name, programs, need, arguments: &[_], returns, shows| Hook {
         name,
@@ -223,7 +237,7 @@ pub fn all(layout: &Layout) -> Vec<Hook> {
         ),
         tracepoint(
             "signal_generate",
-            &[(At::TpBtf, names::PROGRAM_SIGNAL)],
+            twice(&[(At::TpBtf, names::PROGRAM_SIGNAL), (At::TpBtf, names::PROGRAM_SIGNAL_AGAIN)]),
             Need::Useful,
             &[NUMBER, Value::Pointer("kernel_siginfo"), TASK, NUMBER, NUMBER],
             "init.signal, namespace.teardown, who killed an init",
@@ -252,7 +266,7 @@ pub fn all(layout: &Layout) -> Vec<Hook> {
         ),
         tracepoint(
             "sched_process_exec",
-            &[(At::TpBtf, names::PROGRAM_EXEC)],
+            twice(&[(At::TpBtf, names::PROGRAM_EXEC), (At::TpBtf, names::PROGRAM_EXEC_AGAIN)]),
             Need::Useful,
             &[TASK, NUMBER, Value::Pointer("linux_binprm")],
             "process.exec",
@@ -314,7 +328,7 @@ pub fn all(layout: &Layout) -> Vec<Hook> {
         ),
         tracepoint(
             "sched_process_fork",
-            &[(At::TpBtf, names::PROGRAM_FORK)],
+            twice(&[(At::TpBtf, names::PROGRAM_FORK), (At::TpBtf, names::PROGRAM_FORK_AGAIN)]),
             Need::Indispensable,
             &[TASK, TASK],
             "process.fork, namespace.create, namespace.init",
@@ -353,7 +367,9 @@ impl fmt::Display for Form {
         match self {
             Self::On(programs) => {
                 for (index, (at, _)) in programs.iter().enumerate() {
-                    write!(f, "{}{at}", if index > 0 { "+" } else { "" })?;
+                    if !programs[..index].iter().any(|(earlier, _)| earlier == at) {
+                        write!(f, "{}{at}", if index > 0 { "+" } else { "" })?;
+                    }
                 }
                 Ok(())
             }

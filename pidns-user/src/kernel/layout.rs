@@ -16,6 +16,8 @@ pub struct Layout {
     pub have_task_pt_regs: bool,
     /// bpf_preempt_disable and bpf_preempt_enable (6.10 and later).
     pub preempt_kfuncs: Option<PreemptKfuncs>,
+    /// Tracepoints do not keep other tasks off their CPU (7.0 and later).
+    pub preemptible_tracepoints: bool,
     /// `pid.numbers` has a stated length (5.10), so that the verifier takes no load past it.
     pub probe_numbers: bool,
     /// sched_process_exit passes `group_dead` (6.16 and later).
@@ -26,6 +28,10 @@ pub struct Layout {
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
 pub struct Missing(pub Vec<BtfError>);
+
+/// What guards a tracepoint's programs where preemption is left on (`__DECLARE_TRACE`, include/linux/tracepoint.h); it
+/// came with that use.
+pub const TRACEPOINT_GUARD: &str = "srcu_fast_notrace";
 
 impl Layout {
     /// Looks everything up; tells all that is missing at once.
@@ -69,7 +75,15 @@ impl Layout {
             missing.push(error);
             None
         });
-        (Self { offsets, have_task_pt_regs, preempt_kfuncs, probe_numbers, exit_has_group_dead }, missing)
+        let layout = Self {
+            offsets,
+            have_task_pt_regs,
+            preempt_kfuncs,
+            preemptible_tracepoints: btf.has_guard(TRACEPOINT_GUARD),
+            probe_numbers,
+            exit_has_group_dead,
+        };
+        (layout, missing)
     }
 
     /// Whether this kernel has what the symbol stands for.

@@ -166,7 +166,7 @@ impl Loaded {
         self.hooks
             .iter()
             .filter(|(_, form)| matches!(form, Form::On(_)))
-            .flat_map(|(hook, _)| hook.programs)
+            .flat_map(|(hook, _)| hook.last_chances())
             .filter_map(|(_, name)| self.ebpf.program(name))
             .filter_map(|program| stats::missed_runs(program).ok().flatten())
             .sum()
@@ -295,12 +295,16 @@ fn create(settings: &Settings, layout: &Layout) -> Result<Ebpf, LoadError> {
         (symbols::CALLS_MAY_BE_UNSEEN, u8::from(!*syscall_hooks)),
         (symbols::HAVE_TASK_PT_REGS, u8::from(layout.have_task_pt_regs)),
         (symbols::HAVE_PREEMPT_KFUNCS, u8::from(layout.preempt_kfuncs.is_some())),
+        (symbols::SECOND_CHANCE, u8::from(layout.preemptible_tracepoints)),
         (symbols::PROBE_NUMBERS, u8::from(layout.probe_numbers)),
         (symbols::LOG_LEVEL, *log_level),
     ];
     let mut loader = loader_without_btf();
     loader.verifier_log_level(VerifierLogLevel::DEBUG);
     loader.map_max_entries(names::MAP_EVENTS, *ring_bytes);
+    if !layout.preemptible_tracepoints {
+        loader.map_max_entries(names::MAP_DONE, 1);
+    }
     if *log_level == 0 {
         loader.map_max_entries(names::MAP_LOG, page_size());
     }

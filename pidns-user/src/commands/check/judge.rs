@@ -110,19 +110,30 @@ fn what_it_is(symbol: &str) -> String {
 }
 
 fn tell_switches(report: &mut Report, layout: &Layout) {
-    let Layout { offsets: _, have_task_pt_regs, preempt_kfuncs, probe_numbers, exit_has_group_dead } = layout;
+    let Layout {
+        offsets: _,
+        have_task_pt_regs,
+        preempt_kfuncs,
+        preemptible_tracepoints,
+        probe_numbers,
+        exit_has_group_dead,
+    } = layout;
     let registers = if *have_task_pt_regs {
         "is there: a system call's registers come from it"
     } else {
         "is not there (before 5.15): a system call's registers are read off the top of the kernel stack"
     };
     report.ok("bpf_task_pt_regs", registers);
-    let preemption = if preempt_kfuncs.is_some() {
-        "is there: no other task gets in between while a program runs"
+    report.ok("tracepoints", if *preemptible_tracepoints {
+        "do not keep other tasks off their CPU (7.0 and later): a second program follows each of the busy ones"
     } else {
-        "is not there (before 6.10): tracepoints of those kernels keep other tasks away by themselves"
-    };
-    report.ok("bpf_preempt_disable", preemption);
+        "keep other tasks off their CPU"
+    });
+    report.ok("bpf_preempt_disable", if preempt_kfuncs.is_some() {
+        "is there: programs keep other tasks off their CPU by themselves"
+    } else {
+        "is not there (before 6.10): where functions are hooked on a preemptible kernel, a run can be left out"
+    });
     let numbers = if *probe_numbers {
         "has a stated length (5.10): copied by helper"
     } else {

@@ -15,6 +15,8 @@ pub struct Wanted<'w> {
     pub tracepoints: &'w [&'w str],
     /// Names of functions.
     pub functions: &'w [&'w str],
+    /// Names of lock guards.
+    pub guards: &'w [&'w str],
 }
 
 /// Types that can be changed; type N stands at N - 1.
@@ -81,8 +83,10 @@ impl Btf<'_> {
                 }
             }
         }
-        for tracepoint in wanted.tracepoints {
-            if let Ok(id) = self.find(&[kind::TYPEDEF], &format!("btf_trace_{tracepoint}")) {
+        let tracepoints = wanted.tracepoints.iter().map(|name| format!("btf_trace_{name}"));
+        let guards = wanted.guards.iter().map(|name| format!("class_{name}_t"));
+        for typedef in tracepoints.chain(guards) {
+            if let Ok(id) = self.find(&[kind::TYPEDEF], &typedef) {
                 kept.entry(id).or_default();
             }
         }
@@ -302,6 +306,7 @@ mod tests {
         ],
         tracepoints: &["sched_process_fork", "no_such_tracepoint"],
         functions: &["release_task", "no_such_function"],
+        guards: &["rcu", "no_such_guard"],
     };
 
     #[test]
@@ -328,6 +333,7 @@ mod tests {
         let functions = cut.functions(WANTED.functions).unwrap();
         assert_eq!(functions.len(), 1);
         assert_eq!(functions["release_task"].1.to_string(), "void (struct task_struct *)");
+        assert!(cut.has_guard("rcu") && !cut.has_guard("no_such_guard"));
     }
 
     #[test]

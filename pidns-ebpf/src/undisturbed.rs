@@ -14,11 +14,15 @@ use aya_ebpf::{
     maps::Array,
 };
 use pidns_ebpf::abi::{
+    Moment,
     names::DONE_ENTRIES,
     symbols::{PREEMPT_DISABLE_CALL, PREEMPT_ENABLE_CALL},
 };
 
-use crate::layout::{HAVE_PREEMPT_KFUNCS, SECOND_CHANCE};
+use crate::{
+    emit::count,
+    layout::{HAVE_PREEMPT_KFUNCS, SECOND_CHANCE},
+};
 
 /// Calls a kfunc without arguments. aya knows no kfuncs: user space puts its number in the place of `$number`
 /// (`kernel/load.rs`) before the object is loaded.
@@ -35,15 +39,6 @@ macro_rules! call {
             );
         }
     };
-}
-
-/// What a first and a second program are about.
-#[derive(Clone, Copy)]
-pub(crate) enum Moment {
-    Fork = 0,
-    Exec = 1,
-    Exit = 2,
-    Signal = 3,
 }
 
 /// Who has had a moment's work done by the first program, until the second one has seen that: a task and a moment to a
@@ -88,6 +83,7 @@ pub(crate) fn second(moment: Moment, body: impl FnOnce()) -> i32 {
                 }
             }
         }
+        count(|counters| counters.taken_over[moment as usize] += 1);
         body();
     })
 }

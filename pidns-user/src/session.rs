@@ -19,7 +19,7 @@ use crate::{
         clock,
         load::{LoadError, Loaded},
         ring::Reader,
-        stats::Totals,
+        stats::{MissedRuns, Totals},
     },
     output::View,
     selection::{Selection, record_event},
@@ -143,7 +143,8 @@ impl Run {
             log();
             if looked.elapsed() >= LOSS_INTERVAL {
                 looked = Instant::now();
-                self.losses(loaded, &read(loaded)?);
+                let missed = loaded.missed_runs();
+                self.losses(missed, &read(loaded)?);
             }
             if swept.elapsed() >= SWEEP_INTERVAL {
                 swept = Instant::now();
@@ -181,10 +182,10 @@ impl Run {
     }
 
     /// Adds everything up, and writes the end.
-    fn conclude(&mut self, totals: Totals, missed: u64, malformed: u64, duration: Duration) {
+    fn conclude(&mut self, totals: Totals, missed: MissedRuns, malformed: u64, duration: Duration) {
         self.account("ring", totals.lost());
         self.account("table", totals.unseen());
-        self.account("hook", missed);
+        self.account("hook", missed.lost(&totals));
         self.account("malformed", malformed);
         self.over = false;
         let end = Body::StreamEnd {
@@ -231,10 +232,10 @@ impl Run {
         self.translated = translated;
     }
 
-    fn losses(&mut self, loaded: &Loaded, totals: &Totals) {
+    fn losses(&mut self, missed: MissedRuns, totals: &Totals) {
         self.account("ring", totals.lost());
         self.account("table", totals.unseen());
-        self.account("hook", loaded.missed_runs());
+        self.account("hook", missed.lost(totals));
         if totals.untracked.iter().any(|(what, _)| *what == "process.exit.threads") {
             self.translator.peaks_are_incomplete();
         }
@@ -365,7 +366,7 @@ mod tests {
     }
 
     fn conclude(run: &mut Run, totals: Totals) {
-        run.conclude(totals, 0, 0, Duration::from_secs(1));
+        run.conclude(totals, MissedRuns::default(), 0, Duration::from_secs(1));
     }
 
     #[test]
@@ -421,7 +422,9 @@ mod tests {
         let kinds = BTreeMap::from([(Kind::ProcessReap as u8, KindTotals { submitted: 30, lost: 9 })]);
         let untracked = vec![("process.reap", 4), ("process.exit.threads", 1)];
         let totals = Totals { kinds, threads_created: 6, untracked, ..Totals::default() };
-        run.conclude(totals, 3, 0, Duration::from_secs(1));
+        let mut missed = MissedRuns::default();
+        missed.add(None, 3);
+        run.conclude(totals, missed, 0, Duration::from_secs(1));
         let lines = lines(file);
         let lost: Vec<_> = lines[1..lines.len() - 1]
             .iter()

@@ -462,6 +462,24 @@ vocabulary! {
 /// Columns of [`Counters`]: one a [`Writer`].
 pub const WRITERS: usize = Writer::ALL.len();
 
+vocabulary! {
+    /// A moment that two programs are about, where the kernel can leave one out: the second does what the first could
+    /// not.
+    Moment {
+        /// sched_process_fork.
+        Fork = 0,
+        /// sched_process_exec.
+        Exec = 1,
+        /// sched_process_exit.
+        Exit = 2,
+        /// signal_generate.
+        Signal = 3,
+    }
+}
+
+/// How many there are.
+pub const MOMENTS: usize = Moment::ALL.len();
+
 /// One CPU's counters. Totals since load; a reader adds up the CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -485,6 +503,8 @@ pub struct Counters {
     /// Namespaces without a living init that found no place in their table: their destruction stays unseen. By
     /// [`Writer`].
     pub destroys_untracked: [u64; WRITERS],
+    /// Times that a second program did what the first was left out of, by [`Moment`].
+    pub taken_over: [u64; MOMENTS],
 }
 
 /// Sizes that both sides, and the verifier, rely on.
@@ -507,5 +527,5 @@ const _: () = {
     assert!(size_of::<Zombie>() == 200);
     assert!(size_of::<ProcessKey>() == 16);
     assert!(size_of::<Dying>() == 64);
-    assert!(size_of::<Counters>() == ((2 * KINDS + 1) * WRITERS + 6) * 8);
+    assert!(size_of::<Counters>() == ((2 * KINDS + 1) * WRITERS + MOMENTS + 6) * 8);
 };

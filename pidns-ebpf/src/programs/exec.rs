@@ -10,7 +10,7 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use pidns_ebpf::abi::{
-    ARGS_MAX, ExecRecord, FILENAME_MAX, FLAG_ARGS, FLAG_ARGS_CUT, Header, Kind, MAX_PIDS, Writer,
+    ARGS_MAX, ExecRecord, FILENAME_MAX, FLAG_ARGS, FLAG_ARGS_CUT, Header, Kind, MAX_PIDS, Moment, Writer,
 };
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     filter,
     kernel::{Binprm, Chain, Direct, Task, bounded},
     layout::WITH_ARGS,
-    undisturbed::{Moment, first, second},
+    undisturbed::{first, second},
 };
 
 /// The record's fixed part and its longest tail. One byte more for the NUL that the helper writes.

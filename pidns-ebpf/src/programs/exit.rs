@@ -12,8 +12,8 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::{debug, warn};
 use pidns_ebpf::abi::{
-    Dying, ExitRecord, Header, InitExitBody, Kind, NamespaceRecord, PIDS_ROOM, ProcessKey, ReapRecord,
-    Writer, Zombie, names::attached::RELEASE_SEEN,
+    Dying, ExitRecord, Header, InitExitBody, Kind, Moment, NamespaceRecord, PIDS_ROOM, ProcessKey,
+    ReapRecord, Writer, Zombie, names::attached::RELEASE_SEEN,
 };
 
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     filter,
     kernel::{Chain, Direct, PidNamespace, Task, ThroughNumbers},
     maps::{CASCADE, DYING, ENDED, OOM_VICTIMS, PEAK_THREADS, REBOOTS, ZOMBIES, attached, without_init},
-    undisturbed::{Moment, first, second, undisturbed},
+    undisturbed::{first, second, undisturbed},
 };
 
 #[map]

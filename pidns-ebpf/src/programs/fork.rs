@@ -11,8 +11,8 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use pidns_ebpf::abi::{
-    Creation, FLAG_INEXACT, FLAG_RESTORED, ForkRecord, InitBody, JoinBody, Kind, NamespaceRecord, Via,
-    Writer,
+    Creation, FLAG_INEXACT, FLAG_RESTORED, ForkRecord, InitBody, JoinBody, Kind, Moment, NamespaceRecord,
+    Via, Writer,
     names::attached::{CREATION_BY_FUNCTION, SETNS_SEEN, UNSHARE_SEEN},
 };
 
@@ -24,7 +24,7 @@ use crate::{
     layout::CALLS_MAY_BE_UNSEEN,
     maps::{CHILDREN_NS, ChildrenNs, PEAK_THREADS, attached, observed_since},
     syscall::{self, CLONE_NEWPID, Fork},
-    undisturbed::{Moment, first, second},
+    undisturbed::{first, second},
 };
 
 #[map]

@@ -11,14 +11,14 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use aya_log_ebpf::debug;
-use pidns_ebpf::abi::{Dying, Kind, NamespaceRecord, Origin, SignalBody, TeardownBody, Writer};
+use pidns_ebpf::abi::{Dying, Kind, Moment, NamespaceRecord, Origin, SignalBody, TeardownBody, Writer};
 
 use crate::{
     emit::{Scratch, copy, count, now, send, send_namespaced, zero},
     filter,
     kernel::{Direct, PidNamespace, Probed, Siginfo, Task},
     maps::{CASCADE, DYING},
-    undisturbed::{Moment, first, second},
+    undisturbed::{first, second},
 };
 
 const SIGKILL: i32 = 9;

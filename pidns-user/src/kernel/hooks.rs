@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use pidns_ebpf::abi::names;
+use pidns_ebpf::abi::{Moment, names};
 
 use super::{
     btf::{Btf, BtfError, Prototype, Value},
@@ -70,12 +70,24 @@ pub enum Group {
 }
 
 impl Hook {
-    /// The programs that must not be left out: of several on a tracepoint the last does what the others missed.
-    pub fn last_chances(&self) -> &'static [(At, &'static str)] {
-        match self.programs {
-            [.., last @ (At::TpBtf, _)] => std::slice::from_ref(last),
-            all => all,
-        }
+    /// Whether others tell what its programs do not get to see: by sched_process_free and SIGCHLD, later, or by the look
+    /// at what is left.
+    pub fn is_backed_up(&self) -> bool {
+        ["sched_process_free", "release_task", "zap_pid_ns_processes"].contains(&self.name)
+    }
+
+    /// The first of its programs, and the moment that the second makes up for, if there is one.
+    pub fn chances(&self) -> impl Iterator<Item = (&'static str, Option<Moment>)> + use<> {
+        let programs = self.programs;
+        let moment = programs.iter().find_map(|(_, program)| match *program {
+            names::PROGRAM_FORK_AGAIN => Some(Moment::Fork),
+            names::PROGRAM_EXEC_AGAIN => Some(Moment::Exec),
+            names::PROGRAM_EXIT_AGAIN => Some(Moment::Exit),
+            names::PROGRAM_SIGNAL_AGAIN => Some(Moment::Signal),
+            _ => None,
+        });
+        let most = if moment.is_some() { 1 } else { programs.len() };
+        programs.iter().take(most).map(move |(_, program)| (*program, moment))
     }
 
     /// Whether it is one of the function set.

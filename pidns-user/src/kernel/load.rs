@@ -19,7 +19,7 @@ use super::{
     layout::{Layout, Missing},
     namespace, object,
     ring::{Reader, Waker},
-    stats::{self, Stats},
+    stats::{self, MissedRuns, Stats},
     sweep::Sweeper,
 };
 
@@ -161,15 +161,17 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Runs of our programs that the kernel left out, so far: events that nobody saw.
-    pub fn missed_runs(&self) -> u64 {
-        self.hooks
-            .iter()
-            .filter(|(_, form)| matches!(form, Form::On(_)))
-            .flat_map(|(hook, _)| hook.last_chances())
-            .filter_map(|(_, name)| self.ebpf.program(name))
-            .filter_map(|program| stats::missed_runs(program).ok().flatten())
-            .sum()
+    /// Runs of our programs that the kernel left out, so far, but for those that something else makes up for.
+    pub fn missed_runs(&self) -> MissedRuns {
+        let mut missed = MissedRuns::default();
+        let hooks =
+            self.hooks.iter().filter(|(hook, form)| matches!(form, Form::On(_)) && !hook.is_backed_up());
+        for (program, moment) in hooks.flat_map(|(hook, _)| hook.chances()) {
+            let runs =
+                self.ebpf.program(program).and_then(|program| stats::missed_runs(program).ok().flatten());
+            missed.add(moment, runs.unwrap_or(0));
+        }
+        missed
     }
 
     /// aya-log's reader for this object.

@@ -7,7 +7,7 @@ use aya::{
     maps::{MapData, MapError, PerCpuArray},
     programs::{Program, ProgramError},
 };
-use pidns_ebpf::abi::{Counters, Kind};
+use pidns_ebpf::abi::{Counters, Kind, MOMENTS, Moment};
 
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -34,6 +34,8 @@ pub struct Totals {
     pub threads_created: u64,
     /// Threads ended that were not their process's last.
     pub threads_ended: u64,
+    /// Times that a second program did what the first was left out of, by moment.
+    pub taken_over: [u64; MOMENTS],
     /// What found no place in a table, by what stays unseen for it.
     pub untracked: Vec<(&'static str, u64)>,
 }
@@ -82,6 +84,7 @@ impl Stats {
                 cascades_untracked,
                 teardowns_untracked,
                 destroys_untracked,
+                taken_over,
             } = cpu;
             for kind in Kind::ALL {
                 let of =
@@ -95,6 +98,9 @@ impl Stats {
             }
             totals.threads_created += threads_created;
             totals.threads_ended += threads_ended;
+            for (sum, more) in totals.taken_over.iter_mut().zip(taken_over) {
+                *sum += more;
+            }
             for (sum, more) in unseen.iter_mut().zip([
                 zombies_untracked,
                 peaks_untracked,
@@ -117,6 +123,31 @@ impl Stats {
     }
 }
 
+/// Runs that the kernel left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MissedRuns {
+    /// Of first programs, which a second one follows, by moment.
+    firsts: [u64; MOMENTS],
+    /// Of all others.
+    others: u64,
+}
+
+impl MissedRuns {
+    pub(crate) fn add(&mut self, moment: Option<Moment>, runs: u64) {
+        match moment {
+            Some(moment) => self.firsts[moment as usize] += runs,
+            None => self.others += runs,
+        }
+    }
+
+    /// Events that nobody saw: what of the first programs the second ones, by these totals, did not take over. The totals
+    /// must be read after the runs, so that none counts as lost for a moment.
+    pub fn lost(&self, totals: &Totals) -> u64 {
+        let firsts = self.firsts.iter().zip(totals.taken_over);
+        self.others + firsts.map(|(missed, taken)| missed.saturating_sub(taken)).sum::<u64>()
+    }
+}
+
 /// Runs that the kernel left out because the program was running on that CPU already (`recursion_misses`, 5.12
 /// and later); `None` on kernels that do not count them.
 pub(super) fn missed_runs(program: &Program) -> Result<Option<u64>, ProgramError> {
@@ -127,4 +158,22 @@ pub(super) fn missed_runs(program: &Program) -> Result<Option<u64>, ProgramError
         .lines()
         .find_map(|line| line.strip_prefix("recursion_misses:"))
         .and_then(|count| count.trim().parse().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_second_program_took_over_is_not_lost() {
+        let mut missed = MissedRuns::default();
+        missed.add(Some(Moment::Fork), 5);
+        missed.add(Some(Moment::Exit), 2);
+        missed.add(None, 1);
+        let mut totals = Totals::default();
+        assert_eq!(missed.lost(&totals), 8, "nothing was taken over");
+        totals.taken_over[Moment::Fork as usize] = 4;
+        totals.taken_over[Moment::Exit as usize] = 3;
+        assert_eq!(missed.lost(&totals), 2, "of other moments nothing is made up for");
+    }
 }

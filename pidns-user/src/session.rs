@@ -188,6 +188,8 @@ impl Run {
         self.account("hook", missed.lost(&totals));
         self.account("malformed", malformed);
         self.over = false;
+        let refusals = (missed.refusals > 0).then_some(("refusals", missed.refusals));
+        let untracked = totals.untracked.iter().copied().chain(refusals).collect();
         let end = Body::StreamEnd {
             events: self.report.events.clone(),
             lost: self.report.lost.clone(),
@@ -199,7 +201,7 @@ impl Run {
                 .collect(),
             threads: ThreadCount { created: totals.threads_created, ended: totals.threads_ended },
             swept: self.report.swept.clone(),
-            untracked: totals.untracked.into_iter().collect(),
+            untracked,
             duration_ns: duration.as_nanos() as u64,
         };
         self.emit(clock::boottime_ns(), true, end);

@@ -76,6 +76,12 @@ impl Hook {
         ["sched_process_free", "release_task", "zap_pid_ns_processes"].contains(&self.name)
     }
 
+    /// Whether its programs run at every fork and have something to say of refused ones alone: most runs that are left
+    /// out lose nothing, and which do nobody knows.
+    pub fn tells_refusals_alone(&self) -> bool {
+        ["kernel_clone", "alloc_pid"].contains(&self.name)
+    }
+
     /// The first of its programs, and the moment that the second makes up for, if there is one.
     pub fn chances(&self) -> impl Iterator<Item = (&'static str, Option<Moment>)> + use<> {
         let programs = self.programs;

@@ -164,12 +164,18 @@ impl Loaded {
     /// Runs of our programs that the kernel left out, so far, but for those that something else makes up for.
     pub fn missed_runs(&self) -> MissedRuns {
         let mut missed = MissedRuns::default();
-        let hooks =
-            self.hooks.iter().filter(|(hook, form)| matches!(form, Form::On(_)) && !hook.is_backed_up());
-        for (program, moment) in hooks.flat_map(|(hook, _)| hook.chances()) {
-            let runs =
-                self.ebpf.program(program).and_then(|program| stats::missed_runs(program).ok().flatten());
-            missed.add(moment, runs.unwrap_or(0));
+        let is_on = |form: &Form| matches!(form, Form::On(_));
+        for (hook, _) in self.hooks.iter().filter(|(hook, form)| is_on(form) && !hook.is_backed_up()) {
+            for (program, moment) in hook.chances() {
+                let program = self.ebpf.program(program);
+                let runs =
+                    program.and_then(|program| stats::missed_runs(program).ok().flatten()).unwrap_or(0);
+                if hook.tells_refusals_alone() {
+                    missed.refusals += runs;
+                } else {
+                    missed.add(moment, runs);
+                }
+            }
         }
         missed
     }

@@ -130,6 +130,8 @@ pub struct MissedRuns {
     firsts: [u64; MOMENTS],
     /// Of all others.
     others: u64,
+    /// Of programs that tell refused forks alone: as many of those were not seen, at most.
+    pub refusals: u64,
 }
 
 impl MissedRuns {

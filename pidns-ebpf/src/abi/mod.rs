@@ -4,10 +4,13 @@
 //! `u32` a level for each process in the record, so a record is as long as its processes are deep), then, for
 //! an exec, bytes. [`decode::decode`] checks all of it.
 
+pub mod counters;
 pub mod decode;
 pub mod names;
 pub mod record;
 pub mod symbols;
+mod vocabulary;
 
+pub use counters::*;
 pub use decode::{DecodeError, Namespaced, Process, Record, decode};
 pub use record::*;

@@ -1,6 +1,8 @@
 //! The wire records and the values shared through maps: `repr(C)`, integers and byte arrays only, every byte of
 //! padding named, sizes asserted.
 
+use super::vocabulary::vocabulary;
+
 /// Deepest nesting of PID namespaces below the initial one (`MAX_PID_NS_LEVEL`, include/linux/pid_namespace.h).
 pub const MAX_LEVEL: u32 = 32;
 /// Most PIDs that a process has: one at each level from 0 to [`MAX_LEVEL`].
@@ -12,28 +14,8 @@ pub const FILENAME_MAX: usize = 4096;
 /// Most bytes of an exec's arguments on the wire; longer ones are cut and flagged.
 pub const ARGS_MAX: usize = 4096;
 
-/// Declares a vocabulary of the wire: constants with a checked way back.
-macro_rules! vocabulary {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $value:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[repr(u8)]
-        pub enum $name { $($(#[$vdoc])* $variant = $value,)* }
-
-        impl $name {
-            /// All values, in the order of their numbers.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// The value with this number, if there is one.
-            pub const fn from_number(number: u32) -> Option<Self> {
-                match number { $($value => Some(Self::$variant),)* _ => None }
-            }
-        }
-    };
-}
-
 vocabulary! {
-    /// What a record is about. The number is also its row in [`Counters`].
+    /// What a record is about. The number is also its row in [`super::Counters`].
     Kind {
         /// A namespace came to exist through unshare(2): [`NamespaceRecord`] of [`CreateBody`].
         NamespaceCreate = 0,
@@ -66,7 +48,7 @@ vocabulary! {
     }
 }
 
-/// Rows of [`Counters`]: one a [`Kind`].
+/// How many there are: rows of [`super::Counters`].
 pub const KINDS: usize = Kind::ALL.len();
 
 vocabulary! {
@@ -426,87 +408,6 @@ pub struct Dying {
     pub reserved: u32,
 }
 
-vocabulary! {
-    /// The program that wrote a counter: a slot is only ever written by one program, so that no update is lost
-    /// where one program interrupts another.
-    Writer {
-        /// sched_process_fork.
-        Fork = 0,
-        /// sched_process_exec.
-        Exec = 1,
-        /// sched_process_exit, whichever variant is loaded.
-        Exit = 2,
-        /// sched_process_free.
-        Free = 3,
-        /// signal_generate.
-        Signal = 4,
-        /// sys_exit.
-        Syscall = 5,
-        /// kernel_clone.
-        Clone = 6,
-        /// ksys_unshare.
-        Unshare = 7,
-        /// __x64_sys_setns.
-        Setns = 8,
-        /// zap_pid_ns_processes, its end.
-        Zap = 9,
-        /// release_task.
-        Release = 10,
-        /// proc_free_inum.
-        Destroy = 11,
-        /// signal_generate, the second program.
-        SignalAgain = 12,
-    }
-}
-
-/// Columns of [`Counters`]: one a [`Writer`].
-pub const WRITERS: usize = Writer::ALL.len();
-
-vocabulary! {
-    /// A moment that two programs are about, where the kernel can leave one out: the second does what the first could
-    /// not.
-    Moment {
-        /// sched_process_fork.
-        Fork = 0,
-        /// sched_process_exec.
-        Exec = 1,
-        /// sched_process_exit.
-        Exit = 2,
-        /// signal_generate.
-        Signal = 3,
-    }
-}
-
-/// How many there are.
-pub const MOMENTS: usize = Moment::ALL.len();
-
-/// One CPU's counters. Totals since load; a reader adds up the CPUs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct Counters {
-    /// Records that reached the ring buffer, by [`Writer`] and [`Kind`].
-    pub submitted: [[u64; KINDS]; WRITERS],
-    /// Records that did not, because it was full.
-    pub lost: [[u64; KINDS]; WRITERS],
-    /// Threads (not processes) created; not filtered.
-    pub threads_created: u64,
-    /// Threads ended that were not their process's last; not filtered.
-    pub threads_ended: u64,
-    /// Zombies that found no place in the table of zombies: their reaping stays unseen.
-    pub zombies_untracked: u64,
-    /// Processes that found no place in the table of thread counts: their peak stays unknown.
-    pub peaks_untracked: u64,
-    /// Members killed by a teardown that found no place in its table: their exit names no cascade.
-    pub cascades_untracked: u64,
-    /// Dying namespaces that found no place in their table: their teardown stays unseen.
-    pub teardowns_untracked: u64,
-    /// Namespaces without a living init that found no place in their table: their destruction stays unseen. By
-    /// [`Writer`].
-    pub destroys_untracked: [u64; WRITERS],
-    /// Times that a second program did what the first was left out of, by [`Moment`].
-    pub taken_over: [u64; MOMENTS],
-}
-
 /// Sizes that both sides, and the verifier, rely on.
 const _: () = {
     assert!(size_of::<Header>() == 16);
@@ -527,5 +428,4 @@ const _: () = {
     assert!(size_of::<Zombie>() == 200);
     assert!(size_of::<ProcessKey>() == 16);
     assert!(size_of::<Dying>() == 64);
-    assert!(size_of::<Counters>() == ((2 * KINDS + 1) * WRITERS + MOMENTS + 6) * 8);
 };

@@ -48,11 +48,16 @@ fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let Some(errno) = outcome::errno(result) else { return 0 };
-    undisturbed(|| match via {
+    undisturbed(|| returned(task, via, regs, errno))
+}
+
+#[inline(always)]
+fn returned(task: Task<Probed>, via: Via, regs: Regs<Direct>, errno: u32) {
+    match via {
         Via::Unshare => unshare(task, regs.argument0(), errno),
         Via::Setns => setns(task, regs, errno),
         _ => clone(task, via, Fork::of(regs).flags, errno),
-    })
+    }
 }
 
 #[inline(always)]

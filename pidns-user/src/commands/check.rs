@@ -219,12 +219,7 @@ fn check_hooks(report: &mut Report, layout: Option<&Layout>, args: &CheckArgs, p
                 match form {
                     Form::On(_) => report.ok(hook.name, format!("{form}: {}", hook.shows)),
                     Form::Unneeded => report.ok(hook.name, form.to_string()),
-                    Form::Off(_) => report.put(
-                        hook.name,
-                        Verdict::Gap,
-                        form.to_string(),
-                        Some(format!("unseen without it: {}", hook.shows)),
-                    ),
+                    Form::Off(_) => report.put(hook.name, Verdict::Gap, form.to_string(), Some(hook.loss())),
                 }
             }
             report.ok(

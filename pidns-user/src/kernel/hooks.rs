@@ -70,6 +70,13 @@ pub enum Group {
 }
 
 impl Hook {
+    /// What is lost without it, in words.
+    pub fn loss(&self) -> String {
+        // Tracepoints tell much of it too.
+        let how = if self.is_function() { "not seen, or less exactly," } else { "not seen" };
+        format!("{how} without it: {}", self.shows)
+    }
+
     /// Whether others tell what its programs do not get to see: by sched_process_free and SIGCHLD, later, or by the look
     /// at what is left.
     pub fn is_backed_up(&self) -> bool {

@@ -163,7 +163,7 @@ fn tell_hooks(report: &mut Report, judgement: &Judgement) {
                 let (verdict, remedy) = if fatal {
                     (Verdict::Missing, "the live stream is not to run without it".to_owned())
                 } else {
-                    (Verdict::Gap, format!("unseen without it: {}", hook.shows))
+                    (Verdict::Gap, hook.loss())
                 };
                 report.put(hook.name, verdict, form.to_string(), Some(remedy));
             }

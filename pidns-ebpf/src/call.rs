@@ -3,12 +3,17 @@
 
 use aya_ebpf::{EbpfContext, macros::map, maps::LruHashMap};
 
-use crate::access::{Access as _, Probed};
+use crate::{
+    access::{Access as _, Probed},
+    kernel::Task,
+};
 
 /// So far. A call of which nothing is worth a note has all zeros.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Call {
+    /// `start_boottime` of the thread, which tells it from an earlier one of its id.
+    start_boot_ns: u64,
     /// Address of the namespace that copy_pid_ns created.
     pub(crate) created: u64,
     /// Address of the namespace that pidns_install was asked to join.
@@ -24,35 +29,56 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    const NOTHING: Self =
-        Self { created: 0, target: 0, create_errno: 0, join_errno: 0, pid_errno: 0, chosen_pids: 0 };
+    const fn nothing(start_boot_ns: u64) -> Self {
+        Self {
+            start_boot_ns,
+            created: 0,
+            target: 0,
+            create_errno: 0,
+            join_errno: 0,
+            pid_errno: 0,
+            chosen_pids: 0,
+        }
+    }
 
-    /// What is noted of the thread's call.
+    /// What is noted of this thread's call, which is over.
     #[inline(always)]
-    pub(crate) fn of(tid: u32) -> Self {
+    pub(crate) fn take(tid: u32, start_boot_ns: u64) -> Self {
         // SAFETY: a map value, copied at once.
-        unsafe { CALLS.get(&tid) }.copied().unwrap_or(Self::NOTHING)
-    }
-
-    /// Likewise, and the call is over.
-    #[inline(always)]
-    pub(crate) fn take(tid: u32) -> Self {
-        let call = Self::of(tid);
+        let Some(call) = unsafe { CALLS.get(&tid) }.copied() else { return Self::nothing(start_boot_ns) };
         let _ = CALLS.remove(&tid);
-        call
+        if call.start_boot_ns == start_boot_ns { call } else { Self::nothing(start_boot_ns) }
     }
 
-    /// Adds to what is noted of the thread's call.
+    /// Likewise of the running thread's.
     #[inline(always)]
-    pub(crate) fn note(tid: u32, add: impl Fn(&mut Self)) {
-        if let Some(call) = CALLS.get_ptr_mut(&tid) {
+    pub(crate) fn take_own() -> Self {
+        let task = Task::current();
+        Self::take(task.pid(), task.start_boottime())
+    }
+
+    /// Notes the first of what happens in the running thread's call.
+    #[inline(always)]
+    pub(crate) fn begin(note: impl Fn(&mut Self)) {
+        let task = Task::current();
+        let mut call = Self::nothing(task.start_boottime());
+        note(&mut call);
+        // An LRU map always has room.
+        let _ = CALLS.insert(&task.pid(), &call, 0);
+    }
+
+    /// Adds to what is noted of it.
+    #[inline(always)]
+    pub(crate) fn note(add: impl Fn(&mut Self)) {
+        let task = Task::current();
+        if let Some(call) = CALLS.get_ptr_mut(&task.pid())
             // SAFETY: a map value that only this thread writes.
+            && unsafe { (*call).start_boot_ns } == task.start_boottime()
+        {
+            // SAFETY: as above.
             add(unsafe { &mut *call });
         } else {
-            let mut call = Self::NOTHING;
-            add(&mut call);
-            // An LRU map always has room.
-            let _ = CALLS.insert(&tid, &call, 0);
+            Self::begin(add);
         }
     }
 }

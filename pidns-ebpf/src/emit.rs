@@ -31,7 +31,8 @@ pub(crate) fn count(add: impl FnOnce(&mut Counters)) {
 /// A record's scratch memory in a per-CPU map: the fixed part, and room for the longest tail of two processes.
 ///
 /// On the stack it would have to be zeroed first, and would leave little of its 512 bytes. One program never
-/// interrupts itself on a CPU, so each program has scratch memory of its own.
+/// interrupts itself on a CPU, so each program has scratch memory of its own (the second
+/// of a moment has the first one's: neither lets another task in).
 #[repr(C)]
 pub(crate) struct Scratch<R> {
     pub(crate) record: R,

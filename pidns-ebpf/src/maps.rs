@@ -62,8 +62,9 @@ pub(crate) fn attached(bits: u32) -> bool {
     ATTACHED.get(0).is_some_and(|&all| all & bits == bits)
 }
 
-/// Namespaces that have no living init, by inode number: the release of any other cannot be, and proc_free_inum tells
-/// the number alone. They leave when it is released; another namespace, of whatever type, gets the number only then.
+/// Namespaces whose release can be, by inode number, which is all that proc_free_inum tells: those that were unshared,
+/// which have no init at first, and those whose init has exited. They leave when the number is released; another namespace,
+/// of whatever type, gets it only then.
 #[map]
 pub(crate) static WITHOUT_INIT: HashMap<u32, NamespacePart> =
     HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
@@ -86,7 +87,8 @@ pub(crate) unsafe fn without_init(writer: Writer, ns: *const NamespacePart) {
 #[map]
 pub(crate) static OOM_VICTIMS: LruHashMap<ProcessKey, u8> = LruHashMap::with_max_entries(1_024, 0);
 
-/// What reboot(2) was called with inside a namespace, by the namespace's inode number, until its init's exit.
+/// What reboot(2) was called with inside a namespace, by the namespace's inode number, until its init's
+/// exit. A command that the kernel refuses leaves it to the next one, which writes over it.
 #[map]
 pub(crate) static REBOOTS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(1_024, 0);
 

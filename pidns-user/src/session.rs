@@ -131,6 +131,7 @@ impl Run {
     ) -> Result<(), Failure> {
         let mut looked = Instant::now();
         let mut swept = looked;
+        let mut missed = MissedRuns::default();
         let mut more = false;
         while !self.over && !self.session.stop.load(Ordering::Acquire) {
             if !more {
@@ -143,8 +144,9 @@ impl Run {
             log();
             if looked.elapsed() >= LOSS_INTERVAL {
                 looked = Instant::now();
-                let missed = loaded.missed_runs();
-                self.losses(missed, &read(loaded)?);
+                // A second program may be about to take over what was counted just now: judge what the last look saw.
+                let before = std::mem::replace(&mut missed, loaded.missed_runs());
+                self.losses(before, &read(loaded)?);
             }
             if swept.elapsed() >= SWEEP_INTERVAL {
                 swept = Instant::now();

@@ -254,9 +254,6 @@ impl Translator {
         if reboot_signal != 0 {
             self.inits.forget(identity(init));
             Cause::Reboot { command: command(reboot_command, reboot_signal) }
-        } else if oom != 0 && signal == libc::SIGKILL as u32 {
-            self.inits.forget(identity(init));
-            Cause::Oom { victim: process(init) }
         } else if cascade_inum != 0 {
             self.inits.forget(identity(init));
             Cause::Cascade { ns: cascade_inum }
@@ -264,7 +261,13 @@ impl Translator {
             self.inits.forget(identity(init));
             Cause::Exited
         } else {
-            self.inits.died_of(identity(init), signal)
+            match self.inits.died_of(identity(init), signal) {
+                // Somebody may have killed it before the kernel chose it, too.
+                Cause::Unknown if oom != 0 && signal == libc::SIGKILL as u32 => {
+                    Cause::Oom { victim: process(init) }
+                }
+                cause => cause,
+            }
         }
     }
 

@@ -6,9 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pidns_ebpf::abi::{Namespaced, Record, Via, symbols::ABSENT};
+use pidns_ebpf::abi::{MOMENTS, Namespaced, Record, Via, symbols::ABSENT};
 use pidns_user::kernel::{
-    hooks::Form,
+    hooks::{Form, HookSet},
     layout::Layout,
     load::{Settings, load_with},
 };
@@ -31,7 +31,8 @@ fn alone() -> MutexGuard<'static, ()> {
 fn observe(change: impl FnOnce(&mut Layout)) -> Seen {
     let _alone = alone();
     let (loaded, mut reader, _waker) =
-        load_with(&Settings::everything(), change).expect("the kernel side loads");
+        load_with(&Settings { hooks: HookSet::Tracepoint, ..Settings::everything() }, change)
+            .expect("the kernel side loads");
     for (hook, form) in &loaded.hooks {
         assert!(hook.is_function() || matches!(form, Form::On(_)), "{} does not attach: {form}", hook.name);
     }
@@ -69,6 +70,8 @@ fn observe(change: impl FnOnce(&mut Layout)) -> Seen {
         });
     }
     assert_eq!(reader.malformed(), 0, "records that cannot be decoded");
+    let taken_over = loaded.stats.read().expect("the counters").taken_over;
+    assert_eq!(taken_over, [0; MOMENTS], "no first program was left out, no second one did its work again");
     seen
 }
 
@@ -106,4 +109,9 @@ fn all_is_seen_where_the_kernel_does_not_number_namespaces() {
 #[test]
 fn registers_are_found_on_the_stack_where_no_helper_gives_them() {
     assert_eq!(observe(|layout| layout.have_task_pt_regs = false), expected());
+}
+
+#[test]
+fn a_second_program_leaves_alone_what_the_first_has_done() {
+    assert_eq!(observe(|layout| layout.preemptible_tracepoints = true), expected());
 }

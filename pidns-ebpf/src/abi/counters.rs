@@ -30,8 +30,6 @@ vocabulary! {
         Release = 10,
         /// proc_free_inum.
         Destroy = 11,
-        /// signal_generate, the second program.
-        SignalAgain = 12,
     }
 }
 
@@ -48,8 +46,6 @@ vocabulary! {
         Exec = 1,
         /// sched_process_exit.
         Exit = 2,
-        /// signal_generate.
-        Signal = 3,
     }
 }
 

@@ -39,7 +39,7 @@ pub mod attached {
 
 /// Whose work is done, where a second program follows: [`DONE_ENTRIES`], or one where none does.
 pub const MAP_DONE: &str = "DONE";
-/// 2^16 tasks, four moments each.
+/// 2^16 tasks, room for four moments each.
 pub const DONE_ENTRIES: u32 = 1 << 18;
 
 /// aya-log's ring buffer.
@@ -65,8 +65,6 @@ pub const PROGRAM_FORK_AGAIN: &str = "again_process_fork";
 pub const PROGRAM_EXEC_AGAIN: &str = "again_process_exec";
 /// Follows [`PROGRAM_EXIT_GROUP_DEAD`] likewise.
 pub const PROGRAM_EXIT_AGAIN: &str = "again_process_exit";
-/// Follows [`PROGRAM_SIGNAL`] likewise.
-pub const PROGRAM_SIGNAL_AGAIN: &str = "again_signal_generate";
 /// Program on tp_btf/mark_victim.
 pub const PROGRAM_VICTIM: &str = "victim_marked";
 /// Program on fexit/copy_pid_ns.

@@ -337,7 +337,7 @@ pub struct InitExitBody {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct TeardownBody {
-    /// When the init exited: CLOCK_BOOTTIME, nanoseconds.
+    /// When it began: at zap_pid_ns_processes, or without that hook at the init's exit. CLOCK_BOOTTIME, nanoseconds.
     pub began_boot_ns: u64,
     /// Processes that the kernel sent SIGKILL to.
     pub killed: u32,

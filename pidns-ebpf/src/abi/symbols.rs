@@ -149,7 +149,7 @@ pub const WITH_ARGS: &str = "WITH_ARGS";
 /// `u8`: not 0: this kernel has the helper bpf_task_pt_regs (5.15 and later).
 pub const HAVE_TASK_PT_REGS: &str = "HAVE_TASK_PT_REGS";
 /// `u8`: not 0: perhaps no hook sees unshare(2) and setns(2) return ([`super::names::attached`] tells), so that a fork has
-/// to be looked at for what they did.
+/// to be looked at for what they did. To look takes the verifier several times as long as all else.
 pub const CALLS_MAY_BE_UNSEEN: &str = "CALLS_MAY_BE_UNSEEN";
 /// `u8`: not 0: this kernel has the kfuncs bpf_preempt_disable and bpf_preempt_enable (6.10 and later), and their calls
 /// ([`PREEMPT_DISABLE_CALL`], [`PREEMPT_ENABLE_CALL`]) have been given their numbers.

@@ -4,7 +4,7 @@
 //! Called by copy_process() in the forking thread. It is what refuses a fork into a dead namespace (ENOMEM), or into
 //! one that has no PID left, at whatever level (EAGAIN).
 
-use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::fexit, programs::FExitContext};
+use aya_ebpf::{macros::fexit, programs::FExitContext};
 
 use crate::{
     call::{Call, pointer_errno, word},
@@ -22,7 +22,7 @@ fn pid_allocated(ctx: FExitContext) -> i32 {
     }
     undisturbed(|| {
         let errno = pointer_errno(word(&ctx, 3));
-        Call::note(bpf_get_current_pid_tgid() as u32, |call| {
+        Call::note(|call| {
             call.pid_errno = errno;
             call.chosen_pids = chosen_pids as u32;
         });

@@ -4,7 +4,7 @@
 //! Called by create_new_namespaces() in the creator, for every clone and unshare that asks for some namespace; without
 //! CLONE_NEWPID it returns the old one. What it creates is not anybody's yet: the call can still fail.
 
-use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::fexit, programs::FExitContext};
+use aya_ebpf::{macros::fexit, programs::FExitContext};
 
 use crate::{
     call::{Call, pointer_errno, word},
@@ -25,7 +25,7 @@ fn copied(ctx: &FExitContext) {
     }
     let created = word(ctx, 3);
     let errno = pointer_errno(created);
-    Call::note(bpf_get_current_pid_tgid() as u32, |call| {
+    Call::begin(|call| {
         if errno == 0 {
             call.created = created;
         } else {

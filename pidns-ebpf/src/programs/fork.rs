@@ -112,7 +112,7 @@ fn asked_for<A: Access, N: Access>(thread: Task<Direct>, regs: Regs<A>, ns: PidN
     if !attached(CREATION_BY_FUNCTION) {
         return if compat { Fork::UNKNOWN } else { Fork::of(regs) };
     }
-    let call = Call::of(thread.pid());
+    let call = Call::take(thread.pid(), thread.start_boottime());
     Fork {
         via: if compat { Via::Unknown } else { syscall::via(regs.call()) },
         flags: if call.created == ns.address() { CLONE_NEWPID } else { 0 },

@@ -5,7 +5,6 @@
 //! sched_process_fork's; this tells refusals.
 
 use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid,
     macros::{fexit, map},
     maps::PerCpuArray,
     programs::FExitContext,
@@ -39,7 +38,7 @@ fn clone_returned(ctx: FExitContext) -> i32 {
 
 #[inline(always)]
 fn returned(flags: u64, result: i32) {
-    let call = Call::take(bpf_get_current_pid_tgid() as u32);
+    let call = Call::take_own();
     if result >= 0 || !attached(CREATION_BY_FUNCTION) {
         return;
     }

@@ -4,7 +4,6 @@
 //! unshare(2), of every ABI.
 
 use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid,
     macros::{fexit, map},
     maps::PerCpuArray,
     programs::FExitContext,
@@ -37,7 +36,7 @@ fn returned(ctx: &FExitContext) {
     if flags & CLONE_NEWPID == 0 {
         return;
     }
-    let call = Call::take(bpf_get_current_pid_tgid() as u32);
+    let call = Call::take_own();
     let result: i32 = ctx.arg(1);
     let Some(errno) = outcome::errno(i64::from(result)) else { return };
     if !attached(CREATION_BY_FUNCTION) {

@@ -4,7 +4,6 @@
 //! The 64-bit call: 32-bit programs come in by a function of their own. `__do_sys_setns` has BTF, and no place to hook.
 
 use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid,
     macros::{fexit, map},
     maps::PerCpuArray,
     programs::FExitContext,
@@ -33,7 +32,7 @@ fn setns_returned(ctx: FExitContext) -> i32 {
 #[inline(always)]
 fn returned(ctx: &FExitContext) {
     let regs = Regs::<Direct>::of(ctx.arg(0));
-    let call = Call::take(bpf_get_current_pid_tgid() as u32);
+    let call = Call::take_own();
     let result: i64 = ctx.arg(1);
     let Some(errno) = outcome::errno(result) else { return };
     if !attached(SETNS_BY_FUNCTION) {

@@ -11,14 +11,13 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use aya_log_ebpf::debug;
-use pidns_ebpf::abi::{Dying, Kind, Moment, NamespaceRecord, Origin, SignalBody, TeardownBody, Writer};
+use pidns_ebpf::abi::{Dying, Kind, NamespaceRecord, Origin, SignalBody, TeardownBody, Writer};
 
 use crate::{
     emit::{Scratch, copy, count, now, send, send_namespaced, zero},
     filter,
     kernel::{Direct, PidNamespace, Probed, Siginfo, Task},
     maps::{CASCADE, DYING},
-    undisturbed::{first, second},
 };
 
 const SIGKILL: i32 = 9;
@@ -39,33 +38,15 @@ static SCRATCH_SIGNAL: PerCpuArray<Scratch<NamespaceRecord<SignalBody>>> =
 static SCRATCH_TEARDOWN: PerCpuArray<Scratch<NamespaceRecord<TeardownBody>>> =
     PerCpuArray::with_max_entries(1, 0);
 
-#[map]
-static SCRATCH_SIGNAL_AGAIN: PerCpuArray<Scratch<NamespaceRecord<SignalBody>>> =
-    PerCpuArray::with_max_entries(1, 0);
-#[map]
-static SCRATCH_TEARDOWN_AGAIN: PerCpuArray<Scratch<NamespaceRecord<TeardownBody>>> =
-    PerCpuArray::with_max_entries(1, 0);
-
 #[btf_tracepoint(function = "signal_generate")]
 fn signal_generate(ctx: BtfTracePointContext) -> i32 {
-    first(Moment::Signal, || generated(&ctx, Writer::Signal, &SCRATCH_SIGNAL, &SCRATCH_TEARDOWN))
-}
-
-/// Signals are sent from interrupts too, which can come in the midst of the first one: this has memory of its own.
-#[btf_tracepoint(function = "signal_generate")]
-fn again_signal_generate(ctx: BtfTracePointContext) -> i32 {
-    second(Moment::Signal, || {
-        generated(&ctx, Writer::SignalAgain, &SCRATCH_SIGNAL_AGAIN, &SCRATCH_TEARDOWN_AGAIN)
-    })
+    // Called with the lock of the target's signals held, and interrupts off: nobody else gets in.
+    generated(&ctx);
+    0
 }
 
 #[inline(always)]
-fn generated(
-    ctx: &BtfTracePointContext,
-    writer: Writer,
-    signals: &PerCpuArray<Scratch<NamespaceRecord<SignalBody>>>,
-    teardowns: &PerCpuArray<Scratch<NamespaceRecord<TeardownBody>>>,
-) {
+fn generated(ctx: &BtfTracePointContext) {
     let signal: i32 = ctx.arg(0);
     let info = Siginfo::<Direct>::of(ctx.arg(1));
     let target = Task::<Direct>::of(ctx.arg(2));
@@ -76,7 +57,7 @@ fn generated(
         && target.tgid() != sender_tgid
     {
         // SAFETY: a map value that only the dying init's thread writes.
-        unsafe { from_dying_init(signal, info, target, result, sender_tgid, dying, writer, teardowns) };
+        unsafe { from_dying_init(signal, info, target, result, sender_tgid, dying) };
     }
 
     let pid = target.thread_pid();
@@ -94,7 +75,7 @@ fn generated(
         // The kernel's word of a child's death: the child's own exit says it.
         return;
     }
-    let Some(scratch) = Scratch::of(signals) else { return };
+    let Some(scratch) = Scratch::of(&SCRATCH_SIGNAL) else { return };
     let sender = Task::current();
     let from_kernel =
         info.is_private() || code > 0 || KERNEL_CODES.contains(&code) || sender.is_kernel_thread();
@@ -110,7 +91,7 @@ fn generated(
     // SAFETY: this CPU's scratch memory, and the task pointers of the hook.
     unsafe {
         send_namespaced(
-            writer,
+            Writer::Signal,
             Kind::InitSignal,
             0,
             scratch,
@@ -142,7 +123,6 @@ fn is_member(task: Task<Probed>, ns: PidNamespace<Probed>) -> bool {
 /// A namespace's init, in its exit, sends a signal: first SIGKILL to each member, last the word of its own death
 /// to its parent, when all of them are gone.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "what the hook knows, and where the program keeps it")]
 unsafe fn from_dying_init(
     signal: i32,
     info: Siginfo<Direct>,
@@ -150,8 +130,6 @@ unsafe fn from_dying_init(
     result: i32,
     tgid: u32,
     dying: *mut Dying,
-    writer: Writer,
-    teardowns: &PerCpuArray<Scratch<NamespaceRecord<TeardownBody>>>,
 ) {
     let init = Task::current().group_leader();
     // SAFETY: the caller's pointer.
@@ -173,10 +151,10 @@ unsafe fn from_dying_init(
     } else if CHILD_DEATH.contains(&info.code())
         // Not of a process that it traced, which the kernel tells before the members are killed.
         && target.tgid() == init.parent().tgid()
-        && let Some(scratch) = Scratch::of(teardowns)
+        && let Some(scratch) = Scratch::of(&SCRATCH_TEARDOWN)
     {
         // SAFETY: the caller's pointer; this CPU's scratch memory.
-        unsafe { teardown(writer, 0, scratch, tgid, dying) };
+        unsafe { teardown(Writer::Signal, 0, scratch, tgid, dying) };
     }
 }
 

@@ -1,7 +1,8 @@
 //! `TP_PROTO(struct task_struct *task, uid_t uid)`, mark_victim
 //! <https://github.com/torvalds/linux/blob/v6.18/include/trace/events/oom.h#L74>
 //!
-//! Called by mark_oom_victim() in whoever asked for memory, right after the victim was sent its SIGKILL. Once more for
+//! Called by mark_oom_victim() in whoever asked for memory, right after the victim was sent its SIGKILL; or without one,
+//! for a process that is dying already. Once more for
 //! each process of a cgroup that is killed as a whole (`memory.oom.group`).
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
@@ -20,7 +21,8 @@ fn victim_marked(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn marked(ctx: &BtfTracePointContext) {
     let leader = Task::<Direct>::of(ctx.arg(0)).group_leader();
-    if leader.thread_pid().level() > 0 {
+    let pid = leader.thread_pid();
+    if pid.level() > 0 && pid.innermost().0 == 1 {
         // An LRU map always has room.
         let _ = OOM_VICTIMS.insert(&leader.key(), &1, 0);
     }

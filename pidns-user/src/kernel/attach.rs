@@ -43,9 +43,11 @@ impl Plan<'_> {
 
         let mut forms: Vec<(Hook, Form)> = Vec::new();
         for hook in hooks {
+            let spared =
+                hook.need == Need::Fallback && self.spares_the_fallback(&mut forms, &mut programs)?;
             let form = if let Some(why) = self.ruled_out(&hook) {
                 Form::Off(why)
-            } else if hook.need == Need::Fallback && self.spares_the_fallback(&mut forms, &mut programs)? {
+            } else if spared {
                 Form::Unneeded
             } else {
                 if hook.need == Need::Fallback {
@@ -143,7 +145,7 @@ impl Plan<'_> {
         std::thread::scope(|scope| {
             let beside = scope.spawn(|| load(wanted));
             let mut refused = load(rest);
-            refused.extend(beside.join().unwrap_or_default());
+            refused.extend(beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             refused
         })
     }

@@ -96,7 +96,6 @@ impl Hook {
             names::PROGRAM_FORK_AGAIN => Some(Moment::Fork),
             names::PROGRAM_EXEC_AGAIN => Some(Moment::Exec),
             names::PROGRAM_EXIT_AGAIN => Some(Moment::Exit),
-            names::PROGRAM_SIGNAL_AGAIN => Some(Moment::Signal),
             _ => None,
         });
         let most = if moment.is_some() { 1 } else { programs.len() };
@@ -207,7 +206,7 @@ pub fn all(layout: &Layout) -> Vec<Hook> {
     const TASK: Value<'static> = Value::Pointer("task_struct");
     const NS: Value<'static> = Value::Pointer("pid_namespace");
     const NUMBER: Value<'static> = Value::Number;
-    let exit: &[_] = match (layout.exit_has_group_dead, layout.preemptible_tracepoints) {
+    let exit: &[_] = match (layout.exit_has_group_dead, layout.second_chances()) {
         (true, true) => {
             &[(At::TpBtf, names::PROGRAM_EXIT_GROUP_DEAD), (At::TpBtf, names::PROGRAM_EXIT_AGAIN)]
         }
@@ -216,7 +215,7 @@ pub fn all(layout: &Layout) -> Vec<Hook> {
     };
     // Where the kernel can leave a program out, each of the busy ones is followed by a second.
     let twice = |both: &'static [(At, &'static str)]| {
-        if layout.preemptible_tracepoints { both } else { &both[..1] }
+        if layout.second_chances() { both } else { &both[..1] }
     };
     let hook = |name, programs, need, arguments: &[_], returns, shows| Hook {
         name,
@@ -262,7 +261,7 @@ pub fn all(layout: &Layout) -> Vec<Hook> {
         ),
         tracepoint(
             "signal_generate",
-            twice(&[(At::TpBtf, names::PROGRAM_SIGNAL), (At::TpBtf, names::PROGRAM_SIGNAL_AGAIN)]),
+            &[(At::TpBtf, names::PROGRAM_SIGNAL)],
             Need::Useful,
             &[NUMBER, Value::Pointer("kernel_siginfo"), TASK, NUMBER, NUMBER],
             "init.signal, namespace.teardown, who killed an init",

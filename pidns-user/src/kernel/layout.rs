@@ -86,6 +86,12 @@ impl Layout {
         (layout, missing)
     }
 
+    /// Whether the busy programs are each followed by a second one: where they can be left out, and only where they keep
+    /// other tasks away meanwhile, as both use the same memory.
+    pub fn second_chances(&self) -> bool {
+        self.preemptible_tracepoints && self.preempt_kfuncs.is_some()
+    }
+
     /// Whether this kernel has what the symbol stands for.
     pub fn has(&self, symbol: &str) -> bool {
         self.offsets.iter().any(|(name, value)| *name == symbol && *value != ABSENT)

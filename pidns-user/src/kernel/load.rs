@@ -185,10 +185,13 @@ impl Loaded {
         aya_log::EbpfLogger::init_with_logger(&mut self.ebpf, logger)
     }
 
-    /// Takes the hooks away. The counters stay readable.
+    /// Takes the hooks away, the last first, so that each finds those that it depends on to its end. The counters stay
+    /// readable.
     pub fn detach(&mut self) {
-        for (_, program) in self.ebpf.programs_mut() {
-            unload_one(program);
+        for (_, program) in self.hooks.iter().rev().flat_map(|(hook, _)| hook.programs.iter().rev()) {
+            if let Some(program) = self.ebpf.program_mut(program) {
+                unload_one(program);
+            }
         }
     }
 }
@@ -303,14 +306,14 @@ fn create(settings: &Settings, layout: &Layout) -> Result<Ebpf, LoadError> {
         (symbols::CALLS_MAY_BE_UNSEEN, u8::from(!*syscall_hooks)),
         (symbols::HAVE_TASK_PT_REGS, u8::from(layout.have_task_pt_regs)),
         (symbols::HAVE_PREEMPT_KFUNCS, u8::from(layout.preempt_kfuncs.is_some())),
-        (symbols::SECOND_CHANCE, u8::from(layout.preemptible_tracepoints)),
+        (symbols::SECOND_CHANCE, u8::from(layout.second_chances())),
         (symbols::PROBE_NUMBERS, u8::from(layout.probe_numbers)),
         (symbols::LOG_LEVEL, *log_level),
     ];
     let mut loader = loader_without_btf();
     loader.verifier_log_level(VerifierLogLevel::DEBUG);
     loader.map_max_entries(names::MAP_EVENTS, *ring_bytes);
-    if !layout.preemptible_tracepoints {
+    if !layout.second_chances() {
         loader.map_max_entries(names::MAP_DONE, 1);
     }
     if *log_level == 0 {

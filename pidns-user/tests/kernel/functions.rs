@@ -18,7 +18,8 @@ pub(crate) const TESTS: &[Test] = &[
     test!(the_command_of_a_reboot_is_told, needs probes::function_hooks),
 ];
 
-/// As the kernel itself tells: by the list of its programs, and by tracefs.
+/// As the kernel itself tells: the list of its programs has none of ours on sys_exit, and tracefs none of anybody's on the
+/// classic tracepoints of system calls (tp_btf does not show there).
 fn no_hook_on_system_calls_is_left() {
     let tracer = Tracer::start(&[]);
     let programs: Vec<String> = loaded_programs()

@@ -7,14 +7,14 @@ use aya::sys::{Stats, enable_stats};
 use serde::Serialize;
 
 use crate::{
-    Plan,
-    programs::{FORK, HOOKS},
+    Plan, in_turn,
+    programs::{FORK, places},
     report::{Table, best},
     storm::Load,
     subject::{Subject, Watch},
 };
 
-const SUBJECTS: [Subject; 5] = [
+const USUAL: [Subject; 5] = [
     Subject::Empty,
     Subject::ReserveSubmit,
     Subject::ReserveQuiet,
@@ -39,11 +39,16 @@ struct Cost {
 
 #[derive(Serialize)]
 pub(crate) struct Costs {
+    #[serde(skip)]
+    subjects: Vec<Subject>,
+    rounds: u64,
     lives: u64,
     execs: u64,
-    /// By subject and tracepoint.
+    /// By subject and place.
     programs: BTreeMap<Subject, BTreeMap<&'static str, Cost>>,
-    fork: Fork,
+    /// Where empty programs were measured too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fork: Option<Fork>,
 }
 
 /// Our program at a fork against its limits.
@@ -62,13 +67,14 @@ struct Fork {
 }
 
 pub(crate) fn measure(plan: &Plan, watch: &mut Watch) -> Result<Costs> {
-    let &Plan { lives, workers, rounds } = plan;
+    let &Plan { lives, workers, rounds, .. } = plan;
+    let subjects = plan.subjects(&USUAL, false);
     let execs = (lives / LIVES_PER_EXEC).max(1);
     let _enabled = enable_stats(Stats::RunTime)
         .context("enable the kernel's BPF statistics (Linux 5.8 and CAP_SYS_ADMIN)")?;
     let mut programs: BTreeMap<Subject, BTreeMap<&'static str, Cost>> = BTreeMap::new();
     for round in 1..=rounds {
-        for subject in SUBJECTS {
+        for subject in in_turn(&subjects, round) {
             eprintln!("time in the kernel, round {round} of {rounds}: {}", subject.name());
             let running = subject.start(watch)?;
             let before = running.run_times();
@@ -76,13 +82,13 @@ pub(crate) fn measure(plan: &Plan, watch: &mut Watch) -> Result<Costs> {
             Load::Execs(execs).run()?;
             let after = running.run_times();
             running.finish(watch)?;
-            for (tracepoint, (time, runs)) in after {
-                let (time_before, runs_before) = before.get(tracepoint).copied().unwrap_or_default();
+            for (place, (time, runs)) in after {
+                let (time_before, runs_before) = before.get(place).copied().unwrap_or_default();
                 let (time, runs) = (time.saturating_sub(time_before), runs.saturating_sub(runs_before));
                 if runs == 0 {
                     continue;
                 }
-                let cost = programs.entry(subject).or_default().entry(tracepoint).or_default();
+                let cost = programs.entry(subject).or_default().entry(place).or_default();
                 cost.means_ns.push(nanoseconds(time) / runs as f64);
                 cost.total += time;
                 cost.runs += runs;
@@ -90,21 +96,28 @@ pub(crate) fn measure(plan: &Plan, watch: &mut Watch) -> Result<Costs> {
             }
         }
     }
-    let fork = |subject| {
-        let cost = programs.get(&subject).and_then(|costs| costs.get(FORK));
-        cost.map(|cost| cost.mean_ns).with_context(|| format!("{subject:?}: its program at fork never ran"))
-    };
-    let (empty, record) = (fork(Subject::Empty)?, fork(Subject::ReserveSubmit)?);
-    let quiet = fork(Subject::ReserveQuiet)?;
-    let fork = Fork {
-        mean_ns: fork(Subject::Ours)?,
-        reserve_submit_ns: record - empty,
-        reserve_submit_quiet_ns: quiet - empty,
-        relative_limit_ns: 3.0 * empty + (record - empty),
-        relative_limit_quiet_ns: 3.0 * empty + (quiet - empty),
-        limit_ns: FORK_LIMIT_NS,
-    };
-    Ok(Costs { lives, execs, programs, fork })
+    let fork = subjects.contains(&Subject::Empty).then(|| Fork::of(&programs)).transpose()?;
+    Ok(Costs { subjects, rounds, lives, execs, programs, fork })
+}
+
+impl Fork {
+    fn of(programs: &BTreeMap<Subject, BTreeMap<&'static str, Cost>>) -> Result<Self> {
+        let fork = |subject| {
+            let cost = programs.get(&subject).and_then(|costs| costs.get(FORK));
+            cost.map(|cost| cost.mean_ns)
+                .with_context(|| format!("{subject:?}: its program at fork never ran"))
+        };
+        let (empty, record) = (fork(Subject::Empty)?, fork(Subject::ReserveSubmit)?);
+        let quiet = fork(Subject::ReserveQuiet)?;
+        Ok(Self {
+            mean_ns: fork(Subject::Ours)?,
+            reserve_submit_ns: record - empty,
+            reserve_submit_quiet_ns: quiet - empty,
+            relative_limit_ns: 3.0 * empty + (record - empty),
+            relative_limit_quiet_ns: 3.0 * empty + (quiet - empty),
+            limit_ns: FORK_LIMIT_NS,
+        })
+    }
 }
 
 fn nanoseconds(time: Duration) -> f64 {
@@ -119,40 +132,43 @@ impl fmt::Display for Costs {
              mean of all runs (mean of the best round); each round {} lives at level 1, {} execs",
             self.lives, self.execs
         )?;
-        let mut table = Table::new(&[
-            "hook",
-            "empty",
-            "reserve/submit",
-            "without wake-up",
-            "pidns-trace",
-            "/ empty",
-            "its runs",
-            "--no-syscall-hooks",
-        ]);
-        for hook in &HOOKS {
-            let cost = |subject| self.programs.get(&subject).and_then(|costs| costs.get(hook.tracepoint));
-            let cell = |subject| {
-                cost(subject).map_or_else(
+        let cost = |subject: Subject, place: &str| self.programs.get(&subject)?.get(place);
+        let with_ratio =
+            [Subject::Empty, Subject::Ours].iter().all(|subject| self.subjects.contains(subject));
+        let headings = ["hook"].into_iter().chain(self.subjects.iter().map(|subject| subject.short_name()));
+        let mut table =
+            Table::new(&headings.chain(with_ratio.then_some("pidns-trace / empty")).collect::<Vec<_>>());
+        for place in
+            places().filter(|place| self.subjects.iter().any(|subject| cost(*subject, place).is_some()))
+        {
+            let cells = self.subjects.iter().map(|subject| {
+                cost(*subject, place).map_or_else(
                     || "-".to_owned(),
-                    |cost| format!("{:.0} ns ({:.0})", cost.mean_ns, best(cost.means_ns.iter().copied())),
+                    |cost| {
+                        let best = best(cost.means_ns.iter().copied());
+                        format!("{:.0} ns ({best:.0}), {} runs", cost.mean_ns, cost.runs)
+                    },
                 )
-            };
-            let ratio = cost(Subject::Ours)
-                .zip(cost(Subject::Empty))
-                .map(|(ours, empty)| ours.mean_ns / empty.mean_ns);
-            table.row([
-                hook.tracepoint.to_owned(),
-                cell(Subject::Empty),
-                cell(Subject::ReserveSubmit),
-                cell(Subject::ReserveQuiet),
-                cell(Subject::Ours),
-                ratio.map_or_else(|| "-".to_owned(), |ratio| format!("x {ratio:.1}")),
-                cost(Subject::Ours).map_or(0, |cost| cost.runs).to_string(),
-                cell(Subject::OursNoSyscallHooks),
-            ]);
+            });
+            let ratio = with_ratio.then(|| {
+                let both = cost(Subject::Ours, place).zip(cost(Subject::Empty, place));
+                both.map_or_else(
+                    || "-".to_owned(),
+                    |(ours, empty)| format!("x {:.1}", ours.mean_ns / empty.mean_ns),
+                )
+            });
+            table.row([place.to_owned()].into_iter().chain(cells).chain(ratio));
         }
+        let lives = self.rounds * (self.lives + self.execs);
+        let a_life = self.subjects.iter().map(|subject| {
+            let costs = self.programs.get(subject).into_iter().flat_map(BTreeMap::values);
+            let total: Duration = costs.map(|cost| cost.total).sum();
+            format!("{:.0} ns", nanoseconds(total) / lives as f64)
+        });
+        table.row(["all of them, for each life".to_owned()].into_iter().chain(a_life));
         write!(f, "{table}")?;
 
+        let Some(fork) = &self.fork else { return Ok(()) };
         let Fork {
             mean_ns,
             reserve_submit_ns,
@@ -160,7 +176,7 @@ impl fmt::Display for Costs {
             relative_limit_ns,
             relative_limit_quiet_ns,
             limit_ns,
-        } = self.fork;
+        } = *fork;
         writeln!(
             f,
             "  One record reserved and submitted: {reserve_submit_ns:.0} ns, {reserve_submit_quiet_ns:.0} ns without \

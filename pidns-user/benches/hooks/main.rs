@@ -7,6 +7,7 @@ mod calls;
 mod cost;
 mod programs;
 mod report;
+mod sets;
 mod slowdown;
 mod start;
 mod storm;
@@ -17,13 +18,21 @@ use std::{fmt, fs, io::Write as _, process::ExitCode, thread};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
+use pidns_user::kernel::hooks::HookSet;
 use serde::Serialize;
 
-use crate::{calls::Calls, cost::Costs, slowdown::Slowdown, start::Start, subject::Watch};
+use crate::{
+    calls::Calls,
+    cost::Costs,
+    sets::Sets,
+    slowdown::Slowdown,
+    start::Start,
+    subject::{Subject, Watch},
+};
 
 /// Measure what pidns-trace costs on this machine.
 #[derive(Parser)]
-#[command(name = "cargo xtask bench --")]
+#[command(name = "cargo xtask bench --", args_override_self = true)]
 struct Args {
     /// Processes that live and die for each subject and place in a round
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
@@ -36,6 +45,14 @@ struct Args {
     /// Processes that fork at the same time [default: one for each CPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     workers: Option<u64>,
+
+    /// System calls in a loop of the part `calls`
+    #[arg(long, value_name = "N", default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    calls: u64,
+
+    /// Compare pidns-trace with these sets of hooks, and none, in place of empty programs [repeatable]
+    #[arg(long, value_name = "SET", value_enum, value_delimiter = ',')]
+    hooks: Vec<HookSet>,
 
     /// Measure only this [repeatable]
     #[arg(long, value_name = "PART", value_enum, value_delimiter = ',')]
@@ -68,6 +85,25 @@ struct Plan {
     lives: u64,
     workers: u64,
     rounds: u64,
+    calls: u64,
+    /// The sets of hooks to compare, if that is what was asked for.
+    sets: Option<Sets>,
+}
+
+impl Plan {
+    /// What to measure: the sets of hooks, beside the bare machine where that can be measured too, or as usual.
+    fn subjects(&self, usual: &[Subject], bare_too: bool) -> Vec<Subject> {
+        match &self.sets {
+            Some(sets) => bare_too.then_some(Subject::Bare).into_iter().chain(sets.subjects()).collect(),
+            None => usual.to_vec(),
+        }
+    }
+}
+
+/// The subjects in the order of a round, each at each place once in so many: none is always first after a pause.
+fn in_turn(subjects: &[Subject], round: u64) -> impl Iterator<Item = Subject> {
+    let first = (round % subjects.len() as u64) as usize;
+    subjects.iter().copied().cycle().skip(first).take(subjects.len())
 }
 
 #[derive(Serialize)]
@@ -75,6 +111,8 @@ struct Machine {
     kernel: String,
     processor: String,
     cpus: u64,
+    /// Times are in instructions, each counted as a nanosecond: an emulated machine's clock may do so.
+    counts_instructions: bool,
     /// Of the last minute, before the bench began.
     load_average: String,
     watch: Watch,
@@ -84,6 +122,8 @@ struct Machine {
 struct Report {
     machine: Machine,
     rounds: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sets: Option<Sets>,
     #[serde(skip_serializing_if = "Option::is_none")]
     storm: Option<Slowdown>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,9 +136,12 @@ struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { machine, rounds, storm, hooks, calls, start } = self;
-        let Machine { kernel, processor, cpus, load_average, watch } = machine;
+        let Self { machine, rounds, sets, storm, hooks, calls, start } = self;
+        let Machine { kernel, processor, cpus, counts_instructions, load_average, watch } = machine;
         writeln!(f, "Linux {kernel}, {cpus} x {processor}, load average {load_average} before")?;
+        if *counts_instructions {
+            writeln!(f, "The clock counts instructions: 1 ns is one of them")?;
+        }
         writeln!(f, "{rounds} rounds, each subject in turn")?;
         if watch.disturbed_looks > 0 {
             writeln!(
@@ -108,6 +151,7 @@ impl fmt::Display for Report {
                 2 * watch.measurements
             )?;
         }
+        sets.as_ref().map_or(Ok(()), |sets| write!(f, "{sets}"))?;
         let parts: [Option<&dyn fmt::Display>; 4] = [
             storm.as_ref().map(|part| part as _),
             hooks.as_ref().map(|part| part as _),
@@ -143,7 +187,9 @@ fn run(args: &Args) -> Result<()> {
         );
     }
     let cpus = thread::available_parallelism().context("count the CPUs")?.get() as u64;
-    let plan = Plan { lives: args.lives, workers: args.workers.unwrap_or(cpus), rounds: args.rounds };
+    let sets = (!args.hooks.is_empty()).then(|| Sets::try_each(&args.hooks)).transpose()?;
+    let workers = args.workers.unwrap_or(cpus);
+    let plan = Plan { lives: args.lives, workers, rounds: args.rounds, calls: args.calls, sets };
     let load_average = first_word("/proc/loadavg");
     let mut watch = Watch::default();
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
@@ -155,10 +201,12 @@ fn run(args: &Args) -> Result<()> {
         kernel: first_word("/proc/sys/kernel/osrelease"),
         processor: processor(),
         cpus,
+        // Only who has started the machine knows: `cargo xtask bench --vm`.
+        counts_instructions: std::env::var_os("PIDNS_BENCH_INSTRUCTIONS").is_some_and(|value| value == "1"),
         load_average,
         watch,
     };
-    let report = Report { machine, rounds: plan.rounds, storm, hooks, calls, start };
+    let report = Report { machine, rounds: plan.rounds, sets: plan.sets, storm, hooks, calls, start };
     let text = if args.json { serde_json::to_string(&report)? + "\n" } else { report.to_string() };
     std::io::stdout().write_all(text.as_bytes()).context("write the report")
 }

@@ -50,13 +50,34 @@ pub(crate) const HOOKS: [Hook; 6] = [
     Hook { tracepoint: SYSCALL, empty: "empty_sys_exit", ours: &[names::PROGRAM_SYSCALL] },
 ];
 
+/// What has programs of ours and no empty one: functions, and a tracepoint that little passes.
+const OTHERS: [(&str, &str); 12] = [
+    ("fentry release_task", names::PROGRAM_RELEASE),
+    ("fentry proc_free_inum", names::PROGRAM_FREE_INUM),
+    ("fentry zap_pid_ns_processes", names::PROGRAM_ZAP_BEGIN),
+    ("fexit zap_pid_ns_processes", names::PROGRAM_ZAP_END),
+    ("fentry reboot_pid_ns", names::PROGRAM_REBOOT),
+    ("fexit copy_pid_ns", names::PROGRAM_COPY_PID_NS),
+    ("fexit alloc_pid", names::PROGRAM_ALLOC_PID),
+    ("fexit kernel_clone", names::PROGRAM_KERNEL_CLONE),
+    ("fexit ksys_unshare", names::PROGRAM_KSYS_UNSHARE),
+    ("fexit pidns_install", names::PROGRAM_PIDNS_INSTALL),
+    ("fexit __x64_sys_setns", names::PROGRAM_SETNS),
+    ("mark_victim", names::PROGRAM_VICTIM),
+];
+
+/// All places that may have a program of ours.
+pub(crate) fn places() -> impl Iterator<Item = &'static str> {
+    HOOKS.iter().map(|hook| hook.tracepoint).chain(OTHERS.iter().map(|(place, _)| *place))
+}
+
 /// The kernel keeps 15 characters of a program's name.
 fn as_kept(name: &str) -> &str {
     name.get(..15).unwrap_or(name)
 }
 
-/// The tracepoint of a program of this name, be it the bench's or ours.
-fn tracepoint(name: &str) -> Option<&'static str> {
+/// The place of a program of this name, be it the bench's or ours.
+fn place(name: &str) -> Option<&'static str> {
     if [RESERVE_SUBMIT, RESERVE_QUIET].contains(&name) {
         return Some(FORK);
     }
@@ -64,9 +85,10 @@ fn tracepoint(name: &str) -> Option<&'static str> {
         .iter()
         .find(|hook| hook.empty == name || hook.ours.iter().any(|ours| as_kept(ours) == name))
         .map(|hook| hook.tracepoint)
+        .or_else(|| OTHERS.iter().find(|(_, ours)| as_kept(ours) == name).map(|(place, _)| *place))
 }
 
-/// Run time and runs of the programs of one side, by tracepoint.
+/// Run time and runs of the programs of one side, by place.
 pub(crate) type RunTimes = BTreeMap<&'static str, (Duration, u64)>;
 
 /// What the kernel has counted so far for the programs with these ids. It counts while statistics are enabled.
@@ -76,7 +98,7 @@ pub(crate) fn run_times(ids: &[u32]) -> RunTimes {
         .flatten()
         .filter(|program| ids.contains(&program.id()))
         .filter_map(|program| {
-            Some((tracepoint(program.name_as_str()?)?, (program.run_time(), program.run_count())))
+            Some((place(program.name_as_str()?)?, (program.run_time(), program.run_count())))
         })
         .collect()
 }
@@ -86,7 +108,7 @@ pub(crate) fn others_are_loaded(ids: &[u32]) -> bool {
     loaded_programs()
         .flatten()
         .filter(|program| !ids.contains(&program.id()))
-        .any(|program| program.name_as_str().is_some_and(|name| tracepoint(name).is_some()))
+        .any(|program| program.name_as_str().is_some_and(|name| place(name).is_some()))
 }
 
 /// Waits until none of these is loaded any more: the kernel frees programs some time after they were taken away, and

@@ -6,14 +6,14 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::{
-    Plan,
+    Plan, in_turn,
     report::{Table, median, quartiles},
     storm::{Load, Took},
     subject::{Subject, Watch},
     tracer::Run,
 };
 
-const SUBJECTS: [Subject; 5] =
+const USUAL: [Subject; 5] =
     [Subject::Bare, Subject::Empty, Subject::ReserveSubmit, Subject::Ours, Subject::OursNoSyscallHooks];
 
 /// Turns in a round. What else the machine does changes within seconds: a subject and the bare machine that it is
@@ -45,6 +45,8 @@ type Place = fn(&Turn) -> Life;
 
 #[derive(Serialize)]
 pub(crate) struct Slowdown {
+    #[serde(skip)]
+    subjects: Vec<Subject>,
     /// In each turn and place.
     lives: u64,
     workers: u64,
@@ -52,11 +54,12 @@ pub(crate) struct Slowdown {
 }
 
 pub(crate) fn measure(plan: &Plan, watch: &mut Watch) -> Result<Slowdown> {
-    let &Plan { lives, workers, rounds } = plan;
+    let &Plan { lives, workers, rounds, .. } = plan;
     let lives = lives.div_ceil(TURNS);
+    let subjects = plan.subjects(&USUAL, true);
     let mut turns: BTreeMap<Subject, Vec<Turn>> = BTreeMap::new();
     for turn in 1..=rounds * TURNS {
-        for subject in SUBJECTS {
+        for subject in in_turn(&subjects, turn) {
             eprintln!("storm, turn {turn} of {}: {}", rounds * TURNS, subject.name());
             let running = subject.start(watch)?;
             let live = |inside| -> Result<Life> {
@@ -69,7 +72,7 @@ pub(crate) fn measure(plan: &Plan, watch: &mut Watch) -> Result<Slowdown> {
             turns.entry(subject).or_default().push(Turn { inside, outside, run });
         }
     }
-    Ok(Slowdown { lives, workers, turns })
+    Ok(Slowdown { subjects, lives, workers, turns })
 }
 
 impl Slowdown {
@@ -77,16 +80,26 @@ impl Slowdown {
         self.turns.get(&subject).map_or(&[], Vec::as_slice)
     }
 
-    /// The median of the turns, and how much it is against the bare machine in the same turn: median and quartiles.
+    /// The median of the turns, and how much it is against the bare machine.
     fn against_bare(&self, subject: Subject, time: impl Fn(&Turn) -> f64) -> [String; 2] {
         let median_us = format!("{:.1} us", median(self.turns(subject).iter().map(&time)));
         if subject == Subject::Bare {
             return [median_us, "1".to_owned()];
         }
-        let pairs = self.turns(subject).iter().zip(self.turns(Subject::Bare));
-        let ratios: Vec<f64> = pairs.map(|(this, bare)| time(this) / time(bare)).collect();
+        [median_us, self.against(subject, Subject::Bare, time)]
+    }
+
+    /// How much one takes against another in the same turn: median and quartiles.
+    fn against(&self, subject: Subject, other: Subject, time: impl Fn(&Turn) -> f64) -> String {
+        let pairs = self.turns(subject).iter().zip(self.turns(other));
+        let ratios: Vec<f64> = pairs.map(|(this, other)| time(this) / time(other)).collect();
         let [low, high] = quartiles(ratios.iter().copied());
-        [median_us, format!("x {:.3} ({low:.3}..{high:.3})", median(ratios))]
+        format!("x {:.3} ({low:.3}..{high:.3})", median(ratios))
+    }
+
+    /// Whether both sets of hooks were measured.
+    fn has_both_sets(&self) -> bool {
+        [Subject::OursTracepoint, Subject::OursFunction].iter().all(|subject| self.subjects.contains(subject))
     }
 }
 
@@ -106,10 +119,18 @@ impl fmt::Display for Slowdown {
         ];
         for (place, life) in places {
             let mut table = Table::new(&[place, "wall", "/ bare", "CPU", "/ bare"]);
-            for subject in SUBJECTS {
+            for &subject in &self.subjects {
                 let wall = self.against_bare(subject, |turn| life(turn).wall_us);
                 let cpu = self.against_bare(subject, |turn| life(turn).cpu_us);
                 table.row([subject.name().to_owned()].into_iter().chain(wall).chain(cpu));
+            }
+            if self.has_both_sets() {
+                let sets = |time: fn(Life) -> f64| {
+                    self.against(Subject::OursFunction, Subject::OursTracepoint, |turn| time(life(turn)))
+                };
+                let [wall, cpu] = [sets(|life| life.wall_us), sets(|life| life.cpu_us)];
+                let cells = ["  function / tracepoint", "", &wall, "", &cpu];
+                table.row(cells.map(str::to_owned));
             }
             writeln!(f, "{table}")?;
         }
@@ -129,8 +150,11 @@ impl fmt::Display for Slowdown {
             "bytes/event",
             "peak memory",
         ]);
-        for subject in [Subject::Ours, Subject::OursNoSyscallHooks] {
+        for &subject in &self.subjects {
             let runs: Vec<Run> = self.turns(subject).iter().filter_map(|turn| turn.run).collect();
+            if runs.is_empty() {
+                continue;
+            }
             let sum = |of: fn(&Run) -> u64| runs.iter().map(of).sum::<u64>();
             let per_event =
                 |of: fn(&Run) -> u64| median(runs.iter().map(|run| of(run) as f64 / run.events as f64));

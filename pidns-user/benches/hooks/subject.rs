@@ -1,11 +1,12 @@
 //! What is measured: the machine with none, empty, or our programs on its hooks.
 
 use anyhow::Result;
+use pidns_user::kernel::hooks::HookSet;
 use serde::Serialize;
 
 use crate::{
     programs::{self, HOOKS, Programs, RunTimes, SYSCALL},
-    tracer::{self, Run, Tracer},
+    tracer::{Run, Tracer},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -20,11 +21,38 @@ pub(crate) enum Subject {
     ReserveSubmit,
     /// The same without waking its reader.
     ReserveQuiet,
+    /// With the hooks that it takes by itself.
     Ours,
     OursNoSyscallHooks,
+    OursTracepoint,
+    OursFunction,
 }
 
 impl Subject {
+    /// Ours, with this set of hooks.
+    pub(crate) fn of(set: HookSet) -> Self {
+        match set {
+            HookSet::Auto => Self::Ours,
+            HookSet::Function => Self::OursFunction,
+            HookSet::Tracepoint => Self::OursTracepoint,
+        }
+    }
+
+    /// What pidns-trace is started with, where it is ours.
+    pub(crate) fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::OursNoSyscallHooks => &["--no-syscall-hooks"],
+            Self::OursTracepoint => &["--hooks", "tracepoint"],
+            Self::OursFunction => &["--hooks", "function"],
+            Self::Ours
+            | Self::Bare
+            | Self::Empty
+            | Self::EmptySyscall
+            | Self::ReserveSubmit
+            | Self::ReserveQuiet => &[],
+        }
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare",
@@ -34,6 +62,21 @@ impl Subject {
             Self::ReserveQuiet => "reserve/submit at fork, no wake-up",
             Self::Ours => "pidns-trace",
             Self::OursNoSyscallHooks => "pidns-trace --no-syscall-hooks",
+            Self::OursTracepoint => "pidns-trace --hooks tracepoint",
+            Self::OursFunction => "pidns-trace --hooks function",
+        }
+    }
+
+    /// For the heading of a column.
+    pub(crate) fn short_name(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::ReserveSubmit => "reserve/submit",
+            Self::ReserveQuiet => "no wake-up",
+            Self::OursNoSyscallHooks => "--no-syscall-hooks",
+            Self::OursTracepoint => "--hooks tracepoint",
+            Self::OursFunction => "--hooks function",
+            Self::Bare | Self::EmptySyscall | Self::Ours => self.name(),
         }
     }
 
@@ -44,8 +87,9 @@ impl Subject {
             Self::EmptySyscall => Parts::Bench(Programs::empty(&[SYSCALL])?),
             Self::ReserveSubmit => Parts::Bench(Programs::reserve_submit(true)?),
             Self::ReserveQuiet => Parts::Bench(Programs::reserve_submit(false)?),
-            Self::Ours => Parts::Ours(Tracer::start(&[])?),
-            Self::OursNoSyscallHooks => Parts::Ours(Tracer::start(&[tracer::NO_SYSCALL_HOOKS])?),
+            Self::Ours | Self::OursNoSyscallHooks | Self::OursTracepoint | Self::OursFunction => {
+                Parts::Ours(Tracer::start(self.options())?)
+            }
         };
         let running = Running(parts);
         watch.measurements += 1;

@@ -1,6 +1,7 @@
 //! The real program, as its users run it: `pidns-trace -e all -o json`, its output in a file on disk.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
     os::unix::process::ExitStatusExt as _,
@@ -15,8 +16,8 @@ use serde::Serialize;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-/// The option that leaves the hook on system calls out.
-pub(crate) const NO_SYSCALL_HOOKS: &str = "--no-syscall-hooks";
+/// The exit code that says that this kernel lacks something.
+const KERNEL_LACKS: i32 = 4;
 /// Most that a start or an end may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -71,9 +72,10 @@ struct Cpu {
 impl Tracer {
     /// Starts it, and waits until it streams.
     pub(crate) fn start(options: &[&str]) -> Result<Self> {
-        // Not in /tmp, which is often memory.
-        let output =
-            NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).context("create a file for the stream")?;
+        // Not in /tmp, which is often memory, but for a guest, which has nothing else.
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let output = if folder.is_dir() { NamedTempFile::new_in(folder) } else { NamedTempFile::new() };
+        let output = output.context("create a file for the stream")?;
         let child = command("all", options)
             .stdout(output.reopen().context("open the stream's file")?)
             .spawn()
@@ -230,4 +232,26 @@ pub(crate) fn time_to_line(events: &str, wanted: impl Fn(&str) -> bool) -> Resul
     let status = child.wait()?;
     ensure!(status.success(), "pidns-trace ended with {status}");
     time.context("pidns-trace ended without a line that was waited for")
+}
+
+/// Each hook and its form with these options, or why this kernel does without them.
+pub(crate) fn forms(options: &[&str]) -> Result<Result<BTreeMap<String, String>, String>> {
+    #[derive(serde::Deserialize)]
+    struct Start {
+        hooks: BTreeMap<String, String>,
+    }
+    let mut command = command("namespace.create", options);
+    let output = command
+        .args(["--duration", "1ms"])
+        .output()
+        .with_context(|| format!("start {}", binary().display()))?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(KERNEL_LACKS) {
+        return Ok(Err(complaint.trim().trim_start_matches("pidns-trace: ").to_owned()));
+    }
+    ensure!(output.status.success(), "pidns-trace ended with {}: {}", output.status, complaint.trim());
+    let text = String::from_utf8_lossy(&output.stdout);
+    let start: Start = serde_json::from_str(text.lines().next().unwrap_or_default())
+        .context("the hooks in the stream's first line")?;
+    Ok(Ok(start.hooks))
 }

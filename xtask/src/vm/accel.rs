@@ -10,7 +10,10 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::guest::Guest;
+use super::{
+    guest::{Clock, Guest},
+    stream::Progress,
+};
 
 /// What the user asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -122,12 +125,13 @@ fn trial_log(cache: &Path) -> std::path::PathBuf {
 fn boots(cache: &Path, vmlinuz: &Path, initramfs: &Path) -> Result<bool> {
     let guest = Guest {
         accel: Accel::Kvm,
+        clock: Clock::Time,
         vmlinuz,
         initramfs,
-        environment: vec![("PIDNS_VM_TRIAL", "1".to_owned())],
+        environment: Vec::new(),
         console: trial_log(cache),
         boot_limit: TRIAL,
         limit: TRIAL,
     };
-    Ok(guest.run()?.boot.is_some())
+    Ok(guest.run(&mut Progress::default())?.boot.is_some())
 }

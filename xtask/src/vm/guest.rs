@@ -13,14 +13,24 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{accel::Accel, stream::Progress};
+use super::accel::Accel;
 use crate::shell;
 
 pub(super) const QEMU: &str = "qemu-system-x86_64";
 
+/// What a guest's clock counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clock {
+    /// Real time.
+    Time,
+    /// Instructions, one nanosecond each: whatever else the machine does, a guest takes as long as ever. Emulation only.
+    Instructions,
+}
+
 /// What a guest is made of.
 pub(super) struct Guest<'a> {
     pub(super) accel: Accel,
+    pub(super) clock: Clock,
     pub(super) vmlinuz: &'a Path,
     pub(super) initramfs: &'a Path,
     /// What its init finds in its environment. The kernel takes about thirty of them, without double quotes.
@@ -32,12 +42,20 @@ pub(super) struct Guest<'a> {
     pub(super) limit: Duration,
 }
 
+/// Takes in what a guest says, line by line.
+pub(super) trait Listener {
+    fn line(&mut self, line: &str);
+    /// Whether the guest has booted.
+    fn is_up(&self) -> bool;
+    /// Whether what it was booted for has come to its end.
+    fn is_over(&self) -> bool;
+}
+
 /// How a guest's run went.
 pub(super) struct Ran {
-    pub(super) progress: Progress,
     /// From qemu's start to the init's first word, and from there to the end.
     pub(super) boot: Option<Duration>,
-    pub(super) tests: Option<Duration>,
+    pub(super) work: Option<Duration>,
     /// Why it was ended, or what qemu says.
     pub(super) note: Option<String>,
 }
@@ -48,6 +66,9 @@ impl Guest<'_> {
         qemu.args(["-accel", self.accel.name(), "-cpu", self.accel.cpu()]);
         // One CPU: with two of them emulated some kernels die while they patch their own text.
         qemu.args(["-smp", "1", "-m", "1024"]);
+        if self.clock == Clock::Instructions {
+            qemu.args(["-icount", "shift=0,sleep=off"]);
+        }
         qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         qemu.arg("-serial").arg(format!("file:{}", self.console.display())).args(["-serial", "stdio"]);
         qemu.arg("-kernel").arg(self.vmlinuz).arg("-initrd").arg(self.initramfs);
@@ -61,7 +82,7 @@ impl Guest<'_> {
     }
 
     /// Boots it and listens until it ends or has to be ended.
-    pub(super) fn run(&self) -> Result<Ran> {
+    pub(super) fn run(&self, listener: &mut dyn Listener) -> Result<Ran> {
         let mut qemu = self.command();
         qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // SAFETY: prctl is a plain system call: nothing is allocated and no lock is taken between fork and exec.
@@ -74,21 +95,21 @@ impl Guest<'_> {
         }
         let begin = Instant::now();
         let mut process = qemu.spawn().with_context(|| format!("cannot start {QEMU}"))?;
-        let heard = listen(&mut process, &self.console.with_extension("tests.log"))?;
+        let heard = listen(&mut process, &self.console.with_extension("said.log"))?;
         let complaint = process.stderr.take().context("qemu has a stderr")?;
         let complaint = thread::spawn(move || std::io::read_to_string(complaint).unwrap_or_default());
 
-        let (mut progress, mut boot, mut tests, mut note) = (Progress::default(), None, None, None);
+        let (mut boot, mut work, mut note) = (None, None, None);
         loop {
             let limit = if boot.is_none() { self.boot_limit.min(self.limit) } else { self.limit };
             match heard.recv_timeout(limit.saturating_sub(begin.elapsed())) {
                 Ok(line) => {
-                    progress.line(&line);
-                    if boot.is_none() && progress.release.is_some() {
+                    listener.line(&line);
+                    if boot.is_none() && listener.is_up() {
                         boot = Some(begin.elapsed());
                     }
-                    if tests.is_none() && progress.is_over() {
-                        tests = boot.map(|boot| begin.elapsed().saturating_sub(boot));
+                    if work.is_none() && listener.is_over() {
+                        work = boot.map(|boot| begin.elapsed().saturating_sub(boot));
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -105,7 +126,7 @@ impl Guest<'_> {
             let complaint = complaint.join().unwrap_or_default();
             note = Some(format!("{QEMU}: {status}: {}", complaint.trim()));
         }
-        Ok(Ran { progress, boot, tests, note })
+        Ok(Ran { boot, work, note })
     }
 }
 

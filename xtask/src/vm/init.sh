@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# The guest's PID 1. Two serial ports lead out: the console, and /dev/ttyS1 for what `cargo xtask vm` reads: marks (lines
-# that begin with @), and all that the tests print. The kernel hands PIDNS_… of its command line over as environment.
+# The guest's PID 1. Two serial ports lead out: the console, and /dev/ttyS1 for what xtask reads: marks (lines that
+# begin with @), and all that tests and bench print. PIDNS_VM_JOB is what to do, if anything. The kernel hands PIDNS_… of its command line over as environment.
 /bin/busybox --install -s /bin
 # The real programs come before busybox's.
 export PATH=/usr/bin:/bin HOME=/ TMPDIR=/tmp RUST_BACKTRACE=0
@@ -25,7 +25,8 @@ hostname guest
 exec >/dev/ttyS1 2>&1 </dev/null
 stty -F /dev/ttyS1 raw -echo
 echo "@boot $(uname -r)"
-if [ -z "$PIDNS_VM_TRIAL" ]; then
+case $PIDNS_VM_JOB in
+tests)
     set -- --duration 1s -o json
     if [ "$PIDNS_TEST_HOOKS" != auto ]; then
         set -- --hooks "$PIDNS_TEST_HOOKS" "$@"
@@ -36,6 +37,16 @@ if [ -z "$PIDNS_VM_TRIAL" ]; then
     # shellcheck disable=SC2086 # words of a command line
     kernel-tests --format json $PIDNS_VM_ARGS
     echo "@exit $?"
-fi
+    ;;
+bench)
+    # Apart from what it says meanwhile.
+    # shellcheck disable=SC2086 # words of a command line
+    bench --bench $PIDNS_VM_ARGS >/tmp/report
+    code=$?
+    echo @report
+    cat /tmp/report
+    echo "@exit $code"
+    ;;
+esac
 sync
 poweroff -f

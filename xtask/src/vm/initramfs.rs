@@ -1,4 +1,4 @@
-//! The guest's file system: the program, the kernel tests, what those run, and an init.
+//! The guest's file system: what it is booted for, what that runs, and an init.
 
 use std::{
     collections::BTreeSet,
@@ -14,19 +14,17 @@ use crate::shell;
 
 const INIT: &str = include_str!("init.sh");
 
-/// What the tests run, from the machine: busybox's namesakes lack options that the tests use.
+/// What tests and bench run, from the machine: busybox's namesakes lack options that the tests use.
 const PROGRAMS: &[&str] = &["sh", "sleep", "unshare", "nsenter"];
 
 /// What becomes a folder before init runs, for it to mount over.
 const FOLDERS: &[&str] = &["bin", "usr", "usr/bin", "proc", "sys", "dev", "tmp", "run"];
 
-/// Writes the initramfs with the program and its tests.
-pub(super) fn write(to: &Path, program: &Path, tests: &Path) -> Result<()> {
+/// Writes the initramfs with these programs, each by its name in the guest.
+pub(super) fn write(to: &Path, programs: &[(&str, &Path)]) -> Result<()> {
     let find = |name: &str| shell::find(name).with_context(|| format!("{name} is not on PATH"));
-    let mut files = vec![
-        ("/usr/bin/pidns-trace".to_owned(), program.to_owned()),
-        ("/usr/bin/kernel-tests".to_owned(), tests.to_owned()),
-    ];
+    let mut files: Vec<_> =
+        programs.iter().map(|(name, source)| (format!("/usr/bin/{name}"), (*source).to_owned())).collect();
     for name in PROGRAMS {
         files.push((format!("/usr/bin/{name}"), find(name)?));
     }

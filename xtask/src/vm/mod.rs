@@ -1,7 +1,8 @@
-//! `cargo xtask vm`: the kernel tests on other kernels, each in a guest.
+//! `cargo xtask vm`: the kernel tests on other kernels, each in a guest. Its machinery also runs `bench --vm`.
 
 mod accel;
 mod archive;
+pub(crate) mod bench;
 mod candidates;
 mod cpio;
 mod guest;
@@ -24,11 +25,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+pub(crate) use self::wanted::KernelName;
 use self::{
     accel::Accel,
-    guest::Guest,
+    guest::{Clock, Guest},
     kernels::Kernel,
     report::Outcome,
+    stream::Progress,
     wanted::{Hooks, Wanted},
 };
 use crate::{build, setup, setup::Ready, shell, workspace};
@@ -91,9 +94,7 @@ pub(crate) struct Args {
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
 
 pub(crate) fn main(args: Args) -> Result<()> {
-    if let Some(odd) = args.args.iter().find(|arg| arg.contains(['"', ' '])) {
-        bail!("{odd:?} goes through the guest kernel's command line, which takes no quotes or spaces");
-    }
+    check_arguments(&args.args)?;
     let mut wanted = if args.kernels.is_empty() { wanted::default_set() } else { args.kernels.clone() };
     wanted.iter_mut().for_each(|wanted| {
         wanted.hooks.get_or_insert(args.hooks);
@@ -108,9 +109,11 @@ pub(crate) fn main(args: Args) -> Result<()> {
         return fetch_only(&cache, &wanted, args.refresh);
     }
     let built = build::build_with(ready)?;
-    let tests = build_tests(&built.ready)?;
+    // As `cargo xtask test` builds them.
+    let tests =
+        build_target(&built.ready, "test", &["--workspace", "--release", "--test", "kernel"], "kernel")?;
     let initramfs = cache.join("initramfs.cpio");
-    initramfs::write(&initramfs, &built.binary, &tests)?;
+    initramfs::write(&initramfs, &[("pidns-trace", &built.binary), ("kernel-tests", &tests)])?;
 
     let (kernels, mut missing) = fetch(&cache, &wanted, args.refresh);
     let mut outcomes = Vec::new();
@@ -156,10 +159,20 @@ fn fetch<'a>(cache: &Path, wanted: &'a [Wanted], refresh: bool) -> (Vec<(&'a Wan
     (kernels, missing)
 }
 
-/// The kernel tests, as `cargo xtask test` builds them.
-fn build_tests(ready: &Ready) -> Result<PathBuf> {
-    let mut cargo = ready.cargo("test");
-    cargo.args(["--workspace", "--release", "--test", "kernel", "--no-run"]);
+/// Arguments travel by the kernel's command line.
+fn check_arguments(args: &[String]) -> Result<()> {
+    match args.iter().find(|arg| arg.contains(['"', ' '])) {
+        Some(odd) => {
+            bail!("{odd:?} goes through the guest kernel's command line, which takes no quotes or spaces")
+        }
+        None => Ok(()),
+    }
+}
+
+/// Builds what a subcommand of cargo would run, and says where it is.
+fn build_target(ready: &Ready, subcommand: &str, args: &[&str], target: &str) -> Result<PathBuf> {
+    let mut cargo = ready.cargo(subcommand);
+    cargo.args(args).arg("--no-run");
     cargo.args(["--message-format", "json-render-diagnostics"]).stdin(Stdio::null()).stderr(Stdio::inherit());
     let output = cargo.output().context("cannot start cargo")?;
     if !output.status.success() {
@@ -169,9 +182,9 @@ fn build_tests(ready: &Ready) -> Result<PathBuf> {
     let executable = messages.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let executable = message.get("executable")?.as_str()?.to_owned();
-        (message["target"]["name"] == "kernel").then_some(executable)
+        (message["target"]["name"] == target).then_some(executable)
     });
-    Ok(PathBuf::from(executable.context("cargo names no executable of the kernel tests")?))
+    Ok(PathBuf::from(executable.with_context(|| format!("cargo names no executable of {target}"))?))
 }
 
 /// How the guests are run.
@@ -216,9 +229,11 @@ impl Plan<'_> {
         eprintln!("{label}: {} {} starts", kernel.package, kernel.version);
         let guest = Guest {
             accel: self.accel,
+            clock: Clock::Time,
             vmlinuz: &kernel.vmlinuz,
             initramfs: self.initramfs,
             environment: vec![
+                ("PIDNS_VM_JOB", "tests".to_owned()),
                 ("PIDNS_TEST_HOOKS", hooks.name().to_owned()),
                 ("PIDNS_TRACE_BIN", "/usr/bin/pidns-trace".to_owned()),
                 ("PIDNS_TEST_PATIENCE", self.accel.patience().to_string()),
@@ -230,14 +245,15 @@ impl Plan<'_> {
             limit: Duration::from_secs(self.args.timeout * 60),
         };
         let begin = Instant::now();
-        let ran = guest.run().with_context(|| format!("kernel {label}"))?;
+        let mut progress = Progress::default();
+        let ran = guest.run(&mut progress).with_context(|| format!("kernel {label}"))?;
         let outcome = Outcome {
             label,
             version: kernel.version.clone(),
             hooks,
-            progress: ran.progress,
+            progress,
             boot: ran.boot,
-            tests: ran.tests,
+            tests: ran.work,
             note: ran.note,
             console: guest::tail(&guest.console),
         };

@@ -141,7 +141,7 @@ fn notes(outcomes: &[Outcome]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::guest::Listener as _, *};
 
     fn outcome(label: &str, lines: &str) -> Outcome {
         let mut progress = Progress::default();

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::guest::Listener;
+
 /// A test that failed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Failure {
@@ -67,9 +69,9 @@ struct Start {
 /// How much of what a test prints is kept, in bytes.
 const OUTPUT_KEPT: usize = 64 << 10;
 
-impl Progress {
-    /// Takes in a line. A serial port may end lines with a carriage return.
-    pub(super) fn line(&mut self, line: &str) {
+impl Listener for Progress {
+    /// A serial port may end lines with a carriage return.
+    fn line(&mut self, line: &str) {
         let line = line.trim_end_matches(['\r', '\n']);
         if let Some(release) = line.strip_prefix("@boot ") {
             self.release = Some(release.to_owned());
@@ -91,6 +93,16 @@ impl Progress {
         }
     }
 
+    fn is_up(&self) -> bool {
+        self.release.is_some()
+    }
+
+    fn is_over(&self) -> bool {
+        self.exit.is_some()
+    }
+}
+
+impl Progress {
     /// A test may have left its last line unfinished.
     fn runners_line(&mut self, line: &str) -> Option<Line> {
         let begin = line.find(r#"{ "type": ""#)?;
@@ -137,11 +149,6 @@ impl Progress {
         self.running = None;
         let printed = std::mem::take(&mut self.output);
         how(self, printed);
-    }
-
-    /// Whether the tests have come to their end.
-    pub(super) fn is_over(&self) -> bool {
-        self.exit.is_some()
     }
 
     /// What went wrong beside failed tests.

@@ -136,3 +136,11 @@ impl Drop for MemoryCgroup {
         let _busy_where_a_test_failed = fs::remove_dir(&self.0);
     }
 }
+
+/// Whether tracepoints leave other tasks on their CPU (7.0 and later), so that the kernel can leave programs out.
+pub(crate) fn tracepoints_are_preemptible() -> bool {
+    let bytes = fs::read(btf::PATH).expect("this kernel's BTF");
+    btf::Btf::parse(&bytes)
+        .expect("this kernel's BTF")
+        .has_guard(pidns_user::kernel::layout::TRACEPOINT_GUARD)
+}

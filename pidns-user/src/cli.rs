@@ -142,7 +142,8 @@ pub struct TraceArgs {
     #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = parse_ring_size)]
     pub ring_size: u32,
 
-    /// Which kernel hooks to use: functions (fentry, fexit) tell more exactly and cost less, tracepoints are there on
+    /// Which kernel hooks to use: functions (fentry, fexit) tell more, more exactly, and cost no other
+    /// system call anything; tracepoints are there on
     /// every kernel.
     #[arg(long, value_name = "SET", value_enum, default_value = "auto")]
     pub hooks: HookSet,

@@ -35,6 +35,8 @@ pub mod attached {
     pub const SETNS_BY_FUNCTION: u32 = 1 << 3;
     /// The release of a namespace's last reference is seen.
     pub const RELEASE_SEEN: u32 = 1 << 4;
+    /// release_task tells of reapings, and zap_pid_ns_processes of teardowns.
+    pub const ENDS_BY_FUNCTION: u32 = 1 << 5;
 }
 
 /// Whose work is done, where a second program follows: [`DONE_ENTRIES`], or one where none does.

@@ -13,14 +13,19 @@ use aya_ebpf::{
 use aya_log_ebpf::{debug, warn};
 use pidns_ebpf::abi::{
     Dying, ExitRecord, Header, InitExitBody, Kind, Moment, NamespaceRecord, PIDS_ROOM, ProcessKey,
-    ReapRecord, Writer, Zombie, names::attached::RELEASE_SEEN,
+    ReapRecord, Writer, Zombie,
+    names::attached::{ENDS_BY_FUNCTION, RELEASE_SEEN},
 };
 
 use crate::{
     emit::{self, Scratch, copy, count, now, send, zero},
     filter,
     kernel::{Chain, Direct, PidNamespace, Task, ThroughNumbers},
-    maps::{CASCADE, DYING, ENDED, OOM_VICTIMS, PEAK_THREADS, REBOOTS, ZOMBIES, attached, without_init},
+    maps::{
+        CASCADE, DYING, ENDED, OOM_VICTIMS, PEAK_THREADS, REBOOTS, ZOMBIES, attached, outlived_leaders_add,
+        without_init,
+    },
+    programs::free::LEADER_WAS_OUTLIVED,
     undisturbed::{first, second, undisturbed},
 };
 
@@ -103,7 +108,8 @@ fn exit(ctx: &BtfTracePointContext, task: Task<Direct>, group_dead: bool) {
             init_exit(ctx, scratch, ns, &key, boot_ns, pids, threads);
         }
         if selected && filter::wants(Kind::ProcessReap) {
-            zombie(&key, scratch, boot_ns, pids);
+            let outlived = task.pid() != tgid && attached(ENDS_BY_FUNCTION);
+            zombie(&key, scratch, boot_ns, pids, outlived);
         }
         if selected && filter::wants(Kind::ProcessExit) {
             send(Writer::Exit, Kind::ProcessExit, 0, boot_ns, scratch, pids, 0);
@@ -124,7 +130,13 @@ fn take(map: &HashMap<ProcessKey, u32>, key: &ProcessKey) -> u32 {
 
 /// Keeps what the process's reaping will be reported with.
 #[inline(always)]
-unsafe fn zombie(key: &ProcessKey, from: *const Scratch<ExitRecord>, boot_ns: u64, pids: u32) {
+unsafe fn zombie(
+    key: &ProcessKey,
+    from: *const Scratch<ExitRecord>,
+    boot_ns: u64,
+    pids: u32,
+    leader_was_outlived: bool,
+) {
     let Some(zombie) = SCRATCH_ZOMBIE.get_ptr_mut(0) else { return };
     // SAFETY: this CPU's scratch memory, and the caller's pointers.
     unsafe {
@@ -133,7 +145,7 @@ unsafe fn zombie(key: &ProcessKey, from: *const Scratch<ExitRecord>, boot_ns: u6
             boot_ns: 0,
             size: size_of::<ReapRecord>() as u32 + 4 * pids,
             kind: Kind::ProcessReap as u8,
-            flags: 0,
+            flags: if leader_was_outlived { LEADER_WAS_OUTLIVED } else { 0 },
             pids: pids as u8,
             other_pids: 0,
         });
@@ -142,6 +154,8 @@ unsafe fn zombie(key: &ProcessKey, from: *const Scratch<ExitRecord>, boot_ns: u6
         copy((&raw const (*from).tail).cast(), &raw mut (*zombie).pids);
         if ZOMBIES.insert(key, &*zombie, 0).is_err() {
             count(|counters| counters.zombies_untracked += 1);
+        } else if leader_was_outlived {
+            outlived_leaders_add(1);
         }
     }
 }

@@ -3,6 +3,9 @@
 //!
 //! Called by delayed_put_task_struct(), an RCU grace period (4 to 40 ms) after release_task(): the process is
 //! gone by then, when exactly it went is not known. The task has lost its PIDs.
+//!
+//! Where release_task and zap_pid_ns_processes are hooked they have told all by then, but for a leader that was outlived
+//! by another thread: as long as there is none of those, there is nothing to look up.
 
 use aya_ebpf::{
     macros::{btf_tracepoint, map},
@@ -11,13 +14,14 @@ use aya_ebpf::{
 };
 use pidns_ebpf::abi::{
     FLAG_INEXACT, Kind, MAX_PIDS, NamespaceRecord, ProcessKey, ReapRecord, TeardownBody, Writer, Zombie,
+    names::attached::ENDS_BY_FUNCTION,
 };
 
 use crate::{
     emit::{Scratch, copy, now, output},
     filter,
     kernel::{Direct, Task},
-    maps::{DYING, ZOMBIES},
+    maps::{DYING, OUTLIVED_LEADERS, ZOMBIES, attached, outlived_leaders_add},
     programs::signal,
 };
 
@@ -32,6 +36,9 @@ static SCRATCH_REAP: PerCpuArray<Zombie> = PerCpuArray::with_max_entries(1, 0);
 fn process_free(ctx: BtfTracePointContext) -> i32 {
     let task = Task::<Direct>::of(ctx.arg(0));
     if task.pid() != task.tgid() {
+        return 0;
+    }
+    if attached(ENDS_BY_FUNCTION) && OUTLIVED_LEADERS.get(0) == Some(&0) {
         return 0;
     }
     let key = task.key();
@@ -50,6 +57,9 @@ fn process_free(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// In the flags of a [`Zombie`], which the record of its reaping has not: it is one of [`OUTLIVED_LEADERS`].
+pub(super) const LEADER_WAS_OUTLIVED: u8 = 1 << 7;
+
 /// Sends the record that was prepared at the exit: who takes it out of the map sends it, release_task, this hook or
 /// the look of user space (kernel/sweep.rs).
 #[inline(always)]
@@ -63,6 +73,9 @@ pub(super) fn reaped(writer: Writer, flags: u8, key: &ProcessKey, scratch: &PerC
             return;
         }
         let header = &raw mut (*scratch).record.header;
+        if (*header).flags & LEADER_WAS_OUTLIVED != 0 {
+            outlived_leaders_add(-1);
+        }
         (*header).boot_ns = now();
         (*header).flags = flags;
         let size = (*header).size;

@@ -111,6 +111,10 @@ impl Plan<'_> {
             (attached::UNSHARE_SEEN, creation || fallback),
             (attached::SETNS_SEEN, setns || fallback),
             (attached::RELEASE_SEEN, on(&|hook| hook.name == "proc_free_inum")),
+            (
+                attached::ENDS_BY_FUNCTION,
+                on(&|hook| ["release_task", "zap_pid_ns_processes"].contains(&hook.name)),
+            ),
         ];
         let all = bits.iter().filter(|(_, on)| *on).fold(0, |all, (bit, _)| all | bit);
         Ok(self.attached.set(0, all, 0)?)

@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(arguments_are_shown_as_they_were_given),
     test!(a_killed_process_shows_the_signal),
     test!(a_zombie_is_counted_from_its_exit_to_its_reaping),
+    test!(a_leader_that_is_reaped_with_its_last_thread_is_seen_to_go),
     test!(a_process_that_outlives_its_parent_is_an_orphan),
     test!(a_fork_after_the_init_died_fails_for_a_dead_namespace),
     test!(a_fork_into_a_joined_dead_namespace_fails_for_that),
@@ -105,6 +106,13 @@ fn a_zombie_is_counted_from_its_exit_to_its_reaping() {
         (300_000_000..=most).contains(&zombie),
         "it was one for 300 ms and at most for {most} ns: {reap}"
     );
+}
+
+fn a_leader_that_is_reaped_with_its_last_thread_is_seen_to_go() {
+    let (told, seen) = watch_to_the_reaping_of("child", "outlived-leader-unwaited", &[]);
+    let reap = seen.of("process.reap", &told.who("child"));
+    let zombie: u64 = get(reap, "/zombie_ns");
+    assert!(zombie < 1_000_000_000, "a hook says so, not the look that finds it gone after a second: {reap}");
 }
 
 fn a_process_that_outlives_its_parent_is_an_orphan() {

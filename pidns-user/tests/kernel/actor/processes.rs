@@ -12,7 +12,7 @@ use super::{
     Child, Situation, become_actor, fork, fork_and_wait, parse, say, say_end, say_refusal, this_program,
     wait_for_go,
 };
-use crate::facts::{Who, Window};
+use crate::facts::{Who, Window, state};
 use crate::sys::{self, Birth, Gate, Pid};
 
 pub(super) const SITUATIONS: &[Situation] = &[
@@ -20,6 +20,8 @@ pub(super) const SITUATIONS: &[Situation] = &[
     ("exit", |args| exit(parse(args, 0, "exit code"))),
     ("killed-member", |_| killed_member()),
     ("zombie", |args| zombie(parse(args, 0, "milliseconds"))),
+    ("outlived-leader-unwaited", |_| outlived_leader_unwaited()),
+    ("leader-goes-first", |_| leader_goes_first()),
     ("orphan", |_| orphan()),
     ("dead-namespace", |_| dead_namespace()),
     ("join-dead-namespace", |_| join_dead_namespace()),
@@ -88,6 +90,30 @@ fn zombie(milliseconds: u64) -> c_int {
     });
     home.dismiss();
     0
+}
+
+/// A member whose first thread ends before the other, and that nobody waits for: the kernel buries both at once.
+fn outlived_leader_unwaited() -> c_int {
+    let home = Child::init("init", || {
+        sys::set_disposition(libc::SIGCHLD, libc::SIG_IGN).expect("SIGCHLD may be ignored");
+        let child = fork(|| become_actor(&["leader-goes-first"]));
+        sys::wait(child).expect_err("it is gone, and there is no status");
+    });
+    home.dismiss();
+    0
+}
+
+fn leader_goes_first() -> c_int {
+    let who = Who::myself();
+    say("child", &who);
+    let stat = format!("/proc/{}/stat", who.pid);
+    thread::spawn(move || {
+        while state(&stat) != Some('Z') {
+            thread::sleep(Duration::from_millis(1));
+        }
+        sys::exit_thread()
+    });
+    sys::exit_thread()
 }
 
 /// A child outlives its parent and becomes the init's; its sibling does not.

@@ -67,7 +67,7 @@ struct Fork {
 }
 
 pub(crate) fn measure(plan: &Plan, watch: &mut Watch) -> Result<Costs> {
-    let &Plan { lives, workers, rounds, .. } = plan;
+    let &Plan { lives, light, workers, rounds, .. } = plan;
     let subjects = plan.subjects(&USUAL, false);
     let execs = (lives / LIVES_PER_EXEC).max(1);
     let _enabled = enable_stats(Stats::RunTime)
@@ -78,7 +78,7 @@ pub(crate) fn measure(plan: &Plan, watch: &mut Watch) -> Result<Costs> {
             eprintln!("time in the kernel, round {round} of {rounds}: {}", subject.name());
             let running = subject.start(watch)?;
             let before = running.run_times();
-            Load::Lives { lives, workers, inside: true }.run()?;
+            Load::Lives { lives, workers, inside: true, light }.run()?;
             Load::Execs(execs).run()?;
             let after = running.run_times();
             running.finish(watch)?;

@@ -42,6 +42,10 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
 
+    /// Have them share their parent's memory, as after vfork(2): with none to copy, what hooks add weighs most
+    #[arg(long)]
+    light: bool,
+
     /// Processes that fork at the same time [default: one for each CPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     workers: Option<u64>,
@@ -83,6 +87,7 @@ enum Part {
 /// How much of everything.
 struct Plan {
     lives: u64,
+    light: bool,
     workers: u64,
     rounds: u64,
     calls: u64,
@@ -189,7 +194,8 @@ fn run(args: &Args) -> Result<()> {
     let cpus = thread::available_parallelism().context("count the CPUs")?.get() as u64;
     let sets = (!args.hooks.is_empty()).then(|| Sets::try_each(&args.hooks)).transpose()?;
     let workers = args.workers.unwrap_or(cpus);
-    let plan = Plan { lives: args.lives, workers, rounds: args.rounds, calls: args.calls, sets };
+    let plan =
+        Plan { lives: args.lives, light: args.light, workers, rounds: args.rounds, calls: args.calls, sets };
     let load_average = first_word("/proc/loadavg");
     let mut watch = Watch::default();
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);

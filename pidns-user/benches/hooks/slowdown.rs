@@ -49,12 +49,13 @@ pub(crate) struct Slowdown {
     subjects: Vec<Subject>,
     /// In each turn and place.
     lives: u64,
+    light: bool,
     workers: u64,
     turns: BTreeMap<Subject, Vec<Turn>>,
 }
 
 pub(crate) fn measure(plan: &Plan, watch: &mut Watch) -> Result<Slowdown> {
-    let &Plan { lives, workers, rounds, .. } = plan;
+    let &Plan { lives, light, workers, rounds, .. } = plan;
     let lives = lives.div_ceil(TURNS);
     let subjects = plan.subjects(&USUAL, true);
     let mut turns: BTreeMap<Subject, Vec<Turn>> = BTreeMap::new();
@@ -63,7 +64,7 @@ pub(crate) fn measure(plan: &Plan, watch: &mut Watch) -> Result<Slowdown> {
             eprintln!("storm, turn {turn} of {}: {}", rounds * TURNS, subject.name());
             let running = subject.start(watch)?;
             let live = |inside| -> Result<Life> {
-                let Took { wall, cpu } = Load::Lives { lives, workers, inside }.run()?;
+                let Took { wall, cpu } = Load::Lives { lives, workers, inside, light }.run()?;
                 let [wall_us, cpu_us] = [wall, cpu].map(|time| time.as_secs_f64() * 1e6 / lives as f64);
                 Ok(Life { wall_us, cpu_us })
             };
@@ -72,7 +73,7 @@ pub(crate) fn measure(plan: &Plan, watch: &mut Watch) -> Result<Slowdown> {
             turns.entry(subject).or_default().push(Turn { inside, outside, run });
         }
     }
-    Ok(Slowdown { subjects, lives, workers, turns })
+    Ok(Slowdown { subjects, lives, light, workers, turns })
 }
 
 impl Slowdown {
@@ -107,10 +108,11 @@ impl fmt::Display for Slowdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "Fork/exit storm: {} turns of {} lives (fork, _exit, wait) in each place, {} workers. A life: wall time, \
+            "Fork/exit storm: {} turns of {} lives ({}, _exit, wait) in each place, {} workers. A life: wall time, \
              CPU time of the processes;\nmedian of the turns. Against bare in the same turn: median (quartiles)",
             self.turns(Subject::Bare).len(),
             self.lives,
+            if self.light { "vfork" } else { "fork" },
             self.workers
         )?;
         let places: [(&str, Place); 2] = [

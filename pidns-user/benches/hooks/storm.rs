@@ -1,6 +1,7 @@
 //! The load: this binary once more, as a process with one thread (`hooks storm NAME …`), in which forking is safe.
 
 use std::{
+    arch::asm,
     io, panic,
     process::{Child, Command, ExitCode, Stdio},
     time::{Duration, Instant},
@@ -23,6 +24,8 @@ pub(crate) enum Load {
         workers: u64,
         /// In a new PID namespace (level 1), or where the bench runs.
         inside: bool,
+        /// Of processes that share their parent's memory, so that none is copied.
+        light: bool,
     },
     /// Children that execute a program, one after the other.
     Execs(u64),
@@ -44,8 +47,9 @@ pub(crate) struct Took {
 impl Load {
     fn to_args(self) -> Vec<String> {
         let words = match self {
-            Self::Lives { lives, workers, inside } => {
-                format!("{} {lives} {workers}", if inside { "inside" } else { "outside" })
+            Self::Lives { lives, workers, inside, light } => {
+                let place = if inside { "inside" } else { "outside" };
+                format!("{place} {lives} {workers} {}", if light { "light" } else { "whole" })
             }
             Self::Execs(count) => format!("execs {count}"),
             Self::Calls(count) => format!("calls {count}"),
@@ -57,9 +61,12 @@ impl Load {
     fn from_args(args: &[String]) -> Result<Self> {
         let words: Vec<&str> = args.iter().map(String::as_str).collect();
         Ok(match words[..] {
-            [place @ ("inside" | "outside"), lives, workers] => {
-                Self::Lives { lives: lives.parse()?, workers: workers.parse()?, inside: place == "inside" }
-            }
+            [place @ ("inside" | "outside"), lives, workers, weight @ ("light" | "whole")] => Self::Lives {
+                lives: lives.parse()?,
+                workers: workers.parse()?,
+                inside: place == "inside",
+                light: weight == "light",
+            },
             ["execs", count] => Self::Execs(count.parse()?),
             ["calls", count] => Self::Calls(count.parse()?),
             ["namespaces"] => Self::Namespaces,
@@ -119,10 +126,11 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
 
 fn play(load: Load) -> Result<()> {
     match load {
-        Load::Lives { lives, workers, inside: false } => timed(|| share(lives, workers))?,
-        Load::Lives { lives, workers, inside: true } => {
+        Load::Lives { lives, workers, inside: false, light } => timed(|| share(lives, workers, light))?,
+        Load::Lives { lives, workers, inside: true, light } => {
             // The init tells the time: creating the namespace and taking it down are not part of it.
-            let init = clone(libc::CLONE_NEWPID, || i32::from(timed(|| share(lives, workers)).is_err()))?;
+            let init =
+                clone(libc::CLONE_NEWPID, || i32::from(timed(|| share(lives, workers, light)).is_err()))?;
             wait(init)?;
         }
         Load::Execs(count) => {
@@ -176,11 +184,12 @@ fn cpu_time() -> Duration {
 }
 
 /// Has `workers` processes live `lives` lives between them.
-fn share(lives: u64, workers: u64) -> io::Result<()> {
+fn share(lives: u64, workers: u64, light: bool) -> io::Result<()> {
+    let life = if light { light_life } else { || clone(0, || 0) };
     let mut pids = Vec::new();
     for worker in 0..workers {
         let count = lives / workers + u64::from(worker < lives % workers);
-        pids.push(clone(0, || i32::from((0..count).any(|_| clone(0, || 0).and_then(wait).is_err())))?);
+        pids.push(clone(0, || i32::from((0..count).any(|_| life().and_then(wait).is_err())))?);
     }
     pids.into_iter().try_for_each(wait)
 }
@@ -198,6 +207,35 @@ fn clone(flags: c_int, life: impl FnOnce() -> c_int) -> io::Result<c_int> {
         }
         pid => Ok(pid as c_int),
     }
+}
+
+/// A child that exits at once, and has its parent's memory till then, as between vfork(2) and exec.
+fn light_life() -> io::Result<c_int> {
+    let flags = c_long::from(libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD);
+    let result: c_long;
+    // SAFETY: clone(2); the parent stands still until the child is gone, which exits without touching memory.
+    unsafe {
+        asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "mov edi, 0",
+            "mov eax, {exit}",
+            "syscall",
+            "ud2",
+            "2:",
+            exit = const libc::SYS_exit_group,
+            inlateout("rax") libc::SYS_clone => result,
+            inlateout("rdi") flags => _,
+            in("rsi") 0,
+            in("rdx") 0,
+            in("r10") 0,
+            in("r8") 0,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    if result < 0 { Err(io::Error::from_raw_os_error(-result as i32)) } else { Ok(result as c_int) }
 }
 
 /// Waits for a child, which must exit with 0.

@@ -1,7 +1,5 @@
 //! The maps. Each has a stated bound; what does not fit is counted in [`COUNTERS`].
 
-use core::arch::asm;
-
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
@@ -30,22 +28,6 @@ pub(crate) static FILTER_PID_SET: HashMap<u32, u8> =
 /// Processes between their exit and their reaping. They leave when their task is freed.
 #[map]
 pub(crate) static ZOMBIES: HashMap<ProcessKey, Zombie> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
-
-/// How many of [`ZOMBIES`] had another thread that outlived their leader: the release of that thread may take the leader
-/// along, which release_task does not show. One that user space forgets stays counted: that costs, and hides nothing.
-#[map]
-pub(crate) static OUTLIVED_LEADERS: Array<u64> = Array::with_max_entries(1, 0);
-
-/// Adds to [`OUTLIVED_LEADERS`].
-#[inline(always)]
-pub(crate) fn outlived_leaders_add(number: i64) {
-    if let Some(count) = OUTLIVED_LEADERS.get_ptr_mut(0) {
-        // SAFETY: a map value, which all CPUs add to, each in one step: for that Rust has no words on this target.
-        unsafe {
-            asm!("lock *(u64 *)({count} + 0) += {number}", count = in(reg) count, number = in(reg) number)
-        };
-    }
-}
 
 /// Namespaces between their init's exit and the end of their teardown, by the init's thread group id: every signal on
 /// the machine looks its sender up here, and this much of it is at hand. Who finds one compares the start.

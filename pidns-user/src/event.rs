@@ -336,8 +336,9 @@ bodies! {
     ProcessReap = "process.reap" {
         /// The process, as it was at its exit.
         process: Process,
-        /// How long it was a zombie.
-        zombie_ns: u64,
+        /// How long it was a zombie, where its exit was seen.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        zombie_ns: Option<u64>,
     }
     /// A signal was sent to a namespace's PID 1.
     InitSignal = "init.signal" {

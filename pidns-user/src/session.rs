@@ -21,6 +21,7 @@ use crate::{
         ring::Reader,
         stats::{MissedRuns, Totals},
     },
+    model::Zombies,
     output::View,
     selection::{Selection, record_event},
     sink::{Sink, Written},
@@ -69,6 +70,9 @@ pub struct Report {
 struct Run {
     session: Session,
     translator: Translator,
+    zombies: Zombies,
+    /// Whether [`Self::zombies`] are to be kept: the kernel side does not, and their end is to be shown.
+    zombies_are_ours: bool,
     report: Report,
     seq: u64,
     last_boot_ns: u64,
@@ -85,6 +89,8 @@ impl Session {
     pub fn run(self, mut loaded: Loaded, mut reader: Reader, log: impl FnMut()) -> Result<Report, Failure> {
         let began = Instant::now();
         let mut run = Run::new(self, loaded.began_boot_ns, loaded.observed_since_ns);
+        run.zombies_are_ours = loaded.reapings_by_function()
+            && run.session.selection.event_mask() & (1 << Kind::ProcessReap as u32) != 0;
         run.begin();
         if let Err(failure) = run.stream(&mut loaded, &mut reader, log) {
             run.fail(failure);
@@ -103,6 +109,8 @@ impl Run {
         Self {
             session,
             translator: Translator::new(observed_since_ns),
+            zombies: Zombies::default(),
+            zombies_are_ours: false,
             report: Report::default(),
             seq: 0,
             last_boot_ns: began_boot_ns,
@@ -148,7 +156,8 @@ impl Run {
                 let before = std::mem::replace(&mut missed, loaded.missed_runs());
                 self.losses(before, &read(loaded)?);
             }
-            if swept.elapsed() >= SWEEP_INTERVAL {
+            // Not while records are waiting that may tell what a look would find.
+            if !more && swept.elapsed() >= SWEEP_INTERVAL {
                 swept = Instant::now();
                 self.sweep(loaded, reader, false);
             }
@@ -178,6 +187,7 @@ impl Run {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
+        reader.finish(|header, record| self.record(header, record));
         self.sweep(&mut loaded, reader, true);
         reader.finish(|header, record| self.record(header, record));
         self.conclude(totals, missed, reader.malformed(), began.elapsed());
@@ -212,13 +222,15 @@ impl Run {
 
     /// Finds what has ended without a hook's word, and puts it among the records.
     fn sweep(&mut self, loaded: &mut Loaded, reader: &mut Reader, last: bool) {
-        loaded.sweeper.sweep(last, |kind, boot_ns, record| {
-            *self.report.swept.entry(record_event(kind)).or_default() += 1;
+        let swept = &mut self.report.swept;
+        loaded.sweeper.sweep(&mut self.zombies, last, |kind, boot_ns, record| {
+            *swept.entry(record_event(kind)).or_default() += 1;
             reader.insert(boot_ns, record);
         });
     }
 
     fn record(&mut self, header: Header, record: Record<'_>) {
+        let record = if self.zombies_are_ours { self.zombies.follow(header, record) } else { record };
         let mut translated = std::mem::take(&mut self.translated);
         self.translator.translate(header, record, |event| translated.push(event));
         for Translated { boot_ns, exact, body } in translated.drain(..) {

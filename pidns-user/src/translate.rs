@@ -201,7 +201,7 @@ impl Translator {
                 );
             }
             Record::ProcessReap { process: subject, exit_boot_ns } => {
-                let zombie_ns = boot_ns.saturating_sub(exit_boot_ns);
+                let zombie_ns = (exit_boot_ns != 0).then(|| boot_ns.saturating_sub(exit_boot_ns));
                 put(exact, Body::ProcessReap { process: process(&subject), zombie_ns });
             }
             // The decoder lets no record about a namespace pass without what is asked for above.

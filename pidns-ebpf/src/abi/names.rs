@@ -35,7 +35,7 @@ pub mod attached {
     pub const SETNS_BY_FUNCTION: u32 = 1 << 3;
     /// The release of a namespace's last reference is seen.
     pub const RELEASE_SEEN: u32 = 1 << 4;
-    /// release_task tells of reapings, and zap_pid_ns_processes of teardowns.
+    /// Reapings and the ends of teardowns are reported by function hooks, not by sched_process_free.
     pub const ENDS_BY_FUNCTION: u32 = 1 << 5;
 }
 

@@ -249,9 +249,9 @@ pub struct ExitRecord {
 pub struct ReapRecord {
     /// Header.
     pub header: Header,
-    /// The process as it was at its exit.
+    /// The process as it was at its exit, or, with `exit_boot_ns` 0, at its reaping.
     pub process: ProcessPart,
-    /// When its last thread ended: CLOCK_BOOTTIME, nanoseconds.
+    /// When its last thread ended: CLOCK_BOOTTIME, nanoseconds. 0: the record of its exit says it, if there was one.
     pub exit_boot_ns: u64,
 }
 
@@ -362,8 +362,8 @@ pub struct SignalBody {
 /// Room for one process's PIDs: an even number, so that two are copied at a time.
 pub const PIDS_ROOM: usize = MAX_PIDS.next_multiple_of(2);
 
-/// A process between its exit and its reaping, laid out as the record that its reaping will be: at
-/// sched_process_free the task has lost its PIDs.
+/// A process between its exit and its reaping, laid out as the record that its reaping will be: kept by the kernel side
+/// where sched_process_free tells of reapings, when the task has lost its PIDs; by user space where release_task does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Zombie {

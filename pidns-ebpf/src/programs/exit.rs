@@ -21,11 +21,7 @@ use crate::{
     emit::{self, Scratch, copy, count, now, send, zero},
     filter,
     kernel::{Chain, Direct, PidNamespace, Task, ThroughNumbers},
-    maps::{
-        CASCADE, DYING, ENDED, OOM_VICTIMS, PEAK_THREADS, REBOOTS, ZOMBIES, attached, outlived_leaders_add,
-        without_init,
-    },
-    programs::free::LEADER_WAS_OUTLIVED,
+    maps::{CASCADE, DYING, ENDED, OOM_VICTIMS, PEAK_THREADS, REBOOTS, ZOMBIES, attached, without_init},
     undisturbed::{first, second, undisturbed},
 };
 
@@ -107,11 +103,16 @@ fn exit(ctx: &BtfTracePointContext, task: Task<Direct>, group_dead: bool) {
         if chain.is_init() && filter::wants_namespace(ns) {
             init_exit(ctx, scratch, ns, &key, boot_ns, pids, threads);
         }
-        if selected && filter::wants(Kind::ProcessReap) {
-            let outlived = task.pid() != tgid && attached(ENDS_BY_FUNCTION);
-            zombie(&key, scratch, boot_ns, pids, outlived);
+        if !selected {
+            return;
         }
-        if selected && filter::wants(Kind::ProcessExit) {
+        let reaping_wanted = filter::wants(Kind::ProcessReap);
+        let told_at_reaping = attached(ENDS_BY_FUNCTION);
+        if reaping_wanted && !told_at_reaping {
+            zombie(&key, scratch, boot_ns, pids);
+        }
+        // A reaping that release_task tells of does not say since when the process was a zombie: this record does.
+        if filter::wants(Kind::ProcessExit) || (reaping_wanted && told_at_reaping) {
             send(Writer::Exit, Kind::ProcessExit, 0, boot_ns, scratch, pids, 0);
         }
     }
@@ -130,13 +131,7 @@ fn take(map: &HashMap<ProcessKey, u32>, key: &ProcessKey) -> u32 {
 
 /// Keeps what the process's reaping will be reported with.
 #[inline(always)]
-unsafe fn zombie(
-    key: &ProcessKey,
-    from: *const Scratch<ExitRecord>,
-    boot_ns: u64,
-    pids: u32,
-    leader_was_outlived: bool,
-) {
+unsafe fn zombie(key: &ProcessKey, from: *const Scratch<ExitRecord>, boot_ns: u64, pids: u32) {
     let Some(zombie) = SCRATCH_ZOMBIE.get_ptr_mut(0) else { return };
     // SAFETY: this CPU's scratch memory, and the caller's pointers.
     unsafe {
@@ -145,7 +140,7 @@ unsafe fn zombie(
             boot_ns: 0,
             size: size_of::<ReapRecord>() as u32 + 4 * pids,
             kind: Kind::ProcessReap as u8,
-            flags: if leader_was_outlived { LEADER_WAS_OUTLIVED } else { 0 },
+            flags: 0,
             pids: pids as u8,
             other_pids: 0,
         });
@@ -154,8 +149,6 @@ unsafe fn zombie(
         copy((&raw const (*from).tail).cast(), &raw mut (*zombie).pids);
         if ZOMBIES.insert(key, &*zombie, 0).is_err() {
             count(|counters| counters.zombies_untracked += 1);
-        } else if leader_was_outlived {
-            outlived_leaders_add(1);
         }
     }
 }

@@ -2,10 +2,8 @@
 //! <https://github.com/torvalds/linux/blob/v6.18/include/trace/events/sched.h#L318>
 //!
 //! Called by delayed_put_task_struct(), an RCU grace period (4 to 40 ms) after release_task(): the process is
-//! gone by then, when exactly it went is not known. The task has lost its PIDs.
-//!
-//! Where release_task and zap_pid_ns_processes are hooked they have told all by then, but for a leader that was outlived
-//! by another thread: as long as there is none of those, there is nothing to look up.
+//! gone by then, when exactly it went is not known. The task has lost its PIDs. Attached only where release_task and
+//! zap_pid_ns_processes do not tell all that.
 
 use aya_ebpf::{
     macros::{btf_tracepoint, map},
@@ -14,14 +12,13 @@ use aya_ebpf::{
 };
 use pidns_ebpf::abi::{
     FLAG_INEXACT, Kind, MAX_PIDS, NamespaceRecord, ProcessKey, ReapRecord, TeardownBody, Writer, Zombie,
-    names::attached::ENDS_BY_FUNCTION,
 };
 
 use crate::{
     emit::{Scratch, copy, now, output},
     filter,
     kernel::{Direct, Task},
-    maps::{DYING, OUTLIVED_LEADERS, ZOMBIES, attached, outlived_leaders_add},
+    maps::{DYING, ZOMBIES},
     programs::signal,
 };
 
@@ -38,12 +35,9 @@ fn process_free(ctx: BtfTracePointContext) -> i32 {
     if task.pid() != task.tgid() {
         return 0;
     }
-    if attached(ENDS_BY_FUNCTION) && OUTLIVED_LEADERS.get(0) == Some(&0) {
-        return 0;
-    }
     let key = task.key();
     if filter::wants(Kind::ProcessReap) {
-        reaped(Writer::Free, FLAG_INEXACT, &key, &SCRATCH_REAP);
+        reaped(&key);
     }
     // Where the init's parent took no SIGCHLD, the end of the teardown shows only now.
     if let Some(dying) = DYING.get_ptr(&key.pid)
@@ -57,15 +51,12 @@ fn process_free(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// In the flags of a [`Zombie`], which the record of its reaping has not: it is one of [`OUTLIVED_LEADERS`].
-pub(super) const LEADER_WAS_OUTLIVED: u8 = 1 << 7;
-
-/// Sends the record that was prepared at the exit: who takes it out of the map sends it, release_task, this hook or
-/// the look of user space (kernel/sweep.rs).
+/// Sends the record that was prepared at the exit: who takes it out of the map sends it, this hook or the look of user
+/// space (kernel/sweep.rs).
 #[inline(always)]
-pub(super) fn reaped(writer: Writer, flags: u8, key: &ProcessKey, scratch: &PerCpuArray<Zombie>) {
+fn reaped(key: &ProcessKey) {
     let Some(zombie) = ZOMBIES.get_ptr(key) else { return };
-    let Some(scratch) = scratch.get_ptr_mut(0) else { return };
+    let Some(scratch) = SCRATCH_REAP.get_ptr_mut(0) else { return };
     // SAFETY: a map value, copied before it goes, and this CPU's scratch memory.
     unsafe {
         copy(zombie, scratch);
@@ -73,14 +64,11 @@ pub(super) fn reaped(writer: Writer, flags: u8, key: &ProcessKey, scratch: &PerC
             return;
         }
         let header = &raw mut (*scratch).record.header;
-        if (*header).flags & LEADER_WAS_OUTLIVED != 0 {
-            outlived_leaders_add(-1);
-        }
         (*header).boot_ns = now();
-        (*header).flags = flags;
+        (*header).flags = FLAG_INEXACT;
         let size = (*header).size;
         if size as usize <= size_of::<ReapRecord>() + 4 * MAX_PIDS {
-            output(writer, Kind::ProcessReap, scratch.cast(), size);
+            output(Writer::Free, Kind::ProcessReap, scratch.cast(), size);
         }
     }
 }

@@ -1,35 +1,52 @@
 //! `void release_task(struct task_struct *p)`
 //! <https://github.com/torvalds/linux/blob/v6.18/kernel/exit.c#L248>
 //!
-//! Called when a zombie is waited for, or dies unwaited, by whoever did that: the moment of the reaping. A leader that
-//! it releases in the same call as its last thread is not seen here, but by sched_process_free.
+//! Called when a zombie is waited for, or dies unwaited, by whoever did that: the moment of the reaping. The task still
+//! has its PIDs, so nothing need have been kept since its exit. A leader that is released in the same call as its last
+//! thread is not seen here: user space finds it gone (kernel/sweep.rs).
 
 use aya_ebpf::{
     macros::{fentry, map},
     maps::PerCpuArray,
     programs::FEntryContext,
 };
-use pidns_ebpf::abi::{Kind, Writer, Zombie};
+use pidns_ebpf::abi::{Kind, ReapRecord, Writer, names::attached::ENDS_BY_FUNCTION};
 
 use crate::{
+    emit::{self, Scratch, now, send},
     filter,
-    kernel::{Direct, Task},
-    programs::free,
+    kernel::{Chain, Direct, Task},
+    maps::attached,
     undisturbed::undisturbed,
 };
 
 #[map]
-static SCRATCH_RELEASE: PerCpuArray<Zombie> = PerCpuArray::with_max_entries(1, 0);
+static SCRATCH_RELEASE: PerCpuArray<Scratch<ReapRecord>> = PerCpuArray::with_max_entries(1, 0);
 
 #[fentry(function = "release_task")]
 fn task_released(ctx: FEntryContext) -> i32 {
-    undisturbed(|| released(&ctx))
+    let task = Task::<Direct>::of(ctx.arg(0));
+    if task.pid() != task.tgid() || !filter::wants(Kind::ProcessReap) || !attached(ENDS_BY_FUNCTION) {
+        return 0;
+    }
+    undisturbed(|| released(task))
 }
 
 #[inline(always)]
-fn released(ctx: &FEntryContext) {
-    let task = Task::<Direct>::of(ctx.arg(0));
-    if task.pid() == task.tgid() && filter::wants(Kind::ProcessReap) {
-        free::reaped(Writer::Release, 0, &task.key(), &SCRATCH_RELEASE);
+fn released(leader: Task<Direct>) {
+    let pid = leader.thread_pid();
+    let tgid = leader.tgid();
+    if !filter::wants_level(pid.level()) || !filter::wants_process(tgid, tgid) || !filter::wants_member(pid) {
+        return;
+    }
+    let Some(scratch) = Scratch::of(&SCRATCH_RELEASE) else { return };
+    // SAFETY: this CPU's scratch memory, and the task pointer of the hook.
+    unsafe {
+        let record = &raw mut (*scratch).record;
+        leader.describe(&raw mut (*record).process);
+        (&raw mut (*record).exit_boot_ns).write(0);
+        let Chain { pids, ns, .. } = pid.copy_pids(emit::tail(scratch, 0));
+        (&raw mut (*record).process.ns_inum).write(ns.inum());
+        send(Writer::Release, Kind::ProcessReap, 0, now(), scratch, pids, 0);
     }
 }

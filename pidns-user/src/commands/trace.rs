@@ -258,7 +258,7 @@ mod tests {
     fn a_hook_that_is_off_is_told_with_what_stays_unseen() {
         let shows = "refusals, and more";
         let prototype = Prototype { arguments: Vec::new(), returns: Value::Nothing };
-        let hook = Hook { name: "sys_exit", programs: &[], shows, need: Need::Fallback, prototype };
+        let hook = Hook { name: "sys_exit", programs: &[], shows, need: Need::Fallback(&[]), prototype };
         assert_eq!(unseen(&hook, &Form::On(hook.programs)), None);
         assert_eq!(unseen(&hook, &Form::Unneeded), None);
         assert_eq!(

@@ -9,7 +9,7 @@ use aya::{
 use pidns_ebpf::abi::names::attached;
 
 use super::{
-    hooks::{Drift, Form, Group, Hook, HookSet, Need, incomplete, of_no_use_without},
+    hooks::{Drift, Form, Group, Hook, HookSet, Need, SYSCALL_HOOK, incomplete, of_no_use_without},
     load::LoadError,
 };
 
@@ -37,20 +37,26 @@ impl Plan<'_> {
     ) -> Result<Vec<(Hook, Form)>, LoadError> {
         let mut programs: HashMap<&str, &mut Program> = programs.collect();
         let hooks = std::mem::take(&mut self.hooks);
-        // The fallback is loaded when it is known to be needed: that is seldom where functions can be hooked.
-        let first = hooks.iter().filter(|hook| hook.need != Need::Fallback && self.ruled_out(hook).is_none());
+        // A fallback is loaded when it is known to be needed: that is seldom where functions can be hooked.
+        let is_fallback = |hook: &Hook| matches!(hook.need, Need::Fallback(_));
+        let first = hooks.iter().filter(|hook| !is_fallback(hook) && self.ruled_out(hook).is_none());
         let mut refused = self.load(first, &mut programs);
 
         let mut forms: Vec<(Hook, Form)> = Vec::new();
         for hook in hooks {
-            let spared =
-                hook.need == Need::Fallback && self.spares_the_fallback(&mut forms, &mut programs)?;
+            let spared = match hook.need {
+                Need::Fallback(groups) => {
+                    take_incomplete_away(groups, &mut forms, &mut programs);
+                    hook.is_spared(&incomplete(&forms))
+                }
+                _ => false,
+            };
             let form = if let Some(why) = self.ruled_out(&hook) {
                 Form::Off(why)
             } else if spared {
                 Form::Unneeded
             } else {
-                if hook.need == Need::Fallback {
+                if is_fallback(&hook) {
                     refused.extend(self.load(std::iter::once(&hook), &mut programs));
                 }
                 match refused.remove(hook.name).map_or_else(|| attach(&hook, &mut programs), Err) {
@@ -61,13 +67,14 @@ impl Plan<'_> {
                     }
                 }
             };
-            if hook.need == Need::Fallback {
-                self.tell(&forms, matches!(form, Form::On(_)))?;
-            }
             if let (Form::Off(error), true) = (&form, hook.is_indispensable(self.set)) {
                 return Err(LoadError::Hook { hook: hook.name, error: error.clone() });
             }
+            let last_of_its_groups = is_fallback(&hook);
             forms.push((hook, form));
+            if last_of_its_groups {
+                self.tell(&forms)?;
+            }
         }
         Ok(forms)
     }
@@ -78,43 +85,24 @@ impl Plan<'_> {
         left_out.or_else(|| self.drifted.get(hook.name).map(Drift::to_string))
     }
 
-    /// Whether both groups of function hooks are complete. One that is not is taken away: it would cost, and tell
-    /// nothing.
-    fn spares_the_fallback(
-        &self,
-        forms: &mut [(Hook, Form)],
-        programs: &mut HashMap<&str, &mut Program>,
-    ) -> Result<bool, LoadError> {
-        let incomplete = incomplete(forms);
-        for (group, missing) in &incomplete {
-            let why = of_no_use_without(missing);
-            for (hook, form) in forms.iter_mut().filter(|(hook, _)| hook.need == Need::Grouped(*group)) {
-                if matches!(form, Form::On(_)) {
-                    unload(hook, programs);
-                    *form = Form::Off(why.clone());
-                }
-            }
-        }
-        Ok(incomplete.is_empty())
-    }
-
     /// Tells the programs which hooks are in place: those that depend on it come after.
-    fn tell(&mut self, forms: &[(Hook, Form)], fallback: bool) -> Result<(), LoadError> {
+    fn tell(&mut self, forms: &[(Hook, Form)]) -> Result<(), LoadError> {
+        // Of hooks that are yet to come, nothing is in place.
         let on = |is: &dyn Fn(&Hook) -> bool| {
-            forms.iter().filter(|(hook, _)| is(hook)).all(|(_, form)| matches!(form, Form::On(_)))
+            let mut those = forms.iter().filter(|(hook, _)| is(hook)).peekable();
+            those.peek().is_some() && those.all(|(_, form)| matches!(form, Form::On(_)))
         };
+        let ends = on(&|hook| hook.need == Need::Grouped(Group::Ends));
         let creation = on(&|hook| hook.need == Need::Grouped(Group::Creation));
         let setns = on(&|hook| hook.need == Need::Grouped(Group::Setns));
+        let syscalls = on(&|hook| hook.name == SYSCALL_HOOK);
         let bits = [
+            (attached::ENDS_BY_FUNCTION, ends),
+            (attached::RELEASE_SEEN, on(&|hook| hook.name == "proc_free_inum")),
             (attached::CREATION_BY_FUNCTION, creation),
             (attached::SETNS_BY_FUNCTION, setns),
-            (attached::UNSHARE_SEEN, creation || fallback),
-            (attached::SETNS_SEEN, setns || fallback),
-            (attached::RELEASE_SEEN, on(&|hook| hook.name == "proc_free_inum")),
-            (
-                attached::ENDS_BY_FUNCTION,
-                on(&|hook| ["release_task", "zap_pid_ns_processes"].contains(&hook.name)),
-            ),
+            (attached::UNSHARE_SEEN, creation || syscalls),
+            (attached::SETNS_SEEN, setns || syscalls),
         ];
         let all = bits.iter().filter(|(_, on)| *on).fold(0, |all, (bit, _)| all | bit);
         Ok(self.attached.set(0, all, 0)?)
@@ -152,6 +140,25 @@ impl Plan<'_> {
             refused.extend(beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             refused
         })
+    }
+}
+
+/// Takes away what is there of a group that is not complete: it would cost, and tell nothing.
+fn take_incomplete_away(
+    groups: &[Group],
+    forms: &mut [(Hook, Form)],
+    programs: &mut HashMap<&str, &mut Program>,
+) {
+    for (group, missing) in incomplete(forms) {
+        if !groups.contains(&group) {
+            continue;
+        }
+        for (hook, form) in forms.iter_mut().filter(|(hook, _)| hook.need == Need::Grouped(group)) {
+            if matches!(form, Form::On(_)) {
+                unload(hook, programs);
+                *form = Form::Off(of_no_use_without(missing));
+            }
+        }
     }
 }
 

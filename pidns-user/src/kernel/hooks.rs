@@ -56,13 +56,15 @@ pub enum Need {
     Function,
     /// Likewise, and only together with the others of its group.
     Grouped(Group),
-    /// What the groups see, it sees where they do not run, at a price.
-    Fallback,
+    /// It tells what these groups tell, where one of them does not run: less exactly, or at a price.
+    Fallback(&'static [Group]),
 }
 
 /// Function hooks that are of no use without one another: one sees the call return, the others why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
+    /// Of processes that are reaped, and of teardowns.
+    Ends,
     /// Of unshare, clone and its kin.
     Creation,
     /// Of setns.
@@ -77,10 +79,9 @@ impl Hook {
         format!("{how} without it: {}", self.shows)
     }
 
-    /// Whether others tell what its programs do not get to see: by sched_process_free and SIGCHLD, later, or by the look
-    /// at what is left.
+    /// Whether something else tells, later, what its programs do not get to see: SIGCHLD, or the look at what is left.
     pub fn is_backed_up(&self) -> bool {
-        ["sched_process_free", "release_task", "zap_pid_ns_processes"].contains(&self.name)
+        self.need == Need::Grouped(Group::Ends) || self.need == Need::Fallback(&[Group::Ends])
     }
 
     /// Whether its programs run at every fork and have something to say of refused ones alone: most runs that are left
@@ -112,12 +113,18 @@ impl Hook {
         self.need == Need::Indispensable || (set == HookSet::Function && self.is_function())
     }
 
+    /// Whether it is a fallback, and the groups whose place it would take are complete.
+    pub fn is_spared(&self, incomplete: &[(Group, &'static str)]) -> bool {
+        let Need::Fallback(groups) = self.need else { return false };
+        !incomplete.iter().any(|(group, _)| groups.contains(group))
+    }
+
     /// Why it is left out, where these hooks are asked for.
     pub fn left_out(&self, set: HookSet, syscall_hooks: bool) -> Option<&'static str> {
         if self.is_function() && set == HookSet::Tracepoint {
             return Some("--hooks tracepoint");
         }
-        (self.need == Need::Fallback && !syscall_hooks).then_some("--no-syscall-hooks")
+        (self.name == SYSCALL_HOOK && !syscall_hooks).then_some("--no-syscall-hooks")
     }
 
     /// The number of its attach point in BTF, if that is what the programs rely on.
@@ -191,7 +198,7 @@ pub fn incomplete(forms: &[(Hook, Form)]) -> Vec<(Group, &'static str)> {
         let (missing, _) = members.find(|(_, form)| matches!(form, Form::Off(_)))?;
         Some((*group, missing.name))
     };
-    [Group::Creation, Group::Setns].iter().filter_map(lacks).collect()
+    [Group::Ends, Group::Creation, Group::Setns].iter().filter_map(lacks).collect()
 }
 
 /// Why a hook is off whose group lacks another.
@@ -228,20 +235,28 @@ pub fn all(layout: &Layout) -> Vec<Hook> {
         hook(name, programs, need, arguments, Value::Nothing, shows)
     };
     vec![
-        tracepoint(
-            "sched_process_free",
-            &[(At::TpBtf, names::PROGRAM_FREE)],
-            Need::Useful,
-            &[TASK],
-            "process.reap, a teardown's end that no SIGCHLD tells",
-        ),
         hook(
             "release_task",
             &[(At::Fentry, names::PROGRAM_RELEASE)],
-            Need::Function,
+            Need::Grouped(Group::Ends),
             &[TASK],
             Value::Nothing,
             "when exactly a zombie was reaped",
+        ),
+        hook(
+            "zap_pid_ns_processes",
+            &[(At::Fentry, names::PROGRAM_ZAP_BEGIN), (At::Fexit, names::PROGRAM_ZAP_END)],
+            Need::Grouped(Group::Ends),
+            &[NS],
+            Value::Nothing,
+            "when exactly a teardown began and ended, whether or not a SIGCHLD tells",
+        ),
+        tracepoint(
+            "sched_process_free",
+            &[(At::TpBtf, names::PROGRAM_FREE)],
+            Need::Fallback(&[Group::Ends]),
+            &[TASK],
+            "process.reap, a teardown's end that no SIGCHLD tells",
         ),
         hook(
             "proc_free_inum",
@@ -250,14 +265,6 @@ pub fn all(layout: &Layout) -> Vec<Hook> {
             &[NUMBER],
             Value::Nothing,
             "namespace.destroy",
-        ),
-        hook(
-            "zap_pid_ns_processes",
-            &[(At::Fentry, names::PROGRAM_ZAP_BEGIN), (At::Fexit, names::PROGRAM_ZAP_END)],
-            Need::Function,
-            &[NS],
-            Value::Nothing,
-            "when exactly a teardown began and ended, whether or not a SIGCHLD tells",
         ),
         tracepoint(
             "signal_generate",
@@ -346,7 +353,7 @@ pub fn all(layout: &Layout) -> Vec<Hook> {
         tracepoint(
             SYSCALL_HOOK,
             &[(At::TpBtf, names::PROGRAM_SYSCALL)],
-            Need::Fallback,
+            Need::Fallback(&[Group::Creation, Group::Setns]),
             &[Value::Pointer("pt_regs"), NUMBER],
             "refusals, and unshare and setns before the fork that follows",
         ),

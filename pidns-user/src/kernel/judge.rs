@@ -41,7 +41,7 @@ pub fn judge(btf: &Btf<'_>, set: HookSet) -> Result<Judgement, BtfError> {
         let lacking = incomplete.iter().find(|(group, _)| hook.need == Need::Grouped(*group));
         if let Some((_, missing)) = lacking {
             *form = Form::Off(of_no_use_without(missing));
-        } else if hook.need == Need::Fallback && incomplete.is_empty() {
+        } else if hook.is_spared(&incomplete) {
             *form = Form::Unneeded;
         }
     }

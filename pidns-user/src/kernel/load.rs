@@ -180,6 +180,11 @@ impl Loaded {
         missed
     }
 
+    /// Whether a record tells of a reaping when it happens, and the one of the exit since when there was a zombie.
+    pub fn reapings_by_function(&self) -> bool {
+        self.hooks.iter().any(|(hook, form)| hook.name == "release_task" && matches!(form, Form::On(_)))
+    }
+
     /// aya-log's reader for this object.
     pub fn logger<T: log::Log>(&mut self, logger: T) -> Result<aya_log::EbpfLogger<T>, aya_log::Error> {
         aya_log::EbpfLogger::init_with_logger(&mut self.ebpf, logger)

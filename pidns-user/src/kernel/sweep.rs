@@ -1,7 +1,8 @@
 //! A look for what ended although no hook said so: zombies that are gone, teardowns that are over.
 //!
-//! sched_process_free can go by unseen (DESIGN.md, Losses). What it would have reported stays in the kernel side's
-//! tables; a look through them, and at whether the process is still there, finds it.
+//! Hooks can go by unseen (DESIGN.md, Losses). What they would have reported stays in the kernel side's tables, and of
+//! zombies, where release_task tells of their end, in ours; a look through them, and at whether the process is still
+//! there, finds it.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -22,6 +23,7 @@ use rustix::{
 };
 
 use super::{clock::boottime_ns, namespace};
+use crate::model::Zombies;
 
 /// How long something has been over before a look says so: the hook comes up to 40 ms late.
 const PATIENCE_NS: u64 = 1_000_000_000;
@@ -76,8 +78,8 @@ impl Sweeper {
     }
 
     /// Hands over, as records with their time, what two looks found over; with `last`, when no hook can come any
-    /// more, what this one does.
-    pub fn sweep(&mut self, last: bool, mut each: impl FnMut(Kind, u64, &[u8])) {
+    /// more, what this one does. Between two looks all that the hooks had to say must have been followed.
+    pub fn sweep(&mut self, zombies: &mut Zombies, last: bool, mut each: impl FnMut(Kind, u64, &[u8])) {
         if !self.possible {
             return;
         }
@@ -86,18 +88,19 @@ impl Sweeper {
 
         // An entry can vanish while we look, and the walk then begins anew: each key once is enough.
         let keys: BTreeSet<ProcessKey> =
-            self.zombies.keys().filter_map(Result::ok).map(|Key(key)| key).collect();
+            self.zombies.keys().filter_map(Result::ok).map(|Key(key)| key).chain(zombies.keys()).collect();
         let turn = keys.range(self.next..).chain(keys.range(..self.next));
         for (number, key) in turn.enumerate() {
             if number >= BUDGET && !last {
                 self.next = *key;
                 break;
             }
-            let Ok(ZombieEntry(zombie)) = self.zombies.get(&Key(*key), 0) else { continue };
+            let in_kernel = || self.zombies.get(&Key(*key), 0).ok().map(|ZombieEntry(zombie)| zombie);
+            let Some(zombie) = zombies.get(key).or_else(in_kernel) else { continue };
             if old(zombie.record.exit_boot_ns)
                 && !is_there(key)
                 && (last || !self.suspects.insert(*key))
-                && self.zombies.remove(&Key(*key)).is_ok()
+                && (zombies.remove(key) || self.zombies.remove(&Key(*key)).is_ok())
             {
                 self.suspects.remove(key);
                 each(Kind::ProcessReap, now, &reap(zombie, now));

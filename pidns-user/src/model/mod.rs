@@ -3,7 +3,9 @@
 mod inits;
 mod known;
 mod reorder;
+mod zombies;
 
 pub use inits::{Inits, SeenSignal};
 pub use known::KnownNamespaces;
 pub use reorder::Reorder;
+pub use zombies::Zombies;

@@ -43,7 +43,7 @@ mod tests {
                     uid: 0,
                     ns: 9,
                 },
-                zombie_ns: 1,
+                zombie_ns: Some(1),
             },
         };
         let mut out = Vec::new();

@@ -218,7 +218,10 @@ fn row(body: &Body) -> Option<Row<'_>> {
             colour: DIM,
             ns: innermost(process),
             process: Some(process),
-            detail: format!("zombie for {}", Duration(*zombie_ns)),
+            detail: zombie_ns.map_or_else(
+                || "a zombie since before".to_owned(),
+                |zombie_ns| format!("zombie for {}", Duration(zombie_ns)),
+            ),
         },
         Body::InitSignal { ns, process, signal, sender, from, fate } => Row {
             label: "init signal",
@@ -446,7 +449,7 @@ mod tests {
     #[test]
     fn what_is_not_exact_is_marked() {
         assert!(
-            line(Body::ProcessReap { process: nginx(), zombie_ns: 1_900_000 }, false)
+            line(Body::ProcessReap { process: nginx(), zombie_ns: Some(1_900_000) }, false)
                 .ends_with("zombie for 1.9 ms ~\n")
         );
     }

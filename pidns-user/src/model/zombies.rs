@@ -1,0 +1,152 @@
+//! Who has exited and has not been reaped, where the kernel side does not keep that.
+
+use std::collections::HashMap;
+
+use pidns_ebpf::abi::{Header, Kind, PIDS_ROOM, Process, ProcessKey, ReapRecord, Record, Zombie};
+
+/// Most zombies that are remembered, as many as the kernel side would: 14 MB of them.
+const MOST: usize = 65_536;
+
+/// Zombies whose exit was seen.
+#[derive(Debug, Default)]
+pub struct Zombies(HashMap<ProcessKey, Zombie>);
+
+impl Zombies {
+    /// Remembers whoever exits; of whoever is reaped, adds what is remembered.
+    pub fn follow<'a>(&mut self, header: Header, record: Record<'a>) -> Record<'a> {
+        match record {
+            Record::ProcessExit { process, .. } => {
+                if self.0.len() < MOST {
+                    self.0.insert(key(&process), zombie(header.boot_ns, &process));
+                }
+                record
+            }
+            Record::ProcessReap { mut process, exit_boot_ns: 0 } => match self.0.remove(&key(&process)) {
+                Some(Zombie { record: ReapRecord { process: part, exit_boot_ns, .. }, .. }) => {
+                    process.part = part;
+                    Record::ProcessReap { process, exit_boot_ns }
+                }
+                None => record,
+            },
+            record => record,
+        }
+    }
+
+    /// Who they are.
+    pub fn keys(&self) -> impl Iterator<Item = ProcessKey> {
+        self.0.keys().copied()
+    }
+
+    /// One of them.
+    pub fn get(&self, key: &ProcessKey) -> Option<Zombie> {
+        self.0.get(key).copied()
+    }
+
+    /// Forgets one; says whether it was there.
+    pub fn remove(&mut self, key: &ProcessKey) -> bool {
+        self.0.remove(key).is_some()
+    }
+}
+
+fn key(process: &Process<'_>) -> ProcessKey {
+    ProcessKey::new(process.part.pid, process.part.start_boot_ns)
+}
+
+/// What the kernel side would keep of a process that exited then.
+fn zombie(exit_boot_ns: u64, process: &Process<'_>) -> Zombie {
+    let mut pids = [0; PIDS_ROOM];
+    let mut count = 0;
+    for (room, pid) in pids.iter_mut().zip(process.pids()) {
+        *room = pid;
+        count += 1;
+    }
+    let header = Header {
+        boot_ns: 0,
+        size: (size_of::<ReapRecord>() + 4 * usize::from(count)) as u32,
+        kind: Kind::ProcessReap as u8,
+        flags: 0,
+        pids: count,
+        other_pids: 0,
+    };
+    Zombie { record: ReapRecord { header, process: process.part, exit_boot_ns }, pids }
+}
+
+#[cfg(test)]
+mod tests {
+    use pidns_ebpf::abi::{COMM_LEN, ProcessPart, decode};
+
+    use super::*;
+
+    fn zombie_of(pid: u32, uid: u32, exit_boot_ns: u64) -> Zombie {
+        let mut pids = [0; PIDS_ROOM];
+        pids[..2].copy_from_slice(&[pid, 7]);
+        let header = Header {
+            boot_ns: 9_000,
+            size: size_of::<ReapRecord>() as u32 + 8,
+            kind: Kind::ProcessReap as u8,
+            flags: 0,
+            pids: 2,
+            other_pids: 0,
+        };
+        let process =
+            ProcessPart { start_boot_ns: 50, pid, parent_pid: 1, uid, ns_inum: 9, comm: [b'x'; COMM_LEN] };
+        Zombie { record: ReapRecord { header, process, exit_boot_ns }, pids }
+    }
+
+    fn bytes(zombie: &Zombie) -> &[u8] {
+        let size = zombie.record.header.size as usize;
+        // SAFETY: `size` bytes of a structure that is all integers, without padding.
+        unsafe { std::slice::from_raw_parts((&raw const *zombie).cast::<u8>(), size) }
+    }
+
+    fn exit<'a>(process: Process<'a>) -> Record<'a> {
+        Record::ProcessExit {
+            process,
+            parent_start_boot_ns: 0,
+            wait_status: 0,
+            peak_threads: 1,
+            cascade_inum: 0,
+        }
+    }
+
+    #[test]
+    fn a_reaping_gets_what_its_exit_told() {
+        let (at_exit, at_reaping) = (zombie_of(40, 1000, 0), zombie_of(40, 0, 0));
+        let (header, Record::ProcessReap { process, .. }) = decode(bytes(&at_exit)).unwrap() else {
+            panic!()
+        };
+        let mut zombies = Zombies::default();
+        zombies.follow(Header { boot_ns: 5_000, ..header }, exit(process));
+        assert_eq!(zombies.keys().collect::<Vec<_>>(), [ProcessKey::new(40, 50)]);
+        assert_eq!(
+            bytes(&zombies.get(&ProcessKey::new(40, 50)).unwrap())[16..],
+            bytes(&zombie_of(40, 1000, 5_000))[16..]
+        );
+
+        let (header, reap) = decode(bytes(&at_reaping)).unwrap();
+        let Record::ProcessReap { process, exit_boot_ns } = zombies.follow(header, reap) else { panic!() };
+        assert_eq!((process.part.uid, exit_boot_ns), (1000, 5_000));
+        assert_eq!(process.pids().collect::<Vec<_>>(), [40, 7]);
+        assert_eq!(zombies.keys().count(), 0);
+    }
+
+    #[test]
+    fn a_reaping_without_an_exit_is_left_as_it_is() {
+        let unseen = zombie_of(40, 0, 0);
+        let (header, reap) = decode(bytes(&unseen)).unwrap();
+        assert_eq!(Zombies::default().follow(header, reap), reap);
+    }
+
+    #[test]
+    fn no_more_are_remembered_than_there_is_room_for() {
+        let mut zombies = Zombies::default();
+        for pid in 0..MOST as u32 + 10 {
+            let one = zombie_of(pid, 0, 0);
+            let (header, Record::ProcessReap { process, .. }) = decode(bytes(&one)).unwrap() else {
+                panic!()
+            };
+            zombies.follow(header, exit(process));
+        }
+        assert_eq!(zombies.keys().count(), MOST);
+    }
+}

@@ -60,6 +60,13 @@ pub(super) struct Ran {
     pub(super) note: Option<String>,
 }
 
+impl Ran {
+    /// A guest that could not be run.
+    pub(super) fn not_at_all(error: &anyhow::Error) -> Self {
+        Self { boot: None, work: None, note: Some(format!("{error:#}")) }
+    }
+}
+
 impl Guest<'_> {
     fn command(&self) -> Command {
         let mut qemu = shell::command(QEMU);

@@ -28,7 +28,7 @@ use anyhow::{Context as _, Result, bail};
 pub(crate) use self::wanted::KernelName;
 use self::{
     accel::Accel,
-    guest::{Clock, Guest},
+    guest::{Clock, Guest, Ran},
     kernels::Kernel,
     report::Outcome,
     stream::Progress,
@@ -120,7 +120,7 @@ pub(crate) fn main(args: Args) -> Result<()> {
     if let Some((_, first)) = kernels.first() {
         let accel = accel::choose(args.accel, &cache, &first.vmlinuz, &initramfs)?;
         let plan = Plan { args: &args, accel, initramfs: &initramfs, logs: &logs };
-        outcomes = plan.run(&kernels)?;
+        outcomes = plan.run(&kernels);
     }
     print!("{}", report::report(&outcomes));
     missing.extend(outcomes.iter().filter(|outcome| !outcome.is_good()).map(|outcome| outcome.label.clone()));
@@ -197,7 +197,7 @@ struct Plan<'a> {
 
 impl Plan<'_> {
     /// Runs them all, some at a time; the outcomes are in the order of the kernels.
-    fn run(&self, kernels: &[(&Wanted, Kernel)]) -> Result<Vec<Outcome>> {
+    fn run(&self, kernels: &[(&Wanted, Kernel)]) -> Vec<Outcome> {
         let cpus = thread::available_parallelism().map_or(1, usize::from);
         let jobs = self.args.jobs.unwrap_or(cpus).clamp(1, kernels.len());
         eprintln!("{} guests, {jobs} at a time ({})", kernels.len(), self.accel.name());
@@ -220,7 +220,7 @@ impl Plan<'_> {
         done.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
-    fn run_one(&self, wanted: &Wanted, kernel: &Kernel) -> Result<Outcome> {
+    fn run_one(&self, wanted: &Wanted, kernel: &Kernel) -> Outcome {
         let hooks = wanted.hooks.unwrap_or_default();
         let label = match hooks {
             Hooks::Auto => kernel.name.to_string(),
@@ -246,7 +246,8 @@ impl Plan<'_> {
         };
         let begin = Instant::now();
         let mut progress = Progress::default();
-        let ran = guest.run(&mut progress).with_context(|| format!("kernel {label}"))?;
+        // A guest that cannot be run is this kernel's outcome: the others have theirs.
+        let ran = guest.run(&mut progress).unwrap_or_else(|error| Ran::not_at_all(&error));
         let outcome = Outcome {
             label,
             version: kernel.version.clone(),
@@ -265,6 +266,6 @@ impl Plan<'_> {
             begin.elapsed().as_secs_f64(),
             guest.console.display()
         );
-        Ok(outcome)
+        outcome
     }
 }

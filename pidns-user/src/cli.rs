@@ -40,6 +40,12 @@ pub enum Command {
     /// Stream what happens to PID namespaces, live (this is the default).
     Trace(TraceArgs),
     /// Tell what this kernel and these privileges allow: a line for each hook, and what to do about each gap.
+    ///
+    /// A gap is something that stays unseen, or is seen less exactly; with gaps the stream runs all the same.
+    #[command(
+        after_help = "Exit codes: 0 the stream runs, gaps or not; 2 the output cannot be written, or FILE not be read; \
+                            3 a privilege is missing; 4 this kernel lacks something, or FILE is no kernel's BTF."
+    )]
     Check(CheckArgs),
 }
 

@@ -34,10 +34,7 @@ pub enum Failure {
         error: io::Error,
     },
     /// The output could not be written.
-    #[error(
-        "write to standard output: {error}: {} not written",
-        Count(*unwritten, "event was", "events were")
-    )]
+    #[error("write to standard output: {error}{}", told(*unwritten))]
     Output {
         /// What came back.
         error: io::Error,
@@ -52,6 +49,14 @@ pub enum Failure {
         /// What came back.
         error: io::Error,
     },
+}
+
+/// Nothing of a table's heading.
+fn told(unwritten: u64) -> String {
+    if unwritten == 0 {
+        return String::new();
+    }
+    format!(": {} not written", Count(unwritten, "event was", "events were"))
 }
 
 impl Failure {

@@ -19,7 +19,7 @@ const REFUSALS: [&str; 3] = ["namespace.create_failed", "namespace.join_failed",
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SelectionError {
     /// No event matches.
-    #[error("--event {0}: no such event. Events: {list}. Patterns like namespace.* and the word all are allowed too", list = event_list())]
+    #[error("--event {0:?}: no such event. Events: {list}. Patterns like namespace.* and the word all are allowed too", list = event_list())]
     NoEvent(String),
     /// Only what no choice leaves out.
     #[error("--event {0}: stream.start, stream.lost and stream.end are always there. Events to choose from: {list}", list = event_list())]

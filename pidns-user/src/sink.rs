@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, write},
 };
 
@@ -79,6 +79,13 @@ impl Sink {
     pub fn end_event(&mut self) -> bool {
         self.ends.push(self.buffer.len());
         self.buffer.len() >= FULL
+    }
+
+    /// Whether it is a pipe that nobody can read any more: with nothing to write, no write would tell.
+    pub fn reader_has_gone(&self) -> bool {
+        let mut fds = [PollFd::from_borrowed_fd(self.to.as_fd(), PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::ERR)
     }
 
     /// Writes everything out.

@@ -37,8 +37,12 @@ pub fn find_namespace(target: &str) -> Result<u32, String> {
 /// What a user should know who asked for this namespace by its number.
 pub fn doubt_namespace(inum: u32) -> Option<String> {
     let hidden = match hidden_if_nobody_is_in(inum)? {
-        0 => String::new(),
-        hidden => format!(", but {} may not be looked at", Count(hidden, "process", "processes")),
+        (0, _) => String::new(),
+        (1, pid) => format!(", but that of PID {pid} may not be looked at (permission denied)"),
+        (more, pid) => format!(
+            ", but those of {} may not be looked at (permission denied), PID {pid} among them",
+            Count(more, "process", "processes")
+        ),
     };
     Some(format!(
         "--ns {inum}: no process is in such a namespace now{hidden}; a later one of this number is shown"
@@ -65,14 +69,14 @@ pub fn doubt_pid(pid: u32) -> Option<String> {
 }
 
 /// Looks for a process that is a member of this namespace, or whose children will be. Where there is none: how many may
-/// not be looked at.
-fn hidden_if_nobody_is_in(inum: u32) -> Option<u64> {
+/// not be looked at, and one of those.
+fn hidden_if_nobody_is_in(inum: u32) -> Option<(u64, u32)> {
     if namespace::is_initial() != Some(true) {
         // The processes of this /proc are not all there are.
         return None;
     }
     let name = format!("pid:[{inum}]");
-    let mut hidden = 0;
+    let mut hidden = (0, 0);
     for process in fs::read_dir("/proc").ok()? {
         let process = process.ok()?.file_name();
         let Some(pid) = process.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
@@ -82,7 +86,9 @@ fn hidden_if_nobody_is_in(inum: u32) -> Option<u64> {
             return None;
         }
         let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
-        hidden += u64::from(links.iter().any(|link| link.as_ref().is_err_and(denied)));
+        if links.iter().any(|link| link.as_ref().is_err_and(denied)) {
+            hidden = (hidden.0 + 1, pid);
+        }
     }
     Some(hidden)
 }

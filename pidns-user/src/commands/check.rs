@@ -15,8 +15,8 @@ use crate::{
     failure::{Failure, code},
     kernel::{
         btf::{self, Btf},
-        capabilities::{Capabilities, NEEDED},
-        hooks::{self, Form},
+        capabilities::{self, Capabilities, NEEDED},
+        hooks::{self, Form, Hook, HookSet},
         layout::Layout,
         load::{self, LoadError, Settings},
         namespace,
@@ -95,7 +95,7 @@ fn conclude(report: &Report, args: &CheckArgs, code: u8) -> Result<ExitCode, Fai
         if error.kind() == io::ErrorKind::BrokenPipe {
             Ok(())
         } else {
-            Err(Failure::Output { error, unwritten: 0 })
+            Err(Failure::Io { what: "write to standard output", error })
         }
     })?;
     Ok(ExitCode::from(code))
@@ -172,7 +172,7 @@ fn check_capabilities(report: &mut Report) -> Result<bool, Failure> {
         let purpose = format!("to {}", capability.purpose);
         if !own.suffice_for(&capability) {
             all = false;
-            let remedy = "run it with sudo, or: setcap cap_bpf,cap_perfmon+ep pidns-trace".to_owned();
+            let remedy = format!("run it with sudo, or: {}", capabilities::setcap());
             report.put(
                 capability.name,
                 Verdict::Missing,
@@ -206,7 +206,10 @@ fn check_user_namespace(report: &mut Report) -> bool {
 
 fn check_hooks(report: &mut Report, layout: Option<&Layout>, args: &CheckArgs, privileged: bool) {
     let Some(layout) = layout else { return };
-    let settings = Settings { hooks: args.hooks, ..Settings::everything() };
+    // Those that are all asked for are tried one by one too: what is told is not to end with the first that is refused.
+    let all_asked_for = args.hooks == HookSet::Function;
+    let set = if all_asked_for { HookSet::Auto } else { args.hooks };
+    let settings = Settings { hooks: set, ..Settings::everything() };
     if !privileged {
         for hook in hooks::all(layout) {
             report.put(hook.name, Verdict::Unknown, "cannot be tried without the capabilities above", None);
@@ -219,20 +222,39 @@ fn check_hooks(report: &mut Report, layout: Option<&Layout>, args: &CheckArgs, p
                 match form {
                     Form::On(_) => report.ok(hook.name, format!("{form}: {}", hook.shows)),
                     Form::Unneeded => report.ok(hook.name, form.to_string()),
+                    Form::Off(_) if all_asked_for && hook.is_function() => {
+                        let remedy = "--hooks function asks for it: use --hooks auto, which does without";
+                        report.put(hook.name, Verdict::Missing, form.to_string(), Some(remedy.to_owned()));
+                    }
                     Form::Off(_) => report.put(hook.name, Verdict::Gap, form.to_string(), Some(hook.loss())),
                 }
             }
+            check_function_hooks(report, &loaded.hooks, set);
             report.ok(
                 "ring buffer",
                 format!("{} KiB by default, --ring-size changes it", settings.ring_bytes >> 10),
             );
         }
         Err(LoadError::Hook { hook, error }) => {
-            let remedy = "this kernel refuses a hook that the live stream cannot do without; does it have \
-                          CONFIG_BPF_EVENTS=y, and no lockdown in confidentiality mode?";
+            let remedy = "the live stream cannot do without it; does this kernel have CONFIG_BPF_EVENTS=y, and no \
+                          lockdown in confidentiality mode?";
             report.put(hook, Verdict::Missing, error, Some(remedy.to_owned()));
         }
         Err(error) => report.put("kernel side", Verdict::Missing, error.to_string(), None),
+    }
+}
+
+/// Where none of them runs the reason is one, and lies in no hook.
+fn check_function_hooks(report: &mut Report, hooks: &[(Hook, Form)], set: HookSet) {
+    let mut functions = hooks.iter().filter(|(hook, _)| hook.is_function());
+    if set != HookSet::Tracepoint && functions.all(|(_, form)| matches!(form, Form::Off(_))) {
+        report.put(
+            "function hooks",
+            Verdict::Gap,
+            "this kernel takes none, although the capabilities are there: it is in lockdown, built without \
+             CONFIG_FUNCTION_TRACER, or has a policy against them",
+            Some("nothing, if that is meant to be so: the stream runs on tracepoints".to_owned()),
+        );
     }
 }
 

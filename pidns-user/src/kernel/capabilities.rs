@@ -53,6 +53,13 @@ impl Capabilities {
     }
 }
 
+/// The command that gives them to this binary.
+pub fn setcap() -> String {
+    let binary =
+        std::env::current_exe().map_or_else(|_| "pidns-trace".to_owned(), |path| path.display().to_string());
+    format!("sudo setcap cap_bpf,cap_perfmon+ep {binary}")
+}
+
 /// Gives up all capabilities but [`NEEDED`], and the way to get others by running a program: reading maps takes
 /// CAP_BPF on some kernels for as long as the stream runs. For the calling thread, and those it starts from then on.
 pub fn drop_all_but_needed() -> io::Result<()> {

@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::{
     attach::{Plan, unload_one},
     btf::{self, Btf, BtfError},
-    capabilities::{Capabilities, Capability, NEEDED},
+    capabilities::{self, Capabilities, Capability, NEEDED},
     clock,
     hooks::{self, AttachPoints, Drift, Form, Hook, HookSet},
     kfuncs::Object,
@@ -71,8 +71,8 @@ pub const DEFAULT_RING_BYTES: u32 = 4 << 20;
 pub enum LoadError {
     /// A capability is missing.
     #[error(
-        "loading BPF programs needs {}: run it with sudo, or give the binary the capabilities with \
-         `setcap cap_bpf,cap_perfmon+ep`", list(.0)
+        "loading BPF programs needs {}: run it with sudo, or give the binary the capabilities: `{}`",
+        list(.0), capabilities::setcap()
     )]
     Privilege(Vec<Capability>),
     /// The capabilities would have to be those of the initial user namespace.
@@ -106,7 +106,10 @@ pub enum LoadError {
     #[error("cannot use a map of the kernel side: {}", whole(.0))]
     Map(#[from] MapError),
     /// A program that nothing works without was refused.
-    #[error("attach {hook}: {error}: this kernel refuses a hook that the live stream was not to do without")]
+    #[error(
+        "attach {hook}: {error}: this kernel refuses a hook that the live stream cannot do without, or that --hooks function \
+         asks for; `pidns-trace check` tells which hooks it takes"
+    )]
     Hook {
         /// The hook.
         hook: &'static str,

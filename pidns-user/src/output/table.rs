@@ -273,7 +273,7 @@ fn ignored(signal: &str, from: &str) -> &'static str {
         // From outside they always work.
         ("SIGKILL" | "SIGSTOP", _) => "ignored: it is exiting already",
         ("SIGCONT", _) => "ignored: it has no handler; if it was stopped, it goes on all the same",
-        _ => "ignored: it has no handler, or is exiting",
+        _ => "ignored: it has no handler, ignores it, or is exiting",
     }
 }
 
@@ -325,7 +325,10 @@ struct Arguments<'a>(&'a [Name], bool);
 impl Display for Arguments<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for argument in self.0 {
-            write!(f, " {}", argument.for_terminal())?;
+            // As much as it takes to see where one ends.
+            let bytes = argument.as_bytes();
+            let quote = if bytes.is_empty() || bytes.contains(&b' ') { "'" } else { "" };
+            write!(f, " {quote}{}{quote}", argument.for_terminal())?;
         }
         if self.1 { f.write_str(" …") } else { Ok(()) }
     }
@@ -438,7 +441,7 @@ mod tests {
         let inside = |signal| shown(signal, "inside", "ignored");
         assert_eq!(inside("SIGKILL"), "ignored: from inside, PID 1 cannot be killed");
         assert_eq!(inside("SIGSTOP"), "ignored: from inside, PID 1 cannot be stopped");
-        assert_eq!(inside("SIGTERM"), "ignored: it has no handler, or is exiting");
+        assert_eq!(inside("SIGTERM"), "ignored: it has no handler, ignores it, or is exiting");
         assert!(inside("SIGCONT").ends_with("goes on all the same"));
         let outside = |signal| shown(signal, "ancestor", "ignored");
         assert_eq!(outside("SIGKILL"), "ignored: it is exiting already", "from outside it kills");

@@ -47,9 +47,8 @@ use crate::{build, setup, setup::Ready, shell, workspace};
 /// what the tests print go to target/vm/logs.
 #[derive(clap::Args)]
 #[command(after_help = "\
-A KERNEL is `newest` (of Debian's sid) or two numbers of a version that Debian has: 5.10, 6.1, 6.12, or what is
-in the backports. KERNEL:HOOKS has one tested with a set of hooks that is not the one which the tracer takes by
-itself.
+A KERNEL is `newest` (of Debian's sid) or two numbers of a version that Debian has: 5.10, 6.1, 6.12, or one
+of the backports. KERNEL:HOOKS has it tested with another set of hooks than the tracer takes by itself.
 
 Examples:
   cargo xtask vm                                     5.10 6.1 6.12 newest
@@ -200,7 +199,7 @@ impl Plan<'_> {
     fn run(&self, kernels: &[(&Wanted, Kernel)]) -> Vec<Outcome> {
         let cpus = thread::available_parallelism().map_or(1, usize::from);
         let jobs = self.args.jobs.unwrap_or(cpus).clamp(1, kernels.len());
-        eprintln!("{} guests, {jobs} at a time ({})", kernels.len(), self.accel.name());
+        eprintln!("guests: {}, {jobs} at a time ({})", kernels.len(), self.accel.name());
         let next = Mutex::new(kernels.iter().enumerate());
         let done = Mutex::new(Vec::new());
         thread::scope(|scope| {

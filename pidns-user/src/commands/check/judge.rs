@@ -56,7 +56,7 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
 fn judge_bytes(report: &mut Report, file: &Path, bytes: &[u8], set: HookSet) -> Result<bool, Unusable> {
     let btf = whole(bytes)?;
     let judgement = judge(&btf, set).map_err(Unusable::Damaged)?;
-    report.ok("BTF", format!("{}, {} types", file.display(), btf.len()));
+    report.ok("BTF", format!("{}, {} types", file.display(), btf.len() - 1));
     tell_layout(report, &judgement);
     tell_hooks(report, &judgement);
     report.put(
@@ -73,7 +73,13 @@ fn tell_layout(report: &mut Report, judgement: &Judgement) {
     let Judgement { layout, missing, losses, .. } = judgement;
     if missing.is_empty() {
         let found = OFFSETS.iter().filter(|offset| layout.has(offset.symbol)).count();
-        report.ok("layout", format!("{found} of {} offsets and sizes, all that are needed", OFFSETS.len()));
+        let told: usize = losses.iter().map(|of| of.lacks(layout).count()).sum();
+        let others = match OFFSETS.len().saturating_sub(found + told) {
+            0 => String::new(),
+            others => format!(" ({others} more are what other kernels have in the place of some of these)"),
+        };
+        let all = OFFSETS.len();
+        report.ok("layout", format!("{found} of {all} offsets and sizes, all that are needed{others}"));
         tell_switches(report, layout);
     } else {
         let foreign = missing

@@ -30,21 +30,21 @@ pub(crate) fn wants_process(tgid: u32, other: u32) -> bool {
 /// Whether a wanted namespace is among the process's own and its ancestors.
 #[inline(always)]
 pub(crate) fn wants_member<A: Access>(pid: Pid<A>) -> bool {
-    FILTER_NS.load() == 0 || selects(pid.innermost().1.address()) != 0
+    FILTER_NS.load() == 0 || selects(pid.innermost().1.address(), 1) != 0
 }
 
 /// Whether a wanted namespace is this one or above it.
 #[inline(always)]
 pub(crate) fn wants_namespace<A: Access>(ns: PidNamespace<A>) -> bool {
-    FILTER_NS.load() == 0 || selects(ns.address()) != 0
+    FILTER_NS.load() == 0 || selects(ns.address(), 0) != 0
 }
 
-/// Whether one was found from the namespace at this address upwards: 1 or 0.
+/// Whether one was found from the namespace at this address upwards, which has members (1) or may have none (0): 1 or 0.
 ///
 /// A function of its own in the object: inlined, each number of steps would be a path of its own to the verifier, which
 /// up to 6.1 it follows to the program's end.
 #[inline(never)]
-fn selects(address: u64) -> u64 {
+fn selects(address: u64, has_members: u64) -> u64 {
     let mut ns = PidNamespace::<Probed>::at(address as *const u8);
     for _ in 0..=MAX_LEVEL {
         if ns.is_null() {
@@ -52,7 +52,7 @@ fn selects(address: u64) -> u64 {
         }
         let inum = ns.inum();
         if let Some(identity) = FILTER_NS_INUMS.get_ptr_mut(&inum)
-            && is_the_one(ns, identity)
+            && is_the_one(ns, has_members != 0, identity)
         {
             return 1;
         }
@@ -64,8 +64,8 @@ fn selects(address: u64) -> u64 {
 /// Whether this is the namespace that was asked for, not a later one that got its number: the first that is met is
 /// the one, and leaves its identity.
 #[inline(always)]
-fn is_the_one(ns: PidNamespace<Probed>, identity: *mut u64) -> bool {
-    let own = ns.identity();
+fn is_the_one(ns: PidNamespace<Probed>, has_members: bool, identity: *mut u64) -> bool {
+    let own = ns.identity(has_members);
     // SAFETY: a map value. That of the first meeting is written by whoever comes first; all write the same.
     unsafe {
         if *identity == 0 {

@@ -25,7 +25,8 @@ pub(crate) static FILTER_NS_INUMS: HashMap<u32, u64> =
 pub(crate) static FILTER_PID_SET: HashMap<u32, u8> =
     HashMap::with_max_entries(names::FILTER_ENTRIES, BPF_F_NO_PREALLOC);
 
-/// Processes between their exit and their reaping. They leave when their task is freed.
+/// Processes between their exit and their reaping, where sched_process_free tells of that: they leave when their task is
+/// freed.
 #[map]
 pub(crate) static ZOMBIES: HashMap<ProcessKey, Zombie> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 

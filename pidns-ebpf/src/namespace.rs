@@ -73,11 +73,12 @@ impl<A: Access> PidNamespace<A> {
         if present(&NS_COMMON_ID) { NsCommon::<A>::at(self.common()).field(&NS_COMMON_ID) } else { 0 }
     }
 
-    /// CLOCK_BOOTTIME, nanoseconds; 0 where there is no init yet or any more (`child_reaper` is left dangling).
+    /// CLOCK_BOOTTIME, nanoseconds; 0 where there is no init yet or any more. `child_reaper` is left dangling, but not
+    /// before the last member is gone, for which the init waits (zap_pid_ns_processes, kernel/pid_namespace.c).
     #[inline(always)]
-    fn init_start_boottime(self) -> u64 {
+    fn init_start_boottime(self, has_members: bool) -> u64 {
         let reaper: *const u8 = self.field(&PIDNS_CHILD_REAPER);
-        if reaper.is_null() || self.is_dead() {
+        if reaper.is_null() || (!has_members && self.is_dead()) {
             return 0;
         }
         Task::<A>::at(reaper).group_leader().start_boottime()
@@ -85,8 +86,8 @@ impl<A: Access> PidNamespace<A> {
 
     /// What tells it from others that have had, or will get, its inode number; 0 where nothing does at this moment.
     #[inline(always)]
-    pub(crate) fn identity(self) -> u64 {
-        if present(&NS_COMMON_ID) { self.kernel_id() } else { self.init_start_boottime() }
+    pub(crate) fn identity(self, has_members: bool) -> u64 {
+        if present(&NS_COMMON_ID) { self.kernel_id() } else { self.init_start_boottime(has_members) }
     }
 
     /// The signal that reboot(2) inside leaves for the init's status; 0: none.
@@ -103,7 +104,7 @@ impl<A: Access> PidNamespace<A> {
         let user: *const u8 = self.field(&PIDNS_USER_NS);
         let part = NamespacePart {
             kernel_id: self.kernel_id(),
-            init_start_boot_ns: self.init_start_boottime(),
+            init_start_boot_ns: self.init_start_boottime(false),
             inum: self.inum(),
             level: self.level(),
             parent_inum: if parent.is_null() { 0 } else { parent.inum() },

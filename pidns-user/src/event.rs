@@ -334,7 +334,7 @@ bodies! {
     }
     /// Its zombie is gone.
     ProcessReap = "process.reap" {
-        /// The process, as it was at its exit.
+        /// The process, as it was at its exit, or where that was not seen at its reaping.
         process: Process,
         /// How long it was a zombie, where its exit was seen.
         #[serde(skip_serializing_if = "Option::is_none")]

@@ -34,7 +34,7 @@ pub enum Failure {
         error: io::Error,
     },
     /// The output could not be written.
-    #[error("write to standard output: {error}{}", told(*unwritten))]
+    #[error("write to standard output: {error}{}", unwritten_events(*unwritten))]
     Output {
         /// What came back.
         error: io::Error,
@@ -51,8 +51,8 @@ pub enum Failure {
     },
 }
 
-/// Nothing of a table's heading.
-fn told(unwritten: u64) -> String {
+/// Empty where it was no event: a table's heading.
+fn unwritten_events(unwritten: u64) -> String {
     if unwritten == 0 {
         return String::new();
     }

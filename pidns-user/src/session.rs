@@ -89,7 +89,7 @@ impl Session {
     pub fn run(self, mut loaded: Loaded, mut reader: Reader, log: impl FnMut()) -> Result<Report, Failure> {
         let began = Instant::now();
         let mut run = Run::new(self, loaded.began_boot_ns, loaded.observed_since_ns);
-        run.zombies_are_ours = loaded.reapings_by_function()
+        run.zombies_are_ours = loaded.ends_by_function()
             && run.session.selection.event_mask() & (1 << Kind::ProcessReap as u32) != 0;
         run.begin();
         if let Err(failure) = run.stream(&mut loaded, &mut reader, log) {
@@ -205,7 +205,9 @@ impl Run {
         self.account("malformed", malformed);
         self.over = false;
         let refusals = (missed.refusals > 0).then_some(("refusals", missed.refusals));
-        let untracked = totals.untracked.iter().copied().chain(refusals).collect();
+        let refused = self.zombies.refused();
+        let zombies = (refused > 0).then_some(("process.reap.zombie_ns", refused));
+        let untracked = totals.untracked.iter().copied().chain(refusals).chain(zombies).collect();
         let end = Body::StreamEnd {
             events: self.report.events.clone(),
             lost: self.report.lost.clone(),
@@ -294,7 +296,7 @@ impl Run {
         }
         let before = self.session.sink.buffer().len();
         match self.session.view.event(&event, self.session.sink.buffer()) {
-            // A table has no line for the frame of a stream.
+            // A table has no line for stream.start and stream.end.
             Ok(()) if self.session.sink.buffer().len() == before => {}
             Ok(()) => {
                 if self.session.sink.end_event() {

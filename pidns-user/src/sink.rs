@@ -81,7 +81,7 @@ impl Sink {
         self.buffer.len() >= FULL
     }
 
-    /// Whether it is a pipe that nobody can read any more: with nothing to write, no write would tell.
+    /// Whether the other end of a pipe or terminal has gone: with nothing to write, no write would tell.
     pub fn reader_has_gone(&self) -> bool {
         let mut fds = [PollFd::from_borrowed_fd(self.to.as_fd(), PollFlags::empty())];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -220,5 +220,15 @@ mod tests {
         assert!(matches!(sink.flush(), Written::All));
         drop(sink);
         assert_eq!(late.join().unwrap(), bytes.len());
+    }
+
+    #[test]
+    fn a_reader_that_goes_is_noticed_without_a_write() {
+        let (reader, writer) = io::pipe().unwrap();
+        let sink = Sink::new(writer);
+        assert!(!sink.reader_has_gone());
+        drop(reader);
+        assert!(sink.reader_has_gone());
+        assert!(!Sink::new(File::open("/dev/null").unwrap()).reader_has_gone());
     }
 }

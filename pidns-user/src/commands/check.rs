@@ -229,7 +229,7 @@ fn check_hooks(report: &mut Report, layout: Option<&Layout>, args: &CheckArgs, p
                     Form::Off(_) => report.put(hook.name, Verdict::Gap, form.to_string(), Some(hook.loss())),
                 }
             }
-            check_function_hooks(report, &loaded.hooks, set);
+            check_function_hooks(report, &loaded.hooks, args.hooks);
             report.ok(
                 "ring buffer",
                 format!("{} KiB by default, --ring-size changes it", settings.ring_bytes >> 10),
@@ -247,11 +247,11 @@ fn check_hooks(report: &mut Report, layout: Option<&Layout>, args: &CheckArgs, p
 /// Where none of them runs the reason is one, and lies in no hook.
 fn check_function_hooks(report: &mut Report, hooks: &[(Hook, Form)], set: HookSet) {
     let mut functions = hooks.iter().filter(|(hook, _)| hook.is_function());
-    if set != HookSet::Tracepoint && functions.all(|(_, form)| matches!(form, Form::Off(_))) {
+    if set == HookSet::Auto && functions.all(|(_, form)| matches!(form, Form::Off(_))) {
         report.put(
             "function hooks",
             Verdict::Gap,
-            "this kernel takes none, although the capabilities are there: it is in lockdown, built without \
+            "this kernel takes none, although the capabilities are there: most likely it is in lockdown, built without \
              CONFIG_FUNCTION_TRACER, or has a policy against them",
             Some("nothing, if that is meant to be so: the stream runs on tracepoints".to_owned()),
         );

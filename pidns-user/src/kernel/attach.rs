@@ -9,7 +9,7 @@ use aya::{
 use pidns_ebpf::abi::names::attached;
 
 use super::{
-    hooks::{Drift, Form, Group, Hook, HookSet, Need, SYSCALL_HOOK, incomplete, of_no_use_without},
+    hooks::{Drift, Form, Group, Hook, HookSet, Need, SYSCALL_HOOK, incomplete, only_together_with},
     load::LoadError,
 };
 
@@ -22,6 +22,8 @@ pub(super) struct Plan<'a> {
     /// BTF that knows the attach points of the others.
     pub(super) attach_points: aya::Btf,
     pub(super) set: HookSet,
+    /// Whether user space can look for what no hook told ([`super::sweep`]).
+    pub(super) can_look: bool,
     /// Whether system calls may be hooked at all.
     pub(super) syscall_hooks: bool,
     /// See [`pidns_ebpf::abi::names::MAP_ATTACHED`].
@@ -29,12 +31,14 @@ pub(super) struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    /// Returns the hooks and their forms, and the bits of [`attached`] that the programs were told.
+    ///
     /// Loads, then attaches: a hook that the kernel refuses is off, and the stream says so, unless nothing works
     /// without it.
     pub(super) fn carry_out<'a>(
         mut self,
         programs: impl Iterator<Item = (&'a str, &'a mut Program)>,
-    ) -> Result<Vec<(Hook, Form)>, LoadError> {
+    ) -> Result<(Vec<(Hook, Form)>, u32), LoadError> {
         let mut programs: HashMap<&str, &mut Program> = programs.collect();
         let hooks = std::mem::take(&mut self.hooks);
         // A fallback is loaded when it is known to be needed: that is seldom where functions can be hooked.
@@ -43,6 +47,7 @@ impl Plan<'_> {
         let mut refused = self.load(first, &mut programs);
 
         let mut forms: Vec<(Hook, Form)> = Vec::new();
+        let mut told = 0;
         for hook in hooks {
             let spared = match hook.need {
                 Need::Fallback(groups) => {
@@ -70,23 +75,27 @@ impl Plan<'_> {
             if let (Form::Off(error), true) = (&form, hook.is_indispensable(self.set)) {
                 return Err(LoadError::Hook { hook: hook.name, error: error.clone() });
             }
-            let last_of_its_groups = is_fallback(&hook);
+            let ends_its_groups = is_fallback(&hook);
             forms.push((hook, form));
-            if last_of_its_groups {
-                self.tell(&forms)?;
+            if ends_its_groups {
+                told = self.tell(&forms)?;
             }
         }
-        Ok(forms)
+        Ok((forms, told))
     }
 
     /// Why a hook need not be tried.
     fn ruled_out(&self, hook: &Hook) -> Option<String> {
+        if hook.need == Need::Grouped(Group::Ends) && !self.can_look {
+            // A leader that is reaped with its last thread would never be told.
+            return Some("of use in the host's own PID namespace alone".to_owned());
+        }
         let left_out = hook.left_out(self.set, self.syscall_hooks).map(str::to_owned);
         left_out.or_else(|| self.drifted.get(hook.name).map(Drift::to_string))
     }
 
     /// Tells the programs which hooks are in place: those that depend on it come after.
-    fn tell(&mut self, forms: &[(Hook, Form)]) -> Result<(), LoadError> {
+    fn tell(&mut self, forms: &[(Hook, Form)]) -> Result<u32, LoadError> {
         // Of hooks that are yet to come, nothing is in place.
         let on = |is: &dyn Fn(&Hook) -> bool| {
             let mut those = forms.iter().filter(|(hook, _)| is(hook)).peekable();
@@ -105,7 +114,8 @@ impl Plan<'_> {
             (attached::SETNS_SEEN, setns || syscalls),
         ];
         let all = bits.iter().filter(|(_, on)| *on).fold(0, |all, (bit, _)| all | bit);
-        Ok(self.attached.set(0, all, 0)?)
+        self.attached.set(0, all, 0)?;
+        Ok(all)
     }
 
     /// Loads the programs of these hooks; returns those that were refused.
@@ -156,7 +166,7 @@ fn take_incomplete_away(
         for (hook, form) in forms.iter_mut().filter(|(hook, _)| hook.need == Need::Grouped(group)) {
             if matches!(form, Form::On(_)) {
                 unload(hook, programs);
-                *form = Form::Off(of_no_use_without(missing));
+                *form = Form::Off(only_together_with(missing));
             }
         }
     }

@@ -60,7 +60,8 @@ pub enum Need {
     Fallback(&'static [Group]),
 }
 
-/// Function hooks that are of no use without one another: one sees the call return, the others why.
+/// Function hooks that are attached together or not at all: of a call one sees the return and the others why; of ends all
+/// have to be told for the one fallback to be spared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
     /// Of processes that are reaped, and of teardowns.
@@ -202,12 +203,12 @@ pub fn incomplete(forms: &[(Hook, Form)]) -> Vec<(Group, &'static str)> {
 }
 
 /// Why a hook is off whose group lacks another.
-pub fn of_no_use_without(missing: &str) -> String {
-    format!("of no use without {missing}")
+pub fn only_together_with(missing: &str) -> String {
+    format!("hooked only together with {missing}")
 }
 
 /// All hooks, for a kernel of this layout, in the order in which they are attached: those that end something come
-/// first, so that nothing that is seen to begin ends unseen while the rest is being attached; the fallback comes after
+/// first, so that nothing that is seen to begin ends unseen while the rest is being attached; a fallback comes after
 /// the groups whose place it takes, and what begins things is last.
 pub fn all(layout: &Layout) -> Vec<Hook> {
     const TASK: Value<'static> = Value::Pointer("task_struct");

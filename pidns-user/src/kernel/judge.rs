@@ -2,7 +2,7 @@
 
 use super::{
     btf::{Btf, BtfError},
-    hooks::{self, AttachPoints, Form, Hook, HookSet, Need, incomplete, of_no_use_without},
+    hooks::{self, AttachPoints, Form, Hook, HookSet, Need, incomplete, only_together_with},
     layout::Layout,
 };
 
@@ -40,7 +40,7 @@ pub fn judge(btf: &Btf<'_>, set: HookSet) -> Result<Judgement, BtfError> {
     for (hook, form) in forms.iter_mut().filter(|(_, form)| matches!(form, Form::On(_))) {
         let lacking = incomplete.iter().find(|(group, _)| hook.need == Need::Grouped(*group));
         if let Some((_, missing)) = lacking {
-            *form = Form::Off(of_no_use_without(missing));
+            *form = Form::Off(only_together_with(missing));
         } else if hook.is_spared(&incomplete) {
             *form = Form::Unneeded;
         }

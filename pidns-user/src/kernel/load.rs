@@ -153,6 +153,8 @@ pub struct Loaded {
     ebpf: Ebpf,
     /// Each hook and the form it runs in.
     pub hooks: Vec<(Hook, Form)>,
+    /// What its programs were told of them: bits of [`names::attached`].
+    attached: u32,
     /// Its counters.
     pub stats: Stats,
     /// What finds the ends that no hook told.
@@ -183,9 +185,9 @@ impl Loaded {
         missed
     }
 
-    /// Whether a record tells of a reaping when it happens, and the one of the exit since when there was a zombie.
-    pub fn reapings_by_function(&self) -> bool {
-        self.hooks.iter().any(|(hook, form)| hook.name == "release_task" && matches!(form, Form::On(_)))
+    /// Whether function hooks tell of reapings: the kernel side then keeps no zombies.
+    pub fn ends_by_function(&self) -> bool {
+        self.attached & names::attached::ENDS_BY_FUNCTION != 0
     }
 
     /// aya-log's reader for this object.
@@ -262,10 +264,11 @@ pub fn load_with(
         drifted,
         attach_points,
         set: settings.hooks,
+        can_look: sweeper.is_possible(),
         syscall_hooks: settings.syscall_hooks,
         attached: &mut attached,
     };
-    let hooks = plan.carry_out(ebpf.programs_mut())?;
+    let (hooks, told) = plan.carry_out(ebpf.programs_mut())?;
     let observed_since_ns = clock::boottime_ns();
     // Mapped only now, when BTF is gone: both are the largest things in memory.
     let ring = RingBuf::try_from(take(&mut ebpf, names::MAP_EVENTS)?)?;
@@ -275,7 +278,11 @@ pub fn load_with(
     // BTF was megabytes in small pieces; without this the allocator keeps them.
     // SAFETY: malloc_trim has no preconditions.
     unsafe { libc::malloc_trim(0) };
-    Ok((Loaded { ebpf, hooks, stats, sweeper, began_boot_ns, observed_since_ns }, reader, waker))
+    Ok((
+        Loaded { ebpf, hooks, attached: told, stats, sweeper, began_boot_ns, observed_since_ns },
+        reader,
+        waker,
+    ))
 }
 
 /// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK. Where it may not be raised, creating a map says so.

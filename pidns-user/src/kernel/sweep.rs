@@ -77,6 +77,11 @@ impl Sweeper {
         })
     }
 
+    /// Whether it can tell who is there.
+    pub(super) fn is_possible(&self) -> bool {
+        self.possible
+    }
+
     /// Hands over, as records with their time, what two looks found over; with `last`, when no hook can come any
     /// more, what this one does. Between two looks all that the hooks had to say must have been followed.
     pub fn sweep(&mut self, zombies: &mut Zombies, last: bool, mut each: impl FnMut(Kind, u64, &[u8])) {

@@ -2,27 +2,47 @@
 
 use std::collections::HashMap;
 
-use pidns_ebpf::abi::{Header, Kind, PIDS_ROOM, Process, ProcessKey, ReapRecord, Record, Zombie};
+use pidns_ebpf::abi::{
+    Header, Kind, PIDS_ROOM, Process, ProcessKey, ProcessPart, ReapRecord, Record, Zombie,
+};
 
-/// Most zombies that are remembered, as many as the kernel side would: 14 MB of them.
+/// Most zombies that are remembered, as many as the kernel side would: 13 MB of them.
 const MOST: usize = 65_536;
+
+/// What is remembered of one.
+#[derive(Debug)]
+struct Kept {
+    process: ProcessPart,
+    exit_boot_ns: u64,
+    pids: Box<[u32]>,
+}
 
 /// Zombies whose exit was seen.
 #[derive(Debug, Default)]
-pub struct Zombies(HashMap<ProcessKey, Zombie>);
+pub struct Zombies {
+    kept: HashMap<ProcessKey, Kept>,
+    refused: u64,
+}
 
 impl Zombies {
     /// Remembers whoever exits; of whoever is reaped, adds what is remembered.
     pub fn follow<'a>(&mut self, header: Header, record: Record<'a>) -> Record<'a> {
         match record {
             Record::ProcessExit { process, .. } => {
-                if self.0.len() < MOST {
-                    self.0.insert(key(&process), zombie(header.boot_ns, &process));
+                if self.kept.len() < MOST {
+                    let kept = Kept {
+                        process: process.part,
+                        exit_boot_ns: header.boot_ns,
+                        pids: process.pids().collect(),
+                    };
+                    self.kept.insert(key(&process), kept);
+                } else {
+                    self.refused += 1;
                 }
                 record
             }
-            Record::ProcessReap { mut process, exit_boot_ns: 0 } => match self.0.remove(&key(&process)) {
-                Some(Zombie { record: ReapRecord { process: part, exit_boot_ns, .. }, .. }) => {
+            Record::ProcessReap { mut process, exit_boot_ns: 0 } => match self.kept.remove(&key(&process)) {
+                Some(Kept { process: part, exit_boot_ns, pids: _ }) => {
                     process.part = part;
                     Record::ProcessReap { process, exit_boot_ns }
                 }
@@ -34,17 +54,22 @@ impl Zombies {
 
     /// Who they are.
     pub fn keys(&self) -> impl Iterator<Item = ProcessKey> {
-        self.0.keys().copied()
+        self.kept.keys().copied()
     }
 
-    /// One of them.
+    /// One of them, as the kernel side would have kept it.
     pub fn get(&self, key: &ProcessKey) -> Option<Zombie> {
-        self.0.get(key).copied()
+        self.kept.get(key).map(zombie)
+    }
+
+    /// How many found no room: of these it will not be known since when they were zombies.
+    pub fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// Forgets one; says whether it was there.
     pub fn remove(&mut self, key: &ProcessKey) -> bool {
-        self.0.remove(key).is_some()
+        self.kept.remove(key).is_some()
     }
 }
 
@@ -52,12 +77,11 @@ fn key(process: &Process<'_>) -> ProcessKey {
     ProcessKey::new(process.part.pid, process.part.start_boot_ns)
 }
 
-/// What the kernel side would keep of a process that exited then.
-fn zombie(exit_boot_ns: u64, process: &Process<'_>) -> Zombie {
+fn zombie(kept: &Kept) -> Zombie {
     let mut pids = [0; PIDS_ROOM];
     let mut count = 0;
-    for (room, pid) in pids.iter_mut().zip(process.pids()) {
-        *room = pid;
+    for (room, pid) in pids.iter_mut().zip(&kept.pids) {
+        *room = *pid;
         count += 1;
     }
     let header = Header {
@@ -68,12 +92,13 @@ fn zombie(exit_boot_ns: u64, process: &Process<'_>) -> Zombie {
         pids: count,
         other_pids: 0,
     };
-    Zombie { record: ReapRecord { header, process: process.part, exit_boot_ns }, pids }
+    let record = ReapRecord { header, process: kept.process, exit_boot_ns: kept.exit_boot_ns };
+    Zombie { record, pids }
 }
 
 #[cfg(test)]
 mod tests {
-    use pidns_ebpf::abi::{COMM_LEN, ProcessPart, decode};
+    use pidns_ebpf::abi::{COMM_LEN, decode};
 
     use super::*;
 
@@ -147,6 +172,6 @@ mod tests {
             };
             zombies.follow(header, exit(process));
         }
-        assert_eq!(zombies.keys().count(), MOST);
+        assert_eq!((zombies.keys().count(), zombies.refused()), (MOST, 9));
     }
 }

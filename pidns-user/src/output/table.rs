@@ -219,7 +219,7 @@ fn row(body: &Body) -> Option<Row<'_>> {
             ns: innermost(process),
             process: Some(process),
             detail: zombie_ns.map_or_else(
-                || "a zombie since before".to_owned(),
+                || "its exit was not seen".to_owned(),
                 |zombie_ns| format!("zombie for {}", Duration(zombie_ns)),
             ),
         },
@@ -325,7 +325,7 @@ struct Arguments<'a>(&'a [Name], bool);
 impl Display for Arguments<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for argument in self.0 {
-            // As much as it takes to see where one ends.
+            // A hint at where one ends: what is exact is JSON.
             let bytes = argument.as_bytes();
             let quote = if bytes.is_empty() || bytes.contains(&b' ') { "'" } else { "" };
             write!(f, " {quote}{}{quote}", argument.for_terminal())?;

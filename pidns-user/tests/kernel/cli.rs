@@ -349,6 +349,7 @@ fn a_namespace_filter_ends_with_its_namespace() {
     let name = first.name.clone();
     let tracer = Tracer::start(&["-n", &name, "-e", "namespace.*", "-e", "process.*"]);
     first.end();
+    let ended = sys::boot_ns();
     tracer.wait_for("the end of the namespace", |event| event["event"] == "namespace.teardown");
     let mut later = Vec::new();
     while later.len() < 100 && later.last().is_none_or(|other: &Sleeping| other.name != name) {
@@ -361,6 +362,9 @@ fn a_namespace_filter_ends_with_its_namespace() {
     assert_eq!(seen.named("namespace.teardown").count(), 1, "the namespace that was asked for");
     for event in ["namespace.create", "namespace.init", "process.exec"] {
         seen.none(event, |_| true);
+    }
+    for event in ["process.exit", "process.reap"] {
+        seen.none(event, |event| event["process"]["start_boot_ns"].as_u64() >= Some(ended));
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{Test, probes, test};
 pub(crate) const TESTS: &[Test] = &[
     test!(no_hook_on_system_calls_is_left, needs probes::function_hooks),
     test!(a_reaping_is_told_when_it_happens, needs probes::function_hooks),
+    test!(a_zombie_from_before_the_start_is_seen_to_go, needs probes::function_hooks),
     test!(a_teardown_that_no_signal_tells_is_exact, needs probes::function_hooks),
     test!(the_command_of_a_reboot_is_told, needs probes::function_hooks),
 ];
@@ -36,8 +37,24 @@ fn no_hook_on_system_calls_is_left() {
     }
     let seen = tracer.stop();
     expect(seen.start(), "/hooks/sys_exit", "off: not needed beside the function hooks");
+    expect(seen.start(), "/hooks/sched_process_free", "off: not needed beside the function hooks");
     expect(seen.start(), "/hooks/copy_pid_ns", "fexit");
     expect(seen.start(), "/hooks/zap_pid_ns_processes", "fentry+fexit");
+}
+
+fn a_zombie_from_before_the_start_is_seen_to_go() {
+    let mut actor = Actor::start("zombie-until-go", &[]);
+    let child: Who = actor.hear("child");
+    let _pid: u32 = actor.hear("zombie");
+    let tracer = Tracer::start(&["-e", "all"]);
+    actor.go();
+    actor.finish();
+    tracer.wait_for_process("process.reap", child.pid);
+    let seen = tracer.stop();
+    let reap = seen.of("process.reap", &child);
+    expect(reap, "/process/pids", child.pids.clone());
+    expect_absent(reap, "/exact");
+    expect_absent(reap, "/zombie_ns");
 }
 
 fn a_reaping_is_told_when_it_happens() {

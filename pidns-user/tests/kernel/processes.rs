@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(arguments_are_shown_as_they_were_given),
     test!(a_killed_process_shows_the_signal),
     test!(a_zombie_is_counted_from_its_exit_to_its_reaping),
+    test!(a_reaping_alone_tells_since_when_there_was_a_zombie),
     test!(a_leader_that_is_reaped_with_its_last_thread_is_seen_to_go),
     test!(a_process_that_outlives_its_parent_is_an_orphan),
     test!(a_fork_after_the_init_died_fails_for_a_dead_namespace),
@@ -106,6 +107,17 @@ fn a_zombie_is_counted_from_its_exit_to_its_reaping() {
         (300_000_000..=most).contains(&zombie),
         "it was one for 300 ms and at most for {most} ns: {reap}"
     );
+}
+
+fn a_reaping_alone_tells_since_when_there_was_a_zombie() {
+    let tracer = Tracer::start(&["-e", "process.reap"]);
+    let told = Actor::start("zombie", &["50"]).finish();
+    let child = told.who("child");
+    tracer.wait_for_process("process.reap", child.pid);
+    let seen = tracer.stop();
+    let zombie: u64 = get(seen.of("process.reap", &child), "/zombie_ns");
+    assert!(zombie >= 50_000_000, "it was one for 50 ms: {zombie} ns");
+    seen.none("process.exit", |_| true);
 }
 
 fn a_leader_that_is_reaped_with_its_last_thread_is_seen_to_go() {

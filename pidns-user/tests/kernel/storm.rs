@@ -200,7 +200,11 @@ fn every_zombie_of_a_storm_is_seen_to_go() {
         exits <= expected && expected - exits <= left_out,
         "{exits} exits of {expected}, {left_out} lost"
     );
-    assert_eq!(report.seen("process.reap"), exits, "of every exit that was seen the reaping too");
+    let reapings = report.seen("process.reap");
+    assert!(
+        (exits..=expected).contains(&reapings),
+        "{reapings} reapings of {exits} exits, and of {expected} lives"
+    );
 }
 
 fn expect_loss_is_counted(report: &Report, lives: u64) {

@@ -252,7 +252,7 @@ mod tests {
         };
         let (report, runs) = judged(lose, HookSet::Auto);
         assert_eq!(runs, Ok(true));
-        assert!(line(&report, "kernel_clone").1.contains("of no use without ksys_unshare"));
+        assert!(line(&report, "kernel_clone").1.contains("only together with ksys_unshare"));
         assert_eq!(line(&report, "pidns_install").0, Verdict::Ok, "the other group is complete");
         assert!(line(&report, "sys_exit").1.starts_with("would take tp_btf"));
         let (report, runs) = judged(lose, HookSet::Function);

@@ -20,6 +20,7 @@ pub(super) const SITUATIONS: &[Situation] = &[
     ("exit", |args| exit(parse(args, 0, "exit code"))),
     ("killed-member", |_| killed_member()),
     ("zombie", |args| zombie(parse(args, 0, "milliseconds"))),
+    ("zombie-until-go", |_| zombie_until_go()),
     ("outlived-leader-unwaited", |_| outlived_leader_unwaited()),
     ("leader-goes-first", |_| leader_goes_first()),
     ("orphan", |_| orphan()),
@@ -87,6 +88,22 @@ fn zombie(milliseconds: u64) -> c_int {
             sys::wait(child).expect("a zombie can be reaped");
         });
         say("window", window);
+    });
+    home.dismiss();
+    0
+}
+
+/// A member is a zombie when this is told, and until it may go.
+fn zombie_until_go() -> c_int {
+    let home = Child::init("init", || {
+        let child = fork(|| {
+            say("child", Who::myself());
+            0
+        });
+        sys::wait_without_reaping(child).expect("a child can be waited for");
+        say("zombie", child);
+        wait_for_go();
+        sys::wait(child).expect("a zombie can be reaped");
     });
     home.dismiss();
     0

@@ -11,7 +11,7 @@ use aya_build::{Package, Toolchain};
 
 /// The rustup name under which `cargo xtask setup` links Debian's compiler.
 const LINKED: &str = "pidns-bpf";
-const OBJECTS: [&str; 2] = ["pidns-trace-ebpf", "pidns-bench-ebpf"];
+const OBJECTS: [&str; 3] = ["pidns-trace-ebpf", "pidns-snapshot-ebpf", "pidns-bench-ebpf"];
 
 fn main() -> anyhow::Result<()> {
     println!("cargo:rerun-if-env-changed=PIDNS_BPF_TOOLCHAIN");

@@ -433,3 +433,59 @@ proptest! {
         let _ = decode(&bytes);
     }
 }
+
+fn snapshot_record(pids: &[u32]) -> Vec<u8> {
+    use pidns_ebpf::abi::snapshot::SnapshotRecord;
+    let record = SnapshotRecord {
+        size: (size_of::<SnapshotRecord>() + 4 * pids.len()) as u32,
+        pids: pids.len() as u32,
+        process: part(pids),
+        ns: NamespacePart { level: pids.len() as u32 - 1, ..namespace() },
+        state: 1,
+        exit_state: 0,
+        threads: 2,
+        reserved: 0,
+    };
+    let tail = pids.iter().flat_map(|pid| pid.to_ne_bytes());
+    bytes_of(&record).into_iter().chain(tail).collect()
+}
+
+#[test]
+fn a_snapshot_is_record_after_record() {
+    use pidns_ebpf::abi::snapshot::decode_snapshot;
+    let bytes = [snapshot_record(&[10, 2, 1]), snapshot_record(&[11])].concat();
+    let (first, rest) = decode_snapshot(&bytes).expect("a record");
+    assert_eq!(first.process.pids().collect::<Vec<_>>(), [10, 2, 1]);
+    assert_eq!((first.record.threads, first.process.comm()), (2, &b"na\xffme"[..]));
+    let (second, rest) = decode_snapshot(rest).expect("a record");
+    assert_eq!(second.process.pids().collect::<Vec<_>>(), [11]);
+    assert_eq!(rest, []);
+}
+
+#[test]
+fn a_damaged_snapshot_is_refused() {
+    use pidns_ebpf::abi::snapshot::decode_snapshot;
+    let whole = snapshot_record(&[10, 2, 1]);
+    for length in 0..whole.len() {
+        assert!(decode_snapshot(&whole[..length]).is_err(), "cut to {length} bytes");
+    }
+    // Size, number of PIDs, level, inode number of the namespace, padding.
+    for (place, what) in
+        [(0, "size"), (4, "PIDs"), (68, "level"), (64, "inum"), (84, "padding"), (100, "padding")]
+    {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 0x40;
+        assert!(decode_snapshot(&bytes).is_err(), "{what} at {place}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_snapshot_or_an_error(bytes: Vec<u8>) {
+        let mut rest = &bytes[..];
+        while let Ok((_, next)) = snapshot::decode_snapshot(rest) {
+            prop_assert!(next.len() < rest.len());
+            rest = next;
+        }
+    }
+}

@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{object_check, setup, setup::Ready, shell, workspace};
 
-/// The name of the eBPF object, a binary of pidns-ebpf.
-const OBJECT: &str = "pidns-trace-ebpf";
+/// The names of the eBPF objects that ship, binaries of pidns-ebpf.
+const OBJECTS: [&str; 2] = ["pidns-trace-ebpf", "pidns-snapshot-ebpf"];
 
 /// Build pidns-trace, set-up included.
 ///
@@ -47,12 +47,14 @@ pub(crate) fn build_with(ready: Ready) -> Result<Built> {
     shell::run(cargo.args(["--release", "--package", "pidns-user"]))?;
 
     let release = workspace::target_dir()?.join("release");
-    object_check::check(&newest_object(&release.join("build"))?)?;
+    for object in OBJECTS {
+        object_check::check(&newest_object(&release.join("build"), object)?)?;
+    }
     Ok(Built { ready, binary: release.join("pidns-trace") })
 }
 
 /// The object that was built last: each set of features has a folder of its own.
-fn newest_object(build_dir: &Path) -> Result<PathBuf> {
+fn newest_object(build_dir: &Path, name: &str) -> Result<PathBuf> {
     let mut newest = None;
     let entries = fs::read_dir(build_dir).with_context(|| format!("cannot list {}", build_dir.display()))?;
     for entry in entries {
@@ -60,7 +62,7 @@ fn newest_object(build_dir: &Path) -> Result<PathBuf> {
         if !entry.file_name().to_string_lossy().starts_with("pidns-user-") {
             continue;
         }
-        let object = entry.path().join("out").join(OBJECT);
+        let object = entry.path().join("out").join(name);
         // Build scripts themselves have a folder here too, without an object.
         if let Ok(written) = object.metadata().and_then(|metadata| metadata.modified()) {
             newest = newest.max(Some((written, object)));
@@ -69,7 +71,7 @@ fn newest_object(build_dir: &Path) -> Result<PathBuf> {
     match newest {
         Some((_written, object)) => Ok(object),
         None => bail!(
-            "the build left no {}/pidns-user-*/out/{OBJECT} to check: has the build script of pidns-user changed?",
+            "the build left no {}/pidns-user-*/out/{name} to check: has the build script of pidns-user changed?",
             build_dir.display()
         ),
     }

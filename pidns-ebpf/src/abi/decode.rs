@@ -61,7 +61,7 @@ impl core::error::Error for DecodeError {}
 pub struct Process<'a> {
     /// All but its PIDs.
     pub part: ProcessPart,
-    pids: &'a [u8],
+    pub(super) pids: &'a [u8],
 }
 
 impl<'a> Process<'a> {

@@ -91,3 +91,6 @@ pub const PROGRAM_RELEASE: &str = "task_released";
 pub const PROGRAM_FREE_INUM: &str = "inode_number_freed";
 /// Program on fentry/reboot_pid_ns.
 pub const PROGRAM_REBOOT: &str = "namespace_reboots";
+
+/// Program on iter/task, the one of the snapshot's object.
+pub const PROGRAM_SNAPSHOT: &str = "process_snapshot";

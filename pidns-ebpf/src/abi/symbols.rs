@@ -112,6 +112,19 @@ macro_rules! for_each_offset {
     };
 }
 
+/// As [`for_each_offset`]: what the snapshot's object has besides. A list of its own, so that the live stream, which needs
+/// none of it, runs where it is not there.
+#[macro_export]
+macro_rules! for_each_snapshot_offset {
+    ($with:path) => {
+        $with! {
+            (TASK_STATE, optional, field, "task_struct", "__state"),
+            (TASK_STATE_BEFORE_5_14, optional, field, "task_struct", "state"),
+            (TASK_EXIT_STATE, required, field, "task_struct", "exit_state"),
+        }
+    };
+}
+
 macro_rules! source {
     (field, $structure:literal, $field:literal) => {
         Source::Field($structure, $field)
@@ -125,16 +138,23 @@ macro_rules! source {
 }
 
 macro_rules! table {
-    ($(($symbol:ident, $need:ident, $what:ident, $structure:literal, $field:literal),)*) => {
-        /// Every offset of the object.
-        pub const OFFSETS: &[Offset] = &[$(Offset {
+    ($table:ident: $(($symbol:ident, $need:ident, $what:ident, $structure:literal, $field:literal),)*) => {
+        /// Every offset of the list.
+        pub const $table: &[Offset] = &[$(Offset {
             symbol: stringify!($symbol),
             source: source!($what, $structure, $field),
             optional: matches!(stringify!($need).as_bytes(), b"optional"),
         },)*];
     };
 }
-for_each_offset!(table);
+macro_rules! stream_table {
+    ($($row:tt)*) => { table!(OFFSETS: $($row)*); };
+}
+macro_rules! snapshot_table {
+    ($($row:tt)*) => { table!(SNAPSHOT_OFFSETS: $($row)*); };
+}
+for_each_offset!(stream_table);
+for_each_snapshot_offset!(snapshot_table);
 
 /// `u32`: bit mask by [`super::Kind`] of the records wanted. Namespaces' own records are always sent.
 pub const EVENT_MASK: &str = "EVENT_MASK";

@@ -1,6 +1,6 @@
 //! The kernel's layout, resolved for the object: what BTF says of each offset that it needs.
 
-use pidns_ebpf::abi::symbols::{ABSENT, OFFSETS, Offset, Source};
+use pidns_ebpf::abi::symbols::{ABSENT, OFFSETS, Offset, SNAPSHOT_OFFSETS, Source};
 
 use super::{
     btf::{Btf, BtfError},
@@ -42,22 +42,7 @@ impl Layout {
 
     /// Looks everything up: what there is, and all that is missing. Switches whose answer is missing are off.
     pub fn look_up(btf: &Btf<'_>) -> (Self, Vec<BtfError>) {
-        let mut offsets = Vec::with_capacity(OFFSETS.len());
-        let mut missing = Vec::new();
-        for Offset { symbol, source, optional } in OFFSETS {
-            let value = match source {
-                Source::Field(structure, field) => btf.field(structure, field),
-                Source::Size(structure) => btf.size(structure),
-                Source::Enumerator(enumeration, name) => btf.enumerator(enumeration, name),
-            };
-            match value {
-                Ok(value) => offsets.push((*symbol, value)),
-                Err(BtfError::NoType(_) | BtfError::NoField { .. }) if *optional => {
-                    offsets.push((*symbol, ABSENT));
-                }
-                Err(error) => missing.push(error),
-            }
-        }
+        let (offsets, mut missing) = look_up(btf, OFFSETS);
         let mut or_missing = |answer: Result<bool, BtfError>| {
             answer.unwrap_or_else(|error| {
                 missing.push(error);
@@ -92,8 +77,35 @@ impl Layout {
         self.preemptible_tracepoints && self.preempt_kfuncs.is_some()
     }
 
+    /// Looks up what the snapshot's object has besides.
+    pub fn of_snapshot(btf: &Btf<'_>) -> Result<Vec<(&'static str, u32)>, Missing> {
+        let (offsets, missing) = look_up(btf, SNAPSHOT_OFFSETS);
+        if missing.is_empty() { Ok(offsets) } else { Err(Missing(missing)) }
+    }
+
     /// Whether this kernel has what the symbol stands for.
     pub fn has(&self, symbol: &str) -> bool {
         self.offsets.iter().any(|(name, value)| *name == symbol && *value != ABSENT)
     }
+}
+
+/// The values of what this kernel has, and what it lacks although it is needed.
+fn look_up(btf: &Btf<'_>, wanted: &[Offset]) -> (Vec<(&'static str, u32)>, Vec<BtfError>) {
+    let mut offsets = Vec::with_capacity(wanted.len());
+    let mut missing = Vec::new();
+    for Offset { symbol, source, optional } in wanted {
+        let value = match source {
+            Source::Field(structure, field) => btf.field(structure, field),
+            Source::Size(structure) => btf.size(structure),
+            Source::Enumerator(enumeration, name) => btf.enumerator(enumeration, name),
+        };
+        match value {
+            Ok(value) => offsets.push((*symbol, value)),
+            Err(BtfError::NoType(_) | BtfError::NoField { .. }) if *optional => {
+                offsets.push((*symbol, ABSENT));
+            }
+            Err(error) => missing.push(error),
+        }
+    }
+    (offsets, missing)
 }

@@ -127,7 +127,7 @@ pub enum LoadError {
 }
 
 /// An error with its causes, of which aya's own words leave the last, and with it the errno, out.
-fn whole(error: &dyn Error) -> String {
+pub(super) fn whole(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -222,13 +222,7 @@ pub fn load_with(
     change: impl FnOnce(&mut Layout),
 ) -> Result<(Loaded, Reader, Waker), LoadError> {
     let io = |what| move |error| LoadError::Io { what, error };
-    if namespace::is_initial_user() == Some(false) {
-        return Err(LoadError::UserNamespace);
-    }
-    let missing = Capabilities::own().map_err(io("read own capabilities"))?.missing();
-    if !missing.is_empty() {
-        return Err(LoadError::Privilege(missing));
-    }
+    check_privileges()?;
     if object::TRACE.is_empty() {
         return Err(LoadError::NoObject);
     }
@@ -285,8 +279,18 @@ pub fn load_with(
     ))
 }
 
+/// Whether loading is allowed, as far as that can be known before.
+pub(super) fn check_privileges() -> Result<(), LoadError> {
+    if namespace::is_initial_user() == Some(false) {
+        return Err(LoadError::UserNamespace);
+    }
+    let own = Capabilities::own().map_err(|error| LoadError::Io { what: "read own capabilities", error })?;
+    let missing = own.missing();
+    if missing.is_empty() { Ok(()) } else { Err(LoadError::Privilege(missing)) }
+}
+
 /// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK. Where it may not be raised, creating a map says so.
-fn raise_memlock() {
+pub(super) fn raise_memlock() {
     let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
 }
 
@@ -352,7 +356,7 @@ fn create(settings: &Settings, layout: &Layout) -> Result<Ebpf, LoadError> {
 /// aya 0.14 reads and parses all of it in `EbpfLoader::new`, unasked: 25 ms and 20 MB, more than all else here
 /// together. Where it cannot open the file it does without. So for this one call no file can be opened: a
 /// program that loads has no other thread yet, and closing and using files goes on as ever.
-fn loader_without_btf<'a>() -> EbpfLoader<'a> {
+pub(super) fn loader_without_btf<'a>() -> EbpfLoader<'a> {
     let limit = getrlimit(Resource::Nofile);
     let closed = setrlimit(Resource::Nofile, Rlimit { current: Some(0), maximum: limit.maximum }).is_ok();
     let mut loader = EbpfLoader::new();

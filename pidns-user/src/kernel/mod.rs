@@ -6,6 +6,7 @@ pub mod capabilities;
 pub mod clock;
 pub mod extract;
 pub mod hooks;
+pub mod iterator;
 pub mod judge;
 pub mod kfuncs;
 pub mod layout;
@@ -19,6 +20,10 @@ pub mod sweep;
 pub mod object {
     /// The programs of the product.
     pub static TRACE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pidns-trace-ebpf"));
+
+    /// The program of snapshots, in an object of its own: neither it nor the stream waits for the other's to load.
+    pub static SNAPSHOT: &[u8] =
+        aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pidns-snapshot-ebpf"));
 
     /// The programs that `cargo xtask bench` compares with. No binary of the product has them in it.
     #[doc(hidden)]

@@ -1,0 +1,68 @@
+//! What the task iterator writes: a record for each process, one after the other, and their checked decoding.
+
+use super::{
+    decode::{DecodeError, Process},
+    record::{MAX_LEVEL, MAX_PIDS, NamespacePart, ProcessPart},
+};
+
+/// A process that exists. Tail: its PIDs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct SnapshotRecord {
+    /// Bytes of the whole record, its tail included.
+    pub size: u32,
+    /// PIDs in the tail.
+    pub pids: u32,
+    /// The process.
+    pub process: ProcessPart,
+    /// Its innermost namespace.
+    pub ns: NamespacePart,
+    /// `task_struct.__state` of its first thread.
+    pub state: u32,
+    /// `task_struct.exit_state` of its first thread.
+    pub exit_state: u32,
+    /// Threads that have not been released.
+    pub threads: u32,
+    /// Padding.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<SnapshotRecord>() == 104);
+
+/// A decoded [`SnapshotRecord`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotProcess<'a> {
+    /// The fixed part.
+    pub record: SnapshotRecord,
+    /// The process, with its PIDs.
+    pub process: Process<'a>,
+}
+
+/// The first record of `bytes`, and what comes after it.
+pub fn decode_snapshot(bytes: &[u8]) -> Result<(SnapshotProcess<'_>, &[u8]), DecodeError> {
+    const FIXED: usize = size_of::<SnapshotRecord>();
+    if bytes.len() < FIXED {
+        return Err(DecodeError::Truncated { needed: FIXED, found: bytes.len() });
+    }
+    // SAFETY: as many bytes as it has are there, and any bytes are its integers; the read asks for no alignment.
+    let record = unsafe { bytes.as_ptr().cast::<SnapshotRecord>().read_unaligned() };
+    let SnapshotRecord { size, pids, process: part, ns, state: _, exit_state: _, threads: _, reserved } =
+        record;
+    let inconsistent = |field| Err(DecodeError::Inconsistent { field });
+    if pids == 0 || pids as usize > MAX_PIDS {
+        return inconsistent("number of PIDs");
+    }
+    if size as usize != FIXED + 4 * pids as usize {
+        return inconsistent("size");
+    }
+    let Some((whole, rest)) = bytes.split_at_checked(size as usize) else {
+        return Err(DecodeError::Truncated { needed: size as usize, found: bytes.len() });
+    };
+    if reserved != 0 || ns.reserved != 0 {
+        return inconsistent("padding");
+    }
+    if ns.level > MAX_LEVEL || ns.level + 1 != pids || ns.inum != part.ns_inum {
+        return inconsistent("namespace");
+    }
+    Ok((SnapshotProcess { record, process: Process { part, pids: &whole[FIXED..] } }, rest))
+}

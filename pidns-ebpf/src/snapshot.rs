@@ -1,0 +1,131 @@
+//! The eBPF object of snapshots: a task iterator that describes every process. An object of its own, so that neither
+//! the live stream nor a snapshot waits for the other's programs and maps.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+#[cfg(target_arch = "bpf")]
+#[expect(dead_code, reason = "shared with the object of the live stream, which uses more of it")]
+mod access;
+#[cfg(target_arch = "bpf")]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "shared with the object of the live stream, which uses more of it"
+)]
+mod kernel;
+#[cfg(target_arch = "bpf")]
+mod layout;
+#[cfg(target_arch = "bpf")]
+#[expect(dead_code, reason = "shared with the object of the live stream, which uses more of it")]
+mod namespace;
+
+/// As in the object of the live stream.
+#[cfg(target_arch = "bpf")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(target_arch = "bpf")]
+mod iterator {
+    use core::ffi::c_void;
+
+    use aya_ebpf::{
+        Global, bindings::seq_file, helpers::generated::bpf_seq_write, macros::map, maps::PerCpuArray,
+    };
+    use pidns_ebpf::abi::{MAX_PIDS, PIDS_ROOM, snapshot::SnapshotRecord, symbols::UNRESOLVED};
+
+    use crate::{
+        kernel::{Direct, Task},
+        layout::present,
+    };
+
+    macro_rules! statics {
+        ($(($symbol:ident, $need:ident, $what:ident, $structure:literal, $field:literal),)*) => { $(
+            #[unsafe(no_mangle)]
+            static $symbol: Global<u32> = Global::new(UNRESOLVED);
+        )* };
+    }
+    pidns_ebpf::for_each_snapshot_offset!(statics);
+
+    /// The record, and room for its tail.
+    #[repr(C)]
+    struct Scratch {
+        record: SnapshotRecord,
+        pids: [u32; PIDS_ROOM],
+    }
+
+    /// One reader at a time has the object loaded, so that nobody else writes here meanwhile.
+    #[map]
+    static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+    /// `struct bpf_iter__task` (kernel/bpf/task_iter.c): `{ struct bpf_iter_meta *meta; struct task_struct *task; }`,
+    /// of which the first begins with the `struct seq_file *`. The task is null once, at the end.
+    /// <https://github.com/torvalds/linux/blob/v6.18/kernel/bpf/task_iter.c#L145>
+    #[repr(C)]
+    struct Context {
+        meta: *const *mut seq_file,
+        task: *const c_void,
+    }
+
+    #[unsafe(no_mangle)]
+    #[unsafe(link_section = "iter/task")]
+    extern "C" fn process_snapshot(context: *const Context) -> i32 {
+        // SAFETY: the kernel's context, which the verifier knows.
+        let (meta, task) = unsafe {
+            ((&raw const (*context).meta).read_volatile(), (&raw const (*context).task).read_volatile())
+        };
+        if task.is_null() {
+            return 0;
+        }
+        let task = Task::<Direct>::of(task);
+        if task.pid() != task.tgid() {
+            return 0;
+        }
+        let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
+        // SAFETY: this CPU's map value, and the file that the kernel passed.
+        unsafe {
+            describe(task, scratch);
+            let size = (*scratch).record.size;
+            if size as usize <= size_of::<SnapshotRecord>() + 4 * MAX_PIDS {
+                // Where it finds no room the kernel shows the task again at the next read.
+                bpf_seq_write(meta.read_volatile(), scratch.cast(), size);
+            }
+        }
+        0
+    }
+
+    /// # Safety
+    /// `to` must be writable.
+    #[inline(always)]
+    unsafe fn describe(task: Task<Direct>, to: *mut Scratch) {
+        // SAFETY: the caller's promise; the tail has room for MAX_PIDS.
+        unsafe {
+            let record = &raw mut (*to).record;
+            task.describe(&raw mut (*record).process);
+            (*record).threads = task.signal().threads();
+            (*record).exit_state = task.field(&TASK_EXIT_STATE);
+            (*record).state = if present(&TASK_STATE) {
+                task.field(&TASK_STATE)
+            } else if present(&TASK_STATE_BEFORE_5_14) {
+                task.field(&TASK_STATE_BEFORE_5_14)
+            } else {
+                0
+            };
+            (*record).reserved = 0;
+            let chain = task.thread_pid().copy_pids((&raw mut (*to).pids).cast());
+            chain.ns.describe(&raw mut (*record).ns);
+            (*record).process.ns_inum = (*record).ns.inum;
+            (*record).pids = chain.pids;
+            (*record).size = size_of::<SnapshotRecord>() as u32 + 4 * chain.pids;
+        }
+    }
+}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // Never reached: `cargo xtask build` refuses an object in which anything can panic.
+    loop {}
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}

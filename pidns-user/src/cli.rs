@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 
 use crate::{
     kernel::{hooks::HookSet, load::page_size},
+    output::processes::Fields,
     target::LAST_PID,
 };
 
@@ -20,7 +21,7 @@ use crate::{
     version,
     args_conflicts_with_subcommands = true,
     after_help = "Run it as root, or with CAP_BPF and CAP_PERFMON. `pidns-trace check` tells what this kernel allows.\n\n\
-                  Exit codes: 0 done (also after Ctrl-C), 2 usage or I/O error, 3 a privilege is missing, \
+                  Exit codes: 0 done (also after Ctrl-C), 1 there is no such process or namespace (tree, ps, pid), 2 usage or I/O error, 3 a privilege is missing, \
                   4 this kernel lacks something, 5 events were lost and --strict was given, 130 a second Ctrl-C or \
                   SIGTERM cut the end off, as nobody had read the output for a second.\n\n\
                   Different filters must all match; of one that is given more than once, one match is enough."
@@ -39,6 +40,23 @@ pub struct Cli {
 pub enum Command {
     /// Stream what happens to PID namespaces, live (this is the default).
     Trace(TraceArgs),
+    /// Show the namespaces that exist, each below its parent: its PID 1, processes, zombies, who joined, what holds it.
+    ///
+    /// A namespace lives for as long as anything refers to it. One without processes is shown with what keeps it alive: a
+    /// process that has it open (fd), a mount, a process whose children go there, a namespace in it. Looked for are
+    /// the files of all processes and the mounts of all mount namespaces that have a process.
+    Tree(TreeArgs),
+    /// List the processes with their PID at every level, and how they got into their namespace.
+    ///
+    /// PIDS reads from the host inwards: 27310 → 2 is 27310 on the host and 2 in its namespace. S is the state as ps(1)
+    /// has it, of the first thread; Z is a zombie, which has ended and was not reaped by its parent. ENTRY is empty for
+    /// who was born in the namespace; who was not has a parent outside, which the namespace cannot see.
+    Ps(PsArgs),
+    /// Translate a PID: which process it is on the host, and what it is at every level.
+    ///
+    /// A process has a PID in its own namespace and in each one above, and none further in or beside: there it is
+    /// invisible, and this ends with exit code 1.
+    Pid(PidArgs),
     /// Tell what this kernel and these privileges allow: a line for each hook, and what to do about each gap.
     ///
     /// A gap is something that stays unseen, or is seen less exactly; with gaps the stream runs all the same.
@@ -163,6 +181,73 @@ pub struct TraceArgs {
     /// Print the kernel side's own log on stderr, from this level on.
     #[arg(long, value_name = "LEVEL", value_enum, num_args = 0..=1, default_missing_value = "info")]
     pub bpf_log: Option<LogLevel>,
+}
+
+/// The form of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SnapshotOutput {
+    /// For people.
+    Table,
+    /// For programs: one JSON document (docs/snapshots.md).
+    Json,
+}
+
+/// Options of `tree`.
+#[derive(Clone, Debug, Args)]
+pub struct TreeArgs {
+    /// Only this namespace and those below it: an inode number (4026532847 or pid:[4026532847]), a PID of the host, or a
+    /// path like /proc/PID/ns/pid.
+    pub target: Option<String>,
+
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: SnapshotOutput,
+
+    /// Leave the table's heading out.
+    #[arg(long)]
+    pub no_headers: bool,
+}
+
+/// Options of `ps`.
+#[derive(Clone, Debug, Args)]
+pub struct PsArgs {
+    /// Only the processes of this namespace and of those below it: an inode number (4026532847 or pid:[4026532847]), a PID
+    /// of the host, or a path like /proc/PID/ns/pid.
+    pub target: Option<String>,
+
+    /// Columns, with commas: pid, pids, ns, level, ppid, uid, state, threads, age, entry, comm. A list that begins with a
+    /// + adds to the usual ones.
+    #[arg(long, value_name = "FIELDS")]
+    pub fields: Option<Fields>,
+
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: SnapshotOutput,
+
+    /// Leave the table's heading out.
+    #[arg(long)]
+    pub no_headers: bool,
+}
+
+/// Options of `pid`.
+#[derive(Clone, Debug, Args)]
+pub struct PidArgs {
+    /// The PID.
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(LAST_PID)))]
+    pub pid: u32,
+
+    /// Where it is this number: an inode number (4026532847 or pid:[4026532847]), a PID of the host (for the
+    /// namespace of that process), or a path like /proc/PID/ns/pid. Without it: on the host.
+    #[arg(long = "in", value_name = "TARGET")]
+    pub target: Option<String>,
+
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: SnapshotOutput,
+
+    /// Leave the table's heading out.
+    #[arg(long)]
+    pub no_headers: bool,
 }
 
 /// Options of `check`.

@@ -6,6 +6,8 @@ use crate::{count::Count, kernel::load::LoadError, selection::SelectionError};
 
 /// Exit codes of the program, but for 0 and clap's own 2.
 pub mod code {
+    /// What was asked for does not exist, or not there.
+    pub const NO_MATCH: u8 = 1;
     /// Usage or I/O error.
     pub const USAGE: u8 = 2;
     /// A privilege is missing.
@@ -22,6 +24,12 @@ pub enum Failure {
     /// An option's value means nothing.
     #[error(transparent)]
     Selection(#[from] SelectionError),
+    /// An argument means nothing, or not with the others.
+    #[error("{0}")]
+    Usage(String),
+    /// What was asked for does not exist, or not there.
+    #[error("{0}")]
+    NoMatch(String),
     /// The kernel side does not run.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -72,7 +80,9 @@ impl Failure {
                 | LoadError::Map(_)
                 | LoadError::Hook { .. },
             ) => code::KERNEL,
+            Self::NoMatch(_) => code::NO_MATCH,
             Self::Selection(_)
+            | Self::Usage(_)
             | Self::File { .. }
             | Self::Output { .. }
             | Self::Io { .. }
@@ -99,6 +109,8 @@ mod tests {
         for (failure, code) in [
             (output, code::USAGE),
             (Failure::Selection(SelectionError::BadLevel("x".to_owned())), code::USAGE),
+            (Failure::Usage("x".to_owned()), code::USAGE),
+            (Failure::NoMatch("x".to_owned()), code::NO_MATCH),
             (Failure::Load(LoadError::NoObject), code::USAGE),
             (Failure::Load(LoadError::Privilege(Vec::new())), code::PRIVILEGE),
             (Failure::Load(LoadError::UserNamespace), code::PRIVILEGE),

@@ -13,6 +13,9 @@ fn main() -> ExitCode {
     let result = match &command {
         None => commands::trace::run(&trace),
         Some(Command::Trace(args)) => commands::trace::run(args),
+        Some(Command::Tree(args)) => commands::tree::run(args),
+        Some(Command::Ps(args)) => commands::ps::run(args),
+        Some(Command::Pid(args)) => commands::pid::run(args),
         Some(Command::Check(args)) => commands::check::run(args),
     };
     result.unwrap_or_else(|failure| {

@@ -19,18 +19,48 @@ const FIRST_INUM: u32 = 0xeffffff8;
 /// The largest PID that a 64-bit kernel gives (one below `PID_MAX_LIMIT`, include/linux/threads.h).
 pub const LAST_PID: u32 = (4 << 20) - 1;
 
-/// The inode number that a TARGET stands for; or why it stands for none.
+/// What a TARGET can be. A number is a namespace's from 4026531832 on, where /proc begins to number them, and a PID below:
+/// no PID is as large.
+pub const FORMS: &str = "a namespace's inode number (4026532847 or pid:[4026532847]), a PID, or the path of a namespace \
+                         file like /proc/PID/ns/pid";
+
+/// Why a TARGET stands for no namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotFound {
+    /// It has the form of none.
+    Meaningless(String),
+    /// What it names does not exist.
+    Nothing(String),
+    /// What it names cannot be looked at.
+    Unreadable(String),
+}
+
+/// The inode number that a TARGET stands for; or why it stands for none, in words.
 pub fn find_namespace(target: &str) -> Result<u32, String> {
+    look_up_namespace(target).map_err(|error| match error {
+        NotFound::Meaningless(words) | NotFound::Nothing(words) | NotFound::Unreadable(words) => words,
+    })
+}
+
+/// The inode number that a TARGET stands for; or why it stands for none.
+pub fn look_up_namespace(target: &str) -> Result<u32, NotFound> {
     let digits = target.strip_prefix("pid:[").and_then(|rest| rest.strip_suffix(']')).unwrap_or(target);
     match digits.parse::<u32>() {
         Ok(inum) if inum >= FIRST_INUM => Ok(inum),
-        Ok(_) if digits.len() != target.len() => Err("no namespace has such a small number".to_owned()),
+        Ok(_) if digits.len() != target.len() => {
+            Err(NotFound::Meaningless("no namespace has such a small number".to_owned()))
+        }
         Ok(pid) => inode(Path::new(&format!("/proc/{pid}/ns/pid"))).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => format!("there is no process of PID {pid}"),
-            _ => format!("cannot look up the namespace of PID {pid}: {}", explain(&error)),
+            io::ErrorKind::NotFound => NotFound::Nothing(format!("there is no process of PID {pid}")),
+            _ => NotFound::Unreadable(format!(
+                "cannot look up the namespace of PID {pid}: {}",
+                explain(&error)
+            )),
         }),
-        Err(_) if target.contains('/') => inode(Path::new(target)).map_err(|error| explain(&error)),
-        Err(_) => Err("this names no namespace".to_owned()),
+        Err(_) if target.contains('/') => {
+            inode(Path::new(target)).map_err(|error| NotFound::Unreadable(explain(&error)))
+        }
+        Err(_) => Err(NotFound::Meaningless("this names no namespace".to_owned())),
     }
 }
 

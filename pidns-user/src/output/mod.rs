@@ -1,9 +1,15 @@
-//! Views of events: one a file, each writes to any [`std::io::Write`].
+//! Views, of events and of snapshots: one a file, each writes to any [`std::io::Write`].
 
+mod columns;
+pub mod forest;
 mod json;
+pub mod levels;
+pub mod processes;
 mod table;
 
 use std::io;
+
+use serde::Serialize;
 
 use crate::event::Event;
 
@@ -16,4 +22,10 @@ pub trait View {
     fn begin(&mut self, to: &mut dyn io::Write) -> io::Result<()>;
     /// Writes one event, if this view shows it (a table has no line for the frame of a stream).
     fn event(&mut self, event: &Event, to: &mut dyn io::Write) -> io::Result<()>;
+}
+
+/// Writes one JSON document.
+fn document(document: &impl Serialize, to: &mut dyn io::Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *to, document).map_err(io::Error::from)?;
+    to.write_all(b"\n")
 }

@@ -83,7 +83,7 @@ impl View for Table {
 }
 
 /// "48121 → 7 → 1".
-fn pids(pids: &[u32]) -> String {
+pub(super) fn pids(pids: &[u32]) -> String {
     pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" → ")
 }
 
@@ -335,7 +335,7 @@ impl Display for Arguments<'_> {
 }
 
 /// "1.9 ms", "3.4 s", "2m05s", "3d04h".
-struct Duration(u64);
+pub(super) struct Duration(pub(super) u64);
 
 impl Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

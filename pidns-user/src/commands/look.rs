@@ -1,0 +1,135 @@
+//! What the commands on a snapshot share: taking it, finding their TARGET in it, and saying what was not seen.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use crate::{
+    count::Count,
+    failure::Failure,
+    kernel::{clock, iterator, load::LoadError, namespace},
+    model::Forest,
+    procfs::Procfs,
+    snapshot::{Snapshot, Unread},
+    target::{self, NotFound},
+};
+
+/// Takes a snapshot: by the kernel's task iterator, or where that cannot be had from /proc.
+pub(super) fn snapshot(holders: bool) -> Result<Snapshot, Failure> {
+    let procfs = Procfs::default();
+    let boot_ns = clock::boottime_ns();
+    let by_iterator = if namespace::is_initial() == Some(true) {
+        iterator::read().and_then(|records| {
+            Snapshot::from_records(boot_ns, &records)
+                .map_err(|error| LoadError::Hook { hook: "iter/task", error: error.to_string() })
+        })
+    } else {
+        eprintln!(
+            "pidns-trace: this is not the host's own PID namespace: PIDs and levels are counted from the namespace of \
+             this /proc, and what is outside of it is not seen"
+        );
+        return from_proc(&procfs, boot_ns, holders);
+    };
+    match by_iterator {
+        Ok(mut snapshot) => {
+            if let Err(error) = procfs.add_left_out(&mut snapshot) {
+                eprintln!(
+                    "pidns-trace: cannot read /proc: {error}: what the task iterator left out is missing"
+                );
+            } else if holders {
+                procfs.add_holders(&mut snapshot);
+            }
+            say_unread(&snapshot.unread);
+            Ok(snapshot)
+        }
+        Err(error) => {
+            match error {
+                // Nothing is wrong then: /proc shows the user's own processes, and what it does not is told.
+                LoadError::Privilege(_) | LoadError::UserNamespace => {}
+                error => {
+                    eprintln!("pidns-trace: reading /proc instead of the kernel's task iterator: {error}")
+                }
+            }
+            from_proc(&procfs, boot_ns, holders)
+        }
+    }
+}
+
+fn from_proc(procfs: &Procfs, boot_ns: u64, holders: bool) -> Result<Snapshot, Failure> {
+    let mut snapshot = procfs.snapshot(boot_ns).map_err(|error| Failure::Io { what: "read /proc", error })?;
+    if holders {
+        procfs.add_holders(&mut snapshot);
+    }
+    say_unread(&snapshot.unread);
+    Ok(snapshot)
+}
+
+fn say_unread(unread: &Unread) {
+    if let Some(words) = words_about(unread, rustix::process::geteuid().is_root()) {
+        eprintln!("pidns-trace: {words}");
+    }
+}
+
+fn words_about(unread: &Unread, root: bool) -> Option<String> {
+    let Unread { namespaces, files, mounts } = *unread;
+    let of = |count, what| (count > 0).then(|| format!("{what} of {}", Count(count, "process", "processes")));
+    let parts = [of(namespaces, "the namespace"), of(files, "the open files"), of(mounts, "the mounts")];
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    let remedy = if root {
+        "This is root: a security module, or the lack of CAP_SYS_PTRACE in this user namespace, keeps them from it"
+    } else {
+        "That takes CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH: run it with sudo"
+    };
+    let parts = parts.join(", ");
+    (!parts.is_empty()).then(|| format!("not known, as it may not be read: {parts}. {remedy}"))
+}
+
+/// The namespace that a TARGET stands for.
+pub(super) fn target(target: &str, forest: &Forest<'_>) -> Result<u32, Failure> {
+    if let Some(ns) = target.parse().ok().and_then(|pid| forest.process(pid)).and_then(|process| process.ns) {
+        return Ok(ns);
+    }
+    let inum = target::look_up_namespace(target).map_err(|error| match error {
+        NotFound::Nothing(words) => Failure::NoMatch(format!("{target}: {words}")),
+        NotFound::Meaningless(words) => {
+            Failure::Usage(format!("{target:?}: {words}: a TARGET is {}", target::FORMS))
+        }
+        NotFound::Unreadable(words) => Failure::Usage(format!("{target}: {words}")),
+    })?;
+    if forest.node(inum).is_none() {
+        return Err(Failure::NoMatch(format!(
+            "{target}: no PID namespace {inum} with a process, or held by anything, is seen; \
+             `pidns-trace tree` lists those that are"
+        )));
+    }
+    Ok(inum)
+}
+
+/// Prints what `write` writes; a reader that has gone is no failure.
+pub(super) fn print(write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> Result<ExitCode, Failure> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Io { what: "write to standard output", error })
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_read_is_told_with_the_way_out() {
+        assert_eq!(words_about(&Unread::default(), false), None);
+        let words = words_about(&Unread { namespaces: 1, files: 2, mounts: 0 }, false).expect("words");
+        for part in ["namespace of 1 process,", "files of 2 processes.", "CAP_SYS_PTRACE", "sudo"] {
+            assert!(words.contains(part), "{part}: {words}");
+        }
+        assert!(!words.contains("mounts"), "{words}");
+        let words = words_about(&Unread { mounts: 1, ..Unread::default() }, true).expect("words");
+        assert!(!words.contains("sudo") && words.contains("security module"), "{words}");
+    }
+}

@@ -1,0 +1,61 @@
+//! `pidns-trace pid`: one process's PID at every level.
+
+use std::process::ExitCode;
+
+use super::look;
+use crate::{
+    cli::{PidArgs, SnapshotOutput},
+    failure::Failure,
+    model::Forest,
+    output::levels,
+    procfs::Procfs,
+    snapshot::Process,
+};
+
+/// Takes a snapshot and translates.
+pub fn run(args: &PidArgs) -> Result<ExitCode, Failure> {
+    let PidArgs { pid, target, output, no_headers } = args;
+    let snapshot = look::snapshot(false)?;
+    let model = Forest::new(&snapshot);
+    let process = match target {
+        None => model.process(*pid).ok_or_else(|| Failure::NoMatch(nobody(*pid)))?,
+        Some(target) => {
+            let inum = look::target(target, &model)?;
+            *model
+                .with_pid(*pid, inum)
+                .first()
+                .ok_or_else(|| Failure::NoMatch(nobody_in(*pid, inum, &model)))?
+        }
+    };
+    let levels = model.levels(process);
+    look::print(|to| match output {
+        SnapshotOutput::Table => levels::table(process, &levels, !no_headers, to),
+        SnapshotOutput::Json => levels::json(snapshot.source, process, &levels, to),
+    })
+}
+
+fn nobody(pid: u32) -> String {
+    match Procfs::default().process_of_thread(pid) {
+        Some(leader) if leader != pid => {
+            format!("{pid} is a thread of the process {leader}: ask for that one")
+        }
+        _ => format!("there is no process of PID {pid}; a PID as a container sees it takes --in TARGET"),
+    }
+}
+
+/// Says what the number is elsewhere, where it is mostly taken for.
+fn nobody_in(pid: u32, inum: u32, forest: &Forest<'_>) -> String {
+    let words = format!("no process has PID {pid} in namespace {inum}");
+    let Some(process) = forest.process(pid) else { return words };
+    let Process { comm, ns, .. } = process;
+    let ns = ns.map_or_else(|| "another namespace".to_owned(), |ns| format!("namespace {ns}"));
+    let levels = forest.levels(process);
+    let at = levels.iter().position(|level| *level == Some(inum));
+    let comm = comm.for_terminal();
+    match at.and_then(|level| process.pids.get(level)) {
+        Some(inside) => format!("{words}: {pid} is the host's number for {comm}, which is {inside} there"),
+        None => format!(
+            "{words}: the host's {pid} ({comm}) is in {ns}, which is not that one nor below it, and so is invisible there"
+        ),
+    }
+}

@@ -1,0 +1,23 @@
+//! `pidns-trace tree`: the forest of namespaces.
+
+use std::process::ExitCode;
+
+use super::look;
+use crate::{
+    cli::{SnapshotOutput, TreeArgs},
+    failure::Failure,
+    model::Forest,
+    output::forest,
+};
+
+/// Takes a snapshot and prints the tree.
+pub fn run(args: &TreeArgs) -> Result<ExitCode, Failure> {
+    let TreeArgs { target, output, no_headers } = args;
+    let snapshot = look::snapshot(true)?;
+    let model = Forest::new(&snapshot);
+    let from = target.as_deref().map(|target| look::target(target, &model)).transpose()?;
+    look::print(|to| match output {
+        SnapshotOutput::Table => forest::table(&snapshot, &model, from, !no_headers, to),
+        SnapshotOutput::Json => forest::json(&snapshot, &model, from, to),
+    })
+}

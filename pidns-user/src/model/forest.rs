@@ -1,0 +1,295 @@
+//! The forest of namespaces, with their members and holders. (More than one tree where parents may not be read.)
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::snapshot::{Holder, Namespace, Process, Snapshot};
+
+/// A namespace with all that is about it.
+#[derive(Debug)]
+pub struct Node<'a> {
+    /// The namespace.
+    pub namespace: &'a Namespace,
+    /// Namespaces right below it, by inode number.
+    pub children: Vec<u32>,
+    /// Processes whose innermost namespace it is, by PID.
+    pub members: Vec<&'a Process>,
+    /// What holds it besides.
+    pub holders: Vec<&'a Holder>,
+}
+
+impl<'a> Node<'a> {
+    /// Its PID 1, zombie or not.
+    pub fn init(&self) -> Option<&'a Process> {
+        self.members.iter().copied().find(|process| process.is_init())
+    }
+
+    /// How many of its members are zombies.
+    pub fn zombies(&self) -> usize {
+        self.members.iter().filter(|process| process.is_zombie()).count()
+    }
+}
+
+/// How a process got into its namespace, as its parent shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// It is PID 1, or its parent is in the same namespace.
+    Born,
+    /// It entered from outside (setns, or forked by who had unshared): its parent is in another namespace.
+    Joined {
+        /// The parent.
+        parent: &'a Process,
+        /// The namespace of that one; `None` where it may not be read.
+        from: Option<u32>,
+    },
+    /// Its namespace, or its parent, is not known.
+    Unknown,
+}
+
+/// All of it.
+#[derive(Debug)]
+pub struct Forest<'a> {
+    nodes: BTreeMap<u32, Node<'a>>,
+    roots: Vec<u32>,
+    by_pid: BTreeMap<u32, &'a Process>,
+}
+
+impl<'a> Forest<'a> {
+    /// The forest of this snapshot.
+    pub fn new(snapshot: &'a Snapshot) -> Self {
+        let mut nodes: BTreeMap<u32, Node<'a>> = snapshot
+            .namespaces
+            .values()
+            .map(|namespace| {
+                let node = Node { namespace, children: Vec::new(), members: Vec::new(), holders: Vec::new() };
+                (namespace.inum, node)
+            })
+            .collect();
+        let mut roots = Vec::new();
+        for namespace in snapshot.namespaces.values() {
+            // A parent that is no level further up would be a circle: the numbers come from elsewhere.
+            let parent = namespace.parent.and_then(|parent| nodes.get_mut(&parent));
+            match parent.filter(|parent| parent.namespace.level < namespace.level) {
+                Some(parent) => parent.children.push(namespace.inum),
+                None => roots.push(namespace.inum),
+            }
+        }
+        for process in &snapshot.processes {
+            if let Some(node) = process.ns.and_then(|ns| nodes.get_mut(&ns)) {
+                node.members.push(process);
+            }
+        }
+        for (inum, holder) in &snapshot.holders {
+            if let Some(node) = nodes.get_mut(inum) {
+                node.holders.push(holder);
+            }
+        }
+        let by_pid = snapshot.processes.iter().map(|process| (process.pid, process)).collect();
+        Self { nodes, roots, by_pid }
+    }
+
+    /// The namespace of this number.
+    pub fn node(&self, inum: u32) -> Option<&Node<'a>> {
+        self.nodes.get(&inum)
+    }
+
+    /// The process of this PID at level 0.
+    pub fn process(&self, pid: u32) -> Option<&'a Process> {
+        self.by_pid.get(&pid).copied()
+    }
+
+    /// The namespaces from this one down, or all: outer ones before inner ones, each right behind its parent, with the
+    /// number of steps down to it.
+    pub fn walk(&self, from: Option<u32>) -> Vec<(u32, &Node<'a>)> {
+        let mut found = Vec::with_capacity(self.nodes.len());
+        let mut todo: Vec<(u32, u32)> = match from {
+            Some(inum) => vec![(0, inum)],
+            None => self.roots.iter().rev().map(|&inum| (0, inum)).collect(),
+        };
+        while let Some((depth, inum)) = todo.pop() {
+            if let Some(node) = self.nodes.get(&inum) {
+                found.push((depth, node));
+                todo.extend(node.children.iter().rev().map(|&child| (depth + 1, child)));
+            }
+        }
+        found
+    }
+
+    /// The namespaces from this one up to the outermost that is known, innermost first.
+    pub fn ancestry(&self, inum: u32) -> Vec<&'a Namespace> {
+        let mut found: Vec<&Namespace> = Vec::new();
+        let mut next = Some(inum);
+        while let Some(node) = next.and_then(|inum| self.nodes.get(&inum)) {
+            if found.last().is_some_and(|below| node.namespace.level >= below.level) {
+                break;
+            }
+            found.push(node.namespace);
+            next = node.namespace.parent;
+        }
+        found
+    }
+
+    /// The process's namespace at each level, from 0 to the innermost, as far as they are known.
+    pub fn levels(&self, process: &Process) -> Vec<Option<u32>> {
+        let mut levels = vec![None; process.pids.len()];
+        for namespace in process.ns.map(|ns| self.ancestry(ns)).unwrap_or_default() {
+            if let Some(level) = levels.get_mut(namespace.level as usize) {
+                *level = Some(namespace.inum);
+            }
+        }
+        // There is one outermost namespace, whoever asks.
+        if let (Some(first @ None), [root]) = (levels.first_mut(), self.outermost().as_slice()) {
+            *first = Some(*root);
+        }
+        levels
+    }
+
+    fn outermost(&self) -> Vec<u32> {
+        self.nodes.values().filter(|node| node.namespace.level == 0).map(|node| node.namespace.inum).collect()
+    }
+
+    /// How the process got into its namespace.
+    pub fn entry(&self, process: &Process) -> Entry<'a> {
+        if process.is_init() {
+            return Entry::Born;
+        }
+        let Some(parent) = process.ppid else {
+            // The parent is none that this /proc shows: outside of what can be seen, or there is none (kernel threads).
+            return if process.level() == 0 { Entry::Born } else { Entry::Unknown };
+        };
+        match (self.process(parent), process.ns) {
+            (Some(parent), _) if parent.level() < process.level() => {
+                Entry::Joined { parent, from: parent.ns }
+            }
+            (Some(parent), Some(ns)) if parent.ns == Some(ns) => Entry::Born,
+            (Some(parent), Some(_)) if parent.ns.is_some() => Entry::Joined { parent, from: parent.ns },
+            _ => Entry::Unknown,
+        }
+    }
+
+    /// The processes that have this PID in this namespace: themselves members of it, or of one below.
+    pub fn with_pid(&self, pid: u32, inum: u32) -> Vec<&'a Process> {
+        let Some(level) = self.nodes.get(&inum).map(|node| node.namespace.level as usize) else {
+            return Vec::new();
+        };
+        let numbered = self.by_pid.values().copied().filter(|process| process.pids.get(level) == Some(&pid));
+        numbered.filter(|process| self.levels(process).get(level) == Some(&Some(inum))).collect()
+    }
+
+    /// The numbers of the namespaces from this one down.
+    pub fn below(&self, inum: u32) -> BTreeSet<u32> {
+        self.walk(Some(inum)).into_iter().map(|(_, node)| node.namespace.inum).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        snapshot::{Source, Unread},
+        text::Name,
+    };
+
+    fn process(pids: &[u32], ppid: Option<u32>, ns: Option<u32>) -> Process {
+        Process {
+            pid: pids[0],
+            pids: pids.to_vec(),
+            comm: Name::from("x"),
+            start_boot_ns: 1,
+            ppid,
+            uid: 0,
+            ns,
+            state: 'S',
+            threads: 1,
+        }
+    }
+
+    fn namespace(inum: u32, level: u32, parent: Option<u32>) -> (u32, Namespace) {
+        (inum, Namespace { parent, ..Namespace::bare(inum, level) })
+    }
+
+    fn snapshot(processes: Vec<Process>, namespaces: Vec<(u32, Namespace)>) -> Snapshot {
+        Snapshot {
+            source: Source::Iterator,
+            boot_ns: 0,
+            processes,
+            namespaces: namespaces.into_iter().collect(),
+            holders: vec![(30, Holder::Child { ns: 99 })],
+            unread: Unread::default(),
+        }
+    }
+
+    fn three() -> Snapshot {
+        let zombie = Process { state: 'Z', ..process(&[7, 3, 2], Some(5), Some(30)) };
+        snapshot(
+            vec![
+                process(&[1], None, Some(10)),
+                process(&[4, 1], Some(1), Some(20)),
+                process(&[5, 2, 1], Some(4), Some(30)),
+                process(&[6, 9], Some(1), Some(20)),
+                zombie,
+                process(&[8, 4], Some(77), None),
+            ],
+            vec![namespace(10, 0, None), namespace(20, 1, Some(10)), namespace(30, 2, Some(20))],
+        )
+    }
+
+    #[test]
+    fn namespaces_stand_behind_their_parents() {
+        let snapshot = three();
+        let forest = Forest::new(&snapshot);
+        let walk = |from| -> Vec<_> {
+            forest.walk(from).iter().map(|(depth, node)| (*depth, node.namespace.inum)).collect()
+        };
+        assert_eq!(walk(None), [(0, 10), (1, 20), (2, 30)]);
+        assert_eq!(walk(Some(20)), [(0, 20), (1, 30)]);
+        assert_eq!(walk(Some(5)), []);
+        let inner = forest.node(30).expect("a node");
+        assert_eq!((inner.members.len(), inner.zombies(), inner.holders.len()), (2, 1, 1));
+        assert_eq!(inner.init().map(|init| init.pid), Some(5));
+    }
+
+    #[test]
+    fn a_pid_is_found_in_the_namespace_it_is_a_pid_of() {
+        let snapshot = three();
+        let forest = Forest::new(&snapshot);
+        let pids = |pid, ns| forest.with_pid(pid, ns).iter().map(|process| process.pid).collect::<Vec<_>>();
+        assert_eq!(pids(5, 10), [5]);
+        assert_eq!(pids(2, 20), [5], "visible in the namespace above");
+        assert_eq!(pids(2, 30), [7]);
+        assert_eq!(pids(4, 20), [0; 0], "whose namespace is unknown is not claimed");
+        assert_eq!(pids(1, 99), [0; 0]);
+        assert_eq!(forest.levels(&snapshot.processes[2]), [Some(10), Some(20), Some(30)]);
+        assert_eq!(forest.levels(&snapshot.processes[5]), [Some(10), None]);
+    }
+
+    #[test]
+    fn who_has_a_parent_outside_has_joined() {
+        let snapshot = three();
+        let forest = Forest::new(&snapshot);
+        let entries: Vec<_> = snapshot.processes.iter().map(|process| forest.entry(process)).collect();
+        let parent = &snapshot.processes[0];
+        let joined = Entry::Joined { parent, from: Some(10) };
+        assert_eq!(entries, [Entry::Born, Entry::Born, Entry::Born, joined, Entry::Born, Entry::Unknown]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_namespace_is_walked_once_whatever_the_parents(
+            links in prop::collection::vec((0u32..20, 0u32..5, prop::option::of(0u32..20)), 0..20)
+        ) {
+            let namespaces = links.iter().map(|(inum, level, parent)| namespace(*inum, *level, *parent)).collect();
+            let members = links.iter().map(|(inum, _, _)| process(&[inum + 1, 1], Some(3), Some(*inum))).collect();
+            let snapshot = snapshot(members, namespaces);
+            let forest = Forest::new(&snapshot);
+            let mut walked: Vec<_> = forest.walk(None).iter().map(|(_, node)| node.namespace.inum).collect();
+            walked.sort_unstable();
+            prop_assert_eq!(walked, snapshot.namespaces.keys().copied().collect::<Vec<_>>());
+            for process in &snapshot.processes {
+                forest.levels(process);
+                forest.entry(process);
+            }
+        }
+    }
+}

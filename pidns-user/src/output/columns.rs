@@ -1,0 +1,50 @@
+//! Rows that are all known, in columns as wide as they have to be.
+
+use std::io;
+
+/// Where a column's text stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Words.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// Writes the rows, the last column without blanks after it.
+pub(super) fn write(sides: &[Side], rows: &[Vec<String>], to: &mut dyn io::Write) -> io::Result<()> {
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|text| text.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..sides.len()).map(width).collect();
+    for row in rows {
+        let mut line = String::new();
+        for ((text, side), &width) in row.iter().zip(sides).zip(&widths) {
+            if !line.is_empty() {
+                line.push_str("  ");
+            }
+            match side {
+                Side::Left => line.push_str(&format!("{text:<width$}")),
+                Side::Right => line.push_str(&format!("{text:>width$}")),
+            }
+        }
+        writeln!(to, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest() {
+        let rows = [
+            vec!["→a".to_owned(), "1".to_owned(), "x".to_owned()],
+            vec!["b".to_owned(), "10".to_owned(), String::new()],
+        ];
+        let mut out = Vec::new();
+        write(&[Side::Left, Side::Right, Side::Left], &rows, &mut out).expect("memory");
+        assert_eq!(String::from_utf8(out).expect("text"), "→a   1  x\nb   10\n");
+    }
+}

@@ -1,0 +1,170 @@
+//! `tree`: the forest of namespaces.
+
+use std::{fmt::Write as _, io};
+
+use serde::Serialize;
+
+use super::{
+    columns::{self, Side},
+    table::Duration,
+};
+use crate::{
+    count::Count,
+    event::VERSION,
+    model::{Entry, Forest, Node},
+    snapshot::{Holder, Namespace, Process, Snapshot, Source, Unread},
+};
+
+/// Holders and joined processes that a line of the table names; of more it tells the number. JSON has all.
+const NAMED: usize = 3;
+
+/// Writes the table of these namespaces.
+pub fn table(
+    snapshot: &Snapshot,
+    forest: &Forest<'_>,
+    from: Option<u32>,
+    headings: bool,
+    to: &mut dyn io::Write,
+) -> io::Result<()> {
+    let walk = forest.walk(from);
+    let mut rows = Vec::with_capacity(walk.len() + 1);
+    if headings {
+        rows.push(["NAMESPACE", "PID 1", "PROCS", "UP", "DETAIL"].map(str::to_owned).to_vec());
+    }
+    for (index, (depth, node)) in walk.iter().enumerate() {
+        let ns = node.namespace;
+        let init = node.init().map_or_else(|| "-".to_owned(), who);
+        let up = ns.born_boot_ns.map_or_else(
+            || "-".to_owned(),
+            |born| Duration(snapshot.boot_ns.saturating_sub(born)).to_string(),
+        );
+        let name = format!("{}{}", branch(&walk, index, *depth), ns.inum);
+        rows.push(vec![name, init, node.members.len().to_string(), up, detail(forest, node)]);
+    }
+    columns::write(&[Side::Left, Side::Left, Side::Right, Side::Right, Side::Left], &rows, to)
+}
+
+/// "│ └─": whether a later line is a sister of this one, or of one that it is in.
+fn branch(walk: &[(u32, &Node<'_>)], index: usize, depth: u32) -> String {
+    let goes_on = |level: u32| {
+        walk[index + 1..].iter().find(|(depth, _)| *depth <= level).is_some_and(|(depth, _)| *depth == level)
+    };
+    let mut text = String::new();
+    for level in 1..=depth {
+        text.push_str(match (goes_on(level), level == depth) {
+            (true, true) => "├─",
+            (false, true) => "└─",
+            (true, false) => "│ ",
+            (false, false) => "  ",
+        });
+    }
+    text
+}
+
+fn who(process: &Process) -> String {
+    format!("{}[{}]", process.comm.for_terminal(), process.pid)
+}
+
+fn detail(forest: &Forest<'_>, node: &Node<'_>) -> String {
+    let mut parts = Vec::new();
+    let zombies = node.zombies() as u64;
+    if zombies > 0 {
+        parts.push(Count(zombies, "zombie", "zombies").to_string());
+    }
+    let joined = node.members.iter().filter_map(|process| match forest.entry(process) {
+        Entry::Joined { parent, .. } => Some(format!("{} from {}", who(process), who(parent))),
+        Entry::Born | Entry::Unknown => None,
+    });
+    parts.extend(some("joined", &joined.collect::<Vec<_>>()));
+    if node.members.is_empty() {
+        let held = some("held by", &node.holders.iter().map(|holder| held_by(holder)).collect::<Vec<_>>());
+        parts.push(held.unwrap_or_else(|| "held by something that is not seen".to_owned()));
+    }
+    parts.join("; ")
+}
+
+fn some(what: &str, all: &[String]) -> Option<String> {
+    let mut text = format!("{what} {}", all.get(..NAMED.min(all.len()))?.join(", "));
+    if all.len() > NAMED {
+        let _ = write!(text, " and {} more", all.len() - NAMED);
+    }
+    (!all.is_empty()).then_some(text)
+}
+
+fn held_by(holder: &Holder) -> String {
+    match holder {
+        Holder::Fd { pid, comm, fd } => format!("{}[{pid}] fd {fd}", comm.for_terminal()),
+        Holder::PidForChildren { pid, comm } => {
+            format!("{}[{pid}], whose children go there", comm.for_terminal())
+        }
+        Holder::Mount { path, mount_ns, pid } => {
+            format!("a mount at {} (mount namespace {mount_ns}, as of PID {pid})", path.for_terminal())
+        }
+        Holder::Child { ns } => format!("namespace {ns} in it"),
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    v: u8,
+    source: Source,
+    boot_ns: u64,
+    namespaces: Vec<Line<'a>>,
+    unread: Unread,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    ns: &'a Namespace,
+    children: &'a [u32],
+    processes: usize,
+    zombies: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    init: Option<&'a Process>,
+    joined: Vec<Joined<'a>>,
+    holders: &'a [&'a Holder],
+}
+
+#[derive(Serialize)]
+struct Joined<'a> {
+    process: &'a Process,
+    parent: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<u32>,
+}
+
+/// Writes one document.
+pub fn json(
+    snapshot: &Snapshot,
+    forest: &Forest<'_>,
+    from: Option<u32>,
+    to: &mut dyn io::Write,
+) -> io::Result<()> {
+    let walk = forest.walk(from);
+    let line = |(_, node): &(u32, &'_ Node<'_>)| -> Vec<(usize, u32, Option<u32>)> {
+        let joined =
+            node.members.iter().enumerate().filter_map(|(index, process)| match forest.entry(process) {
+                Entry::Joined { parent, from } => Some((index, parent.pid, from)),
+                Entry::Born | Entry::Unknown => None,
+            });
+        joined.collect()
+    };
+    let namespaces = walk.iter().map(|entry| Line {
+        ns: entry.1.namespace,
+        children: &entry.1.children,
+        processes: entry.1.members.len(),
+        zombies: entry.1.zombies(),
+        init: entry.1.init(),
+        joined: line(entry)
+            .into_iter()
+            .map(|(index, parent, from)| Joined { process: entry.1.members[index], parent, from })
+            .collect(),
+        holders: &entry.1.holders,
+    });
+    let Snapshot { source, boot_ns, unread, .. } = snapshot;
+    let namespaces = namespaces.collect();
+    super::document(
+        &Document { v: VERSION, source: *source, boot_ns: *boot_ns, namespaces, unread: *unread },
+        to,
+    )
+}

@@ -1,0 +1,292 @@
+//! What exists at one moment: processes, namespaces, and what keeps namespaces alive. One value, from either source.
+
+use std::collections::BTreeMap;
+
+use pidns_ebpf::abi::{
+    DecodeError, NamespacePart, ProcessPart,
+    snapshot::{SnapshotProcess, SnapshotRecord, decode_snapshot},
+};
+use serde::Serialize;
+
+use crate::text::Name;
+
+/// Where the processes were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The kernel's task iterator.
+    Iterator,
+    /// /proc: starts are rounded down to ticks of 10 ms.
+    Proc,
+}
+
+/// A process that exists. Its identity is (`pid`, `start_boot_ns`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Process {
+    /// Thread group id at level 0.
+    pub pid: u32,
+    /// Its PID at each level, from 0 to the innermost.
+    pub pids: Vec<u32>,
+    /// The kernel's short name for it.
+    pub comm: Name,
+    /// When it was started: CLOCK_BOOTTIME, nanoseconds.
+    pub start_boot_ns: u64,
+    /// Its real parent at level 0; absent where it has none there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ppid: Option<u32>,
+    /// Real user id.
+    pub uid: u32,
+    /// Inode number of its innermost PID namespace; absent where it may not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ns: Option<u32>,
+    /// State of its first thread, a letter as proc(5) has it.
+    pub state: char,
+    /// Threads, zombie ones included.
+    pub threads: u32,
+}
+
+impl Process {
+    /// Whether all its threads have ended, and its parent has not reaped it. (With other threads alive a first one
+    /// that has ended is in state Z too.)
+    pub fn is_zombie(&self) -> bool {
+        matches!(self.state, 'Z' | 'X') && self.threads <= 1
+    }
+
+    /// Its level: 0 in the outermost namespace.
+    pub fn level(&self) -> u32 {
+        self.pids.len().saturating_sub(1) as u32
+    }
+
+    /// Whether it is PID 1 of its namespace.
+    pub fn is_init(&self) -> bool {
+        self.pids.last() == Some(&1)
+    }
+}
+
+/// A PID namespace that exists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Namespace {
+    /// Inode number, as in `pid:[4026532847]`.
+    pub inum: u32,
+    /// Depth: 0 is the outermost that can be seen, on the host the initial one.
+    pub level: u32,
+    /// Inode number of its parent; absent at level 0, and where it may not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<u32>,
+    /// When its init was started; absent where it has none: CLOCK_BOOTTIME, nanoseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub born_boot_ns: Option<u64>,
+    /// The kernel's own 64-bit number for it (6.18 and later).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_id: Option<u64>,
+    /// Inode number of the user namespace that owns it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_ns: Option<u32>,
+    /// Who owns that one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner_uid: Option<u32>,
+}
+
+impl Namespace {
+    /// One of which nothing else is known.
+    pub fn bare(inum: u32, level: u32) -> Self {
+        Self {
+            inum,
+            level,
+            parent: None,
+            born_boot_ns: None,
+            kernel_id: None,
+            user_ns: None,
+            owner_uid: None,
+        }
+    }
+
+    fn of_record(part: &NamespacePart) -> Self {
+        let NamespacePart {
+            kernel_id,
+            init_start_boot_ns,
+            inum,
+            level,
+            parent_inum,
+            user_ns_inum,
+            owner_uid,
+            reserved: _,
+        } = *part;
+        Self {
+            inum,
+            level,
+            parent: (parent_inum != 0).then_some(parent_inum),
+            born_boot_ns: (init_start_boot_ns != 0).then_some(init_start_boot_ns),
+            kernel_id: (kernel_id != 0).then_some(kernel_id),
+            user_ns: (user_ns_inum != 0).then_some(user_ns_inum),
+            owner_uid: (user_ns_inum != 0).then_some(owner_uid),
+        }
+    }
+}
+
+/// What keeps a namespace alive, besides its processes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Holder {
+    /// A process has it open as a file.
+    Fd {
+        /// The process.
+        pid: u32,
+        /// Its name.
+        comm: Name,
+        /// The descriptor.
+        fd: u32,
+    },
+    /// A process's children will be born in it (`/proc/PID/ns/pid_for_children`).
+    PidForChildren {
+        /// The process.
+        pid: u32,
+        /// Its name.
+        comm: Name,
+    },
+    /// It is mounted somewhere.
+    Mount {
+        /// Where, as the processes of that mount namespace see it.
+        path: Name,
+        /// Inode number of the mount namespace.
+        mount_ns: u32,
+        /// A process there: `/proc/PID/root` leads to it.
+        pid: u32,
+    },
+    /// A namespace within it exists.
+    Child {
+        /// Its inode number.
+        ns: u32,
+    },
+}
+
+/// How much could not be read for want of a privilege.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Unread {
+    /// Processes whose namespace is not known.
+    pub namespaces: u64,
+    /// Processes whose open files, or where whose children go, are not known.
+    pub files: u64,
+    /// Processes whose mounts are not known.
+    pub mounts: u64,
+}
+
+impl Unread {
+    /// Whether all was read.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What exists at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Where the processes were read.
+    pub source: Source,
+    /// When it was begun: CLOCK_BOOTTIME, nanoseconds.
+    pub boot_ns: u64,
+    /// The processes, by PID.
+    pub processes: Vec<Process>,
+    /// The namespaces, by inode number.
+    pub namespaces: BTreeMap<u32, Namespace>,
+    /// What holds namespaces: their inode numbers first. Empty unless it was asked for.
+    pub holders: Vec<(u32, Holder)>,
+    /// What could not be read.
+    pub unread: Unread,
+}
+
+impl Snapshot {
+    /// What the task iterator wrote.
+    pub fn from_records(boot_ns: u64, mut bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut processes = Vec::new();
+        let mut namespaces = BTreeMap::new();
+        while !bytes.is_empty() {
+            let (found, rest) = decode_snapshot(bytes)?;
+            bytes = rest;
+            let SnapshotProcess { record, process } = found;
+            let SnapshotRecord { process: part, ns, state, exit_state, threads, .. } = record;
+            let ProcessPart { start_boot_ns, pid, parent_pid, uid, ns_inum, comm: _ } = part;
+            let pids: Vec<u32> = process.pids().collect();
+            if pids.contains(&0) || ns_inum == 0 {
+                // The machine's idle task, or one that is just being reaped and has lost its PIDs.
+                continue;
+            }
+            namespaces.entry(ns.inum).or_insert_with(|| Namespace::of_record(&ns));
+            processes.push(Process {
+                pid,
+                pids,
+                comm: Name::from(process.comm()),
+                start_boot_ns,
+                ppid: (parent_pid != 0).then_some(parent_pid),
+                uid,
+                ns: Some(ns_inum),
+                state: letter(state, exit_state),
+                threads,
+            });
+        }
+        // Parents without a process of their own.
+        let parents = namespaces.values().filter_map(|ns| Some((ns.parent?, ns.level.checked_sub(1)?)));
+        for (inum, level) in parents.collect::<Vec<_>>() {
+            namespaces.entry(inum).or_insert_with(|| Namespace::bare(inum, level));
+        }
+        processes.sort_by_key(|process| process.pid);
+        Ok(Self {
+            source: Source::Iterator,
+            boot_ns,
+            processes,
+            namespaces,
+            holders: Vec::new(),
+            unread: Unread::default(),
+        })
+    }
+}
+
+/// The letter that /proc shows for a task in this state (`task_state_index()`, include/linux/sched.h).
+fn letter(state: u32, exit_state: u32) -> char {
+    /// `TASK_REPORT`: what is told from one another.
+    const REPORT: u32 = 0x7f;
+    const UNINTERRUPTIBLE: u32 = 0x2;
+    const NOLOAD: u32 = 0x400;
+    const RTLOCK_WAIT: u32 = 0x1000;
+    const FROZEN: u32 = 0x8000;
+    if state & (UNINTERRUPTIBLE | NOLOAD) == UNINTERRUPTIBLE | NOLOAD {
+        return 'I';
+    }
+    let state = if state & (RTLOCK_WAIT | FROZEN) != 0 { UNINTERRUPTIBLE } else { state };
+    let reported = (state | exit_state) & REPORT;
+    let index = u32::BITS - reported.leading_zeros();
+    ['R', 'S', 'D', 'T', 't', 'X', 'Z', 'P'].get(index as usize).copied().unwrap_or('?')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_have_the_letters_of_proc() {
+        let cases = [
+            (0, 0, 'R'),
+            (1, 0, 'S'),
+            (2, 0, 'D'),
+            (0x402, 0, 'I'),
+            (0x104, 0, 'T'),
+            (8, 0, 't'),
+            (0x80, 0x20, 'Z'),
+            (0x80, 0x10, 'X'),
+            (0x40, 0, 'P'),
+            (0x8000, 0, 'D'),
+            // Freezable while it sleeps.
+            (0x2001, 0, 'S'),
+        ];
+        for (state, exit_state, expected) in cases {
+            assert_eq!(letter(state, exit_state), expected, "{state:#x} {exit_state:#x}");
+        }
+    }
+
+    #[test]
+    fn damaged_records_are_refused() {
+        assert!(Snapshot::from_records(0, &[1; 20]).is_err());
+        assert!(Snapshot::from_records(0, &[0xff; 200]).is_err());
+        assert_eq!(Snapshot::from_records(7, &[]).map(|snapshot| snapshot.processes.len()), Ok(0));
+    }
+}

@@ -4,6 +4,7 @@
 //! `kernel actor NAME [ARGS]` plays one by hand (each line on stdin lets it go on); `kernel actor` lists them.
 
 mod creation;
+mod forest;
 mod join;
 mod processes;
 mod release;
@@ -29,6 +30,7 @@ type Situation = (&'static str, fn(&[String]) -> c_int);
 pub(crate) fn main(args: &[String]) -> c_int {
     let groups = [
         creation::SITUATIONS,
+        forest::SITUATIONS,
         join::SITUATIONS,
         processes::SITUATIONS,
         release::SITUATIONS,

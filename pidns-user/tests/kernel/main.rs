@@ -10,6 +10,7 @@ mod cli;
 mod creation;
 mod ending;
 mod facts;
+mod forest;
 mod functions;
 mod invariants;
 mod join;
@@ -69,6 +70,7 @@ fn main() {
         ("processes", processes::TESTS),
         ("cli", cli::TESTS),
         ("ending", ending::TESTS),
+        ("forest", forest::TESTS),
         ("storm", storm::TESTS),
     ];
     let trials = files.iter().flat_map(|(file, tests)| tests.iter().map(|test| trial(file, test))).collect();

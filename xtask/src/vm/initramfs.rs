@@ -15,7 +15,7 @@ use crate::shell;
 const INIT: &str = include_str!("init.sh");
 
 /// What tests and bench run, from the machine: busybox's namesakes lack options that the tests use.
-const PROGRAMS: &[&str] = &["sh", "sleep", "unshare", "nsenter"];
+const PROGRAMS: &[&str] = &["sh", "sleep", "unshare", "nsenter", "lsns"];
 
 /// What becomes a folder before init runs, for it to mount over.
 const FOLDERS: &[&str] = &["bin", "usr", "usr/bin", "proc", "sys", "dev", "tmp", "run"];

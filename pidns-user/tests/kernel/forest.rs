@@ -1,0 +1,318 @@
+//! Snapshots: `tree`, `ps` and `pid` against situations that stand still, against /proc and against lsns.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use pidns_user::kernel::{clock, iterator};
+use pidns_user::procfs::Procfs;
+use pidns_user::snapshot::{Process, Snapshot};
+use serde_json::Value;
+
+use crate::facts::Who;
+use crate::stage::{Actor, run};
+use crate::sys::Pid;
+use crate::tracer::{copy_for_everybody, program};
+use crate::{Test, test};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(namespaces_stand_below_their_parents),
+    test!(who_entered_from_outside_has_joined),
+    test!(a_zombie_is_shown_as_one),
+    test!(a_namespace_held_by_a_file_is_shown_with_the_file),
+    test!(a_namespace_held_by_a_mount_is_shown_with_the_mount),
+    test!(a_namespace_that_children_go_to_is_shown_with_their_parent),
+    test!(a_pid_is_translated_from_any_namespace_that_sees_it),
+    test!(what_does_not_exist_ends_with_1_and_what_means_nothing_with_2),
+    test!(the_iterator_and_proc_agree),
+    test!(every_pid_is_that_of_nspid),
+    test!(namespaces_are_those_of_lsns),
+    test!(without_privilege_what_stays_unknown_is_counted),
+];
+
+#[track_caller]
+fn output(args: &[&str], code: i32) -> (String, String) {
+    let (status, stdout, stderr) = run(Command::new(program()).args(args));
+    assert_eq!(status.code(), Some(code), "{args:?}: {stdout}{stderr}");
+    (stdout, stderr)
+}
+
+#[track_caller]
+fn document(args: &[&str]) -> Value {
+    let (stdout, stderr) = output(&[args, &["-o", "json"]].concat(), 0);
+    // There are machines whose PID 1 not even root may look at.
+    let protected = std::fs::read_link("/proc/1/ns/pid").is_err();
+    let told =
+        stderr.starts_with("pidns-trace: not known, as it may not be read: ") && stderr.lines().count() == 1;
+    assert!(stderr.is_empty() || (protected && told), "nothing else stays unknown to root: {stderr}");
+    serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {stdout}"))
+}
+
+#[track_caller]
+fn namespace(tree: &Value, inum: u64) -> &Value {
+    let all = tree["namespaces"].as_array().expect("namespaces");
+    let found = all.iter().find(|line| line["ns"]["inum"] == inum);
+    found.unwrap_or_else(|| panic!("no namespace {inum}: {tree:#}"))
+}
+
+fn process(document: &Value, pid: Pid) -> &Value {
+    let all = document["processes"].as_array().expect("processes");
+    all.iter().find(|line| line["pid"] == pid).unwrap_or_else(|| panic!("no process {pid}: {document:#}"))
+}
+
+/// Plays a situation up to where it stands still.
+fn still(situation: &str) -> Actor {
+    let mut actor = Actor::start(situation, &[]);
+    let _: bool = actor.hear("ready");
+    actor
+}
+
+fn let_go(mut actor: Actor) {
+    actor.go();
+    actor.finish();
+}
+
+fn namespaces_stand_below_their_parents() {
+    let mut actor = still("still-nested");
+    let (outer, inner): (Who, Who) = (actor.hear("outer"), actor.hear("inner"));
+    let tree = document(&["tree", &outer.ns.to_string()]);
+    let (first, second) = (&tree["namespaces"][0], &tree["namespaces"][1]);
+    assert_eq!((&first["ns"]["inum"], &second["ns"]["inum"]), (&outer.ns.into(), &inner.ns.into()));
+    assert_eq!(first["children"], serde_json::json!([inner.ns]));
+    assert_eq!(second["ns"]["parent"], outer.ns);
+    assert_eq!(second["ns"]["level"], 2);
+    assert_eq!(first["init"]["pid"], outer.pid);
+    assert_eq!(tree["namespaces"].as_array().map(Vec::len), Some(2), "only these: {tree:#}");
+
+    let (table, _) = output(&["tree", "--no-headers", &outer.ns.to_string()], 0);
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].starts_with(&outer.ns.to_string()), "{table}");
+    assert!(lines[1].starts_with(&format!("└─{}", inner.ns)), "{table}");
+
+    let members = document(&["ps", &outer.pid.to_string()]);
+    assert_eq!(members["processes"].as_array().map(Vec::len), Some(2), "{members:#}");
+    let child = process(&members, members["processes"][1]["pid"].as_i64().expect("a PID") as Pid);
+    assert_eq!((&child["level"], &child["joined"]), (&2.into(), &false.into()));
+    let_go(actor);
+}
+
+fn who_entered_from_outside_has_joined() {
+    let mut actor = still("still-joined");
+    let (init, joiner): (Who, Who) = (actor.hear("init"), actor.hear("joiner"));
+    let tree = document(&["tree", &init.ns.to_string()]);
+    let joined = &namespace(&tree, init.ns)["joined"];
+    assert_eq!(joined.as_array().map(Vec::len), Some(1), "{tree:#}");
+    assert_eq!((&joined[0]["parent"], &joined[0]["from"]), (&joiner.pid.into(), &joiner.ns.into()));
+    let child = joined[0]["process"]["pid"].as_i64().expect("a PID") as Pid;
+    let members = document(&["ps", &init.ns.to_string()]);
+    assert_eq!(process(&members, child)["joined"], true);
+    assert_eq!(process(&members, init.pid)["joined"], false);
+    let held = serde_json::json!({"kind": "pid_for_children", "pid": joiner.pid, "comm": joiner.comm});
+    let holders = namespace(&tree, init.ns)["holders"].as_array().expect("holders").clone();
+    assert!(holders.contains(&held), "{held} of {tree:#}");
+    let_go(actor);
+}
+
+fn a_zombie_is_shown_as_one() {
+    let mut actor = still("still-zombie");
+    let init: Who = actor.hear("init");
+    let inside: Pid = actor.hear("zombie");
+    let ns = init.ns.to_string();
+    let members = document(&["ps", &ns]);
+    let zombie =
+        members["processes"].as_array().expect("processes").iter().find(|line| line["zombie"] == true);
+    let zombie = zombie.unwrap_or_else(|| panic!("no zombie: {members:#}"));
+    assert_eq!((&zombie["state"], &zombie["pids"][1]), (&"Z".into(), &inside.into()));
+    assert_eq!(zombie["comm"], "\\xff) Z 1 (\n");
+    assert_eq!(namespace(&document(&["tree", &ns]), init.ns)["zombies"], 1);
+    assert!(output(&["tree", &ns], 0).0.contains("1 zombie"));
+    let_go(actor);
+}
+
+/// The holders of a namespace that has no process, and the line of the table.
+#[track_caller]
+fn holders_of_empty(ns: u64) -> (Value, String) {
+    let tree = document(&["tree"]);
+    let found = namespace(&tree, ns);
+    assert_eq!(found["processes"], 0, "{found:#}");
+    assert_eq!(found["ns"]["level"], 1, "{found:#}");
+    let parent = Who::myself().ns;
+    assert_eq!(found["ns"]["parent"], parent, "{found:#}");
+    assert!(found["ns"]["owner_uid"].is_number() && found.get("init").is_none(), "{found:#}");
+    (found["holders"].clone(), output(&["tree", &ns.to_string()], 0).0)
+}
+
+fn a_namespace_held_by_a_file_is_shown_with_the_file() {
+    let mut actor = still("still-held-by-a-file");
+    let (holders, table) = holders_of_empty(actor.hear("ns"));
+    assert_eq!(holders.as_array().map(Vec::len), Some(1), "{holders:#}");
+    assert_eq!((&holders[0]["kind"], &holders[0]["pid"]), (&"fd".into(), &actor.pid().into()));
+    assert!(table.contains("held by") && table.contains(" fd "), "{table}");
+    let_go(actor);
+}
+
+fn a_namespace_held_by_a_mount_is_shown_with_the_mount() {
+    let mut actor = still("still-held-by-a-mount");
+    let (holders, table) = holders_of_empty(actor.hear("ns"));
+    let place: String = actor.hear("place");
+    assert_eq!((&holders[0]["kind"], &holders[0]["path"]), (&"mount".into(), &place.as_str().into()));
+    assert!(table.contains(&format!("a mount at {place}")), "{table}");
+    let_go(actor);
+}
+
+fn a_namespace_that_children_go_to_is_shown_with_their_parent() {
+    let mut actor = still("still-held-by-unshare");
+    let (holders, table) = holders_of_empty(actor.hear("ns"));
+    assert_eq!((&holders[0]["kind"], &holders[0]["pid"]), (&"pid_for_children".into(), &actor.pid().into()));
+    assert!(table.contains("whose children go there"), "{table}");
+    let_go(actor);
+}
+
+fn a_pid_is_translated_from_any_namespace_that_sees_it() {
+    let mut actor = still("still-nested");
+    let (outer, inner): (Who, Who) = (actor.hear("outer"), actor.hear("inner"));
+    let found = document(&["pid", "1", "--in", &inner.ns.to_string()]);
+    let pids: Vec<u64> = found["levels"]
+        .as_array()
+        .expect("levels")
+        .iter()
+        .map(|level| level["pid"].as_u64().expect("a PID"))
+        .collect();
+    assert_eq!((pids.len(), pids[2]), (3, 1), "{found:#}");
+    let namespaces: Vec<&Value> =
+        found["levels"].as_array().expect("levels").iter().map(|level| &level["ns"]).collect();
+    assert_eq!(namespaces[1..], [&Value::from(outer.ns), &Value::from(inner.ns)]);
+    // The same, asked for from the host and from the namespace between.
+    for (pid, place) in [(pids[0], None), (pids[1], Some(outer.ns.to_string()))] {
+        let pid = pid.to_string();
+        let args = place.as_ref().map_or(vec!["pid", &pid], |place| vec!["pid", &pid, "--in", place]);
+        assert_eq!(document(&args)["process"], found["process"]);
+    }
+    let own = std::process::id().to_string();
+    let (_, words) = output(&["pid", &own, "--in", &inner.ns.to_string()], 1);
+    assert!(words.contains("invisible there"), "{words}");
+    let_go(actor);
+}
+
+fn what_does_not_exist_ends_with_1_and_what_means_nothing_with_2() {
+    for (args, code, part) in [
+        (&["pid", "4194303"][..], 1, "no process of PID 4194303"),
+        (&["ps", "4194303"], 1, "no process of PID 4194303"),
+        (&["tree", "pid:[4294967295]"], 1, "no PID namespace 4294967295"),
+        (&["tree", "web"], 2, "a TARGET is"),
+        (&["ps", "/proc/version"], 2, "no namespace file"),
+        (&["ps", "--fields", "pid,nope"], 2, "no field \"nope\""),
+        (&["ps", "--fields", "pid", "-o", "json"], 2, "--fields"),
+        (&["pid", "0"], 2, "1..=4194303"),
+    ] {
+        let (stdout, stderr) = output(args, code);
+        assert!(stdout.is_empty() && stderr.contains(part), "{args:?}: {stderr}");
+    }
+    let (table, _) = output(&["ps", "--no-headers", "--fields", "pid", &std::process::id().to_string()], 0);
+    assert!(table.lines().any(|line| line.trim() == std::process::id().to_string()), "{table}");
+}
+
+/// What cannot have changed between two looks at a process that was there at both.
+fn lasting(process: &Process) -> (u32, Vec<u32>, Option<u32>, u32, u64) {
+    let Process { pid, pids, start_boot_ns, uid, ns, .. } = process.clone();
+    // /proc counts in ticks of 10 ms.
+    (pid, pids, ns, uid, start_boot_ns / 10_000_000)
+}
+
+fn the_iterator_and_proc_agree() {
+    let actor = still("still-nested");
+    let procfs = Procfs::default();
+    let proc = || procfs.snapshot(clock::boottime_ns()).expect("/proc can be read");
+    let before = proc();
+    let records = iterator::read().unwrap_or_else(|error| panic!("{error}"));
+    let mut seen = Snapshot::from_records(clock::boottime_ns(), &records).expect("good records");
+    let iterated = seen.processes.len();
+    procfs.add_left_out(&mut seen).expect("/proc can be read");
+    let after = proc();
+    let seen_by_pid: BTreeMap<_, _> = seen.processes.iter().map(|process| (process.pid, process)).collect();
+    let after_by_pid: BTreeMap<_, _> = after.processes.iter().map(|process| (process.pid, process)).collect();
+    let mut compared = 0;
+    for process in &before.processes {
+        let same =
+            after_by_pid.get(&process.pid).filter(|later| later.start_boot_ns == process.start_boot_ns);
+        if same.is_some() {
+            let found = seen_by_pid.get(&process.pid).unwrap_or_else(|| panic!("left out: {process:?}"));
+            assert_eq!(lasting(found), lasting(process));
+            compared += 1;
+        }
+    }
+    assert!(compared > 3 && iterated > 3, "{compared} compared, {iterated} iterated");
+    for (inum, ns) in &before.namespaces {
+        // Not one whose init has died meanwhile.
+        if after.namespaces.get(inum) == Some(ns) {
+            let mut found = seen.namespaces[inum].clone();
+            assert_eq!(
+                found.born_boot_ns.map(|ns| ns / 10_000_000),
+                ns.born_boot_ns.map(|ns| ns / 10_000_000)
+            );
+            found.born_boot_ns = ns.born_boot_ns;
+            assert_eq!(found, *ns);
+        }
+    }
+    println!("{compared} processes compared, {iterated} of them iterated");
+    let_go(actor);
+}
+
+fn every_pid_is_that_of_nspid() {
+    let actor = still("still-nested");
+    let listed = document(&["ps"]);
+    let mut compared = 0;
+    for line in listed["processes"].as_array().expect("processes") {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", line["pid"])).unwrap_or_default();
+        let Some(pids) = status.lines().find_map(|line| line.strip_prefix("NSpid:")) else { continue };
+        let pids: Vec<Value> =
+            pids.split_whitespace().filter_map(|pid| pid.parse::<u64>().ok().map(Value::from)).collect();
+        assert_eq!(line["pids"], Value::from(pids), "{line}");
+        compared += 1;
+    }
+    assert!(compared > 3, "{listed:#}");
+    let_go(actor);
+}
+
+fn namespaces_are_those_of_lsns() {
+    let actor = still("still-nested");
+    let (status, stdout, stderr) = run(Command::new("lsns").args(["-t", "pid", "-J", "-o", "NS,NPROCS"]));
+    assert!(status.success(), "lsns: {stderr}");
+    let lsns: Value = serde_json::from_str(&stdout).expect("lsns says JSON");
+    let tree = document(&["tree"]);
+    let own = Who::myself().ns;
+    let listed = lsns["namespaces"].as_array().expect("namespaces");
+    assert!(listed.len() >= 3, "{lsns}");
+    for line in listed {
+        // Some versions write numbers as text.
+        let number = |field: &str| {
+            let value = &line[field];
+            value
+                .as_u64()
+                .or_else(|| value.as_str()?.parse().ok())
+                .unwrap_or_else(|| panic!("{field}: {line}"))
+        };
+        let found = namespace(&tree, number("ns"));
+        if number("ns") != own {
+            assert_eq!(found["processes"], number("nprocs"), "{found:#}");
+        }
+    }
+    let_go(actor);
+}
+
+fn without_privilege_what_stays_unknown_is_counted() {
+    let actor = still("still-nested");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let copy = copy_for_everybody(directory.path());
+    let (status, stdout, stderr) = run(Command::new(copy).args(["ps", "-o", "json"]).uid(65534).gid(65534));
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("CAP_SYS_PTRACE"), "{stderr}");
+    let listed: Value = serde_json::from_str(&stdout).expect("one document");
+    assert_eq!(listed["source"], "proc");
+    assert!(listed["unread"]["namespaces"].as_u64() >= Some(2), "{}", listed["unread"]);
+    let deep = listed["processes"].as_array().expect("processes").iter().find(|line| line["level"] == 2);
+    let deep = deep.unwrap_or_else(|| panic!("nobody at level 2: {listed:#}"));
+    assert_eq!(deep["pids"][2], 1, "its PIDs are known: {deep}");
+    assert!(deep.get("ns").is_none(), "its namespace is not: {deep}");
+    let_go(actor);
+}

@@ -125,6 +125,37 @@ macro_rules! for_each_snapshot_offset {
     };
 }
 
+/// What the snapshot's object uses of [`for_each_offset`]. The rest stays [`UNRESOLVED`] there, so that whatever is missing
+/// here is refused by the verifier.
+pub const SNAPSHOT_SHARED: &[&str] = &[
+    "TASK_PID",
+    "TASK_TGID",
+    "TASK_COMM",
+    "TASK_START_BOOTTIME",
+    "TASK_REAL_PARENT",
+    "TASK_GROUP_LEADER",
+    "TASK_THREAD_PID",
+    "TASK_SIGNAL",
+    "TASK_REAL_CRED",
+    "CRED_UID",
+    "SIGNAL_NR_THREADS",
+    "PID_LEVEL",
+    "PID_NUMBERS",
+    "UPID_NR",
+    "UPID_NS",
+    "UPID_SIZE",
+    "PIDNS_LEVEL",
+    "PIDNS_PARENT",
+    "PIDNS_CHILD_REAPER",
+    "PIDNS_PID_ALLOCATED",
+    "PIDNS_USER_NS",
+    "PIDNS_NS",
+    "NS_COMMON_INUM",
+    "NS_COMMON_ID",
+    "USERNS_NS",
+    "USERNS_OWNER",
+];
+
 macro_rules! source {
     (field, $structure:literal, $field:literal) => {
         Source::Field($structure, $field)

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     count::Count,
     failure::Failure,
-    kernel::{clock, iterator, load::LoadError, namespace},
+    kernel::{clock, iterator::TaskIterator, load::LoadError, namespace},
     model::Forest,
     procfs::Procfs,
     snapshot::{Snapshot, Unread},
@@ -20,7 +20,7 @@ pub(super) fn snapshot(holders: bool) -> Result<Snapshot, Failure> {
     let procfs = Procfs::default();
     let boot_ns = clock::boottime_ns();
     let by_iterator = if namespace::is_initial() == Some(true) {
-        iterator::read().and_then(|records| {
+        TaskIterator::load().and_then(|mut iterator| iterator.read()).and_then(|records| {
             Snapshot::from_records(boot_ns, &records)
                 .map_err(|error| LoadError::Hook { hook: "iter/task", error: error.to_string() })
         })

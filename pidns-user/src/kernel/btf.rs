@@ -7,13 +7,17 @@
 use std::collections::HashMap;
 
 pub mod draft;
+mod file;
 mod project;
 mod prototype;
 mod shape;
+mod wanted;
 mod whole;
 
 use shape::{Shape, Word};
+use wanted::Wanted;
 
+pub use file::File;
 pub use prototype::{Prototype, Value};
 pub use whole::{Unusable, whole};
 
@@ -120,7 +124,8 @@ pub struct Btf<'a> {
     strings: &'a [u8],
     /// Where type N begins in `types`; type 0 is void.
     starts: Vec<u32>,
-    /// Structures, unions, enumerations, and the typedefs of tracepoints and lock guards, by kind and name.
+    /// Structures, unions, enumerations, and the typedefs of tracepoints and lock guards, by kind and name; or, of
+    /// whatever kind, those that were wanted.
     names: HashMap<(u32, &'a [u8]), u32>,
 }
 
@@ -165,10 +170,22 @@ fn assemble(types: &[u8], strings: &[u8]) -> Vec<u8> {
 impl<'a> Btf<'a> {
     /// Indexes the contents of a BTF file.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
+        Self::new(bytes, 1 << 14)?.index(None)
+    }
+
+    /// As [`Btf::parse`], but only types of these names will be found by name, functions among them: who asks for a few
+    /// has no need of an index of all, which takes longer than all else.
+    pub fn parse_for(bytes: &'a [u8], names: &[&str]) -> Result<Self, BtfError> {
+        Self::new(bytes, names.len())?.index(Some(&Wanted::new(names)))
+    }
+
+    fn new(bytes: &'a [u8], names: usize) -> Result<Self, BtfError> {
+        /// No more bytes than a type takes in any kernel seen, on the average.
+        const MEAN_LEN: usize = 20;
         let (types, strings) = Self::sections(bytes)?;
-        let mut btf = Self { types, strings, starts: vec![0], names: HashMap::with_capacity(1 << 14) };
-        btf.index()?;
-        Ok(btf)
+        let mut starts = Vec::with_capacity(types.len() / MEAN_LEN);
+        starts.push(0);
+        Ok(Self { types, strings, starts, names: HashMap::with_capacity(names) })
     }
 
     /// The types and the strings.
@@ -199,7 +216,7 @@ impl<'a> Btf<'a> {
         Ok((section(8, "type section")?, section(16, "string section")?))
     }
 
-    fn index(&mut self) -> Result<(), BtfError> {
+    fn index(mut self, wanted: Option<&Wanted<'_>>) -> Result<Self, BtfError> {
         let mut at = 0;
         while at < self.types.len() {
             let id = self.starts.len() as u32;
@@ -213,8 +230,10 @@ impl<'a> Btf<'a> {
                     let name = self.string(name)?;
                     name.starts_with(b"btf_trace_") || name.starts_with(b"class_")
                 }
+                kind::FUNC => wanted.is_some(),
                 _ => false,
             };
+            let indexed = indexed && wanted.is_none_or(|wanted| wanted.begins(self.strings, name));
             if indexed && name != 0 {
                 let name = self.string(name)?;
                 self.names.entry((kind, name)).or_insert(id);
@@ -224,7 +243,7 @@ impl<'a> Btf<'a> {
         if at > self.types.len() {
             return Err(BtfError::Truncated { what: "last type", at, len: self.types.len() });
         }
-        Ok(())
+        Ok(self)
     }
 
     fn type_at(&self, at: usize) -> Result<Type, BtfError> {
@@ -430,6 +449,24 @@ mod tests {
         assert_eq!(btf.field("upid", "nr"), Ok(0));
         assert_eq!(btf.enumerator("bpf_func_id", "BPF_FUNC_map_lookup_elem"), Ok(1));
         assert!(matches!(btf.enumerator("bpf_func_id", "BPF_FUNC_no_such"), Err(BtfError::NoField { .. })));
+    }
+
+    #[test]
+    fn an_index_of_a_few_names_answers_the_same() {
+        let bytes = running();
+        let all = Btf::parse(&bytes).unwrap();
+        let few = Btf::parse_for(&bytes, &["task_struct", "upid", "release_task", "no_such"]).unwrap();
+        for (structure, field) in [("task_struct", "comm"), ("task_struct", "signal"), ("upid", "ns")] {
+            assert_eq!(few.field(structure, field), all.field(structure, field), "{structure}.{field}");
+        }
+        assert_eq!(few.size("upid"), all.size("upid"));
+        assert_eq!(few.len(), all.len(), "their numbers are those of all types");
+        assert_eq!(few.size("cred"), Err(BtfError::NoType("cred".to_owned())), "it was not wanted");
+        assert_eq!(
+            few.function("release_task"),
+            Ok(all.functions(&["release_task"]).unwrap()["release_task"].0)
+        );
+        assert_eq!(few.function("no_such"), Err(BtfError::NoType("no_such".to_owned())));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The kernel's layout, resolved for the object: what BTF says of each offset that it needs.
 
-use pidns_ebpf::abi::symbols::{ABSENT, OFFSETS, Offset, SNAPSHOT_OFFSETS, Source};
+use pidns_ebpf::abi::symbols::{ABSENT, OFFSETS, Offset, SNAPSHOT_OFFSETS, SNAPSHOT_SHARED, Source};
 
 use super::{
     btf::{Btf, BtfError},
@@ -53,7 +53,7 @@ impl Layout {
             Err(BtfError::NoField { .. }) => Ok(false),
             found => found.map(|_| true),
         });
-        let probe_numbers = or_missing(btf.array_len("pid", "numbers").map(|len| len != 0));
+        let probe_numbers = or_missing(needs_probing(btf));
         let exit_has_group_dead =
             or_missing(btf.tracepoint("sched_process_exit").map(|(_, found)| found.arguments.len() >= 2));
         let preempt_kfuncs = PreemptKfuncs::find(btf).unwrap_or_else(|error| {
@@ -77,21 +77,61 @@ impl Layout {
         self.preemptible_tracepoints && self.preempt_kfuncs.is_some()
     }
 
-    /// Looks up what the snapshot's object has besides.
-    pub fn of_snapshot(btf: &Btf<'_>) -> Result<Vec<(&'static str, u32)>, Missing> {
-        let (offsets, missing) = look_up(btf, SNAPSHOT_OFFSETS);
-        if missing.is_empty() { Ok(offsets) } else { Err(Missing(missing)) }
-    }
-
     /// Whether this kernel has what the symbol stands for.
     pub fn has(&self, symbol: &str) -> bool {
         self.offsets.iter().any(|(name, value)| *name == symbol && *value != ABSENT)
     }
 }
 
+/// Values of the globals of the snapshot's object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotLayout {
+    /// Symbol and value.
+    pub offsets: Vec<(&'static str, u32)>,
+    /// As in [`Layout`].
+    pub probe_numbers: bool,
+}
+
+impl SnapshotLayout {
+    /// What is looked up: the offsets that the object shares with the live stream's, and its own.
+    fn wanted() -> impl Iterator<Item = &'static Offset> {
+        let shared = OFFSETS.iter().filter(|offset| SNAPSHOT_SHARED.contains(&offset.symbol));
+        shared.chain(SNAPSHOT_OFFSETS)
+    }
+
+    /// The names of the types that [`SnapshotLayout::resolve`] asks BTF for ([`Btf::parse_for`]).
+    pub fn types() -> Vec<&'static str> {
+        let types = Self::wanted().map(|offset| match offset.source {
+            Source::Field(name, _) | Source::Size(name) | Source::Enumerator(name, _) => name,
+        });
+        let mut types: Vec<_> = types.collect();
+        types.sort_unstable();
+        types.dedup();
+        types
+    }
+
+    /// Looks everything up; tells all that is missing at once.
+    pub fn resolve(btf: &Btf<'_>) -> Result<Self, Missing> {
+        let (offsets, mut missing) = look_up(btf, Self::wanted());
+        let probe_numbers = needs_probing(btf).unwrap_or_else(|error| {
+            missing.push(error);
+            false
+        });
+        if missing.is_empty() { Ok(Self { offsets, probe_numbers }) } else { Err(Missing(missing)) }
+    }
+}
+
+/// Whether `pid.numbers` has a stated length.
+fn needs_probing(btf: &Btf<'_>) -> Result<bool, BtfError> {
+    btf.array_len("pid", "numbers").map(|len| len != 0)
+}
+
 /// The values of what this kernel has, and what it lacks although it is needed.
-fn look_up(btf: &Btf<'_>, wanted: &[Offset]) -> (Vec<(&'static str, u32)>, Vec<BtfError>) {
-    let mut offsets = Vec::with_capacity(wanted.len());
+fn look_up<'o>(
+    btf: &Btf<'_>,
+    wanted: impl IntoIterator<Item = &'o Offset>,
+) -> (Vec<(&'static str, u32)>, Vec<BtfError>) {
+    let mut offsets = Vec::new();
     let mut missing = Vec::new();
     for Offset { symbol, source, optional } in wanted {
         let value = match source {
@@ -108,4 +148,30 @@ fn look_up(btf: &Btf<'_>, wanted: &[Offset]) -> (Vec<(&'static str, u32)>, Vec<B
         }
     }
     (offsets, missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_objects_share_is_in_both_lists() {
+        for symbol in SNAPSHOT_SHARED {
+            assert!(OFFSETS.iter().any(|offset| offset.symbol == *symbol), "{symbol}");
+        }
+        assert_eq!(SnapshotLayout::wanted().count(), SNAPSHOT_SHARED.len() + SNAPSHOT_OFFSETS.len());
+    }
+
+    #[test]
+    fn an_index_of_its_types_is_all_that_a_snapshot_needs() {
+        let bytes = std::fs::read(super::super::btf::PATH).expect("the running kernel has BTF");
+        let all = Btf::parse(&bytes).expect("good BTF");
+        let few = Btf::parse_for(&bytes, &SnapshotLayout::types()).expect("good BTF");
+        let found = SnapshotLayout::resolve(&few).expect("all that is needed");
+        assert_eq!(found, SnapshotLayout::resolve(&all).expect("all that is needed"));
+        let stream = Layout::resolve(&all).expect("all that is needed");
+        for shared in found.offsets.iter().filter(|(symbol, _)| SNAPSHOT_SHARED.contains(symbol)) {
+            assert!(stream.offsets.contains(shared), "{shared:?}");
+        }
+    }
 }

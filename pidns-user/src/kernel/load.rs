@@ -1,6 +1,6 @@
 //! Loading the object and attaching its programs.
 
-use std::{collections::HashMap, error::Error, fs, io};
+use std::{collections::HashMap, error::Error, io};
 
 use aya::{
     Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
@@ -206,9 +206,9 @@ impl Loaded {
     }
 }
 
-/// Reads the running kernel's BTF.
-pub fn read_btf() -> Result<Vec<u8>, LoadError> {
-    fs::read(btf::PATH).map_err(LoadError::NoBtf)
+/// The running kernel's BTF.
+pub fn read_btf() -> Result<btf::File, LoadError> {
+    btf::File::open(btf::PATH).map_err(LoadError::NoBtf)
 }
 
 /// Loads and attaches everything.

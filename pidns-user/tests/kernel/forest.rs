@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use pidns_user::kernel::{clock, iterator};
+use pidns_user::kernel::{clock, iterator::TaskIterator};
 use pidns_user::procfs::Procfs;
 use pidns_user::snapshot::{Process, Snapshot};
 use serde_json::Value;
@@ -224,7 +224,8 @@ fn the_iterator_and_proc_agree() {
     let procfs = Procfs::default();
     let proc = || procfs.snapshot(clock::boottime_ns()).expect("/proc can be read");
     let before = proc();
-    let records = iterator::read().unwrap_or_else(|error| panic!("{error}"));
+    let mut iterator = TaskIterator::load().unwrap_or_else(|error| panic!("{error}"));
+    let records = iterator.read().unwrap_or_else(|error| panic!("{error}"));
     let mut seen = Snapshot::from_records(clock::boottime_ns(), &records).expect("good records");
     let iterated = seen.processes.len();
     procfs.add_left_out(&mut seen).expect("/proc can be read");

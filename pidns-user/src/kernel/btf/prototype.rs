@@ -89,6 +89,11 @@ impl<'a> Btf<'a> {
         Ok(found)
     }
 
+    /// Number of the function of this name, where the index was made for it ([`Btf::parse_for`]).
+    pub fn function(&self, name: &str) -> Result<u32, BtfError> {
+        self.find(&[kind::FUNC], name)
+    }
+
     fn prototype(&self, id: u32) -> Result<Prototype<'a>, BtfError> {
         let prototype = self.get(id)?;
         if prototype.kind != kind::FUNC_PROTO {

@@ -1,0 +1,42 @@
+//! The few names that somebody will ask BTF for.
+
+/// Names, found in the strings of BTF without looking for where those end.
+#[derive(Debug)]
+pub(super) struct Wanted<'n> {
+    /// By their first byte: of nearly all types it is another one.
+    by_first: Vec<Vec<&'n [u8]>>,
+}
+
+impl<'n> Wanted<'n> {
+    pub(super) fn new(names: &[&'n str]) -> Self {
+        let mut by_first = vec![Vec::new(); 1 << u8::BITS];
+        for name in names {
+            if let Some(&first) = name.as_bytes().first() {
+                by_first[usize::from(first)].push(name.as_bytes());
+            }
+        }
+        Self { by_first }
+    }
+
+    /// Whether one of them stands at this offset of the strings.
+    pub(super) fn begins(&self, strings: &[u8], offset: u32) -> bool {
+        let text = strings.get(offset as usize..).unwrap_or(&[]);
+        text.first().is_some_and(|&first| {
+            let names = &self.by_first[usize::from(first)];
+            names.iter().any(|name| text.strip_prefix(*name).is_some_and(|rest| rest.first() == Some(&0)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_names_are_found_and_nothing_else() {
+        let strings = b"\0pid\0pids\0upid\0pi";
+        let wanted = Wanted::new(&["pid", "pids_", ""]);
+        let found: Vec<u32> = (0..20).filter(|&offset| wanted.begins(strings, offset)).collect();
+        assert_eq!(found, [1, 11], "the name, and the end of another one, which strings may share");
+    }
+}

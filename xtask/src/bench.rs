@@ -1,12 +1,14 @@
-//! `cargo xtask bench`: what the hooks cost, on this machine or in a guest with another kernel.
+//! `cargo xtask bench`: what the hooks cost, on this machine or in a guest with another kernel; and what snapshots do.
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::{setup, shell, vm, vm::KernelName, workspace};
 
 /// Measure what the hooks cost, set-up included: on this machine, or with --vm in a guest of qemu.
+///
+/// `snapshot` measures a look at all processes instead: ours, and those of lsns, ps, and who reads all of /proc.
 ///
 /// What comes after `--` is for the benchmark. It loads eBPF programs, so it runs through sudo unless you are root.
 /// For numbers worth keeping, run it on an idle machine.
@@ -22,8 +24,13 @@ Examples:
   cargo xtask bench -- --hooks tracepoint,function    both sets of hooks and none, side by side
   cargo xtask bench --vm 6.1 --vm newest -- --only storm,calls --hooks tracepoint,function
                                                       the same on kernels that take both, as this one may not
+  cargo xtask bench snapshot                          with 100 to 18,000 processes, side by side with other tools
   cargo xtask bench -- --help                         the benchmark's own options")]
 pub(crate) struct Args {
+    /// What to measure
+    #[arg(value_enum, default_value = "hooks")]
+    what: What,
+
     /// Measure in a guest with this kernel: newest, or two numbers of a version, as for `cargo xtask vm` [repeatable]
     #[arg(long, value_name = "KERNEL")]
     vm: Vec<KernelName>,
@@ -37,13 +44,29 @@ pub(crate) struct Args {
     args: Vec<String>,
 }
 
+/// The benchmarks: `[[bench]]` of pidns-user.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// What the hooks cost
+    Hooks,
+    /// How long a look at all processes takes
+    Snapshot,
+}
+
 pub(crate) fn main(args: Args) -> Result<()> {
     if !args.vm.is_empty() {
+        if args.what != What::Hooks {
+            bail!("--vm measures the hooks alone: a guest is too small for a snapshot that says anything");
+        }
         return vm::bench::main(&args.vm, &args.args, Duration::from_secs(args.timeout * 60));
     }
+    let bench = match args.what {
+        What::Hooks => "hooks",
+        What::Snapshot => "snapshot",
+    };
     let ready = setup::ready()?;
     let mut cargo = ready.cargo("bench");
-    cargo.args(["--package", "pidns-user", "--bench", "hooks", "--"]).args(args.args);
+    cargo.args(["--package", "pidns-user", "--bench", bench, "--"]).args(args.args);
     workspace::run_as_root(&mut cargo)?;
     shell::exec(&mut cargo)
 }

@@ -1,0 +1,128 @@
+//! The crowd: processes in PID namespaces that do nothing, kept by this binary once more (`snapshot crowd …`), as a
+//! process with one thread, in which forking is safe.
+
+use std::{
+    fs, io,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    process::{Child, Command, ExitCode, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use libc::{c_int, c_long};
+
+/// The first argument that makes this binary the crowd.
+pub(crate) const ARGUMENT: &str = "crowd";
+/// Processes of one namespace, its init among them.
+pub(crate) const MEMBERS: u64 = 6;
+
+/// A crowd that stands still. It goes when this is dropped, and is gone then.
+pub(crate) struct Crowd(Child);
+
+impl Crowd {
+    /// Makes `processes` of them, [`MEMBERS`] in a namespace, and every second namespace within the one before it.
+    pub(crate) fn start(processes: u64) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe().context("find this binary")?);
+        command.args([ARGUMENT, &(processes / MEMBERS).to_string()]);
+        let child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("start the crowd")?;
+        let mut crowd = Self(child);
+        let mut line = String::new();
+        BufReader::new(crowd.0.stdout.take().context("a pipe")?).read_line(&mut line)?;
+        ensure!(line == "ready\n", "the crowd of {processes} processes did not come together");
+        Ok(crowd)
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        // Its end is what the crowd waits for. If it has ended there is nobody to tell.
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// Why this machine has no room for so many processes more, if it has none.
+pub(crate) fn no_room_for(processes: u64) -> Option<String> {
+    /// What else starts meanwhile.
+    const SPARE: u64 = 500;
+    let number = |path: &str| -> Option<u64> { fs::read_to_string(path).ok()?.trim().parse().ok() };
+    // /proc/loadavg: "… running/all last": all threads.
+    let loadavg = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let threads = loadavg.split_whitespace().nth(3).and_then(|field| field.split_once('/')?.1.parse().ok());
+    let threads: u64 = threads.unwrap_or(0);
+    let limits = [
+        ("kernel.pid_max", number("/proc/sys/kernel/pid_max"), threads + processes + SPARE),
+        ("kernel.threads-max", number("/proc/sys/kernel/threads-max"), threads + processes + SPARE),
+        ("user.max_pid_namespaces", number("/proc/sys/user/max_pid_namespaces"), processes / MEMBERS + SPARE),
+    ];
+    limits.into_iter().find_map(|(name, limit, needed)| {
+        let limit = limit.filter(|&limit| limit < needed)?;
+        Some(format!("{name} is {limit}, and {needed} are needed"))
+    })
+}
+
+/// The crowd's `main`.
+pub(crate) fn main(args: &[String]) -> ExitCode {
+    // SAFETY: PR_SET_PDEATHSIG takes an integer.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    match gather(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("crowd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn gather(args: &[String]) -> Result<()> {
+    let [namespaces] = args else { bail!("how many namespaces?") };
+    let namespaces: u64 = namespaces.parse()?;
+    let (mut ready, to_ready) = io::pipe().context("a pipe")?;
+    let mut inits = Vec::new();
+    for index in 0..namespaces.div_ceil(2) {
+        let nested = 2 * index + 1 < namespaces;
+        inits.push(clone(libc::CLONE_NEWPID, || namespace(nested, &to_ready)).context("make a namespace")?);
+        // One after the other: a crowd that comes together at once is a storm.
+        let mut bytes = [0; 2];
+        ready.read_exact(&mut bytes[..1 + usize::from(nested)]).context("wait for a namespace")?;
+        ensure!(!bytes.contains(&b'-'), "a process could not be forked");
+    }
+    println!("ready");
+    io::stdin().read_to_end(&mut Vec::new()).context("wait for the end")?;
+    for init in inits {
+        // SAFETY: kill takes integers; this is a child that was not waited for.
+        unsafe { libc::kill(init, libc::SIGKILL) };
+        // SAFETY: a status that is not wanted may be null.
+        unsafe { libc::waitpid(init, std::ptr::null_mut(), 0) };
+    }
+    Ok(())
+}
+
+/// What an init does: it forks the members, and says so.
+fn namespace(nested: bool, mut to_ready: &io::PipeWriter) {
+    // SAFETY: PR_SET_PDEATHSIG takes an integer.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    let mut all = (1..MEMBERS).all(|_| clone(0, || {}).is_ok());
+    if nested {
+        all &= clone(libc::CLONE_NEWPID, || namespace(false, to_ready)).is_ok();
+    }
+    // Who cannot be told is gone, and takes this process with it.
+    let _ = to_ready.write_all(if all { b"+" } else { b"-" });
+}
+
+/// clone(2) without a stack: a fork. The child does `work` and stands still then, until it is killed.
+fn clone(flags: c_int, work: impl FnOnce()) -> io::Result<c_int> {
+    let flags = c_long::from(flags | libc::SIGCHLD);
+    // SAFETY: without CLONE_VM and with no stack given the child has its own copy of this one, and there is one thread.
+    match unsafe { libc::syscall(libc::SYS_clone, flags, 0_usize, 0_usize, 0_usize, 0_usize) } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            work();
+            loop {
+                // SAFETY: pause has no preconditions.
+                unsafe { libc::pause() };
+            }
+        }
+        pid => Ok(pid as c_int),
+    }
+}

@@ -1,0 +1,178 @@
+//! `cargo xtask bench snapshot`: how long it takes to look at all processes, by this tool and by others, side by side.
+//!
+//! One binary with two faces: the bench, and (`snapshot crowd N`) the processes to look at. What is compared is measured
+//! in turns, round by round, so that noise hits all alike: ratios are worth more than times.
+
+mod crowd;
+#[path = "../hooks/report.rs"]
+#[expect(dead_code, reason = "shared with the bench of the hooks, which uses more of it")]
+mod report;
+mod subject;
+
+use std::{collections::BTreeMap, fmt, fs, io::Write as _, process::ExitCode};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Parser;
+use serde::Serialize;
+
+use crate::{
+    crowd::{Crowd, MEMBERS},
+    report::{Table, median, worst},
+    subject::{Subject, Subjects, Took},
+};
+
+/// Measure how long a look at all processes takes, by pidns-trace and by other tools.
+#[derive(Parser)]
+#[command(name = "cargo xtask bench snapshot --", args_override_self = true)]
+struct Args {
+    /// How many processes to make, six in a PID namespace; several with commas
+    #[arg(
+        long,
+        value_name = "N",
+        value_delimiter = ',',
+        default_value = "100,1000,6000,18000",
+        value_parser = clap::value_parser!(u64).range(MEMBERS..)
+    )]
+    processes: Vec<u64>,
+
+    /// Rounds in which everything is measured
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    rounds: u64,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+
+    /// `cargo bench` says so; `cargo test --all-targets` does not
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    kernel: String,
+    /// Of the last minute, before the bench began.
+    load_average: String,
+    rounds: u64,
+    crowds: Vec<Measured>,
+}
+
+/// A crowd, and what looks at it took.
+#[derive(Serialize)]
+struct Measured {
+    processes: u64,
+    namespaces: u64,
+    looks: BTreeMap<Subject, Vec<Took>>,
+}
+
+impl Measured {
+    fn median_ms(&self, subject: Subject) -> f64 {
+        median(self.looks[&subject].iter().map(|took| took.ms))
+    }
+
+    /// How many times faster `ours` is than `other`: the median of the rounds' own ratios.
+    fn times_faster(&self, ours: Subject, other: Subject) -> f64 {
+        let rounds = self.looks[&ours].iter().zip(&self.looks[&other]);
+        median(rounds.map(|(ours, other)| other.ms / ours.ms))
+    }
+
+    fn peak_mib(&self, subject: Subject) -> f64 {
+        worst(self.looks[&subject].iter().filter_map(|took| took.peak_kib).map(|kib| kib as f64 / 1024.0))
+    }
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    if args.get(1).is_some_and(|first| first == crowd::ARGUMENT) {
+        return crowd::main(&args[2..]);
+    }
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    if !args.bench {
+        eprintln!("not asked to measure: run `cargo xtask bench snapshot`, or this binary with --bench");
+        return Ok(());
+    }
+    if !rustix::process::geteuid().is_root() {
+        bail!("it loads eBPF programs and creates PID namespaces, which needs root: use sudo");
+    }
+    if let Some(why) = args.processes.iter().max().and_then(|&most| crowd::no_room_for(most)) {
+        bail!("this machine has no room for as many processes: {why}. --processes asks for fewer");
+    }
+    let load_average = first_word("/proc/loadavg");
+    let mut subjects = Subjects::ready()?;
+    let crowds = args.processes.iter().map(|&processes| measure(processes, args.rounds, &mut subjects));
+    let crowds = crowds.collect::<Result<_>>()?;
+    let kernel = first_word("/proc/sys/kernel/osrelease");
+    let report = Report { kernel, load_average, rounds: args.rounds, crowds };
+    let text = if args.json { serde_json::to_string(&report)? + "\n" } else { report.to_string() };
+    std::io::stdout().write_all(text.as_bytes()).context("write the report")
+}
+
+fn measure(processes: u64, rounds: u64, subjects: &mut Subjects) -> Result<Measured> {
+    eprintln!("{processes} processes, {rounds} rounds");
+    let crowd = Crowd::start(processes)?;
+    let mut looks: BTreeMap<Subject, Vec<Took>> = BTreeMap::new();
+    for round in 0..rounds {
+        // Each at each place once in so many rounds: none is always first after a pause.
+        let first = (round % Subject::ALL.len() as u64) as usize;
+        for subject in Subject::ALL.into_iter().cycle().skip(first).take(Subject::ALL.len()) {
+            let took = subjects.measure(subject)?;
+            let made = processes / MEMBERS * MEMBERS;
+            ensure!(took.seen.is_none_or(|seen| seen >= made), "{}: {took:?} of {made}", subject.name());
+            looks.entry(subject).or_default().push(took);
+        }
+    }
+    drop(crowd);
+    Ok(Measured { processes, namespaces: processes / MEMBERS, looks })
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kernel, load_average, rounds, crowds } = self;
+        writeln!(
+            f,
+            "Linux {kernel}, load average {load_average} before; {rounds} rounds, each subject in turn"
+        )?;
+        writeln!(
+            f,
+            "\nA look at all processes, {MEMBERS} in a PID namespace, besides the machine's own; medians"
+        )?;
+        let headings: Vec<String> =
+            crowds.iter().map(|crowd| format!("{} processes", crowd.processes)).collect();
+        let headings: Vec<&str> = [""].into_iter().chain(headings.iter().map(String::as_str)).collect();
+        let mut table = Table::new(&headings);
+        let mut row = |name: String, cell: &dyn Fn(&Measured) -> String| {
+            table.row([name].into_iter().chain(crowds.iter().map(cell)));
+        };
+        for subject in Subject::ALL {
+            row(subject.name().to_owned(), &|crowd| format!("{:.1} ms", crowd.median_ms(subject)));
+        }
+        for (what, ours, other) in [
+            ("ps -o json, times faster than lsns", Subject::OursPs, Subject::Lsns),
+            ("ps -o json, times faster than ps", Subject::OursPs, Subject::Ps),
+            ("the pass, times faster than every status", Subject::OursPass, Subject::StatusLoop),
+            ("tree -o json, times faster than lsns", Subject::OursTree, Subject::Lsns),
+        ] {
+            row(what.to_owned(), &|crowd| format!("x {:.1}", crowd.times_faster(ours, other)));
+        }
+        for subject in [Subject::Lsns, Subject::OursTree, Subject::OursPs] {
+            row(format!("{}, memory at most", subject.name()), &|crowd| {
+                format!("{:.1} MiB", crowd.peak_mib(subject))
+            });
+        }
+        write!(f, "{table}")
+    }
+}
+
+/// Empty where it cannot be read: it is for the heading.
+fn first_word(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default().split_whitespace().next().unwrap_or_default().to_owned()
+}

@@ -192,6 +192,17 @@ pub enum SnapshotOutput {
     Json,
 }
 
+/// The form of `tree`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TreeOutput {
+    /// For people.
+    Table,
+    /// For programs: one JSON document (docs/snapshots.md).
+    Json,
+    /// For Graphviz: a graph, which `dot -Tsvg` draws.
+    Dot,
+}
+
 /// Options of `tree`.
 #[derive(Clone, Debug, Args)]
 pub struct TreeArgs {
@@ -201,7 +212,7 @@ pub struct TreeArgs {
 
     /// The form of the output.
     #[arg(short, long, value_enum, default_value = "table")]
-    pub output: SnapshotOutput,
+    pub output: TreeOutput,
 
     /// Leave the table's heading out.
     #[arg(long)]

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use super::look;
 use crate::{
-    cli::{SnapshotOutput, TreeArgs},
+    cli::{TreeArgs, TreeOutput},
     failure::Failure,
     model::Forest,
-    output::forest,
+    output::{dot, forest},
 };
 
 /// Takes a snapshot and prints the tree.
@@ -17,7 +17,8 @@ pub fn run(args: &TreeArgs) -> Result<ExitCode, Failure> {
     let model = Forest::new(&snapshot);
     let from = target.as_deref().map(|target| look::target(target, &model)).transpose()?;
     look::print(|to| match output {
-        SnapshotOutput::Table => forest::table(&snapshot, &model, from, !no_headers, to),
-        SnapshotOutput::Json => forest::json(&snapshot, &model, from, to),
+        TreeOutput::Table => forest::table(&snapshot, &model, from, !no_headers, to),
+        TreeOutput::Json => forest::json(&snapshot, &model, from, to),
+        TreeOutput::Dot => dot::graph(&snapshot, &model, from, to),
     })
 }

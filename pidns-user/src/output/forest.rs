@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Holders and joined processes that a line of the table names; of more it tells the number. JSON has all.
-const NAMED: usize = 3;
+pub(super) const NAMED: usize = 3;
 
 /// Writes the table of these namespaces.
 pub fn table(
@@ -61,7 +61,7 @@ fn branch(walk: &[(u32, &Node<'_>)], index: usize, depth: u32) -> String {
     text
 }
 
-fn who(process: &Process) -> String {
+pub(super) fn who(process: &Process) -> String {
     format!("{}[{}]", process.comm.for_terminal(), process.pid)
 }
 
@@ -91,7 +91,7 @@ fn some(what: &str, all: &[String]) -> Option<String> {
     (!all.is_empty()).then_some(text)
 }
 
-fn held_by(holder: &Holder) -> String {
+pub(super) fn held_by(holder: &Holder) -> String {
     match holder {
         Holder::Fd { pid, comm, fd } => format!("{}[{pid}] fd {fd}", comm.for_terminal()),
         Holder::PidForChildren { pid, comm } => {

@@ -1,6 +1,7 @@
 //! Views, of events and of snapshots: one a file, each writes to any [`std::io::Write`].
 
 mod columns;
+pub mod dot;
 pub mod forest;
 mod json;
 pub mod levels;

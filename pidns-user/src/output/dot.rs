@@ -1,0 +1,177 @@
+//! `tree -o dot`: the forest of namespaces for Graphviz.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+};
+
+use super::{
+    forest::{NAMED, held_by, who},
+    table::Duration,
+};
+use crate::{
+    count::Count,
+    model::{Entry, Forest, Node},
+    snapshot::{Holder, Snapshot},
+};
+
+/// Writes the graph of these namespaces: an arrow from each to those below it; dashed ones from what holds one that has
+/// no process, and from where processes that joined came from.
+pub fn graph(
+    snapshot: &Snapshot,
+    forest: &Forest<'_>,
+    from: Option<u32>,
+    to: &mut dyn io::Write,
+) -> io::Result<()> {
+    let walk = forest.walk(from);
+    let shown: BTreeSet<u32> = walk.iter().map(|(_, node)| node.namespace.inum).collect();
+    writeln!(to, "digraph pidns {{\n  rankdir=LR;\n  node [shape=box];")?;
+    for (_, node) in &walk {
+        let inum = node.namespace.inum;
+        writeln!(to, "  ns{inum} [label={}];", Quoted(&label(snapshot, node)))?;
+        for child in &node.children {
+            writeln!(to, "  ns{inum} -> ns{child};")?;
+        }
+        for (origin, count) in origins(forest, node) {
+            if shown.contains(&origin) {
+                writeln!(
+                    to,
+                    "  ns{origin} -> ns{inum} [style=dashed, constraint=false, label=\"{count} joined\"];"
+                )?;
+            }
+        }
+        if node.members.is_empty() {
+            holders(node, to)?;
+        }
+    }
+    writeln!(to, "}}")
+}
+
+fn label(snapshot: &Snapshot, node: &Node<'_>) -> Vec<String> {
+    let mut lines = vec![node.namespace.inum.to_string()];
+    lines.extend(node.init().map(who));
+    lines.push(Count(node.members.len() as u64, "process", "processes").to_string());
+    let zombies = node.zombies() as u64;
+    if zombies > 0 {
+        lines.push(Count(zombies, "zombie", "zombies").to_string());
+    }
+    let born = node.namespace.born_boot_ns;
+    lines.extend(born.map(|born| format!("up {}", Duration(snapshot.boot_ns.saturating_sub(born)))));
+    lines
+}
+
+/// How many of its processes have joined, by the namespace that their parents are in.
+fn origins(forest: &Forest<'_>, node: &Node<'_>) -> BTreeMap<u32, u64> {
+    let mut origins = BTreeMap::new();
+    for process in &node.members {
+        if let Entry::Joined { from: Some(from), .. } = forest.entry(process) {
+            *origins.entry(from).or_default() += 1;
+        }
+    }
+    origins
+}
+
+/// What holds a namespace without processes, but for those in it, which have an arrow already.
+fn holders(node: &Node<'_>, to: &mut dyn io::Write) -> io::Result<()> {
+    let inum = node.namespace.inum;
+    let outside = node.holders.iter().filter(|holder| !matches!(holder, Holder::Child { .. }));
+    let mut words: Vec<String> = outside.map(|holder| held_by(holder)).collect();
+    let more = words.len().saturating_sub(NAMED);
+    words.truncate(NAMED);
+    if more > 0 {
+        words.push(format!("{more} more"));
+    }
+    if words.is_empty() && node.children.is_empty() {
+        words.push("something that is not seen".to_owned());
+    }
+    for (index, words) in words.into_iter().enumerate() {
+        writeln!(to, "  holder{index}of{inum} [shape=note, label={}];", Quoted(&[words]))?;
+        writeln!(to, "  holder{index}of{inum} -> ns{inum} [style=dashed];")?;
+    }
+    Ok(())
+}
+
+/// A string of Graphviz's language, of these lines. Its backslashes begin escapes of its own (`\N` is a node's name).
+struct Quoted<'a>(&'a [String]);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> =
+            self.0.iter().map(|line| line.replace('\\', "\\\\").replace('"', "\\\"")).collect();
+        write!(f, "\"{}\"", lines.join("\\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        snapshot::{Namespace, Process, Source, Unread},
+        text::Name,
+    };
+
+    fn process(pids: &[u32], ppid: Option<u32>, ns: u32, comm: &str) -> Process {
+        Process {
+            pid: pids[0],
+            pids: pids.to_vec(),
+            comm: Name::from(comm),
+            start_boot_ns: 1_000_000_000,
+            ppid,
+            uid: 0,
+            ns: Some(ns),
+            state: 'S',
+            threads: 1,
+        }
+    }
+
+    #[test]
+    fn namespaces_holders_and_who_joined_are_drawn() {
+        let namespace = |inum, level, parent| {
+            let born_boot_ns = (inum != 30).then_some(1_000_000_000);
+            (inum, Namespace { parent, born_boot_ns, ..Namespace::bare(inum, level) })
+        };
+        let zombie = Process { state: 'Z', ..process(&[7, 3], Some(5), 20, "x") };
+        let held = |fd| (30, Holder::Fd { pid: 1, comm: Name::from("in\"it\\"), fd });
+        let snapshot = Snapshot {
+            source: Source::Iterator,
+            boot_ns: 31_000_000_000,
+            processes: vec![
+                process(&[1], None, 10, "init"),
+                process(&[5, 1], Some(1), 20, "\x1b\"\\N"),
+                process(&[6, 2], Some(1), 20, "sh"),
+                zombie,
+            ],
+            namespaces: [namespace(10, 0, None), namespace(20, 1, Some(10)), namespace(30, 1, Some(10))]
+                .into(),
+            holders: [held(4), held(5), held(6), held(7), (10, Holder::Child { ns: 20 })].into(),
+            unread: Unread::default(),
+        };
+        let forest = Forest::new(&snapshot);
+        let draw = |from| {
+            let mut out = Vec::new();
+            graph(&snapshot, &forest, from, &mut out).expect("memory");
+            String::from_utf8(out).expect("text")
+        };
+        let expected = r#"digraph pidns {
+  rankdir=LR;
+  node [shape=box];
+  ns10 [label="10\ninit[1]\n1 process\nup 30.00 s"];
+  ns10 -> ns20;
+  ns10 -> ns30;
+  ns20 [label="20\n\\u{1b}\"\\\\N[5]\n3 processes\n1 zombie\nup 30.00 s"];
+  ns10 -> ns20 [style=dashed, constraint=false, label="1 joined"];
+  ns30 [label="30\n0 processes"];
+  holder0of30 [shape=note, label="in\"it\\\\[1] fd 4"];
+  holder0of30 -> ns30 [style=dashed];
+  holder1of30 [shape=note, label="in\"it\\\\[1] fd 5"];
+  holder1of30 -> ns30 [style=dashed];
+  holder2of30 [shape=note, label="in\"it\\\\[1] fd 6"];
+  holder2of30 -> ns30 [style=dashed];
+  holder3of30 [shape=note, label="1 more"];
+  holder3of30 -> ns30 [style=dashed];
+}
+"#;
+        assert_eq!(draw(None), expected);
+        assert!(!draw(Some(20)).contains("ns10"), "not of what is outside");
+    }
+}

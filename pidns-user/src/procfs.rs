@@ -18,6 +18,13 @@ use crate::{
     text::Name,
 };
 
+mod nsfs;
+mod parse;
+
+use parse::{
+    Status, hides_processes, inum_of, line, may_trace, namespace_mounts, number, parse_stat, parse_status,
+};
+
 /// A /proc.
 #[derive(Clone, Debug)]
 pub struct Procfs {
@@ -49,32 +56,35 @@ impl Procfs {
                     if let Some(inum) = inum
                         && !namespaces.contains_key(&inum)
                     {
-                        self.describe(&self.path(pid, "ns/pid"), inum, process.level(), &mut namespaces);
+                        let level = process.level().unwrap_or(0);
+                        self.describe(&self.path(pid, "ns/pid"), inum, level, &mut namespaces);
                     }
                 }
-                Err(error) if is_denied(&error) => {}
-                Err(_) => continue,
+                Err(error) if is_gone(&error) => continue,
+                Err(_) => {}
             }
+            unread.processes += u64::from(process.pids.is_empty());
             processes.push(process);
         }
         processes.sort_by_key(|process| process.pid);
         // Whoever has one PID only is in the namespace of this /proc, be its link readable or not.
         let outermost =
-            processes.iter().filter(|process| process.level() == 0).find_map(|process| process.ns);
+            processes.iter().filter(|process| process.level() == Some(0)).find_map(|process| process.ns);
         for process in &mut processes {
-            if process.ns.is_none() && process.level() == 0 {
+            if process.ns.is_none() && process.level() == Some(0) {
                 process.ns = outermost;
             }
             match process.ns {
                 None => unread.namespaces += 1,
                 Some(inum) if process.is_init() && !process.is_zombie() => {
                     if let Some(ns) = namespaces.get_mut(&inum) {
-                        ns.born_boot_ns = Some(process.start_boot_ns);
+                        ns.born_boot_ns = process.start_boot_ns;
                     }
                 }
                 Some(_) => {}
             }
         }
+        unread.hidden = self.hides_processes();
         Ok(Snapshot { source: Source::Proc, boot_ns, processes, namespaces, holders: Vec::new(), unread })
     }
 
@@ -89,14 +99,15 @@ impl Procfs {
             };
             match self.link(pid, "ns/pid") {
                 Ok(inum) => process.ns = inum,
-                Err(error) if is_denied(&error) => {}
-                Err(_) => continue,
+                Err(error) if is_gone(&error) => continue,
+                Err(_) => {}
             }
-            process.ns = process.ns.or(outermost.filter(|_| process.level() == 0));
+            process.ns = process.ns.or(outermost.filter(|_| process.level() == Some(0)));
+            snapshot.unread.processes += u64::from(process.pids.is_empty());
             match process.ns {
                 Some(inum) if !snapshot.namespaces.contains_key(&inum) => {
                     let file = self.path(pid, "ns/pid");
-                    self.describe(&file, inum, process.level(), &mut snapshot.namespaces);
+                    self.describe(&file, inum, process.level().unwrap_or(0), &mut snapshot.namespaces);
                 }
                 Some(_) => {}
                 None => snapshot.unread.namespaces += 1,
@@ -127,14 +138,14 @@ impl Procfs {
                     found.push((inum, holder, self.path(*pid, "ns/pid_for_children")));
                 }
                 Ok(_) => {}
-                Err(error) => denied |= is_denied(&error),
+                Err(error) => denied |= !is_gone(&error),
             }
             match self.files(*pid) {
                 Ok(files) => found.extend(files.into_iter().map(|(fd, inum)| {
                     let holder = Holder::Fd { pid: *pid, comm: comm.clone(), fd };
                     (inum, holder, self.path(*pid, &format!("fd/{fd}")))
                 })),
-                Err(error) => denied |= is_denied(&error),
+                Err(error) => denied |= !is_gone(&error),
             }
             snapshot.unread.files += u64::from(denied);
             match self.namespace_link(*pid, "ns/mnt", "mnt:[") {
@@ -156,11 +167,11 @@ impl Procfs {
                                 )
                             }));
                         }
-                        Err(error) => snapshot.unread.mounts += u64::from(is_denied(&error)),
+                        Err(error) => snapshot.unread.mounts += u64::from(!is_gone(&error)),
                     }
                 }
                 Ok(None) => {}
-                Err(error) => snapshot.unread.mounts += u64::from(is_denied(&error)),
+                Err(error) => snapshot.unread.mounts += u64::from(!is_gone(&error)),
             }
         }
         for (inum, holder, file) in found {
@@ -193,22 +204,39 @@ impl Procfs {
         Ok(pids)
     }
 
+    /// Whether there may be processes that this /proc does not list.
+    fn hides_processes(&self) -> bool {
+        let own = |file| fs::read(self.root.join("self").join(file)).unwrap_or_default();
+        hides_processes(&own("mountinfo"), self.root.as_os_str().as_bytes()) && !may_trace(&own("status"))
+    }
+
+    /// What a file of the process says; `None` where it may not be read.
+    fn text(&self, pid: u32, file: &str) -> Result<Option<Vec<u8>>, Gone> {
+        match fs::read(self.path(pid, file)) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if is_gone(&error) => Err(Gone),
+            Err(_) => Ok(None),
+        }
+    }
+
     /// The process, but for its namespace; `None` where it is gone.
     fn process(&self, pid: u32) -> Option<Process> {
-        let status = parse_status(&fs::read(self.path(pid, "status")).ok()?)?;
-        let stat = parse_stat(&fs::read(self.path(pid, "stat")).ok()?)?;
+        let status = match self.text(pid, "status").ok()? {
+            Some(text) => parse_status(&text)?,
+            None => Status::default(),
+        };
         let Status { pids, uid, threads } = status;
-        let Stat { comm, state, ppid, start_ticks } = stat;
+        let stat = self.text(pid, "stat").ok()?.and_then(|text| parse_stat(&text));
         let ticks = u64::from(rustix::param::clock_ticks_per_second() as u32).max(1);
         Some(Process {
             pid,
             pids,
-            comm: Name::from(&comm[..]),
-            start_boot_ns: start_ticks.saturating_mul(1_000_000_000 / ticks),
-            ppid: (ppid != 0).then_some(ppid),
+            comm: stat.as_ref().map(|stat| Name::from(&stat.comm[..])),
+            start_boot_ns: stat.as_ref().map(|stat| stat.start_ticks.saturating_mul(1_000_000_000 / ticks)),
+            ppid: stat.as_ref().map(|stat| stat.ppid).filter(|&ppid| ppid != 0),
             uid,
             ns: None,
-            state,
+            state: stat.map(|stat| stat.state),
             threads,
         })
     }
@@ -237,9 +265,9 @@ impl Procfs {
                 Ok(link) => {
                     files.extend(inum_of(link.as_os_str().as_bytes(), b"pid:[").map(|inum| (fd, inum)));
                 }
-                Err(error) if is_denied(&error) => return Err(error),
                 // Closed meanwhile.
-                Err(_) => {}
+                Err(error) if is_gone(&error) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(files)
@@ -289,147 +317,18 @@ impl Procfs {
     }
 }
 
-fn is_denied(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::PermissionDenied
+/// The process ended before it was read.
+struct Gone;
+
+/// Whether the process has ended, or what it had open is closed. Anything else keeps it from being read, and leaves it
+/// unknown: mostly EACCES or EPERM, of whatever guards it.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
 fn inode(fd: &OwnedFd) -> Option<u32> {
     let file = File::from(fd.try_clone().ok()?);
     u32::try_from(file.metadata().ok()?.ino()).ok()
-}
-
-/// The ioctls of namespace files (include/uapi/linux/nsfs.h).
-mod nsfs {
-    use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
-
-    const NS_GET_USERNS: libc::Ioctl = 0xb701;
-    const NS_GET_PARENT: libc::Ioctl = 0xb702;
-    const NS_GET_OWNER_UID: libc::Ioctl = 0xb704;
-    const NS_GET_ID: libc::Ioctl = 0x8008_b70d;
-
-    fn file(fd: &OwnedFd, request: libc::Ioctl) -> Option<OwnedFd> {
-        // SAFETY: a request without an argument, on a file that is open.
-        let found = unsafe { libc::ioctl(fd.as_raw_fd(), request) };
-        // SAFETY: the kernel just returned this descriptor, and nobody else has it.
-        (found >= 0).then(|| unsafe { OwnedFd::from_raw_fd(found) })
-    }
-
-    fn value<T: Default>(fd: &OwnedFd, request: libc::Ioctl) -> Option<T> {
-        let mut value = T::default();
-        // SAFETY: an integer of the size that the request names, on a file that is open.
-        (unsafe { libc::ioctl(fd.as_raw_fd(), request, &raw mut value) } == 0).then_some(value)
-    }
-
-    /// `None` for the caller's own namespace, and for one that is not below it.
-    pub(super) fn parent(fd: &OwnedFd) -> Option<OwnedFd> {
-        file(fd, NS_GET_PARENT)
-    }
-
-    pub(super) fn owner(fd: &OwnedFd) -> Option<OwnedFd> {
-        file(fd, NS_GET_USERNS)
-    }
-
-    pub(super) fn owner_uid(fd: &OwnedFd) -> Option<u32> {
-        value(fd, NS_GET_OWNER_UID)
-    }
-
-    /// Since 6.18.
-    pub(super) fn id(fd: &OwnedFd) -> Option<u64> {
-        value(fd, NS_GET_ID)
-    }
-}
-
-/// What is taken from /proc/PID/status.
-#[derive(Debug, PartialEq, Eq)]
-struct Status {
-    pids: Vec<u32>,
-    uid: u32,
-    threads: u32,
-}
-
-/// The rest of the first line that begins so. (`Name:` is escaped by the kernel: no name begins a line.)
-fn line<'a>(text: &'a [u8], label: &[u8]) -> Option<&'a [u8]> {
-    text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(label))
-}
-
-fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
-    str::from_utf8(text).ok()?.split_whitespace().next()?.parse().ok()
-}
-
-/// `None` where it is being reaped: it has no PIDs any more.
-fn parse_status(text: &[u8]) -> Option<Status> {
-    let pids = str::from_utf8(line(text, b"NSpid:")?).ok()?;
-    let pids: Vec<u32> = pids.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
-    if pids.is_empty() || pids.contains(&0) {
-        return None;
-    }
-    Some(Status {
-        pids,
-        uid: number(line(text, b"Uid:")?)?,
-        threads: line(text, b"Threads:").and_then(number).unwrap_or(0),
-    })
-}
-
-/// What is taken from /proc/PID/stat.
-#[derive(Debug, PartialEq, Eq)]
-struct Stat {
-    comm: Vec<u8>,
-    state: char,
-    ppid: u32,
-    start_ticks: u64,
-}
-
-/// The name stands in brackets, and may hold brackets, blanks and line ends: it goes to the last `)`.
-fn parse_stat(text: &[u8]) -> Option<Stat> {
-    let begin = text.iter().position(|&byte| byte == b'(')? + 1;
-    let end = text.iter().rposition(|&byte| byte == b')')?;
-    let comm = text.get(begin..end)?.to_vec();
-    let fields: Vec<&str> = str::from_utf8(&text[end + 1..]).ok()?.split_whitespace().collect();
-    Some(Stat {
-        comm,
-        state: fields.first()?.chars().next()?,
-        ppid: fields.get(1)?.parse().ok()?,
-        start_ticks: fields.get(19)?.parse().ok()?,
-    })
-}
-
-/// `4026531836` of `pid:[4026531836]`.
-fn inum_of(link: &[u8], kind: &[u8]) -> Option<u32> {
-    let digits = link.strip_prefix(kind)?.strip_suffix(b"]")?;
-    str::from_utf8(digits).ok()?.parse().ok()
-}
-
-/// The PID namespaces that a mountinfo has mounted, and where.
-fn namespace_mounts(text: &[u8]) -> Vec<(u32, Vec<u8>)> {
-    let mounts = text.split(|&byte| byte == b'\n').filter_map(|line| {
-        let mut fields = line.split(|&byte| byte == b' ');
-        // Of the file system its root, which is the namespace, then the place.
-        let inum = inum_of(fields.nth(3)?, b"pid:[")?;
-        let place = unescape(fields.next()?);
-        let mut rest = fields.skip_while(|field| *field != b"-");
-        (rest.nth(1)? == b"nsfs").then_some((inum, place))
-    });
-    mounts.collect()
-}
-
-/// A blank, tab, line end or backslash is `\` and three octal digits in mountinfo.
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&first, after)) = rest.split_first() {
-        let octal = after.get(..3).filter(|_| first == b'\\').and_then(|digits| str::from_utf8(digits).ok());
-        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    bytes
 }
 
 #[cfg(test)]
@@ -439,48 +338,6 @@ mod tests {
     use super::*;
 
     const NUMBERS: &str = "S 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4567 8 9";
-
-    #[test]
-    fn a_name_may_hold_anything() {
-        for comm in [&b"sh"[..], b") S 1 (", b"a b", b"x\ny", b"((", b"\xff\xfe", b""] {
-            let text = [b"12 (", comm, b") ", NUMBERS.as_bytes()].concat();
-            let stat = parse_stat(&text).expect("a stat");
-            assert_eq!(stat, Stat { comm: comm.to_vec(), state: 'S', ppid: 7, start_ticks: 4567 });
-        }
-        for bad in [&b""[..], b"12 sh S 1", b"12 (sh", b")(", b"12 (sh) S", b"12 (sh) S x"] {
-            assert_eq!(parse_stat(bad), None, "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_status_without_pids_is_of_nobody() {
-        let status =
-            |pids: &str| format!("Name:\tx\\nUid:\t7\nUid:\t1000\t0\t0\t0\nNSpid:\t{pids}\nThreads:\t3\n");
-        let found = parse_status(status("48121\t7\t1").as_bytes()).expect("a status");
-        assert_eq!(found, Status { pids: vec![48121, 7, 1], uid: 1000, threads: 3 });
-        for gone in ["", "0", "12\t0", "x"] {
-            assert_eq!(parse_status(status(gone).as_bytes()), None, "{gone:?}");
-        }
-        assert_eq!(parse_status(b"Name:\t\xff\n"), None);
-    }
-
-    #[test]
-    fn mounted_namespaces_are_told_from_other_mounts() {
-        let text = b"22 27 0:21 / /proc rw,relatime shared:12 - proc proc rw\n\
-            80 27 0:4 pid:[4026532178] /run/a\\040b\\134c rw shared:3 master:1 - nsfs nsfs rw\n\
-            81 27 0:4 mnt:[4026532179] /run/m rw - nsfs nsfs rw\n\
-            82 27 0:5 pid:[4026532178] /run/liar rw - tmpfs tmpfs rw\n\
-            83 27\n";
-        assert_eq!(namespace_mounts(text), [(4026532178, b"/run/a b\\c".to_vec())]);
-    }
-
-    #[test]
-    fn octal_that_is_none_stays() {
-        for (text, bytes) in [(&b"a\\04"[..], &b"a\\04"[..]), (b"\\999", b"\\999"), (b"\\011\\012", b"\t\n")]
-        {
-            assert_eq!(unescape(text), bytes);
-        }
-    }
 
     /// A process in a /proc of files and links.
     fn put(root: &Path, pids: &[u32], ppid: u32, ns: Option<u32>) -> PathBuf {
@@ -523,7 +380,7 @@ mod tests {
         assert!(snapshot.unread.is_nothing());
 
         procfs.add_holders(&mut snapshot);
-        let name = || Name::from("x");
+        let name = || Some(Name::from("x"));
         let expected = [
             (200, Holder::PidForChildren { pid: 20, comm: name() }),
             (300, Holder::Fd { pid: 20, comm: name(), fd: 5 }),
@@ -551,6 +408,48 @@ mod tests {
         assert_eq!(snapshot.processes, whole.processes);
         assert_eq!(snapshot.unread.namespaces, 1);
         assert!(snapshot.namespaces.contains_key(&200));
+    }
+
+    /// A file that nobody can read, root neither: reading it is EISDIR.
+    fn spoil(file: &Path) {
+        let _ = fs::remove_file(file);
+        fs::create_dir(file).expect("a folder in the file's place");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_unknown_and_not_absent() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        put(root.path(), &[1], 0, Some(100));
+        let closed = put(root.path(), &[20, 2], 1, Some(200));
+        for file in ["status", "stat", "ns/pid"] {
+            spoil(&closed.join(file));
+        }
+        let half = put(root.path(), &[30, 3], 1, Some(200));
+        spoil(&half.join("stat"));
+        let other = put(root.path(), &[40, 4], 1, Some(200));
+        spoil(&other.join("status"));
+        let procfs = Procfs::at(root.path());
+        let snapshot = procfs.snapshot(0).expect("a /proc");
+        let [_, closed, half, other] = &snapshot.processes[..] else { panic!("{snapshot:?}") };
+        let nothing = Process {
+            pid: 20,
+            pids: Vec::new(),
+            comm: None,
+            start_boot_ns: None,
+            ppid: None,
+            uid: None,
+            ns: None,
+            state: None,
+            threads: None,
+        };
+        assert_eq!(*closed, nothing);
+        assert_eq!((half.level(), half.ns, half.uid, half.state), (Some(1), Some(200), Some(5), None));
+        assert_eq!((other.level(), other.ns, other.uid, other.state), (None, Some(200), None, Some('S')));
+        assert_eq!(snapshot.unread, Unread { processes: 2, namespaces: 1, ..Unread::default() });
+
+        let mut partial = Snapshot { processes: Vec::new(), unread: Unread::default(), ..snapshot.clone() };
+        procfs.add_left_out(&mut partial).expect("a /proc");
+        assert_eq!((&partial.processes, partial.unread), (&snapshot.processes, snapshot.unread));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use pidns_ebpf::abi::{
 };
 use serde::Serialize;
 
-use crate::text::Name;
+use crate::text::{Name, or_unknown};
 
 /// Where the processes were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -20,41 +20,52 @@ pub enum Source {
     Proc,
 }
 
-/// A process that exists. Its identity is (`pid`, `start_boot_ns`).
+/// A process that exists. Its identity is (`pid`, `start_boot_ns`). What may not be read is absent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Process {
     /// Thread group id at level 0.
     pub pid: u32,
-    /// Its PID at each level, from 0 to the innermost.
+    /// Its PID at each level, from 0 to the innermost; none where they may not be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pids: Vec<u32>,
     /// The kernel's short name for it.
-    pub comm: Name,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comm: Option<Name>,
     /// When it was started: CLOCK_BOOTTIME, nanoseconds.
-    pub start_boot_ns: u64,
-    /// Its real parent at level 0; absent where it has none there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_boot_ns: Option<u64>,
+    /// Its real parent at level 0; absent where it has none there, too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ppid: Option<u32>,
     /// Real user id.
-    pub uid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
     /// Inode number of its innermost PID namespace; absent where it may not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ns: Option<u32>,
     /// State of its first thread, a letter as proc(5) has it.
-    pub state: char,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<char>,
     /// Threads, zombie ones included.
-    pub threads: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<u32>,
 }
 
 impl Process {
     /// Whether all its threads have ended, and its parent has not reaped it. (With other threads alive a first one
     /// that has ended is in state Z too.)
     pub fn is_zombie(&self) -> bool {
-        matches!(self.state, 'Z' | 'X') && self.threads <= 1
+        matches!(self.state, Some('Z' | 'X')) && self.threads.is_none_or(|threads| threads <= 1)
     }
 
-    /// Its level: 0 in the outermost namespace.
-    pub fn level(&self) -> u32 {
-        self.pids.len().saturating_sub(1) as u32
+    /// Its level: 0 in the outermost namespace; `None` where that may not be read.
+    pub fn level(&self) -> Option<u32> {
+        self.pids.len().checked_sub(1).map(|level| level as u32)
+    }
+
+    /// Its name, for people.
+    pub fn name(&self) -> String {
+        or_unknown(self.comm.as_ref())
     }
 
     /// Whether it is PID 1 of its namespace.
@@ -133,7 +144,8 @@ pub enum Holder {
         /// The process.
         pid: u32,
         /// Its name.
-        comm: Name,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        comm: Option<Name>,
         /// The descriptor.
         fd: u32,
     },
@@ -142,7 +154,8 @@ pub enum Holder {
         /// The process.
         pid: u32,
         /// Its name.
-        comm: Name,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        comm: Option<Name>,
     },
     /// It is mounted somewhere.
     Mount {
@@ -163,12 +176,17 @@ pub enum Holder {
 /// How much could not be read for want of a privilege.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Unread {
+    /// Processes of which nothing but the PID is known.
+    pub processes: u64,
     /// Processes whose namespace is not known.
     pub namespaces: u64,
     /// Processes whose open files, or where whose children go, are not known.
     pub files: u64,
     /// Processes whose mounts are not known.
     pub mounts: u64,
+    /// Whether this /proc hides the processes of others (its mount option hidepid), so that nobody knows how many.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hidden: bool,
 }
 
 impl Unread {
@@ -215,13 +233,13 @@ impl Snapshot {
             processes.push(Process {
                 pid,
                 pids,
-                comm: Name::from(process.comm()),
-                start_boot_ns,
+                comm: Some(Name::from(process.comm())),
+                start_boot_ns: Some(start_boot_ns),
                 ppid: (parent_pid != 0).then_some(parent_pid),
-                uid,
+                uid: Some(uid),
                 ns: Some(ns_inum),
-                state: letter(state, exit_state),
-                threads,
+                state: Some(letter(state, exit_state)),
+                threads: Some(threads),
             });
         }
         // Parents without a process of their own.

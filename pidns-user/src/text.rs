@@ -26,6 +26,11 @@ impl Name {
     }
 }
 
+/// A name for people, which may not be known.
+pub fn or_unknown(name: Option<&Name>) -> String {
+    name.map_or_else(|| "?".to_owned(), |name| name.for_terminal().to_string())
+}
+
 impl From<&[u8]> for Name {
     fn from(bytes: &[u8]) -> Self {
         Self(bytes.to_vec())

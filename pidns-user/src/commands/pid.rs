@@ -9,7 +9,6 @@ use crate::{
     model::Forest,
     output::levels,
     procfs::Procfs,
-    snapshot::Process,
 };
 
 /// Takes a snapshot and translates.
@@ -47,11 +46,10 @@ fn nobody(pid: u32) -> String {
 fn nobody_in(pid: u32, inum: u32, forest: &Forest<'_>) -> String {
     let words = format!("no process has PID {pid} in namespace {inum}");
     let Some(process) = forest.process(pid) else { return words };
-    let Process { comm, ns, .. } = process;
-    let ns = ns.map_or_else(|| "another namespace".to_owned(), |ns| format!("namespace {ns}"));
+    let ns = process.ns.map_or_else(|| "another namespace".to_owned(), |ns| format!("namespace {ns}"));
     let levels = forest.levels(process);
     let at = levels.iter().position(|level| *level == Some(inum));
-    let comm = comm.for_terminal();
+    let comm = process.name();
     match at.and_then(|level| process.pids.get(level)) {
         Some(inside) => format!("{words}: {pid} is the host's number for {comm}, which is {inside} there"),
         None => format!(

@@ -136,6 +136,10 @@ impl<'a> Forest<'a> {
                 *level = Some(namespace.inum);
             }
         }
+        // Where its PIDs may not be read, that at level 0 is known.
+        if levels.is_empty() {
+            levels.push(None);
+        }
         // There is one outermost namespace, whoever asks.
         if let (Some(first @ None), [root]) = (levels.first_mut(), self.outermost().as_slice()) {
             *first = Some(*root);
@@ -154,12 +158,12 @@ impl<'a> Forest<'a> {
         }
         let Some(parent) = process.ppid else {
             // The parent is none that this /proc shows: outside of what can be seen, or there is none (kernel threads).
-            return if process.level() == 0 { Entry::Born } else { Entry::Unknown };
+            let is_outermost = process.level() == Some(0) && process.state.is_some();
+            return if is_outermost { Entry::Born } else { Entry::Unknown };
         };
+        let is_above = |parent: &Process| Some(parent.level()? < process.level()?);
         match (self.process(parent), process.ns) {
-            (Some(parent), _) if parent.level() < process.level() => {
-                Entry::Joined { parent, from: parent.ns }
-            }
+            (Some(parent), _) if is_above(parent) == Some(true) => Entry::Joined { parent, from: parent.ns },
             (Some(parent), Some(ns)) if parent.ns == Some(ns) => Entry::Born,
             (Some(parent), Some(_)) if parent.ns.is_some() => Entry::Joined { parent, from: parent.ns },
             _ => Entry::Unknown,
@@ -171,7 +175,11 @@ impl<'a> Forest<'a> {
         let Some(level) = self.nodes.get(&inum).map(|node| node.namespace.level as usize) else {
             return Vec::new();
         };
-        let numbered = self.by_pid.values().copied().filter(|process| process.pids.get(level) == Some(&pid));
+        let has_it = |process: &&Process| match process.pids.get(level) {
+            Some(&found) => found == pid,
+            None => level == 0 && process.pid == pid,
+        };
+        let numbered = self.by_pid.values().copied().filter(has_it);
         numbered.filter(|process| self.levels(process).get(level) == Some(&Some(inum))).collect()
     }
 
@@ -195,13 +203,13 @@ mod tests {
         Process {
             pid: pids[0],
             pids: pids.to_vec(),
-            comm: Name::from("x"),
-            start_boot_ns: 1,
+            comm: Some(Name::from("x")),
+            start_boot_ns: Some(1),
             ppid,
-            uid: 0,
+            uid: Some(0),
             ns,
-            state: 'S',
-            threads: 1,
+            state: Some('S'),
+            threads: Some(1),
         }
     }
 
@@ -221,7 +229,7 @@ mod tests {
     }
 
     fn three() -> Snapshot {
-        let zombie = Process { state: 'Z', ..process(&[7, 3, 2], Some(5), Some(30)) };
+        let zombie = Process { state: Some('Z'), ..process(&[7, 3, 2], Some(5), Some(30)) };
         snapshot(
             vec![
                 process(&[1], None, Some(10)),
@@ -272,6 +280,27 @@ mod tests {
         let parent = &snapshot.processes[0];
         let joined = Entry::Joined { parent, from: Some(10) };
         assert_eq!(entries, [Entry::Born, Entry::Born, Entry::Born, joined, Entry::Born, Entry::Unknown]);
+    }
+
+    #[test]
+    fn who_may_not_be_read_is_known_by_its_pid() {
+        let mut snapshot = three();
+        let unknown = Process {
+            pids: Vec::new(),
+            comm: None,
+            start_boot_ns: None,
+            uid: None,
+            state: None,
+            threads: None,
+            ..process(&[9], None, None)
+        };
+        snapshot.processes.push(unknown);
+        let forest = Forest::new(&snapshot);
+        let unknown = &snapshot.processes[6];
+        assert_eq!(forest.levels(unknown), [Some(10)]);
+        assert_eq!(forest.entry(unknown), Entry::Unknown);
+        assert_eq!(forest.with_pid(9, 10), [unknown]);
+        assert_eq!(forest.with_pid(9, 20).iter().map(|process| process.pid).collect::<Vec<_>>(), [6]);
     }
 
     proptest! {

@@ -114,13 +114,13 @@ mod tests {
         Process {
             pid: pids[0],
             pids: pids.to_vec(),
-            comm: Name::from(comm),
-            start_boot_ns: 1_000_000_000,
+            comm: Some(Name::from(comm)),
+            start_boot_ns: Some(1_000_000_000),
             ppid,
-            uid: 0,
+            uid: Some(0),
             ns: Some(ns),
-            state: 'S',
-            threads: 1,
+            state: Some('S'),
+            threads: Some(1),
         }
     }
 
@@ -130,8 +130,8 @@ mod tests {
             let born_boot_ns = (inum != 30).then_some(1_000_000_000);
             (inum, Namespace { parent, born_boot_ns, ..Namespace::bare(inum, level) })
         };
-        let zombie = Process { state: 'Z', ..process(&[7, 3], Some(5), 20, "x") };
-        let held = |fd| (30, Holder::Fd { pid: 1, comm: Name::from("in\"it\\"), fd });
+        let zombie = Process { state: Some('Z'), ..process(&[7, 3], Some(5), 20, "x") };
+        let held = |fd| (30, Holder::Fd { pid: 1, comm: Some(Name::from("in\"it\\")), fd });
         let snapshot = Snapshot {
             source: Source::Iterator,
             boot_ns: 31_000_000_000,

@@ -13,6 +13,7 @@ use crate::{
     event::VERSION,
     model::{Entry, Forest, Node},
     snapshot::{Holder, Namespace, Process, Snapshot, Source, Unread},
+    text::or_unknown,
 };
 
 /// Holders and joined processes that a line of the table names; of more it tells the number. JSON has all.
@@ -39,7 +40,13 @@ pub fn table(
             |born| Duration(snapshot.boot_ns.saturating_sub(born)).to_string(),
         );
         let name = format!("{}{}", branch(&walk, index, *depth), ns.inum);
-        rows.push(vec![name, init, node.members.len().to_string(), up, detail(forest, node)]);
+        rows.push(vec![
+            name,
+            init,
+            node.members.len().to_string(),
+            up,
+            detail(forest, node, snapshot.unread.namespaces > 0),
+        ]);
     }
     columns::write(&[Side::Left, Side::Left, Side::Right, Side::Right, Side::Left], &rows, to)
 }
@@ -62,10 +69,11 @@ fn branch(walk: &[(u32, &Node<'_>)], index: usize, depth: u32) -> String {
 }
 
 pub(super) fn who(process: &Process) -> String {
-    format!("{}[{}]", process.comm.for_terminal(), process.pid)
+    format!("{}[{}]", process.name(), process.pid)
 }
 
-fn detail(forest: &Forest<'_>, node: &Node<'_>) -> String {
+/// `hidden`: there are processes whose namespace may not be read.
+fn detail(forest: &Forest<'_>, node: &Node<'_>, hidden: bool) -> String {
     let mut parts = Vec::new();
     let zombies = node.zombies() as u64;
     if zombies > 0 {
@@ -79,6 +87,9 @@ fn detail(forest: &Forest<'_>, node: &Node<'_>) -> String {
     if node.members.is_empty() {
         let held = some("held by", &node.holders.iter().map(|holder| held_by(holder)).collect::<Vec<_>>());
         parts.push(held.unwrap_or_else(|| "held by something that is not seen".to_owned()));
+        if hidden {
+            parts.push("or has processes that may not be read".to_owned());
+        }
     }
     parts.join("; ")
 }
@@ -93,9 +104,9 @@ fn some(what: &str, all: &[String]) -> Option<String> {
 
 pub(super) fn held_by(holder: &Holder) -> String {
     match holder {
-        Holder::Fd { pid, comm, fd } => format!("{}[{pid}] fd {fd}", comm.for_terminal()),
+        Holder::Fd { pid, comm, fd } => format!("{}[{pid}] fd {fd}", or_unknown(comm.as_ref())),
         Holder::PidForChildren { pid, comm } => {
-            format!("{}[{pid}], whose children go there", comm.for_terminal())
+            format!("{}[{pid}], whose children go there", or_unknown(comm.as_ref()))
         }
         Holder::Mount { path, mount_ns, pid } => {
             format!("a mount at {} (mount namespace {mount_ns}, as of PID {pid})", path.for_terminal())

@@ -10,6 +10,11 @@ use crate::{
     snapshot::{Process, Source},
 };
 
+/// The PID at each level: where they may not be read, that at level 0 alone.
+fn pids(process: &Process) -> &[u32] {
+    if process.pids.is_empty() { std::slice::from_ref(&process.pid) } else { &process.pids }
+}
+
 /// Writes the table: a line a level.
 pub fn table(
     process: &Process,
@@ -21,9 +26,13 @@ pub fn table(
     if headings {
         rows.push(["LEVEL", "NAMESPACE", "PID"].map(str::to_owned).to_vec());
     }
-    for (level, (pid, ns)) in process.pids.iter().zip(levels).enumerate() {
+    for (level, (pid, ns)) in pids(process).iter().zip(levels).enumerate() {
         let ns = ns.map_or_else(|| "?".to_owned(), |ns| ns.to_string());
         rows.push(vec![level.to_string(), ns, pid.to_string()]);
+    }
+    if process.pids.is_empty() {
+        // There may be more of them.
+        rows.push(vec!["?".to_owned(); 3]);
     }
     columns::write(&[Side::Left, Side::Left, Side::Right], &rows, to)
 }
@@ -51,7 +60,7 @@ pub fn json(
     levels: &[Option<u32>],
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
-    let levels = process.pids.iter().zip(levels).enumerate();
+    let levels = pids(process).iter().zip(levels).enumerate();
     let levels = levels.map(|(level, (&pid, &ns))| Level { level, ns, pid }).collect();
     super::document(&Document { v: VERSION, source, process, levels }, to)
 }

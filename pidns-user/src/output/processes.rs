@@ -116,25 +116,31 @@ pub fn table(
 }
 
 fn cell(field: Field, process: &Process, snapshot: &Snapshot, forest: &Forest<'_>) -> String {
-    let or_dash = |number: Option<u32>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    fn known<T: ToString>(fact: Option<T>) -> String {
+        fact.map_or_else(|| "?".to_owned(), |fact| fact.to_string())
+    }
     match field {
         Field::Pid => process.pid.to_string(),
+        Field::Pids if process.pids.is_empty() => format!("{} → ?", process.pid),
         Field::Pids => pids(&process.pids),
-        Field::Ns => process.ns.map_or_else(|| "?".to_owned(), |ns| ns.to_string()),
-        Field::Level => process.level().to_string(),
-        Field::Ppid => or_dash(process.ppid),
-        Field::Uid => process.uid.to_string(),
-        Field::State => process.state.to_string(),
-        Field::Threads => process.threads.to_string(),
-        Field::Age => Duration(snapshot.boot_ns.saturating_sub(process.start_boot_ns)).to_string(),
-        Field::Comm => process.comm.for_terminal().to_string(),
+        Field::Ns => known(process.ns),
+        Field::Level => known(process.level()),
+        Field::Ppid if process.state.is_some() && process.ppid.is_none() => "-".to_owned(),
+        Field::Ppid => known(process.ppid),
+        Field::Uid => known(process.uid),
+        Field::State => known(process.state),
+        Field::Threads => known(process.threads),
+        Field::Age => {
+            known(process.start_boot_ns.map(|start| Duration(snapshot.boot_ns.saturating_sub(start))))
+        }
+        Field::Comm => process.name(),
         Field::Entry => match forest.entry(process) {
             Entry::Born if process.is_zombie() => "zombie".to_owned(),
             Entry::Born => String::new(),
             Entry::Joined { parent, from } => format!(
                 "{}joined: forked by {}[{}]{}",
                 if process.is_zombie() { "zombie, " } else { "" },
-                parent.comm.for_terminal(),
+                parent.name(),
                 parent.pid,
                 from.map(|from| format!(" in {from}")).unwrap_or_default()
             ),
@@ -156,8 +162,10 @@ struct Document<'a> {
 struct Line<'a> {
     #[serde(flatten)]
     process: &'a Process,
-    level: u32,
-    zombie: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    level: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zombie: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     joined: Option<bool>,
 }
@@ -172,7 +180,7 @@ pub fn json(
     let processes = processes.iter().map(|process| Line {
         process,
         level: process.level(),
-        zombie: process.is_zombie(),
+        zombie: process.state.map(|_| process.is_zombie()),
         joined: match forest.entry(process) {
             Entry::Born => Some(false),
             Entry::Joined { .. } => Some(true),

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::facts::Who;
 use crate::stage::{Actor, run};
-use crate::sys::Pid;
+use crate::sys::{self, Pid};
 use crate::tracer::{copy_for_everybody, program};
 use crate::{Test, test};
 
@@ -28,6 +28,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(every_pid_is_that_of_nspid),
     test!(namespaces_are_those_of_lsns),
     test!(without_privilege_what_stays_unknown_is_counted),
+    test!(what_a_proc_keeps_back_is_unknown_and_not_absent),
 ];
 
 #[track_caller]
@@ -213,10 +214,10 @@ fn what_does_not_exist_ends_with_1_and_what_means_nothing_with_2() {
 }
 
 /// What cannot have changed between two looks at a process that was there at both.
-fn lasting(process: &Process) -> (u32, Vec<u32>, Option<u32>, u32, u64) {
+fn lasting(process: &Process) -> (u32, Vec<u32>, Option<u32>, Option<u32>, Option<u64>) {
     let Process { pid, pids, start_boot_ns, uid, ns, .. } = process.clone();
     // /proc counts in ticks of 10 ms.
-    (pid, pids, ns, uid, start_boot_ns / 10_000_000)
+    (pid, pids, ns, uid, start_boot_ns.map(|ns| ns / 10_000_000))
 }
 
 fn the_iterator_and_proc_agree() {
@@ -315,5 +316,41 @@ fn without_privilege_what_stays_unknown_is_counted() {
     let deep = deep.unwrap_or_else(|| panic!("nobody at level 2: {listed:#}"));
     assert_eq!(deep["pids"][2], 1, "its PIDs are known: {deep}");
     assert!(deep.get("ns").is_none(), "its namespace is not: {deep}");
+    let_go(actor);
+}
+
+/// `ps` of nobody, over a /proc that is mounted with these options.
+#[track_caller]
+fn processes_of_nobody(options: &'static str) -> (Value, String) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut command = Command::new(copy_for_everybody(directory.path()));
+    command.args(["ps", "-o", "json"]);
+    let prepare = move || {
+        sys::unshare(libc::CLONE_NEWNS)?;
+        sys::mount_privately()?;
+        sys::mount_proc(options)?;
+        sys::become_uid(65534)
+    };
+    // SAFETY: between fork and exec it makes system calls and allocates a few bytes, which the C library allows a child
+    // to (its allocator is put in order at fork).
+    unsafe { command.pre_exec(prepare) };
+    let (status, stdout, stderr) = run(&mut command);
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    (serde_json::from_str(&stdout).expect("one document"), stderr)
+}
+
+fn what_a_proc_keeps_back_is_unknown_and_not_absent() {
+    let mut actor = still("still-nested");
+    let outer: Who = actor.hear("outer");
+    let (listed, words) = processes_of_nobody("hidepid=1");
+    let unknown = process(&listed, outer.pid as Pid);
+    assert_eq!(*unknown, serde_json::json!({"pid": outer.pid}), "nothing but that it is there");
+    let alone = listed["unread"]["processes"].as_u64();
+    assert!(alone >= Some(2) && words.contains("all but the PID of"), "{}: {words}", listed["unread"]);
+    assert!(listed["unread"].get("hidden").is_none(), "{}", listed["unread"]);
+
+    let (listed, words) = processes_of_nobody("hidepid=2");
+    assert_eq!(listed["unread"]["hidden"], true, "{listed:#}");
+    assert!(words.contains("hidepid") && words.contains("CAP_SYS_PTRACE"), "{words}");
     let_go(actor);
 }

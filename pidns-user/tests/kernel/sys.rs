@@ -251,6 +251,14 @@ pub(crate) fn mount_privately() -> io::Result<()> {
     checked(result.into()).map(drop)
 }
 
+/// Mounts a new /proc over /proc, with these options.
+pub(crate) fn mount_proc(options: &str) -> io::Result<()> {
+    let options = CString::new(options)?;
+    let (kind, place) = (c"proc".as_ptr(), c"/proc".as_ptr());
+    // SAFETY: all are live, and NUL-terminated.
+    checked(unsafe { libc::mount(kind, place, kind, 0, options.as_ptr().cast()) }.into()).map(drop)
+}
+
 /// Shows the file `what` at `place` too, which must be a file.
 pub(crate) fn bind_mount(what: &str, place: &Path) -> io::Result<()> {
     let (what, place) = (path(Path::new(what)), path(place));

@@ -1,0 +1,192 @@
+//! What the files of a process say.
+
+/// What is taken from /proc/PID/status, as far as it is there.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Status {
+    /// None before Linux 4.1.
+    pub(super) pids: Vec<u32>,
+    pub(super) uid: Option<u32>,
+    pub(super) threads: Option<u32>,
+}
+
+/// The rest of the first line that begins so. (`Name:` is escaped by the kernel: no name begins a line.)
+pub(super) fn line<'a>(text: &'a [u8], label: &[u8]) -> Option<&'a [u8]> {
+    text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(label))
+}
+
+pub(super) fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+    str::from_utf8(text).ok()?.split_whitespace().next()?.parse().ok()
+}
+
+/// `None` where it is being reaped: it has no PIDs any more.
+pub(super) fn parse_status(text: &[u8]) -> Option<Status> {
+    let pids = line(text, b"NSpid:").and_then(|pids| {
+        str::from_utf8(pids).ok()?.split_whitespace().map(str::parse).collect::<Result<Vec<u32>, _>>().ok()
+    });
+    if pids.as_ref().is_some_and(|pids| pids.is_empty() || pids.contains(&0)) {
+        return None;
+    }
+    Some(Status {
+        pids: pids.unwrap_or_default(),
+        uid: line(text, b"Uid:").and_then(number),
+        threads: line(text, b"Threads:").and_then(number),
+    })
+}
+
+/// What is taken from /proc/PID/stat.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    pub(super) comm: Vec<u8>,
+    pub(super) state: char,
+    pub(super) ppid: u32,
+    pub(super) start_ticks: u64,
+}
+
+/// The name stands in brackets, and may hold brackets, blanks and line ends: it goes to the last `)`.
+pub(super) fn parse_stat(text: &[u8]) -> Option<Stat> {
+    let begin = text.iter().position(|&byte| byte == b'(')? + 1;
+    let end = text.iter().rposition(|&byte| byte == b')')?;
+    let comm = text.get(begin..end)?.to_vec();
+    let fields: Vec<&str> = str::from_utf8(&text[end + 1..]).ok()?.split_whitespace().collect();
+    Some(Stat {
+        comm,
+        state: fields.first()?.chars().next()?,
+        ppid: fields.get(1)?.parse().ok()?,
+        start_ticks: fields.get(19)?.parse().ok()?,
+    })
+}
+
+/// `4026531836` of `pid:[4026531836]`.
+pub(super) fn inum_of(link: &[u8], kind: &[u8]) -> Option<u32> {
+    let digits = link.strip_prefix(kind)?.strip_suffix(b"]")?;
+    str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// The PID namespaces that a mountinfo has mounted, and where.
+pub(super) fn namespace_mounts(text: &[u8]) -> Vec<(u32, Vec<u8>)> {
+    let mounts = text.split(|&byte| byte == b'\n').filter_map(|line| {
+        let mut fields = line.split(|&byte| byte == b' ');
+        // Of the file system its root, which is the namespace, then the place.
+        let inum = inum_of(fields.nth(3)?, b"pid:[")?;
+        let place = unescape(fields.next()?);
+        let mut rest = fields.skip_while(|field| *field != b"-");
+        (rest.nth(1)? == b"nsfs").then_some((inum, place))
+    });
+    mounts.collect()
+}
+
+/// Whether the file system that is mounted at `root` hides processes from who may not trace them (`hidepid`, proc(5)).
+pub(super) fn hides_processes(mountinfo: &[u8], root: &[u8]) -> bool {
+    let mut at_root = mountinfo.split(|&byte| byte == b'\n').filter_map(|line| {
+        let mut fields = line.split(|&byte| byte == b' ');
+        let place = unescape(fields.nth(4)?);
+        let options = fields.skip_while(|field| *field != b"-").nth(3)?;
+        (place == root).then_some(options)
+    });
+    // Of mounts at one place the last one is seen.
+    at_root.next_back().is_some_and(|options| {
+        let hiding: [&[u8]; 4] = [b"hidepid=2", b"hidepid=invisible", b"hidepid=4", b"hidepid=ptraceable"];
+        options.split(|&byte| byte == b',').any(|option| hiding.contains(&option))
+    })
+}
+
+/// Whether a status says that the process may trace all others (CAP_SYS_PTRACE).
+pub(super) fn may_trace(status: &[u8]) -> bool {
+    const CAP_SYS_PTRACE: u32 = 19;
+    let set = line(status, b"CapEff:").and_then(|set| str::from_utf8(set).ok());
+    let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    set.is_some_and(|set| set & (1 << CAP_SYS_PTRACE) != 0)
+}
+
+/// A blank, tab, line end or backslash is `\` and three octal digits in mountinfo.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&first, after)) = rest.split_first() {
+        let octal = after.get(..3).filter(|_| first == b'\\').and_then(|digits| str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NUMBERS: &str = "S 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4567 8 9";
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        for comm in [&b"sh"[..], b") S 1 (", b"a b", b"x\ny", b"((", b"\xff\xfe", b""] {
+            let text = [b"12 (", comm, b") ", NUMBERS.as_bytes()].concat();
+            let stat = parse_stat(&text).expect("a stat");
+            assert_eq!(stat, Stat { comm: comm.to_vec(), state: 'S', ppid: 7, start_ticks: 4567 });
+        }
+        for bad in [&b""[..], b"12 sh S 1", b"12 (sh", b")(", b"12 (sh) S", b"12 (sh) S x"] {
+            assert_eq!(parse_stat(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_status_without_pids_is_of_nobody() {
+        let status =
+            |pids: &str| format!("Name:\tx\\nUid:\t7\nUid:\t1000\t0\t0\t0\nNSpid:\t{pids}\nThreads:\t3\n");
+        let found = parse_status(status("48121\t7\t1").as_bytes()).expect("a status");
+        assert_eq!(found, Status { pids: vec![48121, 7, 1], uid: Some(1000), threads: Some(3) });
+        for gone in ["", "0", "12\t0"] {
+            assert_eq!(parse_status(status(gone).as_bytes()), None, "{gone:?}");
+        }
+        let known = Status { pids: Vec::new(), uid: Some(1000), threads: Some(3) };
+        assert_eq!(parse_status(status("x").as_bytes()), Some(known), "the rest is known");
+        assert_eq!(parse_status(b"Name:\t\xff\n"), Some(Status::default()));
+    }
+
+    #[test]
+    fn mounted_namespaces_are_told_from_other_mounts() {
+        let text = b"22 27 0:21 / /proc rw,relatime shared:12 - proc proc rw\n\
+            80 27 0:4 pid:[4026532178] /run/a\\040b\\134c rw shared:3 master:1 - nsfs nsfs rw\n\
+            81 27 0:4 mnt:[4026532179] /run/m rw - nsfs nsfs rw\n\
+            82 27 0:5 pid:[4026532178] /run/liar rw - tmpfs tmpfs rw\n\
+            83 27\n";
+        assert_eq!(namespace_mounts(text), [(4026532178, b"/run/a b\\c".to_vec())]);
+    }
+
+    #[test]
+    fn a_proc_that_hides_processes_is_known_by_its_options() {
+        let mount =
+            |place: &str, options: &str| format!("22 27 0:21 / {place} rw shared:12 - proc proc {options}\n");
+        for (text, hides) in [
+            (mount("/proc", "rw"), false),
+            (mount("/proc", "rw,hidepid=1"), false),
+            (mount("/proc", "rw,hidepid=noaccess"), false),
+            (mount("/proc", "rw,gid=5,hidepid=2"), true),
+            (mount("/proc", "rw,hidepid=invisible"), true),
+            (mount("/proc", "rw,hidepid=ptraceable"), true),
+            (mount("/elsewhere", "rw,hidepid=invisible"), false),
+            (mount("/proc", "rw,hidepid=invisible") + &mount("/proc", "rw"), false),
+            ("22 27\n".to_owned(), false),
+        ] {
+            assert_eq!(hides_processes(text.as_bytes(), b"/proc"), hides, "{text}");
+        }
+        assert!(may_trace(b"Name:\tx\nCapEff:\t000001fffeffffff\n"));
+        assert!(!may_trace(b"Name:\tx\nCapEff:\t0000000000000000\n"));
+        assert!(!may_trace(b"CapEff:\tx\n"));
+    }
+
+    #[test]
+    fn octal_that_is_none_stays() {
+        for (text, bytes) in [(&b"a\\04"[..], &b"a\\04"[..]), (b"\\999", b"\\999"), (b"\\011\\012", b"\t\n")]
+        {
+            assert_eq!(unescape(text), bytes);
+        }
+    }
+}

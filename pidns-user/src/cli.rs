@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 
 use crate::{
     kernel::{hooks::HookSet, load::page_size},
-    output::processes::Fields,
+    output::{fields::Fields, forest, levels, processes},
     target::LAST_PID,
 };
 
@@ -210,6 +210,11 @@ pub struct TreeArgs {
     /// path like /proc/PID/ns/pid.
     pub target: Option<String>,
 
+    /// Columns, with commas: ns, init, processes, zombies, up, level, parent, owner, detail, children. A list that begins
+    /// with a + adds to the usual ones. In JSON: the members that hold these.
+    #[arg(long, value_name = "FIELDS")]
+    pub fields: Option<Fields<forest::Field>>,
+
     /// The form of the output.
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: TreeOutput,
@@ -217,6 +222,17 @@ pub struct TreeArgs {
     /// Leave the table's heading out.
     #[arg(long)]
     pub no_headers: bool,
+
+    /// Look again and again, every 2 seconds or so often, until Ctrl-C or until TARGET is gone. In JSON: a document a line.
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "2s",
+        value_parser = parse_duration
+    )]
+    pub watch: Option<Duration>,
 }
 
 /// Options of `ps`.
@@ -227,9 +243,9 @@ pub struct PsArgs {
     pub target: Option<String>,
 
     /// Columns, with commas: pid, pids, ns, level, ppid, uid, state, threads, age, entry, comm. A list that begins with a
-    /// + adds to the usual ones.
+    /// + adds to the usual ones. In JSON: the members that hold these.
     #[arg(long, value_name = "FIELDS")]
-    pub fields: Option<Fields>,
+    pub fields: Option<Fields<processes::Field>>,
 
     /// The form of the output.
     #[arg(short, long, value_enum, default_value = "table")]
@@ -238,6 +254,17 @@ pub struct PsArgs {
     /// Leave the table's heading out.
     #[arg(long)]
     pub no_headers: bool,
+
+    /// Look again and again, every 2 seconds or so often, until Ctrl-C or until TARGET is gone. In JSON: a document a line.
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "2s",
+        value_parser = parse_duration
+    )]
+    pub watch: Option<Duration>,
 }
 
 /// Options of `pid`.
@@ -251,6 +278,10 @@ pub struct PidArgs {
     /// namespace of that process), or a path like /proc/PID/ns/pid. Without it: on the host.
     #[arg(long = "in", value_name = "TARGET")]
     pub target: Option<String>,
+
+    /// Columns, with commas: level, ns, pid. In JSON: the members of each level.
+    #[arg(long, value_name = "FIELDS")]
+    pub fields: Option<Fields<levels::Field>>,
 
     /// The form of the output.
     #[arg(short, long, value_enum, default_value = "table")]

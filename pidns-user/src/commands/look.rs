@@ -11,64 +11,88 @@ use crate::{
     kernel::{clock, iterator::TaskIterator, load::LoadError, namespace},
     model::Forest,
     procfs::Procfs,
-    snapshot::{Snapshot, Unread},
+    snapshot::{Namespace, Snapshot, Unread},
     target::{self, NotFound},
 };
 
-/// Takes a snapshot: by the kernel's task iterator, or where that cannot be had from /proc.
-pub(super) fn snapshot(holders: bool) -> Result<Snapshot, Failure> {
-    let procfs = Procfs::default();
-    let boot_ns = clock::boottime_ns();
-    let by_iterator = if namespace::is_initial() == Some(true) {
-        TaskIterator::load().and_then(|mut iterator| iterator.read()).and_then(|records| {
+use super::watch::Look;
+
+/// What snapshots are taken with: the kernel's task iterator, or where that cannot be had /proc.
+#[derive(Default)]
+pub(super) struct Eyes {
+    /// None before the first snapshot; then the iterator, if it can be had.
+    iterator: Option<Option<TaskIterator>>,
+    /// What was said last to be unread.
+    said: Unread,
+}
+
+impl Eyes {
+    /// Takes a snapshot.
+    pub(super) fn snapshot(&mut self, holders: bool) -> Result<Snapshot, Failure> {
+        let procfs = Procfs::default();
+        let boot_ns = clock::boottime_ns();
+        let mut snapshot = match self.iterate(boot_ns) {
+            Some(mut snapshot) => {
+                if let Err(error) = procfs.add_left_out(&mut snapshot) {
+                    eprintln!(
+                        "pidns-trace: cannot read /proc: {error}: what the task iterator left out is missing"
+                    );
+                }
+                snapshot
+            }
+            None => procfs.snapshot(boot_ns).map_err(|error| Failure::Io { what: "read /proc", error })?,
+        };
+        if holders {
+            procfs.add_holders(&mut snapshot);
+        }
+        if snapshot.unread != self.said {
+            self.said = snapshot.unread;
+            if let Some(words) = words_about(&snapshot.unread, rustix::process::geteuid().is_root()) {
+                eprintln!("pidns-trace: {words}");
+            }
+        }
+        Ok(snapshot)
+    }
+
+    /// What the iterator tells; `None` where there is none, which is said once.
+    fn iterate(&mut self, boot_ns: u64) -> Option<Snapshot> {
+        let iterator = self.iterator.get_or_insert_with(load);
+        let read = iterator.as_mut()?.read().and_then(|records| {
             Snapshot::from_records(boot_ns, &records)
                 .map_err(|error| LoadError::Hook { hook: "iter/task", error: error.to_string() })
-        })
-    } else {
+        });
+        match read {
+            Ok(snapshot) => Some(snapshot),
+            Err(error) => {
+                say_without_iterator(&error);
+                *iterator = None;
+                None
+            }
+        }
+    }
+}
+
+fn load() -> Option<TaskIterator> {
+    if namespace::is_initial() != Some(true) {
         eprintln!(
             "pidns-trace: this is not the host's own PID namespace: PIDs and levels are counted from the namespace of \
              this /proc, and what is outside of it is not seen"
         );
-        return from_proc(&procfs, boot_ns, holders);
-    };
-    match by_iterator {
-        Ok(mut snapshot) => {
-            if let Err(error) = procfs.add_left_out(&mut snapshot) {
-                eprintln!(
-                    "pidns-trace: cannot read /proc: {error}: what the task iterator left out is missing"
-                );
-            } else if holders {
-                procfs.add_holders(&mut snapshot);
-            }
-            say_unread(&snapshot.unread);
-            Ok(snapshot)
-        }
+        return None;
+    }
+    match TaskIterator::load() {
+        Ok(iterator) => Some(iterator),
+        // Nothing is wrong then: /proc shows the user's own processes, and what it does not is told.
+        Err(LoadError::Privilege(_) | LoadError::UserNamespace) => None,
         Err(error) => {
-            match error {
-                // Nothing is wrong then: /proc shows the user's own processes, and what it does not is told.
-                LoadError::Privilege(_) | LoadError::UserNamespace => {}
-                error => {
-                    eprintln!("pidns-trace: reading /proc instead of the kernel's task iterator: {error}")
-                }
-            }
-            from_proc(&procfs, boot_ns, holders)
+            say_without_iterator(&error);
+            None
         }
     }
 }
 
-fn from_proc(procfs: &Procfs, boot_ns: u64, holders: bool) -> Result<Snapshot, Failure> {
-    let mut snapshot = procfs.snapshot(boot_ns).map_err(|error| Failure::Io { what: "read /proc", error })?;
-    if holders {
-        procfs.add_holders(&mut snapshot);
-    }
-    say_unread(&snapshot.unread);
-    Ok(snapshot)
-}
-
-fn say_unread(unread: &Unread) {
-    if let Some(words) = words_about(unread, rustix::process::geteuid().is_root()) {
-        eprintln!("pidns-trace: {words}");
-    }
+fn say_without_iterator(error: &LoadError) {
+    eprintln!("pidns-trace: reading /proc instead of the kernel's task iterator: {error}");
 }
 
 fn words_about(unread: &Unread, root: bool) -> Option<String> {
@@ -116,6 +140,45 @@ pub(super) fn target(target: &str, forest: &Forest<'_>) -> Result<u32, Failure> 
     Ok(inum)
 }
 
+/// The TARGET of a command that looks again and again: found by its words once, and from then on the same namespace.
+pub(super) struct Target<'a> {
+    words: Option<&'a str>,
+    found: Option<Namespace>,
+}
+
+impl<'a> Target<'a> {
+    pub(super) fn new(words: Option<&'a str>) -> Self {
+        Self { words, found: None }
+    }
+
+    /// What `write` writes, from the target down.
+    pub(super) fn look(
+        &mut self,
+        forest: &Forest<'_>,
+        write: impl FnOnce(Option<u32>, &mut dyn io::Write) -> io::Result<()>,
+    ) -> Result<Look, Failure> {
+        if let (Some(words), None) = (self.words, &self.found) {
+            let inum = target(words, forest)?;
+            self.found = forest.node(inum).map(|node| node.namespace.clone());
+        }
+        if let Some(found) = &self.found
+            && !forest.node(found.inum).is_some_and(|node| is_same(found, node.namespace))
+        {
+            return Ok(Look::Gone(format!("namespace {} is gone", found.inum)));
+        }
+        let mut text = Vec::new();
+        write(self.found.as_ref().map(|found| found.inum), &mut text)
+            .map_err(|error| Failure::Io { what: "write to memory", error })?;
+        Ok(Look::Seen(text))
+    }
+}
+
+/// Whether two namespaces of one inode number, which the kernel gives out again at once, are one, as far as it is known.
+fn is_same(earlier: &Namespace, later: &Namespace) -> bool {
+    let differ = |a: Option<u64>, b: Option<u64>| a.zip(b).is_some_and(|(a, b)| a != b);
+    !differ(earlier.kernel_id, later.kernel_id) && !differ(earlier.born_boot_ns, later.born_boot_ns)
+}
+
 /// Prints what `write` writes; a reader that has gone is no failure.
 pub(super) fn print(write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> Result<ExitCode, Failure> {
     let mut out = io::BufWriter::new(io::stdout().lock());
@@ -130,6 +193,16 @@ pub(super) fn print(write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_later_namespace_of_the_same_number_is_another() {
+        let of = |kernel_id, born_boot_ns| Namespace { kernel_id, born_boot_ns, ..Namespace::bare(7, 1) };
+        assert!(is_same(&of(Some(1), Some(5)), &of(Some(1), Some(5))));
+        assert!(is_same(&of(Some(1), Some(5)), &of(Some(1), None)), "its init has died");
+        assert!(is_same(&of(None, None), &of(None, Some(5))), "its init was born");
+        assert!(!is_same(&of(Some(1), None), &of(Some(2), None)));
+        assert!(!is_same(&of(None, Some(5)), &of(None, Some(6))));
+    }
 
     #[test]
     fn what_was_not_read_is_told_with_the_way_out() {

@@ -6,3 +6,4 @@ pub mod pid;
 pub mod ps;
 pub mod trace;
 pub mod tree;
+mod watch;

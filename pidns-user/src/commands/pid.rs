@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::look;
+use super::look::{self, Eyes};
 use crate::{
     cli::{PidArgs, SnapshotOutput},
     failure::Failure,
@@ -13,8 +13,8 @@ use crate::{
 
 /// Takes a snapshot and translates.
 pub fn run(args: &PidArgs) -> Result<ExitCode, Failure> {
-    let PidArgs { pid, target, output, no_headers } = args;
-    let snapshot = look::snapshot(false)?;
+    let PidArgs { pid, target, fields, output, no_headers } = args;
+    let snapshot = Eyes::default().snapshot(false)?;
     let model = Forest::new(&snapshot);
     let process = match target {
         None => model.process(*pid).ok_or_else(|| Failure::NoMatch(nobody(*pid)))?,
@@ -28,8 +28,10 @@ pub fn run(args: &PidArgs) -> Result<ExitCode, Failure> {
     };
     let levels = model.levels(process);
     look::print(|to| match output {
-        SnapshotOutput::Table => levels::table(process, &levels, !no_headers, to),
-        SnapshotOutput::Json => levels::json(snapshot.source, process, &levels, to),
+        SnapshotOutput::Table => {
+            levels::table(process, &levels, &fields.clone().unwrap_or_default(), !no_headers, to)
+        }
+        SnapshotOutput::Json => levels::json(snapshot.source, process, &levels, fields.as_ref(), to),
     })
 }
 

@@ -1,36 +1,57 @@
 //! `pidns-trace ps`: processes with their PID at every level.
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
-use super::look;
+use super::{
+    look::{self, Eyes, Target},
+    watch,
+};
 use crate::{
     cli::{PsArgs, SnapshotOutput},
     failure::Failure,
     model::Forest,
-    output::processes,
+    output::{Form, processes},
+    snapshot::Snapshot,
 };
 
-/// Takes a snapshot and prints the processes.
+/// Takes a snapshot and prints the processes; with `--watch` again and again.
 pub fn run(args: &PsArgs) -> Result<ExitCode, Failure> {
-    let PsArgs { target, fields, output, no_headers } = args;
-    if fields.is_some() && *output == SnapshotOutput::Json {
-        return Err(Failure::Usage("--fields chooses columns of the table: JSON has all facts".to_owned()));
-    }
-    let snapshot = look::snapshot(false)?;
-    let model = Forest::new(&snapshot);
-    let below = match target {
-        Some(target) => Some(model.below(look::target(target, &model)?)),
-        None => None,
+    let mut eyes = Eyes::default();
+    let Some(interval) = args.watch else {
+        let snapshot = eyes.snapshot(false)?;
+        let model = Forest::new(&snapshot);
+        let from = args.target.as_deref().map(|target| look::target(target, &model)).transpose()?;
+        return look::print(|to| write(args, &snapshot, &model, from, to));
     };
+    let mut target = Target::new(args.target.as_deref());
+    watch::repeat(interval, args.output == SnapshotOutput::Table && !args.no_headers, || {
+        let snapshot = eyes.snapshot(false)?;
+        let model = Forest::new(&snapshot);
+        target.look(&model, |from, to| write(args, &snapshot, &model, from, to))
+    })
+}
+
+fn write(
+    args: &PsArgs,
+    snapshot: &Snapshot,
+    model: &Forest<'_>,
+    from: Option<u32>,
+    to: &mut dyn io::Write,
+) -> io::Result<()> {
+    let PsArgs { target: _, fields, output, no_headers, watch } = args;
+    let below = from.map(|from| model.below(from));
     let wanted = snapshot.processes.iter().filter(|process| match (&below, process.ns) {
         (None, _) => true,
         (Some(below), Some(ns)) => below.contains(&ns),
         (Some(_), None) => false,
     });
     let wanted: Vec<_> = wanted.collect();
-    let fields = fields.clone().unwrap_or_default();
-    look::print(|to| match output {
-        SnapshotOutput::Table => processes::table(&snapshot, &model, &wanted, &fields, !no_headers, to),
-        SnapshotOutput::Json => processes::json(&snapshot, &model, &wanted, to),
-    })
+    let form = if watch.is_some() { Form::Line } else { Form::Indented };
+    match output {
+        SnapshotOutput::Table => {
+            let fields = fields.clone().unwrap_or_default();
+            processes::table(snapshot, model, &wanted, &fields, !no_headers, to)
+        }
+        SnapshotOutput::Json => processes::json(snapshot, model, &wanted, fields.as_ref(), form, to),
+    }
 }

@@ -1,24 +1,59 @@
 //! `pidns-trace tree`: the forest of namespaces.
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
-use super::look;
+use super::{
+    look::{self, Eyes, Target},
+    watch,
+};
 use crate::{
     cli::{TreeArgs, TreeOutput},
     failure::Failure,
     model::Forest,
-    output::{dot, forest},
+    output::{Form, dot, forest},
+    snapshot::Snapshot,
 };
 
-/// Takes a snapshot and prints the tree.
+/// Takes a snapshot and prints the tree; with `--watch` again and again.
 pub fn run(args: &TreeArgs) -> Result<ExitCode, Failure> {
-    let TreeArgs { target, output, no_headers } = args;
-    let snapshot = look::snapshot(true)?;
-    let model = Forest::new(&snapshot);
-    let from = target.as_deref().map(|target| look::target(target, &model)).transpose()?;
-    look::print(|to| match output {
-        TreeOutput::Table => forest::table(&snapshot, &model, from, !no_headers, to),
-        TreeOutput::Json => forest::json(&snapshot, &model, from, to),
-        TreeOutput::Dot => dot::graph(&snapshot, &model, from, to),
+    if args.output == TreeOutput::Dot && args.fields.is_some() {
+        return Err(Failure::Usage(
+            "--fields chooses columns or members of JSON: a graph has neither".to_owned(),
+        ));
+    }
+    if args.output == TreeOutput::Dot && args.watch.is_some() {
+        return Err(Failure::Usage("--watch shows a table or JSON: a graph is drawn once".to_owned()));
+    }
+    let mut eyes = Eyes::default();
+    let Some(interval) = args.watch else {
+        let snapshot = eyes.snapshot(true)?;
+        let model = Forest::new(&snapshot);
+        let from = args.target.as_deref().map(|target| look::target(target, &model)).transpose()?;
+        return look::print(|to| write(args, &snapshot, &model, from, to));
+    };
+    let mut target = Target::new(args.target.as_deref());
+    watch::repeat(interval, args.output == TreeOutput::Table && !args.no_headers, || {
+        let snapshot = eyes.snapshot(true)?;
+        let model = Forest::new(&snapshot);
+        target.look(&model, |from, to| write(args, &snapshot, &model, from, to))
     })
+}
+
+fn write(
+    args: &TreeArgs,
+    snapshot: &Snapshot,
+    model: &Forest<'_>,
+    from: Option<u32>,
+    to: &mut dyn io::Write,
+) -> io::Result<()> {
+    let TreeArgs { target: _, fields, output, no_headers, watch } = args;
+    let form = if watch.is_some() { Form::Line } else { Form::Indented };
+    match output {
+        TreeOutput::Table => {
+            let fields = fields.clone().unwrap_or_default();
+            forest::table(snapshot, model, from, &fields, !no_headers, to)
+        }
+        TreeOutput::Json => forest::json(snapshot, model, from, fields.as_ref(), form, to),
+        TreeOutput::Dot => dot::graph(snapshot, model, from, to),
+    }
 }

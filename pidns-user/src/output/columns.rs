@@ -4,7 +4,7 @@ use std::io;
 
 /// Where a column's text stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub enum Side {
     /// Words.
     Left,
     /// Numbers.

@@ -5,7 +5,8 @@ use std::{fmt::Write as _, io};
 use serde::Serialize;
 
 use super::{
-    columns::{self, Side},
+    Form, columns, document,
+    fields::{Chosen, Fields, fields},
     table::Duration,
 };
 use crate::{
@@ -19,36 +20,65 @@ use crate::{
 /// Holders and joined processes that a line of the table names; of more it tells the number. JSON has all.
 pub(super) const NAMED: usize = 3;
 
+fields! {
+    /// What `tree` tells of a namespace.
+    pub enum Field, usual [Ns, Init, Processes, Up, Detail];
+    /// Its inode number, below its parent's.
+    Ns "ns" "NAMESPACE" Left ["ns"],
+    /// Its PID 1.
+    Init "init" "PID 1" Left ["init"],
+    /// How many processes are in it.
+    Processes "processes" "PROCS" Right ["processes"],
+    /// How many of these are zombies.
+    Zombies "zombies" "ZOMBIES" Right ["zombies"],
+    /// Since when it has an init.
+    Up "up" "UP" Right ["ns"],
+    /// Its level.
+    Level "level" "LVL" Right ["ns"],
+    /// Its parent.
+    Parent "parent" "PARENT" Right ["ns"],
+    /// Who owns its user namespace.
+    Owner "owner" "OWNER" Right ["ns"],
+    /// Zombies, who joined, what holds it without processes.
+    Detail "detail" "DETAIL" Left ["zombies", "joined", "holders"],
+    /// Namespaces right below it.
+    Children "children" "CHILDREN" Right ["children"],
+}
+
 /// Writes the table of these namespaces.
 pub fn table(
     snapshot: &Snapshot,
     forest: &Forest<'_>,
     from: Option<u32>,
+    fields: &Fields<Field>,
     headings: bool,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
     let walk = forest.walk(from);
     let mut rows = Vec::with_capacity(walk.len() + 1);
     if headings {
-        rows.push(["NAMESPACE", "PID 1", "PROCS", "UP", "DETAIL"].map(str::to_owned).to_vec());
+        rows.push(fields.headings());
     }
+    let or_dash = |number: Option<u32>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     for (index, (depth, node)) in walk.iter().enumerate() {
         let ns = node.namespace;
-        let init = node.init().map_or_else(|| "-".to_owned(), who);
-        let up = ns.born_boot_ns.map_or_else(
-            || "-".to_owned(),
-            |born| Duration(snapshot.boot_ns.saturating_sub(born)).to_string(),
-        );
-        let name = format!("{}{}", branch(&walk, index, *depth), ns.inum);
-        rows.push(vec![
-            name,
-            init,
-            node.members.len().to_string(),
-            up,
-            detail(forest, node, snapshot.unread.namespaces > 0),
-        ]);
+        rows.push(fields.row(|field| match field {
+            Field::Ns => format!("{}{}", branch(&walk, index, *depth), ns.inum),
+            Field::Init => node.init().map_or_else(|| "-".to_owned(), who),
+            Field::Processes => node.members.len().to_string(),
+            Field::Zombies => node.zombies().to_string(),
+            Field::Up => ns.born_boot_ns.map_or_else(
+                || "-".to_owned(),
+                |born| Duration(snapshot.boot_ns.saturating_sub(born)).to_string(),
+            ),
+            Field::Level => ns.level.to_string(),
+            Field::Parent => or_dash(ns.parent),
+            Field::Owner => ns.owner_uid.map_or_else(|| "?".to_owned(), |uid| uid.to_string()),
+            Field::Detail => detail(forest, node, snapshot.unread.namespaces > 0),
+            Field::Children => node.children.len().to_string(),
+        }));
     }
-    columns::write(&[Side::Left, Side::Left, Side::Right, Side::Right, Side::Left], &rows, to)
+    columns::write(&fields.sides(), &rows, to)
 }
 
 /// "│ └─": whether a later line is a sister of this one, or of one that it is in.
@@ -120,7 +150,7 @@ struct Document<'a> {
     v: u8,
     source: Source,
     boot_ns: u64,
-    namespaces: Vec<Line<'a>>,
+    namespaces: Vec<Chosen<Line<'a>>>,
     unread: Unread,
 }
 
@@ -149,6 +179,8 @@ pub fn json(
     snapshot: &Snapshot,
     forest: &Forest<'_>,
     from: Option<u32>,
+    fields: Option<&Fields<Field>>,
+    form: Form,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
     let walk = forest.walk(from);
@@ -160,7 +192,7 @@ pub fn json(
             });
         joined.collect()
     };
-    let namespaces = walk.iter().map(|entry| Line {
+    let lines = walk.iter().map(|entry| Line {
         ns: entry.1.namespace,
         children: &entry.1.children,
         processes: entry.1.members.len(),
@@ -173,9 +205,10 @@ pub fn json(
         holders: &entry.1.holders,
     });
     let Snapshot { source, boot_ns, unread, .. } = snapshot;
-    let namespaces = namespaces.collect();
-    super::document(
+    let namespaces = lines.map(|line| Chosen::of(line, fields)).collect();
+    document(
         &Document { v: VERSION, source: *source, boot_ns: *boot_ns, namespaces, unread: *unread },
+        form,
         to,
     )
 }

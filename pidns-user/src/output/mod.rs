@@ -2,6 +2,7 @@
 
 mod columns;
 pub mod dot;
+pub mod fields;
 pub mod forest;
 mod json;
 pub mod levels;
@@ -25,8 +26,21 @@ pub trait View {
     fn event(&mut self, event: &Event, to: &mut dyn io::Write) -> io::Result<()>;
 }
 
+/// How a JSON document is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A member a line, where it is all that there is.
+    Indented,
+    /// In one line, where others follow.
+    Line,
+}
+
 /// Writes one JSON document.
-fn document(document: &impl Serialize, to: &mut dyn io::Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *to, document).map_err(io::Error::from)?;
+fn document(document: &impl Serialize, form: Form, to: &mut dyn io::Write) -> io::Result<()> {
+    let written = match form {
+        Form::Indented => serde_json::to_writer_pretty(&mut *to, document),
+        Form::Line => serde_json::to_writer(&mut *to, document),
+    };
+    written.map_err(io::Error::from)?;
     to.write_all(b"\n")
 }

@@ -1,11 +1,12 @@
 //! `ps`: processes with their PIDs.
 
-use std::{io, str::FromStr};
+use std::io;
 
 use serde::Serialize;
 
 use super::{
-    columns::{self, Side},
+    Form, columns, document,
+    fields::{Chosen, Fields, fields},
     table::{Duration, pids},
 };
 use crate::{
@@ -14,85 +15,31 @@ use crate::{
     snapshot::{Process, Snapshot, Source, Unread},
 };
 
-macro_rules! fields {
-    ($($(#[doc = $doc:literal])* $field:ident $name:literal $heading:literal $side:ident,)*) => {
-        /// A column of the table.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Field { $($(#[doc = $doc])* $field,)* }
-
-        impl Field {
-            /// The names of all.
-            pub const NAMES: &[&str] = &[$($name,)*];
-
-            fn of_name(name: &str) -> Option<Self> {
-                match name { $($name => Some(Self::$field),)* _ => None }
-            }
-
-            fn heading(self) -> &'static str {
-                match self { $(Self::$field => $heading,)* }
-            }
-
-            fn side(self) -> Side {
-                match self { $(Self::$field => Side::$side,)* }
-            }
-        }
-    };
-}
-
 fields! {
+    /// What `ps` tells of a process.
+    pub enum Field, usual [Ns, Level, Pids, State, Age, Comm, Entry];
     /// The PID at level 0.
-    Pid "pid" "PID" Right,
+    Pid "pid" "PID" Right ["pid"],
     /// The PIDs at all levels.
-    Pids "pids" "PIDS" Left,
+    Pids "pids" "PIDS" Left ["pids"],
     /// The innermost namespace.
-    Ns "ns" "NS" Right,
+    Ns "ns" "NS" Right ["ns"],
     /// Its level.
-    Level "level" "LVL" Right,
+    Level "level" "LVL" Right ["level"],
     /// The parent at level 0.
-    Ppid "ppid" "PPID" Right,
+    Ppid "ppid" "PPID" Right ["ppid"],
     /// The user.
-    Uid "uid" "UID" Right,
+    Uid "uid" "UID" Right ["uid"],
     /// The state.
-    State "state" "S" Left,
+    State "state" "S" Left ["state"],
     /// Threads.
-    Threads "threads" "THR" Right,
+    Threads "threads" "THR" Right ["threads"],
     /// Since when it exists.
-    Age "age" "AGE" Right,
+    Age "age" "AGE" Right ["start_boot_ns"],
     /// How it got in.
-    Entry "entry" "ENTRY" Left,
+    Entry "entry" "ENTRY" Left ["joined", "zombie"],
     /// The name.
-    Comm "comm" "COMM" Left,
-}
-
-const DEFAULT: [Field; 7] =
-    [Field::Ns, Field::Level, Field::Pids, Field::State, Field::Age, Field::Comm, Field::Entry];
-
-/// Columns: of a list like `pids,comm`, those; `+uid` adds to the usual ones, or to what stands before it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fields(Vec<Field>);
-
-impl Default for Fields {
-    fn default() -> Self {
-        Self(DEFAULT.to_vec())
-    }
-}
-
-impl FromStr for Fields {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut fields = if text.starts_with('+') { DEFAULT.to_vec() } else { Vec::new() };
-        for name in text.split(',') {
-            let name = name.trim().trim_start_matches('+');
-            let field = Field::of_name(name).ok_or_else(|| {
-                format!("there is no field {name:?}; give some of {}", Field::NAMES.join(","))
-            })?;
-            if !fields.contains(&field) {
-                fields.push(field);
-            }
-        }
-        Ok(Self(fields))
-    }
+    Comm "comm" "COMM" Left ["comm"],
 }
 
 /// Writes the table of these processes.
@@ -100,19 +47,18 @@ pub fn table(
     snapshot: &Snapshot,
     forest: &Forest<'_>,
     processes: &[&Process],
-    Fields(fields): &Fields,
+    fields: &Fields<Field>,
     headings: bool,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
     let mut rows = Vec::with_capacity(processes.len() + 1);
     if headings {
-        rows.push(fields.iter().map(|field| field.heading().to_owned()).collect());
+        rows.push(fields.headings());
     }
     for process in processes {
-        rows.push(fields.iter().map(|field| cell(*field, process, snapshot, forest)).collect());
+        rows.push(fields.row(|field| cell(field, process, snapshot, forest)));
     }
-    let sides: Vec<Side> = fields.iter().map(|field| field.side()).collect();
-    columns::write(&sides, &rows, to)
+    columns::write(&fields.sides(), &rows, to)
 }
 
 fn cell(field: Field, process: &Process, snapshot: &Snapshot, forest: &Forest<'_>) -> String {
@@ -154,7 +100,7 @@ struct Document<'a> {
     v: u8,
     source: Source,
     boot_ns: u64,
-    processes: Vec<Line<'a>>,
+    processes: Vec<Chosen<Line<'a>>>,
     unread: Unread,
 }
 
@@ -175,9 +121,11 @@ pub fn json(
     snapshot: &Snapshot,
     forest: &Forest<'_>,
     processes: &[&Process],
+    fields: Option<&Fields<Field>>,
+    form: Form,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
-    let processes = processes.iter().map(|process| Line {
+    let lines = processes.iter().map(|process| Line {
         process,
         level: process.level(),
         zombie: process.state.map(|_| process.is_zombie()),
@@ -187,27 +135,11 @@ pub fn json(
             Entry::Unknown => None,
         },
     });
-    let processes = processes.collect();
+    let processes = lines.map(|line| Chosen::of(line, fields)).collect();
     let Snapshot { source, boot_ns, unread, .. } = snapshot;
-    super::document(
+    document(
         &Document { v: VERSION, source: *source, boot_ns: *boot_ns, processes, unread: *unread },
+        form,
         to,
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_replace_the_usual_ones_or_add_to_them() {
-        let fields = |text: &str| text.parse::<Fields>().map(|Fields(fields)| fields);
-        assert_eq!(fields("comm,pid"), Ok(vec![Field::Comm, Field::Pid]));
-        assert_eq!(fields("+uid"), Ok([&DEFAULT[..], &[Field::Uid]].concat()));
-        assert_eq!(fields("pid,+uid,pid"), Ok(vec![Field::Pid, Field::Uid]));
-        for bad in ["", "pid,,uid", "PID", "+", "nope"] {
-            let error = fields(bad).expect_err(bad);
-            assert!(error.contains("no field") && error.contains("pids,ns"), "{error}");
-        }
-    }
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::facts::Who;
 use crate::stage::{Actor, run};
 use crate::sys::{self, Pid};
-use crate::tracer::{copy_for_everybody, program};
+use crate::tracer::{Tracer, copy_for_everybody, program};
 use crate::{Test, test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -29,6 +29,9 @@ pub(crate) const TESTS: &[Test] = &[
     test!(namespaces_are_those_of_lsns),
     test!(without_privilege_what_stays_unknown_is_counted),
     test!(what_a_proc_keeps_back_is_unknown_and_not_absent),
+    test!(chosen_fields_are_columns_and_members),
+    test!(a_watch_follows_a_namespace_until_it_is_gone),
+    test!(a_watch_ends_with_ctrl_c),
 ];
 
 #[track_caller]
@@ -203,7 +206,10 @@ fn what_does_not_exist_ends_with_1_and_what_means_nothing_with_2() {
         (&["tree", "web"], 2, "a TARGET is"),
         (&["ps", "/proc/version"], 2, "no namespace file"),
         (&["ps", "--fields", "pid,nope"], 2, "no field \"nope\""),
-        (&["ps", "--fields", "pid", "-o", "json"], 2, "--fields"),
+        (&["tree", "--fields", "pid"], 2, "no field \"pid\""),
+        (&["tree", "--fields", "ns", "-o", "dot"], 2, "--fields"),
+        (&["tree", "--watch", "-o", "dot"], 2, "--watch"),
+        (&["ps", "--watch=0s"], 2, "give a time"),
         (&["pid", "0"], 2, "1..=4194303"),
     ] {
         let (stdout, stderr) = output(args, code);
@@ -353,4 +359,54 @@ fn what_a_proc_keeps_back_is_unknown_and_not_absent() {
     assert_eq!(listed["unread"]["hidden"], true, "{listed:#}");
     assert!(words.contains("hidepid") && words.contains("CAP_SYS_PTRACE"), "{words}");
     let_go(actor);
+}
+
+fn chosen_fields_are_columns_and_members() {
+    let mut actor = still("still-nested");
+    let (outer, inner): (Who, Who) = (actor.hear("outer"), actor.hear("inner"));
+    let ns = outer.ns.to_string();
+    let listed = document(&["ps", &ns, "--fields", "pids,level"]);
+    let first = listed["processes"][0].as_object().expect("a process");
+    assert_eq!(first.keys().collect::<Vec<_>>(), ["level", "pids"]);
+    let tree = document(&["tree", &ns, "--fields", "processes,children"]);
+    let expected = serde_json::json!([
+        {"children": [inner.ns], "processes": 1},
+        {"children": [], "processes": 1}
+    ]);
+    assert_eq!(tree["namespaces"], expected);
+    let (table, _) = output(&["tree", &ns, "--fields", "level,parent"], 0);
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!((&rows[0], &rows[2]), (&vec!["LVL", "PARENT"], &vec!["2", &ns]), "{table}");
+    let (table, _) =
+        output(&["pid", "1", "--in", &inner.ns.to_string(), "--fields", "pid", "--no-headers"], 0);
+    let last = table.lines().last().map(str::trim);
+    assert_eq!((table.lines().count(), last), (3, Some("1")), "{table}");
+    let (graph, _) = output(&["tree", &ns, "-o", "dot"], 0);
+    assert!(graph.contains(&format!("  ns{ns} -> ns{};", inner.ns)), "{graph}");
+    let_go(actor);
+}
+
+fn a_watch_follows_a_namespace_until_it_is_gone() {
+    let mut actor = still("still-nested");
+    let outer: Who = actor.hear("outer");
+    let watch = Tracer::start_raw(&["ps", &outer.pid.to_string(), "--watch=20ms", "-o", "json"]);
+    let is_it = |line: &str| {
+        let document: Value = serde_json::from_str(line).expect("a document a line");
+        document["processes"].as_array().map(Vec::len) == Some(2)
+    };
+    let first = watch.wait_for_line("its two processes", 10, is_it);
+    watch.wait_for_line("them at a second look", 10, |line| is_it(line) && line != first);
+    let_go(actor);
+    let (_, words, status) = watch.ended_raw();
+    assert_eq!(status.code(), Some(0), "{words}");
+    assert!(words.contains(&format!("namespace {} is gone", outer.ns)), "{words}");
+}
+
+fn a_watch_ends_with_ctrl_c() {
+    let watch = Tracer::start_raw(&["tree", "--watch=20ms", "--no-headers", "--fields", "ns"]);
+    let own = Who::myself().ns.to_string();
+    watch.wait_for_line("the outermost namespace", 10, |line| line == own);
+    sys::kill(watch.pid(), libc::SIGINT).expect("it runs");
+    let (_, words, status) = watch.ended_raw();
+    assert_eq!(status.code(), Some(0), "{words}");
 }

@@ -2,18 +2,21 @@
 //!
 //! An absent fact is an absent field. Field names are stable within [`VERSION`].
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::text::Name;
 
 /// The version of the schema, `v` of every event.
 pub const VERSION: u8 = 1;
 
+/// A word of a vocabulary: ours, or one that was read.
+pub type Word = Cow<'static, str>;
+
 /// A process. Its identity is (`pid`, `start_boot_ns`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Thread group id in the initial PID namespace.
     pub pid: u32,
@@ -33,7 +36,7 @@ pub struct Process {
 }
 
 /// A PID namespace. Its identity is (`inum`, `born_boot_ns`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespace {
     /// Inode number, as in `pid:[4026532847]`.
     pub inum: u32,
@@ -56,7 +59,7 @@ pub struct Namespace {
 }
 
 /// How a process ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Exit {
     /// By itself.
@@ -69,13 +72,13 @@ pub enum Exit {
         /// "SIGKILL".
         signal: String,
         /// Whether a core was dumped.
-        #[serde(skip_serializing_if = "is_false")]
+        #[serde(default, skip_serializing_if = "is_false")]
         core: bool,
     },
 }
 
 /// Why an init died, as far as a hook saw it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Cause {
     /// It ended by itself.
@@ -97,7 +100,7 @@ pub enum Cause {
     Reboot {
         /// "restart", "restart2", "halt" or "power_off"; in the tracepoint set "restart" or "halt" alone, which stand
         /// for the others too: the kernel keeps no difference.
-        command: &'static str,
+        command: Word,
     },
     /// The kernel chose it when memory ran out.
     Oom {
@@ -160,6 +163,33 @@ impl Serialize for Event {
     }
 }
 
+impl<'de> Deserialize<'de> for Event {
+    /// Fields that are not known are ignored: a later version may have more.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Line {
+            v: u8,
+            seq: u64,
+            time: Timestamp,
+            boot_ns: u64,
+            #[serde(default = "yes")]
+            exact: bool,
+            #[serde(flatten)]
+            body: Named,
+        }
+        fn yes() -> bool {
+            true
+        }
+        let Line { v, seq, time, boot_ns, exact, body } = Line::deserialize(deserializer)?;
+        if v != VERSION {
+            return Err(serde::de::Error::custom(format!(
+                "this is version {v} of the events, and only {VERSION} is known"
+            )));
+        }
+        Ok(Self { seq, time, boot_ns, exact, body: body.into() })
+    }
+}
+
 /// RFC 3339 in UTC, always with nine digits.
 pub struct Nanoseconds(pub Timestamp);
 
@@ -175,6 +205,17 @@ macro_rules! bodies {
         #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
         #[serde(untagged)]
         pub enum Body { $($(#[$doc])* $variant { $($(#[$fdoc])* $field: $type,)* },)* }
+
+        /// [`Body`] as it is read: the name tells which it is.
+        #[derive(Deserialize)]
+        #[serde(tag = "event")]
+        enum Named { $(#[serde(rename = $name)] $variant { $($(#[$fdoc])* $field: $type,)* },)* }
+
+        impl From<Named> for Body {
+            fn from(named: Named) -> Self {
+                match named { $(Named::$variant { $($field),* } => Self::$variant { $($field),* },)* }
+            }
+        }
 
         impl Body {
             /// The names of all events, in the order of the contract.
@@ -192,7 +233,7 @@ bodies! {
     /// The first event.
     StreamStart = "stream.start" {
         /// Of pidns-trace.
-        version: &'static str,
+        version: Word,
         /// Host name; absent where /proc does not tell it.
         #[serde(skip_serializing_if = "Option::is_none")]
         host: Option<String>,
@@ -212,20 +253,20 @@ bodies! {
         ns: Namespace,
         /// "clone", "clone3" or "unshare"; absent where a 32-bit call was used.
         #[serde(skip_serializing_if = "Option::is_none")]
-        via: Option<&'static str>,
+        via: Option<Word>,
         /// Who made it.
         creator: Process,
     }
     /// It could not.
     NamespaceCreateFailed = "namespace.create_failed" {
         /// "clone", "clone3" or "unshare".
-        via: &'static str,
+        via: Word,
         /// Who tried.
         creator: Process,
         /// "ENOSPC".
         errno: String,
         /// Why, as far as the kernel's state shows.
-        reason: &'static str,
+        reason: Word,
     }
     /// Its first process exists.
     NamespaceInit = "namespace.init" {
@@ -254,7 +295,7 @@ bodies! {
         /// "EINVAL".
         errno: String,
         /// Why, as far as the kernel's state shows.
-        reason: &'static str,
+        reason: Word,
     }
     /// Its PID 1 exits.
     NamespaceInitExit = "namespace.init_exit" {
@@ -295,10 +336,10 @@ bodies! {
         /// Who forked it.
         parent: Process,
         /// Whether they are in different PID namespaces.
-        #[serde(skip_serializing_if = "is_false")]
+        #[serde(default, skip_serializing_if = "is_false")]
         crosses: bool,
         /// Whether its PIDs were chosen by clone3's set_tid.
-        #[serde(skip_serializing_if = "is_false")]
+        #[serde(default, skip_serializing_if = "is_false")]
         restored: bool,
     }
     /// It runs another program.
@@ -311,7 +352,7 @@ bodies! {
         #[serde(skip_serializing_if = "Option::is_none")]
         args: Option<Vec<Name>>,
         /// Whether there are more than these.
-        #[serde(skip_serializing_if = "is_false")]
+        #[serde(default, skip_serializing_if = "is_false")]
         args_truncated: bool,
     }
     /// Its last thread ended.
@@ -329,7 +370,7 @@ bodies! {
         #[serde(skip_serializing_if = "Option::is_none")]
         cascade: Option<u32>,
         /// Whether its parent is no longer the one it began with.
-        #[serde(skip_serializing_if = "is_false")]
+        #[serde(default, skip_serializing_if = "is_false")]
         orphaned: bool,
     }
     /// Its zombie is gone.
@@ -352,9 +393,9 @@ bodies! {
         #[serde(skip_serializing_if = "Option::is_none")]
         sender: Option<Process>,
         /// "inside", "ancestor" or "kernel".
-        from: &'static str,
+        from: Word,
         /// "delivered", "ignored", "already_pending", "queue_full" or "info_lost".
-        fate: &'static str,
+        fate: Word,
     }
     /// fork or clone was refused.
     ForkFailed = "fork.failed" {
@@ -366,41 +407,41 @@ bodies! {
         /// "ENOMEM".
         errno: String,
         /// Why, as far as the kernel's state shows.
-        reason: &'static str,
+        reason: Word,
         /// Whether a thread was asked for.
-        #[serde(skip_serializing_if = "is_false")]
+        #[serde(default, skip_serializing_if = "is_false")]
         thread: bool,
     }
     /// Events were dropped since the last one of these.
     StreamLost = "stream.lost" {
         /// "ring": the ring buffer was full. "hook": the kernel left a program out.
-        stage: &'static str,
+        stage: Word,
         /// How many.
         count: u64,
     }
     /// The last event.
     StreamEnd = "stream.end" {
         /// Events printed, by name, this one left out.
-        events: BTreeMap<&'static str, u64>,
+        events: BTreeMap<Word, u64>,
         /// Events lost, by stage.
-        lost: BTreeMap<&'static str, u64>,
+        lost: BTreeMap<Word, u64>,
         /// The kernel side's own counts, by record.
-        kernel: BTreeMap<&'static str, KernelCount>,
+        kernel: BTreeMap<Word, KernelCount>,
         /// Threads created and ended, which are counted and not streamed.
         threads: ThreadCount,
         /// Ends that no hook told, but a look at what is left, by event.
-        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-        swept: BTreeMap<&'static str, u64>,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        swept: BTreeMap<Word, u64>,
         /// What the kernel side had no room to follow, by what is missing for it.
-        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-        untracked: BTreeMap<&'static str, u64>,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        untracked: BTreeMap<Word, u64>,
         /// How long the stream ran.
         duration_ns: u64,
     }
 }
 
 /// What the kernel side sent of one kind, and what the ring buffer had no room for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelCount {
     /// Sent.
     pub submitted: u64,
@@ -409,7 +450,7 @@ pub struct KernelCount {
 }
 
 /// Threads, which are no processes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThreadCount {
     /// Created.
     pub created: u64,
@@ -418,20 +459,82 @@ pub struct ThreadCount {
 }
 
 /// What a stream is limited to, as given on the command line; absent: not limited.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter {
     /// Names of the events.
-    pub events: Vec<&'static str>,
+    pub events: Vec<Word>,
     /// Inode numbers of the namespaces.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<u32>,
     /// PIDs in the initial namespace.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pids: Vec<u32>,
     /// Patterns of comm.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub comms: Vec<String>,
     /// Levels, as given.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub levels: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn back(line: &str) -> String {
+        serde_json::to_string(&serde_json::from_str::<Event>(line).expect(line))
+            .expect("an event can be written")
+    }
+
+    #[test]
+    fn an_event_that_is_read_is_the_one_that_was_written() {
+        let frame = r#""seq":3,"time":"2023-11-14T22:13:20.000000005Z","boot_ns":42"#;
+        let process =
+            r#"{"pid":20,"pids":[20,2],"comm":"s\\\\h\\x9b","start_boot_ns":7,"ppid":1,"uid":0,"ns":9}"#;
+        let ns =
+            r#"{"inum":9,"level":1,"parent":8,"born_boot_ns":6,"kernel_id":5,"user_ns":4,"owner_uid":0}"#;
+        for (event, body) in [
+            ("stream.lost", r#""stage":"ring","count":18446744073709551615"#.to_owned()),
+            ("namespace.create", format!(r#""ns":{ns},"creator":{process}"#)),
+            ("namespace.create", format!(r#""ns":{ns},"via":"clone3","creator":{process}"#)),
+            (
+                "namespace.init_exit",
+                format!(
+                    r#""ns":{ns},"process":{process},"exit":{{"signal":"SIGKILL"}},"cause":{{"kind":"signal","signal":"SIGKILL","sender":{process}}},"members":3"#
+                ),
+            ),
+            (
+                "namespace.init_exit",
+                format!(
+                    r#""ns":{ns},"process":{process},"exit":{{"code":0}},"cause":{{"kind":"cascade","ns":8}},"members":0"#
+                ),
+            ),
+            (
+                "process.exit",
+                format!(
+                    r#""process":{process},"exit":{{"signal":"SIGSEGV","core":true}},"ran_ns":1,"orphaned":true"#
+                ),
+            ),
+            ("process.reap", format!(r#""process":{process}"#)),
+        ] {
+            for exact in ["", r#","exact":false"#] {
+                let line = format!(r#"{{"v":1,"event":"{event}",{frame}{exact},{body}}}"#);
+                assert_eq!(back(&line), line);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_ignored_and_what_it_changes_is_refused() {
+        let line = |v, event: &str, more: &str| {
+            format!(
+                r#"{{"v":{v},"event":"{event}","seq":1,"time":"1970-01-01T00:00:00Z","boot_ns":0,"stage":"ring","count":1{more}}}"#
+            )
+        };
+        let read = |line: &str| serde_json::from_str::<Event>(line).map_err(|error| error.to_string());
+        assert!(read(&line(1, "stream.lost", r#","new":{"a":[1]}"#)).is_ok());
+        assert!(read(&line(2, "stream.lost", "")).unwrap_err().contains("version 2"));
+        assert!(read(&line(1, "stream.found", "")).unwrap_err().contains("stream.found"));
+        assert!(read("{}").is_err());
+    }
 }

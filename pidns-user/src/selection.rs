@@ -4,7 +4,7 @@ use globset::{Glob, GlobMatcher};
 use pidns_ebpf::abi::{COMM_LEN, Kind, MAX_LEVEL};
 
 use crate::{
-    event::{Body, Filter, Process},
+    event::{Body, Filter, Process, Word},
     target::{doubt_namespace, doubt_pid, find_namespace},
 };
 
@@ -166,7 +166,7 @@ impl Selection {
     }
 
     fn has(&self, name: &str) -> bool {
-        self.filter.events.contains(&name)
+        self.filter.events.iter().any(|event| event == name)
     }
 
     /// Whether the event is to be shown. What the kernel has filtered already is not asked again.
@@ -245,7 +245,7 @@ fn matcher(option: &'static str, glob: &str) -> Result<GlobMatcher, SelectionErr
     }
 }
 
-fn select_events(asked: &[String], no_syscall_hooks: bool) -> Result<Vec<&'static str>, SelectionError> {
+fn select_events(asked: &[String], no_syscall_hooks: bool) -> Result<Vec<Word>, SelectionError> {
     let mut chosen = vec![false; Body::NAMES.len()];
     let given: Vec<&str> = asked.iter().flat_map(|patterns| split_at_commas(patterns)).collect();
     for &pattern in if asked.is_empty() { &DEFAULT_EVENTS[..] } else { &given } {
@@ -270,7 +270,7 @@ fn select_events(asked: &[String], no_syscall_hooks: bool) -> Result<Vec<&'stati
             (true, _) => {}
         }
     }
-    Ok(Body::NAMES.iter().zip(chosen).filter_map(|(name, chosen)| chosen.then_some(*name)).collect())
+    Ok(Body::NAMES.iter().zip(chosen).filter_map(|(&name, chosen)| chosen.then_some(name.into())).collect())
 }
 
 fn mask(from: u32, to: u32) -> u64 {

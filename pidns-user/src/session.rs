@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use pidns_ebpf::abi::{Header, Kind, Record};
 
 use crate::{
-    event::{Body, Event, KernelCount, ThreadCount},
+    event::{Body, Event, KernelCount, ThreadCount, Word},
     failure::Failure,
     kernel::{
         clock,
@@ -207,18 +207,21 @@ impl Run {
         let refusals = (missed.refusals > 0).then_some(("refusals", missed.refusals));
         let refused = self.zombies.refused();
         let zombies = (refused > 0).then_some(("process.reap.zombie_ns", refused));
-        let untracked = totals.untracked.iter().copied().chain(refusals).chain(zombies).collect();
+        let untracked = totals.untracked.iter().copied().chain(refusals).chain(zombies);
+        let untracked = untracked.map(|(what, count)| (what.into(), count)).collect();
         let end = Body::StreamEnd {
-            events: self.report.events.clone(),
-            lost: self.report.lost.clone(),
+            events: by_word(&self.report.events),
+            lost: by_word(&self.report.lost),
             kernel: Kind::ALL
                 .iter()
                 .map(|&kind| (record_event(kind), totals.kind(kind)))
                 .filter(|(_, count)| count.submitted + count.lost > 0)
-                .map(|(name, count)| (name, KernelCount { submitted: count.submitted, lost: count.lost }))
+                .map(|(name, count)| {
+                    (name.into(), KernelCount { submitted: count.submitted, lost: count.lost })
+                })
                 .collect(),
             threads: ThreadCount { created: totals.threads_created, ended: totals.threads_ended },
-            swept: self.report.swept.clone(),
+            swept: by_word(&self.report.swept),
             untracked,
             duration_ns: duration.as_nanos() as u64,
         };
@@ -269,7 +272,11 @@ impl Run {
         if total > before {
             self.report.lost.insert(stage, total);
             if !self.over {
-                self.emit(self.last_boot_ns, true, Body::StreamLost { stage, count: total - before });
+                self.emit(
+                    self.last_boot_ns,
+                    true,
+                    Body::StreamLost { stage: stage.into(), count: total - before },
+                );
             }
         }
     }
@@ -328,6 +335,10 @@ fn read(loaded: &Loaded) -> Result<Totals, Failure> {
     Ok(loaded.stats.read().map_err(LoadError::from)?)
 }
 
+fn by_word(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<Word, u64> {
+    counts.iter().map(|(&name, &count)| (name.into(), count)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
@@ -349,7 +360,7 @@ mod tests {
             view: Box::new(Json),
             sink: Sink::new(output),
             count,
-            start: Body::StreamLost { stage: "stands in for the start", count: 0 },
+            start: Body::StreamLost { stage: "stands in for the start".into(), count: 0 },
             stop: Arc::default(),
         };
         Run::new(session, 1_000, 0)

@@ -1,8 +1,11 @@
 //! Bytes that somebody else chose: comm, argv, file names. They are kept as they are, and escaped once, here.
 
-use std::fmt::{self, Write as _};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write as _},
+};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// A name as the kernel holds it: any bytes but NUL.
 #[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,6 +63,37 @@ impl Serialize for Name {
     }
 }
 
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        unescape(&text)
+            .map(Self)
+            .ok_or_else(|| D::Error::custom(format!("a backslash in {text:?} begins no escape")))
+    }
+}
+
+/// The bytes that [`Name::for_json`] wrote so.
+fn unescape(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut parts = text.split('\\');
+    bytes.extend_from_slice(parts.next()?.as_bytes());
+    while let Some(part) = parts.next() {
+        if part.is_empty() {
+            // Two in a row: the next part is as it is.
+            bytes.push(b'\\');
+            bytes.extend_from_slice(parts.next()?.as_bytes());
+        } else {
+            let byte = part.strip_prefix('x')?.get(..2)?;
+            if !byte.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+                return None;
+            }
+            bytes.push(u8::from_str_radix(byte, 16).ok()?);
+            bytes.extend_from_slice(&part.as_bytes()[3..]);
+        }
+    }
+    Some(bytes)
+}
+
 struct Escaped<'a> {
     bytes: &'a [u8],
     controls: bool,
@@ -100,24 +134,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn unescape(text: &str) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let mut rest = text;
-        while let Some(c) = rest.chars().next() {
-            rest = &rest[c.len_utf8()..];
-            if c != '\\' {
-                bytes.extend_from_slice(c.to_string().as_bytes());
-            } else if let Some(tail) = rest.strip_prefix('\\') {
-                bytes.push(b'\\');
-                rest = tail;
-            } else {
-                bytes.push(u8::from_str_radix(&rest[1..3], 16).unwrap());
-                rest = &rest[3..];
-            }
-        }
-        bytes
-    }
-
     #[test]
     fn a_terminal_gets_no_control_characters() {
         let name = Name::from(&b"\x1b[31m\xff\xfe\"\\x\n\xe2\x80\xae"[..]);
@@ -130,12 +146,20 @@ mod tests {
         assert_eq!(serde_json::to_string(&name).unwrap(), r#""\u001b[31m\\xff\"\\\\x""#);
     }
 
+    #[test]
+    fn what_no_name_is_written_as_is_no_name() {
+        for text in ["\\", "a\\x", "\\x4", "\\x+1", "\\u0041", "\\xé"] {
+            assert_eq!(unescape(text), None, "{text}");
+        }
+        assert_eq!(unescape("\\\\x41\\x41é"), Some("\\x41Aé".as_bytes().to_vec()));
+    }
+
     proptest! {
         #[test]
         fn any_bytes_survive_json(bytes: Vec<u8>) {
             let json = serde_json::to_string(&Name::from(&bytes[..])).unwrap();
-            let text: String = serde_json::from_str(&json).unwrap();
-            prop_assert_eq!(unescape(&text), bytes);
+            let name: Name = serde_json::from_str(&json).unwrap();
+            prop_assert_eq!(name.as_bytes(), bytes);
         }
 
         #[test]

@@ -8,7 +8,7 @@ use pidns_ebpf::abi::{
 };
 
 use crate::{
-    event::{Body, Cause, Exit, Process},
+    event::{Body, Cause, Exit, Process, Word},
     model::{Inits, KnownNamespaces, SeenSignal},
     signals::{errno_name, signal_name},
     text::Name,
@@ -128,7 +128,7 @@ impl Translator {
                 put(
                     exact,
                     Body::NamespaceCreateFailed {
-                        via: via(number).unwrap_or("unknown"),
+                        via: via(number).unwrap_or_else(|| "unknown".into()),
                         creator: process(&creator),
                         errno: errno_name(errno),
                         reason: reason(&body),
@@ -242,8 +242,9 @@ impl Translator {
                 Origin::Inside => "inside",
                 Origin::Ancestor => "ancestor",
                 Origin::Kernel => "kernel",
-            },
-            fate: FATES.get(fate as usize).copied().unwrap_or("unknown"),
+            }
+            .into(),
+            fate: FATES.get(fate as usize).copied().unwrap_or("unknown").into(),
         }
     }
 
@@ -312,14 +313,14 @@ fn process(process: &decode::Process<'_>) -> Process {
 
 /// The command of reboot(2) (include/uapi/linux/reboot.h); where it is not known, what the signal that the namespace
 /// keeps for it stands for.
-fn command(number: u32, signal: u32) -> &'static str {
+fn command(number: u32, signal: u32) -> Word {
     match number {
-        0x0123_4567 => "restart",
-        0xa1b2_c3d4 => "restart2",
-        0xcdef_0123 => "halt",
-        0x4321_fedc => "power_off",
-        _ if signal == libc::SIGHUP as u32 => "restart",
-        _ => "halt",
+        0x0123_4567 => "restart".into(),
+        0xa1b2_c3d4 => "restart2".into(),
+        0xcdef_0123 => "halt".into(),
+        0x4321_fedc => "power_off".into(),
+        _ if signal == libc::SIGHUP as u32 => "restart".into(),
+        _ => "halt".into(),
     }
 }
 
@@ -343,31 +344,31 @@ fn arguments(bytes: &[u8]) -> Vec<Name> {
     bytes.strip_suffix(b"\0").unwrap_or(bytes).split(|&b| b == 0).map(Name::from).collect()
 }
 
-fn via(number: u32) -> Option<&'static str> {
+fn via(number: u32) -> Option<Word> {
     match Via::from_number(number)? {
         Via::Unknown => None,
-        Via::Clone => Some("clone"),
-        Via::Clone3 => Some("clone3"),
-        Via::Unshare => Some("unshare"),
-        Via::Fork => Some("fork"),
-        Via::Vfork => Some("vfork"),
-        Via::Setns => Some("setns"),
+        Via::Clone => Some("clone".into()),
+        Via::Clone3 => Some("clone3".into()),
+        Via::Unshare => Some("unshare".into()),
+        Via::Fork => Some("fork".into()),
+        Via::Vfork => Some("vfork".into()),
+        Via::Setns => Some("setns".into()),
     }
 }
 
-fn reason(body: &RefusalBody) -> &'static str {
+fn reason(body: &RefusalBody) -> Word {
     match Reason::from_number(body.reason).unwrap_or(Reason::Other) {
-        Reason::Other => "other",
-        Reason::DepthLimit => "depth_limit",
-        Reason::CountLimit => "count_limit",
-        Reason::Permission => "permission",
-        Reason::AlreadyUnshared => "already_unshared",
-        Reason::NoMemory => "no_memory",
-        Reason::NotDescendant => "not_descendant",
-        Reason::NamespaceDead => "namespace_dead",
-        Reason::PidsCgroup => "pids_cgroup",
-        Reason::PidMax => "pid_max",
-        Reason::NprocLimit => "nproc_limit",
+        Reason::Other => "other".into(),
+        Reason::DepthLimit => "depth_limit".into(),
+        Reason::CountLimit => "count_limit".into(),
+        Reason::Permission => "permission".into(),
+        Reason::AlreadyUnshared => "already_unshared".into(),
+        Reason::NoMemory => "no_memory".into(),
+        Reason::NotDescendant => "not_descendant".into(),
+        Reason::NamespaceDead => "namespace_dead".into(),
+        Reason::PidsCgroup => "pids_cgroup".into(),
+        Reason::PidMax => "pid_max".into(),
+        Reason::NprocLimit => "nproc_limit".into(),
     }
 }
 

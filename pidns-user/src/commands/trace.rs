@@ -114,7 +114,7 @@ fn start(loaded: &Loaded, selection: &Selection) -> Body {
     let trimmed = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
     let boot = Timestamp::from_nanosecond(clock::wall_offset_ns()).unwrap_or(Timestamp::UNIX_EPOCH);
     Body::StreamStart {
-        version: env!("CARGO_PKG_VERSION"),
+        version: env!("CARGO_PKG_VERSION").into(),
         host: trimmed("/proc/sys/kernel/hostname"),
         kernel: trimmed("/proc/sys/kernel/osrelease"),
         boot_time: format!("{boot:.9}"),

@@ -106,7 +106,7 @@ fn row(body: &Body) -> Option<Row<'_>> {
             detail: format!(
                 "by {}{}{}",
                 Who(creator),
-                via.map(|via| format!(" via {via}")).unwrap_or_default(),
+                via.as_ref().map(|via| format!(" via {via}")).unwrap_or_default(),
                 ns.parent.map(|parent| format!(", parent {parent}")).unwrap_or_default()
             ),
         },
@@ -242,7 +242,7 @@ fn row(body: &Body) -> Option<Row<'_>> {
             detail: format!(
                 "{}{errno}, {}",
                 if *thread { "thread: " } else { "" },
-                match *reason {
+                match &**reason {
                     // The errno says memory, and misleads everybody who reads it.
                     "namespace_dead" => "not memory: the namespace's init is dead".to_owned(),
                     reason => words(reason),
@@ -426,14 +426,14 @@ mod tests {
             user_ns: 1,
             owner_uid: 0,
         };
-        let shown = |signal: &str, from, fate| {
+        let shown = |signal: &str, from: &'static str, fate: &'static str| {
             let body = Body::InitSignal {
                 ns: ns.clone(),
                 process: nginx(),
                 signal: signal.to_owned(),
                 sender: None,
-                from,
-                fate,
+                from: from.into(),
+                fate: fate.into(),
             };
             let line = line(body, true);
             line.rsplit_once("kernel: ").unwrap().1.trim_end().to_owned()

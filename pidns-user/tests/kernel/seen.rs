@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::process::ExitStatus;
 use std::thread;
 
+use pidns_user::event::Event;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -23,6 +24,11 @@ impl Seen {
     pub(crate) fn check(lines: Vec<String>, stderr: String) -> Self {
         let mut rules = Invariants::default();
         lines.iter().for_each(|line| drop(rules.line(line)));
+        for line in &lines {
+            let event: Event = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            let again = serde_json::to_string(&event).expect("an event can be written");
+            assert_eq!(&again, line, "an event that is read is the one that was written");
+        }
         let events = lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let seen = Self { events, stderr };
         let counts = rules.end();

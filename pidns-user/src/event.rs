@@ -7,7 +7,10 @@ use std::{borrow::Cow, collections::BTreeMap};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::text::Name;
+use crate::{
+    snapshot::{self, Holder},
+    text::Name,
+};
 
 /// The version of the schema, `v` of every event.
 pub const VERSION: u8 = 1;
@@ -247,6 +250,29 @@ bodies! {
         /// What the stream is limited to.
         filter: Filter,
     }
+    /// A PID namespace that exists already: in recordings, after `stream.start` and after a `stream.resync`.
+    SnapshotNamespace = "snapshot.namespace" {
+        /// The namespace.
+        ns: snapshot::Namespace,
+        /// What keeps it alive, besides its processes.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        holders: Vec<Holder>,
+    }
+    /// A process that exists already, likewise.
+    SnapshotProcess = "snapshot.process" {
+        /// The process.
+        process: Process,
+        /// State of its first thread, a letter as proc(5) has it.
+        state: char,
+        /// Threads, zombie ones included.
+        threads: u32,
+        /// Since when it is a zombie, where that was seen: CLOCK_BOOTTIME, nanoseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        zombie_since_boot_ns: Option<u64>,
+        /// Whether it entered its namespace from outside, as far as its parent shows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        joined: Option<bool>,
+    }
     /// A PID namespace comes to exist.
     NamespaceCreate = "namespace.create" {
         /// The namespace.
@@ -418,6 +444,15 @@ bodies! {
         stage: Word,
         /// How many.
         count: u64,
+    }
+    /// After a loss all was looked at again. The `snapshot.*` events that follow say what exists; the rest is gone.
+    StreamResync = "stream.resync" {
+        /// Processes and namespaces that nobody had seen come.
+        added: u64,
+        /// Those that nobody had seen go.
+        removed: u64,
+        /// Those of which something else was thought.
+        changed: u64,
     }
     /// The last event.
     StreamEnd = "stream.end" {

@@ -11,7 +11,8 @@ use crate::{
 /// The events of the live stream where none is asked for. Process events are of non-initial namespaces then.
 const DEFAULT_EVENTS: [&str; 4] = ["namespace.*", "init.*", "fork.failed", "process.{fork,exec,exit}"];
 /// Always there: without them a stream cannot be read.
-const FRAME: [&str; 3] = ["stream.start", "stream.lost", "stream.end"];
+const FRAME: [&str; 6] =
+    ["stream.start", "stream.lost", "stream.resync", "stream.end", "snapshot.namespace", "snapshot.process"];
 /// Seen by the hook on system calls alone.
 const REFUSALS: [&str; 3] = ["namespace.create_failed", "namespace.join_failed", "fork.failed"];
 
@@ -212,7 +213,12 @@ fn subjects(body: &Body) -> (Option<&Process>, Option<&Process>, Option<u32>) {
         Body::ProcessExec { process, .. }
         | Body::ProcessExit { process, .. }
         | Body::ProcessReap { process, .. } => (Some(process), None, None),
-        Body::StreamStart { .. } | Body::StreamLost { .. } | Body::StreamEnd { .. } => (None, None, None),
+        Body::StreamStart { .. }
+        | Body::StreamLost { .. }
+        | Body::StreamResync { .. }
+        | Body::StreamEnd { .. }
+        | Body::SnapshotNamespace { .. }
+        | Body::SnapshotProcess { .. } => (None, None, None),
     }
 }
 

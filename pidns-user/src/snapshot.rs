@@ -6,7 +6,7 @@ use pidns_ebpf::abi::{
     DecodeError, NamespacePart, ProcessPart,
     snapshot::{SnapshotProcess, SnapshotRecord, decode_snapshot},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::text::{Name, or_unknown};
 
@@ -18,6 +18,8 @@ pub enum Source {
     Iterator,
     /// /proc: starts are rounded down to ticks of 10 ms.
     Proc,
+    /// A recording: what its events make of what it began with.
+    Recording,
 }
 
 /// A process that exists. Its identity is (`pid`, `start_boot_ns`). What may not be read is absent.
@@ -75,7 +77,7 @@ impl Process {
 }
 
 /// A PID namespace that exists.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespace {
     /// Inode number, as in `pid:[4026532847]`.
     pub inum: u32,
@@ -136,7 +138,7 @@ impl Namespace {
 }
 
 /// What keeps a namespace alive, besides its processes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Holder {
     /// A process has it open as a file.

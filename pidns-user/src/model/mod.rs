@@ -3,11 +3,15 @@
 mod forest;
 mod inits;
 mod known;
+mod past;
 mod reorder;
+mod world;
 mod zombies;
 
 pub use forest::{Entry, Forest, Node};
 pub use inits::{Inits, SeenSignal};
 pub use known::KnownNamespaces;
+pub use past::{DeadNamespace, DeadProcess, LIMIT as PAST_LIMIT, Past};
 pub use reorder::Reorder;
+pub use world::{Change, Domain, Entered, Identity, Resident, Stage, Surprises, World};
 pub use zombies::Zombies;

@@ -97,7 +97,10 @@ fn innermost(process: &Process) -> Option<(u32, Option<u32>)> {
 
 fn row(body: &Body) -> Option<Row<'_>> {
     Some(match body {
-        Body::StreamStart { .. } | Body::StreamEnd { .. } => return None,
+        Body::StreamStart { .. }
+        | Body::StreamEnd { .. }
+        | Body::SnapshotNamespace { .. }
+        | Body::SnapshotProcess { .. } => return None,
         Body::NamespaceCreate { ns, via, creator } => Row {
             label: "create",
             colour: GREEN,
@@ -248,6 +251,13 @@ fn row(body: &Body) -> Option<Row<'_>> {
                     reason => words(reason),
                 }
             ),
+        },
+        Body::StreamResync { added, removed, changed } => Row {
+            label: "resync",
+            colour: YELLOW,
+            ns: None,
+            process: None,
+            detail: format!("looked at all again: {added} added, {removed} removed, {changed} changed"),
         },
         Body::StreamLost { stage, count } => Row {
             label: "LOST",

@@ -1,0 +1,375 @@
+//! Histories that a kernel could make, and histories that none could.
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{event::Filter, model::PAST_LIMIT, text::Name};
+
+const HOST: u32 = 100;
+
+fn process(pids: &[u32], start: u64, ppid: Option<u32>, ns: u32) -> Process {
+    Process {
+        pid: pids[0],
+        pids: pids.to_vec(),
+        comm: Name::from("x"),
+        start_boot_ns: start,
+        ppid,
+        uid: 0,
+        ns,
+    }
+}
+
+fn namespace(inum: u32, level: u32, parent: u32, born: u64) -> Namespace {
+    let parent = (level > 0).then_some(parent);
+    Namespace { inum, level, parent, born_boot_ns: Some(born), kernel_id: None, user_ns: 1, owner_uid: 0 }
+}
+
+fn event(boot_ns: u64, body: Body) -> Event {
+    Event { seq: 1, time: Timestamp::UNIX_EPOCH, boot_ns, exact: true, body }
+}
+
+fn fork(process: &Process, parent: &Process) -> Body {
+    let crosses = process.ns != parent.ns;
+    Body::ProcessFork { process: process.clone(), parent: parent.clone(), crosses, restored: false }
+}
+
+fn exit(process: &Process) -> Body {
+    Body::ProcessExit {
+        process: process.clone(),
+        exit: Exit::Code { code: 0 },
+        ran_ns: 1,
+        threads: Some(1),
+        cascade: None,
+        orphaned: false,
+    }
+}
+
+fn reap(process: &Process) -> Body {
+    Body::ProcessReap { process: process.clone(), zombie_ns: Some(1) }
+}
+
+fn look_at(process: &Process, state: char) -> Body {
+    Body::SnapshotProcess {
+        process: process.clone(),
+        state,
+        threads: 1,
+        zombie_since_boot_ns: None,
+        joined: None,
+    }
+}
+
+fn resync() -> Body {
+    Body::StreamResync { added: 0, removed: 0, changed: 0 }
+}
+
+/// A kernel with processes and namespaces, that tells what happens.
+struct Kernel {
+    clock: u64,
+    next_pid: u32,
+    next_inum: u32,
+    living: Vec<Process>,
+    zombies: Vec<Process>,
+    namespaces: Vec<Namespace>,
+    told: Vec<Event>,
+}
+
+impl Kernel {
+    fn new() -> Self {
+        let init = process(&[1], 1, None, HOST);
+        let host = namespace(HOST, 0, 0, 1);
+        let mut kernel = Self {
+            clock: 10,
+            next_pid: 2,
+            next_inum: HOST + 1,
+            living: vec![init.clone()],
+            zombies: Vec::new(),
+            namespaces: vec![host.clone()],
+            told: Vec::new(),
+        };
+        kernel.tell(Body::SnapshotNamespace { ns: as_looked_at(&host), holders: Vec::new() });
+        kernel.tell(look_at(&init, 'S'));
+        kernel
+    }
+
+    fn tell(&mut self, body: Body) {
+        self.clock += 1;
+        self.told.push(event(self.clock, body));
+    }
+
+    /// Does what these numbers mean, if there is somebody to do it to.
+    fn act(&mut self, what: u8, whom: usize) {
+        match what % 4 {
+            0 => self.fork(whom, false),
+            1 => self.fork(whom, true),
+            2 if self.living.len() > 1 => {
+                // The machine's init does not exit.
+                let process = self.living.remove(1 + whom % (self.living.len() - 1));
+                for child in self.living.iter_mut().chain(&mut self.zombies) {
+                    if child.ppid == Some(process.pid) {
+                        child.ppid = None;
+                    }
+                }
+                self.tell(exit(&process));
+                self.zombies.push(process);
+            }
+            3 if !self.zombies.is_empty() => {
+                let zombie = self.zombies.remove(whom % self.zombies.len());
+                self.tell(reap(&zombie));
+                let is_used = |ns: &Namespace| {
+                    let members = self.living.iter().chain(&self.zombies);
+                    members.into_iter().any(|process| process.ns == ns.inum)
+                        || self.namespaces.iter().any(|below| below.parent == Some(ns.inum))
+                };
+                if let Some(unused) = self.namespaces.iter().position(|ns| !is_used(ns)) {
+                    let ns = self.namespaces.remove(unused);
+                    self.tell(Body::NamespaceDestroy { ns, lived_ns: None });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn fork(&mut self, whom: usize, into_a_new_one: bool) {
+        let parent = self.living[whom % self.living.len()].clone();
+        if into_a_new_one && parent.pids.len() > 30 {
+            return;
+        }
+        let pid = self.next_pid;
+        self.next_pid += 1;
+        let mut pids: Vec<u32> = parent.pids.iter().map(|_| pid).collect();
+        let mut ns = parent.ns;
+        if into_a_new_one {
+            pids.push(1);
+            ns = self.next_inum;
+            self.next_inum += 1;
+        }
+        let child = process(&pids, self.clock, Some(parent.pid), ns);
+        if into_a_new_one {
+            let ns = namespace(ns, child.pids.len() as u32 - 1, parent.ns, self.clock);
+            self.tell(Body::NamespaceCreate {
+                ns: ns.clone(),
+                via: Some("clone".into()),
+                creator: parent.clone(),
+            });
+            self.tell(Body::NamespaceInit { ns: ns.clone(), process: child.clone() });
+            self.namespaces.push(ns);
+        }
+        self.tell(fork(&child, &parent));
+        self.living.push(child);
+    }
+
+    /// What exists, as a look tells it.
+    fn look(&self) -> Vec<Event> {
+        let namespaces = self
+            .namespaces
+            .iter()
+            .map(|ns| Body::SnapshotNamespace { ns: as_looked_at(ns), holders: Vec::new() });
+        let living = self.living.iter().map(|process| look_at(process, 'S'));
+        let zombies = self.zombies.iter().map(|process| look_at(process, 'Z'));
+        namespaces.chain(living).chain(zombies).map(|body| event(self.clock, body)).collect()
+    }
+}
+
+fn follow<'a>(events: impl IntoIterator<Item = &'a Event>) -> World {
+    let mut world = World::default();
+    for event in events {
+        world.apply(event);
+    }
+    world
+}
+
+/// What holds of any world, whatever it was told.
+fn expect_sound(world: &World) {
+    for (pid, resident) in &world.processes {
+        assert_eq!(*pid, resident.process.pid);
+        assert!(world.namespaces.contains_key(&resident.process.ns), "it is somewhere: {resident:?}");
+        let parent = resident.parent;
+        assert!(
+            parent.is_none_or(|parent| world
+                .children
+                .get(&parent)
+                .is_some_and(|children| children.contains(pid))),
+            "its parent knows it: {resident:?}"
+        );
+    }
+    for (inum, domain) in &world.namespaces {
+        let members = world.processes.values().filter(|resident| resident.process.ns == *inum);
+        assert_eq!(members.count(), domain.members as usize, "{domain:?}");
+    }
+    for (parent, children) in &world.children {
+        assert!(!children.is_empty());
+        for child in children {
+            assert_eq!(world.processes.get(child).and_then(|child| child.parent), Some(*parent));
+        }
+    }
+    assert!(world.past.processes().count() <= PAST_LIMIT && world.past.namespaces().count() <= PAST_LIMIT);
+}
+
+fn expect_equal(world: &World, kernel: &Kernel) {
+    let mut expected: Vec<_> = kernel
+        .living
+        .iter()
+        .map(|process| (process, false))
+        .chain(kernel.zombies.iter().map(|process| (process, true)))
+        .map(|(process, zombie)| (identity(process), process.ns, process.ppid, zombie))
+        .collect();
+    let mut found: Vec<_> = world
+        .processes()
+        .map(|resident| (resident.identity(), resident.process.ns, resident.parent, resident.ended.is_some()))
+        .collect();
+    expected.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(found, expected);
+    let found: Vec<u32> = world.namespaces().map(|domain| domain.namespace.inum).collect();
+    let expected: Vec<u32> = kernel.namespaces.iter().map(|ns| ns.inum).collect();
+    assert_eq!(found, expected);
+}
+
+proptest! {
+    #[test]
+    fn a_history_that_is_told_whole_makes_what_is_there(acts in prop::collection::vec((0u8..4, 0usize..50), 0..200)) {
+        let mut kernel = Kernel::new();
+        acts.iter().for_each(|&(what, whom)| kernel.act(what, whom));
+        let world = follow(&kernel.told);
+        expect_sound(&world);
+        expect_equal(&world, &kernel);
+        prop_assert_eq!(world.surprises(), Surprises::default());
+        let count = |name| kernel.told.iter().filter(|event| event.body.name() == name).count();
+        prop_assert_eq!(world.processes().count(), 1 + count("process.fork") - count("process.reap"));
+    }
+
+    #[test]
+    fn another_look_mends_whatever_was_lost(
+        acts in prop::collection::vec((0u8..4, 0usize..50, any::<bool>()), 0..200)
+    ) {
+        let mut kernel = Kernel::new();
+        let mut world = follow(&std::mem::take(&mut kernel.told));
+        for (what, whom, lost) in acts {
+            kernel.act(what, whom);
+            let told = std::mem::take(&mut kernel.told);
+            if !lost {
+                told.iter().for_each(|event| drop(world.apply(event)));
+            }
+        }
+        world.apply(&event(kernel.clock, resync()));
+        kernel.look().iter().for_each(|event| drop(world.apply(event)));
+        world.apply(&event(kernel.clock, Body::StreamLost { stage: "ring".into(), count: 0 }));
+        expect_sound(&world);
+        let ids = |processes: &[Process]| processes.iter().map(identity).collect::<BTreeSet<_>>();
+        let mut expected = ids(&kernel.living);
+        expected.append(&mut ids(&kernel.zombies));
+        prop_assert_eq!(world.processes().map(Resident::identity).collect::<BTreeSet<_>>(), expected);
+        prop_assert_eq!(world.namespaces().count(), kernel.namespaces.len());
+    }
+
+    #[test]
+    fn events_that_a_look_has_forestalled_change_nothing(
+        acts in prop::collection::vec((0u8..4, 0usize..50), 0..100)
+    ) {
+        let mut kernel = Kernel::new();
+        kernel.told.clear();
+        acts.iter().for_each(|&(what, whom)| kernel.act(what, whom));
+        // The stream began first, the look came second: its lines stand before what happened in between.
+        let look = kernel.look();
+        let world = follow(look.iter().chain(&kernel.told));
+        expect_sound(&world);
+        let found = world.processes().map(Resident::identity).collect::<BTreeSet<_>>();
+        let expected = kernel.living.iter().chain(&kernel.zombies).map(identity).collect::<BTreeSet<_>>();
+        prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn no_history_is_too_wild(
+        acts in prop::collection::vec((0u8..12, 1u32..6, 0u64..3, 99u32..104, 0u32..4), 0..200)
+    ) {
+        let mut world = World::default();
+        for (at, (what, pid, start, inum, other)) in acts.into_iter().enumerate() {
+            let one = process(&[pid, 1 + other], start, (other != 0).then_some(other), inum);
+            let two = process(&[1 + other], start, None, inum + 1);
+            let ns = namespace(inum, other, inum + 1, start);
+            let body = match what {
+                0 => fork(&one, &two),
+                1 => exit(&one),
+                2 => reap(&one),
+                3 => look_at(&one, if other == 0 { 'Z' } else { 'S' }),
+                4 => Body::SnapshotNamespace { ns: as_looked_at(&ns), holders: Vec::new() },
+                5 => resync(),
+                6 => Body::NamespaceCreate { ns, via: Some("unshare".into()), creator: one },
+                7 => Body::NamespaceInit { ns, process: one },
+                8 => Body::NamespaceJoin { ns, process: one, from: None },
+                9 => Body::NamespaceInitExit {
+                    ns,
+                    process: one,
+                    exit: Exit::Code { code: 1 },
+                    cause: Cause::Exited,
+                    members: 0,
+                },
+                10 => Body::NamespaceTeardown { ns, killed: 0, nested: Vec::new(), duration_ns: 0 },
+                _ => Body::NamespaceDestroy { ns, lived_ns: None },
+            };
+            world.apply(&event(at as u64, body));
+            expect_sound(&world);
+            world.snapshot();
+        }
+    }
+}
+
+#[test]
+fn whoever_has_a_pid_next_ends_the_one_before() {
+    let parent = process(&[1], 1, None, HOST);
+    let (first, second) = (process(&[5], 10, Some(1), HOST), process(&[5], 20, Some(1), HOST));
+    let world = follow(&[event(10, fork(&first, &parent)), event(20, fork(&second, &parent))]);
+    assert_eq!(world.surprises().ends_unseen, 1);
+    assert_eq!(world.process(5).map(Resident::identity), Some((5, 20)));
+    assert_eq!(world.past().processes().map(|dead| dead.gone_boot_ns).collect::<Vec<_>>(), [None]);
+}
+
+#[test]
+fn the_dead_are_remembered_up_to_a_limit_and_stay_dead() {
+    let parent = process(&[1], 1, None, HOST);
+    let mut world = World::default();
+    for pid in 2..PAST_LIMIT as u32 + 12 {
+        let child = process(&[pid], u64::from(pid), Some(1), HOST);
+        for body in [fork(&child, &parent), exit(&child), reap(&child)] {
+            world.apply(&event(u64::from(pid), body));
+        }
+        world.apply(&event(u64::from(pid), exit(&child)));
+    }
+    assert_eq!(world.past().processes().count(), PAST_LIMIT);
+    assert_eq!(world.surprises().after_the_end, PAST_LIMIT as u64 + 10);
+    assert_eq!(world.processes().count(), 0);
+}
+
+#[test]
+fn an_exit_is_the_end_where_no_reaping_is_told() {
+    let start = Body::StreamStart {
+        version: "0".into(),
+        host: None,
+        kernel: None,
+        boot_time: String::new(),
+        hooks: BTreeMap::new(),
+        filter: Filter { events: vec!["process.exit".into()], ..Filter::default() },
+    };
+    let one = process(&[5, 2], 1, None, 200);
+    let world = follow(&[event(1, start), event(2, exit(&one))]);
+    assert_eq!(world.processes().count(), 0);
+    assert_eq!(world.past().processes().count(), 1);
+}
+
+#[test]
+fn children_go_where_their_parent_joined() {
+    let shell = process(&[5], 1, None, HOST);
+    let ns = namespace(200, 1, HOST, 3);
+    let child = process(&[6, 2], 9, Some(5), 200);
+    let mut world = follow(&[
+        event(2, look_at(&shell, 'S')),
+        event(4, Body::NamespaceJoin { ns, process: shell.clone(), from: None }),
+    ]);
+    assert_eq!(world.process(5).and_then(|shell| shell.children_ns), Some(200));
+    world.apply(&event(9, fork(&child, &shell)));
+    assert_eq!(world.process(6).map(|child| child.entered), Some(Entered::Joined { parent: 5 }));
+    world.apply(&event(10, exit(&shell)));
+    let orphan = world.process(6).expect("it lives");
+    assert_eq!((orphan.parent, orphan.orphaned), (None, true));
+}

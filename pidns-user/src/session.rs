@@ -23,6 +23,7 @@ use crate::{
     },
     model::Zombies,
     output::View,
+    resync::{Existing, Look},
     selection::{Selection, record_event},
     sink::{Sink, Written},
     translate::{Translated, Translator},
@@ -47,6 +48,8 @@ pub struct Session {
     pub count: Option<u64>,
     /// The first event.
     pub start: Body,
+    /// In a recording: what looks at all that exists, at the start and after losses.
+    pub look: Option<Look>,
     /// Set when the run is to end.
     pub stop: Arc<AtomicBool>,
 }
@@ -69,6 +72,7 @@ pub struct Report {
 /// The state of a run.
 struct Run {
     session: Session,
+    existing: Option<Existing>,
     translator: Translator,
     zombies: Zombies,
     /// Whether [`Self::zombies`] are to be kept: the kernel side does not, and their end is to be shown.
@@ -105,8 +109,9 @@ impl Session {
 }
 
 impl Run {
-    fn new(session: Session, began_boot_ns: u64, observed_since_ns: u64) -> Self {
+    fn new(mut session: Session, began_boot_ns: u64, observed_since_ns: u64) -> Self {
         Self {
+            existing: session.look.take().map(Existing::new),
             session,
             translator: Translator::new(observed_since_ns),
             zombies: Zombies::default(),
@@ -128,7 +133,26 @@ impl Run {
         }
         let start = self.session.start.clone();
         self.emit(self.last_boot_ns, true, start);
+        self.tell_existing();
         self.flush();
+    }
+
+    /// Looks at all that exists, and tells it.
+    fn tell_existing(&mut self) {
+        let Some(existing) = &mut self.existing else { return };
+        match existing.tell() {
+            Ok(bodies) => {
+                for body in bodies {
+                    self.emit(self.last_boot_ns, true, body);
+                }
+            }
+            Err(failure) => self.fail(failure),
+        }
+    }
+
+    /// Whether a loss has left it in doubt what exists, and it is time to look.
+    fn is_look_due(&self, at_the_end: bool) -> bool {
+        self.existing.as_ref().is_some_and(|existing| existing.is_due(at_the_end))
     }
 
     fn stream(
@@ -164,6 +188,9 @@ impl Run {
             if !more && swept.elapsed() >= SWEEP_INTERVAL {
                 swept = Instant::now();
                 self.sweep(loaded, reader, false);
+            }
+            if !more && self.is_look_due(false) {
+                self.tell_existing();
             }
             self.flush();
         }
@@ -204,6 +231,9 @@ impl Run {
         self.account("hook", missed.lost(&totals));
         self.account("malformed", malformed);
         self.over = false;
+        if self.is_look_due(true) {
+            self.tell_existing();
+        }
         let refusals = (missed.refusals > 0).then_some(("refusals", missed.refusals));
         let refused = self.zombies.refused();
         let zombies = (refused > 0).then_some(("process.reap.zombie_ns", refused));
@@ -271,6 +301,9 @@ impl Run {
         let before = self.report.lost.get(stage).copied().unwrap_or(0);
         if total > before {
             self.report.lost.insert(stage, total);
+            if let Some(existing) = &mut self.existing {
+                existing.doubt();
+            }
             if !self.over {
                 self.emit(
                     self.last_boot_ns,
@@ -300,6 +333,9 @@ impl Run {
         };
         if !matches!(event.body, Body::StreamEnd { .. }) {
             *self.report.events.entry(event.body.name()).or_default() += 1;
+        }
+        if let Some(existing) = &mut self.existing {
+            existing.world().apply(&event);
         }
         let before = self.session.sink.buffer().len();
         match self.session.view.event(&event, self.session.sink.buffer()) {
@@ -356,6 +392,7 @@ mod tests {
     fn run_to(output: impl AsFd + Send + 'static, events: &str, count: Option<u64>) -> Run {
         let asked = Asked { events: vec![events.to_owned()], ..Asked::default() };
         let session = Session {
+            look: None,
             selection: Selection::new(&asked).unwrap(),
             view: Box::new(Json),
             sink: Sink::new(output),

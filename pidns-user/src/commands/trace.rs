@@ -80,6 +80,7 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
         view: view(args),
         sink: Sink::new(stdout()),
         count: args.count,
+        look: None,
         stop: Arc::clone(&stop),
     };
     let report = stream(session, loaded, reader, &waker, &stop, args.duration, log)?;

@@ -262,10 +262,12 @@ bodies! {
     SnapshotProcess = "snapshot.process" {
         /// The process.
         process: Process,
-        /// State of its first thread, a letter as proc(5) has it.
-        state: char,
-        /// Threads, zombie ones included.
-        threads: u32,
+        /// State of its first thread, a letter as proc(5) has it; absent where it may not be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        state: Option<char>,
+        /// Threads, zombie ones included, likewise.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        threads: Option<u32>,
         /// Since when it is a zombie, where that was seen: CLOCK_BOOTTIME, nanoseconds.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         zombie_since_boot_ns: Option<u64>,

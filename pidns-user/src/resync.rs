@@ -73,14 +73,14 @@ fn bodies(snapshot: &Snapshot) -> Vec<Body> {
     let processes = snapshot.processes.iter().filter_map(|process| {
         let snapshot::Process { pid, pids, comm, start_boot_ns, ppid, uid, ns, state, threads } = process;
         Some(Body::SnapshotProcess {
+            // One that may not be looked at has no identity to be told by.
             process: Process {
                 pid: *pid,
-                pids: pids.clone(),
-                comm: comm.clone(),
-                start_boot_ns: *start_boot_ns,
+                pids: (!pids.is_empty()).then(|| pids.clone())?,
+                comm: comm.clone()?,
+                start_boot_ns: (*start_boot_ns)?,
                 ppid: *ppid,
-                uid: *uid,
-                // Whose namespace may not be read is in none that could be told.
+                uid: (*uid)?,
                 ns: (*ns)?,
             },
             state: *state,
@@ -101,7 +101,7 @@ fn corrections(world: &World, snapshot: &Snapshot) -> Body {
     let (mut added, mut changed, mut kept) = (0, 0, 0);
     for process in snapshot.processes.iter().filter(|process| process.ns.is_some()) {
         match world.process(process.pid) {
-            Some(known) if known.identity() == (process.pid, process.start_boot_ns) => {
+            Some(known) if Some(known.identity().1) == process.start_boot_ns => {
                 kept += 1;
                 let is_the_same = known.ended.is_some() == process.is_zombie()
                     && Some(known.process.ns) == process.ns
@@ -138,13 +138,13 @@ mod tests {
         snapshot::Process {
             pid,
             pids: vec![pid],
-            comm: Name::from("x"),
-            start_boot_ns: u64::from(pid),
+            comm: Some(Name::from("x")),
+            start_boot_ns: Some(u64::from(pid)),
             ppid: (pid > 1).then_some(1),
-            uid: 0,
+            uid: Some(0),
             ns: Some(7),
-            state,
-            threads: 1,
+            state: Some(state),
+            threads: Some(1),
         }
     }
 

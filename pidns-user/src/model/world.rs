@@ -41,7 +41,7 @@ pub struct Resident {
     /// How it got in.
     pub entered: Entered,
     /// Letter of its state (proc(5)) and threads, where a snapshot told them.
-    pub looked: Option<(char, u32)>,
+    pub looked: (Option<char>, Option<u32>),
     /// Since when it is a zombie (CLOCK_BOOTTIME, nanoseconds), and how it ended.
     pub ended: Option<(u64, Option<Exit>)>,
     /// The namespace that its children go to, where that is not its own.
@@ -179,13 +179,14 @@ impl World {
                 }
                 let parent = process.ppid;
                 if let Some(resident) = self.processes.get_mut(&process.pid) {
-                    resident.looked = Some((*state, *threads));
+                    resident.looked = (*state, *threads);
                     if resident.entered == Entered::Unseen
                         && let (Some(true), Some(parent)) = (joined, parent)
                     {
                         resident.entered = Entered::Joined { parent };
                     }
-                    if matches!(state, 'Z' | 'X') && *threads <= 1 && resident.ended.is_none() {
+                    let is_zombie = matches!(state, Some('Z' | 'X')) && threads.is_none_or(|threads| threads <= 1);
+                    if is_zombie && resident.ended.is_none() {
                         resident.ended = Some((zombie_since_boot_ns.unwrap_or(at), None));
                     }
                 }
@@ -368,7 +369,7 @@ impl World {
             parent: None,
             orphaned: false,
             entered,
-            looked: None,
+            looked: (None, None),
             ended: None,
             children_ns: None,
         };
@@ -590,17 +591,16 @@ impl Resident {
     fn as_looked_at(&self) -> snapshot::Process {
         let Process { pid, pids, comm, start_boot_ns, uid, ns, ppid: _ } = &self.process;
         let (state, threads) = match (&self.ended, self.looked) {
-            (Some(_), _) => ('Z', 1),
-            (None, Some(looked)) => looked,
-            (None, None) => ('?', 1),
+            (Some(_), _) => (Some('Z'), Some(1)),
+            (None, looked) => looked,
         };
         snapshot::Process {
             pid: *pid,
             pids: pids.clone(),
-            comm: comm.clone(),
-            start_boot_ns: *start_boot_ns,
+            comm: Some(comm.clone()),
+            start_boot_ns: Some(*start_boot_ns),
             ppid: self.parent,
-            uid: *uid,
+            uid: Some(*uid),
             ns: Some(*ns),
             state,
             threads,

@@ -52,8 +52,8 @@ fn reap(process: &Process) -> Body {
 fn look_at(process: &Process, state: char) -> Body {
     Body::SnapshotProcess {
         process: process.clone(),
-        state,
-        threads: 1,
+        state: Some(state),
+        threads: Some(1),
         zombie_since_boot_ns: None,
         joined: None,
     }

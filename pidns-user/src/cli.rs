@@ -40,6 +40,16 @@ pub struct Cli {
 pub enum Command {
     /// Stream what happens to PID namespaces, live (this is the default).
     Trace(TraceArgs),
+    /// Store what happens, with what exists at its start, in a file that `replay` and --from read.
+    ///
+    /// Everything is stored: what is shown of it is chosen when it is read. After a loss all is looked at again, and the
+    /// corrections are stored too.
+    Record(RecordArgs),
+    /// Print a recording as the live stream would have been, with the same filters and views.
+    ///
+    /// A TARGET of --ns is an inode number here: namespaces are those of the recording, not of this machine. Of a file that
+    /// is damaged or cut off, all that stands before the damage is printed; then it ends with 2.
+    Replay(ReplayArgs),
     /// Show the namespaces that exist, each below its parent: its PID 1, processes, zombies, who joined, what holds it.
     ///
     /// A namespace lives for as long as anything refers to it. One without processes is shown with what keeps it alive: a
@@ -88,6 +98,23 @@ pub enum CheckOutput {
 /// Options of the live stream.
 #[derive(Clone, Debug, Args)]
 pub struct TraceArgs {
+    /// What of it is shown.
+    #[command(flatten)]
+    pub filters: Filters,
+    /// When it ends.
+    #[command(flatten)]
+    pub stop: Stop,
+    /// How it is shown.
+    #[command(flatten)]
+    pub view: ViewArgs,
+    /// How the kernel side works.
+    #[command(flatten)]
+    pub kernel: Kernel,
+}
+
+/// What of a stream is shown.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Filters {
     /// Show only these events: a name, a pattern like 'namespace.*', or 'all'; several with commas [repeatable].
     ///
     /// Without this option: namespace.*, init.*, fork.failed, and the process.fork, process.exec and process.exit of
@@ -128,7 +155,11 @@ pub struct TraceArgs {
     /// processes, and what is refused to them. Without --event and --level the host's processes are left out.
     #[arg(long = "level", value_name = "LEVEL", value_delimiter = ',', allow_hyphen_values = true)]
     pub levels: Vec<String>,
+}
 
+/// When a stream ends.
+#[derive(Clone, Debug, Args)]
+pub struct Stop {
     /// Stop after this long, like 30s, 500ms or 1h30m.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
@@ -136,11 +167,11 @@ pub struct TraceArgs {
     /// Stop after this many events.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+}
 
-    /// Show an exec's arguments too, up to 4 KB. They can hold secrets.
-    #[arg(long)]
-    pub args: bool,
-
+/// How a stream is shown.
+#[derive(Clone, Debug, Args)]
+pub struct ViewArgs {
     /// The form of the output.
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Output,
@@ -152,6 +183,14 @@ pub struct TraceArgs {
     /// Colours: auto is on a terminal only, and off with NO_COLOR set.
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub color: ColorChoice,
+}
+
+/// How the kernel side works.
+#[derive(Clone, Debug, Args)]
+pub struct Kernel {
+    /// Show an exec's arguments too, up to 4 KB. They can hold secrets.
+    #[arg(long)]
+    pub args: bool,
 
     /// End with exit code 5 if any event was lost.
     #[arg(long)]
@@ -181,6 +220,43 @@ pub struct TraceArgs {
     /// Print the kernel side's own log on stderr, from this level on.
     #[arg(long, value_name = "LEVEL", value_enum, num_args = 0..=1, default_missing_value = "info")]
     pub bpf_log: Option<LogLevel>,
+}
+
+/// Options of `record`.
+#[derive(Clone, Debug, Args)]
+pub struct RecordArgs {
+    /// The file: one JSON object a line (docs/events.md), compressed with zstd if its name ends in .zst. One that exists
+    /// is left alone.
+    pub file: PathBuf,
+
+    /// Write over the file if it exists.
+    #[arg(long)]
+    pub force: bool,
+
+    /// When it ends.
+    #[command(flatten)]
+    pub stop: Stop,
+    /// How the kernel side works.
+    #[command(flatten)]
+    pub kernel: Kernel,
+}
+
+/// Options of `replay`.
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArgs {
+    /// The recording, compressed or not; - for standard input.
+    pub file: PathBuf,
+
+    /// How fast: 1 as it happened, 10 ten times as fast. Without it: as fast as it can be printed.
+    #[arg(long, value_name = "N", value_parser = parse_speed)]
+    pub speed: Option<f64>,
+
+    /// What of it is shown.
+    #[command(flatten)]
+    pub filters: Filters,
+    /// How it is shown.
+    #[command(flatten)]
+    pub view: ViewArgs,
 }
 
 /// The form of a snapshot.
@@ -323,6 +399,13 @@ pub enum LogLevel {
     Debug = 4,
 }
 
+fn parse_speed(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|speed: &f64| speed.is_finite() && *speed > 0.0)
+        .ok_or_else(|| "give a number above 0: 1 is as it happened".to_owned())
+}
+
 fn parse_pid(text: &str) -> Result<u32, String> {
     text.parse()
         .ok()
@@ -408,7 +491,7 @@ mod tests {
     fn pids_are_those_that_a_process_can_have() {
         let pids = |text: &str| {
             Cli::try_parse_from(["pidns-trace", "-p", text])
-                .map(|cli| cli.trace.pids)
+                .map(|cli| cli.trace.filters.pids)
                 .map_err(|error| error.to_string())
         };
         assert_eq!(pids("1"), Ok(vec![1]));
@@ -432,9 +515,9 @@ mod tests {
     fn the_stream_is_the_default_command() {
         let cli = Cli::try_parse_from(["pidns-trace", "-e", "all", "-o", "json"]).unwrap();
         assert!(cli.command.is_none());
-        assert_eq!(cli.trace.events, ["all"]);
+        assert_eq!(cli.trace.filters.events, ["all"]);
         let cli = Cli::try_parse_from(["pidns-trace", "trace", "--level", "1-2,4"]).unwrap();
-        assert!(matches!(cli.command, Some(Command::Trace(args)) if args.levels == ["1-2", "4"]));
+        assert!(matches!(cli.command, Some(Command::Trace(args)) if args.filters.levels == ["1-2", "4"]));
         assert!(Cli::try_parse_from(["pidns-trace", "--count", "0"]).is_err());
     }
 }

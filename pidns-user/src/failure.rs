@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, process::ExitCode};
 
-use crate::{count::Count, kernel::load::LoadError, selection::SelectionError};
+use crate::{count::Count, kernel::load::LoadError, recording::Damage, selection::SelectionError};
 
 /// Exit codes of the program, but for 0 and clap's own 2.
 pub mod code {
@@ -41,6 +41,22 @@ pub enum Failure {
         /// What came back.
         error: io::Error,
     },
+    /// A file that was named cannot be written.
+    #[error("cannot write {}: {error}{}", file.display(), hint(error))]
+    Write {
+        /// Its path.
+        file: PathBuf,
+        /// What came back.
+        error: io::Error,
+    },
+    /// A recording is damaged: what stood before it was shown.
+    #[error("{}: {damage}", file.display())]
+    Recording {
+        /// Its path.
+        file: PathBuf,
+        /// What is wrong with it.
+        damage: Damage,
+    },
     /// The output could not be written.
     #[error("write to standard output: {error}{}", unwritten_events(*unwritten))]
     Output {
@@ -67,6 +83,13 @@ fn unwritten_events(unwritten: u64) -> String {
     format!(": {} not written", Count(unwritten, "event was", "events were"))
 }
 
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => "; give another name, or --force to write over it",
+        _ => "",
+    }
+}
+
 impl Failure {
     /// Its exit code.
     pub fn code(&self) -> u8 {
@@ -84,6 +107,8 @@ impl Failure {
             Self::Selection(_)
             | Self::Usage(_)
             | Self::File { .. }
+            | Self::Write { .. }
+            | Self::Recording { .. }
             | Self::Output { .. }
             | Self::Io { .. }
             | Self::Load(LoadError::NoObject | LoadError::Io { .. }) => code::USAGE,

@@ -11,6 +11,7 @@ pub mod log;
 pub mod model;
 pub mod output;
 pub mod procfs;
+pub mod recording;
 pub mod resync;
 pub mod selection;
 pub mod session;

@@ -13,6 +13,8 @@ fn main() -> ExitCode {
     let result = match &command {
         None => commands::trace::run(&trace),
         Some(Command::Trace(args)) => commands::trace::run(args),
+        Some(Command::Record(args)) => commands::record::run(args),
+        Some(Command::Replay(args)) => commands::replay::run(args),
         Some(Command::Tree(args)) => commands::tree::run(args),
         Some(Command::Ps(args)) => commands::ps::run(args),
         Some(Command::Pid(args)) => commands::pid::run(args),

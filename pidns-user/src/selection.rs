@@ -4,8 +4,10 @@ use globset::{Glob, GlobMatcher};
 use pidns_ebpf::abi::{COMM_LEN, Kind, MAX_LEVEL};
 
 use crate::{
+    cli::Filters,
     event::{Body, Filter, Process, Word},
-    target::{doubt_namespace, doubt_pid, find_namespace},
+    model::World,
+    target::{doubt_namespace, doubt_pid, find_namespace, number_of_namespace},
 };
 
 /// The events of the live stream where none is asked for. Process events are of non-initial namespaces then.
@@ -98,6 +100,14 @@ pub struct Asked {
     pub no_syscall_hooks: bool,
 }
 
+impl Asked {
+    /// What these options ask for.
+    pub fn of(filters: &Filters, no_syscall_hooks: bool) -> Self {
+        let Filters { events, namespaces, pids, comms, levels } = filters.clone();
+        Self { events, namespaces, pids, comms, levels, no_syscall_hooks }
+    }
+}
+
 /// What is to be seen.
 #[derive(Debug)]
 pub struct Selection {
@@ -115,6 +125,18 @@ pub struct Selection {
 impl Selection {
     /// Checks the options; namespaces are looked up in /proc.
     pub fn new(asked: &Asked) -> Result<Self, SelectionError> {
+        let mut selection = Self::build(asked, find_namespace)?;
+        let doubts = selection.filter.namespaces.iter().filter_map(|&inum| doubt_namespace(inum));
+        selection.warnings = doubts.chain(asked.pids.iter().filter_map(|&pid| doubt_pid(pid))).collect();
+        Ok(selection)
+    }
+
+    /// Checks the options for a recording, whose namespaces are not those of this machine.
+    pub fn of_recording(asked: &Asked) -> Result<Self, SelectionError> {
+        Self::build(asked, number_of_namespace)
+    }
+
+    fn build(asked: &Asked, find: fn(&str) -> Result<u32, String>) -> Result<Self, SelectionError> {
         let Asked { events, namespaces, pids, comms, levels, no_syscall_hooks } = asked;
         let selected = select_events(events, *no_syscall_hooks)?;
         let all_levels = mask(0, MAX_LEVEL);
@@ -131,13 +153,12 @@ impl Selection {
             }
         }
         let find = |value: &String| {
-            find_namespace(value).map_err(|error| SelectionError::NoNamespace { value: value.clone(), error })
+            find(value).map_err(|error| SelectionError::NoNamespace { value: value.clone(), error })
         };
         let namespaces = namespaces.iter().map(find).collect::<Result<Vec<_>, _>>()?;
         comms.iter().try_for_each(|pattern| check_comm(pattern))?;
-        let doubts = namespaces.iter().filter_map(|&inum| doubt_namespace(inum));
         Ok(Self {
-            warnings: doubts.chain(pids.iter().filter_map(|&pid| doubt_pid(pid))).collect(),
+            warnings: Vec::new(),
             level_mask,
             namespace_level_mask: if levels.is_empty() { all_levels } else { level_mask },
             comms: comms.iter().map(|glob| matcher("--comm", glob)).collect::<Result<_, _>>()?,
@@ -170,6 +191,24 @@ impl Selection {
         self.filter.events.iter().any(|event| event == name)
     }
 
+    /// Whether an event of a recording is to be shown: everything is in it, so that all is asked here. What is below what
+    /// the events so far tell.
+    pub fn shows_recorded(&self, body: &Body, world: &World) -> bool {
+        if matches!(body, Body::SnapshotNamespace { .. } | Body::SnapshotProcess { .. }) {
+            return false;
+        }
+        if FRAME.contains(&body.name()) {
+            return true;
+        }
+        let (process, _, level) = subjects(body);
+        let is_wanted = |inum: u32| self.filter.namespaces.iter().any(|&top| world.is_within(inum, top));
+        let depth = |process: &Process| process.pids.len().saturating_sub(1) as u32;
+        let own = namespace(body).or(process.map(|process| process.ns));
+        self.shows(body)
+            && (level.is_some() || process.is_none_or(|process| self.level_mask & (1 << depth(process)) != 0))
+            && (self.filter.namespaces.is_empty() || own.is_some_and(is_wanted))
+    }
+
     /// Whether the event is to be shown. What the kernel has filtered already is not asked again.
     pub fn shows(&self, body: &Body) -> bool {
         if !self.has(body.name()) {
@@ -190,6 +229,31 @@ impl Selection {
             return false;
         }
         level.is_none_or(|level| self.namespace_level_mask & (1 << level) != 0)
+    }
+}
+
+/// The namespace that an event is about, where it is about one.
+fn namespace(body: &Body) -> Option<u32> {
+    match body {
+        Body::NamespaceCreate { ns, .. }
+        | Body::NamespaceInit { ns, .. }
+        | Body::NamespaceJoin { ns, .. }
+        | Body::NamespaceInitExit { ns, .. }
+        | Body::NamespaceTeardown { ns, .. }
+        | Body::NamespaceDestroy { ns, .. }
+        | Body::InitSignal { ns, .. } => Some(ns.inum),
+        Body::NamespaceJoinFailed { ns, .. } | Body::ForkFailed { ns, .. } => ns.as_ref().map(|ns| ns.inum),
+        Body::NamespaceCreateFailed { .. }
+        | Body::ProcessFork { .. }
+        | Body::ProcessExec { .. }
+        | Body::ProcessExit { .. }
+        | Body::ProcessReap { .. }
+        | Body::StreamStart { .. }
+        | Body::StreamLost { .. }
+        | Body::StreamResync { .. }
+        | Body::StreamEnd { .. }
+        | Body::SnapshotNamespace { .. }
+        | Body::SnapshotProcess { .. } => None,
     }
 }
 

@@ -256,7 +256,8 @@ impl Run {
             duration_ns: duration.as_nanos() as u64,
         };
         self.emit(clock::boottime_ns(), true, end);
-        self.flush();
+        let written = self.session.sink.finish();
+        self.judge(written);
     }
 
     /// Finds what has ended without a hook's word, and puts it among the records.
@@ -351,7 +352,12 @@ impl Run {
     }
 
     fn flush(&mut self) {
-        match self.session.sink.flush() {
+        let written = self.session.sink.flush();
+        self.judge(written);
+    }
+
+    fn judge(&mut self, written: Written) {
+        match written {
             Written::All => {}
             Written::Closed => {
                 self.report.closed = true;

@@ -1,7 +1,7 @@
 //! The output, with an exact account of what reached it.
 
 use std::{
-    io,
+    io::{self, Write as _},
     os::fd::AsFd,
     sync::{
         Arc,
@@ -37,6 +37,8 @@ pub enum Written {
 pub struct Sink {
     to: Box<dyn AsFd + Send>,
     buffer: Vec<u8>,
+    /// Compresses what leaves the buffer.
+    encoder: Option<zstd::Encoder<'static, Vec<u8>>>,
     /// Where each event in the buffer ends.
     ends: Vec<usize>,
     progress: Arc<Progress>,
@@ -62,7 +64,19 @@ impl Progress {
 impl Sink {
     /// A sink that writes there.
     pub fn new(to: impl AsFd + Send + 'static) -> Self {
-        Self { to: Box::new(to), buffer: Vec::new(), ends: Vec::new(), progress: Arc::default() }
+        Self {
+            to: Box::new(to),
+            buffer: Vec::new(),
+            encoder: None,
+            ends: Vec::new(),
+            progress: Arc::default(),
+        }
+    }
+
+    /// The same, compressed with zstd. After each flush all that was written can be read again.
+    pub fn compressed(to: impl AsFd + Send + 'static) -> io::Result<Self> {
+        let encoder = zstd::Encoder::new(Vec::new(), zstd::DEFAULT_COMPRESSION_LEVEL)?;
+        Ok(Self { encoder: Some(encoder), ..Self::new(to) })
     }
 
     /// How far the writing has come.
@@ -90,14 +104,61 @@ impl Sink {
 
     /// Writes everything out.
     pub fn flush(&mut self) -> Written {
+        let events = self.ends.len() as u64;
+        match self.compress(false) {
+            // Which events a part of a compressed block holds nobody can tell.
+            Some(Ok(bytes)) => self.write(&bytes, |_| events),
+            Some(Err(error)) => Written::Failed { error, unwritten: events },
+            None => {
+                let buffer = std::mem::take(&mut self.buffer);
+                let ends = std::mem::take(&mut self.ends);
+                let written =
+                    self.write(&buffer, |done| ends.iter().filter(|&&end| end > done).count() as u64);
+                // Kept for their memory.
+                (self.buffer, self.ends) = (buffer, ends);
+                self.buffer.clear();
+                self.ends.clear();
+                written
+            }
+        }
+    }
+
+    /// Writes everything out, and what the end of a compressed file takes.
+    pub fn finish(&mut self) -> Written {
+        let events = self.ends.len() as u64;
+        match self.compress(true) {
+            Some(Ok(bytes)) => self.write(&bytes, |_| events),
+            Some(Err(error)) => Written::Failed { error, unwritten: events },
+            None => self.flush(),
+        }
+    }
+
+    /// Empties the buffer into compressed bytes; `None` where nothing is compressed.
+    fn compress(&mut self, to_the_end: bool) -> Option<io::Result<Vec<u8>>> {
+        let mut encoder = self.encoder.take()?;
+        let written = encoder.write_all(&self.buffer);
+        self.buffer.clear();
+        self.ends.clear();
+        if let Err(error) = written {
+            return Some(Err(error));
+        }
+        if to_the_end {
+            return Some(encoder.finish());
+        }
+        let flushed = encoder.flush().map(|()| std::mem::take(encoder.get_mut()));
+        self.encoder = Some(encoder);
+        Some(flushed)
+    }
+
+    fn write(&self, bytes: &[u8], unwritten: impl Fn(usize) -> u64) -> Written {
         let to = self.to.as_fd();
         let mut done = 0;
         self.progress.flushing.store(true, Ordering::Relaxed);
         let outcome = loop {
-            if done == self.buffer.len() {
+            if done == bytes.len() {
                 break Written::All;
             }
-            match write(to, &self.buffer[done..]) {
+            match write(to, &bytes[done..]) {
                 Ok(count) => {
                     done += count;
                     self.progress.written.fetch_add(count as u64, Ordering::Relaxed);
@@ -108,15 +169,10 @@ impl Sink {
                     let _ = poll(&mut [PollFd::from_borrowed_fd(to, PollFlags::OUT)], None);
                 }
                 Err(Errno::PIPE) => break Written::Closed,
-                Err(error) => {
-                    let unwritten = self.ends.iter().filter(|&&end| end > done).count() as u64;
-                    break Written::Failed { error: error.into(), unwritten };
-                }
+                Err(error) => break Written::Failed { error: error.into(), unwritten: unwritten(done) },
             }
         };
         self.progress.flushing.store(false, Ordering::Relaxed);
-        self.buffer.clear();
-        self.ends.clear();
         outcome
     }
 }

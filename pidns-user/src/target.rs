@@ -35,6 +35,13 @@ pub enum NotFound {
     Unreadable(String),
 }
 
+/// The inode number that a TARGET stands for where nothing can be looked up.
+pub fn number_of_namespace(target: &str) -> Result<u32, String> {
+    let digits = target.strip_prefix("pid:[").and_then(|rest| rest.strip_suffix(']')).unwrap_or(target);
+    let number = digits.parse::<u32>().ok().filter(|&inum| inum >= FIRST_INUM);
+    number.ok_or_else(|| "in a recording a namespace is asked for by its inode number".to_owned())
+}
+
 /// The inode number that a TARGET stands for; or why it stands for none, in words.
 pub fn find_namespace(target: &str) -> Result<u32, String> {
     look_up_namespace(target).map_err(|error| match error {

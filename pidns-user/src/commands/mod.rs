@@ -1,9 +1,12 @@
 //! The commands, one a file.
 
 pub mod check;
+mod live;
 mod look;
 pub mod pid;
 pub mod ps;
+pub mod record;
+pub mod replay;
 pub mod trace;
 pub mod tree;
 mod watch;

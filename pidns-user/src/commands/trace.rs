@@ -1,99 +1,33 @@
 //! `pidns-trace [trace]`: the live stream.
 
 use std::{
-    collections::BTreeMap,
-    fs,
     io::{self, IsTerminal as _},
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
 };
 
 use clap::ColorChoice;
-use jiff::{Timestamp, tz::TimeZone};
-use rustix::{io::ioctl_fionread, stdio::stdout};
-use tokio::sync::oneshot;
+use jiff::tz::TimeZone;
+use rustix::stdio::stdout;
 
+use super::live::Live;
 use crate::{
-    cli::{Output, TraceArgs},
-    count::Count,
-    event::Body,
-    failure::{Failure, code},
-    interrupts::Interrupts,
-    kernel::{
-        capabilities, clock,
-        hooks::{Form, Hook},
-        load::{self, Loaded, Settings},
-        namespace,
-        ring::{Reader, Waker},
-    },
-    log::KernelLog,
+    cli::{Output, TraceArgs, ViewArgs},
+    failure::Failure,
     output::{Json, Style, Table, View},
     selection::{Asked, Selection},
-    session::{Report, Session},
     sink::Sink,
 };
 
 /// Runs the live stream to its end.
 pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
-    let selection = Selection::new(&Asked {
-        events: args.events.clone(),
-        namespaces: args.namespaces.clone(),
-        pids: args.pids.clone(),
-        comms: args.comms.clone(),
-        levels: args.levels.clone(),
-        no_syscall_hooks: args.no_syscall_hooks,
-    })?;
-    let (mut loaded, reader, waker) = load::load(&Settings {
-        ring_bytes: args.ring_size,
-        event_mask: selection.event_mask(),
-        level_mask: selection.level_mask,
-        namespaces: selection.filter.namespaces.clone(),
-        pids: selection.filter.pids.clone(),
-        args: args.args,
-        hooks: args.hooks,
-        syscall_hooks: !args.no_syscall_hooks,
-        log_level: args.bpf_log.map_or(0, |level| level as u8),
-    })?;
-    capabilities::drop_all_but_needed()
-        .map_err(|error| Failure::Io { what: "drop the capabilities that are not needed any more", error })?;
-    let log = match args.bpf_log {
-        Some(_) => Some(KernelLog::new(&mut loaded).map_err(|error| Failure::Io {
-            what: "read the kernel side's log",
-            error: io::Error::other(error),
-        })?),
-        None => None,
-    };
-    if !args.quiet {
-        for warning in &selection.warnings {
-            eprintln!("pidns-trace: {warning}");
-        }
-        say_what_stays_unseen(&loaded);
-    }
-    let stop = Arc::new(AtomicBool::new(false));
-    let session = Session {
-        start: start(&loaded, &selection),
-        selection,
-        view: view(args),
-        sink: Sink::new(stdout()),
-        count: args.count,
-        look: None,
-        stop: Arc::clone(&stop),
-    };
-    let report = stream(session, loaded, reader, &waker, &stop, args.duration, log)?;
-    if !args.quiet {
-        for line in summarize(&report) {
-            eprintln!("pidns-trace: {line}");
-        }
-    }
-    let lost = report.lost.values().sum::<u64>();
-    Ok(if args.strict && lost > 0 { ExitCode::from(code::LOST) } else { ExitCode::SUCCESS })
+    let TraceArgs { filters, stop, view: how, kernel } = args;
+    let selection = Selection::new(&Asked::of(filters, kernel.no_syscall_hooks))?;
+    let live = Live { kernel, selection, stop, view: view(how), sink: Sink::new(stdout()), look: None };
+    live.run().map(|(_, code)| code)
 }
 
-fn view(args: &TraceArgs) -> Box<dyn View + Send> {
+/// The view that these options ask for.
+pub(super) fn view(args: &ViewArgs) -> Box<dyn View + Send> {
     match args.output {
         Output::Json => Box::new(Json),
         Output::Table => {
@@ -108,163 +42,5 @@ fn view(args: &TraceArgs) -> Box<dyn View + Send> {
             let style = if colour { Style::Colour } else { Style::Plain };
             Box::new(Table::new(TimeZone::system(), style, !args.no_headers))
         }
-    }
-}
-
-fn start(loaded: &Loaded, selection: &Selection) -> Body {
-    let trimmed = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
-    let boot = Timestamp::from_nanosecond(clock::wall_offset_ns()).unwrap_or(Timestamp::UNIX_EPOCH);
-    Body::StreamStart {
-        version: env!("CARGO_PKG_VERSION").into(),
-        host: trimmed("/proc/sys/kernel/hostname"),
-        kernel: trimmed("/proc/sys/kernel/osrelease"),
-        boot_time: format!("{boot:.9}"),
-        hooks: loaded
-            .hooks
-            .iter()
-            .map(|(hook, form)| (hook.name.to_owned(), form.to_string()))
-            .collect::<BTreeMap<_, _>>(),
-        filter: selection.filter.clone(),
-    }
-}
-
-fn say_what_stays_unseen(loaded: &Loaded) {
-    let (functions, others): (Vec<_>, Vec<_>) = loaded.hooks.iter().partition(|(hook, _)| hook.is_function());
-    if functions.iter().all(|(_, form)| matches!(form, Form::Off(_))) {
-        eprintln!(
-            "pidns-trace: no function hooks, tracepoints alone: no namespace.destroy, and some facts are less exact \
-             (`pidns-trace check` tells which, and why)"
-        );
-    }
-    for (hook, form) in others {
-        if let Some(words) = unseen(hook, form) {
-            eprintln!("pidns-trace: {words}");
-        }
-    }
-    if namespace::is_initial() == Some(false) {
-        eprintln!("pidns-trace: {}", namespace::ELSEWHERE);
-    }
-}
-
-fn unseen(hook: &Hook, form: &Form) -> Option<String> {
-    match form {
-        Form::On(_) | Form::Unneeded => None,
-        Form::Off(why) => {
-            Some(format!("hook {} is off ({why}). Not seen without it: {}", hook.name, hook.shows))
-        }
-    }
-}
-
-/// The stream runs in a thread of its own; this one waits for what ends it.
-fn stream(
-    session: Session,
-    loaded: Loaded,
-    reader: Reader,
-    waker: &Waker,
-    stop: &AtomicBool,
-    duration: Option<Duration>,
-    mut log: Option<KernelLog>,
-) -> Result<Report, Failure> {
-    let io = |what| move |error| Failure::Io { what, error };
-    let progress = session.sink.progress();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(io("start the runtime"))?;
-    runtime.block_on(async {
-        let mut interrupts = Interrupts::new().map_err(io("listen for signals"))?;
-        let (done, mut finished) = oneshot::channel();
-        let worker = std::thread::Builder::new()
-            .name("stream".to_owned())
-            .spawn(move || {
-                let result = session.run(loaded, reader, || {
-                    if let Some(log) = &mut log {
-                        log.flush();
-                    }
-                });
-                let _ = done.send(());
-                result
-            })
-            .map_err(io("start the stream's thread"))?;
-        let over = async {
-            match duration {
-                Some(duration) => tokio::time::sleep(duration).await,
-                None => std::future::pending().await,
-            }
-        };
-        let running = tokio::select! {
-            _ = &mut finished => false,
-            () = interrupts.next() => true,
-            () = over => true,
-        };
-        if running {
-            stop.store(true, Ordering::Release);
-            waker.wake().map_err(io("wake the stream's thread"))?;
-            tokio::select! {
-                _ = &mut finished => {}
-                // It is stuck writing to a reader that does not read. One that reads shows by what is left in the pipe,
-                // long before it has made room for a write.
-                () = interrupts.cut_off(|| Some((progress.of_flush()?, ioctl_fionread(stdout()).ok()))) => {
-                    std::process::exit(130)
-                }
-            }
-        }
-        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
-
-/// What happened, and what was lost, line by line.
-fn summarize(report: &Report) -> Vec<String> {
-    let Report { events, lost, swept: _, closed: _, duration } = report;
-    let shown = || events.iter().filter(|(name, _)| !name.starts_with("stream."));
-    let by_name: Vec<String> = shown().map(|(name, count)| format!("{name} {count}")).collect();
-    let colon = if by_name.is_empty() { "" } else { ": " };
-    let total = Count(shown().map(|(_, count)| count).sum(), "event", "events");
-    let first = format!("{total} in {:.1} s{colon}{}", duration.as_secs_f64(), by_name.join(", "));
-    let remedy = |stage: &str| match stage {
-        "ring" => "the ring buffer was full: try a larger --ring-size, or fewer events with -e",
-        "table" => "a table of the kernel side was full: watch fewer processes, with -n or -p",
-        "hook" => "the kernel left a hook out while it was running already",
-        _ => "records could not be decoded: please report this",
-    };
-    let lost = lost
-        .iter()
-        .map(|(stage, &count)| format!("LOST {} ({})", Count(count, "event", "events"), remedy(stage)));
-    [first].into_iter().chain(lost).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernel::{
-        btf::{Prototype, Value},
-        hooks::Need,
-    };
-
-    #[test]
-    fn a_summary_counts_in_good_grammar() {
-        let mut report = Report { duration: Duration::from_millis(1250), ..Report::default() };
-        report.events.insert("stream.start", 1);
-        assert_eq!(summarize(&report), ["0 events in 1.2 s"]);
-        report.events.insert("process.exit", 1);
-        report.lost.insert("ring", 1);
-        let lines = summarize(&report);
-        assert_eq!(lines[0], "1 event in 1.2 s: process.exit 1");
-        assert!(lines[1].starts_with("LOST 1 event (the ring buffer was full"), "{lines:?}");
-        report.events.insert("process.fork", 2);
-        assert_eq!(summarize(&report)[0], "3 events in 1.2 s: process.exit 1, process.fork 2");
-    }
-
-    #[test]
-    fn a_hook_that_is_off_is_told_with_what_stays_unseen() {
-        let shows = "refusals, and more";
-        let prototype = Prototype { arguments: Vec::new(), returns: Value::Nothing };
-        let hook = Hook { name: "sys_exit", programs: &[], shows, need: Need::Fallback(&[]), prototype };
-        assert_eq!(unseen(&hook, &Form::On(hook.programs)), None);
-        assert_eq!(unseen(&hook, &Form::Unneeded), None);
-        assert_eq!(
-            unseen(&hook, &Form::Off("--no-syscall-hooks".to_owned())).as_deref(),
-            Some("hook sys_exit is off (--no-syscall-hooks). Not seen without it: refusals, and more")
-        );
     }
 }

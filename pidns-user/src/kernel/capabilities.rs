@@ -60,14 +60,26 @@ pub fn setcap() -> String {
     format!("sudo setcap cap_bpf,cap_perfmon+ep {binary}")
 }
 
-/// Gives up all capabilities but [`NEEDED`], and the way to get others by running a program: reading maps takes
-/// CAP_BPF on some kernels for as long as the stream runs. For the calling thread, and those it starts from then on.
-pub fn drop_all_but_needed() -> io::Result<()> {
-    let keep = CapabilitySet::BPF | CapabilitySet::PERFMON;
+/// What is still to be done when the hooks are in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// To stream: reading maps takes CAP_BPF on some kernels for as long as that lasts.
+    Stream,
+    /// To look at all processes too, and at what they hold open: /proc asks for CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH
+    /// where they are another user's.
+    Looks,
+}
+
+/// Gives up all capabilities but those that are needed, and the way to get others by running a program. For the calling
+/// thread, and those it starts from then on.
+pub fn drop_all_but(keep: Keep) -> io::Result<()> {
+    let looks = CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH;
+    let needed = CapabilitySet::BPF | CapabilitySet::PERFMON;
     let now = capabilities(None)?;
     // With CAP_SYS_ADMIN in their place the two may be missing.
-    let keep = if now.effective.contains(keep) { keep } else { keep | CapabilitySet::SYS_ADMIN };
-    let kept = now.effective & keep;
+    let needed = if now.effective.contains(needed) { needed } else { needed | CapabilitySet::SYS_ADMIN };
+    let needed = if keep == Keep::Looks { needed | looks } else { needed };
+    let kept = now.effective & needed;
     set_capabilities(
         None,
         CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() },

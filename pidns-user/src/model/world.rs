@@ -185,7 +185,8 @@ impl World {
                     {
                         resident.entered = Entered::Joined { parent };
                     }
-                    let is_zombie = matches!(state, Some('Z' | 'X')) && threads.is_none_or(|threads| threads <= 1);
+                    let is_zombie =
+                        matches!(state, Some('Z' | 'X')) && threads.is_none_or(|threads| threads <= 1);
                     if is_zombie && resident.ended.is_none() {
                         resident.ended = Some((zombie_since_boot_ns.unwrap_or(at), None));
                     }
@@ -276,6 +277,24 @@ impl World {
     /// The one of this inode number.
     pub fn namespace(&self, inum: u32) -> Option<&Domain> {
         self.namespaces.get(&inum)
+    }
+
+    /// Whether a namespace is this one, or below it.
+    pub fn is_within(&self, inum: u32, top: u32) -> bool {
+        let mut next = Some(inum);
+        let mut level = u32::MAX;
+        while let Some(inum) = next {
+            if inum == top {
+                return true;
+            }
+            // A parent that is no level further up would be a circle.
+            next = self.namespaces.get(&inum).map(|domain| &domain.namespace).and_then(|ns| {
+                let further_up = ns.level < level;
+                level = ns.level;
+                ns.parent.filter(|_| further_up)
+            });
+        }
+        false
     }
 
     /// Those that existed.

@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod commands;
+pub mod container;
 pub mod count;
 pub mod event;
 pub mod failure;

@@ -1,0 +1,223 @@
+//! What container a process is in: its runtime, id, name, image and pod.
+//!
+//! The path of its cgroup says first, then the files that the runtime keeps about it (`state`). Both are claims: a cgroup can be
+//! named by anybody who may make one, and a file can be old. What a file says is believed only where the container's
+//! first process is, by PID and start time, the one that the file names.
+
+pub mod cgroup;
+
+use serde::{Serialize, Serializer};
+
+use crate::text::Name;
+
+/// What runs a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Runtime {
+    /// Docker: the daemon dockerd.
+    Docker,
+    /// containerd by itself: through Kubernetes, nerdctl or ctr.
+    Containerd,
+    /// CRI-O.
+    Crio,
+    /// Podman.
+    Podman,
+    /// LXC, and LXD and Incus, which use it.
+    Lxc,
+    /// systemd-nspawn.
+    Nspawn,
+    /// A systemd unit: no container, but a PID namespace of its own is one setting away.
+    Systemd,
+    /// runc with nothing above it that is known.
+    Runc,
+    /// crun with nothing above it that is known.
+    Crun,
+}
+
+impl Runtime {
+    /// Its name in events and views.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Containerd => "containerd",
+            Self::Crio => "crio",
+            Self::Podman => "podman",
+            Self::Lxc => "lxc",
+            Self::Nspawn => "nspawn",
+            Self::Systemd => "systemd",
+            Self::Runc => "runc",
+            Self::Crun => "crun",
+        }
+    }
+}
+
+impl Serialize for Runtime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// The quality of service that Kubernetes gives a pod, as its cgroup says (kubelet's `pod_container_manager_linux.go`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Qos {
+    /// Every container has limits that equal its requests.
+    Guaranteed,
+    /// Some have requests or limits.
+    Burstable,
+    /// None has any.
+    BestEffort,
+}
+
+/// A container, as far as it is known: `container` of the events. An absent fact is an absent field.
+///
+/// The names are chosen by whoever started it: bytes to be escaped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Container {
+    /// Absent where the cgroup names a container but not whose, and no file tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<Runtime>,
+    /// The runtime's own id of it; of LXC and nspawn, its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<Name>,
+    /// What its user calls it; of a container in a pod, its name in the pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// The image it was made from, as it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<Name>,
+    /// Name of its Kubernetes pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<Name>,
+    /// Kubernetes namespace of that pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_namespace: Option<Name>,
+    /// Kubernetes' id of the pod, with dashes as it writes them; of a Podman pod, Podman's id of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<Name>,
+    /// What the pod's cgroup says of its quality of service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qos: Option<Qos>,
+    /// containerd's namespace, such as "default" or "k8s.io".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime_namespace: Option<Name>,
+    /// The innermost systemd unit, inside the container where that runs one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Name>,
+    /// The user whose systemd manager it is under: that of a rootless container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<u32>,
+    /// The container that this one runs in, of which the cgroup alone tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outer: Option<Box<Container>>,
+    /// What could not be read or was not believed, each with the reason, for `explain`: no part of an event.
+    #[serde(skip)]
+    pub doubts: Vec<String>,
+}
+
+impl Container {
+    /// As views show it: `docker/web`, `k8s default/api-7f`, or with the beginning of the id where there is no name. Bytes to
+    /// be escaped.
+    pub fn label(&self) -> Name {
+        /// As Docker and Podman shorten ids.
+        const SHORT_ID: usize = 12;
+        let mut label = Vec::new();
+        if let Some(pod) = &self.pod {
+            label.extend_from_slice(b"k8s ");
+            if let Some(namespace) = &self.pod_namespace {
+                label.extend_from_slice(namespace.as_bytes());
+                label.push(b'/');
+            }
+            label.extend_from_slice(pod.as_bytes());
+            return Name::from(&label[..]);
+        }
+        label.extend_from_slice(self.runtime.map_or("container", Runtime::name).as_bytes());
+        label.push(b'/');
+        match (&self.name, &self.id) {
+            (Some(name), _) => label.extend_from_slice(name.as_bytes()),
+            (None, Some(id)) if cgroup::is_long_id(id.as_bytes()) => {
+                label.extend_from_slice(&id.as_bytes()[..SHORT_ID])
+            }
+            (None, Some(id)) => label.extend_from_slice(id.as_bytes()),
+            (None, None) => label.push(b'-'),
+        }
+        Name::from(&label[..])
+    }
+
+    /// Whether a user who writes this means this container: its name, pod, `namespace/pod`, label, or id from its
+    /// beginning.
+    pub fn is_called(&self, target: &str) -> bool {
+        let target = target.as_bytes();
+        let is = |name: &Option<Name>| name.as_ref().is_some_and(|name| name.as_bytes() == target);
+        if target.is_empty() {
+            return false;
+        }
+        is(&self.name)
+            || is(&self.pod)
+            || self.label().as_bytes() == target
+            || self.id.as_ref().is_some_and(|id| id.as_bytes().starts_with(target))
+            || self.label().as_bytes().strip_prefix(b"k8s ") == Some(target)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn docker(name: Option<&str>) -> Container {
+        Container {
+            runtime: Some(Runtime::Docker),
+            id: Some(Name::from(&*"0123456789abcdef".repeat(4))),
+            name: name.map(Name::from),
+            ..Container::default()
+        }
+    }
+
+    #[test]
+    fn a_label_is_the_name_or_the_short_id_or_the_pod() {
+        assert_eq!(docker(Some("web")).label(), Name::from("docker/web"));
+        assert_eq!(docker(None).label(), Name::from("docker/0123456789ab"));
+        let lxc = Container {
+            runtime: Some(Runtime::Lxc),
+            id: Some(Name::from("a-long-name")),
+            ..Container::default()
+        };
+        assert_eq!(lxc.label(), Name::from("lxc/a-long-name"));
+        let pod = Container {
+            pod: Some(Name::from("api-7f")),
+            pod_namespace: Some(Name::from("default")),
+            ..docker(Some("api"))
+        };
+        assert_eq!(pod.label(), Name::from("k8s default/api-7f"));
+        assert_eq!(Container::default().label(), Name::from("container/-"));
+    }
+
+    #[test]
+    fn a_container_answers_to_its_name_its_label_and_the_beginning_of_its_id() {
+        let web = docker(Some("web"));
+        for name in ["web", "docker/web", "0123", &"0123456789abcdef".repeat(4)] {
+            assert!(web.is_called(name), "{name}");
+        }
+        for name in ["", "we", "webs", "1234", "podman/web"] {
+            assert!(!web.is_called(name), "{name}");
+        }
+        let pod = Container {
+            pod: Some(Name::from("api-7f")),
+            pod_namespace: Some(Name::from("default")),
+            ..docker(Some("api"))
+        };
+        for name in ["api", "api-7f", "default/api-7f", "k8s default/api-7f"] {
+            assert!(pod.is_called(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn json_has_the_fields_of_the_contract_and_no_absent_ones() {
+        let container = Container { doubts: vec!["never shown".to_owned()], ..docker(Some("web\u{1b}")) };
+        let expected =
+            format!(r#"{{"runtime":"docker","id":"{}","name":"web\u001b"}}"#, "0123456789abcdef".repeat(4));
+        assert_eq!(serde_json::to_string(&container).unwrap(), expected);
+        let pod =
+            Container { qos: Some(Qos::BestEffort), runtime: Some(Runtime::Crio), ..Container::default() };
+        assert_eq!(serde_json::to_string(&pod).unwrap(), r#"{"runtime":"crio","qos":"besteffort"}"#);
+    }
+}

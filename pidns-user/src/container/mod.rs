@@ -1,12 +1,19 @@
 //! What container a process is in: its runtime, id, name, image and pod.
 //!
-//! The path of its cgroup says first, then the files that the runtime keeps about it (`state`). Both are claims: a cgroup can be
-//! named by anybody who may make one, and a file can be old. What a file says is believed only where the container's
-//! first process is, by PID and start time, the one that the file names.
+//! The path of its cgroup says first, then the files that the runtime keeps about it (`state`). Both are
+//! claims: a cgroup can be named by anybody who may make one, and a file can be old. What a file says is
+//! believed only where the container's first process is, by PID and start time, the one that the file names.
 
 pub mod cgroup;
+mod names;
+mod roots;
+mod state;
 
 use serde::{Serialize, Serializer};
+
+pub use names::Names;
+pub use roots::Roots;
+pub use state::Process;
 
 use crate::text::Name;
 
@@ -56,7 +63,8 @@ impl Serialize for Runtime {
     }
 }
 
-/// The quality of service that Kubernetes gives a pod, as its cgroup says (kubelet's `pod_container_manager_linux.go`).
+/// The quality of service that Kubernetes gives a pod, as its cgroup says (kubelet's
+/// `pod_container_manager_linux.go`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Qos {
@@ -115,8 +123,8 @@ pub struct Container {
 }
 
 impl Container {
-    /// As views show it: `docker/web`, `k8s default/api-7f`, or with the beginning of the id where there is no name. Bytes to
-    /// be escaped.
+    /// As views show it: `docker/web`, `k8s default/api-7f`, or with the beginning of the id where there is
+    /// no name. Bytes to be escaped.
     pub fn label(&self) -> Name {
         /// As Docker and Podman shorten ids.
         const SHORT_ID: usize = 12;
@@ -143,8 +151,8 @@ impl Container {
         Name::from(&label[..])
     }
 
-    /// Whether a user who writes this means this container: its name, pod, `namespace/pod`, label, or id from its
-    /// beginning.
+    /// Whether a user who writes this means this container: its name, pod, `namespace/pod`, label, or id from
+    /// its beginning.
     pub fn is_called(&self, target: &str) -> bool {
         let target = target.as_bytes();
         let is = |name: &Option<Name>| name.as_ref().is_some_and(|name| name.as_bytes() == target);

@@ -1,8 +1,8 @@
 //! What the path of a cgroup says about a container. Pure: the text of /proc/PID/cgroup in, a [`Place`] out.
 //!
-//! The text has a line per hierarchy, `NUMBER:CONTROLLERS:PATH` (cgroups(7)): one of number 0 with cgroup v2, one a mounted
-//! hierarchy with v1, both kinds in hybrid. No path has a line feed: cgroup_mkdir (kernel/cgroup/cgroup.c) refuses it.
-//! The rest may be any bytes.
+//! The text has a line per hierarchy, `NUMBER:CONTROLLERS:PATH` (cgroups(7)): one of number 0 with cgroup v2,
+//! one a mounted hierarchy with v1, both kinds in hybrid. No path has a line feed: cgroup_mkdir
+//! (kernel/cgroup/cgroup.c) refuses it. The rest may be any bytes.
 
 mod segment;
 
@@ -84,9 +84,10 @@ impl Place {
 
 /// What the text of a /proc/PID/cgroup says; none where it says nothing but that the process is in a root.
 ///
-/// Of several hierarchies, the one that tells of most containers is believed, as not every runtime uses all of them; of
-/// equals, first v2, then systemd's own, then the others in their order. But where one says that the process watches over a
-/// container, no other makes it a part of that: nspawn has folders of their own for the two in the main hierarchy alone.
+/// Of several hierarchies, the one that tells of most containers is believed, as not every runtime uses all
+/// of them; of equals, first v2, then systemd's own, then the others in their order. But where one says that
+/// the process watches over a container, no other makes it a part of that: nspawn has folders of their own
+/// for the two in the main hierarchy alone.
 pub fn parse(text: &[u8]) -> Option<Place> {
     let text = &text[..text.len().min(LONGEST_TEXT)];
     let mut paths: Vec<(u8, &[u8])> = text.split(|&byte| byte == b'\n').filter_map(path_of).collect();

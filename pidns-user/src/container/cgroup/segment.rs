@@ -1,7 +1,7 @@
 //! What one folder of a cgroup's path means.
 //!
-//! Each form is stated with the source file that makes it. Ids that a daemon makes up are 64 hexadecimal digits, and only
-//! those are taken: `docker-desktop.scope` and `crio-pull-image-7.scope` are no containers.
+//! Each form is stated with the source file that makes it. Ids that a daemon makes up are 64 hexadecimal
+//! digits, and only those are taken: `docker-desktop.scope` and `crio-pull-image-7.scope` are no containers.
 
 use std::borrow::Cow;
 
@@ -75,9 +75,9 @@ fn container<'a>(runtime: impl Into<Option<Runtime>>, id: impl Into<Cow<'a, [u8]
     Meaning::Container { runtime: runtime.into(), id: id.into(), runtime_namespace: None, pod: None }
 }
 
-/// `SLICE:PREFIX:NAME` means a scope to the systemd driver of an OCI runtime. One with the cgroupfs driver makes a folder of that
-/// very name: containerd does for a kubelet with the systemd driver (getCgroupsPath,
-/// internal/cri/server/helpers.go).
+/// `SLICE:PREFIX:NAME` means a scope to the systemd driver of an OCI runtime. One with the cgroupfs driver
+/// makes a folder of that very name: containerd's does for a kubelet with the systemd driver
+/// (getCgroupsPath, internal/cri/server/helpers.go).
 fn slice_prefix_name(segment: &[u8]) -> Option<Meaning<'_>> {
     let mut parts = segment.rsplitn(3, |&byte| byte == b':');
     let (id, prefix, slice) = (parts.next()?, parts.next()?, parts.next()?);
@@ -173,7 +173,8 @@ fn folder<'a>(segment: &'a [u8], parent: &'a [u8]) -> Meaning<'a> {
     match segment {
         // nspawn, that its scope can be handed to the machine (src/nspawn/nspawn-cgroup.c).
         b"supervisor" => return Meaning::MonitorWithin(Runtime::Nspawn),
-        // Podman's, beside the containers with the cgroupfs driver, and long ago within (libpod/oci_conmon_linux.go).
+        // Podman's, beside the containers with the cgroupfs driver, and long ago within
+        // (libpod/oci_conmon_linux.go).
         b"conmon" => return Meaning::MonitorWithin(Runtime::Podman),
         _ => {}
     }
@@ -209,8 +210,8 @@ fn folder<'a>(segment: &'a [u8], parent: &'a [u8]) -> Meaning<'a> {
     if is_long_id(segment) {
         return match parent {
             b"docker" => container(Runtime::Docker, segment),
-            // /NAMESPACE/ID is containerd's own choice (oci.WithNamespaceCgroup); these are the namespaces of ctr and
-            // nerdctl, and of Kubernetes. In others the files must tell.
+            // /NAMESPACE/ID is containerd's own choice (oci.WithNamespaceCgroup); these are the namespaces of
+            // ctr and nerdctl, and of Kubernetes. In others the files must tell.
             b"default" | b"k8s.io" => Meaning::Container {
                 runtime: Some(Runtime::Containerd),
                 id: Cow::Borrowed(segment),
@@ -233,8 +234,9 @@ fn folder<'a>(segment: &'a [u8], parent: &'a [u8]) -> Meaning<'a> {
     Meaning::Folder
 }
 
-/// The pod of a slice that the kubelet's systemd driver made, `[…-]kubepods[-QOS]-podUID` with `_` for the dashes of the
-/// uid (escapeSystemdCgroupName, pkg/kubelet/cm/cgroup_manager_linux.go), or Podman's `…-libpod_pod_ID`.
+/// The pod of a slice that the kubelet's systemd driver made, `[…-]kubepods[-QOS]-podUID` with `_` for the
+/// dashes of the uid (escapeSystemdCgroupName, pkg/kubelet/cm/cgroup_manager_linux.go), or Podman's
+/// `…-libpod_pod_ID`.
 fn pod_of_slice(stem: &[u8]) -> Option<Pod> {
     let dash = stem.iter().rposition(|&byte| byte == b'-')?;
     let (above, last) = (&stem[..dash], &stem[dash + 1..]);
@@ -269,8 +271,8 @@ fn number(digits: &[u8]) -> Option<u32> {
     str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?.parse().ok()
 }
 
-/// Undoes `\xNN` of unit names (systemd.unit(5), "String Escaping for Inclusion in Unit Names"); what is no such escape
-/// stays.
+/// Undoes `\xNN` of unit names (systemd.unit(5), "String Escaping for Inclusion in Unit Names"); what is no
+/// such escape stays.
 fn unescape(name: &[u8]) -> Cow<'_, [u8]> {
     if !name.contains(&b'\\') {
         return Cow::Borrowed(name);

@@ -1,0 +1,237 @@
+//! The containers of processes, remembered: read once, and still known when the container is gone.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::Hash,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Container, Roots,
+    cgroup::{self, Place},
+    state::{self, Found, Process, Witness},
+};
+
+/// Most processes, and most places, that are remembered; of more, the longest known are forgotten.
+const LIMIT: usize = 10_000;
+/// How long after the first look at a process the next ones are, while the files do not tell of it. After the
+/// last it stays with what is known.
+const AGAIN_AFTER: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(10)];
+/// How soon another process of a place that the files do not tell of makes us look again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What was found of a process.
+#[derive(Debug)]
+struct Known {
+    place: Arc<Place>,
+    container: Option<Arc<Container>>,
+    first_look: Instant,
+    looks: usize,
+    settled: bool,
+}
+
+impl Known {
+    fn is_due(&self, now: Instant) -> bool {
+        let wait = AGAIN_AFTER.get(self.looks.saturating_sub(1));
+        !self.settled && wait.is_some_and(|wait| now.duration_since(self.first_look) >= *wait)
+    }
+}
+
+/// What the last look at a place found: all processes there share it.
+#[derive(Debug)]
+struct Shared {
+    container: Option<Arc<Container>>,
+    looked: Instant,
+    settled: bool,
+    /// Whose word it is: absent where the path alone told.
+    witness: Option<Witness>,
+}
+
+/// Finds the containers of processes, and remembers them.
+#[derive(Debug)]
+pub struct Names {
+    roots: Roots,
+    processes: Ring<Process, Known>,
+    places: Ring<Arc<Place>, Shared>,
+}
+
+impl Names {
+    /// Nothing is read yet.
+    pub fn new(roots: Roots) -> Self {
+        Self { roots, processes: Ring::default(), places: Ring::default() }
+    }
+
+    /// The container of a process whose /proc/PID/cgroup is `cgroup`; none where it is in no container and no
+    /// unit.
+    ///
+    /// Reads the runtime's files at the first call for a container. While they do not tell of this process,
+    /// it looks again at later calls, three times at most: 0.1, 1 and 10 s after the first.
+    pub fn of(&mut self, process: Process, cgroup: &[u8]) -> Option<Arc<Container>> {
+        self.of_at(process, cgroup, Instant::now())
+    }
+
+    /// The container of a process as it was found last: for the dead, whose cgroup nobody can read any more.
+    pub fn remembered(&self, process: Process) -> Option<Arc<Container>> {
+        self.processes.get(&process)?.container.clone()
+    }
+
+    /// The remembered containers that are called so (see [`Container::is_called`]), each once, the dead too.
+    pub fn called(&self, target: &str) -> Vec<Arc<Container>> {
+        let mut found: Vec<Arc<Container>> = Vec::new();
+        for container in self.processes.values().filter_map(|known| known.container.as_ref()) {
+            if container.is_called(target) && !found.contains(container) {
+                found.push(Arc::clone(container));
+            }
+        }
+        found
+    }
+
+    fn of_at(&mut self, process: Process, cgroup: &[u8], now: Instant) -> Option<Arc<Container>> {
+        let known = self.processes.get(&process);
+        let Some(place) = cgroup::parse(cgroup) else {
+            // In the root is whoever is on the way into its container, and with v1 a zombie: what was known
+            // stays.
+            return known?.container.clone();
+        };
+        let known = known.filter(|known| *known.place == place);
+        if let Some(known) = known.filter(|known| !known.is_due(now)) {
+            return known.container.clone();
+        }
+        let (first_look, looks) = known.map_or((now, 0), |known| (known.first_look, known.looks));
+        let place = known.map_or_else(|| Arc::new(place), |known| Arc::clone(&known.place));
+        let shared = self.places.get(&place).filter(|shared| match &shared.witness {
+            _ if !shared.settled => now.duration_since(shared.looked) < PAUSE,
+            Some(witness) => witness.speaks_for(process, &self.roots),
+            None => true,
+        });
+        let (container, settled) = match shared {
+            Some(shared) => (shared.container.clone(), shared.settled),
+            None => {
+                let Found { container, settled, witness } = state::look(&self.roots, process, &place);
+                let container = container.map(Arc::new);
+                let shared = Shared { container: container.clone(), looked: now, settled, witness };
+                self.places.insert(Arc::clone(&place), shared);
+                (container, settled)
+            }
+        };
+        let known = Known { place, container: container.clone(), first_look, looks: looks + 1, settled };
+        self.processes.insert(process, known);
+        container
+    }
+}
+
+/// A map that forgets what was put in first.
+#[derive(Debug)]
+struct Ring<K, V> {
+    entries: HashMap<K, V>,
+    oldest: VecDeque<K>,
+}
+
+impl<K, V> Default for Ring<K, V> {
+    fn default() -> Self {
+        Self { entries: HashMap::new(), oldest: VecDeque::new() }
+    }
+}
+
+impl<K: Clone + Eq + Hash, V> Ring<K, V> {
+    fn get(&self, key: &K) -> Option<&V> {
+        self.entries.get(key)
+    }
+
+    fn values(&self) -> impl Iterator<Item = &V> {
+        self.oldest.iter().filter_map(|key| self.entries.get(key))
+    }
+
+    fn insert(&mut self, key: K, value: V) {
+        if self.entries.insert(key.clone(), value).is_none() {
+            self.oldest.push_back(key);
+        }
+        while self.entries.len() > LIMIT {
+            let Some(oldest) = self.oldest.pop_front() else { break };
+            self.entries.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, path::Path};
+
+    const JOB: &[u8] = b"0::/job\n";
+
+    fn process(pid: u32) -> Process {
+        Process { pid, start_boot_ns: 5_000_000_000 }
+    }
+
+    /// runc's file about a container of this first process.
+    fn write_state(base: &Path, init: u32) {
+        let folder = base.join("run/runc/job");
+        fs::create_dir_all(&folder).unwrap();
+        let state = format!(r#"{{"init_process_pid": {init}, "init_process_start": 500}}"#);
+        fs::write(folder.join("state.json"), state).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_comes_late_is_found() {
+        let base = tempfile::tempdir().unwrap();
+        let mut names = Names::new(Roots::below(base.path()));
+        let start = Instant::now();
+        let mut at = |milliseconds| names.of_at(process(7), JOB, start + Duration::from_millis(milliseconds));
+        assert_eq!(at(0), None);
+        write_state(base.path(), 7);
+        assert_eq!(at(99), None, "not again at once");
+        assert!(at(100).is_some());
+        fs::remove_dir_all(base.path()).unwrap();
+        assert!(at(60_000).is_some(), "once found, it is not looked for again");
+    }
+
+    #[test]
+    fn what_is_not_found_is_looked_for_four_times() {
+        let base = tempfile::tempdir().unwrap();
+        let mut names = Names::new(Roots::below(base.path()));
+        let start = Instant::now();
+        for seconds in [0.0, 0.5, 2.0, 15.0] {
+            assert_eq!(names.of_at(process(7), JOB, start + Duration::from_secs_f64(seconds)), None);
+        }
+        assert_eq!(names.processes.get(&process(7)).unwrap().looks, 4);
+        write_state(base.path(), 7);
+        let late = start + Duration::from_secs(3600);
+        assert_eq!(names.of_at(process(7), JOB, late), None, "it stays with what is known");
+        write_state(base.path(), 8);
+        assert!(names.of_at(process(8), JOB, late).is_some(), "another process is looked for anew");
+    }
+
+    #[test]
+    fn a_place_that_the_files_do_not_tell_of_is_looked_at_once_in_a_while() {
+        let base = tempfile::tempdir().unwrap();
+        let mut names = Names::new(Roots::below(base.path()));
+        let start = Instant::now();
+        assert_eq!(names.of_at(process(1), JOB, start), None);
+        write_state(base.path(), 7);
+        let soon = start + Duration::from_millis(99);
+        assert_eq!(names.of_at(process(7), JOB, soon), None, "the last look is the answer");
+        assert!(names.of_at(process(7), JOB, soon + Duration::from_millis(100)).is_some());
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let base = tempfile::tempdir().unwrap();
+        let mut names = Names::new(Roots::below(base.path()));
+        let last = LIMIT as u32 + 500;
+        for pid in 1..=last {
+            let container = names.of(process(pid), format!("0::/lxc.payload.c{pid}\n").as_bytes());
+            assert!(container.is_some());
+        }
+        assert_eq!((names.processes.entries.len(), names.processes.oldest.len()), (LIMIT, LIMIT));
+        assert_eq!((names.places.entries.len(), names.places.oldest.len()), (LIMIT, LIMIT));
+        assert_eq!(names.remembered(process(1)), None, "the longest known is forgotten");
+        assert!(names.remembered(process(last)).is_some());
+        for round in 0..3 * LIMIT {
+            names.of(process(last), format!("0::/lxc.payload.r{}\n", round % 7).as_bytes());
+        }
+        assert_eq!(names.processes.oldest.len(), LIMIT, "one that moves about is there once");
+    }
+}

@@ -1,0 +1,122 @@
+//! What the annotations of an OCI configuration, and the labels of Docker, say of a container.
+
+use std::collections::HashMap;
+
+use crate::text::Name;
+
+use super::super::{Container, Runtime};
+
+/// Annotations, or labels.
+pub(super) type Annotations = HashMap<String, String>;
+
+/// Longest name that is kept, bytes: Kubernetes allows 253, references to images stay below 1,024.
+const LONGEST_NAME: usize = 1024;
+
+/// A name as it was found: none where it is empty, or too long to be one.
+pub(super) fn name(text: &str) -> Option<Name> {
+    (!text.is_empty() && text.len() <= LONGEST_NAME).then(|| Name::from(text))
+}
+
+/// Which annotations have the fact, the best first.
+const NAME: &[&str] = &[
+    // containerd's CRI: internal/cri/annotations/annotations.go
+    "io.kubernetes.cri.container-name",
+    // The kubelet's labels, which CRI-O and cri-dockerd pass on: pkg/kubelet/types/labels.go
+    "io.kubernetes.container.name",
+    // nerdctl: pkg/labels/labels.go
+    "nerdctl/name",
+];
+const IMAGE: &[&str] = &[
+    "io.kubernetes.cri.image-name",
+    "io.kubernetes.cri.podsandbox.image-name",
+    // CRI-O, internal/annotations/annotations.go: a name of the image, and what was asked for, often an id.
+    "io.kubernetes.cri-o.ImageName",
+    "io.kubernetes.cri-o.Image",
+    // The tag alone, where an image was unpacked by hand: the OCI's image-spec, annotations.md
+    "org.opencontainers.image.ref.name",
+];
+const POD: &[&str] =
+    &["io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name", "io.kubernetes.cri-o.KubeName"];
+const POD_NAMESPACE: &[&str] =
+    &["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace", "io.kubernetes.cri-o.Namespace"];
+const POD_UID: &[&str] = &["io.kubernetes.cri.sandbox-uid", "io.kubernetes.pod.uid"];
+const RUNTIME_NAMESPACE: &[&str] = &["nerdctl/namespace"];
+
+/// Adds what is not known yet.
+pub(super) fn fill(container: &mut Container, annotations: &Annotations) {
+    let find = |keys: &[&str]| keys.iter().find_map(|key| name(annotations.get(*key)?));
+    let add = |fact: &mut Option<Name>, keys| {
+        if fact.is_none() {
+            *fact = find(keys);
+        }
+    };
+    add(&mut container.name, NAME);
+    add(&mut container.image, IMAGE);
+    add(&mut container.pod, POD);
+    add(&mut container.pod_namespace, POD_NAMESPACE);
+    add(&mut container.pod_uid, POD_UID);
+    add(&mut container.runtime_namespace, RUNTIME_NAMESPACE);
+}
+
+/// Who has runc or crun run the container: Podman and CRI-O say so (libpod/container_internal_common.go;
+/// internal/lib/constants/constants.go), containerd's CRI by what it writes.
+pub(super) fn manager(annotations: &Annotations) -> Option<Runtime> {
+    match annotations.get("io.container.manager").map(String::as_str) {
+        Some("libpod") => Some(Runtime::Podman),
+        Some("cri-o") => Some(Runtime::Crio),
+        _ => annotations.contains_key("io.kubernetes.cri.container-type").then_some(Runtime::Containerd),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(pairs: &[(&str, &str)]) -> Container {
+        let mut container = Container::default();
+        let annotations = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        fill(&mut container, &annotations);
+        container
+    }
+
+    #[test]
+    fn kubernetes_names_come_from_each_of_its_runtimes() {
+        let expected = Container {
+            name: Some(Name::from("api")),
+            image: Some(Name::from("registry.example/api:2")),
+            pod: Some(Name::from("api-7f")),
+            pod_namespace: Some(Name::from("default")),
+            pod_uid: Some(Name::from("2b801b7a-5266-4386-864e-45ed71136371")),
+            ..Container::default()
+        };
+        let containerd = filled(&[
+            ("io.kubernetes.cri.container-type", "container"),
+            ("io.kubernetes.cri.container-name", "api"),
+            ("io.kubernetes.cri.image-name", "registry.example/api:2"),
+            ("io.kubernetes.cri.sandbox-name", "api-7f"),
+            ("io.kubernetes.cri.sandbox-namespace", "default"),
+            ("io.kubernetes.cri.sandbox-uid", "2b801b7a-5266-4386-864e-45ed71136371"),
+        ]);
+        assert_eq!(containerd, expected);
+        let crio = filled(&[
+            ("io.kubernetes.container.name", "api"),
+            ("io.kubernetes.cri-o.ImageName", "registry.example/api:2"),
+            ("io.kubernetes.cri-o.Image", "sha256:0123"),
+            ("io.kubernetes.pod.name", "api-7f"),
+            ("io.kubernetes.pod.namespace", "default"),
+            ("io.kubernetes.pod.uid", "2b801b7a-5266-4386-864e-45ed71136371"),
+        ]);
+        assert_eq!(crio, expected);
+    }
+
+    #[test]
+    fn an_empty_or_endless_name_is_none() {
+        let long = "x".repeat(LONGEST_NAME + 1);
+        assert_eq!(filled(&[("nerdctl/name", "")]), Container::default());
+        assert_eq!(filled(&[("nerdctl/name", &long)]), Container::default());
+        assert_eq!(filled(&[("nerdctl/name", &long[1..])]).name, name(&long[1..]));
+        let second =
+            filled(&[("io.kubernetes.cri-o.ImageName", ""), ("io.kubernetes.cri-o.Image", "sha256:01")]);
+        assert_eq!(second.image, Some(Name::from("sha256:01")), "the next best");
+    }
+}

@@ -1,0 +1,141 @@
+//! What the daemons and Podman keep about a container: the names that the OCI runtimes below them do not know.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{
+    super::{Container, Roots},
+    annotations::{self, Annotations, name},
+    oci::Config,
+    process::Init,
+    read::{FolderName, Unread, folders, json, pid},
+};
+
+/// What a file says, and of which process.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// Its first process, where the files tell.
+    pub(super) pid: Option<u32>,
+    pub(super) names: Container,
+}
+
+impl Said {
+    pub(super) fn init(&self) -> Option<Init> {
+        self.pid.map(|pid| Init { pid, start_ticks: None })
+    }
+}
+
+/// Docker's config.v2.json: Container, daemon/container/container.go.
+#[derive(Deserialize)]
+struct Docker {
+    #[serde(rename = "Name", default)]
+    name: String,
+    #[serde(rename = "State", default)]
+    state: DockerState,
+    #[serde(rename = "Config", default)]
+    config: DockerConfig,
+}
+
+#[derive(Default, Deserialize)]
+struct DockerState {
+    /// 0 while it does not run.
+    #[serde(rename = "Pid", default)]
+    pid: u32,
+}
+
+#[derive(Default, Deserialize)]
+struct DockerConfig {
+    #[serde(rename = "Image", default)]
+    image: String,
+    #[serde(rename = "Labels", default)]
+    labels: Option<Annotations>,
+}
+
+/// Docker's file about a container.
+pub(super) fn docker(roots: &Roots, id: FolderName<'_>) -> Result<Said, Unread> {
+    let file = Path::new("containers").join(id.as_str()).join("config.v2.json");
+    let docker: Docker = json(&roots.docker_data, &file)?;
+    let mut names = Container::default();
+    annotations::fill(&mut names, &docker.config.labels.unwrap_or_default());
+    names.name = names.name.or_else(|| name(docker.name.strip_prefix('/').unwrap_or(&docker.name)));
+    names.image = names.image.or_else(|| name(&docker.config.image));
+    Ok(Said { pid: (docker.state.pid != 0).then_some(docker.state.pid), names })
+}
+
+/// containerd's bundle of a container: its configuration, and the PID that the shim wrote
+/// (cmd/containerd-shim-runc-v2/process/utils.go).
+pub(super) fn containerd(
+    roots: &Roots,
+    namespace: FolderName<'_>,
+    id: FolderName<'_>,
+) -> Result<Said, Unread> {
+    let bundle = Path::new(namespace.as_str()).join(id.as_str());
+    let config: Config = json(&roots.containerd_tasks, &bundle.join("config.json"))?;
+    let mut names = Container::default();
+    annotations::fill(&mut names, &config.annotations.unwrap_or_default());
+    Ok(Said { pid: pid(&roots.containerd_tasks, &bundle.join("init.pid")).ok(), names })
+}
+
+/// An entry of containers.json: Container, containers.go of containers/storage.
+#[derive(Deserialize)]
+struct Stored {
+    id: String,
+    #[serde(default)]
+    names: Option<Vec<String>>,
+    /// JSON in a string.
+    #[serde(default)]
+    metadata: String,
+}
+
+/// What Podman and CRI-O put there: RuntimeContainerMetadata, libpod/storage.go and
+/// internal/storage/runtime.go.
+#[derive(Default, Deserialize)]
+struct Metadata {
+    #[serde(rename = "image-name", default)]
+    image_name: String,
+    /// CRI-O's alone: the pod's name is not in it, but the container's in the pod.
+    #[serde(rename = "metadata-name", default)]
+    metadata_name: String,
+}
+
+/// What Podman and CRI-O keep through containers/storage: a list with the names of all containers, and the
+/// configuration of each. What could not be read goes to `doubts`.
+pub(super) fn storage(roots: &Roots, id: FolderName<'_>, doubts: &mut Vec<String>) -> Option<Said> {
+    let mut said: Option<Said> = None;
+    for root in [&roots.storage_run, &roots.storage_data] {
+        for drivers in folders(root, Path::new(""), |name| name.as_str().ends_with("-containers")) {
+            let userdata = PathBuf::from(&drivers).join(id.as_str()).join("userdata");
+            match json::<Config>(root, &userdata.join("config.json")) {
+                Ok(config) => {
+                    let said = said.get_or_insert_default();
+                    annotations::fill(&mut said.names, &config.annotations.unwrap_or_default());
+                }
+                Err(Unread::Absent(_)) => {}
+                Err(error) => doubts.push(error.to_string()),
+            }
+            if let Ok(pid) = pid(root, &userdata.join("pidfile")) {
+                said.get_or_insert_default().pid = Some(pid);
+            }
+            for list in ["volatile-containers.json", "containers.json"] {
+                match json::<Vec<Stored>>(root, &Path::new(&drivers).join(list)) {
+                    Ok(list) => {
+                        if let Some(stored) = list.into_iter().find(|stored| stored.id == id.as_str()) {
+                            add_stored(&mut said.get_or_insert_default().names, &stored);
+                        }
+                    }
+                    Err(Unread::Absent(_)) => {}
+                    Err(error) => doubts.push(error.to_string()),
+                }
+            }
+        }
+    }
+    said
+}
+
+fn add_stored(names: &mut Container, stored: &Stored) {
+    let metadata: Metadata = serde_json::from_str(&stored.metadata).unwrap_or_default();
+    let first = stored.names.iter().flatten().find_map(|text| name(text));
+    names.name = names.name.take().or_else(|| name(&metadata.metadata_name)).or(first);
+    names.image = names.image.take().or_else(|| name(&metadata.image_name));
+}

@@ -1,0 +1,344 @@
+//! From where a process is to the whole of what its runtime keeps on disk about that container.
+//!
+//! Nothing here is fatal: what cannot be read, or is about another process, becomes a doubt of the container.
+
+mod annotations;
+mod daemons;
+mod oci;
+mod process;
+mod read;
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    Container, Roots, Runtime,
+    cgroup::{Layer, Place},
+};
+use crate::text::Name;
+use daemons::Said;
+use process::Init;
+pub use process::Process;
+use read::{FolderName, Unread};
+
+/// What was found out of a place.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// None where the process is in no container, and no unit.
+    pub(super) container: Option<Container>,
+    /// Whether that is all: false while a later look could tell more, as a runtime writes its files only
+    /// after the first process exists.
+    pub(super) settled: bool,
+    /// The first process that the files name.
+    pub(super) witness: Option<Witness>,
+}
+
+/// The first process of a container: while it lives, what was found is true of the others too.
+#[derive(Debug)]
+pub(super) struct Witness {
+    init: Init,
+    /// The container's own cgroup.
+    path: Vec<u8>,
+}
+
+impl Witness {
+    /// Whether what was found is about the container of this process too.
+    pub(super) fn speaks_for(&self, process: Process, roots: &Roots) -> bool {
+        self.init.doubt(process, &self.path, &roots.proc).is_none()
+    }
+}
+
+/// The container that `process` is in, as its place and the files tell.
+pub(super) fn look(roots: &Roots, process: Process, place: &Place) -> Found {
+    let Some(innermost) = place.innermost() else {
+        return look_for_candidates(roots, process, place);
+    };
+    let mut container = of_layer(innermost);
+    container.unit = place.unit.clone();
+    container.outer = outer(place);
+    if matches!(innermost.runtime, Some(Runtime::Lxc | Runtime::Nspawn)) {
+        // Its name is its id, and its files say no more.
+        return Found { container: Some(container), settled: true, witness: None };
+    }
+    let sought = Sought::new(innermost, process);
+    let Some(id) = FolderName::new(innermost.id.as_bytes()) else {
+        container.doubts.push(format!("its id is no file name: {}", innermost.id.for_terminal()));
+        return Found { container: Some(container), settled: true, witness: None };
+    };
+    let own = innermost.user.map(|uid| roots.of_user(uid));
+    let init = own.iter().chain([roots]).find_map(|roots| sought.fill(roots, id, &mut container));
+    if init.is_none() && container.doubts.is_empty() {
+        container.doubts.push(format!("no runtime's files tell of {}", id.as_str()));
+    }
+    let witness = init.map(|init| Witness { init, path: innermost.path.clone() });
+    Found { container: Some(container), settled: witness.is_some(), witness }
+}
+
+/// A folder that is named as a container may be one: if a runtime has a file about it, and about this process.
+fn look_for_candidates(roots: &Roots, process: Process, place: &Place) -> Found {
+    for candidate in &place.candidates {
+        let Some(id) = FolderName::new(candidate.id.as_bytes()) else { continue };
+        let layer = Layer {
+            runtime: None,
+            id: candidate.id.clone(),
+            runtime_namespace: candidate.parent.clone(),
+            pod: None,
+            user: place.user,
+            path: candidate.path.clone(),
+        };
+        let mut container = Container { runtime_namespace: None, ..of_layer(&layer) };
+        if let Some(init) = Sought::new(&layer, process).fill(roots, id, &mut container) {
+            let witness = Some(Witness { init, path: layer.path });
+            return Found { container: Some(container), settled: true, witness };
+        }
+    }
+    let unit = place.unit.as_ref().map(|unit| Container {
+        runtime: Some(Runtime::Systemd),
+        name: Some(unit.clone()),
+        unit: Some(unit.clone()),
+        user: place.user,
+        ..Container::default()
+    });
+    Found { container: unit, settled: place.candidates.is_empty(), witness: None }
+}
+
+/// What the path alone tells.
+fn of_layer(layer: &Layer) -> Container {
+    let is_named = matches!(layer.runtime, Some(Runtime::Lxc | Runtime::Nspawn));
+    Container {
+        runtime: layer.runtime,
+        id: Some(layer.id.clone()),
+        name: is_named.then(|| layer.id.clone()),
+        pod_uid: layer.pod.as_ref().map(|pod| pod.uid.clone()),
+        qos: layer.pod.as_ref().and_then(|pod| pod.qos),
+        runtime_namespace: layer.runtime_namespace.clone(),
+        user: layer.user,
+        ..Container::default()
+    }
+}
+
+/// The containers around the innermost one, each in the next.
+fn outer(place: &Place) -> Option<Box<Container>> {
+    let around = place.containers.iter().take(place.containers.len().saturating_sub(1));
+    around.fold(None, |outer, layer| Some(Box::new(Container { outer, ..of_layer(layer) })))
+}
+
+/// A container that is looked for in the files.
+struct Sought<'a> {
+    layer: &'a Layer,
+    process: Process,
+}
+
+/// A folder of an OCI runtime's state, and whose it is.
+struct OciRoot {
+    path: PathBuf,
+    /// Who runs containers there, and in which namespace.
+    manager: Option<Runtime>,
+    namespace: Option<String>,
+}
+
+impl<'a> Sought<'a> {
+    fn new(layer: &'a Layer, process: Process) -> Self {
+        Self { layer, process }
+    }
+
+    /// Adds what the files say; gives back the first process of the container, where one of them is about this
+    /// process's.
+    fn fill(&self, roots: &Roots, id: FolderName<'_>, container: &mut Container) -> Option<Init> {
+        let doubts_before = container.doubts.len();
+        let Some((root, state)) = self.oci_state(roots, id, &mut container.doubts) else {
+            // Where there is such a state but not of this process, a daemon's file, which has no start,
+            // proves nothing.
+            let has_state = container.doubts.len() > doubts_before;
+            return if has_state { None } else { self.fill_without_oci(roots, id, container) };
+        };
+        let manager = root.manager.or_else(|| annotations::manager(&state.annotations));
+        let runtime = manager.or(container.runtime).unwrap_or(state.runtime);
+        container.runtime = Some(runtime);
+        if runtime == Runtime::Containerd {
+            container.runtime_namespace =
+                root.namespace.as_deref().map(Name::from).or(container.runtime_namespace.take());
+        }
+        annotations::fill(container, &state.annotations);
+        // Of the daemon's file, the name is right even before it has written down the PID.
+        let said = self.daemon(roots, id, container).filter(|said| {
+            let other = said.pid.filter(|&pid| pid != state.init.pid);
+            if let Some(pid) = other {
+                let (first, daemon) = (state.init.pid, runtime.name());
+                container
+                    .doubts
+                    .push(format!("{daemon} takes PID {pid} for its first process, and not {first}"));
+            }
+            other.is_none()
+        });
+        if let Some(said) = said {
+            add(container, said.names);
+        }
+        Some(state.init)
+    }
+
+    /// The state of the OCI runtime that runs it.
+    fn oci_state(
+        &self,
+        roots: &Roots,
+        id: FolderName<'_>,
+        doubts: &mut Vec<String>,
+    ) -> Option<(OciRoot, oci::State)> {
+        for root in self.oci_roots(roots) {
+            let state = match oci::read(&root.path, id) {
+                Ok(state) => state,
+                Err(Unread::Absent(_)) => continue,
+                Err(error) => {
+                    doubts.push(error.to_string());
+                    continue;
+                }
+            };
+            let manager = root.manager.or_else(|| annotations::manager(&state.annotations));
+            if !self.may_be_run_by(manager) {
+                continue;
+            }
+            match state.init.doubt(self.process, &self.layer.path, &roots.proc) {
+                None => return Some((root, state)),
+                Some(doubt) => doubts.push(format!("{}: {doubt}", root.path.join(id.as_str()).display())),
+            }
+        }
+        None
+    }
+
+    /// Whether the path names this manager, or none; Docker and containerd keep the state in folders of their
+    /// own.
+    fn may_be_run_by(&self, manager: Option<Runtime>) -> bool {
+        match (self.layer.runtime, manager) {
+            (None, _) => true,
+            (Some(named), Some(manager)) => named == manager,
+            (Some(named), None) => !matches!(named, Runtime::Docker | Runtime::Containerd),
+        }
+    }
+
+    fn oci_roots(&self, roots: &Roots) -> Vec<OciRoot> {
+        let mut found = Vec::new();
+        let is = |runtime| self.layer.runtime.is_none_or(|named| named == runtime);
+        if is(Runtime::Docker) {
+            // daemon/runtime_unix.go
+            for runtime in
+                read::folders(&roots.docker_run, Path::new(""), |name| name.as_str().starts_with("runtime-"))
+            {
+                for namespace in self.namespaces(&roots.docker_run, Path::new(&runtime)) {
+                    let path = roots.docker_run.join(&runtime).join(&namespace);
+                    found.push(OciRoot { path, manager: Some(Runtime::Docker), namespace: None });
+                }
+            }
+        }
+        if is(Runtime::Containerd) || is(Runtime::Docker) {
+            for namespace in self.namespaces(&roots.containerd_runc, Path::new("")) {
+                // The namespace that dockerd uses unless told otherwise.
+                let manager = if namespace == "moby" { Runtime::Docker } else { Runtime::Containerd };
+                let path = roots.containerd_runc.join(&namespace);
+                found.push(OciRoot { path, manager: Some(manager), namespace: Some(namespace) });
+            }
+        }
+        for path in [&roots.runc, &roots.crun] {
+            found.push(OciRoot { path: path.clone(), manager: None, namespace: None });
+        }
+        found
+    }
+
+    /// The namespaces to look into: the one that the path names, else all.
+    fn namespaces(&self, root: &Path, relative: &Path) -> Vec<String> {
+        match self.layer.runtime_namespace.as_ref().map(|name| FolderName::new(name.as_bytes())) {
+            Some(Some(named)) => vec![named.as_str().to_owned()],
+            Some(None) => Vec::new(),
+            None => read::folders(root, relative, |_| true),
+        }
+    }
+
+    /// Where no runc and no crun tells, as with Kata or gVisor: the daemon's file, if it names the process.
+    fn fill_without_oci(&self, roots: &Roots, id: FolderName<'_>, container: &mut Container) -> Option<Init> {
+        let named = container.runtime;
+        for runtime in [Runtime::Docker, Runtime::Containerd, Runtime::Podman] {
+            let may_be = match named {
+                Some(Runtime::Crio) => runtime == Runtime::Podman,
+                Some(named) => runtime == named,
+                None => true,
+            };
+            if !may_be {
+                continue;
+            }
+            let mut claim = Container { runtime: Some(runtime), ..container.clone() };
+            let said = self.daemon(roots, id, &mut claim);
+            container.doubts = claim.doubts;
+            let Some(said) = said else { continue };
+            let init = said.init();
+            let doubt = match init {
+                Some(init) => init.doubt(self.process, &self.layer.path, &roots.proc),
+                None => Some("it names no process".to_owned()),
+            };
+            if let Some(doubt) = doubt {
+                container.doubts.push(format!(
+                    "{}'s file about {}: {doubt}",
+                    named.unwrap_or(runtime).name(),
+                    id.as_str()
+                ));
+                continue;
+            }
+            container.runtime = named.or(Some(runtime));
+            container.runtime_namespace = claim.runtime_namespace;
+            add(container, said.names);
+            return init;
+        }
+        None
+    }
+
+    /// What the daemon of the container's runtime has of it.
+    fn daemon(&self, roots: &Roots, id: FolderName<'_>, container: &mut Container) -> Option<Said> {
+        let doubts = &mut container.doubts;
+        match container.runtime? {
+            Runtime::Docker => believe(daemons::docker(roots, id), doubts),
+            Runtime::Containerd => {
+                let named = container.runtime_namespace.as_ref().map(|name| FolderName::new(name.as_bytes()));
+                let namespaces = match named {
+                    Some(Some(named)) => vec![named.as_str().to_owned()],
+                    Some(None) => Vec::new(),
+                    None => read::folders(&roots.containerd_tasks, Path::new(""), |_| true),
+                };
+                let (namespace, said) = namespaces.into_iter().find_map(|namespace| {
+                    let folder = FolderName::new(namespace.as_bytes())?;
+                    let said = believe(daemons::containerd(roots, folder, id), doubts)?;
+                    Some((namespace, said))
+                })?;
+                container.runtime_namespace = Some(Name::from(&*namespace));
+                Some(said)
+            }
+            Runtime::Podman | Runtime::Crio => daemons::storage(roots, id, doubts),
+            _ => None,
+        }
+    }
+}
+
+fn believe(said: Result<Said, Unread>, doubts: &mut Vec<String>) -> Option<Said> {
+    match said {
+        Ok(said) => Some(said),
+        Err(Unread::Absent(_)) => None,
+        Err(error) => {
+            doubts.push(error.to_string());
+            None
+        }
+    }
+}
+
+/// Adds the names that are not known yet.
+fn add(container: &mut Container, names: Container) {
+    let Container { name, image, pod, pod_namespace, pod_uid, runtime_namespace, .. } = names;
+    let facts = [
+        (&mut container.name, name),
+        (&mut container.image, image),
+        (&mut container.pod, pod),
+        (&mut container.pod_namespace, pod_namespace),
+        (&mut container.pod_uid, pod_uid),
+        (&mut container.runtime_namespace, runtime_namespace),
+    ];
+    for (fact, found) in facts {
+        if fact.is_none() {
+            *fact = found;
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The state that the OCI runtimes themselves keep: the first process, and the annotations of its
+//! configuration.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{
+    super::Runtime,
+    annotations::Annotations,
+    process::Init,
+    read::{FolderName, Unread, json},
+};
+
+/// What runc or crun wrote of a container.
+#[derive(Debug)]
+pub(super) struct State {
+    /// Which of the two.
+    pub(super) runtime: Runtime,
+    pub(super) init: Init,
+    pub(super) annotations: Annotations,
+}
+
+/// runc's state.json: BaseState, libcontainer/container.go.
+#[derive(Deserialize)]
+struct Runc {
+    init_process_pid: u32,
+    init_process_start: u64,
+    #[serde(default)]
+    config: RuncConfig,
+}
+
+#[derive(Default, Deserialize)]
+struct RuncConfig {
+    /// The annotations as `key=value`, and the path of the bundle (libcontainer/specconv/spec_linux.go).
+    #[serde(default)]
+    labels: Option<Vec<String>>,
+}
+
+/// crun's status: libcrun_write_container_status, src/libcrun/status.c.
+#[derive(Deserialize)]
+struct Crun {
+    pid: u32,
+    /// Absent in the files of early versions.
+    #[serde(rename = "process-start-time", default)]
+    start: Option<u64>,
+}
+
+/// An OCI configuration: config.json of the runtime-spec.
+#[derive(Deserialize)]
+pub(super) struct Config {
+    #[serde(default)]
+    pub(super) annotations: Option<Annotations>,
+}
+
+/// Reads what either of them keeps of a container below this root: a daemon may have been told to use crun
+/// instead of runc.
+pub(super) fn read(root: &Path, id: FolderName<'_>) -> Result<State, Unread> {
+    match runc(root, id) {
+        Err(Unread::Absent(_)) => crun(root, id),
+        read => read,
+    }
+}
+
+/// Reads `ID/state.json`.
+fn runc(root: &Path, id: FolderName<'_>) -> Result<State, Unread> {
+    let state: Runc = json(root, &Path::new(id.as_str()).join("state.json"))?;
+    let labels = state.config.labels.unwrap_or_default();
+    let pair = |label: String| label.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+    Ok(State {
+        runtime: Runtime::Runc,
+        init: Init { pid: state.init_process_pid, start_ticks: Some(state.init_process_start) },
+        annotations: labels.into_iter().filter_map(pair).collect(),
+    })
+}
+
+/// Reads `ID/status`, and the configuration that crun keeps beside it (libcrun_copy_config_file,
+/// src/libcrun/container.c).
+fn crun(root: &Path, id: FolderName<'_>) -> Result<State, Unread> {
+    let folder = Path::new(id.as_str());
+    let status: Crun = json(root, &folder.join("status"))?;
+    let config = match json::<Config>(root, &folder.join("config.json")) {
+        Ok(config) => config,
+        Err(Unread::Absent(_)) => Config { annotations: None },
+        Err(error) => return Err(error),
+    };
+    Ok(State {
+        runtime: Runtime::Crun,
+        // 0 is what crun itself takes for not known.
+        init: Init { pid: status.pid, start_ticks: status.start.filter(|&ticks| ticks != 0) },
+        annotations: config.annotations.unwrap_or_default(),
+    })
+}

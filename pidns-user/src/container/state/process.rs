@@ -1,0 +1,124 @@
+//! Which process a state file is about: its PID and start, against the living.
+
+use std::{fs, path::Path};
+
+use super::super::cgroup;
+
+/// A process by its identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Process {
+    /// Thread group id, as the proc file system in use numbers processes.
+    pub pid: u32,
+    /// When it was started: CLOCK_BOOTTIME, nanoseconds. Of /proc/PID/stat, the ticks in nanoseconds.
+    pub start_boot_ns: u64,
+}
+
+impl Process {
+    /// The process, in the ticks that /proc/PID/stat gives its start in (field 22, proc_pid_stat(5)).
+    fn start_ticks(self) -> u64 {
+        self.start_boot_ns / (1_000_000_000 / rustix::param::clock_ticks_per_second())
+    }
+}
+
+/// The first process of a container, as its runtime wrote it down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Init {
+    pub(super) pid: u32,
+    /// Clock ticks since boot, as in /proc/PID/stat; absent where the runtime does not write it down.
+    pub(super) start_ticks: Option<u64>,
+}
+
+impl Init {
+    /// Why this is not the first process of a container that `process` is in, whose own cgroup is `path`.
+    pub(super) fn doubt(self, process: Process, path: &[u8], proc: &Path) -> Option<String> {
+        let Self { pid, start_ticks } = self;
+        if pid == process.pid {
+            let earlier = start_ticks.is_some_and(|ticks| ticks != process.start_ticks());
+            return earlier.then(|| format!("it is about another process of PID {pid}"));
+        }
+        // A runtime that forgets to clean up leaves files about processes that are long gone.
+        let Some(started) = start_ticks_of(proc, pid) else {
+            return Some(format!("its first process, PID {pid}, is gone"));
+        };
+        if start_ticks.is_some_and(|ticks| ticks != started) {
+            return Some(format!("its first process, PID {pid}, is gone, and another has that PID"));
+        }
+        // Anybody who may make cgroups can name one after somebody else's container.
+        let text = fs::read(proc.join(format!("{pid}/cgroup"))).unwrap_or_default();
+        let place = cgroup::parse(&text).unwrap_or_default();
+        let is_there = place.containers.iter().any(|layer| layer.path == path)
+            || place.candidates.iter().any(|candidate| candidate.path == path);
+        (!is_there).then(|| format!("its first process, PID {pid}, is not in this cgroup"))
+    }
+}
+
+/// The start of a process, clock ticks since boot.
+fn start_ticks_of(proc: &Path, pid: u32) -> Option<u64> {
+    let stat = fs::read(proc.join(format!("{pid}/stat"))).ok()?;
+    // The name in parentheses may hold anything; what follows it are numbers.
+    let end = stat.iter().rposition(|&byte| byte == b')')?;
+    let rest = str::from_utf8(&stat[end + 1..]).ok()?;
+    // Field 3 is the first behind the name.
+    rest.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A proc file system with these processes: PID, start in ticks, cgroup.
+    fn proc(processes: &[(u32, u64, &str)]) -> tempfile::TempDir {
+        let proc = tempfile::tempdir().unwrap();
+        for (pid, start, cgroup) in processes {
+            let folder = proc.path().join(pid.to_string());
+            fs::create_dir(&folder).unwrap();
+            let zeros = "0 ".repeat(18);
+            fs::write(folder.join("stat"), format!("{pid} (a) b) S {zeros}{start} 1 2 3\n")).unwrap();
+            fs::write(folder.join("cgroup"), format!("0::{cgroup}\n")).unwrap();
+        }
+        proc
+    }
+
+    fn process(pid: u32, start_ticks: u64) -> Process {
+        Process { pid, start_boot_ns: start_ticks * 10_000_000 + 1_234_567 }
+    }
+
+    const INIT: Init = Init { pid: 7, start_ticks: Some(500) };
+
+    #[test]
+    fn the_first_process_is_known_by_pid_and_start() {
+        let nobody = proc(&[]);
+        assert_eq!(INIT.doubt(process(7, 500), b"/web", nobody.path()), None);
+        let doubt = INIT.doubt(process(7, 501), b"/web", nobody.path());
+        assert_eq!(doubt.as_deref(), Some("it is about another process of PID 7"));
+        let undated = Init { start_ticks: None, ..INIT };
+        assert_eq!(undated.doubt(process(7, 501), b"/web", nobody.path()), None);
+    }
+
+    #[test]
+    fn another_process_belongs_to_it_while_the_first_lives_in_the_same_cgroup() {
+        let member = process(9, 900);
+        for (alive, expected) in [
+            (&[(7, 500, "/a/web")][..], None),
+            (&[(7, 500, "/a/web/below/it")], None),
+            (&[], Some("is gone")),
+            (&[(7, 501, "/a/web")], Some("another has that PID")),
+            (&[(7, 500, "/b/web")], Some("not in this cgroup")),
+            (&[(7, 500, "/")], Some("not in this cgroup")),
+        ] {
+            let doubt = INIT.doubt(member, b"/a/web", proc(alive).path());
+            match expected {
+                None => assert_eq!(doubt, None, "{alive:?}"),
+                Some(words) => {
+                    assert!(doubt.as_ref().is_some_and(|doubt| doubt.contains(words)), "{alive:?}: {doubt:?}")
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_start_of_a_real_process_is_read() {
+        let own = std::process::id();
+        assert!(start_ticks_of(Path::new("/proc"), own).is_some_and(|ticks| ticks > 0));
+    }
+}

@@ -1,0 +1,130 @@
+//! containerd, with ctr; Docker's tests run on it too.
+
+use std::{fs, process::Command};
+
+use pidns_user::container::{Names, Roots, Runtime};
+
+use crate::{
+    daemon::Daemon,
+    scratch::{
+        SLEEP, Scratch, assert_another_start_is_not_believed, name, output, process, run, sure_container_of,
+        wait_until,
+    },
+};
+
+/// containerd with folders and a socket of the test's own.
+pub(crate) struct Containerd {
+    _daemon: Daemon,
+}
+
+impl Containerd {
+    pub(crate) fn start(scratch: &Scratch) -> Self {
+        let config = scratch.path("containerd.toml");
+        // Without Kubernetes' plugin, which wants a network.
+        fs::write(&config, "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n")
+            .expect("a file");
+        let mut containerd = Command::new("containerd");
+        containerd.arg("--config").arg(config);
+        for (option, name) in
+            [("--root", "containerd-root"), ("--state", "containerd"), ("--address", "containerd.sock")]
+        {
+            containerd.arg(option).arg(scratch.path(name));
+        }
+        Self { _daemon: Daemon::start(scratch, &mut containerd, || ctr(scratch, "default", &["version"])) }
+    }
+}
+
+/// Where this containerd keeps its state, and ctr has its shim keep runc's.
+pub(crate) fn roots(scratch: &Scratch) -> Roots {
+    Roots {
+        containerd_tasks: scratch.path("containerd/io.containerd.runtime.v2.task"),
+        containerd_runc: scratch.path("containerd-runc"),
+        ..Roots::host()
+    }
+}
+
+fn ctr(scratch: &Scratch, namespace: &str, args: &[&str]) -> Command {
+    let mut ctr = Command::new("ctr");
+    ctr.arg("--address").arg(scratch.path("containerd.sock")).args(["--namespace", namespace]).args(args);
+    ctr
+}
+
+/// A container of ctr, which ends with this.
+struct Running<'a> {
+    scratch: &'a Scratch,
+    namespace: &'a str,
+    id: &'a str,
+    pid: u32,
+}
+
+impl<'a> Running<'a> {
+    fn start(scratch: &'a Scratch, namespace: &'a str, id: &'a str, annotations: &[&str]) -> Self {
+        let rootfs = scratch.rootfs();
+        let options: Vec<&str> = annotations.iter().flat_map(|pair| ["--annotation", pair]).collect();
+        let rootfs = rootfs.to_str().expect("a plain name");
+        let runc_root = scratch.arg("containerd-runc");
+        let args = [
+            &["run", "--detach", "--null-io", "--runc-root", &runc_root, "--rootfs"],
+            &options[..],
+            &[rootfs, id],
+            &SLEEP,
+        ]
+        .concat();
+        run(&mut ctr(scratch, namespace, &args));
+        let tasks = run(&mut ctr(scratch, namespace, &["tasks", "list"]));
+        let line = tasks.lines().find(|line| line.split_whitespace().next() == Some(id));
+        let pid = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+        Self { scratch, namespace, id, pid: pid.unwrap_or_else(|| panic!("no task {id}: {tasks}")) }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        output(&mut ctr(self.scratch, self.namespace, &["tasks", "kill", "--signal", "SIGKILL", self.id]));
+        output(&mut ctr(self.scratch, self.namespace, &["tasks", "delete", "--force", self.id]));
+        output(&mut ctr(self.scratch, self.namespace, &["containers", "delete", self.id]));
+    }
+}
+
+#[test]
+fn containerd_is_known_with_its_namespace_and_annotations() {
+    let scratch = Scratch::new();
+    let _containerd = Containerd::start(&scratch);
+    let id = format!("pidns-{}", std::process::id());
+    let annotations = [
+        "io.kubernetes.cri.container-name=api",
+        "io.kubernetes.cri.sandbox-name=api-7f",
+        "io.kubernetes.cri.sandbox-namespace=default",
+        "io.kubernetes.cri.image-name=registry.example/api:2",
+    ];
+    let plain = Running::start(&scratch, "default", &id, &[]);
+    let in_pod = Running::start(&scratch, "pidns-team", &id, &annotations);
+
+    let mut names = Names::new(roots(&scratch));
+    let container = sure_container_of(&mut names, plain.pid);
+    assert_eq!((container.runtime, &container.id), (Some(Runtime::Containerd), &name(&id)));
+    assert_eq!((&container.runtime_namespace, &container.name), (&name("default"), &None));
+    let container = sure_container_of(&mut names, in_pod.pid);
+    assert_eq!((container.runtime, &container.id), (Some(Runtime::Containerd), &name(&id)));
+    assert_eq!((&container.runtime_namespace, &container.name), (&name("pidns-team"), &name("api")));
+    assert_eq!(container.label(), pidns_user::text::Name::from("k8s default/api-7f"));
+    assert_eq!(container.image, name("registry.example/api:2"));
+    assert_another_start_is_not_believed(Names::new(roots(&scratch)), in_pod.pid);
+
+    let first = process(in_pod.pid);
+    drop(in_pod);
+    wait_until("the container's end", || !std::path::Path::new(&format!("/proc/{}", first.pid)).exists());
+    assert_eq!(names.remembered(first).and_then(|found| found.name.clone()), name("api"));
+}
+
+#[test]
+fn a_bundle_of_containerd_tells_where_no_state_of_runc_does() {
+    let scratch = Scratch::new();
+    let _containerd = Containerd::start(&scratch);
+    let id = format!("pidns-shim-{}", std::process::id());
+    let running = Running::start(&scratch, "default", &id, &["nerdctl/name=front"]);
+    // As with a shim that runs something else than runc.
+    let roots = Roots { containerd_runc: scratch.path("nowhere"), ..roots(&scratch) };
+    let container = sure_container_of(&mut Names::new(roots), running.pid);
+    assert_eq!((container.runtime, &container.name), (Some(Runtime::Containerd), &name("front")));
+}

@@ -1,0 +1,70 @@
+//! A daemon of the test's own, from its start to its end.
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::scratch::{Scratch, output};
+
+/// A running daemon, which ends with this.
+pub(crate) struct Daemon {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts it, and waits until `answers` succeeds.
+    pub(crate) fn start(
+        scratch: &Scratch,
+        command: &mut Command,
+        mut answers: impl FnMut() -> Command,
+    ) -> Self {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let log = scratch.path(&format!("{name}.log"));
+        let file = File::create(&log).expect("a file");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a second descriptor"))
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!("{name} cannot be run ({error}): `cargo xtask setup` installs it")
+            });
+        let mut daemon = Self { child, log };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !output(&mut answers()).status.success() {
+            let ended = daemon.child.try_wait().expect("our own child");
+            assert!(ended.is_none(), "{name} has ended: {ended:?}\n{}", daemon.log());
+            assert!(Instant::now() < deadline, "{name} does not answer\n{}", daemon.log());
+            thread::sleep(Duration::from_millis(50));
+        }
+        daemon
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("{}:\n{}", self.log.display(), self.log());
+        }
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _gone_already = kill_process(pid, Signal::TERM);
+        }
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let _gone_already = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}

@@ -1,0 +1,115 @@
+//! Docker, on a containerd of the test's own.
+
+use std::process::Command;
+
+use pidns_user::container::{Names, Roots, Runtime};
+
+use crate::{
+    containerd::{self, Containerd},
+    daemon::Daemon,
+    scratch::{
+        SLEEP, Scratch, assert_another_start_is_not_believed, name, output, process, processes_of, run,
+        sure_container_of, wait_until,
+    },
+};
+
+/// dockerd; dropped in this order.
+struct Docker {
+    containers: Containers,
+    _docker: Daemon,
+    _containerd: Containerd,
+    scratch: Scratch,
+}
+
+/// All containers of the daemon, which end with this.
+struct Containers {
+    socket: String,
+}
+
+impl Containers {
+    fn command(&self, args: &[&str]) -> Command {
+        let mut docker = Command::new("docker");
+        docker.args(["--host", &self.socket]).args(args);
+        docker
+    }
+}
+
+impl Drop for Containers {
+    fn drop(&mut self) {
+        let ids = output(&mut self.command(&["ps", "--all", "--quiet"])).stdout;
+        for id in String::from_utf8_lossy(&ids).lines() {
+            output(&mut self.command(&["rm", "--force", id]));
+        }
+    }
+}
+
+impl Docker {
+    fn start() -> Self {
+        let scratch = Scratch::new();
+        let containerd = Containerd::start(&scratch);
+        let containers = Containers { socket: format!("unix://{}", scratch.arg("docker.sock")) };
+        let mut dockerd = Command::new("dockerd");
+        // Nothing of the machine's network is touched.
+        dockerd.args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]);
+        dockerd.args(["--storage-driver=vfs", "--exec-opt=native.cgroupdriver=cgroupfs"]);
+        dockerd.args(["--host", &containers.socket]);
+        for (option, name) in [
+            ("--containerd", "containerd.sock"),
+            ("--data-root", "docker-data"),
+            ("--exec-root", "docker-run"),
+            ("--pidfile", "docker.pid"),
+        ] {
+            dockerd.arg(option).arg(scratch.path(name));
+        }
+        let docker = Daemon::start(&scratch, &mut dockerd, || containers.command(&["version"]));
+        Self { containers, _docker: docker, _containerd: containerd, scratch }
+    }
+
+    fn run(&self, args: &[&str]) -> String {
+        run(&mut self.containers.command(args))
+    }
+
+    fn roots(&self) -> Roots {
+        Roots {
+            docker_data: self.scratch.path("docker-data"),
+            docker_run: self.scratch.path("docker-run"),
+            ..containerd::roots(&self.scratch)
+        }
+    }
+
+    fn pid(&self, id: &str) -> u32 {
+        self.run(&["inspect", "--format", "{{.State.Pid}}", id]).parse().expect("a PID")
+    }
+}
+
+#[test]
+fn docker_is_known_by_name_and_image() {
+    let docker = Docker::start();
+    docker.run(&["import", &docker.scratch.image(), "pidns-busybox:1"]);
+    let run = ["run", "--detach", "--name", "front", "--network", "none", "pidns-busybox:1"];
+    let id = docker.run(&[&run[..], &SLEEP].concat());
+    let init = docker.pid(&id);
+
+    let mut names = Names::new(docker.roots());
+    let container = sure_container_of(&mut names, init);
+    assert_eq!(container.runtime, Some(Runtime::Docker));
+    assert_eq!((&container.id, &container.name), (&name(&id), &name("front")));
+    assert_eq!(container.image, name("pidns-busybox:1"));
+    assert_another_start_is_not_believed(Names::new(docker.roots()), init);
+
+    docker.run(&[&["exec", "--detach", &id], &SLEEP[..]].concat());
+    let others = || processes_of(&id).into_iter().filter(|&pid| pid != init).collect::<Vec<_>>();
+    wait_until("the process that was added", || others().len() == 1);
+    assert_eq!(sure_container_of(&mut names, others()[0]), container);
+
+    let first = process(init);
+    docker.run(&["stop", "--time", "0", &id]);
+    assert!(!std::path::Path::new(&format!("/proc/{init}")).exists(), "it has stopped");
+    assert_eq!(names.remembered(first), Some(container), "its name survives it");
+
+    docker.run(&["rename", "front", "back"]);
+    docker.run(&["start", &id]);
+    let again = sure_container_of(&mut names, docker.pid(&id));
+    assert_eq!((&again.id, &again.name), (&name(&id), &name("back")), "as it is called now");
+    assert_eq!(names.remembered(first).and_then(|found| found.name.clone()), name("front"));
+}

@@ -1,0 +1,12 @@
+//! Containers that real runtimes run, as their cgroups and files tell of them: no kernel side is loaded.
+//!
+//! As root. Each test has its daemons, state and images in a scratch folder, starts them itself and ends them
+//! by PID; nothing is on a network. `cargo xtask setup` installs the runtimes, and without them the tests
+//! fail.
+
+mod containerd;
+mod daemon;
+mod docker;
+mod podman;
+mod runc;
+mod scratch;

@@ -1,0 +1,99 @@
+//! Podman, with storage of the test's own.
+
+use std::{fs, process::Command};
+
+use pidns_user::container::{Names, Roots, Runtime};
+
+use crate::scratch::{
+    SLEEP, Scratch, assert_another_start_is_not_believed, container_of, name, output, process, processes_of,
+    run, sure_container_of, wait_until,
+};
+
+/// Podman's storage, empty after this.
+struct Podman {
+    scratch: Scratch,
+}
+
+impl Podman {
+    fn new() -> Self {
+        let scratch = Scratch::new();
+        // Its locks would else be those of the machine's own containers.
+        fs::write(scratch.path("containers.conf"), "[engine]\nlock_type = \"file\"\n").expect("a file");
+        let [data, run] = ["data", "run"].map(|name| scratch.arg(name));
+        let storage = format!("[storage]\ndriver = \"vfs\"\nrunroot = \"{run}\"\ngraphroot = \"{data}\"\n");
+        fs::write(scratch.path("storage.conf"), storage).expect("a file");
+        Self { scratch }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut podman = Command::new("podman");
+        podman
+            .env("CONTAINERS_CONF", self.scratch.path("containers.conf"))
+            .env("CONTAINERS_STORAGE_CONF", self.scratch.path("storage.conf"))
+            .arg("--root")
+            .arg(self.scratch.path("data"))
+            .arg("--runroot")
+            .arg(self.scratch.path("run"))
+            .arg("--tmpdir")
+            .arg(self.scratch.path("tmp"))
+            .args(["--storage-driver", "vfs", "--runtime", "runc", "--cgroup-manager", "cgroupfs"])
+            .args(args);
+        podman
+    }
+
+    fn run(&self, args: &[&str]) -> String {
+        run(&mut self.command(args))
+    }
+
+    fn roots(&self) -> Roots {
+        Roots {
+            storage_run: self.scratch.path("run"),
+            storage_data: self.scratch.path("data"),
+            ..Roots::host()
+        }
+    }
+
+    /// The PID that Podman tells.
+    fn pid(&self, id: &str, field: &str) -> u32 {
+        let template = format!("{{{{.State.{field}}}}}");
+        self.run(&["inspect", "--format", &template, id]).parse().expect("a PID")
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        output(&mut self.command(&["rm", "--all", "--force", "--time", "0"]));
+    }
+}
+
+#[test]
+fn podman_is_known_by_name_and_image() {
+    let podman = Podman::new();
+    podman.run(&["import", &podman.scratch.image(), "pidns-busybox:1"]);
+    // Raising a limit takes a capability that not every machine gives.
+    let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"];
+    let run = [&["run", "--detach", "--name", "front", "--network", "none"], &limits[..]].concat();
+    let id = podman.run(&[&run[..], &["pidns-busybox:1"], &SLEEP].concat());
+    let (init, conmon) = (podman.pid(&id, "Pid"), podman.pid(&id, "ConmonPid"));
+
+    let mut names = Names::new(podman.roots());
+    let container = sure_container_of(&mut names, init);
+    assert_eq!(container.runtime, Some(Runtime::Podman));
+    assert_eq!((&container.id, &container.name), (&name(&id), &name("front")));
+    assert_eq!(container.image, name("localhost/pidns-busybox:1"));
+    assert_eq!(container.label(), pidns_user::text::Name::from("podman/front"));
+    assert_another_start_is_not_believed(Names::new(podman.roots()), init);
+    let watcher = container_of(&mut names, conmon);
+    assert!(watcher.is_none_or(|found| found.id != container.id), "conmon is outside");
+
+    podman.run(&[&["exec", "--detach", &id], &SLEEP[..]].concat());
+    let others =
+        || processes_of(&id).into_iter().filter(|pid| ![init, conmon].contains(pid)).collect::<Vec<_>>();
+    wait_until("the process that was added", || others().len() == 1);
+    assert_eq!(sure_container_of(&mut names, others()[0]).name, name("front"));
+
+    let first = process(init);
+    podman.run(&["rm", "--force", "--time", "0", &id]);
+    assert!(!std::path::Path::new(&format!("/proc/{init}")).exists(), "it is gone");
+    assert_eq!(names.remembered(first).and_then(|found| found.name.clone()), name("front"));
+}

@@ -1,0 +1,117 @@
+//! runc by hand, on a bundle of busybox.
+
+use std::{fs, process::Command};
+
+use pidns_user::container::{Names, Roots, Runtime};
+use serde_json::{Value, json};
+
+use crate::scratch::{
+    SLEEP, Scratch, assert_another_start_is_not_believed, container_of, name, output, process, run,
+    sure_container_of, wait_until,
+};
+
+/// A container of runc, which ends with this.
+struct Running<'a> {
+    scratch: &'a Scratch,
+    id: &'a str,
+    pid: u32,
+}
+
+fn runc(scratch: &Scratch) -> Command {
+    let mut runc = Command::new("runc");
+    runc.arg("--root").arg(scratch.path("runc"));
+    runc
+}
+
+fn roots(scratch: &Scratch) -> Roots {
+    Roots { runc: scratch.path("runc"), ..Roots::host() }
+}
+
+impl<'a> Running<'a> {
+    fn start(scratch: &'a Scratch, id: &'a str, annotations: &Value) -> Self {
+        scratch.rootfs();
+        let config = scratch.path("config.json");
+        let _made_anew = fs::remove_file(&config);
+        run(runc(scratch).arg("spec").arg("--bundle").arg(scratch.path("")));
+        let mut spec: Value =
+            serde_json::from_slice(&fs::read(&config).expect("runc wrote it")).expect("JSON");
+        spec["process"]["args"] = json!(SLEEP);
+        spec["process"]["terminal"] = json!(false);
+        // Raising a limit takes a capability that not every machine gives.
+        spec["process"]["rlimits"] = json!([]);
+        spec["annotations"] = annotations.clone();
+        fs::write(&config, spec.to_string()).expect("our own file");
+        let pid_file = scratch.path("pid");
+        let mut start = runc(scratch);
+        start
+            .arg("run")
+            .arg("--detach")
+            .arg("--bundle")
+            .arg(scratch.path(""))
+            .arg("--pid-file")
+            .arg(&pid_file);
+        // Into a file: the container keeps what it was given, and a pipe would never end.
+        let log = fs::File::create(scratch.path("log")).expect("a file");
+        start
+            .arg(id)
+            .stdin(std::process::Stdio::null())
+            .stdout(log.try_clone().expect("a descriptor"))
+            .stderr(log);
+        let status = start.status().unwrap_or_else(|error| {
+            panic!("runc cannot be run ({error}): `cargo xtask setup` installs it");
+        });
+        let log = fs::read_to_string(scratch.path("log")).unwrap_or_default();
+        assert!(status.success(), "{start:?}: {status}: {log}");
+        let pid = fs::read_to_string(&pid_file).expect("runc wrote it").trim().parse().expect("a PID");
+        Self { scratch, id, pid }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        output(runc(self.scratch).args(["delete", "--force", self.id]));
+    }
+}
+
+#[test]
+fn runc_by_hand_is_known_by_its_state() {
+    let scratch = Scratch::new();
+    let id = format!("pidns-{}", std::process::id());
+    let annotations = json!({"org.opencontainers.image.ref.name": "busybox:1"});
+    let running = Running::start(&scratch, &id, &annotations);
+    let mut names = Names::new(roots(&scratch));
+    let container = sure_container_of(&mut names, running.pid);
+    assert_eq!(container.runtime, Some(Runtime::Runc));
+    assert_eq!((&container.id, &container.image), (&name(&id), &name("busybox:1")));
+    assert_another_start_is_not_believed(Names::new(roots(&scratch)), running.pid);
+
+    let first = process(running.pid);
+    drop(running);
+    wait_until("the container's end", || !std::path::Path::new(&format!("/proc/{}", first.pid)).exists());
+    assert_eq!(names.remembered(first).and_then(|found| found.id.clone()), name(&id));
+
+    let again = Running::start(&scratch, &id, &json!({"org.opencontainers.image.ref.name": "busybox:2"}));
+    let container = sure_container_of(&mut names, again.pid);
+    assert_eq!(container.image, name("busybox:2"), "the second of this id");
+    assert_eq!(names.remembered(first).and_then(|found| found.image.clone()), name("busybox:1"));
+}
+
+#[test]
+fn a_process_that_joined_a_container_of_runc_is_in_it() {
+    let scratch = Scratch::new();
+    let id = format!("pidns-join-{}", std::process::id());
+    let running = Running::start(&scratch, &id, &json!({}));
+    let pid_file = scratch.path("exec");
+    let log = fs::File::create(scratch.path("log")).expect("a file");
+    let mut exec = runc(&scratch);
+    exec.args(["exec", "--detach", "--pid-file"]).arg(&pid_file).arg(&id).args(SLEEP);
+    exec.stdin(std::process::Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
+    assert!(exec.status().expect("it ran a moment ago").success(), "{exec:?}");
+    let joined = fs::read_to_string(&pid_file).expect("runc wrote it").trim().parse().expect("a PID");
+    let mut names = Names::new(roots(&scratch));
+    let container = sure_container_of(&mut names, joined);
+    assert_eq!((container.runtime, &container.id), (Some(Runtime::Runc), &name(&id)));
+    assert_eq!(sure_container_of(&mut names, running.pid), container);
+    let own = container_of(&mut names, std::process::id());
+    assert!(own.is_none_or(|own| own.id != name(&id)), "the test itself is not in it");
+}

@@ -12,6 +12,8 @@ pub(crate) struct Package {
     name: &'static str,
     why: &'static str,
     present: Present,
+    /// What systemd starts when the package is installed, and must not on a developer's machine.
+    units: &'static [&'static str],
 }
 
 /// How to tell that what a package brings is there.
@@ -19,6 +21,8 @@ pub(crate) struct Package {
 enum Present {
     /// A program on PATH: wherever it comes from, it will do.
     Command(&'static str),
+    /// A program that root has on PATH, and others often not.
+    RootCommand(&'static str),
     File(&'static str),
     /// dpkg says so, and that the package is not older than this: it has no file that is its alone.
     Dpkg {
@@ -33,16 +37,19 @@ pub(crate) const TOOLCHAIN: &[Package] = &[
         name: "rustc-web",
         why: "compiles the eBPF object",
         present: Present::Dpkg { minimum: DEBIAN_MINIMUM },
+        units: &[],
     },
     Package {
         name: "cargo-web",
         why: "is that compiler's cargo",
         present: Present::Dpkg { minimum: DEBIAN_MINIMUM },
+        units: &[],
     },
     Package {
         name: "rust-web-src",
         why: "has the sources of core, which the object is built with",
         present: Present::Dpkg { minimum: DEBIAN_MINIMUM },
+        units: &[],
     },
 ];
 
@@ -51,6 +58,7 @@ pub(crate) const LINKER: &[Package] = &[Package {
     name: "llvm-22-dev",
     why: "is the LLVM that bpf-linker is built with",
     present: Present::File("/usr/lib/llvm-22/bin/llvm-config"),
+    units: &[],
 }];
 
 /// What the tests run.
@@ -58,7 +66,50 @@ pub(crate) const TESTS: &[Package] = &[Package {
     name: "util-linux",
     why: "has unshare and nsenter: tests make namespaces with them",
     present: Present::Command("nsenter"),
+    units: &[],
 }];
+
+const BUSYBOX: Package = Package {
+    name: "busybox-static",
+    why: "is all that runs in the tests' containers, and the guests' first process",
+    present: Present::Dpkg { minimum: Version::new(1, 30, 0) },
+    units: &[],
+};
+
+/// What the tests run real containers with.
+pub(crate) const CONTAINERS: &[Package] = &[
+    BUSYBOX,
+    Package {
+        name: "runc",
+        why: "runs the containers of the tests",
+        present: Present::RootCommand("runc"),
+        units: &[],
+    },
+    Package {
+        name: "podman",
+        why: "is a runtime that containers are named of",
+        present: Present::Command("podman"),
+        units: &[
+            "podman.socket",
+            "podman.service",
+            "podman-restart.service",
+            "podman-auto-update.timer",
+            "podman-auto-update.service",
+        ],
+    },
+    Package {
+        name: "containerd",
+        why: "is a runtime that containers are named of",
+        present: Present::Command("ctr"),
+        units: &["containerd.service"],
+    },
+    Package {
+        name: "docker.io",
+        why: "is a runtime that containers are named of",
+        present: Present::RootCommand("dockerd"),
+        units: &["docker.socket", "docker.service"],
+    },
+];
 
 /// What `cargo xtask vm` boots guests with, and reads their kernels with.
 pub(crate) const GUESTS: &[Package] = &[
@@ -66,20 +117,26 @@ pub(crate) const GUESTS: &[Package] = &[
         name: "qemu-system-x86",
         why: "runs the guests that other kernels are tested in",
         present: Present::Command("qemu-system-x86_64"),
+        units: &[],
     },
+    BUSYBOX,
+    Package { name: "lz4", why: "decompresses older kernels", present: Present::Command("lz4"), units: &[] },
     Package {
-        name: "busybox-static",
-        why: "is the guests' first process",
-        present: Present::Dpkg { minimum: Version::new(1, 30, 0) },
+        name: "zstd",
+        why: "decompresses newer kernels",
+        present: Present::Command("zstd"),
+        units: &[],
     },
-    Package { name: "lz4", why: "decompresses older kernels", present: Present::Command("lz4") },
-    Package { name: "zstd", why: "decompresses newer kernels", present: Present::Command("zstd") },
 ];
 
 impl Package {
     pub(crate) fn is_present(&self) -> bool {
         match self.present {
             Present::Command(program) => shell::find(program).is_some(),
+            Present::RootCommand(program) => {
+                let for_root = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(Path::new);
+                shell::find(program).is_some() || for_root.iter().any(|folder| folder.join(program).exists())
+            }
             Present::File(file) => Path::new(file).exists(),
             Present::Dpkg { minimum } => {
                 let mut dpkg = Command::new("dpkg-query");
@@ -118,6 +175,16 @@ pub(crate) fn install(packages: &[&Package]) -> Command {
     let mut apt = apt_get(&["install", "-y", "--no-install-recommends", "--no-remove"]);
     apt.args(packages.iter().map(|package| package.name));
     apt
+}
+
+/// Stops what the packages have started, and keeps it from being started again: none where they start nothing. The tests
+/// start daemons of their own.
+pub(crate) fn stop(packages: &[&Package]) -> Option<Command> {
+    let mut units = packages.iter().flat_map(|package| package.units).peekable();
+    units.peek()?;
+    let mut systemctl = Command::new("systemctl");
+    systemctl.args(["disable", "--now"]).args(units);
+    Some(systemctl)
 }
 
 fn apt_get(args: &[&str]) -> Command {

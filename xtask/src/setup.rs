@@ -1,6 +1,6 @@
 //! `cargo xtask setup`: looks at the machine, plans what it lacks, and installs that.
 
-use std::{fmt, process::Command};
+use std::{fmt, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -14,14 +14,16 @@ use crate::{
 
 /// Install what is missing to build and test pidns-trace.
 ///
-/// Wanted are a Rust toolchain that builds eBPF objects, bpf-linker, what the tests run, and what runs guests. Whatever is there
-/// already stays as it is; each command is printed before it runs.
+/// Wanted are a Rust toolchain that builds eBPF objects, bpf-linker, what the tests run, and what runs guests. Whatever is
+/// there already stays as it is; each command is printed before it runs. Of container runtimes, whose packages start
+/// daemons, those that it installs itself are stopped and disabled again.
 ///
 /// The toolchain is rustup's `nightly` if that has the component rust-src, else Debian's packages, which rustup then
 /// knows as `pidns-bpf`. Set PIDNS_BPF_TOOLCHAIN to use another of rustup's toolchains. Setup never installs or
 /// updates a toolchain through rustup: which ones you have is up to you.
 ///
-/// build, run, test, vm and bench start with this by themselves; all but vm do without what runs guests.
+/// build, run, test, vm and bench start with this by themselves; all but vm do without what runs guests, and all but test
+/// without container runtimes.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only print what would be run
@@ -30,7 +32,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(args: &Args) -> Result<()> {
-    let plan = plan(&Machine::look(Purpose::Guests)?)?;
+    let plan = plan(&Machine::look(Purpose::Everything)?)?;
     if args.dry_run {
         eprint!("{plan}");
     } else {
@@ -44,6 +46,11 @@ pub(crate) fn ready() -> Result<Ready> {
     plan(&Machine::look(Purpose::Build)?)?.carry_out()
 }
 
+/// As `ready`, and the container runtimes that the tests use too.
+pub(crate) fn ready_for_tests() -> Result<Ready> {
+    plan(&Machine::look(Purpose::Tests)?)?.carry_out()
+}
+
 /// As `ready`, and what runs guests too.
 pub(crate) fn ready_for_guests() -> Result<Ready> {
     plan(&Machine::look(Purpose::Guests)?)?.carry_out()
@@ -52,10 +59,23 @@ pub(crate) fn ready_for_guests() -> Result<Ready> {
 /// What the machine is set up for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    /// Building, and testing on this kernel.
+    /// Building and running.
     Build,
-    /// That, and testing on others: qemu is large, and who only wants to run the tool needs none.
+    /// That, and testing on this kernel: who only wants to run the tool needs no Docker for it.
+    Tests,
+    /// Building, and testing on other kernels: qemu is large.
     Guests,
+    /// All that a developer may need.
+    Everything,
+}
+
+impl Purpose {
+    fn packages(self) -> impl Iterator<Item = &'static Package> {
+        let containers =
+            if matches!(self, Self::Tests | Self::Everything) { packages::CONTAINERS } else { &[] };
+        let guests = if matches!(self, Self::Guests | Self::Everything) { packages::GUESTS } else { &[] };
+        [packages::TOOLCHAIN, packages::LINKER, packages::TESTS, containers, guests].into_iter().flatten()
+    }
 }
 
 /// What the object is built with.
@@ -123,6 +143,8 @@ fn verify(name: &str) -> Result<Ready> {
 struct Machine {
     /// Whether apt-get is there.
     apt: bool,
+    /// Whether systemd runs, and so starts what packages bring.
+    systemd: bool,
     privilege: Privilege,
     choice: Choice,
     linker: Option<Linker>,
@@ -142,14 +164,11 @@ impl Machine {
         let linker = Linker::find();
         let asked_for = toolchain::asked_for()?;
         let choice = toolchain::choose(asked_for.as_deref(), linker.as_ref(), toolchain::probe)?;
-        let guests = if purpose == Purpose::Guests { packages::GUESTS } else { &[] };
-        let missing = [packages::TOOLCHAIN, packages::LINKER, packages::TESTS, guests]
-            .into_iter()
-            .flatten()
-            .filter(|package| !package.is_present())
-            .collect();
+        let missing = purpose.packages().filter(|package| !package.is_present()).collect();
         Ok(Self {
             apt: shell::find("apt-get").is_some(),
+            // As sd_booted(3) tells.
+            systemd: Path::new("/run/systemd/system").exists(),
             privilege: Privilege::here(),
             choice,
             linker,
@@ -238,7 +257,14 @@ fn plan(machine: &Machine) -> Result<Plan> {
         install.extend(machine.missing_of(packages::LINKER));
     }
     install.extend(machine.missing_of(packages::TESTS));
-    install.extend(machine.missing_of(packages::GUESTS));
+    for group in [packages::GUESTS, packages::CONTAINERS] {
+        for package in machine.missing_of(group) {
+            // One is in both groups.
+            if !install.contains(&package) {
+                install.push(package);
+            }
+        }
+    }
 
     if !install.is_empty() {
         if !machine.apt {
@@ -257,9 +283,14 @@ fn plan(machine: &Machine) -> Result<Plan> {
         steps.extend(install.iter().map(|package| Step::Note(format!("missing: {package}"))));
         let [update, install_them] =
             machine.privilege.root([packages::update(), packages::install(&install)])?;
+        let stop = packages::stop(&install).filter(|_| machine.systemd);
         steps.push(Step::Run(update));
         steps.push(Step::CheckAvailable(install));
         steps.push(Step::Run(install_them));
+        if let Some(stop) = stop {
+            let [stop] = machine.privilege.root([stop])?;
+            steps.push(Step::Run(stop));
+        }
     }
     if matches!(machine.choice, Choice::SetUpDebian { .. }) {
         steps.push(Step::Run(toolchain::link_debian()));
@@ -281,6 +312,7 @@ mod tests {
         let groups = [packages::TOOLCHAIN, packages::LINKER];
         Machine {
             apt: true,
+            systemd: true,
             privilege: Privilege::Root,
             choice: Choice::SetUpDebian { why: "rustup has no toolchain nightly".to_owned() },
             linker: None,
@@ -329,6 +361,42 @@ mod tests {
         assert!(install.ends_with("--no-remove qemu-system-x86 busybox-static lz4 zstd"), "{install}");
         let error = plan(&Machine { apt: false, ..machine }).err().expect("nothing to install with");
         assert!(error.to_string().contains("qemu-system-x86 (runs the guests"), "{error}");
+    }
+
+    #[test]
+    fn what_the_packages_of_container_runtimes_start_is_stopped() {
+        let missing = packages::CONTAINERS.iter().chain(packages::GUESTS).collect();
+        let machine = Machine { missing, ..ready() };
+        let with_systemd = commands(&machine);
+        let [_update, install, stop] = &with_systemd[..] else {
+            panic!("three commands, not {with_systemd:#?}")
+        };
+        let all = "qemu-system-x86 busybox-static lz4 zstd runc podman containerd docker.io";
+        assert!(install.ends_with(all), "each once: {install}");
+        assert!(stop.starts_with("systemctl disable --now podman.socket "), "{stop}");
+        assert!(stop.ends_with(" containerd.service docker.socket docker.service"), "{stop}");
+        let without = commands(&Machine { systemd: false, ..machine });
+        assert_eq!(without.len(), 2, "nothing has started anything: {without:#?}");
+    }
+
+    #[test]
+    fn what_was_there_before_is_not_stopped() {
+        let docker = packages::CONTAINERS.last().expect("runtimes");
+        let commands = commands(&Machine { missing: vec![docker], ..ready() });
+        assert_eq!(
+            commands.last().map(String::as_str),
+            Some("systemctl disable --now docker.socket docker.service")
+        );
+    }
+
+    #[test]
+    fn only_tests_need_container_runtimes() {
+        let has = |purpose: Purpose, group: &[Package]| {
+            group.iter().all(|one| purpose.packages().any(|package| package == one))
+        };
+        let purposes = [Purpose::Build, Purpose::Tests, Purpose::Guests, Purpose::Everything];
+        assert_eq!(purposes.map(|purpose| has(purpose, packages::CONTAINERS)), [false, true, false, true]);
+        assert_eq!(purposes.map(|purpose| has(purpose, packages::GUESTS)), [false, false, true, true]);
     }
 
     #[test]

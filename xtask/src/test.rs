@@ -4,11 +4,12 @@ use std::ffi::OsString;
 
 use anyhow::Result;
 
-use crate::{build, shell, workspace};
+use crate::{build, setup, shell, workspace};
 
 /// Build pidns-trace and run all tests, set-up included
 ///
-/// Some tests load eBPF programs into this machine's kernel, so they run through sudo unless you are root.
+/// Some tests load eBPF programs into this machine's kernel, and some run containers, so they run through sudo unless you
+/// are root.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -22,7 +23,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(args: Args) -> Result<()> {
-    let built = build::build()?;
+    let built = build::build_with(setup::ready_for_tests()?)?;
     let mut cargo = built.ready.cargo("test");
     // In release: what is tested is what ships, and the eBPF object is the one just built.
     cargo.args(["--workspace", "--release"]).args(args.args);

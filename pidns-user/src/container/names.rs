@@ -68,6 +68,10 @@ impl Names {
     ///
     /// Reads the runtime's files at the first call for a container. While they do not tell of this process,
     /// it looks again at later calls, three times at most: 0.1, 1 and 10 s after the first.
+    ///
+    /// Ask for the first process of a PID namespace rather than for each: once its container is known that
+    /// reads nothing, while another process takes a look at whether that first one still lives there, two
+    /// files of /proc.
     pub fn of(&mut self, process: Process, cgroup: &[u8]) -> Option<Arc<Container>> {
         self.of_at(process, cgroup, Instant::now())
     }

@@ -176,10 +176,25 @@ mod tests {
         symlink("/etc/passwd", root.path().join("web/link")).unwrap();
         symlink("state.json", root.path().join("web/near")).unwrap();
         symlink("/etc", root.path().join("etc")).unwrap();
-        for path in ["web/link", "web/near", "etc/passwd", "../../../../../../etc/passwd", "/etc/passwd"] {
+        symlink("web", root.path().join("other")).unwrap();
+        for path in [
+            "web/link",
+            "other/state.json",
+            "web/near",
+            "etc/passwd",
+            "../../../../../../etc/passwd",
+            "/etc/passwd",
+        ] {
             assert!(matches!(error(root.path(), path), Unread::LeadsAway(_)), "{path}");
         }
         assert_eq!(folders(root.path(), Path::new(""), |_| true), ["web"]);
+    }
+
+    #[test]
+    fn another_mount_on_the_way_is_not_entered() {
+        assert!(fs::read("/proc/version").is_ok(), "it can be read otherwise");
+        assert!(matches!(error(Path::new("/"), "proc/version"), Unread::LeadsAway(_)));
+        assert!(read(Path::new("/proc"), Path::new("version")).is_ok(), "the root itself may be a mount");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 
 pub use names::Names;
 pub use roots::Roots;
-pub use state::Process;
+pub use state::{Api, Process};
 
 use crate::text::Name;
 

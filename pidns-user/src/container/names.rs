@@ -10,7 +10,7 @@ use std::{
 use super::{
     Container, Roots,
     cgroup::{self, Place},
-    state::{self, Found, Process, Witness},
+    state::{self, Api, Found, Process, Witness},
 };
 
 /// Most processes, and most places, that are remembered; of more, the longest known are forgotten.
@@ -53,6 +53,7 @@ struct Shared {
 #[derive(Debug)]
 pub struct Names {
     roots: Roots,
+    api: Option<Api>,
     processes: Ring<Process, Known>,
     places: Ring<Arc<Place>, Shared>,
 }
@@ -60,7 +61,13 @@ pub struct Names {
 impl Names {
     /// Nothing is read yet.
     pub fn new(roots: Roots) -> Self {
-        Self { roots, processes: Ring::default(), places: Ring::default() }
+        Self { roots, api: None, processes: Ring::default(), places: Ring::default() }
+    }
+
+    /// As `new`, and asks the daemons for the names that their files do not tell. Each look may take as long
+    /// as they take to answer, up to 2 s once for a daemon that does not.
+    pub fn asking(roots: Roots, api: Api) -> Self {
+        Self { api: Some(api), ..Self::new(roots) }
     }
 
     /// The container of a process whose /proc/PID/cgroup is `cgroup`; none where it is in no container and no
@@ -113,7 +120,8 @@ impl Names {
         let (container, settled) = match shared {
             Some(shared) => (shared.container.clone(), shared.settled),
             None => {
-                let Found { container, settled, witness } = state::look(&self.roots, process, &place);
+                let Found { container, settled, witness } =
+                    state::look(&self.roots, self.api.as_ref(), process, &place);
                 let container = container.map(Arc::new);
                 let shared = Shared { container: container.clone(), looked: now, settled, witness };
                 self.places.insert(Arc::clone(&place), shared);

@@ -24,6 +24,10 @@ pub struct Roots {
     pub storage_run: PathBuf,
     /// Their graph root (`--root`): `DRIVER-containers/containers.json`.
     pub storage_data: PathBuf,
+    /// dockerd's socket, which is asked only where the user wants it.
+    pub docker_socket: PathBuf,
+    /// Podman's socket, likewise.
+    pub podman_socket: PathBuf,
     /// Users' own run folders, each by its user id: those of rootless runtimes.
     pub user_run: PathBuf,
 }
@@ -47,6 +51,8 @@ impl Roots {
             docker_data: at("var/lib/docker"),
             storage_run: at("run/containers/storage"),
             storage_data: at("var/lib/containers/storage"),
+            docker_socket: at("run/docker.sock"),
+            podman_socket: at("run/podman/podman.sock"),
             user_run: at("run/user"),
         }
     }

@@ -2,14 +2,14 @@
 
 use std::process::Command;
 
-use pidns_user::container::{Names, Roots, Runtime};
+use pidns_user::container::{Api, Names, Roots, Runtime};
 
 use crate::{
     containerd::{self, Containerd},
     daemon::Daemon,
     scratch::{
-        SLEEP, Scratch, assert_another_start_is_not_believed, name, output, process, processes_of, run,
-        sure_container_of, wait_until,
+        SLEEP, Scratch, assert_another_start_is_not_believed, container_of, name, output, process,
+        processes_of, run, sure_container_of, wait_until,
     },
 };
 
@@ -112,4 +112,35 @@ fn docker_is_known_by_name_and_image() {
     let again = sure_container_of(&mut names, docker.pid(&id));
     assert_eq!((&again.id, &again.name), (&name(&id), &name("back")), "as it is called now");
     assert_eq!(names.remembered(first).and_then(|found| found.name.clone()), name("front"));
+}
+
+#[test]
+fn docker_is_asked_where_its_files_do_not_tell() {
+    let docker = Docker::start();
+    docker.run(&["import", &docker.scratch.image(), "pidns-busybox:1"]);
+    let run = ["run", "--detach", "--name", "front", "--network", "none", "--cgroup-parent", "/pidns-batch"];
+    let id = docker.run(&[&run[..], &["pidns-busybox:1"], &SLEEP].concat());
+    let init = docker.pid(&id);
+
+    let nowhere = docker.scratch.path("nowhere");
+    let roots = Roots {
+        docker_data: nowhere.clone(),
+        docker_run: nowhere.clone(),
+        containerd_tasks: nowhere,
+        ..docker.roots()
+    };
+    let roots = Roots { docker_socket: docker.scratch.path("docker.sock"), ..roots };
+    let silent = container_of(&mut Names::new(roots.clone()), init).expect("its cgroup tells of a container");
+    assert_eq!((silent.runtime, &silent.id, &silent.name), (None, &name(&id), &None));
+
+    let asking = || Names::asking(roots.clone(), Api::new(&roots).expect("a thread"));
+    let container = container_of(&mut asking(), init).expect("a container");
+    assert_eq!((container.runtime, &container.name), (Some(Runtime::Docker), &name("front")));
+    assert_eq!((&container.id, &container.image), (&name(&id), &name("pidns-busybox:1")));
+
+    docker.run(&[&["exec", "--detach", &id], &SLEEP[..]].concat());
+    let others = || processes_of(&id).into_iter().filter(|&pid| pid != init).collect::<Vec<_>>();
+    wait_until("the process that was added", || others().len() == 1);
+    let of_other = container_of(&mut asking(), others()[0]);
+    assert_eq!(of_other.and_then(|found| found.name.clone()), name("front"));
 }

@@ -2,8 +2,9 @@
 
 use std::{fs, process::Command};
 
-use pidns_user::container::{Names, Roots, Runtime};
+use pidns_user::container::{Api, Names, Roots, Runtime};
 
+use crate::daemon::Daemon;
 use crate::scratch::{
     SLEEP, Scratch, assert_another_start_is_not_believed, container_of, name, output, process, processes_of,
     run, sure_container_of, wait_until,
@@ -96,4 +97,34 @@ fn podman_is_known_by_name_and_image() {
     podman.run(&["rm", "--force", "--time", "0", &id]);
     assert!(!std::path::Path::new(&format!("/proc/{init}")).exists(), "it is gone");
     assert_eq!(names.remembered(first).and_then(|found| found.name.clone()), name("front"));
+}
+
+#[test]
+fn podman_is_asked_where_its_files_do_not_tell() {
+    let podman = Podman::new();
+    podman.run(&["import", &podman.scratch.image(), "pidns-busybox:1"]);
+    let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"];
+    let run = [&["run", "--detach", "--name", "front", "--network", "none"], &limits[..]].concat();
+    let id = podman.run(&[&run[..], &["pidns-busybox:1"], &SLEEP].concat());
+    let init = podman.pid(&id, "Pid");
+    let socket = podman.scratch.path("podman.sock");
+    let address = format!("unix://{}", podman.scratch.arg("podman.sock"));
+    let mut service = podman.command(&["system", "service", "--time", "0", &address]);
+    let _service = Daemon::start(&podman.scratch, &mut service, || {
+        let mut is_there = Command::new("test");
+        is_there.arg("-S").arg(&socket);
+        is_there
+    });
+
+    let nowhere = podman.scratch.path("nowhere");
+    let roots = Roots {
+        storage_run: nowhere.clone(),
+        storage_data: nowhere,
+        podman_socket: socket.clone(),
+        ..podman.roots()
+    };
+    let mut names = Names::asking(roots.clone(), Api::new(&roots).expect("a thread"));
+    let container = sure_container_of(&mut names, init);
+    assert_eq!((container.runtime, &container.name), (Some(Runtime::Podman), &name("front")));
+    assert_eq!(container.image, name("localhost/pidns-busybox:1"));
 }

@@ -3,6 +3,7 @@
 //! Nothing here is fatal: what cannot be read, or is about another process, becomes a doubt of the container.
 
 mod annotations;
+mod api;
 mod daemons;
 mod oci;
 mod process;
@@ -15,6 +16,7 @@ use super::{
     cgroup::{Layer, Place},
 };
 use crate::text::Name;
+pub use api::Api;
 use daemons::Said;
 use process::Init;
 pub use process::Process;
@@ -47,8 +49,8 @@ impl Witness {
     }
 }
 
-/// The container that `process` is in, as its place and the files tell.
-pub(super) fn look(roots: &Roots, process: Process, place: &Place) -> Found {
+/// The container that `process` is in, as its place and the files tell, and then the daemons.
+pub(super) fn look(roots: &Roots, api: Option<&Api>, process: Process, place: &Place) -> Found {
     let Some(innermost) = place.innermost() else {
         return look_for_candidates(roots, process, place);
     };
@@ -65,7 +67,12 @@ pub(super) fn look(roots: &Roots, process: Process, place: &Place) -> Found {
         return Found { container: Some(container), settled: true, witness: None };
     };
     let own = innermost.user.map(|uid| roots.of_user(uid));
-    let init = own.iter().chain([roots]).find_map(|roots| sought.fill(roots, id, &mut container));
+    let mut init = own.iter().chain([roots]).find_map(|roots| sought.fill(roots, id, &mut container));
+    if container.name.is_none()
+        && let Some(api) = api
+    {
+        init = sought.ask(api, roots, id, init, &mut container).or(init);
+    }
     if init.is_none() && container.doubts.is_empty() {
         container.doubts.push(format!("no runtime's files tell of {}", id.as_str()));
     }
@@ -286,6 +293,35 @@ impl<'a> Sought<'a> {
             return init;
         }
         None
+    }
+
+    /// Asks the daemons; gives back the first process, where one names the same as the files, or that of this
+    /// process's container.
+    fn ask(
+        &self,
+        api: &Api,
+        roots: &Roots,
+        id: FolderName<'_>,
+        known: Option<Init>,
+        container: &mut Container,
+    ) -> Option<Init> {
+        let (runtime, said) = api.ask(container.runtime, id.as_str(), &mut container.doubts)?;
+        let doubt = match (said.init(), known) {
+            (None, _) => Some("it does not run".to_owned()),
+            (Some(init), Some(known)) if init.pid == known.pid => None,
+            (Some(init), Some(known)) => {
+                Some(format!("PID {} is its first process, and not {}", init.pid, known.pid))
+            }
+            (Some(init), None) => init.doubt(self.process, &self.layer.path, &roots.proc),
+        };
+        if let Some(doubt) = doubt {
+            container.doubts.push(format!("what {} answers about {}: {doubt}", runtime.name(), id.as_str()));
+            return None;
+        }
+        let init = said.init();
+        container.runtime = container.runtime.or(Some(runtime));
+        add(container, said.names);
+        init.filter(|_| known.is_none())
     }
 
     /// What the daemon of the container's runtime has of it.

@@ -1,0 +1,150 @@
+//! The daemons themselves, asked through their sockets: only where the user wants it, and only what their
+//! files do not tell.
+//!
+//! A thread of its own asks, with a runtime of its own, so that whoever asks need not be asynchronous and
+//! waits no longer than it wants to.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use bollard::{API_DEFAULT_VERSION, Docker, errors::Error, models::ContainerInspectResponse};
+
+use super::{
+    super::{Container, Roots, Runtime},
+    annotations::{self, name},
+    daemons::Said,
+};
+
+/// How long an answer may take. A daemon answers within milliseconds; one that does not is not asked again.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Questions that may wait for the thread: more means that it hangs.
+const MOST_QUESTIONS: usize = 16;
+/// A server's word for what it does not know.
+const NOT_FOUND: u16 = 404;
+
+/// A question, and where its answer goes.
+struct Question {
+    socket: PathBuf,
+    id: String,
+    answer: SyncSender<Result<Option<Said>, String>>,
+}
+
+/// Docker's and Podman's sockets. What they answer is believed as their files are: if it names the process.
+///
+/// The sockets of rootless daemons are not asked: they are their users', who could answer without end.
+#[derive(Debug)]
+pub struct Api {
+    sockets: [Socket; 2],
+    questions: SyncSender<Question>,
+}
+
+#[derive(Debug)]
+struct Socket {
+    runtime: Runtime,
+    path: PathBuf,
+    /// It did not answer in time.
+    is_dead: AtomicBool,
+}
+
+impl Api {
+    /// Asks nothing yet. Fails where no thread can be started.
+    pub fn new(roots: &Roots) -> std::io::Result<Self> {
+        let (questions, received) = sync_channel(MOST_QUESTIONS);
+        thread::Builder::new().name("runtime-api".to_owned()).spawn(move || answer_all(&received))?;
+        let socket = |runtime, path: &Path| Socket {
+            runtime: engine(runtime, path),
+            path: path.to_owned(),
+            is_dead: AtomicBool::new(false),
+        };
+        let sockets =
+            [socket(Runtime::Docker, &roots.docker_socket), socket(Runtime::Podman, &roots.podman_socket)];
+        Ok(Self { sockets, questions })
+    }
+
+    /// What the daemons know of the container of this id, if that is one of `runtime` (or of any), and which
+    /// knows it.
+    pub(super) fn ask(
+        &self,
+        runtime: Option<Runtime>,
+        id: &str,
+        doubts: &mut Vec<String>,
+    ) -> Option<(Runtime, Said)> {
+        let asked = self.sockets.iter().filter(|socket| runtime.is_none_or(|named| named == socket.runtime));
+        for socket in asked {
+            if socket.is_dead.load(Ordering::Relaxed) || !socket.path.exists() {
+                continue;
+            }
+            match self.ask_one(socket, id) {
+                Ok(Some(said)) => return Some((socket.runtime, said)),
+                Ok(None) => {}
+                Err(error) => doubts.push(format!("{}: {error}", socket.path.display())),
+            }
+        }
+        None
+    }
+
+    fn ask_one(&self, socket: &Socket, id: &str) -> Result<Option<Said>, String> {
+        let (answer, answered) = sync_channel(1);
+        let question = Question { socket: socket.path.clone(), id: id.to_owned(), answer };
+        self.questions.try_send(question).map_err(|_| "too many questions wait for an answer".to_owned())?;
+        answered.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            socket.is_dead.store(true, Ordering::Relaxed);
+            Err(format!("no answer within {} s: it is not asked again", PATIENCE.as_secs()))
+        })
+    }
+}
+
+/// Whose socket this is: Podman's package for those who are used to Docker makes Docker's a link to its own.
+fn engine(runtime: Runtime, socket: &Path) -> Runtime {
+    let is_podman = socket.canonicalize().is_ok_and(|real| real.ends_with("podman.sock"));
+    if is_podman { Runtime::Podman } else { runtime }
+}
+
+fn answer_all(questions: &Receiver<Question>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    while let Ok(Question { socket, id, answer }) = questions.recv() {
+        let said = match &runtime {
+            Ok(runtime) => runtime.block_on(async {
+                // Whoever asked waits no longer either.
+                match tokio::time::timeout(PATIENCE, inspect(&socket, &id)).await {
+                    Ok(said) => said.map_err(|error| error.to_string()),
+                    Err(_) => Err("no answer".to_owned()),
+                }
+            }),
+            Err(error) => Err(error.to_string()),
+        };
+        let _nobody_waits_any_more = answer.send(said);
+    }
+}
+
+/// Asks for one container; none where the daemon has no such.
+async fn inspect(socket: &Path, id: &str) -> Result<Option<Said>, Error> {
+    let path = socket.to_string_lossy();
+    // An older daemon refuses the words of a newer client.
+    let docker = Docker::connect_with_unix(&path, PATIENCE.as_secs(), API_DEFAULT_VERSION)?
+        .negotiate_version()
+        .await?;
+    match docker.inspect_container(id, None).await {
+        Ok(container) => Ok(Some(said(container))),
+        Err(Error::DockerResponseServerError { status_code: NOT_FOUND, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn said(inspected: ContainerInspectResponse) -> Said {
+    let pid = inspected.state.and_then(|state| state.pid).and_then(|pid| u32::try_from(pid).ok());
+    let config = inspected.config.unwrap_or_default();
+    let mut names = Container::default();
+    annotations::fill(&mut names, &config.labels.unwrap_or_default());
+    let own = inspected.name.unwrap_or_default();
+    names.name = names.name.or_else(|| name(own.strip_prefix('/').unwrap_or(&own)));
+    names.image = names.image.or_else(|| name(&config.image.unwrap_or_default()));
+    Said { pid: pid.filter(|&pid| pid != 0), names }
+}

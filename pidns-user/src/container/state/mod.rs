@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     Container, Roots, Runtime,
-    cgroup::{Layer, Place},
+    cgroup::{Layer, Place, is_long_id},
 };
 use crate::text::Name;
 pub use api::Api;
@@ -211,6 +211,15 @@ impl<'a> Sought<'a> {
         None
     }
 
+    /// Whether the path names this runtime, or names none and has an id such as it gives: those of Docker,
+    /// Podman and CRI-O are always made up, and most folders that are named like a container are none.
+    fn may_be_of(&self, runtime: Runtime) -> bool {
+        match self.layer.runtime {
+            Some(named) => named == runtime,
+            None => runtime == Runtime::Containerd || is_long_id(self.layer.id.as_bytes()),
+        }
+    }
+
     /// Whether the path names this manager, or none; Docker and containerd keep the state in folders of their
     /// own.
     fn may_be_run_by(&self, manager: Option<Runtime>) -> bool {
@@ -223,7 +232,7 @@ impl<'a> Sought<'a> {
 
     fn oci_roots(&self, roots: &Roots) -> Vec<OciRoot> {
         let mut found = Vec::new();
-        let is = |runtime| self.layer.runtime.is_none_or(|named| named == runtime);
+        let is = |runtime| self.may_be_of(runtime);
         if is(Runtime::Docker) {
             // daemon/runtime_unix.go
             for runtime in
@@ -262,12 +271,8 @@ impl<'a> Sought<'a> {
     fn fill_without_oci(&self, roots: &Roots, id: FolderName<'_>, container: &mut Container) -> Option<Init> {
         let named = container.runtime;
         for runtime in [Runtime::Docker, Runtime::Containerd, Runtime::Podman] {
-            let may_be = match named {
-                Some(Runtime::Crio) => runtime == Runtime::Podman,
-                Some(named) => runtime == named,
-                None => true,
-            };
-            if !may_be {
+            let is_crio = named == Some(Runtime::Crio) && runtime == Runtime::Podman;
+            if !is_crio && !self.may_be_of(runtime) {
                 continue;
             }
             let mut claim = Container { runtime: Some(runtime), ..container.clone() };

@@ -425,6 +425,18 @@ fn a_fifo_costs_the_name_alone() {
 }
 
 #[test]
+fn a_folder_that_may_not_be_read_is_told_and_not_taken_for_empty() {
+    for (cgroup, folder) in [(DOCKER, "run/docker"), ("/libpod_parent/libpod-$ID", "run/containers/storage")]
+    {
+        let world = World::new();
+        // What root may not read: tests run as root too.
+        let path = world.path(folder);
+        symlink(&path, &path).expect("a link to itself");
+        world.expect_doubt(cgroup, folder);
+    }
+}
+
+#[test]
 fn an_id_that_is_no_file_name_is_never_a_path() {
     let world = World::new();
     world.runc("run/runc/job", &[]);

@@ -104,7 +104,7 @@ struct Metadata {
 pub(super) fn storage(roots: &Roots, id: FolderName<'_>, doubts: &mut Vec<String>) -> Option<Said> {
     let mut said: Option<Said> = None;
     for root in [&roots.storage_run, &roots.storage_data] {
-        for drivers in folders(root, Path::new(""), |name| name.as_str().ends_with("-containers")) {
+        for drivers in folders(root, Path::new(""), doubts, |name| name.as_str().ends_with("-containers")) {
             let userdata = PathBuf::from(&drivers).join(id.as_str()).join("userdata");
             match json::<Config>(root, &userdata.join("config.json")) {
                 Ok(config) => {

@@ -153,8 +153,8 @@ impl<'a> Sought<'a> {
     fn fill(&self, roots: &Roots, id: FolderName<'_>, container: &mut Container) -> Option<Init> {
         let doubts_before = container.doubts.len();
         let Some((root, state)) = self.oci_state(roots, id, &mut container.doubts) else {
-            // Where there is such a state but not of this process, a daemon's file, which has no start,
-            // proves nothing.
+            // Where there is such a state but not of this process, or one may not be read, a daemon's file, which
+            // has no start, proves nothing.
             let has_state = container.doubts.len() > doubts_before;
             return if has_state { None } else { self.fill_without_oci(roots, id, container) };
         };
@@ -190,7 +190,7 @@ impl<'a> Sought<'a> {
         id: FolderName<'_>,
         doubts: &mut Vec<String>,
     ) -> Option<(OciRoot, oci::State)> {
-        for root in self.oci_roots(roots) {
+        for root in self.oci_roots(roots, doubts) {
             let state = match oci::read(&root.path, id) {
                 Ok(state) => state,
                 Err(Unread::Absent(_)) => continue,
@@ -230,22 +230,22 @@ impl<'a> Sought<'a> {
         }
     }
 
-    fn oci_roots(&self, roots: &Roots) -> Vec<OciRoot> {
+    fn oci_roots(&self, roots: &Roots, doubts: &mut Vec<String>) -> Vec<OciRoot> {
         let mut found = Vec::new();
+        let named = self.layer.runtime_namespace.as_ref();
         let is = |runtime| self.may_be_of(runtime);
         if is(Runtime::Docker) {
             // daemon/runtime_unix.go
-            for runtime in
-                read::folders(&roots.docker_run, Path::new(""), |name| name.as_str().starts_with("runtime-"))
-            {
-                for namespace in self.namespaces(&roots.docker_run, Path::new(&runtime)) {
+            let is_runtime = |name: FolderName<'_>| name.as_str().starts_with("runtime-");
+            for runtime in read::folders(&roots.docker_run, Path::new(""), doubts, is_runtime) {
+                for namespace in namespaces(named, &roots.docker_run, &runtime, doubts) {
                     let path = roots.docker_run.join(&runtime).join(&namespace);
                     found.push(OciRoot { path, manager: Some(Runtime::Docker), namespace: None });
                 }
             }
         }
         if is(Runtime::Containerd) || is(Runtime::Docker) {
-            for namespace in self.namespaces(&roots.containerd_runc, Path::new("")) {
+            for namespace in namespaces(named, &roots.containerd_runc, "", doubts) {
                 // The namespace that dockerd uses unless told otherwise.
                 let manager = if namespace == "moby" { Runtime::Docker } else { Runtime::Containerd };
                 let path = roots.containerd_runc.join(&namespace);
@@ -256,15 +256,6 @@ impl<'a> Sought<'a> {
             found.push(OciRoot { path: path.clone(), manager: None, namespace: None });
         }
         found
-    }
-
-    /// The namespaces to look into: the one that the path names, else all.
-    fn namespaces(&self, root: &Path, relative: &Path) -> Vec<String> {
-        match self.layer.runtime_namespace.as_ref().map(|name| FolderName::new(name.as_bytes())) {
-            Some(Some(named)) => vec![named.as_str().to_owned()],
-            Some(None) => Vec::new(),
-            None => read::folders(root, relative, |_| true),
-        }
     }
 
     /// Where no runc and no crun tells, as with Kata or gVisor: the daemon's file, if it names the process.
@@ -335,12 +326,8 @@ impl<'a> Sought<'a> {
         match container.runtime? {
             Runtime::Docker => believe(daemons::docker(roots, id), doubts),
             Runtime::Containerd => {
-                let named = container.runtime_namespace.as_ref().map(|name| FolderName::new(name.as_bytes()));
-                let namespaces = match named {
-                    Some(Some(named)) => vec![named.as_str().to_owned()],
-                    Some(None) => Vec::new(),
-                    None => read::folders(&roots.containerd_tasks, Path::new(""), |_| true),
-                };
+                let named = container.runtime_namespace.as_ref();
+                let namespaces = namespaces(named, &roots.containerd_tasks, "", doubts);
                 let (namespace, said) = namespaces.into_iter().find_map(|namespace| {
                     let folder = FolderName::new(namespace.as_bytes())?;
                     let said = believe(daemons::containerd(roots, folder, id), doubts)?;
@@ -352,6 +339,15 @@ impl<'a> Sought<'a> {
             Runtime::Podman | Runtime::Crio => daemons::storage(roots, id, doubts),
             _ => None,
         }
+    }
+}
+
+/// The namespaces to look into below `root/relative`: the one that the path of the cgroup names, else all.
+fn namespaces(named: Option<&Name>, root: &Path, relative: &str, doubts: &mut Vec<String>) -> Vec<String> {
+    match named.map(|name| FolderName::new(name.as_bytes())) {
+        Some(Some(named)) => vec![named.as_str().to_owned()],
+        Some(None) => Vec::new(),
+        None => read::folders(root, Path::new(relative), doubts, |_| true),
     }
 }
 

@@ -101,10 +101,24 @@ pub(super) fn pid(root: &Path, relative: &Path) -> Result<u32, Unread> {
     pid.filter(|&pid| pid != 0).ok_or_else(|| Unread::NoPid(root.join(relative)))
 }
 
-/// The folders in `root/relative` whose names `wanted` says yes to, sorted; none where it cannot be read.
-pub(super) fn folders(root: &Path, relative: &Path, wanted: impl Fn(FolderName<'_>) -> bool) -> Vec<String> {
-    let Ok(folder) = open(root, relative, OFlags::RDONLY | OFlags::DIRECTORY) else { return Vec::new() };
-    let Ok(entries) = Dir::read_from(folder) else { return Vec::new() };
+/// The folders in `root/relative` whose names `wanted` says yes to, sorted. None where there is no such
+/// folder; of one that may not be read, `doubts` tell.
+pub(super) fn folders(
+    root: &Path,
+    relative: &Path,
+    doubts: &mut Vec<String>,
+    wanted: impl Fn(FolderName<'_>) -> bool,
+) -> Vec<String> {
+    let opened = open(root, relative, OFlags::RDONLY | OFlags::DIRECTORY).and_then(Dir::read_from);
+    let entries = match opened.map_err(|errno| unread(root.join(relative), errno)) {
+        Ok(entries) => entries,
+        Err(error) => {
+            if !matches!(error, Unread::Absent(_)) {
+                doubts.push(error.to_string());
+            }
+            return Vec::new();
+        }
+    };
     let mut names: Vec<String> = entries
         .take(MOST_ENTRIES)
         .flatten()
@@ -187,7 +201,7 @@ mod tests {
         ] {
             assert!(matches!(error(root.path(), path), Unread::LeadsAway(_)), "{path}");
         }
-        assert_eq!(folders(root.path(), Path::new(""), |_| true), ["web"]);
+        assert_eq!(folders(root.path(), Path::new(""), &mut Vec::new(), |_| true), ["web"]);
     }
 
     #[test]

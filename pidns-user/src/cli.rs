@@ -3,7 +3,7 @@
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     kernel::{hooks::HookSet, load::page_size},
@@ -279,6 +279,28 @@ pub enum TreeOutput {
     Dot,
 }
 
+/// Where to look: here and now, or into a recording.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Past {
+    /// Look into this recording (made by `record`) in place of the kernel; - for standard input. TARGET is a namespace's
+    /// inode number or a PID in it.
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
+
+    /// The moment of the recording to look at: like 2026-11-23T14:03:07Z, or +30s from its start. Without it: its end.
+    #[arg(long, value_name = "TIME", requires = "from", value_parser = parse_moment)]
+    pub at: Option<Moment>,
+}
+
+/// A moment of a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// By the wall clock.
+    At(Timestamp),
+    /// So long after its start.
+    After(Duration),
+}
+
 /// Options of `tree`.
 #[derive(Clone, Debug, Args)]
 pub struct TreeArgs {
@@ -306,9 +328,14 @@ pub struct TreeArgs {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "2s",
-        value_parser = parse_duration
+        value_parser = parse_duration,
+        conflicts_with = "from"
     )]
     pub watch: Option<Duration>,
+
+    /// Where to look.
+    #[command(flatten)]
+    pub past: Past,
 }
 
 /// Options of `ps`.
@@ -338,9 +365,14 @@ pub struct PsArgs {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "2s",
-        value_parser = parse_duration
+        value_parser = parse_duration,
+        conflicts_with = "from"
     )]
     pub watch: Option<Duration>,
+
+    /// Where to look.
+    #[command(flatten)]
+    pub past: Past,
 }
 
 /// Options of `pid`.
@@ -366,6 +398,10 @@ pub struct PidArgs {
     /// Leave the table's heading out.
     #[arg(long)]
     pub no_headers: bool,
+
+    /// Where to look.
+    #[command(flatten)]
+    pub past: Past,
 }
 
 /// Options of `check`.
@@ -397,6 +433,16 @@ pub enum LogLevel {
     Info = 3,
     /// What each hook does.
     Debug = 4,
+}
+
+fn parse_moment(text: &str) -> Result<Moment, String> {
+    let moment = match text.strip_prefix('+') {
+        Some(after) => parse_duration(after).ok().map(Moment::After),
+        None => text.parse().ok().map(Moment::At),
+    };
+    moment.ok_or_else(|| {
+        "give a time with its zone, like 2026-11-23T14:03:07Z, or +30s from the start".to_owned()
+    })
 }
 
 fn parse_speed(text: &str) -> Result<f64, String> {
@@ -500,6 +546,18 @@ mod tests {
             let error = pids(bad).unwrap_err();
             assert!(error.contains("from 1 to 4194303"), "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn moments_are_times_or_counted_from_the_start() {
+        assert_eq!(parse_moment("+1m30s"), Ok(Moment::After(Duration::from_secs(90))));
+        let time = "2026-11-23T15:03:07.5+01:00";
+        assert_eq!(parse_moment(time), Ok(Moment::At("2026-11-23T14:03:07.5Z".parse().unwrap())));
+        for bad in ["", "+", "+5", "14:03", "2026-11-23", "2026-11-23T14:03:07"] {
+            assert!(parse_moment(bad).is_err(), "{bad}");
+        }
+        assert!(Cli::try_parse_from(["pidns-trace", "ps", "--at", "+5s"]).is_err(), "of what recording?");
+        assert!(Cli::try_parse_from(["pidns-trace", "ps", "--from", "f", "--watch"]).is_err());
     }
 
     #[test]

@@ -119,6 +119,20 @@ fn words_about(unread: &Unread, root: bool) -> Option<String> {
     }
 }
 
+/// The namespace that a TARGET stands for in a recording.
+pub(super) fn recorded_target(target: &str, forest: &Forest<'_>) -> Result<u32, Failure> {
+    if let Some(ns) = target.parse().ok().and_then(|pid| forest.process(pid)).and_then(|process| process.ns) {
+        return Ok(ns);
+    }
+    let inum = target::number_of_namespace(target)
+        .map_err(|words| Failure::NoMatch(format!("{target}: {words}, or by the PID of a process in it")))?;
+    if forest.node(inum).is_none() {
+        let words = format!("{target}: there was no PID namespace {inum} at that moment of the recording");
+        return Err(Failure::NoMatch(words));
+    }
+    Ok(inum)
+}
+
 /// The namespace that a TARGET stands for.
 pub(super) fn target(target: &str, forest: &Forest<'_>) -> Result<u32, Failure> {
     if let Some(ns) = target.parse().ok().and_then(|pid| forest.process(pid)).and_then(|process| process.ns) {

@@ -6,6 +6,7 @@ mod look;
 pub mod pid;
 pub mod ps;
 pub mod record;
+mod recorded;
 pub mod replay;
 pub mod trace;
 pub mod tree;

@@ -2,18 +2,26 @@
 
 use std::process::ExitCode;
 
-use super::look::{self, Eyes};
+use super::{
+    look::{self, Eyes},
+    recorded::{self, Recorded},
+};
 use crate::{
     cli::{PidArgs, SnapshotOutput},
     failure::Failure,
     model::Forest,
     output::levels,
     procfs::Procfs,
+    snapshot::{Process, Snapshot},
+    target,
 };
 
 /// Takes a snapshot and translates.
 pub fn run(args: &PidArgs) -> Result<ExitCode, Failure> {
-    let PidArgs { pid, target, fields, output, no_headers } = args;
+    if let Some(recorded) = recorded::look(&args.past)? {
+        return of_recording(args, recorded);
+    }
+    let PidArgs { pid, target, .. } = args;
     let snapshot = Eyes::default().snapshot(false)?;
     let model = Forest::new(&snapshot);
     let process = match target {
@@ -26,6 +34,47 @@ pub fn run(args: &PidArgs) -> Result<ExitCode, Failure> {
                 .ok_or_else(|| Failure::NoMatch(nobody_in(*pid, inum, &model)))?
         }
     };
+    print(args, &snapshot, &model, process)
+}
+
+/// The same for a recording, which remembers the dead: the last of them to have had the number.
+fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure> {
+    let Recorded { snapshot, dead, damage } = recorded;
+    let PidArgs { pid, target, .. } = args;
+    let model = Forest::new(&snapshot);
+    let (living, gone) = match target {
+        None => (model.process(*pid), dead.iter().find(|process| process.pid == *pid)),
+        Some(target) => {
+            // The namespace may be gone too.
+            let gone = target::number_of_namespace(target).ok().and_then(|inum| {
+                dead.iter().find(|dead| dead.ns == Some(inum) && dead.pids.last() == Some(pid))
+            });
+            match (look::recorded_target(target, &model), gone) {
+                (Ok(inum), gone) => (model.with_pid(*pid, inum).first().copied(), gone),
+                (Err(_), Some(gone)) => (None, Some(gone)),
+                (Err(error), None) => return Err(error),
+            }
+        }
+    };
+    let Some(process) = living.or(gone) else {
+        return Err(damage.unwrap_or_else(|| {
+            Failure::NoMatch(format!("no process had the PID {pid} there, as far as the recording tells"))
+        }));
+    };
+    if living.is_none() {
+        eprintln!("pidns-trace: that process was gone by then");
+    }
+    let code = print(args, &snapshot, &model, process)?;
+    damage.map_or(Ok(code), Err)
+}
+
+fn print(
+    args: &PidArgs,
+    snapshot: &Snapshot,
+    model: &Forest<'_>,
+    process: &Process,
+) -> Result<ExitCode, Failure> {
+    let PidArgs { pid: _, target: _, fields, output, no_headers, past: _ } = args;
     let levels = model.levels(process);
     look::print(|to| match output {
         SnapshotOutput::Table => {

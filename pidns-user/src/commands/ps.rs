@@ -4,6 +4,7 @@ use std::{io, process::ExitCode};
 
 use super::{
     look::{self, Eyes, Target},
+    recorded::{self, Recorded},
     watch,
 };
 use crate::{
@@ -16,6 +17,12 @@ use crate::{
 
 /// Takes a snapshot and prints the processes; with `--watch` again and again.
 pub fn run(args: &PsArgs) -> Result<ExitCode, Failure> {
+    if let Some(Recorded { snapshot, damage, .. }) = recorded::look(&args.past)? {
+        let model = Forest::new(&snapshot);
+        let from = args.target.as_deref().map(|target| look::recorded_target(target, &model)).transpose()?;
+        let code = look::print(|to| write(args, &snapshot, &model, from, to))?;
+        return damage.map_or(Ok(code), Err);
+    }
     let mut eyes = Eyes::default();
     let Some(interval) = args.watch else {
         let snapshot = eyes.snapshot(false)?;
@@ -38,7 +45,7 @@ fn write(
     from: Option<u32>,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
-    let PsArgs { target: _, fields, output, no_headers, watch } = args;
+    let PsArgs { target: _, fields, output, no_headers, watch, past: _ } = args;
     let below = from.map(|from| model.below(from));
     let wanted = snapshot.processes.iter().filter(|process| match (&below, process.ns) {
         (None, _) => true,

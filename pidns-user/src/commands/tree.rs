@@ -4,6 +4,7 @@ use std::{io, process::ExitCode};
 
 use super::{
     look::{self, Eyes, Target},
+    recorded::{self, Recorded},
     watch,
 };
 use crate::{
@@ -23,6 +24,12 @@ pub fn run(args: &TreeArgs) -> Result<ExitCode, Failure> {
     }
     if args.output == TreeOutput::Dot && args.watch.is_some() {
         return Err(Failure::Usage("--watch shows a table or JSON: a graph is drawn once".to_owned()));
+    }
+    if let Some(Recorded { snapshot, damage, .. }) = recorded::look(&args.past)? {
+        let model = Forest::new(&snapshot);
+        let from = args.target.as_deref().map(|target| look::recorded_target(target, &model)).transpose()?;
+        let code = look::print(|to| write(args, &snapshot, &model, from, to))?;
+        return damage.map_or(Ok(code), Err);
     }
     let mut eyes = Eyes::default();
     let Some(interval) = args.watch else {
@@ -46,7 +53,7 @@ fn write(
     from: Option<u32>,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
-    let TreeArgs { target: _, fields, output, no_headers, watch } = args;
+    let TreeArgs { target: _, fields, output, no_headers, watch, past: _ } = args;
     let form = if watch.is_some() { Form::Line } else { Form::Indented };
     match output {
         TreeOutput::Table => {

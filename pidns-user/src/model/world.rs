@@ -607,7 +607,8 @@ impl Resident {
         identity(&self.process)
     }
 
-    fn as_looked_at(&self) -> snapshot::Process {
+    /// In the form that a look at the kernel has.
+    pub fn as_looked_at(&self) -> snapshot::Process {
         let Process { pid, pids, comm, start_boot_ns, uid, ns, ppid: _ } = &self.process;
         let (state, threads) = match (&self.ended, self.looked) {
             (Some(_), _) => (Some('Z'), Some(1)),

@@ -16,6 +16,7 @@ mod invariants;
 mod join;
 mod probes;
 mod processes;
+mod recordings;
 mod release;
 mod seen;
 mod signals;
@@ -71,6 +72,7 @@ fn main() {
         ("cli", cli::TESTS),
         ("ending", ending::TESTS),
         ("forest", forest::TESTS),
+        ("recordings", recordings::TESTS),
         ("storm", storm::TESTS),
     ];
     let trials = files.iter().flat_map(|(file, tests)| tests.iter().map(|test| trial(file, test))).collect();

@@ -1,0 +1,123 @@
+//! `--from FILE --at TIME`: what existed at a moment of a recording.
+
+use std::{path::Path, time::Duration};
+
+use jiff::Timestamp;
+
+use crate::{
+    cli::{Moment, Past},
+    event::Event,
+    failure::Failure,
+    model::World,
+    recording::Recording,
+    snapshot::{self, Snapshot},
+};
+
+/// What existed, and what is remembered of what had.
+pub(super) struct Recorded {
+    /// At the moment.
+    pub(super) snapshot: Snapshot,
+    /// Processes that were gone by then, the last to go first.
+    pub(super) dead: Vec<snapshot::Process>,
+    /// What kept the rest of the recording from being read, if it was wanted.
+    pub(super) damage: Option<Failure>,
+}
+
+/// Reads the recording up to the moment; `None` where none was asked for.
+pub(super) fn look(past: &Past) -> Result<Option<Recorded>, Failure> {
+    let Past { from, at } = past;
+    let Some(file) = from else { return Ok(None) };
+    let recording = Recording::open(file).map_err(|error| Failure::File { file: file.clone(), error })?;
+    let (world, boot_ns, damage) = replay(file, recording, *at)?;
+    let mut snapshot = world.snapshot();
+    snapshot.boot_ns = boot_ns.unwrap_or(snapshot.boot_ns);
+    let dead = world.past().processes().map(|dead| dead.resident.as_looked_at()).collect();
+    Ok(Some(Recorded { snapshot, dead, damage }))
+}
+
+/// The world at the moment, when that was (CLOCK_BOOTTIME, nanoseconds), and the damage that was met before it.
+fn replay(
+    file: &Path,
+    recording: impl Iterator<Item = Result<Event, crate::recording::Damage>>,
+    at: Option<Moment>,
+) -> Result<(World, Option<u64>, Option<Failure>), Failure> {
+    let mut world = World::default();
+    let (mut limit, mut last) = (None, None);
+    let no_match = |words: String| Failure::NoMatch(format!("{}: {words}", file.display()));
+    for event in recording {
+        let event = match event {
+            Ok(event) => event,
+            Err(damage) => {
+                return Ok((world, None, Some(Failure::Recording { file: file.to_owned(), damage })));
+            }
+        };
+        if let (Some(at), None) = (at, limit) {
+            let limit = limit.insert(boot_ns_of(at, &event));
+            if *limit < event.boot_ns {
+                return Err(no_match(format!("it begins at {:.3}, after that", event.time)));
+            }
+        }
+        if limit.is_some_and(|limit| event.boot_ns > limit) {
+            return Ok((world, limit, None));
+        }
+        last = Some(event.time);
+        world.apply(&event);
+    }
+    match (limit, last) {
+        (Some(limit), Some(last)) if limit > world.boot_ns() => {
+            Err(no_match(format!("it ends at {last:.3}, before that")))
+        }
+        _ => Ok((world, limit, None)),
+    }
+}
+
+/// When the moment is by the kernel's clock, given the recording's first event: CLOCK_BOOTTIME, nanoseconds.
+fn boot_ns_of(moment: Moment, first: &Event) -> u64 {
+    let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    match moment {
+        Moment::After(duration) => first.boot_ns.saturating_add(nanoseconds(duration)),
+        Moment::At(time) => {
+            let since = i128::from(first.boot_ns) + between(first.time, time);
+            u64::try_from(since.max(0)).unwrap_or(u64::MAX)
+        }
+    }
+}
+
+/// Nanoseconds.
+fn between(from: Timestamp, to: Timestamp) -> i128 {
+    to.as_nanosecond() - from.as_nanosecond()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Body;
+
+    fn lost(second: i64) -> Event {
+        Event {
+            seq: 1,
+            time: Timestamp::new(1_000 + second, 0).unwrap(),
+            boot_ns: (50 + second as u64) * 1_000_000_000,
+            exact: true,
+            body: Body::StreamLost { stage: "ring".into(), count: 1 },
+        }
+    }
+
+    fn at(moment: Option<Moment>) -> Result<(u64, Option<u64>), String> {
+        let events = (0..10).map(|second| Ok(lost(second)));
+        let (world, boot_ns, damage) =
+            replay(Path::new("f"), events, moment).map_err(|error| error.to_string())?;
+        assert!(damage.is_none());
+        Ok((world.boot_ns() / 1_000_000_000, boot_ns.map(|ns| ns / 1_000_000_000)))
+    }
+
+    #[test]
+    fn a_moment_is_found_by_the_clock_and_from_the_start() {
+        let time = |second| Some(Moment::At(Timestamp::new(second, 0).unwrap()));
+        assert_eq!(at(None), Ok((59, None)));
+        assert_eq!(at(time(1_003)), Ok((53, Some(53))));
+        assert_eq!(at(Some(Moment::After(Duration::from_millis(4_500)))), Ok((54, Some(54))));
+        assert!(at(time(999)).unwrap_err().contains("it begins at 1970-01-01T00:16:40.000Z"));
+        assert!(at(time(2_000)).unwrap_err().contains("it ends at 1970-01-01T00:16:49.000Z"));
+    }
+}

@@ -1,0 +1,227 @@
+//! `record`, `replay` and `--from`: what a file tells is what there was.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::facts::Who;
+use crate::stage::{Actor, patience, run, wait_in_time};
+use crate::sys::{self, Pid};
+use crate::tracer::{command, program};
+use crate::{Test, test};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(a_recording_stands_alone),
+    test!(a_recording_made_under_load_ends_in_what_is_there),
+    test!(what_a_loss_hid_is_there_after_another_look),
+    test!(the_dead_are_found_in_a_recording),
+    test!(a_damaged_recording_is_read_up_to_the_damage),
+    test!(a_file_that_exists_is_left_alone),
+];
+
+const WORKERS: &str = "2";
+const SECONDS_FOR_A_STORM: u64 = 120;
+
+/// A recorder at work, that has looked at what exists.
+struct Recorder {
+    process: Child,
+    file: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl Recorder {
+    fn start(name: &str, args: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = directory.path().join(name);
+        let path = file.to_str().expect("a temporary name is UTF-8");
+        let mut process = command(&[&["record", path], args].concat());
+        let process = process.stderr(Stdio::null()).spawn().expect("the program can be run");
+        let recorder = Self { process, file, _directory: directory };
+        // The first flush has the start and all that existed then.
+        let deadline = Instant::now() + patience(60);
+        while fs::metadata(&recorder.file).map_or(0, |file| file.len()) == 0 {
+            assert!(Instant::now() < deadline, "nothing was recorded");
+            thread::sleep(Duration::from_millis(20));
+        }
+        recorder
+    }
+
+    fn stop(mut self) -> (tempfile::TempDir, PathBuf) {
+        sys::kill(self.process.id() as Pid, libc::SIGINT).expect("it runs until it is stopped");
+        let status = wait_in_time(&mut self.process, "pidns-trace record");
+        assert_eq!(status.code(), Some(0), "a recording ends well");
+        (self._directory, self.file)
+    }
+}
+
+fn run_on(file: &Path, args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(program());
+    match args {
+        ["replay", rest @ ..] => command.arg("replay").arg(file).args(rest),
+        args => command.args(args).arg("--from").arg(file),
+    };
+    let (status, stdout, stderr) = run(&mut command);
+    (status.code(), stdout, stderr)
+}
+
+/// A process by what tells it from others, and what both a look at the kernel and a recording know.
+type Fact = (Vec<u64>, u64, Option<u64>, bool);
+
+/// What `ps` tells of the members of this namespace, by PID at level 0.
+#[track_caller]
+fn members(document: &str, ns: u64) -> BTreeMap<u64, Fact> {
+    let document: Value =
+        serde_json::from_str(document).unwrap_or_else(|error| panic!("{error}: {document}"));
+    let all = document["processes"].as_array().expect("processes");
+    all.iter()
+        .filter(|process| process["ns"] == ns)
+        .map(|process| {
+            let pids = process["pids"].as_array().expect("PIDs").iter().filter_map(Value::as_u64).collect();
+            let start = process["start_boot_ns"].as_u64().expect("a start");
+            let fact = (pids, start, process["ppid"].as_u64(), process["zombie"] == true);
+            (process["pid"].as_u64().expect("a PID"), fact)
+        })
+        .collect()
+}
+
+#[track_caller]
+fn expect_the_same(file: &Path, ns: u64) -> BTreeMap<u64, Fact> {
+    let (status, live, stderr) = run(Command::new(program()).args(["ps", "-o", "json"]));
+    assert!(status.success(), "{stderr}");
+    let (code, recorded, stderr) = run_on(file, &["ps", "-o", "json"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let live = members(&live, ns);
+    assert_eq!(members(&recorded, ns), live);
+    live
+}
+
+/// It was there before the recording began: nothing of it is ever an event.
+fn a_recording_stands_alone() {
+    let mut actor = Actor::start("still-zombie", &[]);
+    let _: bool = actor.hear("ready");
+    let init: Who = actor.hear("init");
+    let recorder = Recorder::start("it.ndjson", &[]);
+    let (_directory, file) = recorder.stop();
+    let found = expect_the_same(&file, init.ns);
+    assert_eq!(found.len(), 2, "the init and its zombie: {found:?}");
+    assert!(found.values().any(|(.., zombie)| *zombie), "{found:?}");
+    let (code, tree, stderr) = run_on(&file, &["tree", "--no-headers", &init.ns.to_string()]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(tree.contains(&init.ns.to_string()), "{tree}");
+    actor.go();
+    actor.finish();
+}
+
+fn a_recording_made_under_load_ends_in_what_is_there() {
+    let mut storm = Actor::start("storm", &["3000", WORKERS]);
+    let init: Who = storm.hear("init");
+    let recorder = Recorder::start("it.ndjson.zst", &[]);
+    storm.go();
+    let mut actor = Actor::start("still-nested", &[]);
+    let _: bool = actor.hear("ready");
+    let inner: Who = actor.hear("inner");
+    let _: u64 = storm.hear_within(SECONDS_FOR_A_STORM, "lives");
+    let (_directory, file) = recorder.stop();
+    assert_eq!(expect_the_same(&file, inner.ns).len(), 1);
+    expect_the_same(&file, init.ns);
+    let (code, exits, stderr) =
+        run_on(&file, &["replay", "-o", "json", "-e", "process.exit", "-n", &init.ns.to_string()]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let exits = exits.lines().filter(|line| line.contains(r#""event":"process.exit""#)).count();
+    assert!(exits >= 3000, "the storm's lives are shown, those of others are not: {exits}");
+    storm.go();
+    let _: Who = storm.hear("straggler");
+    storm.go();
+    storm.finish();
+    actor.go();
+    actor.finish();
+}
+
+fn what_a_loss_hid_is_there_after_another_look() {
+    let mut storm = Actor::start("storm", &["3000", WORKERS]);
+    let init: Who = storm.hear("init");
+    let recorder = Recorder::start("it.ndjson", &["--ring-size", "4K"]);
+    let pid = recorder.process.id() as Pid;
+    sys::kill(pid, libc::SIGSTOP).expect("a child can be stopped");
+    storm.go();
+    let mut actor = Actor::start("still-zombie", &[]);
+    let _: bool = actor.hear("ready");
+    let zombies: Who = actor.hear("init");
+    let _: u64 = storm.hear_within(SECONDS_FOR_A_STORM, "lives");
+    sys::kill(pid, libc::SIGCONT).expect("a child can be continued");
+    let (_directory, file) = recorder.stop();
+    assert_eq!(expect_the_same(&file, zombies.ns).len(), 2);
+    expect_the_same(&file, init.ns);
+    let text = fs::read_to_string(&file).expect("the recording can be read");
+    for event in ["stream.lost", "stream.resync"] {
+        assert!(text.contains(&format!(r#""event":"{event}""#)), "there was a {event}");
+    }
+    storm.go();
+    let _: Who = storm.hear("straggler");
+    storm.go();
+    storm.finish();
+    actor.go();
+    actor.finish();
+}
+
+fn the_dead_are_found_in_a_recording() {
+    let recorder = Recorder::start("it.ndjson", &[]);
+    let told = Actor::start("zombie", &["10"]).finish();
+    let child = told.who("child");
+    thread::sleep(Duration::from_millis(100));
+    let (_directory, file) = recorder.stop();
+    let inside = child.pids.last().expect("a PID").to_string();
+    let (code, stdout, stderr) =
+        run_on(&file, &["pid", &inside, "--in", &child.ns.to_string(), "-o", "json"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stderr.contains("was gone by then"), "{stderr}");
+    let levels: Value = serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}"));
+    assert_eq!(levels["levels"][0]["pid"], child.pid, "{levels:#}");
+    let (code, _, stderr) = run_on(&file, &["pid", "4194303"]);
+    assert_eq!(code, Some(1), "{stderr}");
+    let (code, _, stderr) = run_on(&file, &["ps", "--at", "1999-12-31T23:59:59Z"]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("it begins at"), "{stderr}");
+}
+
+fn a_damaged_recording_is_read_up_to_the_damage() {
+    let recorder = Recorder::start("it.ndjson", &[]);
+    let told = Actor::start("zombie", &["10"]).finish();
+    thread::sleep(Duration::from_millis(100));
+    let (directory, file) = recorder.stop();
+    let text = fs::read_to_string(&file).expect("the recording can be read");
+    let lines: Vec<&str> = text.lines().collect();
+    let pid = format!(r#""pid":{}"#, told.who("child").pid);
+    let shows = |line: &&str| line.contains("process.fork") && line.contains(&pid);
+    let fork = lines.iter().position(shows).expect("its fork");
+    let damaged = directory.path().join("damaged");
+    let cut = &lines[fork + 1][..10];
+    fs::write(&damaged, format!("{}\n{cut}", lines[..=fork].join("\n"))).expect("a temporary file");
+    let (code, stdout, stderr) = run_on(&damaged, &["replay", "-o", "json", "-e", "all"]);
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains(&format!("line {}: the file ends in the middle of it", fork + 2)), "{stderr}");
+    assert!(stdout.lines().any(|line| shows(&line)), "what stands before it: {stdout}");
+    let (code, stdout, stderr) = run_on(&damaged, &["ps", "-o", "json"]);
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stdout.contains(&pid) && stderr.contains("line "), "{stderr}");
+}
+
+fn a_file_that_exists_is_left_alone() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("precious");
+    fs::write(&file, "do not lose this").expect("a temporary file");
+    let path = file.to_str().expect("a temporary name is UTF-8");
+    let (status, _, stderr) = run(&mut command(&["record", path, "--duration", "10ms"]));
+    assert_eq!(status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("--force"), "{stderr}");
+    assert_eq!(fs::read_to_string(&file).expect("it is there"), "do not lose this");
+    let (status, _, stderr) = run(&mut command(&["record", path, "--duration", "10ms", "--force"]));
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    let (code, _, stderr) = run_on(&file, &["replay"]);
+    assert_eq!(code, Some(0), "{stderr}");
+}

@@ -304,11 +304,11 @@ pub enum Moment {
 /// Options of `tree`.
 #[derive(Clone, Debug, Args)]
 pub struct TreeArgs {
-    /// Only this namespace and those below it: an inode number (4026532847 or pid:[4026532847]), a PID of the host, or a
-    /// path like /proc/PID/ns/pid.
+    /// Only this namespace and those below it: an inode number (4026532847 or pid:[4026532847]), a PID of the host, a path
+    /// like /proc/PID/ns/pid, or the name, pod or id (its beginning is enough) of a container.
     pub target: Option<String>,
 
-    /// Columns, with commas: ns, init, processes, zombies, up, level, parent, owner, detail, children. A list that begins
+    /// Columns, with commas: ns, container, init, processes, zombies, up, level, parent, owner, detail, children. A list that begins
     /// with a + adds to the usual ones. In JSON: the members that hold these.
     #[arg(long, value_name = "FIELDS")]
     pub fields: Option<Fields<forest::Field>>,
@@ -342,7 +342,7 @@ pub struct TreeArgs {
 #[derive(Clone, Debug, Args)]
 pub struct PsArgs {
     /// Only the processes of this namespace and of those below it: an inode number (4026532847 or pid:[4026532847]), a PID
-    /// of the host, or a path like /proc/PID/ns/pid.
+    /// of the host, a path like /proc/PID/ns/pid, or the name, pod or id (its beginning is enough) of a container.
     pub target: Option<String>,
 
     /// Columns, with commas: pid, pids, ns, level, ppid, uid, state, threads, age, entry, comm. A list that begins with a
@@ -383,7 +383,8 @@ pub struct PidArgs {
     pub pid: u32,
 
     /// Where it is this number: an inode number (4026532847 or pid:[4026532847]), a PID of the host (for the
-    /// namespace of that process), or a path like /proc/PID/ns/pid. Without it: on the host.
+    /// namespace of that process), a path like /proc/PID/ns/pid, or the name, pod or id of a container. Without it: on the
+    /// host.
     #[arg(long = "in", value_name = "TARGET")]
     pub target: Option<String>,
 

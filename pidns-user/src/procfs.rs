@@ -85,7 +85,15 @@ impl Procfs {
             }
         }
         unread.hidden = self.hides_processes();
-        Ok(Snapshot { source: Source::Proc, boot_ns, processes, namespaces, holders: Vec::new(), unread })
+        Ok(Snapshot {
+            source: Source::Proc,
+            boot_ns,
+            processes,
+            namespaces,
+            holders: Vec::new(),
+            containers: BTreeMap::new(),
+            unread,
+        })
     }
 
     /// Adds the processes that the task iterator left out: kernels have been met that keep the machine's PID 1 from BPF

@@ -155,6 +155,7 @@ mod tests {
             processes,
             namespaces: [(7, Namespace::bare(7, 0))].into(),
             holders: Vec::new(),
+            containers: [].into(),
             unread: Unread::default(),
         }
     }

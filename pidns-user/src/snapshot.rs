@@ -1,6 +1,6 @@
 //! What exists at one moment: processes, namespaces, and what keeps namespaces alive. One value, from either source.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use pidns_ebpf::abi::{
     DecodeError, NamespacePart, ProcessPart,
@@ -8,7 +8,10 @@ use pidns_ebpf::abi::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::text::{Name, or_unknown};
+use crate::{
+    container::Container,
+    text::{Name, or_unknown},
+};
 
 /// Where the processes were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -211,6 +214,8 @@ pub struct Snapshot {
     pub namespaces: BTreeMap<u32, Namespace>,
     /// What holds namespaces: their inode numbers first. Empty unless it was asked for.
     pub holders: Vec<(u32, Holder)>,
+    /// The container of a namespace's PID 1, by the namespace's inode number. Empty unless it was asked for.
+    pub containers: BTreeMap<u32, Arc<Container>>,
     /// What could not be read.
     pub unread: Unread,
 }
@@ -256,6 +261,7 @@ impl Snapshot {
             processes,
             namespaces,
             holders: Vec::new(),
+            containers: BTreeMap::new(),
             unread: Unread::default(),
         })
     }

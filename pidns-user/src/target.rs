@@ -21,8 +21,8 @@ pub const LAST_PID: u32 = (4 << 20) - 1;
 
 /// What a TARGET can be. A number is a namespace's from 4026531832 on, where /proc begins to number them, and a PID below:
 /// no PID is as large.
-pub const FORMS: &str = "a namespace's inode number (4026532847 or pid:[4026532847]), a PID, or the path of a namespace \
-                         file like /proc/PID/ns/pid";
+pub const FORMS: &str = "a namespace's inode number (4026532847 or pid:[4026532847]), a PID, the path of a namespace \
+                         file like /proc/PID/ns/pid, or a container's name, pod or id";
 
 /// Why a TARGET stands for no namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,11 +1,13 @@
 //! What the commands on a snapshot share: taking it, finding their TARGET in it, and saying what was not seen.
 
 use std::{
+    fs,
     io::{self, Write as _},
     process::ExitCode,
 };
 
 use crate::{
+    container::{self, Names, Roots},
     count::Count,
     failure::Failure,
     kernel::{clock, iterator::TaskIterator, load::LoadError, namespace},
@@ -24,6 +26,8 @@ pub(super) struct Eyes {
     iterator: Option<Option<TaskIterator>>,
     /// What was said last to be unread.
     said: Unread,
+    /// The containers that were seen, so that each is looked up once.
+    names: Option<Names>,
 }
 
 impl Eyes {
@@ -52,6 +56,29 @@ impl Eyes {
             }
         }
         Ok(snapshot)
+    }
+
+    /// Adds the containers: what the PID 1 of each namespace but the host's own runs in.
+    pub(super) fn name_containers(&mut self, snapshot: &mut Snapshot) {
+        let names = self.names.get_or_insert_with(|| Names::new(Roots::host()));
+        let inits =
+            snapshot.processes.iter().filter(|process| process.is_init() && process.level() > Some(0));
+        for process in inits {
+            let (Some(ns), Some(start_boot_ns)) = (process.ns, process.start_boot_ns) else { continue };
+            // One that has vanished, or may not be looked at, is in no container that could be told.
+            let cgroup = fs::read(format!("/proc/{}/cgroup", process.pid)).unwrap_or_default();
+            let who = container::Process { pid: process.pid, start_boot_ns };
+            if let Some(container) = names.of(who, &cgroup) {
+                snapshot.containers.insert(ns, container);
+            }
+        }
+    }
+
+    /// Adds the containers where the TARGET may be the name of one.
+    pub(super) fn name_containers_for(&mut self, target: Option<&str>, snapshot: &mut Snapshot) {
+        if target.is_some_and(may_be_a_name) {
+            self.name_containers(snapshot);
+        }
     }
 
     /// What the iterator tells; `None` where there is none, which is said once.
@@ -133,16 +160,60 @@ pub(super) fn recorded_target(target: &str, forest: &Forest<'_>) -> Result<u32, 
     Ok(inum)
 }
 
+/// Whether a TARGET has not the form of a number or a path. (The beginning of a container's id can be a number; more of
+/// it is not.)
+fn may_be_a_name(target: &str) -> bool {
+    target.parse::<u64>().is_err() && !target.starts_with("pid:[") && !target.starts_with(['/', '.'])
+}
+
+/// The namespace of the container that is called so; `None` where none is.
+fn named(target: &str, snapshot: &Snapshot) -> Option<Result<u32, Failure>> {
+    let mut called =
+        snapshot.containers.iter().filter(|(_, container)| container.is_called(target)).peekable();
+    let (first, _) = *called.peek()?;
+    let list: Vec<String> = called
+        .map(|(inum, container)| {
+            let id =
+                container.id.as_ref().map(|id| format!(", id {}", id.for_terminal())).unwrap_or_default();
+            format!("{inum} ({}{id})", container.label().for_terminal())
+        })
+        .collect();
+    Some(if list.len() == 1 {
+        Ok(*first)
+    } else {
+        let words = format!("{target:?} is the name of several: give the number of one: {}", list.join(", "));
+        Err(Failure::Usage(words))
+    })
+}
+
+/// The containers that run, some of them, for who has misspelt one.
+fn containers(snapshot: &Snapshot) -> String {
+    const NAMED: usize = 5;
+    let labels = snapshot.containers.values().map(|container| container.label().for_terminal().to_string());
+    let labels: Vec<String> = labels.take(NAMED).collect();
+    let more = snapshot.containers.len() - labels.len();
+    match (labels.is_empty(), more) {
+        (true, _) => ", and no container was found".to_owned(),
+        (false, 0) => format!(", and no container but {}", labels.join(", ")),
+        (false, more) => format!(", and no container but {} and {more} more", labels.join(", ")),
+    }
+}
+
 /// The namespace that a TARGET stands for.
-pub(super) fn target(target: &str, forest: &Forest<'_>) -> Result<u32, Failure> {
+pub(super) fn target(target: &str, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<u32, Failure> {
+    if let Some(found) = named(target, snapshot) {
+        return found;
+    }
     if let Some(ns) = target.parse().ok().and_then(|pid| forest.process(pid)).and_then(|process| process.ns) {
         return Ok(ns);
     }
     let inum = target::look_up_namespace(target).map_err(|error| match error {
         NotFound::Nothing(words) => Failure::NoMatch(format!("{target}: {words}")),
-        NotFound::Meaningless(words) => {
-            Failure::Usage(format!("{target:?}: {words}: a TARGET is {}", target::FORMS))
-        }
+        NotFound::Meaningless(words) => Failure::Usage(format!(
+            "{target:?}: {words}{}: a TARGET is {}",
+            containers(snapshot),
+            target::FORMS
+        )),
         NotFound::Unreadable(words) => Failure::Usage(format!("{target}: {words}")),
     })?;
     if forest.node(inum).is_none() {
@@ -168,11 +239,12 @@ impl<'a> Target<'a> {
     /// What `write` writes, from the target down.
     pub(super) fn look(
         &mut self,
+        snapshot: &Snapshot,
         forest: &Forest<'_>,
         write: impl FnOnce(Option<u32>, &mut dyn io::Write) -> io::Result<()>,
     ) -> Result<Look, Failure> {
         if let (Some(words), None) = (self.words, &self.found) {
-            let inum = target(words, forest)?;
+            let inum = target(words, snapshot, forest)?;
             self.found = forest.node(inum).map(|node| node.namespace.clone());
         }
         if let Some(found) = &self.found

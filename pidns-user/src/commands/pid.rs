@@ -22,12 +22,14 @@ pub fn run(args: &PidArgs) -> Result<ExitCode, Failure> {
         return of_recording(args, recorded);
     }
     let PidArgs { pid, target, .. } = args;
-    let snapshot = Eyes::default().snapshot(false)?;
+    let mut eyes = Eyes::default();
+    let mut snapshot = eyes.snapshot(false)?;
+    eyes.name_containers_for(target.as_deref(), &mut snapshot);
     let model = Forest::new(&snapshot);
     let process = match target {
         None => model.process(*pid).ok_or_else(|| Failure::NoMatch(nobody(*pid)))?,
         Some(target) => {
-            let inum = look::target(target, &model)?;
+            let inum = look::target(target, &snapshot, &model)?;
             *model
                 .with_pid(*pid, inum)
                 .first()

@@ -33,16 +33,19 @@ pub fn run(args: &TreeArgs) -> Result<ExitCode, Failure> {
     }
     let mut eyes = Eyes::default();
     let Some(interval) = args.watch else {
-        let snapshot = eyes.snapshot(true)?;
+        let mut snapshot = eyes.snapshot(true)?;
+        eyes.name_containers(&mut snapshot);
         let model = Forest::new(&snapshot);
-        let from = args.target.as_deref().map(|target| look::target(target, &model)).transpose()?;
+        let from =
+            args.target.as_deref().map(|target| look::target(target, &snapshot, &model)).transpose()?;
         return look::print(|to| write(args, &snapshot, &model, from, to));
     };
     let mut target = Target::new(args.target.as_deref());
     watch::repeat(interval, args.output == TreeOutput::Table && !args.no_headers, || {
-        let snapshot = eyes.snapshot(true)?;
+        let mut snapshot = eyes.snapshot(true)?;
+        eyes.name_containers(&mut snapshot);
         let model = Forest::new(&snapshot);
-        target.look(&model, |from, to| write(args, &snapshot, &model, from, to))
+        target.look(&snapshot, &model, |from, to| write(args, &snapshot, &model, from, to))
     })
 }
 

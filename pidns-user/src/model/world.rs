@@ -321,6 +321,7 @@ impl World {
                 .map(|(&inum, domain)| (inum, domain.namespace.clone()))
                 .collect(),
             holders: holders.collect(),
+            containers: BTreeMap::new(),
             unread: Unread::default(),
         }
     }

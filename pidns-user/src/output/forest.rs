@@ -10,6 +10,7 @@ use super::{
     table::Duration,
 };
 use crate::{
+    container::Container,
     count::Count,
     event::VERSION,
     model::{Entry, Forest, Node},
@@ -22,9 +23,11 @@ pub(super) const NAMED: usize = 3;
 
 fields! {
     /// What `tree` tells of a namespace.
-    pub enum Field, usual [Ns, Init, Processes, Up, Detail];
+    pub enum Field, usual [Ns, Container, Init, Processes, Up, Detail];
     /// Its inode number, below its parent's.
     Ns "ns" "NAMESPACE" Left ["ns"],
+    /// What its PID 1 runs in.
+    Container "container" "CONTAINER" Left ["container"],
     /// Its PID 1.
     Init "init" "PID 1" Left ["init"],
     /// How many processes are in it.
@@ -62,20 +65,26 @@ pub fn table(
     let or_dash = |number: Option<u32>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     for (index, (depth, node)) in walk.iter().enumerate() {
         let ns = node.namespace;
-        rows.push(fields.row(|field| match field {
-            Field::Ns => format!("{}{}", branch(&walk, index, *depth), ns.inum),
-            Field::Init => node.init().map_or_else(|| "-".to_owned(), who),
-            Field::Processes => node.members.len().to_string(),
-            Field::Zombies => node.zombies().to_string(),
-            Field::Up => ns.born_boot_ns.map_or_else(
-                || "-".to_owned(),
-                |born| Duration(snapshot.boot_ns.saturating_sub(born)).to_string(),
-            ),
-            Field::Level => ns.level.to_string(),
-            Field::Parent => or_dash(ns.parent),
-            Field::Owner => ns.owner_uid.map_or_else(|| "?".to_owned(), |uid| uid.to_string()),
-            Field::Detail => detail(forest, node, snapshot.unread.namespaces > 0),
-            Field::Children => node.children.len().to_string(),
+        rows.push(fields.row(|field| {
+            match field {
+                Field::Ns => format!("{}{}", branch(&walk, index, *depth), ns.inum),
+                Field::Container => snapshot
+                    .containers
+                    .get(&ns.inum)
+                    .map_or_else(|| "-".to_owned(), |container| container.label().for_terminal().to_string()),
+                Field::Init => node.init().map_or_else(|| "-".to_owned(), who),
+                Field::Processes => node.members.len().to_string(),
+                Field::Zombies => node.zombies().to_string(),
+                Field::Up => ns.born_boot_ns.map_or_else(
+                    || "-".to_owned(),
+                    |born| Duration(snapshot.boot_ns.saturating_sub(born)).to_string(),
+                ),
+                Field::Level => ns.level.to_string(),
+                Field::Parent => or_dash(ns.parent),
+                Field::Owner => ns.owner_uid.map_or_else(|| "?".to_owned(), |uid| uid.to_string()),
+                Field::Detail => detail(forest, node, snapshot.unread.namespaces > 0),
+                Field::Children => node.children.len().to_string(),
+            }
         }));
     }
     columns::write(&fields.sides(), &rows, to)
@@ -157,6 +166,8 @@ struct Document<'a> {
 #[derive(Serialize)]
 struct Line<'a> {
     ns: &'a Namespace,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<&'a Container>,
     children: &'a [u32],
     processes: usize,
     zombies: usize,
@@ -194,6 +205,7 @@ pub fn json(
     };
     let lines = walk.iter().map(|entry| Line {
         ns: entry.1.namespace,
+        container: snapshot.containers.get(&entry.1.namespace.inum).map(|container| &**container),
         children: &entry.1.children,
         processes: entry.1.members.len(),
         zombies: entry.1.zombies(),

@@ -1,6 +1,10 @@
 //! runc by hand, on a bundle of busybox.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use pidns_user::container::{Names, Roots, Runtime};
 use serde_json::{Value, json};
@@ -12,14 +16,15 @@ use crate::scratch::{
 
 /// A container of runc, which ends with this.
 struct Running<'a> {
-    scratch: &'a Scratch,
+    /// Where runc keeps its state.
+    root: PathBuf,
     id: &'a str,
     pid: u32,
 }
 
-fn runc(scratch: &Scratch) -> Command {
+fn runc(root: &Path) -> Command {
     let mut runc = Command::new("runc");
-    runc.arg("--root").arg(scratch.path("runc"));
+    runc.arg("--root").arg(root);
     runc
 }
 
@@ -28,11 +33,15 @@ fn roots(scratch: &Scratch) -> Roots {
 }
 
 impl<'a> Running<'a> {
-    fn start(scratch: &'a Scratch, id: &'a str, annotations: &Value) -> Self {
+    fn start(scratch: &Scratch, id: &'a str, annotations: &Value) -> Self {
+        Self::start_in(scratch.path("runc"), scratch, id, annotations)
+    }
+
+    fn start_in(root: PathBuf, scratch: &Scratch, id: &'a str, annotations: &Value) -> Self {
         scratch.rootfs();
         let config = scratch.path("config.json");
         let _made_anew = fs::remove_file(&config);
-        run(runc(scratch).arg("spec").arg("--bundle").arg(scratch.path("")));
+        run(runc(&root).arg("spec").arg("--bundle").arg(scratch.path("")));
         let mut spec: Value =
             serde_json::from_slice(&fs::read(&config).expect("runc wrote it")).expect("JSON");
         spec["process"]["args"] = json!(SLEEP);
@@ -42,7 +51,7 @@ impl<'a> Running<'a> {
         spec["annotations"] = annotations.clone();
         fs::write(&config, spec.to_string()).expect("our own file");
         let pid_file = scratch.path("pid");
-        let mut start = runc(scratch);
+        let mut start = runc(&root);
         start
             .arg("run")
             .arg("--detach")
@@ -63,13 +72,13 @@ impl<'a> Running<'a> {
         let log = fs::read_to_string(scratch.path("log")).unwrap_or_default();
         assert!(status.success(), "{start:?}: {status}: {log}");
         let pid = fs::read_to_string(&pid_file).expect("runc wrote it").trim().parse().expect("a PID");
-        Self { scratch, id, pid }
+        Self { root, id, pid }
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        output(runc(self.scratch).args(["delete", "--force", self.id]));
+        output(runc(&self.root).args(["delete", "--force", self.id]));
     }
 }
 
@@ -87,13 +96,48 @@ fn runc_by_hand_is_known_by_its_state() {
 
     let first = process(running.pid);
     drop(running);
-    wait_until("the container's end", || !std::path::Path::new(&format!("/proc/{}", first.pid)).exists());
+    wait_until("the container's end", || !Path::new(&format!("/proc/{}", first.pid)).exists());
     assert_eq!(names.remembered(first).and_then(|found| found.id.clone()), name(&id));
 
     let again = Running::start(&scratch, &id, &json!({"org.opencontainers.image.ref.name": "busybox:2"}));
     let container = sure_container_of(&mut names, again.pid);
     assert_eq!(container.image, name("busybox:2"), "the second of this id");
     assert_eq!(names.remembered(first).and_then(|found| found.image.clone()), name("busybox:1"));
+}
+
+/// What the program prints, which is to end with this code.
+fn told(args: &[&str], code: i32) -> (String, String) {
+    let output = output(Command::new(env!("CARGO_BIN_EXE_pidns-trace")).args(args));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {stdout}{stderr}");
+    (stdout, stderr)
+}
+
+#[test]
+fn the_commands_name_a_container_and_find_it_by_its_name() {
+    let scratch = Scratch::new();
+    let ids = ["a", "b"].map(|last| format!("pidns-named-{}-{last}", std::process::id()));
+    let annotations = json!({"org.opencontainers.image.ref.name": "busybox:1"});
+    let first = Running::start_in(Roots::host().runc, &scratch, &ids[0], &annotations);
+    let (tree, _) = told(&["tree", "-o", "json", &ids[0]], 0);
+    let tree: Value = serde_json::from_str(&tree).expect("JSON");
+    let namespace = &tree["namespaces"][0];
+    assert_eq!(namespace["init"]["pid"], first.pid, "{tree:#}");
+    assert_eq!(namespace["container"]["id"], ids[0]);
+    assert_eq!(namespace["container"]["image"], "busybox:1");
+    let (table, _) = told(&["tree", &ids[0]], 0);
+    assert!(table.contains(&format!("runc/{}", &ids[0][..12])) || table.contains(&ids[0]), "{table}");
+    let (levels, _) = told(&["pid", "1", "--in", &ids[0], "-o", "json"], 0);
+    let levels: Value = serde_json::from_str(&levels).expect("JSON");
+    assert_eq!(levels["process"]["pid"], first.pid);
+
+    let _second = Running::start_in(Roots::host().runc, &scratch, &ids[1], &annotations);
+    let common = &ids[0][..ids[0].len() - 1];
+    let (_, stderr) = told(&["ps", common], 2);
+    assert!(ids.iter().all(|id| stderr.contains(id.as_str())), "the candidates: {stderr}");
+    let (_, stderr) = told(&["ps", &format!("{common}c")], 2);
+    assert!(ids.iter().all(|id| stderr.contains(id.as_str())), "those that there are: {stderr}");
 }
 
 #[test]
@@ -103,7 +147,7 @@ fn a_process_that_joined_a_container_of_runc_is_in_it() {
     let running = Running::start(&scratch, &id, &json!({}));
     let pid_file = scratch.path("exec");
     let log = fs::File::create(scratch.path("log")).expect("a file");
-    let mut exec = runc(&scratch);
+    let mut exec = runc(&running.root);
     exec.args(["exec", "--detach", "--pid-file"]).arg(&pid_file).arg(&id).args(SLEEP);
     exec.stdin(std::process::Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
     assert!(exec.status().expect("it ran a moment ago").success(), "{exec:?}");

@@ -12,6 +12,7 @@ use crate::{
     cli::{Filters, RecordArgs},
     count::Count,
     failure::Failure,
+    kernel::load,
     output::Json,
     resync::Look,
     selection::{Asked, Selection},
@@ -24,6 +25,8 @@ pub fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
     let RecordArgs { file, force, stop, kernel } = args;
     let everything = Filters { events: vec!["all".to_owned()], ..Filters::default() };
     let selection = Selection::new(&Asked::of(&everything, kernel.no_syscall_hooks))?;
+    // Before anything is written: without the privileges there is nothing to write.
+    load::check_privileges()?;
     let cannot = |error| Failure::Write { file: file.clone(), error };
     let look = look()?;
     let to = create(file, *force).map_err(cannot)?;
@@ -47,8 +50,8 @@ fn look() -> Result<Look, Failure> {
     let mut eyes = Eyes::default();
     if eyes.snapshot(false)?.source != Source::Iterator {
         return Err(Failure::Usage(
-            "a recording begins with all that exists, as the kernel's task iterator tells it: that takes CAP_BPF and \
-             CAP_PERFMON, and the host's own PID namespace"
+            "a recording begins with all that exists, as the kernel's task iterator tells it: that takes the host's own \
+             PID namespace"
                 .to_owned(),
         ));
     }

@@ -11,7 +11,6 @@ use super::trace;
 use crate::{
     cli::ReplayArgs,
     count::Count,
-    event::Body,
     failure::Failure,
     model::World,
     recording::Recording,
@@ -50,9 +49,7 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
         if !known_before && !selection.shows_recorded(&event.body, &world) {
             continue;
         }
-        if let (Some(speed), Some(before)) = (speed, before.replace(event.boot_ns))
-            && !matches!(event.body, Body::SnapshotNamespace { .. } | Body::SnapshotProcess { .. })
-        {
+        if let (Some(speed), Some(before)) = (speed, before.replace(event.boot_ns)) {
             let pause = event.boot_ns.saturating_sub(before) as f64 / 1e9 / speed;
             if let Err(error) = out.flush() {
                 return failed(error);

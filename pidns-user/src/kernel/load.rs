@@ -280,7 +280,7 @@ pub fn load_with(
 }
 
 /// Whether loading is allowed, as far as that can be known before.
-pub(super) fn check_privileges() -> Result<(), LoadError> {
+pub fn check_privileges() -> Result<(), LoadError> {
     if namespace::is_initial_user() == Some(false) {
         return Err(LoadError::UserNamespace);
     }

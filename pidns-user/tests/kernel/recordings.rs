@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -12,7 +13,7 @@ use serde_json::Value;
 use crate::facts::Who;
 use crate::stage::{Actor, patience, run, wait_in_time};
 use crate::sys::{self, Pid};
-use crate::tracer::{command, program};
+use crate::tracer::{command, copy_for_everybody, program};
 use crate::{Test, test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -22,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(the_dead_are_found_in_a_recording),
     test!(a_damaged_recording_is_read_up_to_the_damage),
     test!(a_file_that_exists_is_left_alone),
+    test!(without_privilege_nothing_is_written),
 ];
 
 const WORKERS: &str = "2";
@@ -226,4 +228,15 @@ fn a_file_that_exists_is_left_alone() {
     assert_eq!(status.code(), Some(0), "{stderr}");
     let (code, _, stderr) = run_on(&file, &["replay"]);
     assert_eq!(code, Some(0), "{stderr}");
+}
+
+fn without_privilege_nothing_is_written() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let copy = copy_for_everybody(directory.path());
+    let file = directory.path().join("it.ndjson");
+    let path = file.to_str().expect("a temporary name is UTF-8");
+    let (status, _, stderr) = run(Command::new(copy).args(["record", path]).uid(65534).gid(65534));
+    assert_eq!(status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains("CAP_BPF") && stderr.contains("setcap"), "{stderr}");
+    assert!(!file.exists(), "no empty file is left");
 }

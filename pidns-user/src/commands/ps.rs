@@ -24,7 +24,7 @@ pub fn run(args: &PsArgs) -> Result<ExitCode, Failure> {
         return damage.map_or(Ok(code), Err);
     }
     let mut eyes = Eyes::default();
-    let Some(interval) = args.watch else {
+    let Some(interval) = args.repeat.watch else {
         let mut snapshot = eyes.snapshot(false)?;
         eyes.name_containers_for(args.target.as_deref(), &mut snapshot);
         let model = Forest::new(&snapshot);
@@ -48,7 +48,7 @@ fn write(
     from: Option<u32>,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
-    let PsArgs { target: _, fields, output, no_headers, watch, past: _ } = args;
+    let PsArgs { target: _, fields, output, no_headers, repeat, past: _ } = args;
     let below = from.map(|from| model.below(from));
     let wanted = snapshot.processes.iter().filter(|process| match (&below, process.ns) {
         (None, _) => true,
@@ -56,7 +56,7 @@ fn write(
         (Some(_), None) => false,
     });
     let wanted: Vec<_> = wanted.collect();
-    let form = if watch.is_some() { Form::Line } else { Form::Indented };
+    let form = if repeat.watch.is_some() { Form::Line } else { Form::Indented };
     match output {
         SnapshotOutput::Table => {
             let fields = fields.clone().unwrap_or_default();

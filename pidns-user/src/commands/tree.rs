@@ -22,7 +22,7 @@ pub fn run(args: &TreeArgs) -> Result<ExitCode, Failure> {
             "--fields chooses columns or members of JSON: a graph has neither".to_owned(),
         ));
     }
-    if args.output == TreeOutput::Dot && args.watch.is_some() {
+    if args.output == TreeOutput::Dot && args.repeat.watch.is_some() {
         return Err(Failure::Usage("--watch shows a table or JSON: a graph is drawn once".to_owned()));
     }
     if let Some(Recorded { snapshot, damage, .. }) = recorded::look(&args.past)? {
@@ -32,7 +32,7 @@ pub fn run(args: &TreeArgs) -> Result<ExitCode, Failure> {
         return damage.map_or(Ok(code), Err);
     }
     let mut eyes = Eyes::default();
-    let Some(interval) = args.watch else {
+    let Some(interval) = args.repeat.watch else {
         let mut snapshot = eyes.snapshot(true)?;
         eyes.name_containers(&mut snapshot);
         let model = Forest::new(&snapshot);
@@ -56,8 +56,8 @@ fn write(
     from: Option<u32>,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
-    let TreeArgs { target: _, fields, output, no_headers, watch, past: _ } = args;
-    let form = if watch.is_some() { Form::Line } else { Form::Indented };
+    let TreeArgs { target: _, fields, output, no_headers, repeat, past: _ } = args;
+    let form = if repeat.watch.is_some() { Form::Line } else { Form::Indented };
     match output {
         TreeOutput::Table => {
             let fields = fields.clone().unwrap_or_default();

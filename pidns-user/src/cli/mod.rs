@@ -1,0 +1,160 @@
+//! The command line: its arguments, and their values checked.
+
+mod snapshot;
+mod stream;
+mod values;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use self::{
+    snapshot::{Moment, Past, PidArgs, PsArgs, Repeat, SnapshotOutput, TreeArgs, TreeOutput},
+    stream::{Filters, Kernel, LogLevel, Output, RecordArgs, ReplayArgs, Stop, TraceArgs, ViewArgs},
+};
+use crate::kernel::hooks::HookSet;
+
+/// See Linux PID namespaces being created, joined and destroyed, with every process's PID at every level.
+///
+/// Without a command it streams what happens, live, until Ctrl-C: namespaces being created (clone, clone3, unshare)
+/// and joined (setns), their processes, signals that an init ignores, and what happens when an init dies.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pidns-trace",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "Run it as root, or with CAP_BPF and CAP_PERFMON. `pidns-trace check` tells what this kernel allows.\n\n\
+                  Exit codes: 0 done (also after Ctrl-C), 1 there is no such process or namespace (tree, ps, pid), 2 usage or I/O error, 3 a privilege is missing, \
+                  4 this kernel lacks something, 5 events were lost and --strict was given, 130 a second Ctrl-C or \
+                  SIGTERM cut the end off, as nobody had read the output for a second.\n\n\
+                  Different filters must all match; of one that is given more than once, one match is enough."
+)]
+pub struct Cli {
+    /// What to do; the live stream when left out.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Options of the live stream.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Stream what happens to PID namespaces, live (this is the default).
+    Trace(TraceArgs),
+    /// Store what happens, with what exists at its start, in a file that `replay` and --from read.
+    ///
+    /// Everything is stored: what is shown of it is chosen when it is read. After a loss all is looked at again, and the
+    /// corrections are stored too.
+    Record(RecordArgs),
+    /// Print a recording as the live stream would have been, with the same filters and views.
+    ///
+    /// A TARGET of --ns is an inode number here: namespaces are those of the recording, not of this machine. Of a file that
+    /// is damaged or cut off, all that stands before the damage is printed; then it ends with 2.
+    Replay(ReplayArgs),
+    /// Show the namespaces that exist, each below its parent: its PID 1, processes, zombies, who joined, what holds it.
+    ///
+    /// A namespace lives for as long as anything refers to it. One without processes is shown with what keeps it alive: a
+    /// process that has it open (fd), a mount, a process whose children go there, a namespace in it. Looked for are
+    /// the files of all processes and the mounts of all mount namespaces that have a process.
+    Tree(TreeArgs),
+    /// List the processes with their PID at every level, and how they got into their namespace.
+    ///
+    /// PIDS reads from the host inwards: 27310 → 2 is 27310 on the host and 2 in its namespace. S is the state as ps(1)
+    /// has it, of the first thread; Z is a zombie, which has ended and was not reaped by its parent. ENTRY is empty for
+    /// who was born in the namespace; who was not has a parent outside, which the namespace cannot see.
+    Ps(PsArgs),
+    /// Translate a PID: which process it is on the host, and what it is at every level.
+    ///
+    /// A process has a PID in its own namespace and in each one above, and none further in or beside: there it is
+    /// invisible, and this ends with exit code 1.
+    Pid(PidArgs),
+    /// Tell what this kernel and these privileges allow: a line for each hook, and what to do about each gap.
+    ///
+    /// A gap is something that stays unseen, or is seen less exactly; with gaps the stream runs all the same.
+    #[command(
+        after_help = "Exit codes: 0 the stream runs, gaps or not; 2 the output cannot be written, or FILE not be read; \
+                            3 a privilege is missing; 4 this kernel lacks something, or FILE is no kernel's BTF."
+    )]
+    Check(CheckArgs),
+}
+
+/// The form of what `check` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CheckOutput {
+    /// For people: a line for each thing looked at, and below a gap what to do about it.
+    Table,
+    /// For programs: one JSON document (docs/check.md).
+    Json,
+}
+
+/// Options of `check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// Which kernel hooks to try.
+    #[arg(long, value_name = "SET", value_enum, default_value = "auto")]
+    pub hooks: HookSet,
+
+    /// Judge another kernel by its BTF alone: a copy of its /sys/kernel/btf/vmlinux.
+    ///
+    /// Needs no privilege and loads nothing. It tells which hooks would fit, and what of the kernel's structures is not
+    /// there; not whether that kernel takes the hooks: one in lockdown, say, refuses fentry and fexit, and one may have
+    /// no place to hook a function that it inlines (EBUSY).
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: CheckOutput,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_each_command_is_its_own() {
+        let mut cli = Cli::command();
+        let stream = cli.render_long_help().to_string();
+        for words in
+            ["130", "not exact", "the name is that of the moment", "--level 0 shows", "must all match"]
+        {
+            let flat = stream.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+            assert!(flat.contains(&words.to_lowercase()), "{words:?}: {stream}");
+        }
+        let check = cli.find_subcommand_mut("check").unwrap().render_long_help().to_string();
+        assert!(check.contains("docs/check.md") && !check.contains("a line an event"), "{check}");
+    }
+
+    #[test]
+    fn another_kernel_is_judged_for_a_set_of_hooks() {
+        let cli =
+            Cli::try_parse_from(["pidns-trace", "check", "--hooks", "tracepoint", "--btf", "f"]).unwrap();
+        let Some(Command::Check(CheckArgs { hooks: HookSet::Tracepoint, btf: Some(file), .. })) = cli.command
+        else {
+            panic!("{cli:?}");
+        };
+        assert_eq!(file, std::path::Path::new("f"));
+        assert!(
+            Cli::try_parse_from(["pidns-trace", "--btf", "f"]).is_err(),
+            "the stream has a kernel of its own"
+        );
+    }
+
+    #[test]
+    fn the_stream_is_the_default_command() {
+        let cli = Cli::try_parse_from(["pidns-trace", "-e", "all", "-o", "json"]).unwrap();
+        assert!(cli.command.is_none());
+        assert_eq!(cli.trace.filters.events, ["all"]);
+        let cli = Cli::try_parse_from(["pidns-trace", "trace", "--level", "1-2,4"]).unwrap();
+        assert!(matches!(cli.command, Some(Command::Trace(args)) if args.filters.levels == ["1-2", "4"]));
+        assert!(Cli::try_parse_from(["pidns-trace", "--count", "0"]).is_err());
+    }
+}

@@ -1,0 +1,158 @@
+//! Arguments of the commands that show what exists: `tree`, `ps`, `pid`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+
+use super::values::{parse_duration, parse_moment};
+use crate::{
+    output::{fields::Fields, forest, levels, processes},
+    target::LAST_PID,
+};
+
+/// The form of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SnapshotOutput {
+    /// For people.
+    Table,
+    /// For programs: one JSON document (docs/snapshots.md).
+    Json,
+}
+
+/// The form of `tree`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TreeOutput {
+    /// For people.
+    Table,
+    /// For programs: one JSON document (docs/snapshots.md).
+    Json,
+    /// For Graphviz: a graph, which `dot -Tsvg` draws.
+    Dot,
+}
+
+/// Where to look: here and now, or into a recording.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Past {
+    /// Look into this recording (made by `record`) in place of the kernel; - for standard input. TARGET is a namespace's
+    /// inode number or a PID in it.
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
+
+    /// The moment of the recording to look at: like 2026-11-23T14:03:07Z, or +30s from its start. Without it: its end.
+    #[arg(long, value_name = "TIME", requires = "from", value_parser = parse_moment)]
+    pub at: Option<Moment>,
+}
+
+/// A moment of a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// By the wall clock.
+    At(Timestamp),
+    /// So long after its start.
+    After(Duration),
+}
+
+/// Options of `tree`.
+#[derive(Clone, Debug, Args)]
+pub struct TreeArgs {
+    /// Only this namespace and those below it: an inode number (4026532847 or pid:[4026532847]), a PID of the host, a path
+    /// like /proc/PID/ns/pid, or the name, pod or id (its beginning is enough) of a container.
+    pub target: Option<String>,
+
+    /// Columns, with commas: ns, container, init, processes, zombies, up, level, parent, owner, detail, children. A list that begins
+    /// with a + adds to the usual ones. In JSON: the members that hold these.
+    #[arg(long, value_name = "FIELDS")]
+    pub fields: Option<Fields<forest::Field>>,
+
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: TreeOutput,
+
+    /// Leave the table's heading out.
+    #[arg(long)]
+    pub no_headers: bool,
+
+    /// When to look again.
+    #[command(flatten)]
+    pub repeat: Repeat,
+
+    /// Where to look.
+    #[command(flatten)]
+    pub past: Past,
+}
+
+/// Options of `ps`.
+#[derive(Clone, Debug, Args)]
+pub struct PsArgs {
+    /// Only the processes of this namespace and of those below it: an inode number (4026532847 or pid:[4026532847]), a PID
+    /// of the host, a path like /proc/PID/ns/pid, or the name, pod or id (its beginning is enough) of a container.
+    pub target: Option<String>,
+
+    /// Columns, with commas: pid, pids, ns, level, ppid, uid, state, threads, age, entry, comm. A list that begins with a
+    /// + adds to the usual ones. In JSON: the members that hold these.
+    #[arg(long, value_name = "FIELDS")]
+    pub fields: Option<Fields<processes::Field>>,
+
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: SnapshotOutput,
+
+    /// Leave the table's heading out.
+    #[arg(long)]
+    pub no_headers: bool,
+
+    /// When to look again.
+    #[command(flatten)]
+    pub repeat: Repeat,
+
+    /// Where to look.
+    #[command(flatten)]
+    pub past: Past,
+}
+
+/// Options of `pid`.
+#[derive(Clone, Debug, Args)]
+pub struct PidArgs {
+    /// The PID.
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(LAST_PID)))]
+    pub pid: u32,
+
+    /// Where it is this number: an inode number (4026532847 or pid:[4026532847]), a PID of the host (for the
+    /// namespace of that process), a path like /proc/PID/ns/pid, or the name, pod or id of a container. Without it: on the
+    /// host.
+    #[arg(long = "in", value_name = "TARGET")]
+    pub target: Option<String>,
+
+    /// Columns, with commas: level, ns, pid. In JSON: the members of each level.
+    #[arg(long, value_name = "FIELDS")]
+    pub fields: Option<Fields<levels::Field>>,
+
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: SnapshotOutput,
+
+    /// Leave the table's heading out.
+    #[arg(long)]
+    pub no_headers: bool,
+
+    /// Where to look.
+    #[command(flatten)]
+    pub past: Past,
+}
+
+/// Whether to look once.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct Repeat {
+    /// Look again and again, every 2 seconds or so often, until Ctrl-C or until TARGET is gone. In JSON: a document a line.
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "2s",
+        value_parser = parse_duration,
+        conflicts_with = "from"
+    )]
+    pub watch: Option<Duration>,
+}

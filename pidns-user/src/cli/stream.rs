@@ -1,0 +1,192 @@
+//! Arguments of the commands that make or show a stream: `trace`, `record`, `replay`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, ColorChoice, ValueEnum};
+
+use super::values::{parse_duration, parse_pid, parse_ring_size, parse_speed};
+use crate::kernel::hooks::HookSet;
+
+/// The form of the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people: a line an event, times in local time; ~ at the end of a line: not exact.
+    Table,
+    /// For programs: one JSON object a line, times in UTC (docs/events.md).
+    Json,
+}
+
+/// Options of the live stream.
+#[derive(Clone, Debug, Args)]
+pub struct TraceArgs {
+    /// What of it is shown.
+    #[command(flatten)]
+    pub filters: Filters,
+    /// When it ends.
+    #[command(flatten)]
+    pub stop: Stop,
+    /// How it is shown.
+    #[command(flatten)]
+    pub view: ViewArgs,
+    /// How the kernel side works.
+    #[command(flatten)]
+    pub kernel: Kernel,
+}
+
+/// What of a stream is shown.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Filters {
+    /// Show only these events: a name, a pattern like 'namespace.*', or 'all'; several with commas [repeatable].
+    ///
+    /// Without this option: namespace.*, init.*, fork.failed, and the process.fork, process.exec and process.exit of
+    /// processes that are not in the host's own namespace. With it: these events, of all processes; narrow them with
+    /// --level, --ns, --pid or --comm. In JSON stream.start, stream.lost and stream.end are always there.
+    #[arg(short, long = "event", value_name = "GLOB")]
+    pub events: Vec<String>,
+
+    /// Show only this namespace and those below it: an inode number, pid:[N], a PID, or a path like
+    /// /proc/PID/ns/pid [repeatable].
+    #[arg(short, long = "ns", value_name = "TARGET")]
+    pub namespaces: Vec<String>,
+
+    /// Show only this process, by its PID on the host; several with commas [repeatable].
+    ///
+    /// An event with two processes (who forks and who is forked, who sends a signal and who gets it) is shown for either.
+    #[arg(
+        short,
+        long = "pid",
+        value_name = "PID",
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        value_parser = parse_pid
+    )]
+    pub pids: Vec<u32>,
+
+    /// Show only processes whose name (comm) matches, like 'nginx*' [repeatable].
+    ///
+    /// The name is that of the moment: a process is forked with its parent's, and has its program's from the exec on. The
+    /// kernel keeps 15 bytes of it. Events about a namespace go by its creator, its PID 1 or who joins it; a teardown,
+    /// which is about no process, is not shown.
+    #[arg(long = "comm", value_name = "GLOB")]
+    pub comms: Vec<String>,
+
+    /// Show only this level of nesting: 0 is the host, 1 a container in it; ranges 1-3 and 2+ [repeatable].
+    ///
+    /// A process is at the level of its innermost namespace, a namespace at its own: --level 0 shows the host's
+    /// processes, and what is refused to them. Without --event and --level the host's processes are left out.
+    #[arg(long = "level", value_name = "LEVEL", value_delimiter = ',', allow_hyphen_values = true)]
+    pub levels: Vec<String>,
+}
+
+/// When a stream ends.
+#[derive(Clone, Debug, Args)]
+pub struct Stop {
+    /// Stop after this long, like 30s, 500ms or 1h30m.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+
+    /// Stop after this many events.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+}
+
+/// How a stream is shown.
+#[derive(Clone, Debug, Args)]
+pub struct ViewArgs {
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Output,
+
+    /// Leave the table's heading out.
+    #[arg(long)]
+    pub no_headers: bool,
+
+    /// Colours: auto is on a terminal only, and off with NO_COLOR set.
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub color: ColorChoice,
+}
+
+/// How the kernel side works.
+#[derive(Clone, Debug, Args)]
+pub struct Kernel {
+    /// Show an exec's arguments too, up to 4 KB. They can hold secrets.
+    #[arg(long)]
+    pub args: bool,
+
+    /// End with exit code 5 if any event was lost.
+    #[arg(long)]
+    pub strict: bool,
+
+    /// Say nothing on stderr but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// Size of the kernel's ring buffer: a power of two, like 64K or 16M. A larger one loses nothing in longer
+    /// bursts, and takes twice its size of this process's address space.
+    #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = parse_ring_size)]
+    pub ring_size: u32,
+
+    /// Which kernel hooks to use: functions (fentry, fexit) tell more, more exactly, and cost no other
+    /// system call anything; tracepoints are there on
+    /// every kernel.
+    #[arg(long, value_name = "SET", value_enum, default_value = "auto")]
+    pub hooks: HookSet,
+
+    /// Leave the hook on system calls out, which slows every system call of the machine a little, and which kernels that
+    /// take function hooks do without. unshare and setns are then seen at the next fork ("exact": false), and refusals
+    /// are not seen.
+    #[arg(long)]
+    pub no_syscall_hooks: bool,
+
+    /// Print the kernel side's own log on stderr, from this level on.
+    #[arg(long, value_name = "LEVEL", value_enum, num_args = 0..=1, default_missing_value = "info")]
+    pub bpf_log: Option<LogLevel>,
+}
+
+/// Levels of the kernel side's log, in aya-log's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// What went wrong.
+    Warn = 2,
+    /// What happens rarely.
+    Info = 3,
+    /// What each hook does.
+    Debug = 4,
+}
+
+/// Options of `record`.
+#[derive(Clone, Debug, Args)]
+pub struct RecordArgs {
+    /// The file: one JSON object a line (docs/events.md), compressed with zstd if its name ends in .zst. One that exists
+    /// is left alone.
+    pub file: PathBuf,
+
+    /// Write over the file if it exists.
+    #[arg(long)]
+    pub force: bool,
+
+    /// When it ends.
+    #[command(flatten)]
+    pub stop: Stop,
+    /// How the kernel side works.
+    #[command(flatten)]
+    pub kernel: Kernel,
+}
+
+/// Options of `replay`.
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArgs {
+    /// The recording, compressed or not; - for standard input.
+    pub file: PathBuf,
+
+    /// How fast: 1 as it happened, 10 ten times as fast. Without it: as fast as it can be printed.
+    #[arg(long, value_name = "N", value_parser = parse_speed)]
+    pub speed: Option<f64>,
+
+    /// What of it is shown.
+    #[command(flatten)]
+    pub filters: Filters,
+    /// How it is shown.
+    #[command(flatten)]
+    pub view: ViewArgs,
+}

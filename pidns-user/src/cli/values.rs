@@ -1,0 +1,111 @@
+//! Values of arguments: what they may be, and what is said where they are not.
+
+use std::{str::FromStr, time::Duration};
+
+use jiff::SignedDuration;
+
+use super::Moment;
+use crate::{kernel::load::page_size, target::LAST_PID};
+
+pub(super) fn parse_moment(text: &str) -> Result<Moment, String> {
+    let moment = match text.strip_prefix('+') {
+        Some(after) => parse_duration(after).ok().map(Moment::After),
+        None => text.parse().ok().map(Moment::At),
+    };
+    moment.ok_or_else(|| {
+        "give a time with its zone, like 2026-11-23T14:03:07Z, or +30s from the start".to_owned()
+    })
+}
+
+pub(super) fn parse_speed(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|speed: &f64| speed.is_finite() && *speed > 0.0)
+        .ok_or_else(|| "give a number above 0: 1 is as it happened".to_owned())
+}
+
+pub(super) fn parse_pid(text: &str) -> Result<u32, String> {
+    text.parse()
+        .ok()
+        .filter(|pid| (1..=LAST_PID).contains(pid))
+        .ok_or_else(|| format!("give the PID of a process on the host: a number from 1 to {LAST_PID}"))
+}
+
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    SignedDuration::from_str(text)
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "give a time with its unit, like 30s, 500ms, 5m or 1h30m".to_owned())
+}
+
+pub(super) fn parse_ring_size(text: &str) -> Result<u32, String> {
+    let (digits, unit) = match text.trim_end_matches(['B', 'b', 'i']).to_ascii_uppercase() {
+        text if text.ends_with('K') => (text[..text.len() - 1].to_owned(), 1 << 10),
+        text if text.ends_with('M') => (text[..text.len() - 1].to_owned(), 1 << 20),
+        text => (text, 1),
+    };
+    let (least, most) = (page_size(), 1 << 30);
+    digits
+        .parse::<u32>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit))
+        .filter(|bytes| bytes.is_power_of_two() && (least..=most).contains(bytes))
+        .ok_or_else(|| {
+            format!("give a power of two from {}K to {}M, like 64K or 16M", least >> 10, most >> 20)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn sizes_are_powers_of_two_with_units() {
+        assert_eq!(parse_ring_size("64K"), Ok(64 << 10));
+        assert_eq!(parse_ring_size("8MiB"), Ok(8 << 20));
+        assert_eq!(parse_ring_size("1048576"), Ok(1 << 20));
+        for bad in ["12345", "3M", "1K", "2048M", "M", "", "-1", "99999999999M"] {
+            assert!(parse_ring_size(bad).unwrap_err().contains("power of two"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn moments_are_times_or_counted_from_the_start() {
+        assert_eq!(parse_moment("+1m30s"), Ok(Moment::After(Duration::from_secs(90))));
+        let time = "2026-11-23T15:03:07.5+01:00";
+        assert_eq!(parse_moment(time), Ok(Moment::At("2026-11-23T14:03:07.5Z".parse().unwrap())));
+        for bad in ["", "+", "+5", "14:03", "2026-11-23", "2026-11-23T14:03:07"] {
+            assert!(parse_moment(bad).is_err(), "{bad}");
+        }
+        assert!(Cli::try_parse_from(["pidns-trace", "ps", "--at", "+5s"]).is_err(), "of what recording?");
+        assert!(Cli::try_parse_from(["pidns-trace", "ps", "--from", "f", "--watch"]).is_err());
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(parse_duration("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
+        for bad in ["5", "abc", "-5s", "0s", ""] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn pids_are_those_that_a_process_can_have() {
+        let pids = |text: &str| {
+            Cli::try_parse_from(["pidns-trace", "-p", text])
+                .map(|cli| cli.trace.filters.pids)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(pids("1"), Ok(vec![1]));
+        assert_eq!(pids("7,4194303"), Ok(vec![7, 4194303]));
+        for bad in ["0", "4194304", "-1", "abc", "", "7,x"] {
+            let error = pids(bad).unwrap_err();
+            assert!(error.contains("from 1 to 4194303"), "{bad}: {error}");
+        }
+    }
+}

@@ -1,4 +1,5 @@
-//! Builds the eBPF objects of pidns-ebpf and leaves them in OUT_DIR, where `kernel::object` embeds them from.
+//! Builds the eBPF objects of pidns-ebpf and leaves them in OUT_DIR, where `kernel::object` embeds them
+//! from.
 
 use std::{
     env, fs,
@@ -8,6 +9,10 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use aya_build::{Package, Toolchain};
+use object::{
+    build::elf::{Builder, SectionData},
+    elf::SHT_STRTAB,
+};
 
 /// The rustup name under which `cargo xtask setup` links Debian's compiler.
 const LINKED: &str = "pidns-bpf";
@@ -20,7 +25,7 @@ fn main() -> anyhow::Result<()> {
     if env::var_os("AYA_BUILD_SKIP").is_some_and(|skip| skip == "1" || skip.eq_ignore_ascii_case("true")) {
         // For lints alone: the embedding needs files, and a program with them says at once that they are empty.
         for object in OBJECTS {
-            fs::write(out.join(object), [])?;
+            fs::write(embedded(&out, object), [])?;
         }
         return Ok(());
     }
@@ -46,7 +51,37 @@ fn main() -> anyhow::Result<()> {
         }],
         Toolchain::Custom(&toolchain),
     )
-    .context("the eBPF objects were not built; the compiler's own words are above. If it is the toolchain that is missing: cargo xtask setup")
+    .context("the eBPF objects were not built; the compiler's own words are above. If it is the toolchain that is missing: cargo xtask setup")?;
+    for object in OBJECTS {
+        let bytes = fs::read(out.join(object)).with_context(|| format!("aya-build left no {object}"))?;
+        let bytes =
+            without_debug(&bytes).with_context(|| format!("{object} cannot be written without its DWARF"))?;
+        fs::write(embedded(&out, object), bytes)?;
+    }
+    Ok(())
+}
+
+/// Where `kernel::object` takes an object from.
+fn embedded(out: &Path, object: &str) -> PathBuf {
+    out.join(format!("{object}.embedded"))
+}
+
+/// The object without DWARF, which is nine tenths of it: whoever runs the program would have it in memory. What the kernel
+/// reads is BTF; `cargo xtask build` checks the object that has both.
+fn without_debug(object: &[u8]) -> object::build::Result<Vec<u8>> {
+    let mut builder = Builder::read(object)?;
+    for section in &mut builder.sections {
+        section.delete = section.name.starts_with(b".debug_") || section.name.starts_with(b".rel.debug_");
+    }
+    builder.delete_orphans();
+    // LLVM keeps the names of sections and of symbols in one table; what is written here takes one for each.
+    let names = builder.sections.add();
+    names.name = b".shstrtab"[..].into();
+    names.sh_type = SHT_STRTAB;
+    names.data = SectionData::SectionString;
+    let mut bytes = Vec::new();
+    builder.write(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A toolchain that can build `core` for eBPF: a nightly with its sources, else the linked one.

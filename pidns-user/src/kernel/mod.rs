@@ -19,13 +19,15 @@ pub mod sweep;
 /// The eBPF object, as pidns-user's build script left it.
 pub mod object {
     /// The programs of the product.
-    pub static TRACE: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pidns-trace-ebpf"));
+    pub static TRACE: &[u8] =
+        aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pidns-trace-ebpf.embedded"));
 
     /// The program of snapshots, in an object of its own: neither it nor the stream waits for the other's to load.
     pub static SNAPSHOT: &[u8] =
-        aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pidns-snapshot-ebpf"));
+        aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pidns-snapshot-ebpf.embedded"));
 
     /// The programs that `cargo xtask bench` compares with. No binary of the product has them in it.
     #[doc(hidden)]
-    pub static BENCH: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pidns-bench-ebpf"));
+    pub static BENCH: &[u8] =
+        aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pidns-bench-ebpf.embedded"));
 }

@@ -18,6 +18,7 @@ use crate::{
     text::Name,
 };
 
+mod inits;
 mod nsfs;
 mod parse;
 
@@ -85,15 +86,7 @@ impl Procfs {
             }
         }
         unread.hidden = self.hides_processes();
-        Ok(Snapshot {
-            source: Source::Proc,
-            boot_ns,
-            processes,
-            namespaces,
-            holders: Vec::new(),
-            containers: BTreeMap::new(),
-            unread,
-        })
+        Ok(Snapshot { source: Source::Proc, boot_ns, processes, namespaces, holders: Vec::new(), unread })
     }
 
     /// Adds the processes that the task iterator left out: kernels have been met that keep the machine's PID 1 from BPF

@@ -1,19 +1,38 @@
-//! What a recording begins with, and what mends it after a loss: a look at all that exists, told as events.
+//! What exists by the events, and the looks at the kernel that it begins with, is mended by after a loss, and is compared
+//! with.
 
 use std::time::{Duration, Instant};
 
 use crate::{
-    event::{Body, Process},
+    event::{Body, ModelCount, Process},
     failure::Failure,
-    model::{Entry, Forest, World},
+    model::{Entry, Forest, World, drift},
     snapshot::{self, Snapshot},
 };
 
-/// Looks at all that exists.
-pub type Look = Box<dyn FnMut() -> Result<Snapshot, Failure> + Send>;
+/// Looks at all that exists; at what holds namespaces too where that is asked for, which takes longer.
+pub type Look = Box<dyn FnMut(Holders) -> Result<Snapshot, Failure> + Send>;
+
+/// Whether a look is to find what holds namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holders {
+    /// All that holds one.
+    Sought,
+    /// Only processes are looked at.
+    Left,
+}
 
 /// Least time between two looks; and ten times as long as the last one took, so that looking is not all it does.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long after a look the events up to it are taken to be in: the ring is read every 20 ms, and records wait 2 ms.
+const SETTLED_AFTER: Duration = Duration::from_millis(100);
+
+/// A look that waits for the events up to it.
+struct Check {
+    snapshot: Snapshot,
+    /// When it was over.
+    taken: Instant,
+}
 
 /// What exists by the events so far, and the means to look.
 pub struct Existing {
@@ -23,12 +42,29 @@ pub struct Existing {
     doubtful: bool,
     looked: Option<Instant>,
     took: Duration,
+    /// How often to compare.
+    verify: Option<Duration>,
+    check: Option<Check>,
+    checked: Instant,
+    checks: u64,
+    drift: u64,
 }
 
 impl Existing {
-    /// Nothing is known yet.
-    pub fn new(look: Look) -> Self {
-        Self { look, world: World::default(), doubtful: false, looked: None, took: Duration::ZERO }
+    /// Nothing is known yet. What the events make is compared with the kernel this often.
+    pub fn new(look: Look, verify: Option<Duration>) -> Self {
+        Self {
+            look,
+            world: World::default(),
+            doubtful: false,
+            looked: None,
+            took: Duration::ZERO,
+            verify,
+            check: None,
+            checked: Instant::now(),
+            checks: 0,
+            drift: 0,
+        }
     }
 
     /// What the events so far make.
@@ -39,24 +75,73 @@ impl Existing {
     /// Events were lost: the next look will say what of it matters.
     pub fn doubt(&mut self) {
         self.doubtful = true;
-    }
-
-    /// Whether it is time to look again: at the end at once, before that not too often.
-    pub fn is_due(&self, at_the_end: bool) -> bool {
-        let rested = self.looked.is_none_or(|looked| looked.elapsed() >= PAUSE.max(10 * self.took));
-        self.doubtful && (at_the_end || rested)
+        self.check = None;
     }
 
     /// Looks, and tells what there is: the first time as it is, later with what had been thought before it.
     pub fn tell(&mut self) -> Result<Vec<Body>, Failure> {
         let first = self.looked.is_none();
         let began = Instant::now();
-        let snapshot = (self.look)()?;
+        let snapshot = (self.look)(Holders::Sought)?;
         self.took = began.elapsed();
         self.looked = Some(Instant::now());
         self.doubtful = false;
+        self.check = None;
         let corrections = (!first).then(|| corrections(&self.world, &snapshot));
         Ok(corrections.into_iter().chain(bodies(&snapshot)).collect())
+    }
+
+    /// Looks again where it is time to, and tells what that corrects: after a loss, at the end at once and before that not
+    /// too often; and where a comparison has found a difference.
+    pub fn look_again(&mut self, at_the_end: bool) -> Result<Vec<Body>, Failure> {
+        if !self.doubtful && !at_the_end {
+            self.compare()?;
+        }
+        let rested = self.looked.is_none_or(|looked| looked.elapsed() >= PAUSE.max(10 * self.took));
+        if self.doubtful && (at_the_end || rested) { self.tell() } else { Ok(Vec::new()) }
+    }
+
+    /// What there is to say of it at the end.
+    pub fn count(&mut self) -> ModelCount {
+        let surprises = self.world.surprises();
+        let kinds = [
+            ("ends_unseen", surprises.ends_unseen),
+            ("after_the_end", surprises.after_the_end),
+            ("destructions_unseen", surprises.destructions_unseen),
+            ("beginnings_unseen", surprises.beginnings_unseen),
+        ];
+        ModelCount {
+            processes: self.world.processes().count() as u64,
+            namespaces: self.world.namespaces().count() as u64,
+            checks: self.checks,
+            drift: self.drift,
+            surprises: kinds
+                .into_iter()
+                .filter(|(_, count)| *count > 0)
+                .map(|(kind, count)| (kind.into(), count))
+                .collect(),
+        }
+    }
+
+    /// Takes a look to compare with, or compares with one that was taken before, when the events up to it are in.
+    fn compare(&mut self) -> Result<(), Failure> {
+        match &self.check {
+            Some(check) if check.taken.elapsed() >= SETTLED_AFTER => {
+                let drift = drift(&self.world, &check.snapshot);
+                self.checks += 1;
+                self.drift += drift;
+                self.doubtful = drift > 0;
+                self.check = None;
+            }
+            Some(_) => {}
+            None if self.verify.is_some_and(|every| self.checked.elapsed() >= every) => {
+                self.checked = Instant::now();
+                let snapshot = (self.look)(Holders::Left)?;
+                self.check = Some(Check { snapshot, taken: Instant::now() });
+            }
+            None => {}
+        }
+        Ok(())
     }
 }
 
@@ -155,7 +240,6 @@ mod tests {
             processes,
             namespaces: [(7, Namespace::bare(7, 0))].into(),
             holders: Vec::new(),
-            containers: [].into(),
             unread: Unread::default(),
         }
     }
@@ -164,10 +248,9 @@ mod tests {
     fn a_look_after_a_loss_says_what_had_been_missed() {
         let exists = Arc::new(Mutex::new(snapshot(vec![process(1, 'S'), process(2, 'S'), process(3, 'S')])));
         let look = Arc::clone(&exists);
-        let mut existing = Existing::new(Box::new(move || Ok(look.lock().unwrap().clone())));
-        let tell = |existing: &mut Existing| -> Vec<Body> {
-            let bodies = existing.tell().unwrap();
-            for body in &bodies {
+        let mut existing = Existing::new(Box::new(move |_| Ok(look.lock().unwrap().clone())), None);
+        let follow = |existing: &mut Existing, bodies: &[Body]| {
+            for body in bodies {
                 let event = Event {
                     seq: 1,
                     time: Timestamp::UNIX_EPOCH,
@@ -177,18 +260,20 @@ mod tests {
                 };
                 existing.world().apply(&event);
             }
-            bodies
         };
-        let names: Vec<_> = tell(&mut existing).iter().map(Body::name).collect();
+        let bodies = existing.tell().unwrap();
+        follow(&mut existing, &bodies);
+        let names: Vec<_> = bodies.iter().map(Body::name).collect();
         assert_eq!(names[0], "snapshot.namespace");
         assert_eq!(names[1..], ["snapshot.process"; 3]);
-        assert!(!existing.is_due(true), "nothing was lost");
+        assert_eq!(existing.look_again(true).unwrap(), [], "nothing was lost");
 
         *exists.lock().unwrap() =
             snapshot(vec![process(1, 'S'), process(2, 'Z'), process(4, 'S'), process(5, 'S')]);
         existing.doubt();
-        assert!(existing.is_due(true) && !existing.is_due(false), "not twice within a second");
-        let told = tell(&mut existing);
+        assert_eq!(existing.look_again(false).unwrap(), [], "not twice within a second");
+        let told = existing.look_again(true).unwrap();
+        follow(&mut existing, &told);
         assert_eq!(told[0], Body::StreamResync { added: 2, removed: 1, changed: 1 });
         assert_eq!(told.len(), 1 + 1 + 4);
         let event = Event {

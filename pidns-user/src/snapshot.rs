@@ -101,6 +101,9 @@ pub struct Namespace {
     /// Who owns that one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner_uid: Option<u32>,
+    /// What its PID 1 runs in; absent where that is no container, is not known, or was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Arc<Container>>,
 }
 
 impl Namespace {
@@ -114,6 +117,7 @@ impl Namespace {
             kernel_id: None,
             user_ns: None,
             owner_uid: None,
+            container: None,
         }
     }
 
@@ -136,6 +140,7 @@ impl Namespace {
             kernel_id: (kernel_id != 0).then_some(kernel_id),
             user_ns: (user_ns_inum != 0).then_some(user_ns_inum),
             owner_uid: (user_ns_inum != 0).then_some(owner_uid),
+            container: None,
         }
     }
 }
@@ -214,13 +219,16 @@ pub struct Snapshot {
     pub namespaces: BTreeMap<u32, Namespace>,
     /// What holds namespaces: their inode numbers first. Empty unless it was asked for.
     pub holders: Vec<(u32, Holder)>,
-    /// The container of a namespace's PID 1, by the namespace's inode number. Empty unless it was asked for.
-    pub containers: BTreeMap<u32, Arc<Container>>,
     /// What could not be read.
     pub unread: Unread,
 }
 
 impl Snapshot {
+    /// The containers that are known, each with the inode number of the namespace whose PID 1 runs in it.
+    pub fn containers(&self) -> impl Iterator<Item = (u32, &Arc<Container>)> {
+        self.namespaces.values().filter_map(|ns| Some((ns.inum, ns.container.as_ref()?)))
+    }
+
     /// What the task iterator wrote.
     pub fn from_records(boot_ns: u64, mut bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut processes = Vec::new();
@@ -261,7 +269,6 @@ impl Snapshot {
             processes,
             namespaces,
             holders: Vec::new(),
-            containers: BTreeMap::new(),
             unread: Unread::default(),
         })
     }

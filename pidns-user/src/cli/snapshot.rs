@@ -42,6 +42,10 @@ pub struct Past {
     /// The moment of the recording to look at: like 2026-11-23T14:03:07Z, or +30s from its start. Without it: its end.
     #[arg(long, value_name = "TIME", requires = "from", value_parser = parse_moment)]
     pub at: Option<Moment>,
+
+    /// Ask Docker's and Podman's daemons, through their sockets, for what their files do not tell of a container.
+    #[arg(long, conflicts_with = "from")]
+    pub runtime_api: bool,
 }
 
 /// A moment of a recording.

@@ -44,10 +44,18 @@ pub struct Filters {
     #[arg(short, long = "event", value_name = "GLOB")]
     pub events: Vec<String>,
 
-    /// Show only this namespace and those below it: an inode number, pid:[N], a PID, or a path like
-    /// /proc/PID/ns/pid [repeatable].
+    /// Show only this namespace and those below it: an inode number, pid:[N], a PID, a path like /proc/PID/ns/pid, or the
+    /// name, pod or id of a container that runs [repeatable].
     #[arg(short, long = "ns", value_name = "TARGET")]
     pub namespaces: Vec<String>,
+
+    /// Show only this container, and what runs in it: its name, pod (namespace/pod too), or id from its beginning
+    /// [repeatable].
+    ///
+    /// One that is started later is shown as well. An event belongs to the container that the PID 1 of its namespace runs
+    /// in; where that is known only after the first events, these are not shown.
+    #[arg(short, long = "container", value_name = "NAME")]
+    pub containers: Vec<String>,
 
     /// Show only this process, by its PID on the host; several with commas [repeatable].
     ///
@@ -76,6 +84,12 @@ pub struct Filters {
     /// processes, and what is refused to them. Without --event and --level the host's processes are left out.
     #[arg(long = "level", value_name = "LEVEL", value_delimiter = ',', allow_hyphen_values = true)]
     pub levels: Vec<String>,
+
+    /// Begin with what exists already, as snapshot.namespace and snapshot.process, and look at it again after a loss.
+    ///
+    /// Live, the kernel then sends everything, and it is filtered here: that costs as much as `record`.
+    #[arg(long)]
+    pub snapshot: bool,
 }
 
 /// When a stream ends.
@@ -137,6 +151,17 @@ pub struct Kernel {
     /// are not seen.
     #[arg(long)]
     pub no_syscall_hooks: bool,
+
+    /// Compare what the events make of the processes and namespaces with what the kernel has, this often; count the
+    /// differences (`model` of stream.end), and tell the corrections (stream.resync). The kernel then sends everything, as
+    /// for `record`.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub verify_interval: Option<Duration>,
+
+    /// Ask Docker's and Podman's daemons, through their sockets, for what their files do not tell of a container: those of
+    /// a daemon with a data folder of its own, say. One that does not answer costs 2 seconds, once.
+    #[arg(long)]
+    pub runtime_api: bool,
 
     /// Print the kernel side's own log on stderr, from this level on.
     #[arg(long, value_name = "LEVEL", value_enum, num_args = 0..=1, default_missing_value = "info")]

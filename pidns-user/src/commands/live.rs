@@ -15,15 +15,16 @@ use jiff::Timestamp;
 use rustix::{io::ioctl_fionread, stdio::stdout};
 use tokio::sync::oneshot;
 
+use super::look::{self, Eyes};
 use crate::{
     cli::{Kernel, Stop},
+    container::Containers,
     count::Count,
     event::Body,
     failure::{Failure, code},
     interrupts::Interrupts,
     kernel::{
-        capabilities::{self, Keep},
-        clock,
+        capabilities, clock,
         hooks::{Form, Hook},
         load::{self, Loaded, Settings},
         namespace,
@@ -31,10 +32,11 @@ use crate::{
     },
     log::KernelLog,
     output::View,
-    resync::Look,
+    resync::{Existing, Holders, Look},
     selection::Selection,
     session::{Report, Session},
     sink::Sink,
+    snapshot::Source,
 };
 
 /// What is streamed, and where to.
@@ -44,27 +46,30 @@ pub(super) struct Live<'a> {
     pub(super) stop: &'a Stop,
     pub(super) view: Box<dyn View + Send>,
     pub(super) sink: Sink,
-    /// What looks at all that exists, for a recording.
-    pub(super) look: Option<Look>,
+    /// What exists, where that is followed.
+    pub(super) existing: Option<Existing>,
 }
 
 impl Live<'_> {
     /// Streams to the end, tells what there is to tell about it, and says how it went.
     pub(super) fn run(self) -> Result<(Report, ExitCode), Failure> {
-        let Self { kernel, selection, stop: Stop { duration, count }, view, sink, look } = self;
+        let Self { kernel, selection, stop: Stop { duration, count }, view, sink, existing } = self;
+        // To follow what exists takes everything: it is filtered here then.
+        let everything = existing.as_ref().map(|_| Selection::everything()).transpose()?;
+        let wanted = everything.as_ref().unwrap_or(&selection);
+        let containers = containers(kernel)?;
         let (mut loaded, reader, waker) = load::load(&Settings {
             ring_bytes: kernel.ring_size,
-            event_mask: selection.event_mask(),
-            level_mask: selection.level_mask,
-            namespaces: selection.filter.namespaces.clone(),
-            pids: selection.filter.pids.clone(),
+            event_mask: wanted.event_mask(),
+            level_mask: wanted.level_mask,
+            namespaces: wanted.filter.namespaces.clone(),
+            pids: wanted.filter.pids.clone(),
             args: kernel.args,
             hooks: kernel.hooks,
             syscall_hooks: !kernel.no_syscall_hooks,
             log_level: kernel.bpf_log.map_or(0, |level| level as u8),
         })?;
-        let keep = if look.is_some() { Keep::Looks } else { Keep::Stream };
-        capabilities::drop_all_but(keep).map_err(|error| Failure::Io {
+        capabilities::drop_to_what_is_used().map_err(|error| Failure::Io {
             what: "drop the capabilities that are not needed any more",
             error,
         })?;
@@ -88,7 +93,8 @@ impl Live<'_> {
             view,
             sink,
             count: *count,
-            look,
+            existing,
+            containers,
             stop: Arc::clone(&stop),
         };
         let report = stream(session, loaded, reader, &waker, &stop, *duration, log)?;
@@ -101,6 +107,28 @@ impl Live<'_> {
         let code = if kernel.strict && lost > 0 { ExitCode::from(code::LOST) } else { ExitCode::SUCCESS };
         Ok((report, code))
     }
+}
+
+/// What follows all that exists. It is looked at once at once: what cannot be done is to be told before anything is written.
+pub(super) fn existing(kernel: &Kernel) -> Result<Existing, Failure> {
+    let mut eyes = Eyes::default();
+    if eyes.snapshot(false)?.source != Source::Iterator {
+        return Err(Failure::Usage(
+            "what exists is told by the kernel's task iterator, which takes the host's own PID namespace: a recording, \
+             --snapshot and --verify-interval begin with it"
+                .to_owned(),
+        ));
+    }
+    let look: Look = Box::new(move |holders| eyes.snapshot(holders == Holders::Sought));
+    Ok(Existing::new(look, kernel.verify_interval))
+}
+
+/// What names the containers; none where the events' numbers of processes are not those of this /proc.
+fn containers(kernel: &Kernel) -> Result<Option<Containers>, Failure> {
+    if namespace::is_initial() != Some(true) {
+        return Ok(None);
+    }
+    look::names(kernel.runtime_api).map(|names| Some(Containers::new(names)))
 }
 
 fn start(loaded: &Loaded, selection: &Selection) -> Body {

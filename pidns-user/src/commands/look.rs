@@ -1,13 +1,12 @@
 //! What the commands on a snapshot share: taking it, finding their TARGET in it, and saying what was not seen.
 
 use std::{
-    fs,
     io::{self, Write as _},
     process::ExitCode,
 };
 
 use crate::{
-    container::{self, Names, Roots},
+    container::{self, Api, Names, Roots},
     count::Count,
     failure::Failure,
     kernel::{clock, iterator::TaskIterator, load::LoadError, namespace},
@@ -58,6 +57,11 @@ impl Eyes {
         Ok(snapshot)
     }
 
+    /// Those that name containers with the daemons' help, where that is wanted.
+    pub(super) fn new(runtime_api: bool) -> Result<Self, Failure> {
+        Ok(Self { names: Some(names(runtime_api)?), ..Self::default() })
+    }
+
     /// Adds the containers: what the PID 1 of each namespace but the host's own runs in.
     pub(super) fn name_containers(&mut self, snapshot: &mut Snapshot) {
         let names = self.names.get_or_insert_with(|| Names::new(Roots::host()));
@@ -65,11 +69,8 @@ impl Eyes {
             snapshot.processes.iter().filter(|process| process.is_init() && process.level() > Some(0));
         for process in inits {
             let (Some(ns), Some(start_boot_ns)) = (process.ns, process.start_boot_ns) else { continue };
-            // One that has vanished, or may not be looked at, is in no container that could be told.
-            let cgroup = fs::read(format!("/proc/{}/cgroup", process.pid)).unwrap_or_default();
-            let who = container::Process { pid: process.pid, start_boot_ns };
-            if let Some(container) = names.of(who, &cgroup) {
-                snapshot.containers.insert(ns, container);
+            if let Some(namespace) = snapshot.namespaces.get_mut(&ns) {
+                namespace.container = names.find(container::Process { pid: process.pid, start_boot_ns });
             }
         }
     }
@@ -97,6 +98,17 @@ impl Eyes {
             }
         }
     }
+}
+
+/// What names the containers of this machine; with the daemons' help where that is wanted.
+pub(super) fn names(runtime_api: bool) -> Result<Names, Failure> {
+    let roots = Roots::host();
+    if !runtime_api {
+        return Ok(Names::new(roots));
+    }
+    let api =
+        Api::new(&roots).map_err(|error| Failure::Io { what: "start a thread to ask daemons", error })?;
+    Ok(Names::asking(roots, api))
 }
 
 fn load() -> Option<TaskIterator> {
@@ -160,6 +172,22 @@ pub(super) fn recorded_target(target: &str, forest: &Forest<'_>) -> Result<u32, 
     Ok(inum)
 }
 
+/// TARGETs of a stream's filter, with the names of containers turned into the numbers of their namespaces.
+pub(super) fn without_names(targets: &[String], runtime_api: bool) -> Result<Vec<String>, Failure> {
+    if !targets.iter().any(|target| may_be_a_name(target)) {
+        return Ok(targets.to_vec());
+    }
+    let mut eyes = Eyes::new(runtime_api)?;
+    let mut snapshot = eyes.snapshot(false)?;
+    eyes.name_containers(&mut snapshot);
+    let forest = Forest::new(&snapshot);
+    let number = |words: &String| match may_be_a_name(words) {
+        true => target(words, &snapshot, &forest).map(|inum| inum.to_string()),
+        false => Ok(words.clone()),
+    };
+    targets.iter().map(number).collect()
+}
+
 /// Whether a TARGET has not the form of a number or a path. (The beginning of a container's id can be a number; more of
 /// it is not.)
 fn may_be_a_name(target: &str) -> bool {
@@ -168,8 +196,7 @@ fn may_be_a_name(target: &str) -> bool {
 
 /// The namespace of the container that is called so; `None` where none is.
 fn named(target: &str, snapshot: &Snapshot) -> Option<Result<u32, Failure>> {
-    let mut called =
-        snapshot.containers.iter().filter(|(_, container)| container.is_called(target)).peekable();
+    let mut called = snapshot.containers().filter(|(_, container)| container.is_called(target)).peekable();
     let (first, _) = *called.peek()?;
     let list: Vec<String> = called
         .map(|(inum, container)| {
@@ -179,7 +206,7 @@ fn named(target: &str, snapshot: &Snapshot) -> Option<Result<u32, Failure>> {
         })
         .collect();
     Some(if list.len() == 1 {
-        Ok(*first)
+        Ok(first)
     } else {
         let words = format!("{target:?} is the name of several: give the number of one: {}", list.join(", "));
         Err(Failure::Usage(words))
@@ -189,9 +216,9 @@ fn named(target: &str, snapshot: &Snapshot) -> Option<Result<u32, Failure>> {
 /// The containers that run, some of them, for who has misspelt one.
 fn containers(snapshot: &Snapshot) -> String {
     const NAMED: usize = 5;
-    let labels = snapshot.containers.values().map(|container| container.label().for_terminal().to_string());
+    let labels = snapshot.containers().map(|(_, container)| container.label().for_terminal().to_string());
     let labels: Vec<String> = labels.take(NAMED).collect();
-    let more = snapshot.containers.len() - labels.len();
+    let more = snapshot.containers().count() - labels.len();
     match (labels.is_empty(), more) {
         (true, _) => ", and no container was found".to_owned(),
         (false, 0) => format!(", and no container but {}", labels.join(", ")),

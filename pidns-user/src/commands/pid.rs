@@ -22,7 +22,7 @@ pub fn run(args: &PidArgs) -> Result<ExitCode, Failure> {
         return of_recording(args, recorded);
     }
     let PidArgs { pid, target, .. } = args;
-    let mut eyes = Eyes::default();
+    let mut eyes = Eyes::new(args.past.runtime_api)?;
     let mut snapshot = eyes.snapshot(false)?;
     eyes.name_containers_for(target.as_deref(), &mut snapshot);
     let model = Forest::new(&snapshot);

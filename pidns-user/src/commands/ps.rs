@@ -23,7 +23,7 @@ pub fn run(args: &PsArgs) -> Result<ExitCode, Failure> {
         let code = look::print(|to| write(args, &snapshot, &model, from, to))?;
         return damage.map_or(Ok(code), Err);
     }
-    let mut eyes = Eyes::default();
+    let mut eyes = Eyes::new(args.past.runtime_api)?;
     let Some(interval) = args.repeat.watch else {
         let mut snapshot = eyes.snapshot(false)?;
         eyes.name_containers_for(args.target.as_deref(), &mut snapshot);

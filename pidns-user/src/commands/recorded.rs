@@ -25,7 +25,7 @@ pub(super) struct Recorded {
 
 /// Reads the recording up to the moment; `None` where none was asked for.
 pub(super) fn look(past: &Past) -> Result<Option<Recorded>, Failure> {
-    let Past { from, at } = past;
+    let Past { from, at, runtime_api: _ } = past;
     let Some(file) = from else { return Ok(None) };
     let recording = Recording::open(file).map_err(|error| Failure::File { file: file.clone(), error })?;
     let (world, boot_ns, damage) = replay(file, recording, *at)?;

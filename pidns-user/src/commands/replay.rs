@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write as _},
     process::ExitCode,
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -10,11 +11,13 @@ use std::{
 use super::trace;
 use crate::{
     cli::ReplayArgs,
+    container::Container,
     count::Count,
+    event::Body,
     failure::Failure,
     model::World,
     recording::Recording,
-    selection::{Asked, Selection},
+    selection::{Asked, Selection, inner_namespace},
 };
 
 /// Prints what the filters let through, up to the end or the damage.
@@ -44,9 +47,11 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
                 return Err(Failure::Recording { file: file.clone(), damage });
             }
         };
-        let known_before = selection.shows_recorded(&event.body, &world);
+        let was_in = container(&event.body, &world);
+        let was_wanted = selection.shows_unfiltered(&event.body, was_in.as_deref(), &world);
         world.apply(&event);
-        if !known_before && !selection.shows_recorded(&event.body, &world) {
+        let container = container(&event.body, &world).or(was_in);
+        if !was_wanted && !selection.shows_unfiltered(&event.body, container.as_deref(), &world) {
             continue;
         }
         if let (Some(speed), Some(before)) = (speed, before.replace(event.boot_ns)) {
@@ -56,7 +61,7 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
             }
             thread::sleep(Duration::try_from_secs_f64(pause).unwrap_or(Duration::MAX));
         }
-        if let Err(error) = view.event(&event, &mut out) {
+        if let Err(error) = view.event(&event, container.as_deref(), &mut out) {
             return failed(error);
         }
     }
@@ -68,4 +73,10 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
         eprintln!("pidns-trace: {}: left out {left_out} that only a later version knows", file.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The container that an event belongs to, as far as the recording tells by then.
+fn container(body: &Body, world: &World) -> Option<Arc<Container>> {
+    let told = body.namespace().and_then(|ns| ns.container.clone());
+    told.or_else(|| world.namespace(inner_namespace(body)?)?.namespace.container.clone())
 }

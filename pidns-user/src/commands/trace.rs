@@ -9,10 +9,14 @@ use clap::ColorChoice;
 use jiff::tz::TimeZone;
 use rustix::stdio::stdout;
 
-use super::live::Live;
+use super::{
+    live::{self, Live},
+    look,
+};
 use crate::{
     cli::{Output, TraceArgs, ViewArgs},
     failure::Failure,
+    kernel::load,
     output::{Json, Style, Table, View},
     selection::{Asked, Selection},
     sink::Sink,
@@ -21,8 +25,17 @@ use crate::{
 /// Runs the live stream to its end.
 pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
     let TraceArgs { filters, stop, view: how, kernel } = args;
-    let selection = Selection::new(&Asked::of(filters, kernel.no_syscall_hooks))?;
-    let live = Live { kernel, selection, stop, view: view(how), sink: Sink::new(stdout()), look: None };
+    let mut asked = Asked::of(filters, kernel.no_syscall_hooks);
+    asked.namespaces = look::without_names(&asked.namespaces, kernel.runtime_api)?;
+    let selection = Selection::new(&asked)?;
+    let is_followed = filters.snapshot || kernel.verify_interval.is_some();
+    let existing = if is_followed {
+        load::check_privileges()?;
+        Some(live::existing(kernel)?)
+    } else {
+        None
+    };
+    let live = Live { kernel, selection, stop, view: view(how), sink: Sink::new(stdout()), existing };
     live.run().map(|(_, code)| code)
 }
 

@@ -31,7 +31,7 @@ pub fn run(args: &TreeArgs) -> Result<ExitCode, Failure> {
         let code = look::print(|to| write(args, &snapshot, &model, from, to))?;
         return damage.map_or(Ok(code), Err);
     }
-    let mut eyes = Eyes::default();
+    let mut eyes = Eyes::new(args.past.runtime_api)?;
     let Some(interval) = args.repeat.watch else {
         let mut snapshot = eyes.snapshot(true)?;
         eyes.name_containers(&mut snapshot);

@@ -6,12 +6,17 @@
 
 pub mod cgroup;
 mod names;
+mod namespaces;
+mod ring;
 mod roots;
 mod state;
 
-use serde::{Serialize, Serializer};
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use names::Names;
+pub use namespaces::Containers;
 pub use roots::Roots;
 pub use state::{Api, Process};
 
@@ -41,6 +46,18 @@ pub enum Runtime {
 }
 
 impl Runtime {
+    const ALL: [Self; 9] = [
+        Self::Docker,
+        Self::Containerd,
+        Self::Crio,
+        Self::Podman,
+        Self::Lxc,
+        Self::Nspawn,
+        Self::Systemd,
+        Self::Runc,
+        Self::Crun,
+    ];
+
     /// Its name in events and views.
     pub fn name(self) -> &'static str {
         match self {
@@ -63,10 +80,20 @@ impl Serialize for Runtime {
     }
 }
 
+/// One that only a later version knows is as good as unknown.
+fn read_runtime<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Runtime>, D::Error> {
+    let name = Cow::<str>::deserialize(deserializer)?;
+    Ok(Runtime::ALL.into_iter().find(|runtime| runtime.name() == name))
+}
+
+fn read_qos<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Qos>, D::Error> {
+    let name = Cow::<str>::deserialize(deserializer)?;
+    Ok(Qos::ALL.into_iter().find(|qos| qos.name() == name))
+}
+
 /// The quality of service that Kubernetes gives a pod, as its cgroup says (kubelet's
 /// `pod_container_manager_linux.go`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Qos {
     /// Every container has limits that equal its requests.
     Guaranteed,
@@ -76,13 +103,32 @@ pub enum Qos {
     BestEffort,
 }
 
+impl Qos {
+    const ALL: [Self; 3] = [Self::Guaranteed, Self::Burstable, Self::BestEffort];
+
+    /// Its name in events.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Guaranteed => "guaranteed",
+            Self::Burstable => "burstable",
+            Self::BestEffort => "besteffort",
+        }
+    }
+}
+
+impl Serialize for Qos {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
 /// A container, as far as it is known: `container` of the events. An absent fact is an absent field.
 ///
 /// The names are chosen by whoever started it: bytes to be escaped.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
     /// Absent where the cgroup names a container but not whose, and no file tells.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "read_runtime", skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Runtime>,
     /// The runtime's own id of it; of LXC and nspawn, its name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,7 +149,7 @@ pub struct Container {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<Name>,
     /// What the pod's cgroup says of its quality of service.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "read_qos", skip_serializing_if = "Option::is_none")]
     pub qos: Option<Qos>,
     /// containerd's namespace, such as "default" or "k8s.io".
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -164,6 +210,11 @@ impl Container {
             || self.label().as_bytes() == target
             || self.id.as_ref().is_some_and(|id| id.as_bytes().starts_with(target))
             || self.label().as_bytes().strip_prefix(b"k8s ") == Some(target)
+    }
+
+    /// Whether it is called so, or runs in one that is.
+    pub fn is_within(&self, target: &str) -> bool {
+        self.is_called(target) || self.outer.as_ref().is_some_and(|outer| outer.is_within(target))
     }
 }
 

@@ -1,8 +1,8 @@
 //! The containers of processes, remembered: read once, and still known when the container is gone.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    hash::Hash,
+    fs,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,14 +10,13 @@ use std::{
 use super::{
     Container, Roots,
     cgroup::{self, Place},
+    ring::Ring,
     state::{self, Api, Found, Process, Witness},
 };
 
-/// Most processes, and most places, that are remembered; of more, the longest known are forgotten.
-const LIMIT: usize = 10_000;
 /// How long after the first look at a process the next ones are, while the files do not tell of it. After the
 /// last it stays with what is known.
-const AGAIN_AFTER: [Duration; 3] =
+pub(super) const AGAIN_AFTER: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(10)];
 /// How soon another process of a place that the files do not tell of makes us look again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -70,6 +69,11 @@ impl Names {
         Self { api: Some(api), ..Self::new(roots) }
     }
 
+    /// The proc file system that processes are looked up in.
+    pub(super) fn proc(&self) -> &Path {
+        &self.roots.proc
+    }
+
     /// The container of a process whose /proc/PID/cgroup is `cgroup`; none where it is in no container and no
     /// unit.
     ///
@@ -83,20 +87,29 @@ impl Names {
         self.of_at(process, cgroup, Instant::now())
     }
 
+    /// The container of a process of this /proc; as [`Self::of`], which has more about it. What was known of one that has
+    /// gone stays.
+    pub fn find(&mut self, process: Process) -> Option<Arc<Container>> {
+        // One that has gone, or may not be looked at, is in no container that could be told.
+        let cgroup = fs::read(self.roots.proc.join(format!("{}/cgroup", process.pid))).unwrap_or_default();
+        self.of(process, &cgroup)
+    }
+
+    /// The same of a process that may just have come into its container: what is not settled is looked at again, whenever
+    /// that was looked at last.
+    pub fn find_anew(&mut self, process: Process) -> Option<Arc<Container>> {
+        if let Some(known) = self.processes.get(&process)
+            && !known.settled
+        {
+            self.places.remove(&known.place);
+            self.processes.remove(&process);
+        }
+        self.find(process)
+    }
+
     /// The container of a process as it was found last: for the dead, whose cgroup nobody can read any more.
     pub fn remembered(&self, process: Process) -> Option<Arc<Container>> {
         self.processes.get(&process)?.container.clone()
-    }
-
-    /// The remembered containers that are called so (see [`Container::is_called`]), each once, the dead too.
-    pub fn called(&self, target: &str) -> Vec<Arc<Container>> {
-        let mut found: Vec<Arc<Container>> = Vec::new();
-        for container in self.processes.values().filter_map(|known| known.container.as_ref()) {
-            if container.is_called(target) && !found.contains(container) {
-                found.push(Arc::clone(container));
-            }
-        }
-        found
     }
 
     fn of_at(&mut self, process: Process, cgroup: &[u8], now: Instant) -> Option<Arc<Container>> {
@@ -134,43 +147,10 @@ impl Names {
     }
 }
 
-/// A map that forgets what was put in first.
-#[derive(Debug)]
-struct Ring<K, V> {
-    entries: HashMap<K, V>,
-    oldest: VecDeque<K>,
-}
-
-impl<K, V> Default for Ring<K, V> {
-    fn default() -> Self {
-        Self { entries: HashMap::new(), oldest: VecDeque::new() }
-    }
-}
-
-impl<K: Clone + Eq + Hash, V> Ring<K, V> {
-    fn get(&self, key: &K) -> Option<&V> {
-        self.entries.get(key)
-    }
-
-    fn values(&self) -> impl Iterator<Item = &V> {
-        self.oldest.iter().filter_map(|key| self.entries.get(key))
-    }
-
-    fn insert(&mut self, key: K, value: V) {
-        if self.entries.insert(key.clone(), value).is_none() {
-            self.oldest.push_back(key);
-        }
-        while self.entries.len() > LIMIT {
-            let Some(oldest) = self.oldest.pop_front() else { break };
-            self.entries.remove(&oldest);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{fs, path::Path};
+    use crate::container::ring::LIMIT;
 
     const JOB: &[u8] = b"0::/job\n";
 
@@ -237,13 +217,13 @@ mod tests {
             let container = names.of(process(pid), format!("0::/lxc.payload.c{pid}\n").as_bytes());
             assert!(container.is_some());
         }
-        assert_eq!((names.processes.entries.len(), names.processes.oldest.len()), (LIMIT, LIMIT));
-        assert_eq!((names.places.entries.len(), names.places.oldest.len()), (LIMIT, LIMIT));
+        assert_eq!(names.processes.sizes(), (LIMIT, LIMIT));
+        assert_eq!(names.places.sizes(), (LIMIT, LIMIT));
         assert_eq!(names.remembered(process(1)), None, "the longest known is forgotten");
         assert!(names.remembered(process(last)).is_some());
         for round in 0..3 * LIMIT {
             names.of(process(last), format!("0::/lxc.payload.r{}\n", round % 7).as_bytes());
         }
-        assert_eq!(names.processes.oldest.len(), LIMIT, "one that moves about is there once");
+        assert_eq!(names.processes.sizes(), (LIMIT, LIMIT), "one that moves about is there once");
     }
 }

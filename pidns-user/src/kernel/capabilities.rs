@@ -60,26 +60,18 @@ pub fn setcap() -> String {
     format!("sudo setcap cap_bpf,cap_perfmon+ep {binary}")
 }
 
-/// What is still to be done when the hooks are in place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
-    /// To stream: reading maps takes CAP_BPF on some kernels for as long as that lasts.
-    Stream,
-    /// To look at all processes too, and at what they hold open: /proc asks for CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH
-    /// where they are another user's.
-    Looks,
-}
-
-/// Gives up all capabilities but those that are needed, and the way to get others by running a program. For the calling
-/// thread, and those it starts from then on.
-pub fn drop_all_but(keep: Keep) -> io::Result<()> {
+/// Gives up all capabilities but those that are used from then on, and the way to get others by running a program. For the
+/// calling thread, and those it starts from then on.
+///
+/// Kept are those of BPF, as on some kernels maps may not be read without, and those to look at processes of other users and
+/// at the files of their containers: CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, where they are there.
+pub fn drop_to_what_is_used() -> io::Result<()> {
     let looks = CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH;
     let needed = CapabilitySet::BPF | CapabilitySet::PERFMON;
     let now = capabilities(None)?;
     // With CAP_SYS_ADMIN in their place the two may be missing.
     let needed = if now.effective.contains(needed) { needed } else { needed | CapabilitySet::SYS_ADMIN };
-    let needed = if keep == Keep::Looks { needed | looks } else { needed };
-    let kept = now.effective & needed;
+    let kept = now.effective & (needed | looks);
     set_capabilities(
         None,
         CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() },

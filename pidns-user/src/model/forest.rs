@@ -224,7 +224,6 @@ mod tests {
             processes,
             namespaces: namespaces.into_iter().collect(),
             holders: vec![(30, Holder::Child { ns: 99 })],
-            containers: BTreeMap::new(),
             unread: Unread::default(),
         }
     }

@@ -72,6 +72,7 @@ impl KnownNamespaces {
             kernel_id: (kernel_id != 0).then_some(kernel_id),
             user_ns: user_ns_inum,
             owner_uid,
+            container: None,
         }
     }
 

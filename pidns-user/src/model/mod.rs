@@ -1,5 +1,6 @@
 //! What must be remembered to say what a record means. Pure: no clock, no file, no kernel.
 
+mod drift;
 mod forest;
 mod inits;
 mod known;
@@ -8,6 +9,7 @@ mod reorder;
 mod world;
 mod zombies;
 
+pub use drift::drift;
 pub use forest::{Entry, Forest, Node};
 pub use inits::{Inits, SeenSignal};
 pub use known::KnownNamespaces;

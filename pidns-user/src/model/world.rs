@@ -160,9 +160,7 @@ impl World {
         }
         match &event.body {
             Body::StreamStart { hooks, filter, .. } => {
-                self.reapings_told = filter.events.iter().any(|event| event == "process.reap");
-                self.destructions_told = filter.events.iter().any(|event| event == "namespace.destroy")
-                    && hooks.get("proc_free_inum").is_some_and(|form| !form.starts_with("off"));
+                self.is_told(hooks, |name| filter.events.iter().any(|event| event == name));
             }
             Body::StreamResync { .. } => {
                 self.doubted = Some((
@@ -249,6 +247,18 @@ impl World {
         changes
     }
 
+    /// All events will be among those that it follows, though not all of them may be in the stream, as the filter of its
+    /// `stream.start` says. `hooks` are those of that.
+    pub fn follow_everything(&mut self, hooks: &BTreeMap<String, String>) {
+        self.is_told(hooks, |_| true);
+    }
+
+    fn is_told(&mut self, hooks: &BTreeMap<String, String>, is_among: impl Fn(&str) -> bool) {
+        self.reapings_told = is_among("process.reap");
+        self.destructions_told = is_among("namespace.destroy")
+            && hooks.get("proc_free_inum").is_some_and(|form| !form.starts_with("off"));
+    }
+
     /// When the last event was: CLOCK_BOOTTIME, nanoseconds.
     pub fn boot_ns(&self) -> u64 {
         self.boot_ns
@@ -321,7 +331,6 @@ impl World {
                 .map(|(&inum, domain)| (inum, domain.namespace.clone()))
                 .collect(),
             holders: holders.collect(),
-            containers: BTreeMap::new(),
             unread: Unread::default(),
         }
     }
@@ -530,10 +539,13 @@ impl World {
     }
 
     fn opened(&mut self, ns: &Namespace, stage: Stage, changes: &mut Vec<Change>) {
-        let told = as_looked_at(ns);
+        let mut told = as_looked_at(ns);
         let fresh = stage == Stage::Empty;
         match self.namespaces.get_mut(&ns.inum) {
             Some(domain) if !fresh || domain.namespace.born_boot_ns == ns.born_boot_ns => {
+                if told.container.is_none() {
+                    told.container = domain.namespace.container.take();
+                }
                 if domain.namespace != told {
                     domain.namespace = told;
                     changes.push(Change::Told(ns.inum));
@@ -634,7 +646,7 @@ fn identity(process: &Process) -> Identity {
 }
 
 fn as_looked_at(ns: &Namespace) -> snapshot::Namespace {
-    let Namespace { inum, level, parent, born_boot_ns, kernel_id, user_ns, owner_uid } = *ns;
+    let Namespace { inum, level, parent, born_boot_ns, kernel_id, user_ns, owner_uid, ref container } = *ns;
     snapshot::Namespace {
         inum,
         level,
@@ -643,6 +655,7 @@ fn as_looked_at(ns: &Namespace) -> snapshot::Namespace {
         kernel_id,
         user_ns: Some(user_ns),
         owner_uid: Some(owner_uid),
+        container: container.clone(),
     }
 }
 

@@ -10,7 +10,6 @@ use super::{
     table::Duration,
 };
 use crate::{
-    container::Container,
     count::Count,
     event::VERSION,
     model::{Entry, Forest, Node},
@@ -27,7 +26,7 @@ fields! {
     /// Its inode number, below its parent's.
     Ns "ns" "NAMESPACE" Left ["ns"],
     /// What its PID 1 runs in.
-    Container "container" "CONTAINER" Left ["container"],
+    Container "container" "CONTAINER" Left ["ns"],
     /// Its PID 1.
     Init "init" "PID 1" Left ["init"],
     /// How many processes are in it.
@@ -68,9 +67,9 @@ pub fn table(
         rows.push(fields.row(|field| {
             match field {
                 Field::Ns => format!("{}{}", branch(&walk, index, *depth), ns.inum),
-                Field::Container => snapshot
-                    .containers
-                    .get(&ns.inum)
+                Field::Container => ns
+                    .container
+                    .as_ref()
                     .map_or_else(|| "-".to_owned(), |container| container.label().for_terminal().to_string()),
                 Field::Init => node.init().map_or_else(|| "-".to_owned(), who),
                 Field::Processes => node.members.len().to_string(),
@@ -166,8 +165,6 @@ struct Document<'a> {
 #[derive(Serialize)]
 struct Line<'a> {
     ns: &'a Namespace,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    container: Option<&'a Container>,
     children: &'a [u32],
     processes: usize,
     zombies: usize,
@@ -205,7 +202,6 @@ pub fn json(
     };
     let lines = walk.iter().map(|entry| Line {
         ns: entry.1.namespace,
-        container: snapshot.containers.get(&entry.1.namespace.inum).map(|container| &**container),
         children: &entry.1.children,
         processes: entry.1.members.len(),
         zombies: entry.1.zombies(),

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::View;
-use crate::event::Event;
+use crate::{container::Container, event::Event};
 
 /// NDJSON.
 #[derive(Debug, Default)]
@@ -14,7 +14,12 @@ impl View for Json {
         Ok(())
     }
 
-    fn event(&mut self, event: &Event, to: &mut dyn io::Write) -> io::Result<()> {
+    fn event(
+        &mut self,
+        event: &Event,
+        _container: Option<&Container>,
+        to: &mut dyn io::Write,
+    ) -> io::Result<()> {
         serde_json::to_writer(&mut *to, event).map_err(io::Error::from)?;
         to.write_all(b"\n")
     }
@@ -47,7 +52,7 @@ mod tests {
             },
         };
         let mut out = Vec::new();
-        Json.event(&event, &mut out).unwrap();
+        Json.event(&event, None, &mut out).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "{\"v\":1,\"event\":\"process.reap\",\"seq\":3,\"time\":\"2023-11-14T22:13:20.000000005Z\",\

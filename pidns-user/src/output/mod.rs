@@ -13,7 +13,7 @@ use std::io;
 
 use serde::Serialize;
 
-use crate::event::Event;
+use crate::{container::Container, event::Event};
 
 pub use json::Json;
 pub use table::{Style, Table};
@@ -22,8 +22,14 @@ pub use table::{Style, Table};
 pub trait View {
     /// Writes what stands before the first event.
     fn begin(&mut self, to: &mut dyn io::Write) -> io::Result<()>;
-    /// Writes one event, if this view shows it (a table has no line for the frame of a stream).
-    fn event(&mut self, event: &Event, to: &mut dyn io::Write) -> io::Result<()>;
+    /// Writes one event, if this view shows it (a table has no line for the frame of a stream). `container` is that of the
+    /// namespace that it belongs to.
+    fn event(
+        &mut self,
+        event: &Event,
+        container: Option<&Container>,
+        to: &mut dyn io::Write,
+    ) -> io::Result<()>;
 }
 
 /// How a JSON document is laid out.

@@ -8,9 +8,12 @@ use std::{
 use jiff::{ZonedDateTime, tz::TimeZone};
 
 use super::View;
-use crate::count::Count;
-use crate::event::{Body, Cause, Event, Exit, Namespace, Process};
-use crate::text::Name;
+use crate::{
+    container::Container,
+    count::Count,
+    event::{Body, Cause, Event, Exit, Namespace, Process},
+    text::Name,
+};
 
 /// Colours, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +24,8 @@ pub enum Style {
     Colour,
 }
 
-const HEADING: &str = "TIME          EVENT          NS          LVL  PIDS            COMM             DETAIL";
+const HEADING: &str = "TIME          EVENT          NS          LVL  PIDS            COMM             CONTAINER         \
+                       DETAIL";
 
 /// A table whose columns have fixed widths, as later rows are not known.
 #[derive(Debug)]
@@ -59,7 +63,12 @@ impl View for Table {
         if self.headings { writeln!(to, "{HEADING}") } else { Ok(()) }
     }
 
-    fn event(&mut self, event: &Event, to: &mut dyn io::Write) -> io::Result<()> {
+    fn event(
+        &mut self,
+        event: &Event,
+        container: Option<&Container>,
+        to: &mut dyn io::Write,
+    ) -> io::Result<()> {
         let Some(Row { label, colour, ns, process, detail }) = row(&event.body) else { return Ok(()) };
         let time = ZonedDateTime::new(event.time, self.zone.clone()).strftime("%H:%M:%S%.3f").to_string();
         let (inum, level) = match ns {
@@ -70,6 +79,8 @@ impl View for Table {
         };
         let pids = process.map_or_else(|| "-".to_owned(), |process| pids(&process.pids));
         let comm = process.map_or_else(|| "-".to_owned(), |process| process.comm.for_terminal().to_string());
+        let container = container
+            .map_or_else(|| "-".to_owned(), |container| container.label().for_terminal().to_string());
         let (on, off) = match self.style {
             Style::Plain => ("", ""),
             Style::Colour => (colour, RESET),
@@ -77,7 +88,7 @@ impl View for Table {
         let about = if event.exact { "" } else { " ~" };
         writeln!(
             to,
-            "{time}  {on}{label:<13}{off}  {inum:<10}  {level:>3}  {pids:<14}  {comm:<15}  {detail}{about}"
+            "{time}  {on}{label:<13}{off}  {inum:<10}  {level:>3}  {pids:<14}  {comm:<15}  {container:<16}  {detail}{about}"
         )
     }
 }
@@ -97,10 +108,36 @@ fn innermost(process: &Process) -> Option<(u32, Option<u32>)> {
 
 fn row(body: &Body) -> Option<Row<'_>> {
     Some(match body {
-        Body::StreamStart { .. }
-        | Body::StreamEnd { .. }
-        | Body::SnapshotNamespace { .. }
-        | Body::SnapshotProcess { .. } => return None,
+        Body::StreamStart { .. } | Body::StreamEnd { .. } => return None,
+        Body::SnapshotNamespace { ns, holders } => Row {
+            label: "is there",
+            colour: DIM,
+            ns: Some((ns.inum, Some(ns.level))),
+            process: None,
+            detail: [
+                ns.parent.map(|parent| format!("parent {parent}")),
+                (!holders.is_empty()).then(|| Count(holders.len() as u64, "holder", "holders").to_string()),
+            ]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(", "),
+        },
+        Body::SnapshotProcess { process, state, threads, zombie_since_boot_ns: _, joined } => Row {
+            label: "runs",
+            colour: DIM,
+            ns: innermost(process),
+            process: Some(process),
+            detail: [
+                state.map(|state| format!("state {state}")),
+                threads.filter(|&threads| threads > 1).map(|threads| format!("{threads} threads")),
+                (*joined == Some(true)).then(|| "joined".to_owned()),
+            ]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(", "),
+        },
         Body::NamespaceCreate { ns, via, creator } => Row {
             label: "create",
             colour: GREEN,
@@ -367,6 +404,7 @@ impl Display for Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::Runtime;
 
     fn nginx() -> Process {
         Process {
@@ -389,7 +427,12 @@ mod tests {
             body,
         };
         let mut out = Vec::new();
-        Table::new(TimeZone::UTC, Style::Plain, true).event(&event, &mut out).unwrap();
+        let web = Container {
+            runtime: Some(Runtime::Docker),
+            name: Some(Name::from("web")),
+            ..Container::default()
+        };
+        Table::new(TimeZone::UTC, Style::Plain, true).event(&event, Some(&web), &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -403,6 +446,7 @@ mod tests {
             kernel_id: None,
             user_ns: 1,
             owner_uid: 0,
+            container: None,
         };
         let mut sender = nginx();
         sender.comm = Name::from("dockerd");
@@ -413,7 +457,7 @@ mod tests {
         assert_eq!(
             row,
             "22:13:20.120  init exit      4026532847    1  48121 → 1       ng\\u{1b}[31minx  \
-             SIGKILL from dockerd[811], 6 members left\n"
+             docker/web        SIGKILL from dockerd[811], 6 members left\n"
         );
         let column = |heading| HEADING.find(heading).unwrap();
         let chars: Vec<char> = row.chars().collect();
@@ -435,6 +479,7 @@ mod tests {
             kernel_id: None,
             user_ns: 1,
             owner_uid: 0,
+            container: None,
         };
         let shown = |signal: &str, from: &'static str, fate: &'static str| {
             let body = Body::InitSignal {

@@ -15,11 +15,11 @@ use crate::scratch::{
 };
 
 /// A container of runc, which ends with this.
-struct Running<'a> {
+pub(crate) struct Running<'a> {
     /// Where runc keeps its state.
-    root: PathBuf,
+    pub(crate) root: PathBuf,
     id: &'a str,
-    pid: u32,
+    pub(crate) pid: u32,
 }
 
 fn runc(root: &Path) -> Command {
@@ -37,7 +37,7 @@ impl<'a> Running<'a> {
         Self::start_in(scratch.path("runc"), scratch, id, annotations)
     }
 
-    fn start_in(root: PathBuf, scratch: &Scratch, id: &'a str, annotations: &Value) -> Self {
+    pub(crate) fn start_in(root: PathBuf, scratch: &Scratch, id: &'a str, annotations: &Value) -> Self {
         scratch.rootfs();
         let config = scratch.path("config.json");
         let _made_anew = fs::remove_file(&config);
@@ -82,6 +82,17 @@ impl Drop for Running<'_> {
     }
 }
 
+/// Has another process join the container, and gives its PID.
+pub(crate) fn exec(root: &Path, scratch: &Scratch, id: &str) -> u32 {
+    let pid_file = scratch.path("exec");
+    let log = fs::File::create(scratch.path("log")).expect("a file");
+    let mut exec = runc(root);
+    exec.args(["exec", "--detach", "--pid-file"]).arg(&pid_file).arg(id).args(SLEEP);
+    exec.stdin(std::process::Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
+    assert!(exec.status().expect("it ran a moment ago").success(), "{exec:?}");
+    fs::read_to_string(&pid_file).expect("runc wrote it").trim().parse().expect("a PID")
+}
+
 #[test]
 fn runc_by_hand_is_known_by_its_state() {
     let scratch = Scratch::new();
@@ -106,7 +117,7 @@ fn runc_by_hand_is_known_by_its_state() {
 }
 
 /// What the program prints, which is to end with this code.
-fn told(args: &[&str], code: i32) -> (String, String) {
+pub(crate) fn told(args: &[&str], code: i32) -> (String, String) {
     let output = output(Command::new(env!("CARGO_BIN_EXE_pidns-trace")).args(args));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
@@ -124,8 +135,8 @@ fn the_commands_name_a_container_and_find_it_by_its_name() {
     let tree: Value = serde_json::from_str(&tree).expect("JSON");
     let namespace = &tree["namespaces"][0];
     assert_eq!(namespace["init"]["pid"], first.pid, "{tree:#}");
-    assert_eq!(namespace["container"]["id"], ids[0]);
-    assert_eq!(namespace["container"]["image"], "busybox:1");
+    assert_eq!(namespace["ns"]["container"]["id"], ids[0]);
+    assert_eq!(namespace["ns"]["container"]["image"], "busybox:1");
     let (table, _) = told(&["tree", &ids[0]], 0);
     assert!(table.contains(&format!("runc/{}", &ids[0][..12])) || table.contains(&ids[0]), "{table}");
     let (levels, _) = told(&["pid", "1", "--in", &ids[0], "-o", "json"], 0);
@@ -145,13 +156,7 @@ fn a_process_that_joined_a_container_of_runc_is_in_it() {
     let scratch = Scratch::new();
     let id = format!("pidns-join-{}", std::process::id());
     let running = Running::start(&scratch, &id, &json!({}));
-    let pid_file = scratch.path("exec");
-    let log = fs::File::create(scratch.path("log")).expect("a file");
-    let mut exec = runc(&running.root);
-    exec.args(["exec", "--detach", "--pid-file"]).arg(&pid_file).arg(&id).args(SLEEP);
-    exec.stdin(std::process::Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
-    assert!(exec.status().expect("it ran a moment ago").success(), "{exec:?}");
-    let joined = fs::read_to_string(&pid_file).expect("runc wrote it").trim().parse().expect("a PID");
+    let joined = exec(&running.root, &scratch, &id);
     let mut names = Names::new(roots(&scratch));
     let container = sure_container_of(&mut names, joined);
     assert_eq!((container.runtime, &container.id), (Some(Runtime::Runc), &name(&id)));

@@ -9,6 +9,7 @@ mod actor;
 mod cli;
 mod creation;
 mod ending;
+mod existing;
 mod facts;
 mod forest;
 mod functions;
@@ -71,6 +72,7 @@ fn main() {
         ("processes", processes::TESTS),
         ("cli", cli::TESTS),
         ("ending", ending::TESTS),
+        ("existing", existing::TESTS),
         ("forest", forest::TESTS),
         ("recordings", recordings::TESTS),
         ("storm", storm::TESTS),

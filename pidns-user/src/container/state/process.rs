@@ -14,6 +14,11 @@ pub struct Process {
 }
 
 impl Process {
+    /// Whether they are one process, though the start of one may be rounded.
+    pub fn is_same(self, other: Self) -> bool {
+        self.pid == other.pid && self.start_ticks() == other.start_ticks()
+    }
+
     /// The process, in the ticks that /proc/PID/stat gives its start in (field 22, proc_pid_stat(5)).
     fn start_ticks(self) -> u64 {
         self.start_boot_ns / (1_000_000_000 / rustix::param::clock_ticks_per_second())

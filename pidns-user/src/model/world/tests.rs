@@ -22,7 +22,16 @@ fn process(pids: &[u32], start: u64, ppid: Option<u32>, ns: u32) -> Process {
 
 fn namespace(inum: u32, level: u32, parent: u32, born: u64) -> Namespace {
     let parent = (level > 0).then_some(parent);
-    Namespace { inum, level, parent, born_boot_ns: Some(born), kernel_id: None, user_ns: 1, owner_uid: 0 }
+    Namespace {
+        inum,
+        level,
+        parent,
+        born_boot_ns: Some(born),
+        kernel_id: None,
+        user_ns: 1,
+        owner_uid: 0,
+        container: None,
+    }
 }
 
 fn event(boot_ns: u64, body: Body) -> Event {

@@ -1,206 +1,16 @@
-//! The public event: what `-o json` prints and a recording holds. docs/events.md has the contract; this is its schema.
-//!
-//! An absent fact is an absent field. Field names are stable within [`VERSION`].
+//! What happens, with the fields of each event.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::{
+    Cause, Exit, Filter, KernelCount, ModelCount, Namespace, Process, ThreadCount, Word, objects::is_false,
+};
 use crate::{
     snapshot::{self, Holder},
     text::Name,
 };
-
-/// The version of the schema, `v` of every event.
-pub const VERSION: u8 = 1;
-
-/// A word of a vocabulary: ours, or one that was read.
-pub type Word = Cow<'static, str>;
-
-/// A process. Its identity is (`pid`, `start_boot_ns`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
-    /// Thread group id in the initial PID namespace.
-    pub pid: u32,
-    /// Its PID at each level, from 0 to the innermost.
-    pub pids: Vec<u32>,
-    /// The kernel's short name for it, escaped.
-    pub comm: Name,
-    /// When it was started: CLOCK_BOOTTIME, nanoseconds.
-    pub start_boot_ns: u64,
-    /// Its real parent, in the initial namespace; absent where it has none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ppid: Option<u32>,
-    /// Real user id, in the initial user namespace.
-    pub uid: u32,
-    /// Inode number of its innermost PID namespace.
-    pub ns: u32,
-}
-
-/// A PID namespace. Its identity is (`inum`, `born_boot_ns`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Namespace {
-    /// Inode number, as in `pid:[4026532847]`.
-    pub inum: u32,
-    /// Depth; 0 is the initial namespace.
-    pub level: u32,
-    /// Inode number of its parent; absent for the initial one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub parent: Option<u32>,
-    /// Its creation, or where that was not observed its init's start: CLOCK_BOOTTIME, nanoseconds. Absent where
-    /// neither is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub born_boot_ns: Option<u64>,
-    /// The kernel's own 64-bit number for it (6.18 and later).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kernel_id: Option<u64>,
-    /// Inode number of the user namespace that owns it.
-    pub user_ns: u32,
-    /// Who owns that one: a user id in the initial user namespace.
-    pub owner_uid: u32,
-}
-
-/// How a process ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Exit {
-    /// By itself.
-    Code {
-        /// 0 to 255.
-        code: u32,
-    },
-    /// By a signal.
-    Signal {
-        /// "SIGKILL".
-        signal: String,
-        /// Whether a core was dumped.
-        #[serde(default, skip_serializing_if = "is_false")]
-        core: bool,
-    },
-}
-
-/// Why an init died, as far as a hook saw it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Cause {
-    /// It ended by itself.
-    Exited,
-    /// A process sent it a signal.
-    Signal {
-        /// "SIGKILL".
-        signal: String,
-        /// Who; absent where the kernel did (a timer, say).
-        #[serde(skip_serializing_if = "Option::is_none")]
-        sender: Option<Process>,
-    },
-    /// An outer namespace's init died.
-    Cascade {
-        /// Inode number of that namespace.
-        ns: u32,
-    },
-    /// reboot(2) inside the namespace.
-    Reboot {
-        /// "restart", "restart2", "halt" or "power_off"; in the tracepoint set "restart" or "halt" alone, which stand
-        /// for the others too: the kernel keeps no difference.
-        command: Word,
-    },
-    /// The kernel chose it when memory ran out.
-    Oom {
-        /// The process that was chosen.
-        victim: Process,
-    },
-    /// It did something that the processor or the kernel forbids.
-    Fault {
-        /// "SIGSEGV".
-        signal: String,
-    },
-    /// No hook saw it.
-    Unknown,
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
-/// An event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// 1, 2, 3 … within a run.
-    pub seq: u64,
-    /// Wall clock.
-    pub time: Timestamp,
-    /// CLOCK_BOOTTIME at the hook, nanoseconds.
-    pub boot_ns: u64,
-    /// False where the hook in use cannot know the fact precisely.
-    pub exact: bool,
-    /// What happened.
-    pub body: Body,
-}
-
-impl Serialize for Event {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Line<'a> {
-            v: u8,
-            event: &'static str,
-            seq: u64,
-            time: Nanoseconds,
-            boot_ns: u64,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            exact: Option<bool>,
-            #[serde(flatten)]
-            body: &'a Body,
-        }
-        let Self { seq, time, boot_ns, exact, body } = self;
-        Line {
-            v: VERSION,
-            event: body.name(),
-            seq: *seq,
-            time: Nanoseconds(*time),
-            boot_ns: *boot_ns,
-            exact: (!exact).then_some(false),
-            body,
-        }
-        .serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Event {
-    /// Fields that are not known are ignored: a later version may have more.
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Line {
-            v: u8,
-            seq: u64,
-            time: Timestamp,
-            boot_ns: u64,
-            #[serde(default = "yes")]
-            exact: bool,
-            #[serde(flatten)]
-            body: Named,
-        }
-        fn yes() -> bool {
-            true
-        }
-        let Line { v, seq, time, boot_ns, exact, body } = Line::deserialize(deserializer)?;
-        if v != VERSION {
-            return Err(serde::de::Error::custom(format!(
-                "this is version {v} of the events, and only {VERSION} is known"
-            )));
-        }
-        Ok(Self { seq, time, boot_ns, exact, body: body.into() })
-    }
-}
-
-/// RFC 3339 in UTC, always with nine digits.
-pub struct Nanoseconds(pub Timestamp);
-
-impl Serialize for Nanoseconds {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:.9}", self.0))
-    }
-}
 
 macro_rules! bodies {
     ($($(#[$doc:meta])* $variant:ident = $name:literal { $($(#[$fdoc:meta])* $field:ident: $type:ty,)* })*) => {
@@ -212,7 +22,7 @@ macro_rules! bodies {
         /// [`Body`] as it is read: the name tells which it is.
         #[derive(Deserialize)]
         #[serde(tag = "event")]
-        enum Named { $(#[serde(rename = $name)] $variant { $($(#[$fdoc])* $field: $type,)* },)* }
+        pub(super) enum Named { $(#[serde(rename = $name)] $variant { $($(#[$fdoc])* $field: $type,)* },)* }
 
         impl From<Named> for Body {
             fn from(named: Named) -> Self {
@@ -472,106 +282,62 @@ bodies! {
         /// What the kernel side had no room to follow, by what is missing for it.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         untracked: BTreeMap<Word, u64>,
+        /// What exists by the events, where that was followed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<ModelCount>,
         /// How long the stream ran.
         duration_ns: u64,
     }
 }
 
-/// What the kernel side sent of one kind, and what the ring buffer had no room for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KernelCount {
-    /// Sent.
-    pub submitted: u64,
-    /// Lost.
-    pub lost: u64,
-}
-
-/// Threads, which are no processes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ThreadCount {
-    /// Created.
-    pub created: u64,
-    /// Ended.
-    pub ended: u64,
-}
-
-/// What a stream is limited to, as given on the command line; absent: not limited.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Filter {
-    /// Names of the events.
-    pub events: Vec<Word>,
-    /// Inode numbers of the namespaces.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub namespaces: Vec<u32>,
-    /// PIDs in the initial namespace.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pids: Vec<u32>,
-    /// Patterns of comm.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub comms: Vec<String>,
-    /// Levels, as given.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub levels: Vec<String>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn back(line: &str) -> String {
-        serde_json::to_string(&serde_json::from_str::<Event>(line).expect(line))
-            .expect("an event can be written")
-    }
-
-    #[test]
-    fn an_event_that_is_read_is_the_one_that_was_written() {
-        let frame = r#""seq":3,"time":"2023-11-14T22:13:20.000000005Z","boot_ns":42"#;
-        let process =
-            r#"{"pid":20,"pids":[20,2],"comm":"s\\\\h\\x9b","start_boot_ns":7,"ppid":1,"uid":0,"ns":9}"#;
-        let ns =
-            r#"{"inum":9,"level":1,"parent":8,"born_boot_ns":6,"kernel_id":5,"user_ns":4,"owner_uid":0}"#;
-        for (event, body) in [
-            ("stream.lost", r#""stage":"ring","count":18446744073709551615"#.to_owned()),
-            ("namespace.create", format!(r#""ns":{ns},"creator":{process}"#)),
-            ("namespace.create", format!(r#""ns":{ns},"via":"clone3","creator":{process}"#)),
-            (
-                "namespace.init_exit",
-                format!(
-                    r#""ns":{ns},"process":{process},"exit":{{"signal":"SIGKILL"}},"cause":{{"kind":"signal","signal":"SIGKILL","sender":{process}}},"members":3"#
-                ),
-            ),
-            (
-                "namespace.init_exit",
-                format!(
-                    r#""ns":{ns},"process":{process},"exit":{{"code":0}},"cause":{{"kind":"cascade","ns":8}},"members":0"#
-                ),
-            ),
-            (
-                "process.exit",
-                format!(
-                    r#""process":{process},"exit":{{"signal":"SIGSEGV","core":true}},"ran_ns":1,"orphaned":true"#
-                ),
-            ),
-            ("process.reap", format!(r#""process":{process}"#)),
-        ] {
-            for exact in ["", r#","exact":false"#] {
-                let line = format!(r#"{{"v":1,"event":"{event}",{frame}{exact},{body}}}"#);
-                assert_eq!(back(&line), line);
-            }
+impl Body {
+    /// The namespace that it is about, where it is about one.
+    pub fn namespace(&self) -> Option<&Namespace> {
+        match self {
+            Self::NamespaceCreate { ns, .. }
+            | Self::NamespaceInit { ns, .. }
+            | Self::NamespaceJoin { ns, .. }
+            | Self::NamespaceInitExit { ns, .. }
+            | Self::NamespaceTeardown { ns, .. }
+            | Self::NamespaceDestroy { ns, .. }
+            | Self::InitSignal { ns, .. } => Some(ns),
+            Self::NamespaceJoinFailed { ns, .. } | Self::ForkFailed { ns, .. } => ns.as_ref(),
+            Self::NamespaceCreateFailed { .. }
+            | Self::ProcessFork { .. }
+            | Self::ProcessExec { .. }
+            | Self::ProcessExit { .. }
+            | Self::ProcessReap { .. }
+            | Self::StreamStart { .. }
+            | Self::StreamLost { .. }
+            | Self::StreamResync { .. }
+            | Self::StreamEnd { .. }
+            | Self::SnapshotNamespace { .. }
+            | Self::SnapshotProcess { .. } => None,
         }
     }
 
-    #[test]
-    fn what_a_later_version_adds_is_ignored_and_what_it_changes_is_refused() {
-        let line = |v, event: &str, more: &str| {
-            format!(
-                r#"{{"v":{v},"event":"{event}","seq":1,"time":"1970-01-01T00:00:00Z","boot_ns":0,"stage":"ring","count":1{more}}}"#
-            )
-        };
-        let read = |line: &str| serde_json::from_str::<Event>(line).map_err(|error| error.to_string());
-        assert!(read(&line(1, "stream.lost", r#","new":{"a":[1]}"#)).is_ok());
-        assert!(read(&line(2, "stream.lost", "")).unwrap_err().contains("version 2"));
-        assert!(read(&line(1, "stream.found", "")).unwrap_err().contains("stream.found"));
-        assert!(read("{}").is_err());
+    /// The same, to add to what is known of it.
+    pub fn namespace_mut(&mut self) -> Option<&mut Namespace> {
+        match self {
+            Self::NamespaceCreate { ns, .. }
+            | Self::NamespaceInit { ns, .. }
+            | Self::NamespaceJoin { ns, .. }
+            | Self::NamespaceInitExit { ns, .. }
+            | Self::NamespaceTeardown { ns, .. }
+            | Self::NamespaceDestroy { ns, .. }
+            | Self::InitSignal { ns, .. } => Some(ns),
+            Self::NamespaceJoinFailed { ns, .. } | Self::ForkFailed { ns, .. } => ns.as_mut(),
+            Self::NamespaceCreateFailed { .. }
+            | Self::ProcessFork { .. }
+            | Self::ProcessExec { .. }
+            | Self::ProcessExit { .. }
+            | Self::ProcessReap { .. }
+            | Self::StreamStart { .. }
+            | Self::StreamLost { .. }
+            | Self::StreamResync { .. }
+            | Self::StreamEnd { .. }
+            | Self::SnapshotNamespace { .. }
+            | Self::SnapshotProcess { .. } => None,
+        }
     }
 }

@@ -1,0 +1,161 @@
+//! The containers of namespaces: what the PID 1 of each runs in, found while that lives, and known when it is gone.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{Container, Names, Process, names::AGAIN_AFTER, ring::Ring};
+use crate::procfs::Procfs;
+
+/// Least time between two looks at all of /proc.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The PID 1 of a namespace, and when it was looked at.
+#[derive(Debug)]
+struct Init {
+    process: Process,
+    first_look: Instant,
+    looks: usize,
+}
+
+/// Namespaces by their inode number: those of 10,000, the longest known are forgotten.
+#[derive(Debug)]
+pub struct Containers {
+    names: Names,
+    /// None where it has none yet.
+    inits: Ring<u32, Option<Init>>,
+    /// Whether inits may have been missed, and when all were looked at last.
+    doubtful: bool,
+    looked: Option<Instant>,
+}
+
+impl Containers {
+    /// No namespace is known yet.
+    pub fn new(names: Names) -> Self {
+        Self { names, inits: Ring::default(), doubtful: false, looked: None }
+    }
+
+    /// Looks at the PID 1s of all namespaces in /proc but the one that this program is in.
+    pub fn look_around(&mut self) {
+        for (inum, init) in Procfs::at(self.names.proc()).inits() {
+            let Some(start_boot_ns) = init.start_boot_ns else { continue };
+            let init = Process { pid: init.pid, start_boot_ns };
+            let is_known = self
+                .inits
+                .get(&inum)
+                .is_some_and(|known| known.as_ref().is_some_and(|known| known.process.is_same(init)));
+            if !is_known {
+                self.look_at(inum, init);
+            }
+        }
+        self.doubtful = false;
+        self.looked = Some(Instant::now());
+    }
+
+    /// Events were lost: a PID 1 may have been missed.
+    pub fn doubt(&mut self) {
+        self.doubtful = true;
+    }
+
+    /// Looks around after a loss, at most once a second.
+    pub fn look_again(&mut self) {
+        if self.doubtful && self.looked.is_none_or(|looked| looked.elapsed() >= PAUSE) {
+            self.look_around();
+        }
+    }
+
+    /// A namespace has come to be: whoever had its number before is another one.
+    pub fn begins(&mut self, inum: u32) {
+        self.inits.insert(inum, None);
+    }
+
+    /// Looks at what the PID 1 of a namespace runs in: when it comes to be known, and again when it runs another program,
+    /// as a runtime may put it in its cgroup only after it exists.
+    pub fn look_at(&mut self, inum: u32, init: Process) {
+        self.names.find_anew(init);
+        let first_look = Instant::now();
+        self.inits.insert(inum, Some(Init { process: init, first_look, looks: 1 }));
+    }
+
+    /// What the PID 1 of a namespace runs in, as far as it is known by now. While that is young it is looked at again: 0.1,
+    /// 1 and 10 s after the last [`Self::look_at`].
+    pub fn of(&mut self, inum: u32) -> Option<Arc<Container>> {
+        let init = self.inits.get_mut(&inum)?.as_mut()?;
+        if let Some(wait) = AGAIN_AFTER.get(init.looks - 1)
+            && init.first_look.elapsed() >= *wait
+        {
+            init.looks += 1;
+            return self.names.find(init.process);
+        }
+        self.names.remembered(init.process)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink, path::Path};
+
+    use super::*;
+    use crate::{container::Roots, text::Name};
+
+    const INIT: Process = Process { pid: 40, start_boot_ns: 5_000_000_000 };
+
+    /// PID 1 of namespace 200, in a container of LXC, whose name is in its cgroup.
+    fn put(proc: &Path, name: &str) {
+        let folder = proc.join("40");
+        fs::create_dir_all(folder.join("ns")).expect("a folder");
+        fs::write(folder.join("cgroup"), format!("0::/lxc.payload.{name}\n")).expect("a file");
+        fs::write(folder.join("status"), "Name:\tx\nUid:\t0\t0\t0\t0\nNSpid:\t40\t1\n").expect("a file");
+        let stat = format!("40 (x) S {}500 1 2 3\n", "0 ".repeat(18));
+        fs::write(folder.join("stat"), stat).expect("a file");
+        let _there_already = symlink("pid:[200]", folder.join("ns/pid"));
+    }
+
+    fn name(container: Option<Arc<Container>>) -> Option<Name> {
+        container?.name.clone()
+    }
+
+    #[test]
+    fn a_namespace_has_the_container_of_its_init_and_keeps_it() {
+        let base = tempfile::tempdir().expect("a temporary directory");
+        let proc = base.path().join("proc");
+        put(&proc, "web");
+        let mut containers = Containers::new(Names::new(Roots::below(base.path())));
+        assert_eq!(containers.of(200), None, "nobody has told of it");
+        containers.look_around();
+        assert_eq!(name(containers.of(200)), Some(Name::from("web")));
+        fs::remove_dir_all(&proc).expect("our own folder");
+        assert_eq!(name(containers.of(200)), Some(Name::from("web")), "it is gone, and known");
+        containers.begins(200);
+        assert_eq!(containers.of(200), None, "another one has its number");
+    }
+
+    #[test]
+    fn an_init_that_runs_another_program_is_looked_at_again() {
+        let base = tempfile::tempdir().expect("a temporary directory");
+        let proc = base.path().join("proc");
+        put(&proc, "before");
+        let mut containers = Containers::new(Names::new(Roots::below(base.path())));
+        containers.look_at(200, INIT);
+        put(&proc, "after");
+        assert_eq!(name(containers.of(200)), Some(Name::from("before")), "not at every event");
+        containers.look_at(200, INIT);
+        assert_eq!(name(containers.of(200)), Some(Name::from("after")));
+    }
+
+    #[test]
+    fn after_a_loss_it_looks_around_at_most_once_a_second() {
+        let base = tempfile::tempdir().expect("a temporary directory");
+        let proc = base.path().join("proc");
+        let mut containers = Containers::new(Names::new(Roots::below(base.path())));
+        containers.look_around();
+        put(&proc, "web");
+        containers.doubt();
+        containers.look_again();
+        assert_eq!(containers.of(200), None, "not again at once");
+        containers.looked = Instant::now().checked_sub(PAUSE);
+        containers.look_again();
+        assert_eq!(name(containers.of(200)), Some(Name::from("web")));
+    }
+}

@@ -1,0 +1,164 @@
+//! The public event: what `-o json` prints and a recording holds. docs/events.md has the contract; this is its schema.
+//!
+//! An absent fact is an absent field. Field names are stable within [`VERSION`].
+
+mod body;
+mod objects;
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use self::body::Named;
+pub use self::{
+    body::Body,
+    objects::{Cause, Exit, Filter, KernelCount, ModelCount, Namespace, Process, ThreadCount},
+};
+
+/// The version of the schema, `v` of every event.
+pub const VERSION: u8 = 1;
+
+/// A word of a vocabulary: ours, or one that was read.
+pub type Word = Cow<'static, str>;
+
+/// An event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// 1, 2, 3 … within a run.
+    pub seq: u64,
+    /// Wall clock.
+    pub time: Timestamp,
+    /// CLOCK_BOOTTIME at the hook, nanoseconds.
+    pub boot_ns: u64,
+    /// False where the hook in use cannot know the fact precisely.
+    pub exact: bool,
+    /// What happened.
+    pub body: Body,
+}
+
+impl Serialize for Event {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            v: u8,
+            event: &'static str,
+            seq: u64,
+            time: Nanoseconds,
+            boot_ns: u64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            exact: Option<bool>,
+            #[serde(flatten)]
+            body: &'a Body,
+        }
+        let Self { seq, time, boot_ns, exact, body } = self;
+        Line {
+            v: VERSION,
+            event: body.name(),
+            seq: *seq,
+            time: Nanoseconds(*time),
+            boot_ns: *boot_ns,
+            exact: (!exact).then_some(false),
+            body,
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Event {
+    /// Fields that are not known are ignored: a later version may have more.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Line {
+            v: u8,
+            seq: u64,
+            time: Timestamp,
+            boot_ns: u64,
+            #[serde(default = "yes")]
+            exact: bool,
+            #[serde(flatten)]
+            body: Named,
+        }
+        fn yes() -> bool {
+            true
+        }
+        let Line { v, seq, time, boot_ns, exact, body } = Line::deserialize(deserializer)?;
+        if v != VERSION {
+            return Err(serde::de::Error::custom(format!(
+                "this is version {v} of the events, and only {VERSION} is known"
+            )));
+        }
+        Ok(Self { seq, time, boot_ns, exact, body: body.into() })
+    }
+}
+
+/// RFC 3339 in UTC, always with nine digits.
+pub struct Nanoseconds(pub Timestamp);
+
+impl Serialize for Nanoseconds {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:.9}", self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn back(line: &str) -> String {
+        serde_json::to_string(&serde_json::from_str::<Event>(line).expect(line))
+            .expect("an event can be written")
+    }
+
+    #[test]
+    fn an_event_that_is_read_is_the_one_that_was_written() {
+        let frame = r#""seq":3,"time":"2023-11-14T22:13:20.000000005Z","boot_ns":42"#;
+        let process =
+            r#"{"pid":20,"pids":[20,2],"comm":"s\\\\h\\x9b","start_boot_ns":7,"ppid":1,"uid":0,"ns":9}"#;
+        let ns =
+            r#"{"inum":9,"level":1,"parent":8,"born_boot_ns":6,"kernel_id":5,"user_ns":4,"owner_uid":0}"#;
+        for (event, body) in [
+            ("stream.lost", r#""stage":"ring","count":18446744073709551615"#.to_owned()),
+            ("namespace.create", format!(r#""ns":{ns},"creator":{process}"#)),
+            ("namespace.create", format!(r#""ns":{ns},"via":"clone3","creator":{process}"#)),
+            (
+                "namespace.init_exit",
+                format!(
+                    r#""ns":{ns},"process":{process},"exit":{{"signal":"SIGKILL"}},"cause":{{"kind":"signal","signal":"SIGKILL","sender":{process}}},"members":3"#
+                ),
+            ),
+            (
+                "namespace.init_exit",
+                format!(
+                    r#""ns":{ns},"process":{process},"exit":{{"code":0}},"cause":{{"kind":"cascade","ns":8}},"members":0"#
+                ),
+            ),
+            (
+                "process.exit",
+                format!(
+                    r#""process":{process},"exit":{{"signal":"SIGSEGV","core":true}},"ran_ns":1,"orphaned":true"#
+                ),
+            ),
+            ("process.reap", format!(r#""process":{process}"#)),
+        ] {
+            for exact in ["", r#","exact":false"#] {
+                let line = format!(r#"{{"v":1,"event":"{event}",{frame}{exact},{body}}}"#);
+                assert_eq!(back(&line), line);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_ignored_and_what_it_changes_is_refused() {
+        let line = |v, event: &str, more: &str| {
+            format!(
+                r#"{{"v":{v},"event":"{event}","seq":1,"time":"1970-01-01T00:00:00Z","boot_ns":0,"stage":"ring","count":1{more}}}"#
+            )
+        };
+        let read = |line: &str| serde_json::from_str::<Event>(line).map_err(|error| error.to_string());
+        assert!(read(&line(1, "stream.lost", r#","new":{"a":[1]}"#)).is_ok());
+        assert!(read(&line(2, "stream.lost", "")).unwrap_err().contains("version 2"));
+        assert!(read(&line(1, "stream.found", "")).unwrap_err().contains("stream.found"));
+        assert!(read("{}").is_err());
+    }
+}

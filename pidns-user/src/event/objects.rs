@@ -1,0 +1,179 @@
+//! What events are made of.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::Word;
+use crate::{container::Container, text::Name};
+
+/// A process. Its identity is (`pid`, `start_boot_ns`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Thread group id in the initial PID namespace.
+    pub pid: u32,
+    /// Its PID at each level, from 0 to the innermost.
+    pub pids: Vec<u32>,
+    /// The kernel's short name for it, escaped.
+    pub comm: Name,
+    /// When it was started: CLOCK_BOOTTIME, nanoseconds.
+    pub start_boot_ns: u64,
+    /// Its real parent, in the initial namespace; absent where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ppid: Option<u32>,
+    /// Real user id, in the initial user namespace.
+    pub uid: u32,
+    /// Inode number of its innermost PID namespace.
+    pub ns: u32,
+}
+
+/// A PID namespace. Its identity is (`inum`, `born_boot_ns`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespace {
+    /// Inode number, as in `pid:[4026532847]`.
+    pub inum: u32,
+    /// Depth; 0 is the initial namespace.
+    pub level: u32,
+    /// Inode number of its parent; absent for the initial one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<u32>,
+    /// Its creation, or where that was not observed its init's start: CLOCK_BOOTTIME, nanoseconds. Absent where
+    /// neither is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub born_boot_ns: Option<u64>,
+    /// The kernel's own 64-bit number for it (6.18 and later).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_id: Option<u64>,
+    /// Inode number of the user namespace that owns it.
+    pub user_ns: u32,
+    /// Who owns that one: a user id in the initial user namespace.
+    pub owner_uid: u32,
+    /// What its PID 1 runs in; absent where that is no container, or not known yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Arc<Container>>,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Exit {
+    /// By itself.
+    Code {
+        /// 0 to 255.
+        code: u32,
+    },
+    /// By a signal.
+    Signal {
+        /// "SIGKILL".
+        signal: String,
+        /// Whether a core was dumped.
+        #[serde(default, skip_serializing_if = "is_false")]
+        core: bool,
+    },
+}
+
+/// Why an init died, as far as a hook saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Cause {
+    /// It ended by itself.
+    Exited,
+    /// A process sent it a signal.
+    Signal {
+        /// "SIGKILL".
+        signal: String,
+        /// Who; absent where the kernel did (a timer, say).
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sender: Option<Process>,
+    },
+    /// An outer namespace's init died.
+    Cascade {
+        /// Inode number of that namespace.
+        ns: u32,
+    },
+    /// reboot(2) inside the namespace.
+    Reboot {
+        /// "restart", "restart2", "halt" or "power_off"; in the tracepoint set "restart" or "halt" alone, which stand
+        /// for the others too: the kernel keeps no difference.
+        command: Word,
+    },
+    /// The kernel chose it when memory ran out.
+    Oom {
+        /// The process that was chosen.
+        victim: Process,
+    },
+    /// It did something that the processor or the kernel forbids.
+    Fault {
+        /// "SIGSEGV".
+        signal: String,
+    },
+    /// No hook saw it.
+    Unknown,
+}
+
+/// Whether a field is left out.
+pub(super) fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// What the kernel side sent of one kind, and what the ring buffer had no room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelCount {
+    /// Sent.
+    pub submitted: u64,
+    /// Lost.
+    pub lost: u64,
+}
+
+/// Threads, which are no processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadCount {
+    /// Created.
+    pub created: u64,
+    /// Ended.
+    pub ended: u64,
+}
+
+/// What exists at the end of a stream by its events, and how often that was found to be wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelCount {
+    /// Processes, zombies included.
+    pub processes: u64,
+    /// Namespaces.
+    pub namespaces: u64,
+    /// How often that was compared with what the kernel has.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub checks: u64,
+    /// How many processes and namespaces were found to differ then, where no event had been lost.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub drift: u64,
+    /// What events said that could not be, had everything been seen, by kind.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub surprises: BTreeMap<Word, u64>,
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+/// What a stream is limited to, as given on the command line; absent: not limited.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// Names of the events.
+    pub events: Vec<Word>,
+    /// Inode numbers of the namespaces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<u32>,
+    /// Names of containers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<String>,
+    /// PIDs in the initial namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pids: Vec<u32>,
+    /// Patterns of comm.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub comms: Vec<String>,
+    /// Levels, as given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub levels: Vec<String>,
+}

@@ -1,0 +1,151 @@
+//! Whether what the events make is what the kernel has.
+
+use std::collections::HashSet;
+
+use super::World;
+use crate::snapshot::{Process, Snapshot};
+
+/// How long after its exit the reaping of a zombie may still be on its way: where a hook does not run, a look once a second
+/// finds the zombie gone, and must find it so twice. Nanoseconds.
+const REAPING_TAKES: u64 = 4_000_000_000;
+
+/// In how many processes the two differ. The events go further than the look, which began at the snapshot's time: what
+/// began or ended while it was taken may be in it or not. A namespace that has a living process is there for both or for
+/// neither, so that processes are all that is compared.
+pub fn drift(world: &World, snapshot: &Snapshot) -> u64 {
+    let since = snapshot.boot_ns;
+    let looked_at = snapshot.processes.iter().filter(|process| process.ns.is_some());
+    let wrong = looked_at.clone().filter(|process| is_wrong(world, process, since)).count();
+
+    let seen: HashSet<_> = looked_at.map(|process| process.pid).collect();
+    let ghosts = world
+        .processes()
+        .filter(|resident| !seen.contains(&resident.process.pid) && resident.process.start_boot_ns < since)
+        .filter(|resident| match &resident.ended {
+            None => true,
+            Some((ended, _)) => ended.saturating_add(REAPING_TAKES) < since,
+        });
+    let ghosts = ghosts.count();
+
+    (wrong + ghosts) as u64
+}
+
+/// Whether a process is another, or in another state, than the events make it.
+fn is_wrong(world: &World, process: &Process, since: u64) -> bool {
+    let Some(start) = process.start_boot_ns else { return false };
+    match world.process(process.pid) {
+        Some(known) if known.identity().1 == start => {
+            Some(known.process.ns) != process.ns
+                || known.process.pids != process.pids
+                || (process.is_zombie() && known.ended.is_none())
+        }
+        // It may have gone when it had been looked at.
+        _ => !world.past().processes().any(|dead| {
+            dead.resident.identity() == (process.pid, start)
+                && dead.gone_boot_ns.is_none_or(|gone| gone >= since)
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::{
+        event::{Body, Event, Exit, Process as EventProcess},
+        snapshot::{Namespace, Source, Unread},
+        text::Name,
+    };
+
+    fn body_process(pid: u32, start_boot_ns: u64) -> EventProcess {
+        let comm = Name::from("x");
+        EventProcess { pid, pids: vec![pid], comm, start_boot_ns, ppid: Some(1), uid: 0, ns: 7 }
+    }
+
+    fn world(events: Vec<(u64, Body)>) -> World {
+        let mut world = World::default();
+        for (boot_ns, body) in events {
+            let time = Timestamp::UNIX_EPOCH;
+            world.apply(&Event { seq: 1, time, boot_ns, exact: true, body });
+        }
+        world
+    }
+
+    fn fork(pid: u32, at: u64) -> (u64, Body) {
+        let (process, parent) = (body_process(pid, at), body_process(1, 1));
+        (at, Body::ProcessFork { process, parent, crosses: false, restored: false })
+    }
+
+    fn exit(pid: u32, start: u64, at: u64) -> (u64, Body) {
+        let process = body_process(pid, start);
+        let exit = Exit::Code { code: 0 };
+        let ran_ns = at - start;
+        let body = Body::ProcessExit { process, exit, ran_ns, threads: None, cascade: None, orphaned: false };
+        (at, body)
+    }
+
+    fn reap(pid: u32, start: u64, at: u64) -> (u64, Body) {
+        (at, Body::ProcessReap { process: body_process(pid, start), zombie_ns: None })
+    }
+
+    fn look(boot_ns: u64, processes: &[(u32, u64, char)]) -> Snapshot {
+        let processes = processes.iter().map(|&(pid, start, state)| Process {
+            pid,
+            pids: vec![pid],
+            comm: Some(Name::from("x")),
+            start_boot_ns: Some(start),
+            ppid: Some(1),
+            uid: Some(0),
+            ns: Some(7),
+            state: Some(state),
+            threads: Some(1),
+        });
+        Snapshot {
+            source: Source::Iterator,
+            boot_ns,
+            processes: processes.collect(),
+            namespaces: BTreeMap::from([(7, Namespace::bare(7, 0))]),
+            holders: Vec::new(),
+            unread: Unread::default(),
+        }
+    }
+
+    fn world_with_namespace(mut events: Vec<(u64, Body)>) -> World {
+        events.insert(0, (0, Body::SnapshotNamespace { ns: Namespace::bare(7, 0), holders: Vec::new() }));
+        world(events)
+    }
+
+    #[test]
+    fn what_begins_and_ends_during_a_look_is_no_drift() {
+        let events = vec![fork(1, 1), fork(2, 90), reap(2, 90, 150), fork(3, 150), exit(1, 1, 160)];
+        let world = world_with_namespace(events);
+        // 2 was seen before it went, or not; 3 was not there yet, or was; 1 was not a zombie yet.
+        for seen in [&[(1, 1, 'S'), (2, 90, 'S')][..], &[(1, 1, 'Z'), (3, 150, 'R')]] {
+            assert_eq!(drift(&world, &look(100, seen)), 0, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn what_only_one_side_knows_is_drift() {
+        let world = world_with_namespace(vec![fork(1, 1), fork(2, 10), fork(3, 20), reap(3, 20, 50)]);
+        let count = |seen: &[(u32, u64, char)]| drift(&world, &look(100, seen));
+        assert_eq!(count(&[(1, 1, 'S'), (2, 10, 'S')]), 0);
+        assert_eq!(count(&[(1, 1, 'S')]), 1, "the kernel does not have 2");
+        assert_eq!(count(&[(1, 1, 'S'), (2, 10, 'S'), (9, 5, 'S')]), 1, "no event told of 9");
+        assert_eq!(count(&[(1, 1, 'S'), (2, 10, 'S'), (3, 20, 'S')]), 1, "3 was reaped before");
+        assert_eq!(count(&[(1, 1, 'S'), (2, 10, 'Z')]), 1, "no event told of its exit");
+        assert_eq!(count(&[(1, 1, 'S'), (2, 11, 'S')]), 1, "another process of the same PID");
+    }
+
+    #[test]
+    fn a_reaping_may_be_on_its_way_for_a_while() {
+        let world = world_with_namespace(vec![fork(1, 1), fork(2, 10), exit(2, 10, 50)]);
+        let soon = look(1_000_000_000, &[(1, 1, 'S')]);
+        assert_eq!(drift(&world, &soon), 0);
+        let late = look(9_000_000_000, &[(1, 1, 'S')]);
+        assert_eq!(drift(&world, &late), 1);
+    }
+}

@@ -1,0 +1,205 @@
+//! Whether an event is to be shown.
+
+use super::Selection;
+use crate::{
+    container::Container,
+    event::{Body, Process},
+    model::World,
+};
+
+/// What an event is about, where it is about that.
+#[derive(Default)]
+struct About<'a> {
+    process: Option<&'a Process>,
+    /// Another process in it.
+    other: Option<&'a Process>,
+    /// Level of its namespace, where it is an event of the namespace's own.
+    level: Option<u32>,
+    /// Inode number of the namespace that it belongs to.
+    ns: Option<u32>,
+}
+
+impl Selection {
+    /// Whether the event is to be shown. What the kernel has filtered already is not asked again. `container` is that of
+    /// the namespace that it belongs to.
+    pub fn shows(&self, body: &Body, container: Option<&Container>) -> bool {
+        self.is_frame(body).unwrap_or_else(|| self.has(body.name()) && self.wants(&about(body), container))
+    }
+
+    /// Whether an event is to be shown of a stream in which everything is: all is asked here. What is below what the events
+    /// so far tell.
+    pub fn shows_unfiltered(&self, body: &Body, container: Option<&Container>, world: &World) -> bool {
+        if let Some(is_shown) = self.is_frame(body) {
+            return is_shown;
+        }
+        let is_existing = matches!(body, Body::SnapshotNamespace { .. } | Body::SnapshotProcess { .. });
+        let about = about(body);
+        let is_wanted = |inum: u32| self.filter.namespaces.iter().any(|&top| world.is_within(inum, top));
+        (is_existing || self.has(body.name()))
+            && self.wants(&about, container)
+            && (about.level.is_some()
+                || about.process.is_none_or(|process| self.level_mask & (1 << depth(process)) != 0))
+            && (self.filter.namespaces.is_empty() || about.ns.is_some_and(is_wanted))
+    }
+
+    /// Whether it is shown whatever is chosen, or not at all; `None` where that depends.
+    fn is_frame(&self, body: &Body) -> Option<bool> {
+        match body {
+            Body::StreamStart { .. }
+            | Body::StreamLost { .. }
+            | Body::StreamResync { .. }
+            | Body::StreamEnd { .. } => Some(true),
+            Body::SnapshotNamespace { .. } | Body::SnapshotProcess { .. } if !self.existing => Some(false),
+            _ => None,
+        }
+    }
+
+    fn wants(&self, about: &About<'_>, container: Option<&Container>) -> bool {
+        let About { process, other, level, ns: _ } = *about;
+        let pids = &self.filter.pids;
+        let among = |process: Option<&Process>| process.is_some_and(|process| pids.contains(&process.pid));
+        if !pids.is_empty() && !among(process) && !among(other) {
+            return false;
+        }
+        if !self.comms.is_empty()
+            && !process.or(other).is_some_and(|process| {
+                let comm = process.comm.for_json().to_string();
+                self.comms.iter().any(|glob| glob.is_match(&comm))
+            })
+        {
+            return false;
+        }
+        let containers = &self.filter.containers;
+        if !containers.is_empty()
+            && !container.is_some_and(|container| containers.iter().any(|name| container.is_within(name)))
+        {
+            return false;
+        }
+        level.is_none_or(|level| self.namespace_level_mask & (1 << level) != 0)
+    }
+}
+
+/// Inode number of the namespace that an event belongs to; `None` for the host's own, which is in no container.
+pub fn inner_namespace(body: &Body) -> Option<u32> {
+    match body {
+        // Not on the hot path of a stream.
+        Body::SnapshotNamespace { ns, .. } => (ns.level > 0).then_some(ns.inum),
+        _ => {
+            let About { process, level, ns, .. } = about(body);
+            let level = level.or(process.map(depth));
+            ns.filter(|_| level != Some(0))
+        }
+    }
+}
+
+fn depth(process: &Process) -> u32 {
+    process.pids.len().saturating_sub(1) as u32
+}
+
+fn about(body: &Body) -> About<'_> {
+    let own = body.namespace();
+    let of = |process, other| About {
+        process: Some(process),
+        other,
+        level: own.map(|ns| ns.level),
+        ns: Some(own.map_or(process.ns, |ns| ns.inum)),
+    };
+    match body {
+        Body::NamespaceCreate { creator: process, .. }
+        | Body::NamespaceInit { process, .. }
+        | Body::NamespaceJoin { process, .. }
+        | Body::NamespaceInitExit { process, .. } => of(process, None),
+        Body::NamespaceCreateFailed { creator: process, .. }
+        | Body::NamespaceJoinFailed { process, .. }
+        | Body::ForkFailed { process, .. } => {
+            let about = of(process, None);
+            // A refusal is of the level where it would have been.
+            About { level: about.level.or(Some(depth(process))), ..about }
+        }
+        Body::NamespaceTeardown { ns, .. } | Body::NamespaceDestroy { ns, .. } => {
+            About { level: Some(ns.level), ns: Some(ns.inum), ..About::default() }
+        }
+        Body::SnapshotNamespace { ns, .. } => {
+            About { level: Some(ns.level), ns: Some(ns.inum), ..About::default() }
+        }
+        Body::InitSignal { process, sender, .. } => of(process, sender.as_ref()),
+        Body::ProcessFork { process, parent, .. } => of(process, Some(parent)),
+        Body::ProcessExec { process, .. }
+        | Body::ProcessExit { process, .. }
+        | Body::ProcessReap { process, .. }
+        | Body::SnapshotProcess { process, .. } => of(process, None),
+        Body::StreamStart { .. }
+        | Body::StreamLost { .. }
+        | Body::StreamResync { .. }
+        | Body::StreamEnd { .. } => About::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{container::Runtime, selection::Asked, snapshot, text::Name};
+
+    fn selection(asked: Asked) -> Selection {
+        Selection::of_recording(&asked).expect("good options")
+    }
+
+    fn exec(pids: &[u32], ns: u32) -> Body {
+        let process = Process {
+            pid: pids[0],
+            pids: pids.to_vec(),
+            comm: Name::from("x"),
+            start_boot_ns: 1,
+            ppid: None,
+            uid: 0,
+            ns,
+        };
+        Body::ProcessExec { process, filename: Name::from("x"), args: None, args_truncated: false }
+    }
+
+    fn docker(name: &str, outer: Option<Container>) -> Container {
+        let outer = outer.map(Box::new);
+        Container {
+            runtime: Some(Runtime::Docker),
+            name: Some(Name::from(name)),
+            outer,
+            ..Container::default()
+        }
+    }
+
+    #[test]
+    fn a_container_is_shown_with_what_runs_in_it() {
+        let web = selection(Asked { containers: vec!["web".to_owned()], ..Asked::default() });
+        let event = exec(&[7, 1], 9);
+        let (web_itself, inner) = (docker("web", None), docker("job", Some(docker("web", None))));
+        assert!(web.shows(&event, Some(&web_itself)) && web.shows(&event, Some(&inner)));
+        assert!(!web.shows(&event, Some(&docker("job", None))) && !web.shows(&event, None));
+        let lost = Body::StreamLost { stage: "ring".into(), count: 1 };
+        assert!(web.shows(&lost, None), "a loss is told whatever is asked for");
+    }
+
+    #[test]
+    fn of_everything_the_levels_and_namespaces_asked_for_are_shown() {
+        let mut world = World::default();
+        let default = selection(Asked::default());
+        assert!(!default.shows_unfiltered(&exec(&[7], 4026531836), None, &world), "of the host");
+        assert!(default.shows_unfiltered(&exec(&[7, 1], 4026532000), None, &world));
+        let one = selection(Asked { namespaces: vec!["4026532000".to_owned()], ..Asked::default() });
+        let inner =
+            snapshot::Namespace { parent: Some(4026532000), ..snapshot::Namespace::bare(4026532001, 2) };
+        let tell = Body::SnapshotNamespace { ns: inner, holders: Vec::new() };
+        let event = crate::event::Event {
+            seq: 1,
+            time: jiff::Timestamp::UNIX_EPOCH,
+            boot_ns: 1,
+            exact: true,
+            body: tell.clone(),
+        };
+        assert!(!one.shows_unfiltered(&exec(&[7, 3, 1], 4026532001), None, &world), "not known to be below");
+        world.apply(&event);
+        assert!(one.shows_unfiltered(&exec(&[7, 3, 1], 4026532001), None, &world));
+        assert!(!one.shows_unfiltered(&tell, None, &world), "what exists, only where it is asked for");
+        let with = Asked { namespaces: vec!["4026532000".to_owned()], existing: true, ..Asked::default() };
+        assert!(selection(with).shows_unfiltered(&tell, None, &world));
+    }
+}

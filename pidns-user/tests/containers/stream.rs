@@ -1,0 +1,171 @@
+//! Containers in the live stream and in recordings.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, ChildStderr, Command, Stdio},
+};
+
+use pidns_user::container::Roots;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::{
+    runc::{Running, exec, told},
+    scratch::Scratch,
+};
+
+/// The program, streaming into a file; ends with this.
+struct Stream {
+    child: Child,
+    _words: BufReader<ChildStderr>,
+}
+
+impl Stream {
+    /// Starts it, and waits until it streams.
+    fn start(args: &[&str], to: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pidns-trace"));
+        command.args(args).stdin(Stdio::null()).stderr(Stdio::piped());
+        let to_stdout = args[0] != "record";
+        command.stdout(if to_stdout {
+            Stdio::from(File::create(to).expect("a file"))
+        } else {
+            Stdio::null()
+        });
+        let mut child = command.spawn().expect("our own program");
+        let words = BufReader::new(child.stderr.take().expect("it is piped"));
+        let stream = Self { child, _words: words };
+        crate::scratch::wait_until("the stream's start", || {
+            fs::metadata(to).is_ok_and(|file| file.len() > 0)
+        });
+        stream
+    }
+
+    fn end(mut self) {
+        self.interrupt();
+        assert!(self.child.wait().expect("our own child").success());
+    }
+
+    fn interrupt(&self) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _gone_already = kill_process(pid, Signal::INT);
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.interrupt();
+        let _ended_already = self.child.wait();
+    }
+}
+
+fn lines(file: &Path) -> Vec<Value> {
+    let lines = BufReader::new(File::open(file).expect("the stream wrote it")).lines();
+    lines.map(|line| serde_json::from_str(&line.expect("text")).expect("JSON")).collect()
+}
+
+fn of_event<'a>(lines: &'a [Value], event: &str) -> Vec<&'a Value> {
+    lines.iter().filter(|line| line["event"] == event).collect()
+}
+
+fn ids(last: [&str; 2]) -> [String; 2] {
+    last.map(|last| format!("pidns-stream-{}-{last}", std::process::id()))
+}
+
+#[test]
+fn the_stream_names_containers_that_ran_before_it_and_that_come_later() {
+    let scratch = Scratch::new();
+    let [before, later] = ids(["before", "later"]);
+    let root = || Roots::host().runc;
+    let first = Running::start_in(root(), &scratch, &before, &json!({}));
+    let [json, table] = ["json", "table"].map(|name| scratch.path(name));
+    let both = ["-c", before.as_str(), "-c", later.as_str()];
+    let stream = Stream::start(&[&["-o", "json"], &both[..]].concat(), &json);
+    let people = Stream::start(&["--container", &later], &table);
+    let joined = exec(&first.root, &scratch, &before);
+    let second = Running::start_in(root(), &scratch, &later, &json!({}));
+    let (first_pid, second_pid) = (first.pid, second.pid);
+    drop(second);
+    drop(first);
+    people.end();
+    stream.end();
+
+    let lines = lines(&json);
+    let execs = of_event(&lines, "process.exec");
+    assert!(
+        execs.iter().any(|line| line["process"]["pid"] == joined),
+        "of who joined the one that ran before: {execs:#?}"
+    );
+    for (pid, id) in [(first_pid, &before), (second_pid, &later)] {
+        let exits = of_event(&lines, "namespace.init_exit");
+        let exit = exits.iter().find(|line| line["process"]["pid"] == pid);
+        let exit = exit.unwrap_or_else(|| panic!("no init_exit of {pid}: {exits:#?}"));
+        assert_eq!(exit["ns"]["container"]["id"], **id);
+        assert_eq!(exit["ns"]["container"]["runtime"], "runc");
+    }
+    let foreign = lines.iter().filter_map(|line| line["ns"].as_object());
+    for ns in foreign {
+        let id = ns["container"]["id"].as_str();
+        assert!(id == Some(&before) || id == Some(&later), "not asked for: {ns:?}");
+    }
+
+    let table = fs::read_to_string(table).expect("the stream wrote it");
+    let column = table.lines().next().and_then(|heading| heading.find("CONTAINER")).expect("a heading");
+    let exit = table.lines().find(|line| line.contains("init exit")).expect("the end of the later one");
+    let container: String = exit.chars().skip(column).collect();
+    assert!(container.starts_with("runc/pidns-stream"), "{table}");
+    assert!(!table.contains(&before), "{table}");
+}
+
+#[test]
+fn a_filter_by_namespace_takes_the_name_of_a_container_that_runs() {
+    let scratch = Scratch::new();
+    let [one, other] = ids(["one", "other"]);
+    let running = Running::start_in(Roots::host().runc, &scratch, &one, &json!({}));
+    let json = scratch.path("json");
+    let stream = Stream::start(&["-o", "json", "-n", &one], &json);
+    drop(running);
+    stream.end();
+    let lines = lines(&json);
+    assert_eq!(of_event(&lines, "namespace.init_exit").len(), 1, "{lines:#?}");
+    let (_, stderr) = told(&["-n", &other, "--duration", "1s"], 2);
+    assert!(stderr.contains(&other), "{stderr}");
+}
+
+#[test]
+fn a_recording_remembers_the_names_of_containers_that_are_gone() {
+    let scratch = Scratch::new();
+    let [before, later] = ids(["r-before", "r-later"]);
+    let root = || Roots::host().runc;
+    let annotations = json!({"org.opencontainers.image.ref.name": "busybox:1"});
+    let first = Running::start_in(root(), &scratch, &before, &annotations);
+    let file = scratch.path("recording.ndjson");
+    let name = scratch.arg("recording.ndjson");
+    let recorder = Stream::start(&["record", &name], &file);
+    let second = Running::start_in(root(), &scratch, &later, &json!({}));
+    let second_pid = second.pid;
+    drop(second);
+    recorder.end();
+    let first_pid = first.pid;
+    drop(first);
+
+    let snapshots = lines(&file);
+    let snapshots = of_event(&snapshots, "snapshot.namespace");
+    let existed = snapshots.iter().find(|line| line["ns"]["container"]["id"] == before.as_str());
+    assert_eq!(existed.expect("it ran before")["ns"]["container"]["image"], "busybox:1");
+
+    let (replayed, _) = told(&["replay", &name, "-o", "json", "-c", &later], 0);
+    let replayed: Vec<Value> =
+        replayed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let exits = of_event(&replayed, "namespace.init_exit");
+    assert_eq!(exits.len(), 1, "{replayed:#?}");
+    assert_eq!(exits[0]["process"]["pid"], second_pid);
+
+    let (tree, _) = told(&["tree", "--from", &name, "-o", "json"], 0);
+    let tree: Value = serde_json::from_str(&tree).expect("JSON");
+    let namespaces = tree["namespaces"].as_array().expect("namespaces");
+    let ours = namespaces.iter().find(|line| line["init"]["pid"] == first_pid).expect("it ran to the end");
+    assert_eq!(ours["ns"]["container"]["id"], before.as_str());
+}

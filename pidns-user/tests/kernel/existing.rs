@@ -1,0 +1,99 @@
+//! What a stream begins with, and what it is compared with: `--snapshot` and `--verify-interval`.
+
+use serde_json::Value;
+
+use crate::facts::Who;
+use crate::stage::Actor;
+use crate::tracer::Tracer;
+use crate::{Test, test};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(what_exists_is_told_before_what_happens),
+    test!(a_filter_holds_for_what_exists_and_for_what_happens),
+    test!(what_the_events_make_is_what_the_kernel_has),
+];
+
+const SECONDS_FOR_A_STORM: u64 = 120;
+
+fn is_snapshot(event: &Value) -> bool {
+    event["event"].as_str().is_some_and(|name| name.starts_with("snapshot."))
+}
+
+fn what_exists_is_told_before_what_happens() {
+    let mut actor = Actor::start("still-joined", &[]);
+    let init: Who = actor.hear("init");
+    let child: Who = actor.hear("child");
+    let _: bool = actor.hear("ready");
+    let tracer = Tracer::start(&["--snapshot"]);
+    let silent = Tracer::start(&[]);
+    actor.go();
+    let told = actor.finish();
+    for stream in [&tracer, &silent] {
+        stream.wait_for_process("namespace.init_exit", init.pid);
+    }
+    let (seen, silent) = (tracer.stop(), silent.stop());
+    assert!(!silent.events.iter().any(is_snapshot), "only where it is asked for");
+
+    let existing: Vec<&Value> = seen.events.iter().skip(1).take_while(|event| is_snapshot(event)).collect();
+    let namespaces = existing.iter().filter(|event| event["ns"]["inum"] == init.ns).count();
+    assert_eq!(namespaces, 1, "{existing:#?}");
+    let of = |pid| existing.iter().find(|event| event["process"]["pid"] == pid);
+    assert_eq!(of(init.pid).expect("the init")["joined"], false);
+    assert_eq!(of(child.pid).expect("who joined")["joined"], true);
+    assert!(of(told.actor).is_none(), "the host's processes are left out, as they are of what happens");
+    let model = &seen.end()["model"];
+    assert!(model["processes"].as_u64().is_some_and(|count| count > 2), "{model}");
+}
+
+fn a_filter_holds_for_what_exists_and_for_what_happens() {
+    let [mut wanted, mut other] = ["still-zombie"; 2].map(|name| Actor::start(name, &[]));
+    let [one, another]: [Who; 2] = [wanted.hear("init"), other.hear("init")];
+    let ns = one.ns.to_string();
+    let tracer = Tracer::start(&["--snapshot", "-n", &ns, "-e", "process.exit,namespace.init_exit"]);
+    for actor in [&mut other, &mut wanted] {
+        let _: bool = actor.hear("ready");
+        actor.go();
+    }
+    other.finish();
+    wanted.finish();
+    tracer.wait_for_process("process.exit", one.pid);
+    let seen = tracer.stop();
+    let shown: Vec<&Value> =
+        seen.events.iter().filter(|event| event["ns"].is_object() || event["process"].is_object()).collect();
+    for event in &shown {
+        let ns = event["ns"]["inum"].as_u64().or(event["process"]["ns"].as_u64());
+        assert_eq!(ns, Some(one.ns), "of {another:?}, or of the host: {event:#}");
+        let name = event["event"].as_str().expect("a name");
+        assert!(is_snapshot(event) || ["process.exit", "namespace.init_exit"].contains(&name), "{name}");
+    }
+    assert!(shown.iter().any(|event| event["event"] == "snapshot.process"), "{shown:#?}");
+    assert_eq!(seen.all("namespace.init_exit", |_| true).len(), 1);
+}
+
+/// What other programs of the machine do may be out of sight (where a kernel runs no BPF program for some process, say):
+/// one run of three without a difference is enough.
+fn what_the_events_make_is_what_the_kernel_has() {
+    let mut ends = Vec::new();
+    for _ in 0..3 {
+        let tracer = Tracer::start(&["--verify-interval", "200ms", "-e", "namespace.*"]);
+        let mut storm = Actor::start("storm", &["2000", "2"]);
+        let _: Who = storm.hear("init");
+        storm.go();
+        let _: u64 = storm.hear_within(SECONDS_FOR_A_STORM, "lives");
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        let seen = tracer.stop();
+        storm.go();
+        let _: Who = storm.hear("straggler");
+        storm.go();
+        storm.finish();
+        assert!(seen.named("process.fork").next().is_none(), "it is followed, and not shown");
+        let model = seen.end()["model"].clone();
+        assert!(model["checks"].as_u64().is_some_and(|checks| checks >= 2), "{model}");
+        let is_right = model["drift"].is_null() && seen.end()["lost"] == serde_json::json!({});
+        ends.push(seen.end().clone());
+        if is_right {
+            return;
+        }
+    }
+    panic!("each time the kernel had something else, or events were lost: {ends:#?}");
+}

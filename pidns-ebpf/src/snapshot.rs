@@ -110,13 +110,25 @@ mod iterator {
             } else {
                 0
             };
-            (*record).reserved = 0;
+            (*record).tracer = tracer(task);
             let chain = task.thread_pid().copy_pids((&raw mut (*to).pids).cast());
             chain.ns.describe(&raw mut (*record).ns);
             (*record).process.ns_inum = (*record).ns.inum;
             (*record).pids = chain.pids;
             (*record).size = size_of::<SnapshotRecord>() as u32 + 4 * chain.pids;
         }
+    }
+
+    /// Who traces this thread; 0 where nobody does. `ptrace_parent()`, include/linux/ptrace.h: `parent` is the tracer's
+    /// thread as long as `ptrace` has flags.
+    #[inline(always)]
+    fn tracer(task: Task<Direct>) -> u32 {
+        if task.field::<u32>(&TASK_PTRACE) == 0 {
+            return 0;
+        }
+        let tracer = task.parent();
+        // Verifiers of kernels whose BTF says `__rcu` of it want to see that it is not null.
+        if tracer.0.is_null() { 0 } else { tracer.tgid() }
     }
 }
 

@@ -444,7 +444,7 @@ fn snapshot_record(pids: &[u32]) -> Vec<u8> {
         state: 1,
         exit_state: 0,
         threads: 2,
-        reserved: 0,
+        tracer: 77,
     };
     let tail = pids.iter().flat_map(|pid| pid.to_ne_bytes());
     bytes_of(&record).into_iter().chain(tail).collect()
@@ -456,7 +456,8 @@ fn a_snapshot_is_record_after_record() {
     let bytes = [snapshot_record(&[10, 2, 1]), snapshot_record(&[11])].concat();
     let (first, rest) = decode_snapshot(&bytes).expect("a record");
     assert_eq!(first.process.pids().collect::<Vec<_>>(), [10, 2, 1]);
-    assert_eq!((first.record.threads, first.process.comm()), (2, &b"na\xffme"[..]));
+    assert_eq!((first.record.threads, first.record.tracer), (2, 77));
+    assert_eq!(first.process.comm(), b"na\xffme");
     let (second, rest) = decode_snapshot(rest).expect("a record");
     assert_eq!(second.process.pids().collect::<Vec<_>>(), [11]);
     assert_eq!(rest, []);
@@ -470,9 +471,7 @@ fn a_damaged_snapshot_is_refused() {
         assert!(decode_snapshot(&whole[..length]).is_err(), "cut to {length} bytes");
     }
     // Size, number of PIDs, level, inode number of the namespace, padding.
-    for (place, what) in
-        [(0, "size"), (4, "PIDs"), (68, "level"), (64, "inum"), (84, "padding"), (100, "padding")]
-    {
+    for (place, what) in [(0, "size"), (4, "PIDs"), (68, "level"), (64, "inum"), (84, "padding")] {
         let mut bytes = whole.clone();
         bytes[place] ^= 0x40;
         assert!(decode_snapshot(&bytes).is_err(), "{what} at {place}");

@@ -19,12 +19,12 @@ use crate::{
 };
 
 mod inits;
+mod mountinfo;
 mod nsfs;
 mod parse;
 
-use parse::{
-    Status, hides_processes, inum_of, line, may_trace, namespace_mounts, number, parse_stat, parse_status,
-};
+use mountinfo::{hides_processes_at, namespace_mounts};
+use parse::{Status, inum_of, line, may_trace, number, parse_stat, parse_status};
 
 /// A /proc.
 #[derive(Clone, Debug)]
@@ -208,7 +208,7 @@ impl Procfs {
     /// Whether there may be processes that this /proc does not list.
     fn hides_processes(&self) -> bool {
         let own = |file| fs::read(self.root.join("self").join(file)).unwrap_or_default();
-        hides_processes(&own("mountinfo"), self.root.as_os_str().as_bytes()) && !may_trace(&own("status"))
+        hides_processes_at(&own("mountinfo"), self.root.as_os_str().as_bytes()) && !may_trace(&own("status"))
     }
 
     /// What a file of the process says; `None` where it may not be read.
@@ -226,7 +226,7 @@ impl Procfs {
             Some(text) => parse_status(&text)?,
             None => Status::default(),
         };
-        let Status { pids, uid, threads } = status;
+        let Status { pids, uid, threads, tracer } = status;
         let stat = self.text(pid, "stat").ok()?.and_then(|text| parse_stat(&text));
         let ticks = u64::from(rustix::param::clock_ticks_per_second() as u32).max(1);
         Some(Process {
@@ -239,7 +239,17 @@ impl Procfs {
             ns: None,
             state: stat.map(|stat| stat.state),
             threads,
+            tracer: tracer.and_then(|tid| self.tracer(tid)),
         })
+    }
+
+    /// The process of a thread that traces another one; the thread's own number where it may not be read.
+    fn tracer(&self, tid: u32) -> Option<u32> {
+        match self.text(tid, "status") {
+            Ok(Some(status)) => number(line(&status, b"Tgid:")?),
+            Ok(None) => Some(tid),
+            Err(Gone) => None,
+        }
     }
 
     /// The PID namespace that a link names; `None` where it names none, or the process is past having one.
@@ -442,6 +452,7 @@ mod tests {
             ns: None,
             state: None,
             threads: None,
+            tracer: None,
         };
         assert_eq!(*closed, nothing);
         assert_eq!((half.level(), half.ns, half.uid, half.state), (Some(1), Some(200), Some(5), None));

@@ -156,7 +156,8 @@ fn bodies(snapshot: &Snapshot) -> Vec<Body> {
             .unwrap_or_default(),
     });
     let processes = snapshot.processes.iter().filter_map(|process| {
-        let snapshot::Process { pid, pids, comm, start_boot_ns, ppid, uid, ns, state, threads } = process;
+        let snapshot::Process { pid, pids, comm, start_boot_ns, ppid, uid, ns, state, threads, tracer: _ } =
+            process;
         Some(Body::SnapshotProcess {
             // One that may not be looked at has no identity to be told by.
             process: Process {
@@ -230,6 +231,7 @@ mod tests {
             ns: Some(7),
             state: Some(state),
             threads: Some(1),
+            tracer: None,
         }
     }
 

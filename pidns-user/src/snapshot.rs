@@ -54,6 +54,10 @@ pub struct Process {
     /// Threads, zombie ones included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<u32>,
+    /// Thread group id at level 0 of who traces its first thread (ptrace(2)); absent where nobody does, too. Not known of a
+    /// process without `pids`, and in a recording.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracer: Option<u32>,
 }
 
 impl Process {
@@ -237,7 +241,7 @@ impl Snapshot {
             let (found, rest) = decode_snapshot(bytes)?;
             bytes = rest;
             let SnapshotProcess { record, process } = found;
-            let SnapshotRecord { process: part, ns, state, exit_state, threads, .. } = record;
+            let SnapshotRecord { process: part, ns, state, exit_state, threads, tracer, .. } = record;
             let ProcessPart { start_boot_ns, pid, parent_pid, uid, ns_inum, comm: _ } = part;
             let pids: Vec<u32> = process.pids().collect();
             if pids.contains(&0) || ns_inum == 0 {
@@ -255,6 +259,7 @@ impl Snapshot {
                 ns: Some(ns_inum),
                 state: Some(letter(state, exit_state)),
                 threads: Some(threads),
+                tracer: (tracer != 0).then_some(tracer),
             });
         }
         // Parents without a process of their own.

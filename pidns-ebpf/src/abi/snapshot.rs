@@ -23,8 +23,8 @@ pub struct SnapshotRecord {
     pub exit_state: u32,
     /// Threads that have not been released.
     pub threads: u32,
-    /// Padding.
-    pub reserved: u32,
+    /// Thread group id at level 0 of who traces its first thread; 0: nobody.
+    pub tracer: u32,
 }
 
 const _: () = assert!(size_of::<SnapshotRecord>() == 104);
@@ -46,7 +46,7 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<(SnapshotProcess<'_>, &[u8]), Dec
     }
     // SAFETY: as many bytes as it has are there, and any bytes are its integers; the read asks for no alignment.
     let record = unsafe { bytes.as_ptr().cast::<SnapshotRecord>().read_unaligned() };
-    let SnapshotRecord { size, pids, process: part, ns, state: _, exit_state: _, threads: _, reserved } =
+    let SnapshotRecord { size, pids, process: part, ns, state: _, exit_state: _, threads: _, tracer: _ } =
         record;
     let inconsistent = |field| Err(DecodeError::Inconsistent { field });
     if pids == 0 || pids as usize > MAX_PIDS {
@@ -58,7 +58,7 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<(SnapshotProcess<'_>, &[u8]), Dec
     let Some((whole, rest)) = bytes.split_at_checked(size as usize) else {
         return Err(DecodeError::Truncated { needed: size as usize, found: bytes.len() });
     };
-    if reserved != 0 || ns.reserved != 0 {
+    if ns.reserved != 0 {
         return inconsistent("padding");
     }
     if ns.level > MAX_LEVEL || ns.level + 1 != pids || ns.inum != part.ns_inum {

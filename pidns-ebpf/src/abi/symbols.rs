@@ -121,6 +121,7 @@ macro_rules! for_each_snapshot_offset {
             (TASK_STATE, optional, field, "task_struct", "__state"),
             (TASK_STATE_BEFORE_5_14, optional, field, "task_struct", "state"),
             (TASK_EXIT_STATE, required, field, "task_struct", "exit_state"),
+            (TASK_PTRACE, required, field, "task_struct", "ptrace"),
         }
     };
 }
@@ -133,6 +134,7 @@ pub const SNAPSHOT_SHARED: &[&str] = &[
     "TASK_COMM",
     "TASK_START_BOOTTIME",
     "TASK_REAL_PARENT",
+    "TASK_PARENT",
     "TASK_GROUP_LEADER",
     "TASK_THREAD_PID",
     "TASK_SIGNAL",

@@ -102,6 +102,7 @@ mod tests {
             ns: Some(7),
             state: Some(state),
             threads: Some(1),
+            tracer: None,
         });
         Snapshot {
             source: Source::Iterator,

@@ -210,6 +210,7 @@ mod tests {
             ns,
             state: Some('S'),
             threads: Some(1),
+            tracer: None,
         }
     }
 
@@ -292,6 +293,7 @@ mod tests {
             uid: None,
             state: None,
             threads: None,
+            tracer: None,
             ..process(&[9], None, None)
         };
         snapshot.processes.push(unknown);

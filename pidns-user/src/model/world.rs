@@ -637,6 +637,8 @@ impl Resident {
             ns: Some(*ns),
             state,
             threads,
+            // No event tells it.
+            tracer: None,
         }
     }
 }

@@ -121,6 +121,7 @@ mod tests {
             ns: Some(ns),
             state: Some('S'),
             threads: Some(1),
+            tracer: None,
         }
     }
 

@@ -34,6 +34,8 @@ fields! {
     State "state" "S" Left ["state"],
     /// Threads.
     Threads "threads" "THR" Right ["threads"],
+    /// Who traces it.
+    Tracer "tracer" "TRACER" Right ["tracer"],
     /// Since when it exists.
     Age "age" "AGE" Right ["start_boot_ns"],
     /// How it got in.
@@ -76,6 +78,15 @@ fn cell(field: Field, process: &Process, snapshot: &Snapshot, forest: &Forest<'_
         Field::Uid => known(process.uid),
         Field::State => known(process.state),
         Field::Threads => known(process.threads),
+        // What a recording does not know, and what may not be read, is not nobody.
+        Field::Tracer
+            if process.tracer.is_none()
+                && snapshot.source != Source::Recording
+                && !process.pids.is_empty() =>
+        {
+            "-".to_owned()
+        }
+        Field::Tracer => known(process.tracer),
         Field::Age => {
             known(process.start_boot_ns.map(|start| Duration(snapshot.boot_ns.saturating_sub(start))))
         }

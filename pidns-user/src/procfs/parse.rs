@@ -7,6 +7,8 @@ pub(super) struct Status {
     pub(super) pids: Vec<u32>,
     pub(super) uid: Option<u32>,
     pub(super) threads: Option<u32>,
+    /// The thread that traces its first one, as a PID of the namespace that this /proc shows.
+    pub(super) tracer: Option<u32>,
 }
 
 /// The rest of the first line that begins so. (`Name:` is escaped by the kernel: no name begins a line.)
@@ -30,6 +32,8 @@ pub(super) fn parse_status(text: &[u8]) -> Option<Status> {
         pids: pids.unwrap_or_default(),
         uid: line(text, b"Uid:").and_then(number),
         threads: line(text, b"Threads:").and_then(number),
+        // Nobody traces it, or somebody outside of that namespace.
+        tracer: line(text, b"TracerPid:").and_then(number).filter(|&tid| tid != 0),
     })
 }
 
@@ -62,60 +66,12 @@ pub(super) fn inum_of(link: &[u8], kind: &[u8]) -> Option<u32> {
     str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// The PID namespaces that a mountinfo has mounted, and where.
-pub(super) fn namespace_mounts(text: &[u8]) -> Vec<(u32, Vec<u8>)> {
-    let mounts = text.split(|&byte| byte == b'\n').filter_map(|line| {
-        let mut fields = line.split(|&byte| byte == b' ');
-        // Of the file system its root, which is the namespace, then the place.
-        let inum = inum_of(fields.nth(3)?, b"pid:[")?;
-        let place = unescape(fields.next()?);
-        let mut rest = fields.skip_while(|field| *field != b"-");
-        (rest.nth(1)? == b"nsfs").then_some((inum, place))
-    });
-    mounts.collect()
-}
-
-/// Whether the file system that is mounted at `root` hides processes from who may not trace them (`hidepid`, proc(5)).
-pub(super) fn hides_processes(mountinfo: &[u8], root: &[u8]) -> bool {
-    let mut at_root = mountinfo.split(|&byte| byte == b'\n').filter_map(|line| {
-        let mut fields = line.split(|&byte| byte == b' ');
-        let place = unescape(fields.nth(4)?);
-        let options = fields.skip_while(|field| *field != b"-").nth(3)?;
-        (place == root).then_some(options)
-    });
-    // Of mounts at one place the last one is seen.
-    at_root.next_back().is_some_and(|options| {
-        let hiding: [&[u8]; 4] = [b"hidepid=2", b"hidepid=invisible", b"hidepid=4", b"hidepid=ptraceable"];
-        options.split(|&byte| byte == b',').any(|option| hiding.contains(&option))
-    })
-}
-
 /// Whether a status says that the process may trace all others (CAP_SYS_PTRACE).
 pub(super) fn may_trace(status: &[u8]) -> bool {
     const CAP_SYS_PTRACE: u32 = 19;
     let set = line(status, b"CapEff:").and_then(|set| str::from_utf8(set).ok());
     let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
     set.is_some_and(|set| set & (1 << CAP_SYS_PTRACE) != 0)
-}
-
-/// A blank, tab, line end or backslash is `\` and three octal digits in mountinfo.
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&first, after)) = rest.split_first() {
-        let octal = after.get(..3).filter(|_| first == b'\\').and_then(|digits| str::from_utf8(digits).ok());
-        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    bytes
 }
 
 #[cfg(test)]
@@ -138,55 +94,26 @@ mod tests {
 
     #[test]
     fn a_status_without_pids_is_of_nobody() {
-        let status =
-            |pids: &str| format!("Name:\tx\\nUid:\t7\nUid:\t1000\t0\t0\t0\nNSpid:\t{pids}\nThreads:\t3\n");
+        let status = |pids: &str| {
+            format!("Name:\tx\\nUid:\t7\nTracerPid:\t9\nUid:\t1000\t0\t0\t0\nNSpid:\t{pids}\nThreads:\t3\n")
+        };
         let found = parse_status(status("48121\t7\t1").as_bytes()).expect("a status");
-        assert_eq!(found, Status { pids: vec![48121, 7, 1], uid: Some(1000), threads: Some(3) });
+        let known = Status { pids: vec![48121, 7, 1], uid: Some(1000), threads: Some(3), tracer: Some(9) };
+        assert_eq!(found, known);
         for gone in ["", "0", "12\t0"] {
             assert_eq!(parse_status(status(gone).as_bytes()), None, "{gone:?}");
         }
-        let known = Status { pids: Vec::new(), uid: Some(1000), threads: Some(3) };
+        let known = Status { pids: Vec::new(), ..known };
         assert_eq!(parse_status(status("x").as_bytes()), Some(known), "the rest is known");
-        assert_eq!(parse_status(b"Name:\t\xff\n"), Some(Status::default()));
-    }
-
-    #[test]
-    fn mounted_namespaces_are_told_from_other_mounts() {
-        let text = b"22 27 0:21 / /proc rw,relatime shared:12 - proc proc rw\n\
-            80 27 0:4 pid:[4026532178] /run/a\\040b\\134c rw shared:3 master:1 - nsfs nsfs rw\n\
-            81 27 0:4 mnt:[4026532179] /run/m rw - nsfs nsfs rw\n\
-            82 27 0:5 pid:[4026532178] /run/liar rw - tmpfs tmpfs rw\n\
-            83 27\n";
-        assert_eq!(namespace_mounts(text), [(4026532178, b"/run/a b\\c".to_vec())]);
-    }
-
-    #[test]
-    fn a_proc_that_hides_processes_is_known_by_its_options() {
-        let mount =
-            |place: &str, options: &str| format!("22 27 0:21 / {place} rw shared:12 - proc proc {options}\n");
-        for (text, hides) in [
-            (mount("/proc", "rw"), false),
-            (mount("/proc", "rw,hidepid=1"), false),
-            (mount("/proc", "rw,hidepid=noaccess"), false),
-            (mount("/proc", "rw,gid=5,hidepid=2"), true),
-            (mount("/proc", "rw,hidepid=invisible"), true),
-            (mount("/proc", "rw,hidepid=ptraceable"), true),
-            (mount("/elsewhere", "rw,hidepid=invisible"), false),
-            (mount("/proc", "rw,hidepid=invisible") + &mount("/proc", "rw"), false),
-            ("22 27\n".to_owned(), false),
-        ] {
-            assert_eq!(hides_processes(text.as_bytes(), b"/proc"), hides, "{text}");
+        for nobody in [&b"Name:\t\xff\n"[..], b"TracerPid:\t0\n", b"TracerPid:\t-1\n"] {
+            assert_eq!(parse_status(nobody), Some(Status::default()));
         }
+    }
+
+    #[test]
+    fn who_may_trace_all_has_the_capability() {
         assert!(may_trace(b"Name:\tx\nCapEff:\t000001fffeffffff\n"));
         assert!(!may_trace(b"Name:\tx\nCapEff:\t0000000000000000\n"));
         assert!(!may_trace(b"CapEff:\tx\n"));
-    }
-
-    #[test]
-    fn octal_that_is_none_stays() {
-        for (text, bytes) in [(&b"a\\04"[..], &b"a\\04"[..]), (b"\\999", b"\\999"), (b"\\011\\012", b"\t\n")]
-        {
-            assert_eq!(unescape(text), bytes);
-        }
     }
 }

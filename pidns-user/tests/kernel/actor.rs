@@ -11,6 +11,7 @@ mod release;
 mod signals;
 mod storm;
 mod teardown;
+mod ties;
 
 use std::ffi::c_int;
 use std::io;
@@ -37,6 +38,7 @@ pub(crate) fn main(args: &[String]) -> c_int {
         signals::SITUATIONS,
         storm::SITUATIONS,
         teardown::SITUATIONS,
+        ties::SITUATIONS,
     ];
     let mut situations = groups.into_iter().flatten();
     let Some((name, args)) = args.split_first() else {

@@ -151,6 +151,12 @@ pub(crate) fn state(stat_path: &str) -> Option<char> {
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
+/// A number of the status of this process or thread; `None` where it has gone.
+pub(crate) fn status_field(pid: impl std::fmt::Display, name: &str) -> Option<Pid> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    Some(number(field(&status, name)))
+}
+
 fn read(path: &str) -> String {
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("{path}: {error}"));
     String::from_utf8_lossy(&bytes).into_owned()

@@ -35,14 +35,14 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 #[track_caller]
-fn output(args: &[&str], code: i32) -> (String, String) {
+pub(crate) fn output(args: &[&str], code: i32) -> (String, String) {
     let (status, stdout, stderr) = run(Command::new(program()).args(args));
     assert_eq!(status.code(), Some(code), "{args:?}: {stdout}{stderr}");
     (stdout, stderr)
 }
 
 #[track_caller]
-fn document(args: &[&str]) -> Value {
+pub(crate) fn document(args: &[&str]) -> Value {
     let (stdout, stderr) = output(&[args, &["-o", "json"]].concat(), 0);
     // There are machines whose PID 1 not even root may look at.
     let protected = std::fs::read_link("/proc/1/ns/pid").is_err();
@@ -53,25 +53,25 @@ fn document(args: &[&str]) -> Value {
 }
 
 #[track_caller]
-fn namespace(tree: &Value, inum: u64) -> &Value {
+pub(crate) fn namespace(tree: &Value, inum: u64) -> &Value {
     let all = tree["namespaces"].as_array().expect("namespaces");
     let found = all.iter().find(|line| line["ns"]["inum"] == inum);
     found.unwrap_or_else(|| panic!("no namespace {inum}: {tree:#}"))
 }
 
-fn process(document: &Value, pid: Pid) -> &Value {
+pub(crate) fn process(document: &Value, pid: Pid) -> &Value {
     let all = document["processes"].as_array().expect("processes");
     all.iter().find(|line| line["pid"] == pid).unwrap_or_else(|| panic!("no process {pid}: {document:#}"))
 }
 
 /// Plays a situation up to where it stands still.
-fn still(situation: &str) -> Actor {
+pub(crate) fn still(situation: &str) -> Actor {
     let mut actor = Actor::start(situation, &[]);
     let _: bool = actor.hear("ready");
     actor
 }
 
-fn let_go(mut actor: Actor) {
+pub(crate) fn let_go(mut actor: Actor) {
     actor.go();
     actor.finish();
 }

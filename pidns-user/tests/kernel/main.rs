@@ -25,6 +25,7 @@ mod stage;
 mod storm;
 mod sys;
 mod teardown;
+mod ties;
 mod tracer;
 
 use libtest_mimic::{Arguments, Completion, Trial};
@@ -74,6 +75,7 @@ fn main() {
         ("ending", ending::TESTS),
         ("existing", existing::TESTS),
         ("forest", forest::TESTS),
+        ("ties", ties::TESTS),
         ("recordings", recordings::TESTS),
         ("storm", storm::TESTS),
     ];

@@ -153,6 +153,12 @@ pub(crate) fn kill(pid: Pid, signal: c_int) -> io::Result<()> {
     checked(c_long::from(unsafe { libc::kill(pid, signal) })).map(drop)
 }
 
+/// PTRACE_SEIZE: traces a thread, which goes on running.
+pub(crate) fn seize(tid: Pid) -> io::Result<()> {
+    // SAFETY: this request has neither an address nor data.
+    checked(unsafe { libc::ptrace(libc::PTRACE_SEIZE, tid, 0_usize, 0_usize) }).map(drop)
+}
+
 /// Makes this process die with its parent: nothing survives a failed test.
 pub(crate) fn die_with_parent() -> io::Result<()> {
     // SAFETY: PR_SET_PDEATHSIG takes an integer.

@@ -16,7 +16,7 @@ pub(super) const SITUATIONS: &[Situation] = &[
     ("still-held-by-unshare", |_| still_held_by_unshare()),
 ];
 
-fn stand_still() -> c_int {
+pub(super) fn stand_still() -> c_int {
     say("ready", true);
     wait_for_go();
     0

@@ -1,0 +1,116 @@
+//! mountinfo: what is mounted where, as the processes of one mount namespace see it (proc(5)).
+
+use super::parse::inum_of;
+
+/// A mount. Paths are as they stand there: [`unescape`] them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mount<'a> {
+    /// The number of the file system, which stat(2) tells of what is in it.
+    pub(super) device: u64,
+    /// What of the file system is mounted: a path in it; of a namespace its name.
+    pub(super) root: &'a [u8],
+    /// Where.
+    pub(super) place: &'a [u8],
+    /// The file system's type.
+    pub(super) kind: &'a [u8],
+    /// The file system's options, with commas.
+    pub(super) options: &'a [u8],
+}
+
+/// The mounts of a mountinfo, in its order: of those at one place the last one is seen.
+pub(super) fn mounts(text: &[u8]) -> impl DoubleEndedIterator<Item = Mount<'_>> {
+    text.split(|&byte| byte == b'\n').filter_map(|line| {
+        let mut fields = line.split(|&byte| byte == b' ');
+        let device = device(fields.nth(2)?)?;
+        let (root, place) = (fields.next()?, fields.next()?);
+        let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
+        let (kind, options) = (rest.next()?, rest.nth(1)?);
+        Some(Mount { device, root, place, kind, options })
+    })
+}
+
+/// `0:39`.
+fn device(text: &[u8]) -> Option<u64> {
+    let (major, minor) = str::from_utf8(text).ok()?.split_once(':')?;
+    Some(libc::makedev(major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// The PID namespaces that are mounted, and where.
+pub(super) fn namespace_mounts(text: &[u8]) -> Vec<(u32, Vec<u8>)> {
+    let namespaces = mounts(text).filter(|mount| mount.kind == b"nsfs");
+    namespaces.filter_map(|mount| Some((inum_of(mount.root, b"pid:[")?, unescape(mount.place)))).collect()
+}
+
+/// Whether a proc that is mounted with these options hides processes from who may not trace them (`hidepid`, proc(5)).
+pub(super) fn hides_processes(options: &[u8]) -> bool {
+    let hiding: [&[u8]; 4] = [b"hidepid=2", b"hidepid=invisible", b"hidepid=4", b"hidepid=ptraceable"];
+    options.split(|&byte| byte == b',').any(|option| hiding.contains(&option))
+}
+
+/// Whether the file system that is mounted at `root` does.
+pub(super) fn hides_processes_at(mountinfo: &[u8], root: &[u8]) -> bool {
+    let seen = mounts(mountinfo).rfind(|mount| unescape(mount.place) == root);
+    seen.is_some_and(|mount| hides_processes(mount.options))
+}
+
+/// A blank, tab, line end or backslash is `\` and three octal digits in mountinfo.
+pub(super) fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&first, after)) = rest.split_first() {
+        let octal = after.get(..3).filter(|_| first == b'\\').and_then(|digits| str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounted_namespaces_are_told_from_other_mounts() {
+        let text = b"22 27 0:21 / /proc rw,relatime shared:12 - proc proc rw\n\
+            80 27 0:4 pid:[4026532178] /run/a\\040b\\134c rw shared:3 master:1 - nsfs nsfs rw\n\
+            81 27 0:4 mnt:[4026532179] /run/m rw - nsfs nsfs rw\n\
+            82 27 0:5 pid:[4026532178] /run/liar rw - tmpfs tmpfs rw\n\
+            83 27\n";
+        assert_eq!(namespace_mounts(text), [(4026532178, b"/run/a b\\c".to_vec())]);
+    }
+
+    #[test]
+    fn a_proc_that_hides_processes_is_known_by_its_options() {
+        let mount =
+            |place: &str, options: &str| format!("22 27 0:21 / {place} rw shared:12 - proc proc {options}\n");
+        for (text, hides) in [
+            (mount("/proc", "rw"), false),
+            (mount("/proc", "rw,hidepid=1"), false),
+            (mount("/proc", "rw,hidepid=noaccess"), false),
+            (mount("/proc", "rw,gid=5,hidepid=2"), true),
+            (mount("/proc", "rw,hidepid=invisible"), true),
+            (mount("/proc", "rw,hidepid=ptraceable"), true),
+            (mount("/elsewhere", "rw,hidepid=invisible"), false),
+            (mount("/proc", "rw,hidepid=invisible") + &mount("/proc", "rw"), false),
+            ("22 27\n".to_owned(), false),
+        ] {
+            assert_eq!(hides_processes_at(text.as_bytes(), b"/proc"), hides, "{text}");
+        }
+    }
+
+    #[test]
+    fn octal_that_is_none_stays() {
+        for (text, bytes) in [(&b"a\\04"[..], &b"a\\04"[..]), (b"\\999", b"\\999"), (b"\\011\\012", b"\t\n")]
+        {
+            assert_eq!(unescape(text), bytes);
+        }
+    }
+}

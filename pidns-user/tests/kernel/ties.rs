@@ -1,0 +1,62 @@
+//! Snapshots: what ties processes and namespaces to others, against /proc: who traces them.
+
+use pidns_user::procfs::Procfs;
+use serde_json::Value;
+
+use crate::facts::{Who, status_field};
+use crate::forest::{document, let_go, output, process, still};
+use crate::sys::Pid;
+use crate::{Test, test};
+
+pub(crate) const TESTS: &[Test] =
+    &[test!(who_is_traced_is_shown_with_the_process_that_does), test!(every_tracer_is_that_of_proc)];
+
+fn who_is_traced_is_shown_with_the_process_that_does() {
+    let mut actor = still("still-traced");
+    let traced: Who = actor.hear("traced");
+    let thread: Pid = actor.hear("tracing thread");
+    assert_ne!(thread, actor.pid(), "the situation is of a thread that is not the first");
+    let members = document(&["ps", &traced.ns.to_string()]);
+    assert_eq!(process(&members, traced.pid)["tracer"], actor.pid(), "{members:#}");
+    let all = document(&["ps"]);
+    assert!(process(&all, actor.pid()).get("tracer").is_none(), "nobody traces the tracer");
+    let proc = Procfs::default().snapshot(0).expect("/proc can be read");
+    let found = proc.processes.iter().find(|process| process.pid == traced.pid as u32).expect("it is there");
+    assert_eq!(found.tracer, Some(actor.pid() as u32), "from /proc");
+    let (table, _) = output(&["ps", "--no-headers", "--fields", "pid,tracer", &traced.ns.to_string()], 0);
+    let row: Vec<&str> = table.split_whitespace().collect();
+    assert_eq!(row, [traced.pid.to_string(), actor.pid().to_string()]);
+    let (table, _) = output(&["ps", "--no-headers", "--fields", "pid,tracer"], 0);
+    let untraced = |line: &str| line.split_whitespace().eq([actor.pid().to_string().as_str(), "-"]);
+    assert!(table.lines().any(untraced), "{table}");
+    let_go(actor);
+}
+
+/// The process that traces the first thread of this one, as /proc tells.
+fn tracer(pid: &Value) -> Option<Pid> {
+    let tid = status_field(pid, "TracerPid")?;
+    if tid == 0 { Some(0) } else { status_field(tid, "Tgid") }
+}
+
+fn every_tracer_is_that_of_proc() {
+    let actor = still("still-traced");
+    let before = document(&["ps", "--fields", "pid"]);
+    let before: Vec<_> = listed(&before).map(|line| (line["pid"].clone(), tracer(&line["pid"]))).collect();
+    let now = document(&["ps"]);
+    let (mut compared, mut traced) = (0, 0);
+    for (pid, tracer_before) in before {
+        let Some(line) = listed(&now).find(|line| line["pid"] == pid) else { continue };
+        // Not one that was seized or let go of meanwhile.
+        let Some(expected) = tracer(&pid).filter(|tracer| Some(*tracer) == tracer_before) else { continue };
+        assert_eq!(line["tracer"].as_i64().unwrap_or(0), i64::from(expected), "{line}");
+        compared += 1;
+        traced += u32::from(expected != 0);
+    }
+    assert!(compared > 3 && traced > 0, "{compared} compared, {traced} of them traced");
+    println!("{compared} processes compared, {traced} of them traced");
+    let_go(actor);
+}
+
+fn listed(document: &Value) -> impl Iterator<Item = &Value> {
+    document["processes"].as_array().expect("processes").iter()
+}

@@ -34,8 +34,9 @@ mod iterator {
     use pidns_ebpf::abi::{MAX_PIDS, PIDS_ROOM, snapshot::SnapshotRecord, symbols::UNRESOLVED};
 
     use crate::{
+        access::Access as _,
         kernel::{Direct, Task},
-        layout::present,
+        layout::{TASK_CGROUPS, present},
     };
 
     macro_rules! statics {
@@ -111,6 +112,7 @@ mod iterator {
                 0
             };
             (*record).tracer = tracer(task);
+            (*record).cgroup_id = cgroup_id(task);
             let chain = task.thread_pid().copy_pids((&raw mut (*to).pids).cast());
             chain.ns.describe(&raw mut (*record).ns);
             (*record).process.ns_inum = (*record).ns.inum;
@@ -129,6 +131,26 @@ mod iterator {
         let tracer = task.parent();
         // Verifiers of kernels whose BTF says `__rcu` of it want to see that it is not null.
         if tracer.0.is_null() { 0 } else { tracer.tgid() }
+    }
+
+    /// As bpf_get_current_cgroup_id has it: the inode number of its folder (`cgroup_id()`, include/linux/cgroup.h). 0 where
+    /// this kernel's structures do not tell.
+    #[inline(always)]
+    fn cgroup_id(task: Task<Direct>) -> u64 {
+        if !present(&TASK_CGROUPS)
+            || !present(&CSS_SET_DEFAULT_CGROUP)
+            || !present(&CGROUP_NODE)
+            || !present(&KERNFS_NODE_ID)
+        {
+            return 0;
+        }
+        // SAFETY: pointers, and at their end an integer: any bytes are a value of either.
+        unsafe {
+            let set: *const u8 = task.field(&TASK_CGROUPS);
+            let cgroup: *const u8 = Direct::read(set.add(CSS_SET_DEFAULT_CGROUP.load() as usize));
+            let node: *const u8 = Direct::read(cgroup.add(CGROUP_NODE.load() as usize));
+            Direct::read(node.add(KERNFS_NODE_ID.load() as usize))
+        }
     }
 }
 

@@ -445,6 +445,7 @@ fn snapshot_record(pids: &[u32]) -> Vec<u8> {
         exit_state: 0,
         threads: 2,
         tracer: 77,
+        cgroup_id: 1 << 40,
     };
     let tail = pids.iter().flat_map(|pid| pid.to_ne_bytes());
     bytes_of(&record).into_iter().chain(tail).collect()
@@ -456,7 +457,7 @@ fn a_snapshot_is_record_after_record() {
     let bytes = [snapshot_record(&[10, 2, 1]), snapshot_record(&[11])].concat();
     let (first, rest) = decode_snapshot(&bytes).expect("a record");
     assert_eq!(first.process.pids().collect::<Vec<_>>(), [10, 2, 1]);
-    assert_eq!((first.record.threads, first.record.tracer), (2, 77));
+    assert_eq!((first.record.threads, first.record.tracer, first.record.cgroup_id), (2, 77, 1 << 40));
     assert_eq!(first.process.comm(), b"na\xffme");
     let (second, rest) = decode_snapshot(rest).expect("a record");
     assert_eq!(second.process.pids().collect::<Vec<_>>(), [11]);

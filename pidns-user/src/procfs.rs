@@ -18,11 +18,13 @@ use crate::{
     text::Name,
 };
 
+mod cgroup;
 mod inits;
 mod mountinfo;
 mod nsfs;
 mod parse;
 
+use cgroup::CgroupIds;
 use mountinfo::{hides_processes_at, namespace_mounts};
 use parse::{Status, inum_of, line, may_trace, number, parse_stat, parse_status};
 
@@ -49,8 +51,9 @@ impl Procfs {
         let mut unread = Unread::default();
         let mut namespaces = BTreeMap::new();
         let mut processes = Vec::new();
+        let mut cgroups = CgroupIds::new(self);
         for pid in self.pids()? {
-            let Some(mut process) = self.process(pid) else { continue };
+            let Some(mut process) = self.process(pid, &mut cgroups) else { continue };
             match self.link(pid, "ns/pid") {
                 Ok(inum) => {
                     process.ns = inum;
@@ -94,8 +97,11 @@ impl Procfs {
     pub fn add_left_out(&self, snapshot: &mut Snapshot) -> io::Result<()> {
         let known: BTreeSet<u32> = snapshot.processes.iter().map(|process| process.pid).collect();
         let outermost = snapshot.namespaces.values().find(|ns| ns.level == 0).map(|ns| ns.inum);
+        let mut cgroups = CgroupIds::new(self);
         for pid in self.pids()? {
-            let Some(mut process) = (!known.contains(&pid)).then(|| self.process(pid)).flatten() else {
+            let Some(mut process) =
+                (!known.contains(&pid)).then(|| self.process(pid, &mut cgroups)).flatten()
+            else {
                 continue;
             };
             match self.link(pid, "ns/pid") {
@@ -221,7 +227,7 @@ impl Procfs {
     }
 
     /// The process, but for its namespace; `None` where it is gone.
-    fn process(&self, pid: u32) -> Option<Process> {
+    fn process(&self, pid: u32, cgroups: &mut CgroupIds<'_>) -> Option<Process> {
         let status = match self.text(pid, "status").ok()? {
             Some(text) => parse_status(&text)?,
             None => Status::default(),
@@ -240,6 +246,8 @@ impl Procfs {
             state: stat.map(|stat| stat.state),
             threads,
             tracer: tracer.and_then(|tid| self.tracer(tid)),
+            // A kernel without cgroups has no such file.
+            cgroup_id: self.text(pid, "cgroup").ok().flatten().and_then(|text| cgroups.of(&text)),
         })
     }
 
@@ -453,6 +461,7 @@ mod tests {
             state: None,
             threads: None,
             tracer: None,
+            cgroup_id: None,
         };
         assert_eq!(*closed, nothing);
         assert_eq!((half.level(), half.ns, half.uid, half.state), (Some(1), Some(200), Some(5), None));

@@ -156,8 +156,19 @@ fn bodies(snapshot: &Snapshot) -> Vec<Body> {
             .unwrap_or_default(),
     });
     let processes = snapshot.processes.iter().filter_map(|process| {
-        let snapshot::Process { pid, pids, comm, start_boot_ns, ppid, uid, ns, state, threads, tracer: _ } =
-            process;
+        let snapshot::Process {
+            pid,
+            pids,
+            comm,
+            start_boot_ns,
+            ppid,
+            uid,
+            ns,
+            state,
+            threads,
+            tracer: _,
+            cgroup_id: _,
+        } = process;
         Some(Body::SnapshotProcess {
             // One that may not be looked at has no identity to be told by.
             process: Process {
@@ -232,6 +243,7 @@ mod tests {
             state: Some(state),
             threads: Some(1),
             tracer: None,
+            cgroup_id: None,
         }
     }
 

@@ -58,6 +58,9 @@ pub struct Process {
     /// process without `pids`, and in a recording.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracer: Option<u32>,
+    /// The id of its cgroup (v2): the inode number of the cgroup's folder, where that is mounted. Not known in a recording.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup_id: Option<u64>,
 }
 
 impl Process {
@@ -241,7 +244,8 @@ impl Snapshot {
             let (found, rest) = decode_snapshot(bytes)?;
             bytes = rest;
             let SnapshotProcess { record, process } = found;
-            let SnapshotRecord { process: part, ns, state, exit_state, threads, tracer, .. } = record;
+            let SnapshotRecord { process: part, ns, state, exit_state, threads, tracer, cgroup_id, .. } =
+                record;
             let ProcessPart { start_boot_ns, pid, parent_pid, uid, ns_inum, comm: _ } = part;
             let pids: Vec<u32> = process.pids().collect();
             if pids.contains(&0) || ns_inum == 0 {
@@ -260,6 +264,7 @@ impl Snapshot {
                 state: Some(letter(state, exit_state)),
                 threads: Some(threads),
                 tracer: (tracer != 0).then_some(tracer),
+                cgroup_id: (cgroup_id != 0).then_some(cgroup_id),
             });
         }
         // Parents without a process of their own.

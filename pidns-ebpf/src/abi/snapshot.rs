@@ -25,9 +25,11 @@ pub struct SnapshotRecord {
     pub threads: u32,
     /// Thread group id at level 0 of who traces its first thread; 0: nobody.
     pub tracer: u32,
+    /// The id of its first thread's cgroup in the default hierarchy (v2); 0: this kernel does not tell.
+    pub cgroup_id: u64,
 }
 
-const _: () = assert!(size_of::<SnapshotRecord>() == 104);
+const _: () = assert!(size_of::<SnapshotRecord>() == 112);
 
 /// A decoded [`SnapshotRecord`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +48,17 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<(SnapshotProcess<'_>, &[u8]), Dec
     }
     // SAFETY: as many bytes as it has are there, and any bytes are its integers; the read asks for no alignment.
     let record = unsafe { bytes.as_ptr().cast::<SnapshotRecord>().read_unaligned() };
-    let SnapshotRecord { size, pids, process: part, ns, state: _, exit_state: _, threads: _, tracer: _ } =
-        record;
+    let SnapshotRecord {
+        size,
+        pids,
+        process: part,
+        ns,
+        state: _,
+        exit_state: _,
+        threads: _,
+        tracer: _,
+        cgroup_id: _,
+    } = record;
     let inconsistent = |field| Err(DecodeError::Inconsistent { field });
     if pids == 0 || pids as usize > MAX_PIDS {
         return inconsistent("number of PIDs");

@@ -122,6 +122,9 @@ macro_rules! for_each_snapshot_offset {
             (TASK_STATE_BEFORE_5_14, optional, field, "task_struct", "state"),
             (TASK_EXIT_STATE, required, field, "task_struct", "exit_state"),
             (TASK_PTRACE, required, field, "task_struct", "ptrace"),
+            (CSS_SET_DEFAULT_CGROUP, optional, field, "css_set", "dfl_cgrp"),
+            (CGROUP_NODE, optional, field, "cgroup", "kn"),
+            (KERNFS_NODE_ID, optional, field, "kernfs_node", "id"),
         }
     };
 }
@@ -139,6 +142,7 @@ pub const SNAPSHOT_SHARED: &[&str] = &[
     "TASK_THREAD_PID",
     "TASK_SIGNAL",
     "TASK_REAL_CRED",
+    "TASK_CGROUPS",
     "CRED_UID",
     "SIGNAL_NR_THREADS",
     "PID_LEVEL",

@@ -93,8 +93,8 @@ pub struct PsArgs {
     /// of the host, a path like /proc/PID/ns/pid, or the name, pod or id (its beginning is enough) of a container.
     pub target: Option<String>,
 
-    /// Columns, with commas: pid, pids, ns, level, ppid, uid, state, threads, tracer, age, entry, comm. A list that begins
-    /// with a + adds to the usual ones. In JSON: the members that hold these.
+    /// Columns, with commas: pid, pids, ns, level, ppid, uid, state, threads, tracer, cgroup, age, entry, comm. A list
+    /// that begins with a + adds to the usual ones. In JSON: the members that hold these.
     #[arg(long, value_name = "FIELDS")]
     pub fields: Option<Fields<processes::Field>>,
 

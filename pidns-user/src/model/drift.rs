@@ -103,6 +103,7 @@ mod tests {
             state: Some(state),
             threads: Some(1),
             tracer: None,
+            cgroup_id: None,
         });
         Snapshot {
             source: Source::Iterator,

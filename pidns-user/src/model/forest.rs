@@ -211,6 +211,7 @@ mod tests {
             state: Some('S'),
             threads: Some(1),
             tracer: None,
+            cgroup_id: None,
         }
     }
 
@@ -294,6 +295,7 @@ mod tests {
             state: None,
             threads: None,
             tracer: None,
+            cgroup_id: None,
             ..process(&[9], None, None)
         };
         snapshot.processes.push(unknown);

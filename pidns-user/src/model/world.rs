@@ -637,8 +637,9 @@ impl Resident {
             ns: Some(*ns),
             state,
             threads,
-            // No event tells it.
+            // No event tells these.
             tracer: None,
+            cgroup_id: None,
         }
     }
 }

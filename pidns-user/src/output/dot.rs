@@ -122,6 +122,7 @@ mod tests {
             state: Some('S'),
             threads: Some(1),
             tracer: None,
+            cgroup_id: None,
         }
     }
 

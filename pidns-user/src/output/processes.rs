@@ -36,6 +36,8 @@ fields! {
     Threads "threads" "THR" Right ["threads"],
     /// Who traces it.
     Tracer "tracer" "TRACER" Right ["tracer"],
+    /// The id of its cgroup.
+    Cgroup "cgroup" "CGROUP" Right ["cgroup_id"],
     /// Since when it exists.
     Age "age" "AGE" Right ["start_boot_ns"],
     /// How it got in.
@@ -87,6 +89,7 @@ fn cell(field: Field, process: &Process, snapshot: &Snapshot, forest: &Forest<'_
             "-".to_owned()
         }
         Field::Tracer => known(process.tracer),
+        Field::Cgroup => known(process.cgroup_id),
         Field::Age => {
             known(process.start_boot_ns.map(|start| Duration(snapshot.boot_ns.saturating_sub(start))))
         }

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::ffi::OsStrExt as _};
 
-use super::{Procfs, parse::inum_of};
+use super::{Procfs, cgroup::CgroupIds, parse::inum_of};
 use crate::snapshot::Process;
 
 impl Procfs {
@@ -11,6 +11,7 @@ impl Procfs {
     pub fn inits(&self) -> Vec<(u32, Process)> {
         let own = fs::read_link(self.root.join("self/ns/pid")).ok();
         let own = own.and_then(|link| inum_of(link.as_os_str().as_bytes(), b"pid:["));
+        let mut cgroups = CgroupIds::new(self);
         let mut inits = Vec::new();
         for pid in self.pids().unwrap_or_default() {
             // Most processes are in the same namespace as this one: of these the link is all that is read.
@@ -18,7 +19,7 @@ impl Procfs {
             if Some(inum) == own {
                 continue;
             }
-            if let Some(process) = self.process(pid)
+            if let Some(process) = self.process(pid, &mut cgroups)
                 && process.is_init()
             {
                 inits.push((inum, process));

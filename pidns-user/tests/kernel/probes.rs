@@ -113,25 +113,40 @@ pub(crate) struct MemoryCgroups {
 
 impl MemoryCgroups {
     /// A group of this many bytes at most.
-    pub(crate) fn make(&self, bytes: u64) -> MemoryCgroup {
-        let path = format!("{}/pidns-trace-test-{}", self.root, std::process::id());
-        fs::create_dir(&path).expect("a cgroup");
-        let group = MemoryCgroup(path);
+    pub(crate) fn make(&self, bytes: u64) -> ScratchCgroup {
+        let group = ScratchCgroup::make(self.root);
         fs::write(format!("{}/{}", group.0, self.limit), bytes.to_string()).expect("a limit can be set");
         group
     }
 }
 
-/// A cgroup that goes when it is dropped, which must be after its processes have.
-pub(crate) struct MemoryCgroup(String);
+/// Where cgroups of the second version are mounted.
+pub(crate) fn unified_cgroups() -> Option<&'static str> {
+    let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+    roots.into_iter().find(|root| std::path::Path::new(root).join("cgroup.controllers").exists())
+}
 
-impl MemoryCgroup {
+pub(crate) fn unified_cgroup() -> Outcome {
+    let none = || Outcome::Skip("no cgroup v2 in /sys/fs/cgroup".into());
+    unified_cgroups().map_or_else(none, |_| Outcome::Run)
+}
+
+/// A cgroup that goes when it is dropped, which must be after its processes have.
+pub(crate) struct ScratchCgroup(String);
+
+impl ScratchCgroup {
+    pub(crate) fn make(root: &str) -> Self {
+        let path = format!("{root}/pidns-trace-test-{}", std::process::id());
+        fs::create_dir(&path).expect("a cgroup");
+        Self(path)
+    }
+
     pub(crate) fn path(&self) -> &str {
         &self.0
     }
 }
 
-impl Drop for MemoryCgroup {
+impl Drop for ScratchCgroup {
     fn drop(&mut self) {
         let _busy_where_a_test_failed = fs::remove_dir(&self.0);
     }

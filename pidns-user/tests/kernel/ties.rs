@@ -1,15 +1,22 @@
-//! Snapshots: what ties processes and namespaces to others, against /proc: who traces them.
+//! Snapshots: what ties processes and namespaces to others, against /proc: who traces them, their cgroup.
+
+use std::fs;
 
 use pidns_user::procfs::Procfs;
 use serde_json::Value;
 
-use crate::facts::{Who, status_field};
+use crate::facts::{Who, inode, status_field};
 use crate::forest::{document, let_go, output, process, still};
+use crate::probes::{self, ScratchCgroup};
 use crate::sys::Pid;
 use crate::{Test, test};
 
-pub(crate) const TESTS: &[Test] =
-    &[test!(who_is_traced_is_shown_with_the_process_that_does), test!(every_tracer_is_that_of_proc)];
+pub(crate) const TESTS: &[Test] = &[
+    test!(who_is_traced_is_shown_with_the_process_that_does),
+    test!(every_tracer_is_that_of_proc),
+    test!(who_was_moved_into_a_cgroup_is_shown_with_its_id, needs probes::unified_cgroup),
+    test!(every_cgroup_id_is_the_inode_number_of_its_folder, needs probes::unified_cgroup),
+];
 
 fn who_is_traced_is_shown_with_the_process_that_does() {
     let mut actor = still("still-traced");
@@ -55,6 +62,54 @@ fn every_tracer_is_that_of_proc() {
     assert!(compared > 3 && traced > 0, "{compared} compared, {traced} of them traced");
     println!("{compared} processes compared, {traced} of them traced");
     let_go(actor);
+}
+
+fn who_was_moved_into_a_cgroup_is_shown_with_its_id() {
+    let group = ScratchCgroup::make(probes::unified_cgroups().expect("the probe found it"));
+    let mut actor = still("still-nested");
+    let outer: Who = actor.hear("outer");
+    let id_of = |pid: Pid| process(&document(&["ps"]), pid)["cgroup_id"].clone();
+    let before = id_of(outer.pid);
+    fs::write(format!("{}/cgroup.procs", group.path()), outer.pid.to_string()).expect("it can be moved");
+    let id = inode(group.path()).expect("a cgroup is a folder");
+    assert_ne!(before, id, "it was not there before");
+    assert_eq!(id_of(outer.pid), id);
+    assert_eq!(id_of(actor.pid()), before, "whom nobody moved");
+    let proc = Procfs::default().snapshot(0).expect("/proc can be read");
+    let found = proc.processes.iter().find(|process| process.pid == outer.pid as u32).expect("it is there");
+    assert_eq!(found.cgroup_id, Some(id), "from /proc");
+    let (table, _) = output(&["ps", "--no-headers", "--fields", "pid,cgroup", &outer.pid.to_string()], 0);
+    let row = table.lines().find(|line| line.split_whitespace().next() == Some(&outer.pid.to_string()));
+    assert_eq!(row.and_then(|row| row.split_whitespace().nth(1)), Some(&*id.to_string()), "{table}");
+    let_go(actor);
+}
+
+/// The inode number of the folder of its cgroup; `None` where it has gone.
+fn folder_of_cgroup(pid: &Value) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let path =
+        text.lines().find_map(|line| line.strip_prefix("0::")).expect("a cgroup of the second version");
+    inode(&format!("{}{path}", probes::unified_cgroups()?)).ok()
+}
+
+fn every_cgroup_id_is_the_inode_number_of_its_folder() {
+    let before = document(&["ps", "--fields", "pid"]);
+    let before: Vec<_> =
+        listed(&before).map(|line| (line["pid"].clone(), folder_of_cgroup(&line["pid"]))).collect();
+    let now = document(&["ps"]);
+    let proc = Procfs::default().snapshot(0).expect("/proc can be read");
+    let mut compared = 0;
+    for (pid, folder) in before {
+        let Some(line) = listed(&now).find(|line| line["pid"] == pid) else { continue };
+        // Not one that was moved meanwhile.
+        let Some(expected) = folder_of_cgroup(&pid).filter(|found| Some(*found) == folder) else { continue };
+        assert_eq!(line["cgroup_id"], expected, "{line}");
+        let found = proc.processes.iter().find(|process| pid == process.pid);
+        assert!(found.is_none_or(|found| found.cgroup_id == Some(expected)), "from /proc: {found:?}");
+        compared += 1;
+    }
+    assert!(compared > 3, "{now:#}");
+    println!("{compared} processes compared");
 }
 
 fn listed(document: &Value) -> impl Iterator<Item = &Value> {

@@ -1,0 +1,134 @@
+//! The id of a process's cgroup (v2): the inode number of its folder.
+
+use std::{
+    cell::OnceCell,
+    collections::HashMap,
+    ffi::OsStr,
+    fs,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    path::PathBuf,
+};
+
+use super::{
+    Procfs,
+    mountinfo::{mounts, unescape},
+    parse::line,
+};
+
+/// Looks ids up, each path once.
+pub(super) struct CgroupIds<'a> {
+    procfs: &'a Procfs,
+    places: OnceCell<Vec<Place>>,
+    known: HashMap<Vec<u8>, Option<u64>>,
+}
+
+/// Where cgroups are mounted.
+struct Place {
+    device: u64,
+    /// The cgroup that is there, as the reader's cgroup namespace has its path: so are those of processes.
+    root: Vec<u8>,
+    folder: PathBuf,
+}
+
+impl<'a> CgroupIds<'a> {
+    pub(super) fn new(procfs: &'a Procfs) -> Self {
+        Self { procfs, places: OnceCell::new(), known: HashMap::new() }
+    }
+
+    /// The id of the cgroup that a /proc/PID/cgroup names; `None` where its folder is nowhere to be seen.
+    pub(super) fn of(&mut self, text: &[u8]) -> Option<u64> {
+        let path = line(text, b"0::")?;
+        if let Some(known) = self.known.get(path) {
+            return *known;
+        }
+        let places = self.places.get_or_init(|| places(self.procfs));
+        let id = places.iter().find_map(|place| place.id(path));
+        self.known.insert(path.to_vec(), id);
+        id
+    }
+}
+
+fn places(procfs: &Procfs) -> Vec<Place> {
+    // Without it none is known.
+    let text = fs::read(procfs.root.join("self/mountinfo")).unwrap_or_default();
+    let unified = mounts(&text).filter(|mount| mount.kind == b"cgroup2");
+    let places = unified.map(|mount| Place {
+        device: mount.device,
+        root: unescape(mount.root),
+        folder: PathBuf::from(OsStr::from_bytes(&unescape(mount.place))),
+    });
+    places.collect()
+}
+
+impl Place {
+    /// The inode number of this cgroup's folder, if it is here.
+    fn id(&self, path: &[u8]) -> Option<u64> {
+        let below = below(path, &self.root)?;
+        let found = fs::metadata(self.folder.join(OsStr::from_bytes(below))).ok()?;
+        // Not what somebody has mounted over it.
+        (found.dev() == self.device).then(|| found.ino())
+    }
+}
+
+/// What of a cgroup's path is below this root.
+fn below<'p>(path: &'p [u8], root: &[u8]) -> Option<&'p [u8]> {
+    // A cgroup that is gone, in which a process or zombie still is. (One can have such a name: then it is not known.)
+    if path.ends_with(b" (deleted)") {
+        return None;
+    }
+    let below = path.strip_prefix(root.strip_suffix(b"/").unwrap_or(root))?;
+    let below = if below.is_empty() { below } else { below.strip_prefix(b"/")? };
+    // What is outside of the reader's cgroup namespace begins with as many `..` as it is further up.
+    (!below.split(|&byte| byte == b'/').any(|part| part == b"..")).then_some(below)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_taken_below_the_cgroup_that_is_mounted() {
+        for (path, root, expected) in [
+            ("/", "/", Some("")),
+            ("/a/b", "/", Some("a/b")),
+            ("/a/b", "/a", Some("b")),
+            ("/a", "/a", Some("")),
+            ("/ab", "/a", None),
+            ("/b", "/a", None),
+            ("/../b", "/", None),
+            ("/../b", "/..", Some("b")),
+            ("/../../b", "/..", None),
+            ("/a (deleted)", "/", None),
+            ("a", "/", None),
+        ] {
+            let found = below(path.as_bytes(), root.as_bytes());
+            assert_eq!(found, expected.map(str::as_bytes), "{path} at {root}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_the_inode_number_of_the_folder() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let cgroups = root.path().join("c g");
+        let inner = cgroups.join("a");
+        fs::create_dir_all(&inner).expect("a folder");
+        fs::create_dir(root.path().join("self")).expect("a folder");
+        let number = |folder| fs::metadata(folder).expect("a folder").ino();
+        let device = fs::metadata(&inner).expect("a folder").dev();
+        let put = |device: u64| {
+            let place = cgroups.to_str().expect("UTF-8").replace(' ', "\\040");
+            let (major, minor) = (libc::major(device), libc::minor(device));
+            let line = format!("32 25 {major}:{minor} / {place} rw - cgroup2 cgroup2 rw\n");
+            fs::write(root.path().join("self/mountinfo"), line).expect("a file");
+        };
+        put(device);
+        let procfs = Procfs::at(root.path());
+        let mut ids = CgroupIds::new(&procfs);
+        assert_eq!(ids.of(b"4:pids:/x\n0::/a\n"), Some(number(&inner)));
+        assert_eq!(ids.of(b"0::/\n"), Some(number(&cgroups)));
+        assert_eq!(ids.of(b"0::/gone\n"), None);
+        assert_eq!(ids.of(b"4:pids:/a\n"), None, "of another hierarchy");
+        put(device + 1);
+        assert_eq!(CgroupIds::new(&procfs).of(b"0::/a\n"), None, "something is mounted over it");
+    }
+}

@@ -9,7 +9,7 @@ use pidns_user::kernel::{
     },
     hooks::{self, AttachPoints, Drift, Form, Hook, HookSet},
     judge::judge,
-    layout::Layout,
+    layout::{Layout, SnapshotLayout},
 };
 use proptest::prelude::*;
 
@@ -23,6 +23,8 @@ struct Kernel {
     losses: &'static [&'static str],
     /// Offsets of [`FIELDS`].
     offsets: [u32; FIELDS.len()],
+    /// Offsets of [`SNAPSHOT_FIELDS`].
+    snapshot_offsets: [u32; SNAPSHOT_FIELDS.len()],
     have_task_pt_regs: bool,
     probe_numbers: bool,
     exit_has_group_dead: bool,
@@ -48,6 +50,9 @@ const FIELDS: [&str; 16] = [
     "KERNEL_CLONE_SET_TID_SIZE",
 ];
 
+/// As [`FIELDS`], of those that snapshots alone need.
+const SNAPSHOT_FIELDS: [&str; 4] = ["TASK_PTRACE", "CSS_SET_DEFAULT_CGROUP", "CGROUP_NODE", "KERNFS_NODE_ID"];
+
 macro_rules! kernel {
     ($release:literal, $($rest:tt)*) => {
         Kernel { release: $release, btf: include_bytes!(concat!("btf/", $release, ".btf")), $($rest)* }
@@ -56,12 +61,13 @@ macro_rules! kernel {
 
 /// A kernel with all that 6.18 brought.
 macro_rules! modern {
-    ($release:literal, $offsets:expr) => {
+    ($release:literal, $offsets:expr, $snapshot_offsets:expr) => {
         kernel!(
             $release,
             absent: &["USER_PROCESSES", "PROC_NS_TYPE"],
             losses: &[],
             offsets: $offsets,
+            snapshot_offsets: $snapshot_offsets,
             have_task_pt_regs: true,
             probe_numbers: false,
             exit_has_group_dead: true,
@@ -77,6 +83,7 @@ const KERNELS: &[Kernel] = &[
         ],
         losses: &["pid_max", "kernel_id"],
         offsets: [2232, 2736, 2544, 2248, 2336, 2832, 2824, 3328, 96, 72, 56, 96, 120, 16, 236, 72],
+        snapshot_offsets: [40, 120, 248, 104],
         have_task_pt_regs: false,
         probe_numbers: true,
         exit_has_group_dead: false,
@@ -86,6 +93,7 @@ const KERNELS: &[Kernel] = &[
         absent: &["USER_PROCESSES", "PIDNS_PID_MAX", "NS_COMMON_ID", "NS_COMMON_TYPE"],
         losses: &["pid_max", "kernel_id"],
         offsets: [2416, 2976, 2784, 2432, 2520, 3072, 3064, 3600, 96, 64, 48, 88, 112, 16, 228, 72],
+        snapshot_offsets: [48, 128, 248, 104],
         have_task_pt_regs: true,
         probe_numbers: false,
         exit_has_group_dead: false,
@@ -95,6 +103,7 @@ const KERNELS: &[Kernel] = &[
         absent: &["USER_PROCESSES", "PIDNS_PID_MAX", "NS_COMMON_ID", "NS_COMMON_TYPE"],
         losses: &["pid_max", "kernel_id"],
         offsets: [2432, 2976, 2784, 2448, 2536, 3072, 3064, 3584, 112, 64, 48, 88, 112, 16, 204, 80],
+        snapshot_offsets: [48, 128, 256, 96],
         have_task_pt_regs: true,
         probe_numbers: false,
         exit_has_group_dead: false,
@@ -104,6 +113,7 @@ const KERNELS: &[Kernel] = &[
         absent: &["USER_PROCESSES", "NS_COMMON_ID", "NS_COMMON_TYPE"],
         losses: &["kernel_id"],
         offsets: [2704, 3248, 3056, 2720, 2808, 3344, 3336, 3872, 136, 64, 48, 88, 112, 16, 204, 80],
+        snapshot_offsets: [48, 128, 256, 96],
         have_task_pt_regs: true,
         probe_numbers: false,
         exit_has_group_dead: true,
@@ -113,20 +123,46 @@ const KERNELS: &[Kernel] = &[
         absent: &["USER_PROCESSES", "NS_COMMON_ID", "NS_COMMON_TYPE"],
         losses: &["kernel_id"],
         offsets: [2704, 3248, 3056, 2720, 2808, 3344, 3336, 3880, 144, 64, 48, 88, 112, 16, 204, 80],
+        snapshot_offsets: [48, 128, 256, 96],
         have_task_pt_regs: true,
         probe_numbers: false,
         exit_has_group_dead: true,
     ),
-    modern!("6.18.15", [2704, 3248, 3056, 2720, 2808, 3344, 3336, 3880, 144, 64, 48, 88, 112, 24, 204, 80]),
+    modern!(
+        "6.18.15",
+        [2704, 3248, 3056, 2720, 2808, 3344, 3336, 3880, 144, 64, 48, 88, 112, 24, 204, 80],
+        [48, 128, 256, 96]
+    ),
     modern!(
         "6.18.44-minimal",
-        [1264, 1752, 1560, 1280, 1368, 1848, 1840, 2376, 144, 64, 48, 88, 112, 24, 204, 80]
+        [1264, 1752, 1560, 1280, 1368, 1848, 1840, 2376, 144, 64, 48, 88, 112, 24, 204, 80],
+        [48, 112, 256, 96]
     ),
-    modern!("6.19.14", [2704, 3248, 3056, 2720, 2808, 3344, 3336, 3880, 144, 64, 48, 88, 112, 24, 204, 80]),
-    modern!("7.0.13", [2736, 3280, 3088, 2752, 2840, 3384, 3376, 3920, 128, 176, 160, 200, 256, 88, 204, 80]),
-    modern!("7.1.13", [2800, 3336, 3152, 2816, 2904, 3440, 3432, 3984, 128, 176, 160, 200, 256, 88, 204, 80]),
-    modern!("7.2.13", [2808, 3344, 3160, 2824, 2912, 3448, 3440, 4000, 128, 176, 160, 200, 256, 88, 204, 80]),
-    modern!("7.3.4", [2872, 3408, 3224, 2888, 2976, 3520, 3512, 4072, 128, 176, 160, 200, 256, 88, 204, 80]),
+    modern!(
+        "6.19.14",
+        [2704, 3248, 3056, 2720, 2808, 3344, 3336, 3880, 144, 64, 48, 88, 112, 24, 204, 80],
+        [48, 128, 256, 96]
+    ),
+    modern!(
+        "7.0.13",
+        [2736, 3280, 3088, 2752, 2840, 3384, 3376, 3920, 128, 176, 160, 200, 256, 88, 204, 80],
+        [48, 128, 256, 96]
+    ),
+    modern!(
+        "7.1.13",
+        [2800, 3336, 3152, 2816, 2904, 3440, 3432, 3984, 128, 176, 160, 200, 256, 88, 204, 80],
+        [48, 128, 256, 96]
+    ),
+    modern!(
+        "7.2.13",
+        [2808, 3344, 3160, 2824, 2912, 3448, 3440, 4000, 128, 176, 160, 200, 256, 88, 204, 80],
+        [48, 128, 296, 96]
+    ),
+    modern!(
+        "7.3.4",
+        [2872, 3408, 3224, 2888, 2976, 3520, 3512, 4072, 128, 176, 160, 200, 256, 88, 204, 80],
+        [48, 128, 296, 96]
+    ),
 ];
 
 impl Kernel {
@@ -179,6 +215,21 @@ fn the_layout_of_every_kernel_is_resolved() {
         assert_eq!(btf.array_len("task_struct", "comm"), Ok(16), "{release}: comm");
         assert_eq!(btf.array_len("pid", "numbers"), Ok(u32::from(*probe_numbers)), "{release}: pid.numbers");
         assert_eq!(btf.size("upid"), Ok(16), "{release}: upid");
+    }
+}
+
+#[test]
+fn snapshots_of_every_kernel_are_taken_with_the_iterator_and_lack_nothing() {
+    for Kernel { release, btf, snapshot_offsets, probe_numbers, .. } in KERNELS {
+        let btf = whole(btf).expect("an extract is whole");
+        let snapshots = judge(&btf, HookSet::Auto).expect("a judgement").snapshots;
+        assert!(snapshots.missing.is_empty() && snapshots.losses.is_empty(), "{release}: {snapshots:#?}");
+        let layout = SnapshotLayout::resolve(&btf).expect("a layout");
+        assert_eq!(layout.probe_numbers, *probe_numbers, "{release}: pid.numbers has a stated length");
+        for (field, expected) in SNAPSHOT_FIELDS.iter().zip(snapshot_offsets) {
+            let found = layout.offsets.iter().find(|(symbol, _)| symbol == field).map(|(_, value)| value);
+            assert_eq!(found, Some(expected), "{release}: {field}");
+        }
     }
 }
 

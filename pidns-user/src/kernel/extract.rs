@@ -1,13 +1,14 @@
 //! The little of a kernel's BTF that this program looks at, for tests: they need no kernel then, and no megabytes.
 
 use aya::Endianness;
-use pidns_ebpf::abi::symbols::{OFFSETS, Source};
+use pidns_ebpf::abi::symbols::{OFFSETS, SNAPSHOT_OFFSETS, Source};
 
 use super::{
     btf::{Btf, BtfError, Unusable, draft::Wanted, whole},
     hooks::{self, AttachPoints},
+    iterator,
     kfuncs::PREEMPT_KFUNCS,
-    layout::{Layout, TRACEPOINT_GUARD},
+    layout::{Layout, SnapshotLayout, TRACEPOINT_GUARD},
 };
 
 /// Why no extract was made.
@@ -40,12 +41,13 @@ pub fn extract(bytes: &[u8]) -> Result<Vec<u8>, ExtractError> {
     let hooks = hooks::all(&Layout::look_up(&btf).0);
     let (functions, tracepoints): (Vec<_>, Vec<_>) = hooks.iter().partition(|hook| hook.is_function());
     let names = |hooks: &[&hooks::Hook]| hooks.iter().map(|hook| hook.name).collect::<Vec<_>>();
-    let mut sources: Vec<Source> = OFFSETS.iter().map(|offset| offset.source).collect();
+    let mut sources: Vec<Source> =
+        OFFSETS.iter().chain(SNAPSHOT_OFFSETS).map(|offset| offset.source).collect();
     sources.push(Source::Enumerator("bpf_func_id", "BPF_FUNC_task_pt_regs"));
     let draft = btf.extract(&Wanted {
         sources: &sources,
         tracepoints: &names(&tracepoints),
-        functions: &[&names(&functions)[..], &PREEMPT_KFUNCS].concat(),
+        functions: &[&names(&functions)[..], &PREEMPT_KFUNCS, &[iterator::FUNCTION]].concat(),
         guards: &[TRACEPOINT_GUARD],
     })?;
     let extract = draft.write();
@@ -73,6 +75,14 @@ fn answers(btf: &Btf<'_>) -> Result<Vec<(String, String)>, BtfError> {
         exit_has_group_dead,
     } = &layout;
     answers.extend(offsets.iter().map(|(symbol, value)| ((*symbol).to_owned(), value.to_string())));
+    let (snapshots, missing) = SnapshotLayout::look_up(btf);
+    answers.push(("what is missing for snapshots".to_owned(), format!("{missing:?}")));
+    let SnapshotLayout { offsets, probe_numbers: _ } = &snapshots;
+    answers
+        .extend(offsets.iter().map(|(symbol, value)| (format!("{symbol} in snapshots"), value.to_string())));
+    let functions = btf.functions(&[iterator::FUNCTION])?;
+    let prototype = functions.get(iterator::FUNCTION).map(|(_, prototype)| prototype);
+    answers.push((iterator::FUNCTION.to_owned(), format!("{prototype:?}")));
     answers.push((
         "the switches".to_owned(),
         format!(

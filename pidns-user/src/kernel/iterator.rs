@@ -13,7 +13,7 @@ use super::{
 };
 
 /// What the iterator's program attaches to: `int bpf_iter_task(struct bpf_iter_meta *meta, struct task_struct *task)`.
-const FUNCTION: &str = "bpf_iter_task";
+pub(super) const FUNCTION: &str = "bpf_iter_task";
 
 /// The iterator, loaded. It goes when this is dropped.
 pub struct TaskIterator(Ebpf);

@@ -3,7 +3,8 @@
 use super::{
     btf::{Btf, BtfError},
     hooks::{self, AttachPoints, Form, Hook, HookSet, Need, incomplete, only_together_with},
-    layout::Layout,
+    iterator,
+    layout::{Layout, SnapshotLayout, has},
 };
 
 /// What BTF says of a kernel.
@@ -17,14 +18,40 @@ pub struct Judgement {
     pub losses: Vec<&'static Use>,
     /// Each hook, and the form that it would take.
     pub hooks: Vec<(Hook, Form)>,
+    /// What is known of it for snapshots.
+    pub snapshots: SnapshotJudgement,
     /// The hooks that were asked for.
     set: HookSet,
+}
+
+/// What BTF says of the task iterator, which snapshots are taken with.
+#[derive(Debug)]
+pub struct SnapshotJudgement {
+    /// What is known of the layout that its program needs.
+    pub layout: SnapshotLayout,
+    /// What the program needs and the kernel lacks: the iterator itself, or some of the layout.
+    pub missing: Vec<BtfError>,
+    /// What the kernel lacks and the program does without.
+    pub losses: Vec<&'static Use>,
+}
+
+impl SnapshotJudgement {
+    fn of(btf: &Btf<'_>) -> Result<Self, BtfError> {
+        let (layout, mut missing) = SnapshotLayout::look_up(btf);
+        if !btf.functions(&[iterator::FUNCTION])?.contains_key(iterator::FUNCTION) {
+            missing.push(BtfError::NoType(iterator::FUNCTION.to_owned()));
+        }
+        let losses = SNAPSHOT_USES.iter().filter(|of| !of.needs.met(&layout.offsets, false)).collect();
+        Ok(Self { layout, missing, losses })
+    }
 }
 
 /// Judges a kernel, of which these hooks are asked.
 pub fn judge(btf: &Btf<'_>, set: HookSet) -> Result<Judgement, BtfError> {
     let (layout, missing) = Layout::look_up(btf);
-    let losses = USES.iter().filter(|of| !of.needs.met(&layout)).collect();
+    let met = |of: &&Use| !of.needs.met(&layout.offsets, layout.have_task_pt_regs);
+    let losses = USES.iter().filter(met).collect();
+    let snapshots = SnapshotJudgement::of(btf)?;
     let all = hooks::all(&layout);
     let points = AttachPoints::of(btf, &all)?;
     let mut forms: Vec<(Hook, Form)> = Vec::new();
@@ -45,7 +72,7 @@ pub fn judge(btf: &Btf<'_>, set: HookSet) -> Result<Judgement, BtfError> {
             *form = Form::Unneeded;
         }
     }
-    Ok(Judgement { layout, missing, losses, hooks: forms, set })
+    Ok(Judgement { layout, missing, losses, hooks: forms, snapshots, set })
 }
 
 impl Judgement {
@@ -70,7 +97,7 @@ pub struct Use {
     needs: Needs,
 }
 
-/// Symbols of `for_each_offset!`.
+/// Symbols of `for_each_offset!`, or `for_each_snapshot_offset!`.
 #[derive(Debug, PartialEq, Eq)]
 enum Needs {
     All(&'static [&'static str]),
@@ -86,20 +113,20 @@ impl Needs {
         }
     }
 
-    fn met(&self, layout: &Layout) -> bool {
-        let mut there = self.symbols().iter().map(|symbol| layout.has(symbol));
+    fn met(&self, offsets: &[(&'static str, u32)], have_task_pt_regs: bool) -> bool {
+        let mut there = self.symbols().iter().map(|symbol| has(offsets, symbol));
         match self {
             Self::All(_) => there.all(|there| there),
             Self::OneOf(_) => there.any(|there| there),
-            Self::AllWithoutHelper(_) => layout.have_task_pt_regs || there.all(|there| there),
+            Self::AllWithoutHelper(_) => have_task_pt_regs || there.all(|there| there),
         }
     }
 }
 
 impl Use {
-    /// Which of its symbols this layout lacks.
-    pub fn lacks(&self, layout: &Layout) -> impl Iterator<Item = &'static str> {
-        self.needs.symbols().iter().copied().filter(|symbol| !layout.has(symbol))
+    /// Which of its symbols are not among these.
+    pub fn lacks(&self, offsets: &[(&'static str, u32)]) -> impl Iterator<Item = &'static str> {
+        self.needs.symbols().iter().copied().filter(|symbol| !has(offsets, symbol))
     }
 }
 
@@ -155,10 +182,24 @@ const USES: &[Use] = &[
     },
 ];
 
+/// What optional parts of the layout are good for in snapshots.
+const SNAPSHOT_USES: &[Use] = &[
+    Use {
+        name: "process state",
+        lost: "in snapshots, the state of a process that has not ended: all of them are taken to run",
+        needs: Needs::OneOf(&["TASK_STATE", "TASK_STATE_BEFORE_5_14"]),
+    },
+    Use {
+        name: "cgroup id",
+        lost: "in snapshots, the id of a process's cgroup",
+        needs: Needs::All(&["TASK_CGROUPS", "CSS_SET_DEFAULT_CGROUP", "CGROUP_NODE", "KERNFS_NODE_ID"]),
+    },
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pidns_ebpf::abi::symbols::OFFSETS;
+    use pidns_ebpf::abi::symbols::{OFFSETS, SNAPSHOT_OFFSETS};
 
     #[test]
     fn every_optional_part_of_the_layout_has_its_use() {
@@ -168,6 +209,13 @@ mod tests {
         }
         for symbol in USES.iter().flat_map(|of| of.needs.symbols()) {
             assert!(OFFSETS.iter().any(|offset| offset.symbol == *symbol), "{symbol} is no offset");
+        }
+        let in_snapshots = |symbol| SNAPSHOT_USES.iter().any(|of| of.needs.symbols().contains(symbol));
+        for offset in SNAPSHOT_OFFSETS {
+            assert_eq!(in_snapshots(&offset.symbol), offset.optional, "{}: what is lost?", offset.symbol);
+        }
+        for symbol in SNAPSHOT_USES.iter().flat_map(|of| of.needs.symbols()) {
+            assert!(SnapshotLayout::wanted().any(|offset| offset.symbol == *symbol), "{symbol} is no offset");
         }
     }
 }

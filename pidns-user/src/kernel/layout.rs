@@ -79,8 +79,13 @@ impl Layout {
 
     /// Whether this kernel has what the symbol stands for.
     pub fn has(&self, symbol: &str) -> bool {
-        self.offsets.iter().any(|(name, value)| *name == symbol && *value != ABSENT)
+        has(&self.offsets, symbol)
     }
+}
+
+/// Whether the symbol is among these and stands for something.
+pub(super) fn has(offsets: &[(&'static str, u32)], symbol: &str) -> bool {
+    offsets.iter().any(|(name, value)| *name == symbol && *value != ABSENT)
 }
 
 /// Values of the globals of the snapshot's object.
@@ -94,7 +99,7 @@ pub struct SnapshotLayout {
 
 impl SnapshotLayout {
     /// What is looked up: the offsets that the object shares with the live stream's, and its own.
-    fn wanted() -> impl Iterator<Item = &'static Offset> {
+    pub fn wanted() -> impl Iterator<Item = &'static Offset> {
         let shared = OFFSETS.iter().filter(|offset| SNAPSHOT_SHARED.contains(&offset.symbol));
         shared.chain(SNAPSHOT_OFFSETS)
     }
@@ -112,12 +117,23 @@ impl SnapshotLayout {
 
     /// Looks everything up; tells all that is missing at once.
     pub fn resolve(btf: &Btf<'_>) -> Result<Self, Missing> {
+        let (layout, missing) = Self::look_up(btf);
+        if missing.is_empty() { Ok(layout) } else { Err(Missing(missing)) }
+    }
+
+    /// Looks everything up: what there is, and all that is missing.
+    pub fn look_up(btf: &Btf<'_>) -> (Self, Vec<BtfError>) {
         let (offsets, mut missing) = look_up(btf, Self::wanted());
         let probe_numbers = needs_probing(btf).unwrap_or_else(|error| {
             missing.push(error);
             false
         });
-        if missing.is_empty() { Ok(Self { offsets, probe_numbers }) } else { Err(Missing(missing)) }
+        (Self { offsets, probe_numbers }, missing)
+    }
+
+    /// Whether this kernel has what the symbol stands for.
+    pub fn has(&self, symbol: &str) -> bool {
+        has(&self.offsets, symbol)
     }
 }
 

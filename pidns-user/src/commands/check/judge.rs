@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use pidns_ebpf::abi::symbols::{OFFSETS, Source};
+use pidns_ebpf::abi::symbols::{OFFSETS, SNAPSHOT_OFFSETS, Source};
 
 use super::{Report, Verdict, conclude};
 use crate::{
@@ -16,8 +16,8 @@ use crate::{
     kernel::{
         btf::{BtfError, Unusable, whole},
         hooks::{Form, HookSet},
-        judge::{Judgement, judge},
-        layout::{Layout, Missing},
+        judge::{Judgement, SnapshotJudgement, Use, judge},
+        layout::{Layout, Missing, SnapshotLayout},
     },
 };
 
@@ -59,6 +59,7 @@ fn judge_bytes(report: &mut Report, file: &Path, bytes: &[u8], set: HookSet) -> 
     report.ok("BTF", format!("{}, {} types", file.display(), btf.len() - 1));
     tell_layout(report, &judgement);
     tell_hooks(report, &judgement);
+    tell_snapshots(report, &judgement.snapshots);
     report.put(
         "attaching",
         Verdict::Unknown,
@@ -73,7 +74,7 @@ fn tell_layout(report: &mut Report, judgement: &Judgement) {
     let Judgement { layout, missing, losses, .. } = judgement;
     if missing.is_empty() {
         let found = OFFSETS.iter().filter(|offset| layout.has(offset.symbol)).count();
-        let told: usize = losses.iter().map(|of| of.lacks(layout).count()).sum();
+        let told: usize = losses.iter().map(|of| of.lacks(&layout.offsets).count()).sum();
         let others = match OFFSETS.len().saturating_sub(found + told) {
             0 => String::new(),
             others => format!(" ({others} more are what other kernels have in the place of some of these)"),
@@ -93,8 +94,12 @@ fn tell_layout(report: &mut Report, judgement: &Judgement) {
         let missing = Missing(missing.clone());
         report.put("layout", Verdict::Missing, missing.to_string(), Some(remedy.to_owned()));
     }
+    tell_losses(report, losses, &layout.offsets);
+}
+
+fn tell_losses(report: &mut Report, losses: &[&'static Use], offsets: &[(&'static str, u32)]) {
     for of in losses {
-        let lacks: Vec<String> = of.lacks(layout).map(what_it_is).collect();
+        let lacks: Vec<String> = of.lacks(offsets).map(what_it_is).collect();
         report.put(
             of.name,
             Verdict::Gap,
@@ -106,7 +111,7 @@ fn tell_layout(report: &mut Report, judgement: &Judgement) {
 
 /// A symbol of the object in words of the kernel.
 fn what_it_is(symbol: &str) -> String {
-    let offset = OFFSETS.iter().find(|offset| offset.symbol == symbol);
+    let offset = OFFSETS.iter().chain(SNAPSHOT_OFFSETS).find(|offset| offset.symbol == symbol);
     match offset.map(|offset| offset.source) {
         Some(Source::Field(structure, field)) => format!("{structure}.{field}"),
         Some(Source::Size(structure)) => structure.to_owned(),
@@ -152,6 +157,23 @@ fn tell_switches(report: &mut Report, layout: &Layout) {
         "sched_process_exit does not pass it (before 6.16): signal->live tells who ends last"
     };
     report.ok("group_dead", group_dead);
+}
+
+/// The task iterator, which the live stream does not need.
+fn tell_snapshots(report: &mut Report, judgement: &SnapshotJudgement) {
+    let SnapshotJudgement { layout, missing, losses } = judgement;
+    if missing.is_empty() {
+        let all = SnapshotLayout::wanted().count();
+        let found = SnapshotLayout::wanted().filter(|offset| layout.has(offset.symbol)).count();
+        let detail =
+            format!("the task iterator is there, and {found} of {all} offsets and sizes, all that it needs");
+        report.ok("snapshots", detail);
+    } else {
+        let missing = Missing(missing.clone());
+        let remedy = "tree, ps and pid read /proc instead of the kernel's task iterator";
+        report.put("snapshots", Verdict::Gap, missing.to_string(), Some(remedy.to_owned()));
+    }
+    tell_losses(report, losses, &layout.offsets);
 }
 
 fn tell_hooks(report: &mut Report, judgement: &Judgement) {
@@ -238,6 +260,19 @@ mod tests {
         let (verdict, detail, remedy) = line(&report, "layout");
         assert_eq!(verdict, Verdict::Missing);
         assert!(detail.contains("start_boottime") && remedy.contains("report"), "{detail}: {remedy}");
+
+        let (report, runs) = judged(lose("dfl_cgrp"), HookSet::Auto);
+        assert_eq!(runs, Ok(true));
+        let (verdict, detail, remedy) = line(&report, "cgroup id");
+        assert_eq!((verdict, detail.as_str()), (Verdict::Gap, "this kernel's BTF has no css_set.dfl_cgrp"));
+        assert!(remedy.contains("in snapshots"), "{remedy}");
+        assert_eq!(line(&report, "snapshots").0, Verdict::Ok);
+
+        let (report, runs) = judged(lose("exit_state"), HookSet::Auto);
+        assert_eq!(runs, Ok(true), "the stream needs no snapshot");
+        let (verdict, detail, remedy) = line(&report, "snapshots");
+        assert_eq!(verdict, Verdict::Gap);
+        assert!(detail.contains("exit_state") && remedy.contains("/proc"), "{detail}: {remedy}");
 
         let (report, _) = judged(lose("orig_ax"), HookSet::Auto);
         assert!(line(&report, "layout").2.contains("x86-64"));

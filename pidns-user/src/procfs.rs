@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ffi::OsStr,
     fs::{self, File},
     io,
     os::{
@@ -14,18 +13,19 @@ use std::{
 };
 
 use crate::{
-    snapshot::{Holder, Namespace, Process, Snapshot, Source, Unread},
+    snapshot::{Namespace, Process, Snapshot, Source, Unread},
     text::Name,
 };
 
 mod cgroup;
+mod holders;
 mod inits;
 mod mountinfo;
 mod nsfs;
 mod parse;
 
 use cgroup::CgroupIds;
-use mountinfo::{hides_processes_at, namespace_mounts};
+use mountinfo::hides_processes_at;
 use parse::{Status, inum_of, line, may_trace, number, parse_stat, parse_status};
 
 /// A /proc.
@@ -125,74 +125,6 @@ impl Procfs {
         Ok(())
     }
 
-    /// Adds to the snapshot what holds namespaces, and those that exist by that alone. What this process itself holds
-    /// it has from who started it.
-    pub fn add_holders(&self, snapshot: &mut Snapshot) {
-        let own = fs::read_link(self.root.join("self")).ok();
-        let own = own.and_then(|link| link.to_str()?.parse::<u32>().ok());
-        let mut mount_namespaces = BTreeSet::new();
-        let mut found: Vec<(u32, Holder, PathBuf)> = Vec::new();
-        for process in &snapshot.processes {
-            let Process { pid, comm, ns, .. } = process;
-            if process.is_zombie() || Some(*pid) == own {
-                // A zombie has let go of all.
-                continue;
-            }
-            let mut denied = false;
-            match self.link(*pid, "ns/pid_for_children") {
-                Ok(Some(inum)) if Some(inum) != *ns => {
-                    let holder = Holder::PidForChildren { pid: *pid, comm: comm.clone() };
-                    found.push((inum, holder, self.path(*pid, "ns/pid_for_children")));
-                }
-                Ok(_) => {}
-                Err(error) => denied |= !is_gone(&error),
-            }
-            match self.files(*pid) {
-                Ok(files) => found.extend(files.into_iter().map(|(fd, inum)| {
-                    let holder = Holder::Fd { pid: *pid, comm: comm.clone(), fd };
-                    (inum, holder, self.path(*pid, &format!("fd/{fd}")))
-                })),
-                Err(error) => denied |= !is_gone(&error),
-            }
-            snapshot.unread.files += u64::from(denied);
-            match self.namespace_link(*pid, "ns/mnt", "mnt:[") {
-                Ok(Some(mount_ns)) => {
-                    if mount_namespaces.contains(&mount_ns) {
-                        continue;
-                    }
-                    match fs::read(self.path(*pid, "mountinfo")) {
-                        Ok(text) => {
-                            mount_namespaces.insert(mount_ns);
-                            found.extend(namespace_mounts(&text).into_iter().map(|(inum, path)| {
-                                let inside = Path::new(OsStr::from_bytes(&path));
-                                let inside = inside.strip_prefix("/").unwrap_or(inside);
-                                let file = self.path(*pid, "root").join(inside);
-                                (
-                                    inum,
-                                    Holder::Mount { path: Name::from(&path[..]), mount_ns, pid: *pid },
-                                    file,
-                                )
-                            }));
-                        }
-                        Err(error) => snapshot.unread.mounts += u64::from(!is_gone(&error)),
-                    }
-                }
-                Ok(None) => {}
-                Err(error) => snapshot.unread.mounts += u64::from(!is_gone(&error)),
-            }
-        }
-        for (inum, holder, file) in found {
-            let known = snapshot.namespaces.get(&inum).is_some_and(|ns| ns.user_ns.is_some());
-            if !known {
-                self.describe(&file, inum, 1, &mut snapshot.namespaces);
-            }
-            snapshot.holders.push((inum, holder));
-        }
-        let children = snapshot.namespaces.values().filter_map(|ns| Some((ns.parent?, ns.inum)));
-        snapshot.holders.extend(children.map(|(parent, ns)| (parent, Holder::Child { ns })));
-        snapshot.holders.sort();
-    }
-
     /// The thread group id of a thread, if there is such a thread.
     pub fn process_of_thread(&self, tid: u32) -> Option<u32> {
         let status = fs::read(self.path(tid, "status")).ok()?;
@@ -274,24 +206,6 @@ impl Procfs {
         }
     }
 
-    /// The descriptors that are PID namespaces.
-    fn files(&self, pid: u32) -> io::Result<Vec<(u32, u32)>> {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(self.path(pid, "fd"))? {
-            let entry = entry?;
-            let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            match fs::read_link(entry.path()) {
-                Ok(link) => {
-                    files.extend(inum_of(link.as_os_str().as_bytes(), b"pid:[").map(|inum| (fd, inum)));
-                }
-                // Closed meanwhile.
-                Err(error) if is_gone(&error) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(files)
-    }
-
     /// Adds what the file of this namespace tells about it and those above it. `level` stands where it does not tell.
     fn describe(&self, file: &Path, inum: u32, level: u32, namespaces: &mut BTreeMap<u32, Namespace>) {
         let mut chain = Vec::new();
@@ -355,6 +269,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::snapshot::Holder;
 
     const NUMBERS: &str = "S 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4567 8 9";
 

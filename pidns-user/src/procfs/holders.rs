@@ -1,0 +1,103 @@
+//! What keeps namespaces alive besides their processes: open files, children to come, mounts, and namespaces within.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
+    fs, io,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::{Procfs, is_gone, mountinfo::namespace_mounts, parse::inum_of};
+use crate::{
+    snapshot::{Holder, Process, Snapshot},
+    text::Name,
+};
+
+impl Procfs {
+    /// Adds to the snapshot what holds namespaces, and those that exist by that alone. What this process itself holds
+    /// it has from who started it.
+    pub fn add_holders(&self, snapshot: &mut Snapshot) {
+        let own = fs::read_link(self.root.join("self")).ok();
+        let own = own.and_then(|link| link.to_str()?.parse::<u32>().ok());
+        let mut mount_namespaces = BTreeSet::new();
+        let mut found: Vec<(u32, Holder, PathBuf)> = Vec::new();
+        for process in &snapshot.processes {
+            let Process { pid, comm, ns, .. } = process;
+            if process.is_zombie() || Some(*pid) == own {
+                // A zombie has let go of all.
+                continue;
+            }
+            let mut denied = false;
+            match self.link(*pid, "ns/pid_for_children") {
+                Ok(Some(inum)) if Some(inum) != *ns => {
+                    let holder = Holder::PidForChildren { pid: *pid, comm: comm.clone() };
+                    found.push((inum, holder, self.path(*pid, "ns/pid_for_children")));
+                }
+                Ok(_) => {}
+                Err(error) => denied |= !is_gone(&error),
+            }
+            match self.files(*pid) {
+                Ok(files) => found.extend(files.into_iter().map(|(fd, inum)| {
+                    let holder = Holder::Fd { pid: *pid, comm: comm.clone(), fd };
+                    (inum, holder, self.path(*pid, &format!("fd/{fd}")))
+                })),
+                Err(error) => denied |= !is_gone(&error),
+            }
+            snapshot.unread.files += u64::from(denied);
+            match self.namespace_link(*pid, "ns/mnt", "mnt:[") {
+                Ok(Some(mount_ns)) => {
+                    if mount_namespaces.contains(&mount_ns) {
+                        continue;
+                    }
+                    match fs::read(self.path(*pid, "mountinfo")) {
+                        Ok(text) => {
+                            mount_namespaces.insert(mount_ns);
+                            found.extend(namespace_mounts(&text).into_iter().map(|(inum, path)| {
+                                let inside = Path::new(OsStr::from_bytes(&path));
+                                let inside = inside.strip_prefix("/").unwrap_or(inside);
+                                let file = self.path(*pid, "root").join(inside);
+                                (
+                                    inum,
+                                    Holder::Mount { path: Name::from(&path[..]), mount_ns, pid: *pid },
+                                    file,
+                                )
+                            }));
+                        }
+                        Err(error) => snapshot.unread.mounts += u64::from(!is_gone(&error)),
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => snapshot.unread.mounts += u64::from(!is_gone(&error)),
+            }
+        }
+        for (inum, holder, file) in found {
+            let known = snapshot.namespaces.get(&inum).is_some_and(|ns| ns.user_ns.is_some());
+            if !known {
+                self.describe(&file, inum, 1, &mut snapshot.namespaces);
+            }
+            snapshot.holders.push((inum, holder));
+        }
+        let children = snapshot.namespaces.values().filter_map(|ns| Some((ns.parent?, ns.inum)));
+        snapshot.holders.extend(children.map(|(parent, ns)| (parent, Holder::Child { ns })));
+        snapshot.holders.sort();
+    }
+
+    /// The descriptors that are PID namespaces.
+    fn files(&self, pid: u32) -> io::Result<Vec<(u32, u32)>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(self.path(pid, "fd"))? {
+            let entry = entry?;
+            let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            match fs::read_link(entry.path()) {
+                Ok(link) => {
+                    files.extend(inum_of(link.as_os_str().as_bytes(), b"pid:[").map(|inum| (fd, inum)));
+                }
+                // Closed meanwhile.
+                Err(error) if is_gone(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(files)
+    }
+}

@@ -23,6 +23,7 @@ mod inits;
 mod mountinfo;
 mod nsfs;
 mod parse;
+mod proc_mounts;
 
 use cgroup::CgroupIds;
 use mountinfo::hides_processes_at;
@@ -89,7 +90,15 @@ impl Procfs {
             }
         }
         unread.hidden = self.hides_processes();
-        Ok(Snapshot { source: Source::Proc, boot_ns, processes, namespaces, holders: Vec::new(), unread })
+        Ok(Snapshot {
+            source: Source::Proc,
+            boot_ns,
+            processes,
+            namespaces,
+            holders: Vec::new(),
+            unnamed: Vec::new(),
+            unread,
+        })
     }
 
     /// Adds the processes that the task iterator left out: kernels have been met that keep the machine's PID 1 from BPF

@@ -254,6 +254,7 @@ mod tests {
             processes,
             namespaces: [(7, Namespace::bare(7, 0))].into(),
             holders: Vec::new(),
+            unnamed: Vec::new(),
             unread: Unread::default(),
         }
     }

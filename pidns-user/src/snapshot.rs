@@ -183,11 +183,46 @@ pub enum Holder {
         /// A process there: `/proc/PID/root` leads to it.
         pid: u32,
     },
+    /// A proc that shows it is mounted somewhere.
+    ProcMount(ProcMount),
     /// A namespace within it exists.
     Child {
         /// Its inode number.
         ns: u32,
     },
+}
+
+/// Where a proc is mounted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ProcMount {
+    /// The place, as the processes of that mount namespace see it.
+    pub path: Name,
+    /// Inode number of the mount namespace.
+    pub mount_ns: u32,
+    /// A process there: `/proc/PID/root` leads to it.
+    pub pid: u32,
+}
+
+/// A mounted proc, of which it is not known which namespace it shows. It keeps that one's structure all the same.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Unnamed {
+    /// The mount.
+    #[serde(flatten)]
+    pub mount: ProcMount,
+    /// Why it is not known.
+    pub why: WhyUnnamed,
+}
+
+/// Why it is not known which namespace a proc shows: its PID 1 tells that, and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhyUnnamed {
+    /// It shows no process: the namespace has none any more, or none yet.
+    NoProcess,
+    /// Something else has been mounted over it, or only parts of it are mounted.
+    OutOfSight,
+    /// It, or its PID 1, may not be looked at.
+    Unreadable,
 }
 
 /// How much could not be read for want of a privilege.
@@ -226,6 +261,8 @@ pub struct Snapshot {
     pub namespaces: BTreeMap<u32, Namespace>,
     /// What holds namespaces: their inode numbers first. Empty unless it was asked for.
     pub holders: Vec<(u32, Holder)>,
+    /// The mounted procs of which nothing tells what they show. Empty unless holders were asked for.
+    pub unnamed: Vec<Unnamed>,
     /// What could not be read.
     pub unread: Unread,
 }
@@ -279,6 +316,7 @@ impl Snapshot {
             processes,
             namespaces,
             holders: Vec::new(),
+            unnamed: Vec::new(),
             unread: Unread::default(),
         })
     }

@@ -11,8 +11,9 @@ use crate::{
     failure::Failure,
     kernel::{clock, iterator::TaskIterator, load::LoadError, namespace},
     model::Forest,
+    output::forest,
     procfs::Procfs,
-    snapshot::{Namespace, Snapshot, Unread},
+    snapshot::{Namespace, Snapshot, Unnamed, Unread, WhyUnnamed},
     target::{self, NotFound},
 };
 
@@ -25,6 +26,8 @@ pub(super) struct Eyes {
     iterator: Option<Option<TaskIterator>>,
     /// What was said last to be unread.
     said: Unread,
+    /// The mounted procs that were said last to show what nothing tells.
+    said_unnamed: Vec<Unnamed>,
     /// The containers that were seen, so that each is looked up once.
     names: Option<Names>,
 }
@@ -53,6 +56,10 @@ impl Eyes {
             if let Some(words) = words_about(&snapshot.unread, rustix::process::geteuid().is_root()) {
                 eprintln!("pidns-trace: {words}");
             }
+        }
+        if snapshot.unnamed != self.said_unnamed {
+            self.said_unnamed.clone_from(&snapshot.unnamed);
+            words_about_procs(&snapshot.unnamed).iter().for_each(|words| eprintln!("pidns-trace: {words}"));
         }
         Ok(snapshot)
     }
@@ -156,6 +163,34 @@ fn words_about(unread: &Unread, root: bool) -> Option<String> {
         (parts, false) => Some(format!("not known, as it may not be read: {parts}. {remedy}")),
         (parts, true) => Some(format!("{hides}. Not known, as it may not be read: {parts}. {remedy}")),
     }
+}
+
+/// What mounted procs keep without showing it. (Of those that are out of sight JSON tells: nothing is wrong with them.)
+fn words_about_procs(unnamed: &[Unnamed]) -> Vec<String> {
+    let say = |why, one, more| {
+        let mounts = unnamed.iter().filter(|unnamed| unnamed.why == why);
+        let places: Vec<String> = mounts.map(|unnamed| forest::place(&unnamed.mount)).collect();
+        let mounts = Count(places.len() as u64, one, more);
+        let named = forest::NAMED.min(places.len());
+        let more = match places.len() - named {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        (named > 0).then(|| format!("{mounts}: {}{more}", places[..named].join(", ")))
+    };
+    let words = [
+        say(
+            WhyUnnamed::NoProcess,
+            "mounted proc keeps a namespace that has no process and that nothing names",
+            "mounted procs keep namespaces that have no process and that nothing names",
+        ),
+        say(
+            WhyUnnamed::Unreadable,
+            "mounted proc may not be looked into for the namespace that it shows",
+            "mounted procs may not be looked into for the namespaces that they show",
+        ),
+    ];
+    words.into_iter().flatten().collect()
 }
 
 /// The namespace that a TARGET stands for in a recording.

@@ -111,6 +111,7 @@ mod tests {
             processes: processes.collect(),
             namespaces: BTreeMap::from([(7, Namespace::bare(7, 0))]),
             holders: Vec::new(),
+            unnamed: Vec::new(),
             unread: Unread::default(),
         }
     }

@@ -226,6 +226,7 @@ mod tests {
             processes,
             namespaces: namespaces.into_iter().collect(),
             holders: vec![(30, Holder::Child { ns: 99 })],
+            unnamed: Vec::new(),
             unread: Unread::default(),
         }
     }

@@ -331,6 +331,7 @@ impl World {
                 .map(|(&inum, domain)| (inum, domain.namespace.clone()))
                 .collect(),
             holders: holders.collect(),
+            unnamed: Vec::new(),
             unread: Unread::default(),
         }
     }

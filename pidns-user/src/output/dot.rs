@@ -146,6 +146,7 @@ mod tests {
             namespaces: [namespace(10, 0, None), namespace(20, 1, Some(10)), namespace(30, 1, Some(10))]
                 .into(),
             holders: [held(4), held(5), held(6), held(7), (10, Holder::Child { ns: 20 })].into(),
+            unnamed: Vec::new(),
             unread: Unread::default(),
         };
         let forest = Forest::new(&snapshot);

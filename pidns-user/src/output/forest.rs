@@ -13,12 +13,12 @@ use crate::{
     count::Count,
     event::VERSION,
     model::{Entry, Forest, Node},
-    snapshot::{Holder, Namespace, Process, Snapshot, Source, Unread},
+    snapshot::{Holder, Namespace, ProcMount, Process, Snapshot, Source, Unnamed, Unread},
     text::or_unknown,
 };
 
 /// Holders and joined processes that a line of the table names; of more it tells the number. JSON has all.
-pub(super) const NAMED: usize = 3;
+pub const NAMED: usize = 3;
 
 fields! {
     /// What `tree` tells of a namespace.
@@ -149,8 +149,15 @@ pub(super) fn held_by(holder: &Holder) -> String {
         Holder::Mount { path, mount_ns, pid } => {
             format!("a mount at {} (mount namespace {mount_ns}, as of PID {pid})", path.for_terminal())
         }
+        Holder::ProcMount(mount) => format!("a proc at {}", place(mount)),
         Holder::Child { ns } => format!("namespace {ns} in it"),
     }
+}
+
+/// Where a proc is mounted, for people.
+pub fn place(mount: &ProcMount) -> String {
+    let ProcMount { path, mount_ns, pid } = mount;
+    format!("{} (mount namespace {mount_ns}, as of PID {pid})", path.for_terminal())
 }
 
 #[derive(Serialize)]
@@ -160,6 +167,8 @@ struct Document<'a> {
     boot_ns: u64,
     namespaces: Vec<Chosen<Line<'a>>>,
     unread: Unread,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    unnamed_proc_mounts: &'a [Unnamed],
 }
 
 #[derive(Serialize)]
@@ -212,10 +221,17 @@ pub fn json(
             .collect(),
         holders: &entry.1.holders,
     });
-    let Snapshot { source, boot_ns, unread, .. } = snapshot;
+    let Snapshot { source, boot_ns, unread, unnamed, .. } = snapshot;
     let namespaces = lines.map(|line| Chosen::of(line, fields)).collect();
     document(
-        &Document { v: VERSION, source: *source, boot_ns: *boot_ns, namespaces, unread: *unread },
+        &Document {
+            v: VERSION,
+            source: *source,
+            boot_ns: *boot_ns,
+            namespaces,
+            unread: *unread,
+            unnamed_proc_mounts: unnamed,
+        },
         form,
         to,
     )

@@ -8,9 +8,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Procfs, is_gone, mountinfo::namespace_mounts, parse::inum_of};
+use super::{
+    Procfs, is_gone,
+    mountinfo::namespace_mounts,
+    parse::{inum_of, may_trace},
+    proc_mounts::{Holding, ProcMounts, device_of},
+};
 use crate::{
-    snapshot::{Holder, Process, Snapshot},
+    snapshot::{Holder, Process, Snapshot, Unnamed},
     text::Name,
 };
 
@@ -21,6 +26,7 @@ impl Procfs {
         let own = fs::read_link(self.root.join("self")).ok();
         let own = own.and_then(|link| link.to_str()?.parse::<u32>().ok());
         let mut mount_namespaces = BTreeSet::new();
+        let mut procs = ProcMounts::default();
         let mut found: Vec<(u32, Holder, PathBuf)> = Vec::new();
         for process in &snapshot.processes {
             let Process { pid, comm, ns, .. } = process;
@@ -53,6 +59,7 @@ impl Procfs {
                     match fs::read(self.path(*pid, "mountinfo")) {
                         Ok(text) => {
                             mount_namespaces.insert(mount_ns);
+                            procs.add(&text, mount_ns, *pid, &self.path(*pid, "root"));
                             found.extend(namespace_mounts(&text).into_iter().map(|(inum, path)| {
                                 let inside = Path::new(OsStr::from_bytes(&path));
                                 let inside = inside.strip_prefix("/").unwrap_or(inside);
@@ -71,6 +78,11 @@ impl Procfs {
                 Err(error) => snapshot.unread.mounts += u64::from(!is_gone(&error)),
             }
         }
+        let (holding, unnamed) = self.resolve(procs, snapshot);
+        snapshot.unnamed = unnamed;
+        found.extend(
+            holding.into_iter().map(|Holding { inum, mount, file }| (inum, Holder::ProcMount(mount), file)),
+        );
         for (inum, holder, file) in found {
             let known = snapshot.namespaces.get(&inum).is_some_and(|ns| ns.user_ns.is_some());
             if !known {
@@ -81,6 +93,15 @@ impl Procfs {
         let children = snapshot.namespaces.values().filter_map(|ns| Some((ns.parent?, ns.inum)));
         snapshot.holders.extend(children.map(|(parent, ns)| (parent, Holder::Child { ns })));
         snapshot.holders.sort();
+    }
+
+    /// The namespaces that mounted procs show.
+    fn resolve(&self, procs: ProcMounts, snapshot: &Snapshot) -> (Vec<Holding>, Vec<Unnamed>) {
+        // What this /proc shows is known without a look at its PID 1, which may be kept from everybody.
+        let outermost = snapshot.processes.iter().filter(|process| process.level() == Some(0));
+        let own = device_of(&self.root).zip(outermost.flat_map(|process| process.ns).next());
+        let status = fs::read(self.root.join("self/status")).unwrap_or_default();
+        procs.resolve(own, may_trace(&status))
     }
 
     /// The descriptors that are PID namespaces.

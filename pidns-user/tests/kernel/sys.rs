@@ -257,12 +257,12 @@ pub(crate) fn mount_privately() -> io::Result<()> {
     checked(result.into()).map(drop)
 }
 
-/// Mounts a new /proc over /proc, with these options.
-pub(crate) fn mount_proc(options: &str) -> io::Result<()> {
-    let options = CString::new(options)?;
-    let (kind, place) = (c"proc".as_ptr(), c"/proc".as_ptr());
+/// Mounts a new proc there, with these options: it shows the namespace of this process.
+pub(crate) fn mount_proc(place: &Path, options: &str) -> io::Result<()> {
+    let (place, options) = (path(place), CString::new(options)?);
+    let kind = c"proc".as_ptr();
     // SAFETY: all are live, and NUL-terminated.
-    checked(unsafe { libc::mount(kind, place, kind, 0, options.as_ptr().cast()) }.into()).map(drop)
+    checked(unsafe { libc::mount(kind, place.as_ptr(), kind, 0, options.as_ptr().cast()) }.into()).map(drop)
 }
 
 /// Shows the file `what` at `place` too, which must be a file.

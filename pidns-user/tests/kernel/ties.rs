@@ -1,13 +1,16 @@
-//! Snapshots: what ties processes and namespaces to others, against /proc: who traces them, their cgroup.
+//! Snapshots: what ties processes and namespaces to others, against /proc: who traces them, their cgroup,
+//! mounts of proc.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use pidns_user::procfs::Procfs;
 use serde_json::Value;
 
 use crate::facts::{Who, inode, status_field};
-use crate::forest::{document, let_go, output, process, still};
+use crate::forest::{document, let_go, namespace, output, process, still};
 use crate::probes::{self, ScratchCgroup};
+use crate::stage::Actor;
 use crate::sys::Pid;
 use crate::{Test, test};
 
@@ -16,6 +19,9 @@ pub(crate) const TESTS: &[Test] = &[
     test!(every_tracer_is_that_of_proc),
     test!(who_was_moved_into_a_cgroup_is_shown_with_its_id, needs probes::unified_cgroup),
     test!(every_cgroup_id_is_the_inode_number_of_its_folder, needs probes::unified_cgroup),
+    test!(mounted_procs_hold_the_namespace_that_they_show),
+    test!(a_mounted_proc_without_a_process_is_told_of_without_a_number),
+    test!(of_a_proc_that_is_mounted_in_part_it_is_not_known_what_it_shows),
 ];
 
 fn who_is_traced_is_shown_with_the_process_that_does() {
@@ -114,4 +120,82 @@ fn every_cgroup_id_is_the_inode_number_of_its_folder() {
 
 fn listed(document: &Value) -> impl Iterator<Item = &Value> {
     document["processes"].as_array().expect("processes").iter()
+}
+
+/// The mounts of proc that hold this namespace, in these mount namespaces.
+fn proc_mounts(tree: &Value, ns: u64, mount_namespaces: &[u64]) -> Vec<(String, u64)> {
+    let holders = namespace(tree, ns)["holders"].as_array().expect("holders");
+    let mounts = holders.iter().filter(|holder| holder["kind"] == "proc_mount");
+    let found = mounts.map(|mount| {
+        assert!(mount["pid"].is_number(), "who sees it: {mount}");
+        let path = mount["path"].as_str().expect("a path").to_owned();
+        (path, mount["mount_ns"].as_u64().expect("a mount namespace"))
+    });
+    found.filter(|(_, mount_ns)| mount_namespaces.contains(mount_ns)).collect()
+}
+
+/// The mounts of proc in this mount namespace of which nothing tells what they show.
+fn unnamed(tree: &Value, mount_ns: u64) -> Vec<Value> {
+    let all = tree.get("unnamed_proc_mounts").map(|all| all.as_array().expect("a list").clone());
+    all.unwrap_or_default().into_iter().filter(|mount| mount["mount_ns"] == mount_ns).collect()
+}
+
+/// The actor, and of its mount of proc the place and the mount namespace.
+fn shown(situation: &str) -> (Actor, String, u64) {
+    let mut actor = still(situation);
+    let (place, mount_ns) = (actor.hear("place"), actor.hear("mount namespace"));
+    (actor, place, mount_ns)
+}
+
+fn mounted_procs_hold_the_namespace_that_they_show() {
+    let (mut actor, place, outside) = shown("still-shown-by-procs");
+    let (init, inside): (Who, u64) = (actor.hear("init"), actor.hear("init's mount namespace"));
+    let tree = document(&["tree"]);
+    let found: BTreeSet<_> = proc_mounts(&tree, init.ns, &[outside, inside]).into_iter().collect();
+    // Its mount namespace has a copy of the other one, too.
+    let expected = [("/proc".to_owned(), inside), (place.clone(), outside), (place.clone(), inside)];
+    assert_eq!(found, BTreeSet::from(expected), "{tree:#}");
+    assert!(unnamed(&tree, outside).is_empty() && unnamed(&tree, inside).is_empty(), "{tree:#}");
+    // The host's, which its mount namespace has a copy of.
+    let host = Who::myself().ns;
+    assert!(proc_mounts(&tree, host, &[outside]).contains(&("/proc".to_owned(), outside)), "{tree:#}");
+    let (table, _) = output(&["tree", &init.ns.to_string()], 0);
+    assert!(!table.contains("held by") && !table.contains(&place), "it has a process: {table}");
+    actor.go();
+    let _: bool = actor.hear("orphaned");
+    actor.go();
+    let _: bool = actor.hear("unmounted");
+    let_go(actor);
+}
+
+fn a_mounted_proc_without_a_process_is_told_of_without_a_number() {
+    let (mut actor, place, outside) = shown("still-shown-by-procs");
+    let init: Who = actor.hear("init");
+    actor.go();
+    let _: bool = actor.hear("orphaned");
+    let (stdout, words) = output(&["tree", "-o", "json"], 0);
+    let tree: Value = serde_json::from_str(&stdout).expect("one document");
+    assert!(
+        !tree["namespaces"].as_array().expect("namespaces").iter().any(|line| line["ns"]["inum"] == init.ns)
+    );
+    let expected =
+        serde_json::json!({"path": place, "mount_ns": outside, "pid": actor.pid(), "why": "no_process"});
+    assert_eq!(unnamed(&tree, outside), [expected]);
+    assert!(words.contains("that nothing names") && words.contains(&place), "{words}");
+    actor.go();
+    let _: bool = actor.hear("unmounted");
+    let (stdout, words) = output(&["tree", "-o", "json"], 0);
+    let tree: Value = serde_json::from_str(&stdout).expect("one document");
+    assert!(unnamed(&tree, outside).is_empty() && !words.contains(&place), "{words}{tree:#}");
+    let_go(actor);
+}
+
+fn of_a_proc_that_is_mounted_in_part_it_is_not_known_what_it_shows() {
+    let (mut actor, place, outside) = shown("still-shown-by-a-bound-proc");
+    let init: Who = actor.hear("init");
+    let tree = document(&["tree"]);
+    assert!(proc_mounts(&tree, init.ns, &[outside]).is_empty(), "{tree:#}");
+    let [mount] = &unnamed(&tree, outside)[..] else { panic!("{tree:#}") };
+    assert_eq!((&mount["path"], &mount["why"]), (&format!("{place}/part").into(), &"out_of_sight".into()));
+    let_go(actor);
 }

@@ -1,13 +1,20 @@
-//! Situations that stand still, of what ties processes and namespaces to others: tracers.
+//! Situations that stand still, of what ties processes and namespaces to others: tracers, mounts of proc.
 
 use std::ffi::c_int;
+use std::fs;
+use std::path::Path;
 use std::thread;
 
 use super::forest::stand_still;
-use super::{Child, Situation, say};
+use super::{Child, Situation, say, wait_for_go};
+use crate::facts::inode;
 use crate::sys::{self, Gate};
 
-pub(super) const SITUATIONS: &[Situation] = &[("still-traced", |_| still_traced())];
+pub(super) const SITUATIONS: &[Situation] = &[
+    ("still-traced", |_| still_traced()),
+    ("still-shown-by-procs", |_| still_shown_by_procs()),
+    ("still-shown-by-a-bound-proc", |_| still_shown_by_a_bound_proc()),
+];
 
 /// By a thread that is not the first one: the kernel keeps the thread, and the process is what is to be told.
 fn still_traced() -> c_int {
@@ -29,4 +36,58 @@ fn still_traced() -> c_int {
     });
     traced.dismiss();
     0
+}
+
+fn say_mount_namespace(fact: &str) {
+    say(fact, inode("/proc/self/ns/mnt").expect("its mount namespace can be read"));
+}
+
+/// A folder to mount things at, in a mount namespace of this process's own.
+fn own_place() -> tempfile::TempDir {
+    sys::unshare(libc::CLONE_NEWNS).expect("root can unshare its mount namespace");
+    sys::mount_privately().expect("its mounts can be its own");
+    let place = tempfile::Builder::new().prefix("pidns trace test ").tempdir().expect("a temporary folder");
+    say_mount_namespace("mount namespace");
+    say("place", place.path().display().to_string());
+    place
+}
+
+/// An init in a mount namespace of its own with a /proc of its own, as in a container, which has mounted another proc
+/// outside of it. It is let go first, and that other one stays.
+fn still_shown_by_procs() -> c_int {
+    let place = own_place();
+    let home = Child::init("init", || {
+        sys::mount_proc(place.path(), "").expect("root can mount proc");
+        sys::unshare(libc::CLONE_NEWNS).expect("root can unshare its mount namespace");
+        say_mount_namespace("init's mount namespace");
+        sys::mount_proc(Path::new("/proc"), "").expect("root can mount proc");
+    });
+    say("ready", true);
+    wait_for_go();
+    home.dismiss();
+    say("orphaned", true);
+    wait_for_go();
+    sys::unmount(place.path()).expect("what was mounted can be unmounted");
+    say("unmounted", true);
+    wait_for_go();
+    0
+}
+
+/// A part of a proc that is not mounted as a whole anywhere.
+fn still_shown_by_a_bound_proc() -> c_int {
+    let place = own_place();
+    let (whole, part) = (place.path().join("whole"), place.path().join("part"));
+    for folder in [&whole, &part] {
+        fs::create_dir(folder).expect("a folder");
+    }
+    let home = Child::init("init", || {
+        sys::mount_proc(&whole, "").expect("root can mount proc");
+    });
+    let sys = whole.join("sys");
+    sys::bind_mount(sys.to_str().expect("UTF-8"), &part).expect("a folder can be bound");
+    sys::unmount(&whole).expect("what was mounted can be unmounted");
+    let code = stand_still();
+    sys::unmount(&part).expect("what was mounted can be unmounted");
+    home.dismiss();
+    code
 }

@@ -1,0 +1,240 @@
+//! Mounts of proc: each shows a PID namespace, whoever reads it, and keeps that namespace's structure.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    io,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, PROC_SUPER_MAGIC, fstat, openat, readlinkat, stat, statat, statfs,
+};
+
+use super::{
+    mountinfo::{hides_processes, mounts, unescape},
+    parse::inum_of,
+};
+use crate::{
+    snapshot::{ProcMount, Unnamed, WhyUnnamed},
+    text::Name,
+};
+
+/// What was found of all mounts of proc. A file system of that type shows one namespace, so that one mount tells of all
+/// that have its device number. (Of one namespace there can be many, since 5.8.)
+#[derive(Debug, Default)]
+pub(super) struct ProcMounts(BTreeMap<u64, Vec<Found>>);
+
+#[derive(Debug)]
+struct Found {
+    mount: ProcMount,
+    /// The place, as this process reaches it.
+    reached: PathBuf,
+    /// Its root is proc's, and not a folder or file in it.
+    whole: bool,
+    /// It does not show processes to who may not trace them.
+    hides: bool,
+}
+
+/// Which namespace a proc shows.
+pub(super) enum Shown {
+    /// The one of this number; and the file that stands for it.
+    Namespace(u32, PathBuf),
+    /// One that is not known.
+    Unnamed(WhyUnnamed),
+}
+
+impl ProcMounts {
+    /// Adds those of a mountinfo, read of the process `pid`, whose root is reached at `root`. A proc of which parts are
+    /// mounted beside the whole (as container runtimes do, to protect them) is told of by the whole.
+    pub(super) fn add(&mut self, mountinfo: &[u8], mount_ns: u32, pid: u32, root: &Path) {
+        for mount in mounts(mountinfo).filter(|mount| mount.kind == b"proc") {
+            let whole = mount.root == b"/";
+            let all = self.0.entry(mount.device).or_default();
+            let mut same = all.iter().filter(|found| found.mount.mount_ns == mount_ns);
+            if !whole && same.next().is_some() {
+                continue;
+            }
+            if whole {
+                all.retain(|found| found.mount.mount_ns != mount_ns || found.whole);
+            }
+            let place = unescape(mount.place);
+            let inside = Path::new(OsStr::from_bytes(&place));
+            all.push(Found {
+                reached: root.join(inside.strip_prefix("/").unwrap_or(inside)),
+                mount: ProcMount { path: Name::from(&place[..]), mount_ns, pid },
+                whole,
+                hides: hides_processes(mount.options),
+            });
+        }
+    }
+
+    /// The mounts, and the namespace that they show. `own` is the device of this process's own /proc, and the namespace
+    /// that it shows; `may_trace`: nobody is hidden from this process.
+    pub(super) fn resolve(self, own: Option<(u64, u32)>, may_trace: bool) -> (Vec<Holding>, Vec<Unnamed>) {
+        let (mut holding, mut unnamed) = (Vec::new(), Vec::new());
+        for (device, found) in self.0 {
+            let shown = match own {
+                Some((own, inum)) if own == device => Shown::Namespace(inum, PathBuf::new()),
+                _ => shown(device, &found, may_trace),
+            };
+            let mounts = found.into_iter().map(|found| found.mount);
+            match shown {
+                Shown::Namespace(inum, file) => {
+                    holding.extend(mounts.map(|mount| Holding { inum, mount, file: file.clone() }))
+                }
+                Shown::Unnamed(why) => unnamed.extend(mounts.map(|mount| Unnamed { mount, why })),
+            }
+        }
+        unnamed.sort();
+        (holding, unnamed)
+    }
+}
+
+/// A mount that shows this namespace.
+pub(super) struct Holding {
+    pub(super) inum: u32,
+    pub(super) mount: ProcMount,
+    /// Stands for the namespace; empty for that of this process's own /proc.
+    pub(super) file: PathBuf,
+}
+
+/// The device of a /proc, if it is one.
+pub(super) fn device_of(root: &Path) -> Option<u64> {
+    let is_proc = statfs(root).is_ok_and(|found| found.f_type == PROC_SUPER_MAGIC);
+    if is_proc { stat(root).ok().map(|found| found.st_dev) } else { None }
+}
+
+/// What one of these mounts, all of one device, tells. What may not be read of one may be read of another, by which a
+/// process gets there.
+fn shown(device: u64, found: &[Found], may_trace: bool) -> Shown {
+    let mut why = WhyUnnamed::OutOfSight;
+    for found in found.iter().filter(|found| found.whole) {
+        let folder = match open(&found.reached) {
+            Ok(folder) => folder,
+            Err(error) if error == rustix::io::Errno::NOENT => continue,
+            Err(_) => {
+                why = WhyUnnamed::Unreadable;
+                continue;
+            }
+        };
+        // What is seen there is what was mounted last.
+        if !fstat(&folder).is_ok_and(|stat| stat.st_dev == device) {
+            continue;
+        }
+        match init_of(&folder) {
+            Ok(Some(inum)) => return Shown::Namespace(inum, found.reached.join("1/ns/pid")),
+            Ok(None) if may_trace || !found.hides => return Shown::Unnamed(WhyUnnamed::NoProcess),
+            Ok(None) | Err(_) => why = WhyUnnamed::Unreadable,
+        }
+    }
+    Shown::Unnamed(why)
+}
+
+fn open(place: &Path) -> rustix::io::Result<OwnedFd> {
+    openat(CWD, place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// The PID namespace of its PID 1, whose own it is; `None` where it has none: no other process is left then, or was yet
+/// born.
+fn init_of(folder: &OwnedFd) -> io::Result<Option<u32>> {
+    let gone = [rustix::io::Errno::NOENT, rustix::io::Errno::SRCH];
+    match readlinkat(folder, "1/ns/pid", Vec::new()) {
+        Ok(link) => {
+            let inum = inum_of(link.as_bytes(), b"pid:[");
+            inum.map(Some).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+        }
+        Err(error) if gone.contains(&error) => match statat(folder, "1", AtFlags::SYMLINK_NOFOLLOW) {
+            Err(error) if gone.contains(&error) => Ok(None),
+            // It is there, and its link is not: it is just being reaped.
+            Ok(_) => Err(error.into()),
+            Err(error) => Err(error.into()),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt as _, symlink},
+    };
+
+    use super::*;
+
+    fn line(device: u64, root: &str, place: &str, options: &str) -> String {
+        let (major, minor) = (libc::major(device), libc::minor(device));
+        format!("80 27 {major}:{minor} {root} {place} rw - proc proc {options}\n")
+    }
+
+    /// What is told of these mounts, all seen from where `root` is, but for where.
+    fn told(root: &Path, mountinfo: &str, own: Option<(u64, u32)>, may_trace: bool) -> Vec<(String, String)> {
+        let mut mounts = ProcMounts::default();
+        mounts.add(mountinfo.as_bytes(), 900, 20, root);
+        let (holding, unnamed) = mounts.resolve(own, may_trace);
+        let place = |mount: &ProcMount| {
+            assert_eq!((mount.mount_ns, mount.pid), (900, 20));
+            mount.path.for_terminal().to_string()
+        };
+        let holding = holding.iter().map(|held| (place(&held.mount), held.inum.to_string()));
+        let unnamed = unnamed.iter().map(|of| (place(&of.mount), format!("{:?}", of.why)));
+        holding.chain(unnamed).collect()
+    }
+
+    #[track_caller]
+    fn expect(told: Vec<(String, String)>, expected: &[(&str, &str)]) {
+        let told: Vec<_> = told.iter().map(|(place, what)| (place.as_str(), what.as_str())).collect();
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_proc_shows_the_namespace_of_its_pid_1() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let device = fs::metadata(root.path()).expect("a folder").dev();
+        fs::create_dir_all(root.path().join("my proc/1/ns")).expect("a folder");
+        symlink("pid:[200]", root.path().join("my proc/1/ns/pid")).expect("a link");
+        let mount = line(device, "/", "/my\\040proc", "rw");
+        expect(told(root.path(), &mount, None, true), &[("/my proc", "200")]);
+        // Elsewhere too, where something else has been mounted over it.
+        let more = line(device, "/", "/gone", "rw") + &mount + &line(device, "/", "/again", "rw");
+        expect(
+            told(root.path(), &more, None, true),
+            &[("/gone", "200"), ("/my proc", "200"), ("/again", "200")],
+        );
+        let own = Some((device, 100));
+        expect(told(root.path(), &mount, own, true), &[("/my proc", "100")]);
+        let other = line(device + 1, "/", "/my\\040proc", "rw");
+        expect(told(root.path(), &other, own, true), &[("/my proc", "OutOfSight")]);
+    }
+
+    #[test]
+    fn a_proc_without_a_pid_1_is_not_given_a_number() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let device = fs::metadata(root.path()).expect("a folder").dev();
+        fs::create_dir(root.path().join("proc")).expect("a folder");
+        let mount = |options| line(device, "/", "/proc", options);
+        expect(told(root.path(), &mount("rw"), None, false), &[("/proc", "NoProcess")]);
+        expect(told(root.path(), &mount("rw,hidepid=invisible"), None, true), &[("/proc", "NoProcess")]);
+        expect(told(root.path(), &mount("rw,hidepid=invisible"), None, false), &[("/proc", "Unreadable")]);
+        fs::create_dir(root.path().join("proc/1")).expect("a folder");
+        expect(told(root.path(), &mount("rw"), None, true), &[("/proc", "Unreadable")]);
+    }
+
+    #[test]
+    fn parts_of_a_proc_are_told_of_by_the_whole() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let device = fs::metadata(root.path()).expect("a folder").dev();
+        fs::create_dir(root.path().join("proc")).expect("a folder");
+        let [whole, bus, sys] = [("/", "/proc"), ("/bus", "/proc/bus"), ("/sys", "/proc/sys")]
+            .map(|(part, place)| line(device, part, place, "rw"));
+        for all in [
+            [&whole, &bus, &sys].map(String::as_str).concat(),
+            [&bus, &whole, &sys].map(String::as_str).concat(),
+        ] {
+            expect(told(root.path(), &all, None, true), &[("/proc", "NoProcess")]);
+        }
+        expect(told(root.path(), &(bus + &sys), None, true), &[("/proc/bus", "OutOfSight")]);
+    }
+}

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
-    io,
+    io::{self, Read as _},
     os::{
         fd::OwnedFd,
         unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
@@ -160,7 +160,7 @@ impl Procfs {
 
     /// What a file of the process says; `None` where it may not be read.
     fn text(&self, pid: u32, file: &str) -> Result<Option<Vec<u8>>, Gone> {
-        match fs::read(self.path(pid, file)) {
+        match read(&self.path(pid, file)) {
             Ok(text) => Ok(Some(text)),
             Err(error) if is_gone(&error) => Err(Gone),
             Err(_) => Ok(None),
@@ -255,6 +255,22 @@ impl Procfs {
                 Some(_) => {}
                 None => drop(namespaces.insert(ns.inum, ns)),
             }
+        }
+    }
+}
+
+/// All of a file of /proc. [`fs::read`] asks for its size, which is 0, and begins with 32 bytes, and 32 more: eight calls
+/// for a status, of which two are needed.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let mut buffer = [0; 4096];
+    let mut text = Vec::new();
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(text),
+            Ok(count) => text.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{
     mountinfo::namespace_mounts,
     parse::{inum_of, may_trace},
     proc_mounts::{Holding, ProcMounts, device_of},
+    read,
 };
 use crate::{
     snapshot::{Holder, Process, Snapshot, Unnamed},
@@ -56,7 +57,7 @@ impl Procfs {
                     if mount_namespaces.contains(&mount_ns) {
                         continue;
                     }
-                    match fs::read(self.path(*pid, "mountinfo")) {
+                    match read(&self.path(*pid, "mountinfo")) {
                         Ok(text) => {
                             mount_namespaces.insert(mount_ns);
                             procs.add(&text, mount_ns, *pid, &self.path(*pid, "root"));

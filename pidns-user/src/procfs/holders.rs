@@ -12,11 +12,11 @@ use super::{
     Procfs, is_gone,
     mountinfo::namespace_mounts,
     parse::{inum_of, may_trace},
-    proc_mounts::{Holding, ProcMounts, device_of},
+    proc_mounts::{ProcMounts, device_of},
     read,
 };
 use crate::{
-    snapshot::{Holder, Process, Snapshot, Unnamed},
+    snapshot::{Holder, ProcMount, Process, Snapshot, Unnamed},
     text::Name,
 };
 
@@ -81,9 +81,6 @@ impl Procfs {
         }
         let (holding, unnamed) = self.resolve(procs, snapshot);
         snapshot.unnamed = unnamed;
-        found.extend(
-            holding.into_iter().map(|Holding { inum, mount, file }| (inum, Holder::ProcMount(mount), file)),
-        );
         for (inum, holder, file) in found {
             let known = snapshot.namespaces.get(&inum).is_some_and(|ns| ns.user_ns.is_some());
             if !known {
@@ -91,13 +88,16 @@ impl Procfs {
             }
             snapshot.holders.push((inum, holder));
         }
+        // One that shows what is outside of this PID namespace, as with the host's /proc in a container, is left out with that.
+        let seen = holding.into_iter().filter(|(inum, _)| snapshot.namespaces.contains_key(inum));
+        snapshot.holders.extend(seen.map(|(inum, mount)| (inum, Holder::ProcMount(mount))));
         let children = snapshot.namespaces.values().filter_map(|ns| Some((ns.parent?, ns.inum)));
         snapshot.holders.extend(children.map(|(parent, ns)| (parent, Holder::Child { ns })));
         snapshot.holders.sort();
     }
 
     /// The namespaces that mounted procs show.
-    fn resolve(&self, procs: ProcMounts, snapshot: &Snapshot) -> (Vec<Holding>, Vec<Unnamed>) {
+    fn resolve(&self, procs: ProcMounts, snapshot: &Snapshot) -> (Vec<(u32, ProcMount)>, Vec<Unnamed>) {
         // What this /proc shows is known without a look at its PID 1, which may be kept from everybody.
         let outermost = snapshot.processes.iter().filter(|process| process.level() == Some(0));
         let own = device_of(&self.root).zip(outermost.flat_map(|process| process.ns).next());

@@ -3,7 +3,8 @@
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
-    io,
+    fs::File,
+    io::{self, Read as _},
     os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
     path::{Path, PathBuf},
 };
@@ -14,7 +15,7 @@ use rustix::fs::{
 
 use super::{
     mountinfo::{hides_processes, mounts, unescape},
-    parse::inum_of,
+    parse::{inum_of, parse_status},
 };
 use crate::{
     snapshot::{ProcMount, Unnamed, WhyUnnamed},
@@ -38,9 +39,11 @@ struct Found {
 }
 
 /// Which namespace a proc shows.
-pub(super) enum Shown {
-    /// The one of this number; and the file that stands for it.
-    Namespace(u32, PathBuf),
+enum Shown {
+    /// The one of this number.
+    Namespace(u32),
+    /// One that this process's own is within.
+    Outside,
     /// One that is not known.
     Unnamed(WhyUnnamed),
 }
@@ -70,34 +73,29 @@ impl ProcMounts {
         }
     }
 
-    /// The mounts, and the namespace that they show. `own` is the device of this process's own /proc, and the namespace
-    /// that it shows; `may_trace`: nobody is hidden from this process.
-    pub(super) fn resolve(self, own: Option<(u64, u32)>, may_trace: bool) -> (Vec<Holding>, Vec<Unnamed>) {
+    /// The mounts, each with the number of the namespace that it shows, and those of which that is not known. `own` is the
+    /// device of this process's own /proc, and the namespace that it shows; `may_trace`: nobody is hidden from this process.
+    pub(super) fn resolve(
+        self,
+        own: Option<(u64, u32)>,
+        may_trace: bool,
+    ) -> (Vec<(u32, ProcMount)>, Vec<Unnamed>) {
         let (mut holding, mut unnamed) = (Vec::new(), Vec::new());
         for (device, found) in self.0 {
             let shown = match own {
-                Some((own, inum)) if own == device => Shown::Namespace(inum, PathBuf::new()),
+                Some((own, inum)) if own == device => Shown::Namespace(inum),
                 _ => shown(device, &found, may_trace),
             };
             let mounts = found.into_iter().map(|found| found.mount);
             match shown {
-                Shown::Namespace(inum, file) => {
-                    holding.extend(mounts.map(|mount| Holding { inum, mount, file: file.clone() }))
-                }
+                Shown::Namespace(inum) => holding.extend(mounts.map(|mount| (inum, mount))),
+                Shown::Outside => {}
                 Shown::Unnamed(why) => unnamed.extend(mounts.map(|mount| Unnamed { mount, why })),
             }
         }
         unnamed.sort();
         (holding, unnamed)
     }
-}
-
-/// A mount that shows this namespace.
-pub(super) struct Holding {
-    pub(super) inum: u32,
-    pub(super) mount: ProcMount,
-    /// Stands for the namespace; empty for that of this process's own /proc.
-    pub(super) file: PathBuf,
 }
 
 /// The device of a /proc, if it is one.
@@ -124,9 +122,13 @@ fn shown(device: u64, found: &[Found], may_trace: bool) -> Shown {
             continue;
         }
         match init_of(&folder) {
-            Ok(Some(inum)) => return Shown::Namespace(inum, found.reached.join("1/ns/pid")),
+            Ok(Some(inum)) => return Shown::Namespace(inum),
             Ok(None) if may_trace || !found.hides => return Shown::Unnamed(WhyUnnamed::NoProcess),
-            Ok(None) | Err(_) => why = WhyUnnamed::Unreadable,
+            Ok(None) | Err(_) => match reader(&folder) {
+                Some((1, inum)) => return Shown::Namespace(inum),
+                Some(_) => return Shown::Outside,
+                None => why = WhyUnnamed::Unreadable,
+            },
         }
     }
     Shown::Unnamed(why)
@@ -155,6 +157,17 @@ fn init_of(folder: &OwnedFd) -> io::Result<Option<u32>> {
     }
 }
 
+/// This process as that proc shows it, if it does: how many PIDs it has from that namespace inwards, so that with one it is
+/// its own; and its own namespace.
+fn reader(folder: &OwnedFd) -> Option<(usize, u32)> {
+    let link = readlinkat(folder, "self/ns/pid", Vec::new()).ok()?;
+    let status = openat(folder, "self/status", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut text = Vec::new();
+    File::from(status).read_to_end(&mut text).ok()?;
+    let pids = parse_status(&text)?.pids.len();
+    (pids > 0).then_some((pids, inum_of(link.as_bytes(), b"pid:[")?))
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
@@ -178,7 +191,7 @@ mod tests {
             assert_eq!((mount.mount_ns, mount.pid), (900, 20));
             mount.path.for_terminal().to_string()
         };
-        let holding = holding.iter().map(|held| (place(&held.mount), held.inum.to_string()));
+        let holding = holding.iter().map(|(inum, mount)| (place(mount), inum.to_string()));
         let unnamed = unnamed.iter().map(|of| (place(&of.mount), format!("{:?}", of.why)));
         holding.chain(unnamed).collect()
     }
@@ -220,6 +233,23 @@ mod tests {
         expect(told(root.path(), &mount("rw,hidepid=invisible"), None, false), &[("/proc", "Unreadable")]);
         fs::create_dir(root.path().join("proc/1")).expect("a folder");
         expect(told(root.path(), &mount("rw"), None, true), &[("/proc", "Unreadable")]);
+    }
+
+    #[test]
+    fn a_proc_that_keeps_its_pid_1_back_is_known_by_the_reader() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let device = fs::metadata(root.path()).expect("a folder").dev();
+        // No link, which nobody can read therefore.
+        fs::create_dir_all(root.path().join("proc/1/ns/pid")).expect("a folder");
+        let mount = line(device, "/", "/proc", "rw");
+        expect(told(root.path(), &mount, None, true), &[("/proc", "Unreadable")]);
+        let reader = root.path().join("proc/self");
+        fs::create_dir_all(reader.join("ns")).expect("a folder");
+        symlink("pid:[300]", reader.join("ns/pid")).expect("a link");
+        fs::write(reader.join("status"), "NSpid:\t77\n").expect("a file");
+        expect(told(root.path(), &mount, None, true), &[("/proc", "300")]);
+        fs::write(reader.join("status"), "NSpid:\t77\t1\n").expect("a file");
+        expect(told(root.path(), &mount, None, true), &[]);
     }
 
     #[test]

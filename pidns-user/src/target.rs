@@ -24,6 +24,10 @@ pub const LAST_PID: u32 = (4 << 20) - 1;
 pub const FORMS: &str = "a namespace's inode number (4026532847 or pid:[4026532847]), a PID, the path of a namespace \
                          file like /proc/PID/ns/pid, or a container's name, pod or id";
 
+/// What it can be in a recording, which tells nothing of this machine's files.
+pub const RECORDED_FORMS: &str = "the inode number of a namespace (4026532847 or pid:[4026532847]) that was there then, a \
+                                  PID of the host, or a container's name, pod or id";
+
 /// Why a TARGET stands for no namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotFound {
@@ -35,11 +39,42 @@ pub enum NotFound {
     Unreadable(String),
 }
 
+/// What the words of a TARGET say that it is. Whether there is such a thing is another question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Words<'a> {
+    /// The namespace of this inode number.
+    Namespace(u32),
+    /// The process of this PID on the host.
+    Pid(u32),
+    /// The namespace that this file stands for.
+    Path(&'a str),
+    /// The name, pod or id of a container. (Relative paths look the same.)
+    Name(&'a str),
+}
+
+impl<'a> Words<'a> {
+    /// What this TARGET says that it is.
+    pub fn of(target: &'a str) -> Result<Self, NotFound> {
+        let number = target.strip_prefix("pid:[").and_then(|rest| rest.strip_suffix(']'));
+        match number.unwrap_or(target).parse::<u32>() {
+            Ok(inum) if inum >= FIRST_INUM => Ok(Self::Namespace(inum)),
+            Ok(_) if number.is_some() => {
+                Err(NotFound::Meaningless("no namespace has such a small number".to_owned()))
+            }
+            Ok(pid) => Ok(Self::Pid(pid)),
+            Err(_) if number.is_some() => Err(NotFound::Meaningless("this names no namespace".to_owned())),
+            Err(_) if target.starts_with(['/', '.']) => Ok(Self::Path(target)),
+            Err(_) => Ok(Self::Name(target)),
+        }
+    }
+}
+
 /// The inode number that a TARGET stands for where nothing can be looked up.
 pub fn number_of_namespace(target: &str) -> Result<u32, String> {
-    let digits = target.strip_prefix("pid:[").and_then(|rest| rest.strip_suffix(']')).unwrap_or(target);
-    let number = digits.parse::<u32>().ok().filter(|&inum| inum >= FIRST_INUM);
-    number.ok_or_else(|| "in a recording a namespace is asked for by its inode number".to_owned())
+    match Words::of(target) {
+        Ok(Words::Namespace(inum)) => Ok(inum),
+        _ => Err("in a recording a namespace is asked for by its inode number".to_owned()),
+    }
 }
 
 /// The inode number that a TARGET stands for; or why it stands for none, in words.
@@ -51,23 +86,21 @@ pub fn find_namespace(target: &str) -> Result<u32, String> {
 
 /// The inode number that a TARGET stands for; or why it stands for none.
 pub fn look_up_namespace(target: &str) -> Result<u32, NotFound> {
-    let digits = target.strip_prefix("pid:[").and_then(|rest| rest.strip_suffix(']')).unwrap_or(target);
-    match digits.parse::<u32>() {
-        Ok(inum) if inum >= FIRST_INUM => Ok(inum),
-        Ok(_) if digits.len() != target.len() => {
-            Err(NotFound::Meaningless("no namespace has such a small number".to_owned()))
+    match Words::of(target)? {
+        Words::Namespace(inum) => Ok(inum),
+        Words::Pid(pid) => {
+            inode(Path::new(&format!("/proc/{pid}/ns/pid"))).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => NotFound::Nothing(format!("there is no process of PID {pid}")),
+                _ => NotFound::Unreadable(format!(
+                    "cannot look up the namespace of PID {pid}: {}",
+                    explain(&error)
+                )),
+            })
         }
-        Ok(pid) => inode(Path::new(&format!("/proc/{pid}/ns/pid"))).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => NotFound::Nothing(format!("there is no process of PID {pid}")),
-            _ => NotFound::Unreadable(format!(
-                "cannot look up the namespace of PID {pid}: {}",
-                explain(&error)
-            )),
-        }),
-        Err(_) if target.contains('/') => {
-            inode(Path::new(target)).map_err(|error| NotFound::Unreadable(explain(&error)))
+        Words::Path(path) | Words::Name(path) if path.contains('/') => {
+            inode(Path::new(path)).map_err(|error| NotFound::Unreadable(explain(&error)))
         }
-        Err(_) => Err(NotFound::Meaningless("this names no namespace".to_owned())),
+        Words::Path(_) | Words::Name(_) => Err(NotFound::Meaningless("this names no namespace".to_owned())),
     }
 }
 
@@ -189,6 +222,26 @@ mod tests {
         ] {
             let error = find_namespace(bad).unwrap_err();
             assert!(error.contains(why), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn words_are_told_apart_by_their_form_alone() {
+        for (target, words) in [
+            ("4026532178", Words::Namespace(4026532178)),
+            ("pid:[4026532178]", Words::Namespace(4026532178)),
+            ("1", Words::Pid(1)),
+            ("./x", Words::Path("./x")),
+            ("/proc/1/ns/pid", Words::Path("/proc/1/ns/pid")),
+            ("web", Words::Name("web")),
+            ("default/api-7f", Words::Name("default/api-7f")),
+            // No namespace has so large a number: the beginning of an id.
+            ("402653217812", Words::Name("402653217812")),
+        ] {
+            assert_eq!(Words::of(target), Ok(words), "{target}");
+        }
+        for nonsense in ["pid:[12]", "pid:[web]", "pid:[]"] {
+            assert!(matches!(Words::of(nonsense), Err(NotFound::Meaningless(_))), "{nonsense}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! What the commands on a snapshot share: taking it, finding their TARGET in it, and saying what was not seen.
+//! What the commands on a snapshot share: taking it, following their TARGET from one to the next, and saying what was not seen.
 
 use std::{
     io::{self, Write as _},
@@ -14,10 +14,10 @@ use crate::{
     output::forest,
     procfs::Procfs,
     snapshot::{Namespace, Snapshot, Unnamed, Unread, WhyUnnamed},
-    target::{self, NotFound},
+    target::Words,
 };
 
-use super::watch::Look;
+use super::{find, watch::Look};
 
 /// What snapshots are taken with: the kernel's task iterator, or where that cannot be had /proc.
 #[derive(Default)]
@@ -84,7 +84,7 @@ impl Eyes {
 
     /// Adds the containers where the TARGET may be the name of one.
     pub(super) fn name_containers_for(&mut self, target: Option<&str>, snapshot: &mut Snapshot) {
-        if target.is_some_and(may_be_a_name) {
+        if target.is_some_and(|target| matches!(Words::of(target), Ok(Words::Name(_)))) {
             self.name_containers(snapshot);
         }
     }
@@ -193,98 +193,21 @@ fn words_about_procs(unnamed: &[Unnamed]) -> Vec<String> {
     words.into_iter().flatten().collect()
 }
 
-/// The namespace that a TARGET stands for in a recording.
-pub(super) fn recorded_target(target: &str, forest: &Forest<'_>) -> Result<u32, Failure> {
-    if let Some(ns) = target.parse().ok().and_then(|pid| forest.process(pid)).and_then(|process| process.ns) {
-        return Ok(ns);
-    }
-    let inum = target::number_of_namespace(target)
-        .map_err(|words| Failure::NoMatch(format!("{target}: {words}, or by the PID of a process in it")))?;
-    if forest.node(inum).is_none() {
-        let words = format!("{target}: there was no PID namespace {inum} at that moment of the recording");
-        return Err(Failure::NoMatch(words));
-    }
-    Ok(inum)
-}
-
 /// TARGETs of a stream's filter, with the names of containers turned into the numbers of their namespaces.
 pub(super) fn without_names(targets: &[String], runtime_api: bool) -> Result<Vec<String>, Failure> {
-    if !targets.iter().any(|target| may_be_a_name(target)) {
+    let is_name = |target: &str| matches!(Words::of(target), Ok(Words::Name(_)));
+    if !targets.iter().any(|target| is_name(target)) {
         return Ok(targets.to_vec());
     }
     let mut eyes = Eyes::new(runtime_api)?;
     let mut snapshot = eyes.snapshot(false)?;
     eyes.name_containers(&mut snapshot);
     let forest = Forest::new(&snapshot);
-    let number = |words: &String| match may_be_a_name(words) {
-        true => target(words, &snapshot, &forest).map(|inum| inum.to_string()),
-        false => Ok(words.clone()),
+    let number = |target: &String| match is_name(target) {
+        true => find::namespace(target, &snapshot, &forest).map(|inum| inum.to_string()),
+        false => Ok(target.clone()),
     };
     targets.iter().map(number).collect()
-}
-
-/// Whether a TARGET has not the form of a number or a path. (The beginning of a container's id can be a number; more of
-/// it is not.)
-fn may_be_a_name(target: &str) -> bool {
-    target.parse::<u64>().is_err() && !target.starts_with("pid:[") && !target.starts_with(['/', '.'])
-}
-
-/// The namespace of the container that is called so; `None` where none is.
-fn named(target: &str, snapshot: &Snapshot) -> Option<Result<u32, Failure>> {
-    let mut called = snapshot.containers().filter(|(_, container)| container.is_called(target)).peekable();
-    let (first, _) = *called.peek()?;
-    let list: Vec<String> = called
-        .map(|(inum, container)| {
-            let id =
-                container.id.as_ref().map(|id| format!(", id {}", id.for_terminal())).unwrap_or_default();
-            format!("{inum} ({}{id})", container.label().for_terminal())
-        })
-        .collect();
-    Some(if list.len() == 1 {
-        Ok(first)
-    } else {
-        let words = format!("{target:?} is the name of several: give the number of one: {}", list.join(", "));
-        Err(Failure::Usage(words))
-    })
-}
-
-/// The containers that run, some of them, for who has misspelt one.
-fn containers(snapshot: &Snapshot) -> String {
-    const NAMED: usize = 5;
-    let labels = snapshot.containers().map(|(_, container)| container.label().for_terminal().to_string());
-    let labels: Vec<String> = labels.take(NAMED).collect();
-    let more = snapshot.containers().count() - labels.len();
-    match (labels.is_empty(), more) {
-        (true, _) => ", and no container was found".to_owned(),
-        (false, 0) => format!(", and no container but {}", labels.join(", ")),
-        (false, more) => format!(", and no container but {} and {more} more", labels.join(", ")),
-    }
-}
-
-/// The namespace that a TARGET stands for.
-pub(super) fn target(target: &str, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<u32, Failure> {
-    if let Some(found) = named(target, snapshot) {
-        return found;
-    }
-    if let Some(ns) = target.parse().ok().and_then(|pid| forest.process(pid)).and_then(|process| process.ns) {
-        return Ok(ns);
-    }
-    let inum = target::look_up_namespace(target).map_err(|error| match error {
-        NotFound::Nothing(words) => Failure::NoMatch(format!("{target}: {words}")),
-        NotFound::Meaningless(words) => Failure::Usage(format!(
-            "{target:?}: {words}{}: a TARGET is {}",
-            containers(snapshot),
-            target::FORMS
-        )),
-        NotFound::Unreadable(words) => Failure::Usage(format!("{target}: {words}")),
-    })?;
-    if forest.node(inum).is_none() {
-        return Err(Failure::NoMatch(format!(
-            "{target}: no PID namespace {inum} with a process, or held by anything, is seen; \
-             `pidns-trace tree` lists those that are"
-        )));
-    }
-    Ok(inum)
 }
 
 /// The TARGET of a command that looks again and again: found by its words once, and from then on the same namespace.
@@ -306,7 +229,7 @@ impl<'a> Target<'a> {
         write: impl FnOnce(Option<u32>, &mut dyn io::Write) -> io::Result<()>,
     ) -> Result<Look, Failure> {
         if let (Some(words), None) = (self.words, &self.found) {
-            let inum = target(words, snapshot, forest)?;
+            let inum = find::namespace(words, snapshot, forest)?;
             self.found = forest.node(inum).map(|node| node.namespace.clone());
         }
         if let Some(found) = &self.found

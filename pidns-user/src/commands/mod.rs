@@ -1,6 +1,7 @@
 //! The commands, one a file.
 
 pub mod check;
+mod find;
 mod live;
 mod look;
 pub mod pid;

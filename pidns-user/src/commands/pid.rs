@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::{
+    find::{self, Named},
     look::{self, Eyes},
     recorded::{self, Recorded},
 };
@@ -11,9 +12,7 @@ use crate::{
     failure::Failure,
     model::Forest,
     output::levels,
-    procfs::Procfs,
     snapshot::{Process, Snapshot},
-    target,
 };
 
 /// Takes a snapshot and translates.
@@ -27,9 +26,9 @@ pub fn run(args: &PidArgs) -> Result<ExitCode, Failure> {
     eyes.name_containers_for(target.as_deref(), &mut snapshot);
     let model = Forest::new(&snapshot);
     let process = match target {
-        None => model.process(*pid).ok_or_else(|| Failure::NoMatch(nobody(*pid)))?,
+        None => model.process(*pid).ok_or_else(|| find::no_process(*pid, &snapshot))?,
         Some(target) => {
-            let inum = look::target(target, &snapshot, &model)?;
+            let inum = find::namespace(target, &snapshot, &model)?;
             *model
                 .with_pid(*pid, inum)
                 .first()
@@ -41,27 +40,28 @@ pub fn run(args: &PidArgs) -> Result<ExitCode, Failure> {
 
 /// The same for a recording, which remembers the dead: the last of them to have had the number.
 fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure> {
-    let Recorded { snapshot, dead, damage } = recorded;
+    let Recorded { snapshot, dead, gone, damage } = recorded;
     let PidArgs { pid, target, .. } = args;
-    let model = Forest::new(&snapshot);
+    let model = Forest::new(&snapshot).with_gone(&gone);
+    let of_number = |pid| dead.iter().find(move |process: &&Process| process.pid == pid);
     let (living, gone) = match target {
-        None => (model.process(*pid), dead.iter().find(|process| process.pid == *pid)),
+        None => (model.process(*pid), of_number(*pid)),
         Some(target) => {
             // The namespace may be gone too.
-            let gone = target::number_of_namespace(target).ok().and_then(|inum| {
-                dead.iter().find(|dead| dead.ns == Some(inum) && dead.pids.last() == Some(pid))
-            });
-            match (look::recorded_target(target, &model), gone) {
-                (Ok(inum), gone) => (model.with_pid(*pid, inum).first().copied(), gone),
-                (Err(_), Some(gone)) => (None, Some(gone)),
-                (Err(error), None) => return Err(error),
-            }
+            let inum = match find::name(target, &snapshot)? {
+                Named::Namespace(inum) | Named::Container(inum) => inum,
+                Named::Process(pid) => model
+                    .process(pid)
+                    .or(of_number(pid))
+                    .and_then(|process| process.ns)
+                    .ok_or_else(|| find::no_process(pid, &snapshot))?,
+            };
+            let living = model.with_pid(*pid, inum).first().copied();
+            (living, dead.iter().find(|dead| model.has_pid(dead, *pid, inum)))
         }
     };
     let Some(process) = living.or(gone) else {
-        return Err(damage.unwrap_or_else(|| {
-            Failure::NoMatch(format!("no process had the PID {pid} there, as far as the recording tells"))
-        }));
+        return Err(damage.unwrap_or_else(|| find::no_process(*pid, &snapshot)));
     };
     if living.is_none() {
         eprintln!("pidns-trace: that process was gone by then");
@@ -84,15 +84,6 @@ fn print(
         }
         SnapshotOutput::Json => levels::json(snapshot.source, process, &levels, fields.as_ref(), to),
     })
-}
-
-fn nobody(pid: u32) -> String {
-    match Procfs::default().process_of_thread(pid) {
-        Some(leader) if leader != pid => {
-            format!("{pid} is a thread of the process {leader}: ask for that one")
-        }
-        _ => format!("there is no process of PID {pid}; a PID as a container sees it takes --in TARGET"),
-    }
 }
 
 /// Says what the number is elsewhere, where it is mostly taken for.

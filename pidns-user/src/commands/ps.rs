@@ -3,6 +3,7 @@
 use std::{io, process::ExitCode};
 
 use super::{
+    find,
     look::{self, Eyes, Target},
     recorded::{self, Recorded},
     watch,
@@ -19,7 +20,8 @@ use crate::{
 pub fn run(args: &PsArgs) -> Result<ExitCode, Failure> {
     if let Some(Recorded { snapshot, damage, .. }) = recorded::look(&args.past)? {
         let model = Forest::new(&snapshot);
-        let from = args.target.as_deref().map(|target| look::recorded_target(target, &model)).transpose()?;
+        let from =
+            args.target.as_deref().map(|target| find::namespace(target, &snapshot, &model)).transpose()?;
         let code = look::print(|to| write(args, &snapshot, &model, from, to))?;
         return damage.map_or(Ok(code), Err);
     }
@@ -29,7 +31,7 @@ pub fn run(args: &PsArgs) -> Result<ExitCode, Failure> {
         eyes.name_containers_for(args.target.as_deref(), &mut snapshot);
         let model = Forest::new(&snapshot);
         let from =
-            args.target.as_deref().map(|target| look::target(target, &snapshot, &model)).transpose()?;
+            args.target.as_deref().map(|target| find::namespace(target, &snapshot, &model)).transpose()?;
         return look::print(|to| write(args, &snapshot, &model, from, to));
     };
     let mut target = Target::new(args.target.as_deref());

@@ -19,6 +19,8 @@ pub(super) struct Recorded {
     pub(super) snapshot: Snapshot,
     /// Processes that were gone by then, the last to go first.
     pub(super) dead: Vec<snapshot::Process>,
+    /// Namespaces that were gone by then, likewise.
+    pub(super) gone: Vec<snapshot::Namespace>,
     /// What kept the rest of the recording from being read, if it was wanted.
     pub(super) damage: Option<Failure>,
 }
@@ -32,7 +34,8 @@ pub(super) fn look(past: &Past) -> Result<Option<Recorded>, Failure> {
     let mut snapshot = world.snapshot();
     snapshot.boot_ns = boot_ns.unwrap_or(snapshot.boot_ns);
     let dead = world.past().processes().map(|dead| dead.resident.as_looked_at()).collect();
-    Ok(Some(Recorded { snapshot, dead, damage }))
+    let gone = world.past().namespaces().map(|gone| gone.domain.namespace.clone()).collect();
+    Ok(Some(Recorded { snapshot, dead, gone, damage }))
 }
 
 /// The world at the moment, when that was (CLOCK_BOOTTIME, nanoseconds), and the damage that was met before it.

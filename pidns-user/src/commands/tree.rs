@@ -3,6 +3,7 @@
 use std::{io, process::ExitCode};
 
 use super::{
+    find,
     look::{self, Eyes, Target},
     recorded::{self, Recorded},
     watch,
@@ -27,7 +28,8 @@ pub fn run(args: &TreeArgs) -> Result<ExitCode, Failure> {
     }
     if let Some(Recorded { snapshot, damage, .. }) = recorded::look(&args.past)? {
         let model = Forest::new(&snapshot);
-        let from = args.target.as_deref().map(|target| look::recorded_target(target, &model)).transpose()?;
+        let from =
+            args.target.as_deref().map(|target| find::namespace(target, &snapshot, &model)).transpose()?;
         let code = look::print(|to| write(args, &snapshot, &model, from, to))?;
         return damage.map_or(Ok(code), Err);
     }
@@ -37,7 +39,7 @@ pub fn run(args: &TreeArgs) -> Result<ExitCode, Failure> {
         eyes.name_containers(&mut snapshot);
         let model = Forest::new(&snapshot);
         let from =
-            args.target.as_deref().map(|target| look::target(target, &snapshot, &model)).transpose()?;
+            args.target.as_deref().map(|target| find::namespace(target, &snapshot, &model)).transpose()?;
         return look::print(|to| write(args, &snapshot, &model, from, to));
     };
     let mut target = Target::new(args.target.as_deref());

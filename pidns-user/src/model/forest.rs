@@ -51,7 +51,12 @@ pub struct Forest<'a> {
     nodes: BTreeMap<u32, Node<'a>>,
     roots: Vec<u32>,
     by_pid: BTreeMap<u32, &'a Process>,
+    /// Namespaces that are gone, of each number the last to go first.
+    gone: BTreeMap<u32, Vec<&'a Namespace>>,
 }
+
+/// By how much a start from /proc can be too early: it counts in ticks.
+const TICK_NS: u64 = 10_000_000;
 
 impl<'a> Forest<'a> {
     /// The forest of this snapshot.
@@ -84,7 +89,16 @@ impl<'a> Forest<'a> {
             }
         }
         let by_pid = snapshot.processes.iter().map(|process| (process.pid, process)).collect();
-        Self { nodes, roots, by_pid }
+        Self { nodes, roots, by_pid, gone: BTreeMap::new() }
+    }
+
+    /// The same with namespaces that are remembered as gone, the last to go first: processes that are gone too had their
+    /// PIDs there.
+    pub fn with_gone(mut self, gone: impl IntoIterator<Item = &'a Namespace>) -> Self {
+        for namespace in gone {
+            self.gone.entry(namespace.inum).or_default().push(namespace);
+        }
+        self
     }
 
     /// The namespace of this number.
@@ -114,24 +128,40 @@ impl<'a> Forest<'a> {
         found
     }
 
-    /// The namespaces from this one up to the outermost that is known, innermost first.
-    pub fn ancestry(&self, inum: u32) -> Vec<&'a Namespace> {
+    /// The namespaces from the one of this number up to the outermost that is known, innermost first: those that were
+    /// there at this time (CLOCK_BOOTTIME, nanoseconds), as numbers are used again.
+    pub fn ancestry(&self, inum: u32, at: Option<u64>) -> Vec<&'a Namespace> {
         let mut found: Vec<&Namespace> = Vec::new();
-        let mut next = Some(inum);
-        while let Some(node) = next.and_then(|inum| self.nodes.get(&inum)) {
-            if found.last().is_some_and(|below| node.namespace.level >= below.level) {
+        let (mut next, mut at) = (Some(inum), at);
+        while let Some(namespace) = next.and_then(|inum| self.namespace_at(inum, at)) {
+            if found.last().is_some_and(|below| namespace.level >= below.level) {
                 break;
             }
-            found.push(node.namespace);
-            next = node.namespace.parent;
+            found.push(namespace);
+            next = namespace.parent;
+            at = namespace.born_boot_ns.or(at);
         }
         found
+    }
+
+    /// The namespace that had this number at this time: of those that were there, the last that was born before.
+    fn namespace_at(&self, inum: u32, at: Option<u64>) -> Option<&'a Namespace> {
+        let existing = self.nodes.get(&inum).map(|node| node.namespace);
+        let known = || existing.into_iter().chain(self.gone.get(&inum).into_iter().flatten().copied());
+        let had_been_born = |namespace: &&Namespace| match (namespace.born_boot_ns, at) {
+            (Some(born), Some(at)) => born <= at.saturating_add(TICK_NS),
+            _ => true,
+        };
+        known().find(had_been_born).or_else(|| known().next())
     }
 
     /// The process's namespace at each level, from 0 to the innermost, as far as they are known.
     pub fn levels(&self, process: &Process) -> Vec<Option<u32>> {
         let mut levels = vec![None; process.pids.len()];
-        for namespace in process.ns.map(|ns| self.ancestry(ns)).unwrap_or_default() {
+        if let Some(innermost) = levels.last_mut() {
+            *innermost = process.ns;
+        }
+        for namespace in process.ns.map(|ns| self.ancestry(ns, process.start_boot_ns)).unwrap_or_default() {
             if let Some(level) = levels.get_mut(namespace.level as usize) {
                 *level = Some(namespace.inum);
             }
@@ -145,6 +175,13 @@ impl<'a> Forest<'a> {
             *first = Some(*root);
         }
         levels
+    }
+
+    /// Whether the process has, or had, this PID in the namespace of this number: it is in that one, or in one below.
+    pub fn has_pid(&self, process: &Process, pid: u32, inum: u32) -> bool {
+        let pids = if process.pids.is_empty() { std::slice::from_ref(&process.pid) } else { &process.pids };
+        pids.contains(&pid)
+            && pids.iter().zip(self.levels(process)).any(|(&found, ns)| found == pid && ns == Some(inum))
     }
 
     fn outermost(&self) -> Vec<u32> {
@@ -172,15 +209,7 @@ impl<'a> Forest<'a> {
 
     /// The processes that have this PID in this namespace: themselves members of it, or of one below.
     pub fn with_pid(&self, pid: u32, inum: u32) -> Vec<&'a Process> {
-        let Some(level) = self.nodes.get(&inum).map(|node| node.namespace.level as usize) else {
-            return Vec::new();
-        };
-        let has_it = |process: &&Process| match process.pids.get(level) {
-            Some(&found) => found == pid,
-            None => level == 0 && process.pid == pid,
-        };
-        let numbered = self.by_pid.values().copied().filter(has_it);
-        numbered.filter(|process| self.levels(process).get(level) == Some(&Some(inum))).collect()
+        self.by_pid.values().copied().filter(|process| self.has_pid(process, pid, inum)).collect()
     }
 
     /// The numbers of the namespaces from this one down.
@@ -273,6 +302,36 @@ mod tests {
         assert_eq!(pids(1, 99), [0; 0]);
         assert_eq!(forest.levels(&snapshot.processes[2]), [Some(10), Some(20), Some(30)]);
         assert_eq!(forest.levels(&snapshot.processes[5]), [Some(10), None]);
+    }
+
+    #[test]
+    fn the_levels_of_who_is_gone_are_those_of_its_time() {
+        let mut snapshot = three();
+        let born = |inum, level, parent, born_boot_ns| Namespace {
+            born_boot_ns: Some(born_boot_ns),
+            ..namespace(inum, level, Some(parent)).1
+        };
+        const SECOND: u64 = 1_000_000_000;
+        // The number 30 was that of two others before, one in 25, the earlier in 26, which are gone too.
+        snapshot.namespaces.insert(30, born(30, 2, 20, 9 * SECOND));
+        let gone = [
+            born(30, 2, 25, 5 * SECOND),
+            born(25, 1, 10, 4 * SECOND),
+            born(30, 2, 26, 2 * SECOND),
+            born(26, 1, 10, SECOND),
+        ];
+        let forest = Forest::new(&snapshot).with_gone(&gone);
+        let dead = |start| Process { start_boot_ns: Some(start), ..process(&[70, 8, 3], None, Some(30)) };
+        assert_eq!(forest.levels(&dead(9 * SECOND)), [Some(10), Some(20), Some(30)]);
+        assert_eq!(forest.levels(&dead(6 * SECOND)), [Some(10), Some(25), Some(30)]);
+        assert_eq!(forest.levels(&dead(3 * SECOND)), [Some(10), Some(26), Some(30)]);
+        assert!(forest.has_pid(&dead(6 * SECOND), 8, 25), "its PID in the outer one, which is gone");
+        assert!(!forest.has_pid(&dead(6 * SECOND), 8, 26));
+        assert!(forest.has_pid(&dead(6 * SECOND), 3, 30) && !forest.has_pid(&dead(6 * SECOND), 8, 30));
+        // Of one that nothing is remembered of, the process itself says the number.
+        let forest = Forest::new(&snapshot);
+        let lost = process(&[71, 9, 4], None, Some(99));
+        assert_eq!(forest.levels(&lost), [Some(10), None, Some(99)]);
     }
 
     #[test]

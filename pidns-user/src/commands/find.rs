@@ -1,0 +1,266 @@
+//! What a TARGET stands for in a snapshot, taken here and now or of a recording.
+
+use crate::{
+    container::Container,
+    failure::Failure,
+    model::Forest,
+    procfs::Procfs,
+    snapshot::{Snapshot, Source},
+    target::{self, NotFound, Words},
+};
+
+/// What a TARGET names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Named {
+    /// The namespace of this inode number, if there is one.
+    Namespace(u32),
+    /// The process of this PID on the host, if there is one.
+    Process(u32),
+    /// A container, by the namespace that it is in.
+    Container(u32),
+}
+
+/// What a TARGET names.
+pub(super) fn name(target: &str, snapshot: &Snapshot) -> Result<Named, Failure> {
+    let refused = |error| refusal(target, error, snapshot);
+    match Words::of(target).map_err(refused)? {
+        Words::Namespace(inum) => Ok(Named::Namespace(inum)),
+        Words::Pid(pid) => Ok(Named::Process(pid)),
+        Words::Name(name) => match container(name, snapshot)? {
+            Some(inum) => Ok(Named::Container(inum)),
+            None => look_up(target, snapshot).map(Named::Namespace),
+        },
+        Words::Path(_) => look_up(target, snapshot).map(Named::Namespace),
+    }
+}
+
+/// The namespace that a TARGET stands for, which exists.
+pub(super) fn namespace(target: &str, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<u32, Failure> {
+    let inum = match name(target, snapshot)? {
+        Named::Namespace(inum) | Named::Container(inum) => inum,
+        Named::Process(pid) => match (forest.process(pid), snapshot.source) {
+            (Some(process), Source::Recording) => process.ns.ok_or_else(|| no_process(pid, snapshot))?,
+            (None, Source::Recording) => return Err(no_process(pid, snapshot)),
+            // A thread has a namespace too.
+            (found, _) => match found.and_then(|process| process.ns) {
+                Some(ns) => ns,
+                None => look_up(target, snapshot)?,
+            },
+        },
+    };
+    match forest.node(inum) {
+        Some(_) => Ok(inum),
+        None => Err(no_namespace(inum, snapshot)),
+    }
+}
+
+/// Why nothing is told of a namespace of this number.
+pub(super) fn no_namespace(inum: u32, snapshot: &Snapshot) -> Failure {
+    Failure::NoMatch(match snapshot.source {
+        Source::Recording => {
+            format!("{inum}: there was no such namespace then, as far as the recording tells")
+        }
+        Source::Iterator | Source::Proc => format!(
+            "{inum}: no PID namespace {inum} with a process, or held by anything, is seen; `pidns-trace tree` lists \
+             those that are"
+        ),
+    })
+}
+
+/// Why nothing is told of a process of this PID.
+pub(super) fn no_process(pid: u32, snapshot: &Snapshot) -> Failure {
+    if snapshot.source == Source::Recording {
+        return Failure::NoMatch(format!(
+            "no process had the PID {pid} there, as far as the recording tells"
+        ));
+    }
+    Failure::NoMatch(match Procfs::default().process_of_thread(pid) {
+        Some(leader) if leader != pid => {
+            format!("{pid} is a thread of the process {leader}: ask for that one")
+        }
+        _ => format!(
+            "there is no process of PID {pid}; a PID as a container sees it takes `pid {pid} --in TARGET`"
+        ),
+    })
+}
+
+/// The namespace that words stand for which only this machine can tell the meaning of.
+fn look_up(target: &str, snapshot: &Snapshot) -> Result<u32, Failure> {
+    let found = match snapshot.source {
+        Source::Recording => Err(NotFound::Meaningless("this names nothing in the recording".to_owned())),
+        Source::Iterator | Source::Proc => target::look_up_namespace(target),
+    };
+    found.map_err(|error| refusal(target, error, snapshot))
+}
+
+fn refusal(target: &str, error: NotFound, snapshot: &Snapshot) -> Failure {
+    match error {
+        NotFound::Nothing(words) => Failure::NoMatch(format!("{target}: {words}")),
+        NotFound::Unreadable(words) => Failure::Usage(format!("{target}: {words}")),
+        NotFound::Meaningless(words) => Failure::Usage(format!(
+            "{target:?}: {words}{}: a TARGET is {}",
+            containers(snapshot),
+            match snapshot.source {
+                Source::Recording => target::RECORDED_FORMS,
+                Source::Iterator | Source::Proc => target::FORMS,
+            }
+        )),
+    }
+}
+
+/// The namespace of the container that is called so; `None` where none is.
+fn container(name: &str, snapshot: &Snapshot) -> Result<Option<u32>, Failure> {
+    let called: Vec<(u32, &Container)> = snapshot
+        .containers()
+        .filter(|(_, container)| container.is_called(name))
+        .map(|(inum, container)| (inum, &**container))
+        .filter(|&(inum, container)| !is_within_its_own(inum, container, snapshot))
+        .collect();
+    match *called {
+        [] => Ok(None),
+        [(inum, _)] => Ok(Some(inum)),
+        _ => {
+            let line = |(inum, container): &(u32, &Container)| {
+                let id = container.id.as_ref();
+                let id = id.map(|id| format!(", id {}", id.for_terminal())).unwrap_or_default();
+                format!("{inum} ({}{id})", container.label().for_terminal())
+            };
+            let list: Vec<String> = called.iter().map(line).collect();
+            let words =
+                format!("{name:?} is the name of several: give the number of one: {}", list.join(", "));
+            Err(Failure::Usage(words))
+        }
+    }
+}
+
+/// Whether a namespace further out is the same container's: one that was made in a container has its cgroup too.
+fn is_within_its_own(inum: u32, container: &Container, snapshot: &Snapshot) -> bool {
+    let mut next = snapshot.namespaces.get(&inum);
+    while let Some(below) = next {
+        // A parent that is no level further up would be a circle.
+        next = below.parent.and_then(|parent| snapshot.namespaces.get(&parent));
+        next = next.filter(|parent| parent.level < below.level);
+        if next.and_then(|parent| parent.container.as_ref()).is_some_and(|outer| {
+            container.id.is_some() && outer.id == container.id && outer.runtime == container.runtime
+        }) {
+            return true;
+        }
+    }
+    false
+}
+
+/// The containers that run, some of them, for who has misspelt one.
+fn containers(snapshot: &Snapshot) -> String {
+    const NAMED: usize = 5;
+    let labels = snapshot.containers().map(|(_, container)| container.label().for_terminal().to_string());
+    let labels: Vec<String> = labels.take(NAMED).collect();
+    let more = snapshot.containers().count() - labels.len();
+    match (labels.is_empty(), more) {
+        (true, _) => ", and no container was found".to_owned(),
+        (false, 0) => format!(", and no container but {}", labels.join(", ")),
+        (false, more) => format!(", and no container but {} and {more} more", labels.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use super::*;
+    use crate::{
+        container::Runtime,
+        snapshot::{Namespace, Process, Unread},
+        text::Name,
+    };
+
+    const HOST: u32 = 4026531836;
+    const WEB: u32 = 4026532001;
+    const IN_WEB: u32 = 4026532002;
+    const OTHER: u32 = 4026532003;
+
+    fn container(id: &str, name: &str) -> Arc<Container> {
+        let (id, name) = (Some(Name::from(id)), Some(Name::from(name)));
+        Arc::new(Container { runtime: Some(Runtime::Docker), id, name, ..Container::default() })
+    }
+
+    /// A container with a namespace of its own making in it, and another of the same name.
+    fn snapshot(source: Source) -> Snapshot {
+        let ns = |inum, level, parent, container| {
+            (inum, Namespace { parent, container, ..Namespace::bare(inum, level) })
+        };
+        let web = container("c0ffee", "web");
+        Snapshot {
+            source,
+            boot_ns: 0,
+            processes: vec![Process {
+                pid: 7,
+                pids: vec![7, 1],
+                comm: Some(Name::from("x")),
+                start_boot_ns: Some(1),
+                ppid: None,
+                uid: Some(0),
+                ns: Some(WEB),
+                state: None,
+                threads: None,
+                tracer: None,
+                cgroup_id: None,
+            }],
+            namespaces: BTreeMap::from([
+                ns(HOST, 0, None, None),
+                ns(WEB, 1, Some(HOST), Some(Arc::clone(&web))),
+                ns(IN_WEB, 2, Some(WEB), Some(web)),
+                ns(OTHER, 1, Some(HOST), Some(container("cafe", "job"))),
+            ]),
+            holders: Vec::new(),
+            unnamed: Vec::new(),
+            unread: Unread::default(),
+        }
+    }
+
+    #[test]
+    fn a_container_is_found_by_its_name_and_its_own_namespaces_do_not_make_it_two() {
+        for source in [Source::Iterator, Source::Recording] {
+            let snapshot = snapshot(source);
+            for words in ["web", "docker/web", "c0ff"] {
+                assert_eq!(name(words, &snapshot).unwrap(), Named::Container(WEB), "{words}");
+            }
+            assert_eq!(name("7", &snapshot).unwrap(), Named::Process(7));
+            let forest = Forest::new(&snapshot);
+            assert_eq!(namespace("7", &snapshot, &forest).unwrap(), WEB);
+            assert_eq!(namespace("job", &snapshot, &forest).unwrap(), OTHER);
+        }
+    }
+
+    #[test]
+    fn what_several_are_called_is_refused_with_the_list() {
+        let error = name("c", &snapshot(Source::Recording)).unwrap_err();
+        assert_eq!(error.code(), 2);
+        let words = error.to_string();
+        for part in [WEB.to_string(), OTHER.to_string(), "docker/web, id c0ffee".to_owned()] {
+            assert!(words.contains(&part), "{part}: {words}");
+        }
+        assert!(!words.contains(&IN_WEB.to_string()), "{words}");
+    }
+
+    #[test]
+    fn what_does_not_exist_is_1_and_what_means_nothing_is_2() {
+        let (live, recorded) = (snapshot(Source::Iterator), snapshot(Source::Recording));
+        let code = |target: &str, snapshot: &Snapshot| {
+            let error = namespace(target, snapshot, &Forest::new(snapshot)).unwrap_err();
+            (error.code(), error.to_string())
+        };
+        for (target, expected, part) in [
+            ("8", 1, "as far as the recording tells"),
+            ("4026539999", 1, "as far as the recording tells"),
+            ("nobody", 2, "no container but docker/web"),
+            ("/proc/self/ns/pid", 2, "names nothing in the recording"),
+            ("pid:[3]", 2, "small"),
+        ] {
+            let (code, words) = code(target, &recorded);
+            assert!(code == expected && words.contains(part), "{target}: {code}: {words}");
+        }
+        assert_eq!(code("4194303", &live).0, 1);
+        assert_eq!(code("4026539999", &live).0, 1);
+        assert_eq!(code("nobody", &live).0, 2);
+    }
+}

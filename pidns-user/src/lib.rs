@@ -5,6 +5,7 @@ pub mod commands;
 pub mod container;
 pub mod count;
 pub mod event;
+pub mod explanation;
 pub mod failure;
 pub mod interrupts;
 pub mod kernel;

@@ -9,7 +9,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::{
-    snapshot::{Moment, Past, PidArgs, PsArgs, Repeat, SnapshotOutput, TreeArgs, TreeOutput},
+    snapshot::{
+        ExplainArgs, ExplainOutput, Moment, Past, PidArgs, PsArgs, Repeat, SnapshotOutput, TreeArgs,
+        TreeOutput,
+    },
     stream::{Filters, Kernel, LogLevel, Output, RecordArgs, ReplayArgs, Stop, TraceArgs, ViewArgs},
 };
 use crate::kernel::hooks::HookSet;
@@ -24,7 +27,7 @@ use crate::kernel::hooks::HookSet;
     version,
     args_conflicts_with_subcommands = true,
     after_help = "Run it as root, or with CAP_BPF and CAP_PERFMON. `pidns-trace check` tells what this kernel allows.\n\n\
-                  Exit codes: 0 done (also after Ctrl-C), 1 there is no such process or namespace (tree, ps, pid), 2 usage or I/O error, 3 a privilege is missing, \
+                  Exit codes: 0 done (also after Ctrl-C), 1 there is no such process or namespace (tree, ps, pid, explain), 2 usage or I/O error, 3 a privilege is missing, \
                   4 this kernel lacks something, 5 events were lost and --strict was given, 130 a second Ctrl-C or \
                   SIGTERM cut the end off, as nobody had read the output for a second.\n\n\
                   Different filters must all match; of one that is given more than once, one match is enough."
@@ -70,6 +73,20 @@ pub enum Command {
     /// A process has a PID in its own namespace and in each one above, and none further in or beside: there it is
     /// invisible, and this ends with exit code 1.
     Pid(PidArgs),
+    /// Tell all that is known about one namespace, process or container, in words.
+    ///
+    /// Of a namespace: how far it has come, what it is in, who owns it, its container, its PID 1, its processes, zombies
+    /// with who must reap them, who joined it and from where, what is in it, and what keeps it alive. Of a process: its PID
+    /// at every level, its parent (which its namespace cannot see, where it joined from outside), how it got in, its
+    /// children and where they go, who must reap it.
+    ///
+    /// A namespace begins with its PID 1, which adopts its orphans and must reap them. When it ends the kernel kills
+    /// everybody in the namespace, and nobody can fork there any more; the namespace itself stays for as long as
+    /// anything refers to it.
+    ///
+    /// With --from it tells what the recording has of it up to a moment, in order: who made it, signals to its PID 1, who
+    /// joined, how it ended. What was gone by then is told of too.
+    Explain(ExplainArgs),
     /// Tell what this kernel and these privileges allow: a line for each hook, and what to do about each gap.
     ///
     /// A gap is something that stays unseen, or is seen less exactly; with gaps the stream runs all the same.

@@ -1,4 +1,4 @@
-//! Arguments of the commands that show what exists: `tree`, `ps`, `pid`.
+//! Arguments of the commands that show what exists: `tree`, `ps`, `pid`, `explain`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -143,6 +143,32 @@ pub struct PidArgs {
     /// Where to look.
     #[command(flatten)]
     pub past: Past,
+}
+
+/// Options of `explain`.
+#[derive(Clone, Debug, Args)]
+pub struct ExplainArgs {
+    /// A namespace, by its inode number (4026532847 or pid:[4026532847]) or a path like /proc/PID/ns/pid; a process, by its
+    /// PID on the host; or a container, by its name, pod or id (its beginning is enough).
+    pub target: String,
+
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub output: ExplainOutput,
+
+    /// Where to look.
+    #[command(flatten)]
+    pub past: Past,
+}
+
+/// The form of `explain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExplainOutput {
+    /// For people: sentences.
+    #[value(alias = "table")]
+    Text,
+    /// For programs: one JSON document (docs/snapshots.md).
+    Json,
 }
 
 /// Whether to look once.

@@ -1,6 +1,7 @@
 //! The commands, one a file.
 
 pub mod check;
+pub mod explain;
 mod find;
 mod live;
 mod look;

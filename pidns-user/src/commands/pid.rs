@@ -40,7 +40,7 @@ pub fn run(args: &PidArgs) -> Result<ExitCode, Failure> {
 
 /// The same for a recording, which remembers the dead: the last of them to have had the number.
 fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure> {
-    let Recorded { snapshot, dead, gone, damage } = recorded;
+    let Recorded { snapshot, dead, gone, damage, .. } = recorded;
     let PidArgs { pid, target, .. } = args;
     let model = Forest::new(&snapshot).with_gone(&gone);
     let of_number = |pid| dead.iter().find(move |process: &&Process| process.pid == pid);

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::{
     cli::{Moment, Past},
     event::Event,
+    explanation::{History, Subject},
     failure::Failure,
     model::World,
     recording::Recording,
@@ -21,6 +22,10 @@ pub(super) struct Recorded {
     pub(super) dead: Vec<snapshot::Process>,
     /// Namespaces that were gone by then, likewise.
     pub(super) gone: Vec<snapshot::Namespace>,
+    /// All that its events make.
+    pub(super) world: World,
+    /// The moment by the wall clock; `None` where there is no event.
+    pub(super) time: Option<Timestamp>,
     /// What kept the rest of the recording from being read, if it was wanted.
     pub(super) damage: Option<Failure>,
 }
@@ -30,47 +35,73 @@ pub(super) fn look(past: &Past) -> Result<Option<Recorded>, Failure> {
     let Past { from, at, runtime_api: _ } = past;
     let Some(file) = from else { return Ok(None) };
     let recording = Recording::open(file).map_err(|error| Failure::File { file: file.clone(), error })?;
-    let (world, boot_ns, damage) = replay(file, recording, *at)?;
+    let Replayed { world, limit, last, damage } = replay(file, recording, *at)?;
     let mut snapshot = world.snapshot();
-    snapshot.boot_ns = boot_ns.unwrap_or(snapshot.boot_ns);
+    snapshot.boot_ns = limit.unwrap_or(snapshot.boot_ns);
+    let since = last.map_or(0, |(boot_ns, _)| snapshot.boot_ns.saturating_sub(boot_ns));
+    let time = last.and_then(|(_, time)| time.checked_add(Duration::from_nanos(since)).ok());
     let dead = world.past().processes().map(|dead| dead.resident.as_looked_at()).collect();
     let gone = world.past().namespaces().map(|gone| gone.domain.namespace.clone()).collect();
-    Ok(Some(Recorded { snapshot, dead, gone, damage }))
+    Ok(Some(Recorded { snapshot, dead, gone, world, time, damage }))
 }
 
-/// The world at the moment, when that was (CLOCK_BOOTTIME, nanoseconds), and the damage that was met before it.
+/// What happened to somebody up to this time (CLOCK_BOOTTIME, nanoseconds). The file is read another time: who it is about is
+/// known only when it was read to the moment.
+pub(super) fn history(file: &Path, subject: Subject, until: u64) -> Result<History, Failure> {
+    let recording = Recording::open(file).map_err(|error| Failure::File { file: file.to_owned(), error })?;
+    let mut history = History::new(subject);
+    // Damage was met at the first reading.
+    for event in recording.map_while(Result::ok).take_while(|event| event.boot_ns <= until) {
+        history.follow(&event);
+    }
+    Ok(history)
+}
+
+/// What the events up to the moment make.
+struct Replayed {
+    world: World,
+    /// The moment, if one was asked for: CLOCK_BOOTTIME, nanoseconds.
+    limit: Option<u64>,
+    /// The last event before it, by both clocks.
+    last: Option<(u64, Timestamp)>,
+    /// What was met before the moment.
+    damage: Option<Failure>,
+}
+
 fn replay(
     file: &Path,
     recording: impl Iterator<Item = Result<Event, crate::recording::Damage>>,
     at: Option<Moment>,
-) -> Result<(World, Option<u64>, Option<Failure>), Failure> {
-    let mut world = World::default();
-    let (mut limit, mut last) = (None, None);
+) -> Result<Replayed, Failure> {
+    let mut it = Replayed { world: World::default(), limit: None, last: None, damage: None };
     let no_match = |words: String| Failure::NoMatch(format!("{}: {words}", file.display()));
     for event in recording {
         let event = match event {
             Ok(event) => event,
             Err(damage) => {
-                return Ok((world, None, Some(Failure::Recording { file: file.to_owned(), damage })));
+                // The moment may be behind the damage.
+                it.limit = None;
+                it.damage = Some(Failure::Recording { file: file.to_owned(), damage });
+                return Ok(it);
             }
         };
-        if let (Some(at), None) = (at, limit) {
-            let limit = limit.insert(boot_ns_of(at, &event));
+        if let (Some(at), None) = (at, it.limit) {
+            let limit = it.limit.insert(boot_ns_of(at, &event));
             if *limit < event.boot_ns {
                 return Err(no_match(format!("it begins at {:.3}, after that", event.time)));
             }
         }
-        if limit.is_some_and(|limit| event.boot_ns > limit) {
-            return Ok((world, limit, None));
+        if it.limit.is_some_and(|limit| event.boot_ns > limit) {
+            return Ok(it);
         }
-        last = Some(event.time);
-        world.apply(&event);
+        it.last = Some((event.boot_ns, event.time));
+        it.world.apply(&event);
     }
-    match (limit, last) {
-        (Some(limit), Some(last)) if limit > world.boot_ns() => {
+    match (it.limit, it.last) {
+        (Some(limit), Some((_, last))) if limit > it.world.boot_ns() => {
             Err(no_match(format!("it ends at {last:.3}, before that")))
         }
-        _ => Ok((world, limit, None)),
+        _ => Ok(it),
     }
 }
 
@@ -108,10 +139,11 @@ mod tests {
 
     fn at(moment: Option<Moment>) -> Result<(u64, Option<u64>), String> {
         let events = (0..10).map(|second| Ok(lost(second)));
-        let (world, boot_ns, damage) =
+        let Replayed { world, limit, last, damage } =
             replay(Path::new("f"), events, moment).map_err(|error| error.to_string())?;
         assert!(damage.is_none());
-        Ok((world.boot_ns() / 1_000_000_000, boot_ns.map(|ns| ns / 1_000_000_000)))
+        assert_eq!(last.map(|(boot_ns, _)| boot_ns), Some(world.boot_ns()));
+        Ok((world.boot_ns() / 1_000_000_000, limit.map(|ns| ns / 1_000_000_000)))
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod columns;
 pub mod dot;
+pub mod explain;
 pub mod fields;
 pub mod forest;
 mod json;

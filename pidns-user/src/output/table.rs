@@ -43,12 +43,12 @@ impl Table {
 }
 
 /// What a row shows.
-struct Row<'a> {
-    label: &'static str,
+pub(super) struct Row<'a> {
+    pub(super) label: &'static str,
     colour: &'static str,
-    ns: Option<(u32, Option<u32>)>,
-    process: Option<&'a Process>,
-    detail: String,
+    pub(super) ns: Option<(u32, Option<u32>)>,
+    pub(super) process: Option<&'a Process>,
+    pub(super) detail: String,
 }
 
 const RED: &str = "\x1b[31m";
@@ -106,7 +106,7 @@ fn innermost(process: &Process) -> Option<(u32, Option<u32>)> {
     Some((process.ns, Some(process.pids.len().saturating_sub(1) as u32)))
 }
 
-fn row(body: &Body) -> Option<Row<'_>> {
+pub(super) fn row(body: &Body) -> Option<Row<'_>> {
     Some(match body {
         Body::StreamStart { .. } | Body::StreamEnd { .. } => return None,
         Body::SnapshotNamespace { ns, holders } => Row {
@@ -333,7 +333,7 @@ impl Display for Who<'_> {
     }
 }
 
-struct Ended<'a>(&'a Exit);
+pub(super) struct Ended<'a>(pub(super) &'a Exit);
 
 impl Display for Ended<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -346,9 +346,9 @@ impl Display for Ended<'_> {
     }
 }
 
-struct Death<'a> {
-    exit: &'a Exit,
-    cause: &'a Cause,
+pub(super) struct Death<'a> {
+    pub(super) exit: &'a Exit,
+    pub(super) cause: &'a Cause,
 }
 
 impl Display for Death<'_> {

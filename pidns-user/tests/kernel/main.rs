@@ -10,6 +10,7 @@ mod cli;
 mod creation;
 mod ending;
 mod existing;
+mod explain;
 mod facts;
 mod forest;
 mod functions;
@@ -74,6 +75,7 @@ fn main() {
         ("cli", cli::TESTS),
         ("ending", ending::TESTS),
         ("existing", existing::TESTS),
+        ("explain", explain::TESTS),
         ("forest", forest::TESTS),
         ("ties", ties::TESTS),
         ("recordings", recordings::TESTS),

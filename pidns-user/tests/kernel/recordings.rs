@@ -30,14 +30,14 @@ const WORKERS: &str = "2";
 const SECONDS_FOR_A_STORM: u64 = 120;
 
 /// A recorder at work, that has looked at what exists.
-struct Recorder {
+pub(crate) struct Recorder {
     process: Child,
     file: PathBuf,
     _directory: tempfile::TempDir,
 }
 
 impl Recorder {
-    fn start(name: &str, args: &[&str]) -> Self {
+    pub(crate) fn start(name: &str, args: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = directory.path().join(name);
         let path = file.to_str().expect("a temporary name is UTF-8");
@@ -53,7 +53,7 @@ impl Recorder {
         recorder
     }
 
-    fn stop(mut self) -> (tempfile::TempDir, PathBuf) {
+    pub(crate) fn stop(mut self) -> (tempfile::TempDir, PathBuf) {
         sys::kill(self.process.id() as Pid, libc::SIGINT).expect("it runs until it is stopped");
         let status = wait_in_time(&mut self.process, "pidns-trace record");
         assert_eq!(status.code(), Some(0), "a recording ends well");
@@ -61,7 +61,7 @@ impl Recorder {
     }
 }
 
-fn run_on(file: &Path, args: &[&str]) -> (Option<i32>, String, String) {
+pub(crate) fn run_on(file: &Path, args: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(program());
     match args {
         ["replay", rest @ ..] => command.arg("replay").arg(file).args(rest),

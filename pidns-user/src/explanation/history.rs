@@ -1,0 +1,259 @@
+//! What happened to one namespace or process, of a stream, in bounded memory.
+
+use std::collections::VecDeque;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer, ser::SerializeSeq as _};
+
+use crate::{
+    event::{Body, Cause, Event, Namespace, Process},
+    model::Identity,
+    snapshot,
+};
+
+/// Events that are kept from the beginning.
+pub const FIRST_LINES: usize = 100;
+/// Events that are kept up to the end. Of what is between nothing but the number is.
+pub const LAST_LINES: usize = 100;
+/// By how much a start from /proc can be too early: it counts in ticks.
+const TICK_NS: u64 = 10_000_000;
+
+/// Whom it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A namespace: as it is known, and when it was gone (CLOCK_BOOTTIME, nanoseconds).
+    Namespace {
+        /// The namespace.
+        ns: snapshot::Namespace,
+        /// When it was gone.
+        gone: Option<u64>,
+    },
+    /// A process, and when it was gone.
+    Process {
+        /// The process.
+        identity: Identity,
+        /// When it was gone.
+        gone: Option<u64>,
+    },
+}
+
+/// What happened to processes that are only counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Processes born in the namespace, or forked by the process.
+    pub forks: u64,
+    /// Processes of the namespace that ended.
+    pub exits: u64,
+    /// Those of them that the kernel killed when the namespace's PID 1 had ended.
+    pub killed: u64,
+    /// Those that were reaped.
+    pub reaps: u64,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct History {
+    #[serde(skip)]
+    subject: Subject,
+    /// When the recording begins, by CLOCK_BOOTTIME in nanoseconds and by the wall clock.
+    #[serde(rename = "begins_boot_ns", serialize_with = "boot_ns", skip_serializing_if = "Option::is_none")]
+    pub begins: Option<(u64, Timestamp)>,
+    /// Whether it was there when the recording began: what was before that is not known.
+    pub was_there: bool,
+    /// What is only counted.
+    pub counts: Counts,
+    /// How it ended: the init's exit of a namespace, the exit of a process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end: Option<Event>,
+    /// The first events, up to [`FIRST_LINES`], and behind them the last, up to [`LAST_LINES`].
+    pub events: Kept,
+    /// How many there were between these.
+    pub left_out: u64,
+}
+
+/// The events that are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The first.
+    pub first: Vec<Event>,
+    /// The last, behind those that were left out.
+    pub last: VecDeque<Event>,
+}
+
+impl Serialize for Kept {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(self.first.len() + self.last.len()))?;
+        for event in self.first.iter().chain(&self.last) {
+            list.serialize_element(event)?;
+        }
+        list.end()
+    }
+}
+
+fn boot_ns<S: Serializer>(begins: &Option<(u64, Timestamp)>, serializer: S) -> Result<S::Ok, S::Error> {
+    begins.map(|(boot_ns, _)| boot_ns).serialize(serializer)
+}
+
+impl History {
+    /// Nothing has happened yet.
+    pub fn new(subject: Subject) -> Self {
+        Self {
+            subject,
+            begins: None,
+            was_there: false,
+            counts: Counts::default(),
+            end: None,
+            events: Kept::default(),
+            left_out: 0,
+        }
+    }
+
+    /// Takes what of this event is about the subject.
+    pub fn follow(&mut self, event: &Event) {
+        if self.begins.is_none() {
+            self.begins = Some((event.boot_ns, event.time));
+            self.was_there = match &self.subject {
+                Subject::Namespace { ns, .. } => ns.born_boot_ns.is_some_and(|born| born < event.boot_ns),
+                Subject::Process { identity, .. } => identity.1 < event.boot_ns,
+            };
+        }
+        let subject = self.subject.clone();
+        let told = match &subject {
+            Subject::Namespace { ns, gone } => self.about_namespace(event, ns, *gone),
+            Subject::Process { identity, gone } => self.about_process(event, *identity, *gone),
+        };
+        if told {
+            self.keep(event);
+        }
+    }
+
+    fn keep(&mut self, event: &Event) {
+        if self.events.first.len() < FIRST_LINES {
+            self.events.first.push(event.clone());
+            return;
+        }
+        self.events.last.push_back(event.clone());
+        if self.events.last.len() > LAST_LINES {
+            self.events.last.pop_front();
+            self.left_out += 1;
+        }
+    }
+
+    /// Whether the event is one of those that are told, not only counted.
+    fn about_namespace(&mut self, event: &Event, known: &snapshot::Namespace, gone: Option<u64>) -> bool {
+        let is = |ns: &Namespace| is_same(ns, known, event.boot_ns, gone);
+        let member = |process: &Process| is_member(process, known, gone);
+        let within = known.born_boot_ns.is_none_or(|born| born <= event.boot_ns)
+            && gone.is_none_or(|gone| event.boot_ns <= gone);
+        match &event.body {
+            Body::SnapshotNamespace { ns, .. } => {
+                // Of one without an init nobody knows the birth.
+                self.was_there |= known.born_boot_ns.is_none() && ns.inum == known.inum;
+                false
+            }
+            Body::NamespaceCreate { ns, .. } => is(ns) || (ns.parent == Some(known.inum) && within),
+            Body::NamespaceCreateFailed { creator, .. } => member(creator),
+            Body::NamespaceInitExit { ns, .. } => {
+                if is(ns) {
+                    self.end = Some(event.clone());
+                }
+                is(ns)
+            }
+            Body::NamespaceInit { ns, .. }
+            | Body::NamespaceJoin { ns, .. }
+            | Body::NamespaceTeardown { ns, .. }
+            | Body::NamespaceDestroy { ns, .. }
+            | Body::InitSignal { ns, .. } => is(ns),
+            Body::NamespaceJoinFailed { ns, .. } | Body::ForkFailed { ns, .. } => ns.as_ref().is_some_and(is),
+            Body::ProcessFork { process, crosses, .. } => {
+                let is_born = member(process);
+                self.counts.forks += u64::from(is_born);
+                is_born && *crosses && process.pids.last() != Some(&1)
+            }
+            Body::ProcessExit { process, cascade, .. } => {
+                let is_member = member(process);
+                self.counts.exits += u64::from(is_member);
+                self.counts.killed += u64::from(is_member && cascade.is_some());
+                false
+            }
+            Body::ProcessReap { process, .. } => {
+                self.counts.reaps += u64::from(member(process));
+                false
+            }
+            Body::StreamLost { .. } | Body::StreamResync { .. } => within,
+            Body::StreamStart { .. }
+            | Body::StreamEnd { .. }
+            | Body::SnapshotProcess { .. }
+            | Body::ProcessExec { .. } => false,
+        }
+    }
+
+    fn about_process(&mut self, event: &Event, identity: Identity, gone: Option<u64>) -> bool {
+        let is = |process: &Process| (process.pid, process.start_boot_ns) == identity;
+        match &event.body {
+            Body::NamespaceCreate { creator, .. } | Body::NamespaceCreateFailed { creator, .. } => {
+                is(creator)
+            }
+            Body::NamespaceInitExit { process, cause, .. } => {
+                is(process)
+                    || match cause {
+                        Cause::Signal { sender: Some(other), .. } | Cause::Oom { victim: other } => is(other),
+                        Cause::Signal { sender: None, .. }
+                        | Cause::Exited
+                        | Cause::Cascade { .. }
+                        | Cause::Reboot { .. }
+                        | Cause::Fault { .. }
+                        | Cause::Unknown => false,
+                    }
+            }
+            Body::InitSignal { process, sender, .. } => is(process) || sender.as_ref().is_some_and(is),
+            Body::ProcessFork { process, parent, .. } => {
+                self.counts.forks += u64::from(is(parent));
+                is(process)
+            }
+            Body::ProcessExit { process, .. } => {
+                if is(process) {
+                    self.end = Some(event.clone());
+                }
+                is(process)
+            }
+            Body::NamespaceInit { process, .. }
+            | Body::NamespaceJoin { process, .. }
+            | Body::NamespaceJoinFailed { process, .. }
+            | Body::ProcessExec { process, .. }
+            | Body::ProcessReap { process, .. }
+            | Body::ForkFailed { process, .. } => is(process),
+            Body::StreamLost { .. } | Body::StreamResync { .. } => {
+                identity.1 <= event.boot_ns && gone.is_none_or(|gone| event.boot_ns <= gone)
+            }
+            Body::StreamStart { .. }
+            | Body::StreamEnd { .. }
+            | Body::SnapshotNamespace { .. }
+            | Body::SnapshotProcess { .. }
+            | Body::NamespaceTeardown { .. }
+            | Body::NamespaceDestroy { .. } => false,
+        }
+    }
+}
+
+/// Whether a namespace that an event names is this one, whose number may have been another's before, and be one's after.
+fn is_same(ns: &Namespace, known: &snapshot::Namespace, at: u64, gone: Option<u64>) -> bool {
+    if ns.inum != known.inum {
+        return false;
+    }
+    match (ns.kernel_id, known.kernel_id) {
+        (Some(told), Some(known)) => told == known,
+        // A birth can be that of its init, where the creation was not seen: both are before the event.
+        _ => {
+            known.born_boot_ns.is_none_or(|born| born.saturating_sub(TICK_NS) <= at)
+                && gone.is_none_or(|gone| at <= gone)
+        }
+    }
+}
+
+/// Whether the process is a member: it was started there while that namespace had the number.
+fn is_member(process: &Process, known: &snapshot::Namespace, gone: Option<u64>) -> bool {
+    process.ns == known.inum
+        && known.born_boot_ns.is_none_or(|born| born.saturating_sub(TICK_NS) <= process.start_boot_ns)
+        && gone.is_none_or(|gone| process.start_boot_ns <= gone)
+}

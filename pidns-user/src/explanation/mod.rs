@@ -1,0 +1,187 @@
+//! All that is known about one namespace, process or container, gathered into one value. Pure: it takes a snapshot, or what
+//! a recording makes of one, and returns what is to be told.
+
+mod history;
+mod namespace;
+mod process;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+pub use self::{
+    history::{Counts, FIRST_LINES, History, LAST_LINES, Subject},
+    namespace::{Below, Joiner, NamespaceFacts, State},
+    process::{LevelFacts, ProcessFacts},
+};
+use crate::{
+    container::Container,
+    event::Exit,
+    model::{DeadProcess, Forest, World},
+    snapshot::{Process, Snapshot, Source, Unread},
+};
+
+/// What is known, and from where.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'a> {
+    /// What exists.
+    pub snapshot: &'a Snapshot,
+    /// The same, as a forest; of a recording with the namespaces that are gone.
+    pub forest: &'a Forest<'a>,
+    /// What a recording remembers; `None` where it is here and now.
+    pub world: Option<&'a World>,
+}
+
+/// What a TARGET was taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum About {
+    /// A namespace.
+    Namespace,
+    /// A process.
+    Process,
+    /// A container, which is told of with its namespace.
+    Container,
+}
+
+/// The facts of what it is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Facts {
+    /// Of a namespace.
+    Namespace(Box<NamespaceFacts>),
+    /// Of a process.
+    Process(Box<ProcessFacts>),
+}
+
+/// All of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// Where the processes were read.
+    pub source: Source,
+    /// The moment: CLOCK_BOOTTIME, nanoseconds.
+    pub boot_ns: u64,
+    /// The same by the wall clock.
+    pub time: Timestamp,
+    /// What the TARGET was taken for.
+    pub about: About,
+    /// The facts.
+    #[serde(flatten)]
+    pub facts: Facts,
+    /// What happened to it, of a recording.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history: Option<History>,
+    /// What could not be read.
+    pub unread: Unread,
+}
+
+impl Explanation {
+    /// When something was by the wall clock, as this moment's two clocks stand to each other.
+    pub fn wall_clock(&self, boot_ns: u64) -> Timestamp {
+        let since = SignedDuration::from_nanos_i128(i128::from(boot_ns) - i128::from(self.boot_ns));
+        self.time.saturating_add(since).unwrap_or(self.time)
+    }
+}
+
+/// A process that has ended and was not reaped yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Zombie {
+    /// The process.
+    pub process: Process,
+    /// What it waits for.
+    #[serde(flatten)]
+    pub wait: Wait,
+}
+
+/// Since when a zombie waits, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Wait {
+    /// Since when, where that was seen: CLOCK_BOOTTIME, nanoseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since_boot_ns: Option<u64>,
+    /// How it ended, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit: Option<Exit>,
+    /// Whose child it is, who must wait for it; absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reaper: Option<Process>,
+}
+
+/// A process that is gone by the moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Gone {
+    /// When it ended, where that was seen: CLOCK_BOOTTIME, nanoseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_boot_ns: Option<u64>,
+    /// How, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit: Option<Exit>,
+    /// When it was reaped, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reaped_boot_ns: Option<u64>,
+}
+
+impl<'a> Scene<'a> {
+    /// The container of what is in this namespace.
+    fn container(&self, inum: u32) -> Option<&'a Container> {
+        self.snapshot.namespaces.get(&inum)?.container.as_deref()
+    }
+
+    /// What is known about the namespace of this number: the one that exists, or else the last that did.
+    pub fn explain_namespace(&self, inum: u32) -> Option<(Facts, Subject)> {
+        let (facts, gone) = match self.namespace(inum) {
+            Some(facts) => (facts, None),
+            None => {
+                let dead = self.world?.past().namespaces().find(|gone| gone.domain.namespace.inum == inum)?;
+                (self.namespace_that_was(dead), dead.gone_boot_ns)
+            }
+        };
+        let subject = Subject::Namespace { ns: facts.ns.clone(), gone };
+        Some((Facts::Namespace(Box::new(facts)), subject))
+    }
+
+    /// What is known about the process of this PID: the one that exists, or else the last that did.
+    pub fn explain_process(&self, pid: u32) -> Option<(Facts, Subject)> {
+        let (facts, gone) = match self.forest.process(pid) {
+            Some(process) => (self.process(process), None),
+            None => {
+                let dead = self.world?.past().processes().find(|gone| gone.resident.process.pid == pid)?;
+                (self.process_that_was(dead), dead.gone_boot_ns)
+            }
+        };
+        let identity = (pid, facts.process.start_boot_ns.unwrap_or_default());
+        Some((Facts::Process(Box::new(facts)), Subject::Process { identity, gone }))
+    }
+
+    /// Who had this PID at this time (CLOCK_BOOTTIME, nanoseconds).
+    fn who_had(&self, pid: u32, at: Option<u64>) -> Option<Process> {
+        let was_there = |process: &Process| match (process.start_boot_ns, at) {
+            (Some(start), Some(at)) => start <= at,
+            _ => true,
+        };
+        if let Some(living) = self.forest.process(pid).filter(|process| was_there(process)) {
+            return Some(living.clone());
+        }
+        let gone = self.world?.past().processes().filter(|gone| gone.resident.process.pid == pid);
+        gone.map(as_it_was).find(was_there)
+    }
+
+    /// What this process waits for, if it is a zombie.
+    fn wait(&self, process: &Process) -> Option<Wait> {
+        if !process.is_zombie() {
+            return None;
+        }
+        let ended = self.world.and_then(|world| world.process(process.pid)?.ended.clone());
+        let (since_boot_ns, exit) = ended.map_or((None, None), |(since, exit)| (Some(since), exit));
+        let reaper = process.ppid.and_then(|ppid| self.forest.process(ppid)).cloned();
+        Some(Wait { since_boot_ns, exit, reaper })
+    }
+}
+
+/// A process that is gone, without a state, which it has no more.
+fn as_it_was(gone: &DeadProcess) -> Process {
+    Process { state: None, threads: None, ..gone.resident.as_looked_at() }
+}
+
+fn doubts(container: Option<&Container>) -> Vec<String> {
+    container.map(|container| container.doubts.clone()).unwrap_or_default()
+}

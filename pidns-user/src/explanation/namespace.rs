@@ -1,0 +1,251 @@
+//! What is known about a namespace.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{Scene, Zombie, doubts};
+use crate::{
+    event::Cause,
+    model::{DeadNamespace, Entry, Stage},
+    snapshot::{Holder, Namespace, Process},
+};
+
+/// How far it has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum State {
+    /// It has had no process yet.
+    Empty,
+    /// Its PID 1 lives.
+    Alive,
+    /// Its PID 1 has exited: nobody can fork there any more.
+    Dying {
+        /// Since when, where that was seen: CLOCK_BOOTTIME, nanoseconds.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        since_boot_ns: Option<u64>,
+        /// Why, likewise.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cause: Option<Cause>,
+    },
+    /// All its processes are gone, and something holds it.
+    Held {
+        /// Since when: CLOCK_BOOTTIME, nanoseconds.
+        since_boot_ns: u64,
+    },
+    /// All its processes are gone; whether something holds it was not seen, as the hook that tells of its end was not there.
+    Ended {
+        /// Since when: CLOCK_BOOTTIME, nanoseconds.
+        since_boot_ns: u64,
+    },
+    /// It exists no more.
+    Gone {
+        /// Since when, where that was seen: CLOCK_BOOTTIME, nanoseconds.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        since_boot_ns: Option<u64>,
+    },
+}
+
+/// Who entered it from outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Joiner {
+    /// The process.
+    pub process: Process,
+    /// Its parent's PID at level 0.
+    pub parent: u32,
+    /// That process, where it is known.
+    #[serde(skip)]
+    pub parent_process: Option<Process>,
+    /// The namespace of that one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<u32>,
+}
+
+/// A namespace further in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Below {
+    /// The namespace.
+    pub ns: Namespace,
+    /// How many processes are in it.
+    pub processes: usize,
+    /// Its PID 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<Process>,
+}
+
+/// What is known about a namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NamespaceFacts {
+    /// The namespace.
+    pub ns: Namespace,
+    /// How far it has come; absent where that cannot be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+    /// The namespaces that it is in, its parent first.
+    pub lineage: Vec<Namespace>,
+    /// What of that could not be read or was not believed.
+    pub doubts: Vec<String>,
+    /// Its PID 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<Process>,
+    /// How many processes have it as their innermost one.
+    pub processes: usize,
+    /// How many of these are in each state, as far as it is known.
+    pub states: BTreeMap<char, usize>,
+    /// Those that have ended and wait to be reaped.
+    pub zombies: Vec<Zombie>,
+    /// Those that came from outside.
+    pub joined: Vec<Joiner>,
+    /// The namespaces in it, each behind its parent.
+    pub below: Vec<Below>,
+    /// What holds it, besides its processes.
+    pub holders: Vec<Holder>,
+}
+
+impl Scene<'_> {
+    /// What is known about the namespace of this number, if it exists.
+    pub fn namespace(&self, inum: u32) -> Option<NamespaceFacts> {
+        let node = self.forest.node(inum)?;
+        let container = self.container(inum);
+        let mut states = BTreeMap::new();
+        for state in node.members.iter().filter_map(|process| process.state) {
+            *states.entry(state).or_default() += 1;
+        }
+        let zombies = node
+            .members
+            .iter()
+            .filter_map(|&process| Some(Zombie { process: process.clone(), wait: self.wait(process)? }));
+        let below = self.forest.walk(Some(inum)).into_iter().skip(1);
+        let below = below.map(|(_, node)| Below {
+            ns: node.namespace.clone(),
+            processes: node.members.len(),
+            init: node.init().cloned(),
+        });
+        Some(NamespaceFacts {
+            ns: node.namespace.clone(),
+            state: self.state(inum),
+            lineage: self.lineage(node.namespace),
+            doubts: doubts(container),
+            init: node.init().cloned(),
+            processes: node.members.len(),
+            states,
+            zombies: zombies.collect(),
+            joined: node.members.iter().filter_map(|process| self.joiner(process)).collect(),
+            below: below.collect(),
+            holders: node.holders.iter().map(|&holder| holder.clone()).collect(),
+        })
+    }
+
+    /// What is remembered of a namespace that is gone.
+    pub fn namespace_that_was(&self, gone: &DeadNamespace) -> NamespaceFacts {
+        let ns = gone.domain.namespace.clone();
+        let state = match (&gone.domain.stage, gone.gone_boot_ns) {
+            // What is destroyed has been without processes before.
+            (Stage::Dying { .. }, Some(since_boot_ns)) => State::Ended { since_boot_ns },
+            (_, since_boot_ns) => State::Gone { since_boot_ns },
+        };
+        NamespaceFacts {
+            state: Some(state),
+            lineage: self.lineage(&ns),
+            doubts: Vec::new(),
+            init: None,
+            processes: 0,
+            states: BTreeMap::new(),
+            zombies: Vec::new(),
+            joined: Vec::new(),
+            below: Vec::new(),
+            holders: Vec::new(),
+            ns,
+        }
+    }
+
+    fn lineage(&self, ns: &Namespace) -> Vec<Namespace> {
+        let outer = ns.parent.map(|parent| self.forest.ancestry(parent, ns.born_boot_ns)).unwrap_or_default();
+        outer.into_iter().filter(|outer| outer.level < ns.level).cloned().collect()
+    }
+
+    fn state(&self, inum: u32) -> Option<State> {
+        if let Some(domain) = self.world.and_then(|world| world.namespace(inum)) {
+            let init = self.forest.node(inum).and_then(|node| node.init());
+            return match &domain.stage {
+                Stage::Empty => Some(State::Empty),
+                Stage::Dying { since, cause } => {
+                    Some(State::Dying { since_boot_ns: Some(*since), cause: Some(cause.clone()) })
+                }
+                Stage::Held { since } => Some(State::Held { since_boot_ns: *since }),
+                // A snapshot tells of one that it knows no more than that it is there.
+                Stage::Alive if init.is_some_and(|init| !init.is_zombie()) => Some(State::Alive),
+                Stage::Alive => self.seen_state(inum),
+            };
+        }
+        self.seen_state(inum)
+    }
+
+    /// The state as far as its processes show it. Of one that has none nobody can tell whether it ever had.
+    fn seen_state(&self, inum: u32) -> Option<State> {
+        let node = self.forest.node(inum)?;
+        let all_is_seen = self.snapshot.unread.processes == 0
+            && self.snapshot.unread.namespaces == 0
+            && !self.snapshot.unread.hidden;
+        let dying = State::Dying { since_boot_ns: None, cause: None };
+        match node.init() {
+            Some(init) if init.is_zombie() => Some(dying),
+            Some(_) => Some(State::Alive),
+            None if !node.members.is_empty() && node.namespace.level > 0 && all_is_seen => Some(dying),
+            None => None,
+        }
+    }
+
+    /// Who this is, if it came from outside.
+    fn joiner(&self, process: &Process) -> Option<Joiner> {
+        let (parent, known) = match self.entered(process) {
+            Entered::Joined { parent, process } => (parent, process),
+            Entered::Born | Entered::Unknown => return None,
+        };
+        let from = known.as_ref().and_then(|parent| parent.ns);
+        Some(Joiner { process: process.clone(), parent, parent_process: known, from })
+    }
+
+    /// How a process got into its namespace: what was seen of it, else what its parent shows.
+    pub(super) fn entered(&self, process: &Process) -> Entered {
+        use crate::model::Entered as Seen;
+        let resident = self.world.and_then(|world| {
+            let living = world.process(process.pid);
+            let gone = || world.past().processes().map(|gone| &gone.resident);
+            let is_it = |resident: &&crate::model::Resident| {
+                Some(resident.process.start_boot_ns) == process.start_boot_ns
+                    && resident.process.pid == process.pid
+            };
+            living.filter(is_it).or_else(|| gone().find(is_it))
+        });
+        match resident.map(|resident| resident.entered) {
+            Some(Seen::Born) => return Entered::Born,
+            Some(Seen::Joined { parent }) => {
+                return Entered::Joined { parent, process: self.who_had(parent, process.start_boot_ns) };
+            }
+            Some(Seen::Unseen) | None => {}
+        }
+        match self.forest.entry(process) {
+            Entry::Born => Entered::Born,
+            Entry::Joined { parent, .. } => {
+                Entered::Joined { parent: parent.pid, process: Some(parent.clone()) }
+            }
+            Entry::Unknown => Entered::Unknown,
+        }
+    }
+}
+
+/// How a process got into its namespace.
+pub(super) enum Entered {
+    /// Forked by a member, or as its first process.
+    Born,
+    /// Forked by a process of another namespace.
+    Joined {
+        /// That one's PID at level 0.
+        parent: u32,
+        /// That one, where it is known.
+        process: Option<Process>,
+    },
+    /// Nobody knows.
+    Unknown,
+}

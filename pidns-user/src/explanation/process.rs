@@ -1,0 +1,154 @@
+//! What is known about a process.
+
+use serde::Serialize;
+
+use super::{Gone, Joiner, Scene, Wait, as_it_was, doubts, namespace::Entered};
+use crate::{
+    container::Container,
+    model::DeadProcess,
+    snapshot::{Holder, Process},
+};
+
+/// What a process is at one level.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LevelFacts {
+    /// The level.
+    pub level: usize,
+    /// The namespace there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ns: Option<u32>,
+    /// Its PID there.
+    pub pid: u32,
+}
+
+/// What is known about a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProcessFacts {
+    /// The process.
+    pub process: Process,
+    /// What it is at each level, from 0 to its innermost namespace.
+    pub levels: Vec<LevelFacts>,
+    /// What it runs in, by the PID 1 of its namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
+    /// What of that could not be read or was not believed.
+    pub doubts: Vec<String>,
+    /// Its parent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Process>,
+    /// Whether its namespace can see that one; absent where nobody knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_visible: Option<bool>,
+    /// Whether its parent has ended, and nobody said who has it since.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub orphaned: bool,
+    /// Whether it came into its namespace from outside; absent where nobody knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joined: Option<bool>,
+    /// From where, if it did.
+    #[serde(skip)]
+    pub joiner: Option<Joiner>,
+    /// If it is the PID 1 of its namespace: how many other processes are in that one and those below.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_of: Option<usize>,
+    /// If it is a zombie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zombie: Option<Wait>,
+    /// Its children.
+    pub children: Vec<Process>,
+    /// The namespace that its children go to, where that is another than its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub children_ns: Option<u32>,
+    /// If it is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gone: Option<Gone>,
+}
+
+impl Scene<'_> {
+    /// What is known about a process that exists.
+    pub fn process(&self, process: &Process) -> ProcessFacts {
+        let resident = self.world.and_then(|world| world.process(process.pid));
+        let children = self.snapshot.processes.iter().filter(|child| child.ppid == Some(process.pid));
+        let held = self.snapshot.holders.iter().find_map(|(inum, holder)| match holder {
+            Holder::PidForChildren { pid, .. } if *pid == process.pid => Some(*inum),
+            _ => None,
+        });
+        let init_of = process.ns.filter(|_| process.is_init()).map(|ns| {
+            let all = self.forest.walk(Some(ns)).into_iter().map(|(_, node)| node.members.len());
+            all.sum::<usize>().saturating_sub(1)
+        });
+        ProcessFacts {
+            children: children.cloned().collect(),
+            children_ns: match resident {
+                // What was looked at when a recording began is of those that were there then.
+                Some(resident) if resident.entered == crate::model::Entered::Unseen => {
+                    resident.children_ns.or(held)
+                }
+                Some(resident) => resident.children_ns,
+                None => held,
+            }
+            .filter(|&ns| Some(ns) != process.ns),
+            init_of,
+            zombie: self.wait(process),
+            orphaned: resident.is_some_and(|resident| resident.orphaned && resident.parent.is_none()),
+            ..self.lasting(process)
+        }
+    }
+
+    /// What is remembered of a process that is gone.
+    pub fn process_that_was(&self, gone: &DeadProcess) -> ProcessFacts {
+        let (ended_boot_ns, exit) = match &gone.resident.ended {
+            Some((at, exit)) => (Some(*at), exit.clone()),
+            None => (None, None),
+        };
+        let is_over = Gone { ended_boot_ns, exit, reaped_boot_ns: gone.gone_boot_ns };
+        ProcessFacts {
+            orphaned: gone.resident.orphaned,
+            gone: Some(is_over),
+            ..self.lasting(&as_it_was(gone))
+        }
+    }
+
+    /// What does not change in a process's life, and its parent.
+    fn lasting(&self, process: &Process) -> ProcessFacts {
+        let pids = if process.pids.is_empty() { std::slice::from_ref(&process.pid) } else { &process.pids };
+        let levels = pids.iter().zip(self.forest.levels(process)).enumerate();
+        let container = process.ns.and_then(|ns| self.container(ns));
+        let parent = process.ppid.and_then(|ppid| self.who_had(ppid, process.start_boot_ns));
+        let entered = self.entered(process);
+        ProcessFacts {
+            levels: levels.map(|(level, (&pid, ns))| LevelFacts { level, ns, pid }).collect(),
+            container: container.cloned(),
+            doubts: doubts(container),
+            parent_visible: parent.as_ref().and_then(|parent| self.sees(process, parent)),
+            parent,
+            orphaned: false,
+            joined: match entered {
+                Entered::Born => Some(false),
+                Entered::Joined { .. } => Some(true),
+                Entered::Unknown => None,
+            },
+            joiner: match entered {
+                Entered::Joined { parent, process: known } => {
+                    let from = known.as_ref().and_then(|parent| parent.ns);
+                    Some(Joiner { process: process.clone(), parent, parent_process: known, from })
+                }
+                Entered::Born | Entered::Unknown => None,
+            },
+            init_of: None,
+            zombie: None,
+            children: Vec::new(),
+            children_ns: None,
+            gone: None,
+            process: process.clone(),
+        }
+    }
+
+    /// Whether the namespace of the one sees the other.
+    fn sees(&self, process: &Process, other: &Process) -> Option<bool> {
+        let ns = process.ns?;
+        other.ns?;
+        let level = process.level()? as usize;
+        Some(self.forest.levels(other).get(level) == Some(&Some(ns)))
+    }
+}

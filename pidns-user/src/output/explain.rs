@@ -1,0 +1,194 @@
+//! `explain`: one namespace or process, in sentences.
+
+mod history;
+mod namespace;
+mod process;
+
+use std::{fmt::Display, io};
+
+use jiff::{ZonedDateTime, tz::TimeZone};
+use serde::Serialize;
+
+use super::{Form, document, forest::who, table::Duration};
+use crate::{
+    container::Container,
+    event::VERSION,
+    explanation::{Explanation, Facts, Joiner, Wait},
+    snapshot::{Process, Source},
+    text::{Name, or_unknown},
+};
+
+/// Things of a kind that the text names; of more it tells the number. JSON has all.
+const NAMED: usize = 10;
+
+/// Writes one document.
+pub fn json(explanation: &Explanation, to: &mut dyn io::Write) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        v: u8,
+        #[serde(flatten)]
+        explanation: &'a Explanation,
+    }
+    document(&Document { v: VERSION, explanation }, Form::Indented, to)
+}
+
+/// Writes the text. Times are shown in `zone`.
+pub fn text(explanation: &Explanation, zone: &TimeZone, to: &mut dyn io::Write) -> io::Result<()> {
+    let mut sheet = Sheet { explanation, zone, to };
+    match &explanation.facts {
+        Facts::Namespace(facts) => namespace::write(facts, &mut sheet)?,
+        Facts::Process(facts) => process::write(facts, &mut sheet)?,
+    }
+    history::write(&mut sheet)
+}
+
+/// Where the text goes: lines of a label and what is said.
+struct Sheet<'a> {
+    explanation: &'a Explanation,
+    zone: &'a TimeZone,
+    to: &'a mut dyn io::Write,
+}
+
+impl Sheet<'_> {
+    /// The heading: what it is about, and of a recording at what moment.
+    fn head(&mut self, subject: impl Display) -> io::Result<()> {
+        let Explanation { source, boot_ns, .. } = *self.explanation;
+        let moment = match source {
+            Source::Recording => format!(", in the recording, as of {}", self.clock(boot_ns, true)),
+            Source::Iterator | Source::Proc => String::new(),
+        };
+        writeln!(self.to, "{subject}{moment}")
+    }
+
+    fn line(&mut self, label: &str, text: impl Display) -> io::Result<()> {
+        writeln!(self.to, "  {label:<11} {text}")
+    }
+
+    /// A line each, of the first with the label.
+    fn list(&mut self, label: &str, texts: &[String]) -> io::Result<()> {
+        for (index, text) in texts.iter().take(NAMED).enumerate() {
+            self.line(if index == 0 { label } else { "" }, text)?;
+        }
+        match texts.len().saturating_sub(NAMED) {
+            0 => Ok(()),
+            more => self.line("", format_args!("and {more} more (-o json has all)")),
+        }
+    }
+
+    /// When that was (CLOCK_BOOTTIME, nanoseconds), by the wall clock: with the day where it is asked for, or another
+    /// than that of the moment.
+    fn clock(&self, boot_ns: u64, day: bool) -> String {
+        let zoned = |time| ZonedDateTime::new(time, self.zone.clone());
+        let then = zoned(self.explanation.wall_clock(boot_ns));
+        let now = zoned(self.explanation.time);
+        let day = day || then.date() != now.date();
+        then.strftime(if day { "%Y-%m-%d %H:%M:%S%.3f" } else { "%H:%M:%S%.3f" }).to_string()
+    }
+
+    /// "2.45 s ago, at 14:03:07.120".
+    fn ago(&self, boot_ns: u64) -> String {
+        format!("{} ago, at {}", self.since(boot_ns), self.clock(boot_ns, false))
+    }
+
+    /// How long that is before the moment.
+    fn since(&self, boot_ns: u64) -> Duration {
+        Duration(self.explanation.boot_ns.saturating_sub(boot_ns))
+    }
+
+    /// The container with all that is known of it, and what is not.
+    fn container(&mut self, container: Option<&Container>, doubts: &[String]) -> io::Result<()> {
+        let mut next = container;
+        let mut label = "Container";
+        while let Some(container) = next {
+            self.line(label, facts_of(container))?;
+            next = container.outer.as_deref();
+            label = "  within";
+        }
+        let doubts: Vec<String> =
+            doubts.iter().map(|doubt| Name::from(doubt.as_str()).for_terminal().to_string()).collect();
+        self.list("  doubt", &doubts)
+    }
+}
+
+/// "docker/web: image nginx:1.27, id 0123456789ab…".
+fn facts_of(container: &Container) -> String {
+    let Container {
+        runtime: _,
+        id,
+        name: _,
+        image,
+        pod,
+        pod_namespace: _,
+        pod_uid,
+        qos,
+        runtime_namespace,
+        unit,
+        user,
+        outer: _,
+        doubts: _,
+    } = container;
+    let named =
+        |what: &str, name: &Option<Name>| name.as_ref().map(|name| format!("{what} {}", name.for_terminal()));
+    // The label has the pod where there is one.
+    let runtime = pod.as_ref().and(container.runtime).map(|runtime| format!("run by {}", runtime.name()));
+    let facts = [
+        runtime,
+        named("container", &container.name).filter(|_| pod.is_some()),
+        named("image", image),
+        named("id", id),
+        named("pod id", pod_uid),
+        qos.map(|qos| format!("{qos:?}").to_lowercase()),
+        named("containerd's namespace", runtime_namespace),
+        named("unit", unit),
+        user.map(|user| format!("of uid {user}")),
+    ];
+    let facts: Vec<String> = facts.into_iter().flatten().collect();
+    let label = container.label().for_terminal().to_string();
+    if facts.is_empty() { label } else { format!("{label}: {}", facts.join(", ")) }
+}
+
+/// What a state's letter stands for (proc(5)).
+fn state_words(state: char) -> &'static str {
+    match state {
+        'R' => "running, or ready to",
+        'S' => "sleeping",
+        'D' => "sleeping, and takes no signal until what it waits for is done",
+        'T' => "stopped: SIGCONT lets it go on",
+        't' => "stopped by a tracer",
+        'Z' => "zombie",
+        'X' => "dead",
+        'I' => "idle kernel thread",
+        'P' => "parked",
+        _ => "in a state without a name",
+    }
+}
+
+/// Who must reap a zombie, as the end of a sentence.
+fn must_reap(zombie: &Process, wait: &Wait) -> String {
+    match &wait.reaper {
+        Some(reaper) if reaper.is_init() && reaper.ns == zombie.ns && zombie.level() != Some(0) => {
+            format!("{}, PID 1 of its namespace, must reap it", who(reaper))
+        }
+        Some(reaper) if reaper.ns.is_some() && reaper.ns != zombie.ns => {
+            format!("its parent {}, outside of its namespace, must reap it", who(reaper))
+        }
+        Some(reaper) => format!("its parent {} must reap it", who(reaper)),
+        None => "who must reap it is not known".to_owned(),
+    }
+}
+
+/// "forked by nsenter[16757] in 4026531836".
+fn forked_by(joiner: &Joiner) -> String {
+    let Joiner { process: _, parent, parent_process, from } = joiner;
+    let comm = parent_process.as_ref().and_then(|parent| parent.comm.as_ref());
+    let from = from.map(|from| format!(" in {from}")).unwrap_or_default();
+    format!("forked by {}[{parent}]{from}", or_unknown(comm))
+}
+
+/// "sleep[16750] (16750 → 4 → 1)".
+fn numbered(process: &Process) -> String {
+    match process.pids.len() {
+        0 | 1 => who(process),
+        _ => format!("{} ({})", who(process), super::table::pids(&process.pids)),
+    }
+}

@@ -1,0 +1,210 @@
+//! A namespace, in sentences.
+
+use std::io;
+
+use super::{Sheet, forked_by, must_reap, numbered, state_words};
+use crate::{
+    count::Count,
+    event::{Body, Event},
+    explanation::{Below, NamespaceFacts, State, Zombie},
+    output::{
+        forest::{held_by, who},
+        table::{Death, Duration, Ended},
+    },
+    snapshot::{Holder, Namespace},
+};
+
+pub(super) fn write(facts: &NamespaceFacts, sheet: &mut Sheet<'_>) -> io::Result<()> {
+    let NamespaceFacts {
+        ns,
+        state,
+        lineage,
+        doubts,
+        init,
+        processes,
+        states,
+        zombies,
+        joined,
+        below,
+        holders,
+    } = facts;
+    let container = ns.container.as_deref();
+    let label = container.map(|container| format!(" ({})", container.label().for_terminal()));
+    sheet.head(format_args!("Namespace {}{}", ns.inum, label.unwrap_or_default()))?;
+    let words = state_of(facts, sheet);
+    sheet.line("State", words)?;
+    identity(ns, sheet)?;
+    sheet.line("Lineage", lineage_of(ns, lineage))?;
+    let owner = ns.owner_uid.map(|uid| format!("uid {uid}"));
+    match (ns.user_ns, owner) {
+        (Some(user_ns), Some(owner)) => {
+            sheet.line("Owner", format_args!("user namespace {user_ns}, which is {owner}'s"))?;
+        }
+        (_, Some(owner)) => sheet.line("Owner", owner)?,
+        (_, None) => {}
+    }
+    sheet.container(container, doubts)?;
+    let is_gone = matches!(state, Some(State::Gone { .. } | State::Ended { .. }));
+    if let Some(init) = init {
+        let state = init.state.map(|state| format!(", {}", state_words(state))).unwrap_or_default();
+        let since = init.start_boot_ns.map(|start| format!(", started {}", sheet.ago(start)));
+        sheet.line("PID 1", format_args!("{}{state}{}", numbered(init), since.unwrap_or_default()))?;
+    } else if !is_gone {
+        sheet.line("PID 1", "none is seen")?;
+    }
+    if !is_gone {
+        let each: Vec<String> =
+            states.iter().map(|(state, count)| format!("{count} {state} ({})", short(*state))).collect();
+        let unknown = processes - states.values().sum::<usize>();
+        let unknown = (unknown > 0 && !states.is_empty()).then(|| format!("{unknown} of unknown state"));
+        let each: Vec<String> = each.into_iter().chain(unknown).collect();
+        let each = if each.is_empty() { String::new() } else { format!(": {}", each.join(", ")) };
+        sheet.line("Processes", format_args!("{processes}{each}"))?;
+    }
+    let zombies: Vec<String> = zombies.iter().map(|zombie| zombie_of(zombie, sheet)).collect();
+    sheet.list("Zombies", &zombies)?;
+    let joined: Vec<String> =
+        joined.iter().map(|joiner| format!("{}, {}", numbered(&joiner.process), forked_by(joiner))).collect();
+    sheet.list("Joined", &joined)?;
+    sheet.list("Below", &below.iter().map(below_of).collect::<Vec<_>>())?;
+    keeps(facts, holders, is_gone, sheet)
+}
+
+/// Its state, and what that means.
+fn state_of(facts: &NamespaceFacts, sheet: &Sheet<'_>) -> String {
+    let end = sheet.explanation.history.as_ref().and_then(|history| history.end.as_ref());
+    match &facts.state {
+        Some(State::Alive) => "alive: its PID 1 runs".to_owned(),
+        Some(State::Empty) => "without a process yet: the first that is forked there will be its PID 1".to_owned(),
+        Some(State::Dying { since_boot_ns, cause: _ }) => {
+            let since = since_boot_ns.map(|since| format!(" {}", sheet.ago(since))).unwrap_or_default();
+            format!(
+                "dying: its PID 1 has ended{since}{}. Nobody can fork there any more (ENOMEM), all members are killed, \
+                 and its end waits until each was reaped",
+                cause_of(end)
+            )
+        }
+        Some(State::Held { since_boot_ns }) => format!(
+            "without processes since {}{}. Nobody can fork there any more, and it stays for as long as something \
+             holds it",
+            sheet.clock(*since_boot_ns, false),
+            init_ended(end, sheet)
+        ),
+        Some(State::Ended { since_boot_ns }) => format!(
+            "ended: without processes since {}{}. Whether something still holds it was not seen",
+            sheet.clock(*since_boot_ns, false),
+            init_ended(end, sheet)
+        ),
+        Some(State::Gone { since_boot_ns }) => {
+            let since = since_boot_ns.map(|since| format!(" since {}", sheet.clock(since, false)));
+            let lived = since_boot_ns.zip(facts.ns.born_boot_ns);
+            let lived =
+                lived.map(|(gone, born)| format!(", having lived {}", Duration(gone.saturating_sub(born))));
+            format!("gone{}{}{}", since.unwrap_or_default(), lived.unwrap_or_default(), init_ended(end, sheet))
+        }
+        None if facts.processes == 0 => {
+            "without processes: it has had none yet, or its PID 1 has ended, and then nobody can fork there any more"
+                .to_owned()
+        }
+        None => "not known".to_owned(),
+    }
+}
+
+/// ", its PID 1 ended at 14:03:07.120: SIGKILL from bash[811], 6 members left".
+fn init_ended(end: Option<&Event>, sheet: &Sheet<'_>) -> String {
+    match end {
+        Some(event) => format!(", its PID 1 ended at {}{}", sheet.clock(event.boot_ns, false), cause_of(end)),
+        None => ", how its PID 1 ended was not seen".to_owned(),
+    }
+}
+
+/// ": SIGKILL from bash[811], 6 members left".
+fn cause_of(end: Option<&Event>) -> String {
+    match end.map(|event| &event.body) {
+        Some(Body::NamespaceInitExit { exit, cause, members, .. }) => format!(
+            ": {}, {}",
+            Death { exit, cause },
+            Count(u64::from(*members), "member left", "members left")
+        ),
+        _ => String::new(),
+    }
+}
+
+fn identity(ns: &Namespace, sheet: &mut Sheet<'_>) -> io::Result<()> {
+    let id = ns.kernel_id.map(|id| format!("the kernel's own number for it, never used again, is {id}"));
+    match (ns.born_boot_ns, id) {
+        (Some(born), Some(id)) => {
+            let ago = sheet.ago(born);
+            sheet.line("Born", format_args!("{ago}; {id}"))
+        }
+        (Some(born), None) => {
+            let ago = sheet.ago(born);
+            sheet.line("Born", ago)
+        }
+        (None, Some(id)) => sheet.line("Identity", id),
+        (None, None) => Ok(()),
+    }
+}
+
+/// "level 2, in 4026532178 (level 1), in 4026531836 (the host)".
+fn lineage_of(ns: &Namespace, lineage: &[Namespace]) -> String {
+    let mut text = format!("level {}", ns.level);
+    for outer in lineage {
+        text.push_str(&match outer.level {
+            0 => format!(", in {} (level 0, the host)", outer.inum),
+            level => format!(", in {} (level {level})", outer.inum),
+        });
+    }
+    match (lineage.last().map_or(ns.level, |outermost| outermost.level), ns.parent) {
+        (0, _) => {}
+        (_, Some(parent)) if lineage.is_empty() => text.push_str(&format!(", in {parent}")),
+        _ => text.push_str(", in one that is not known"),
+    }
+    text
+}
+
+fn zombie_of(zombie: &Zombie, sheet: &Sheet<'_>) -> String {
+    let Zombie { process, wait } = zombie;
+    let since = wait.since_boot_ns.map(|since| format!(" for {}", sheet.since(since))).unwrap_or_default();
+    let exit = wait.exit.as_ref().map(|exit| format!(" ({})", Ended(exit))).unwrap_or_default();
+    format!("{}{since}{exit}: {}", numbered(process), must_reap(process, wait))
+}
+
+fn below_of(below: &Below) -> String {
+    let Below { ns, processes, init } = below;
+    let init = init.as_ref().map(|init| format!(", PID 1 is {}", who(init))).unwrap_or_default();
+    format!("{} (level {}): {}{init}", ns.inum, ns.level, Count(*processes as u64, "process", "processes"))
+}
+
+/// What keeps it alive.
+fn keeps(facts: &NamespaceFacts, holders: &[Holder], is_gone: bool, sheet: &mut Sheet<'_>) -> io::Result<()> {
+    let mut all = Vec::new();
+    if facts.processes > 0 {
+        all.push(Count(facts.processes as u64, "process in it", "processes in it").to_string());
+    }
+    all.extend(holders.iter().map(held_by));
+    // Where nobody looked for holders, a namespace within is one all the same.
+    for child in facts.below.iter().filter(|below| below.ns.parent == Some(facts.ns.inum)) {
+        if !holders.contains(&Holder::Child { ns: child.ns.inum }) {
+            all.push(held_by(&Holder::Child { ns: child.ns.inum }));
+        }
+    }
+    if all.is_empty() && !is_gone {
+        all.push("something that is not seen".to_owned());
+    }
+    sheet.list("Kept by", &all)
+}
+
+/// What a state's letter stands for, in a word.
+fn short(state: char) -> &'static str {
+    match state {
+        'R' => "running",
+        'S' => "sleeping",
+        'D' => "uninterruptible",
+        'T' => "stopped",
+        't' => "traced",
+        'Z' | 'X' => "ended",
+        'I' => "idle",
+        _ => "other",
+    }
+}

@@ -1,0 +1,157 @@
+//! A process, in sentences.
+
+use std::io;
+
+use super::{Sheet, forked_by, must_reap, numbered, state_words};
+use crate::{
+    count::Count,
+    explanation::{Gone, ProcessFacts},
+    output::{
+        forest::who,
+        table::{Duration, Ended},
+    },
+    snapshot::Process,
+};
+
+pub(super) fn write(facts: &ProcessFacts, sheet: &mut Sheet<'_>) -> io::Result<()> {
+    let ProcessFacts { process, container, doubts, init_of, children_ns, gone, .. } = facts;
+    let label = container.as_ref().map(|container| format!(" ({})", container.label().for_terminal()));
+    sheet.head(format_args!("Process {}{}", who(process), label.unwrap_or_default()))?;
+    let state = state_of(facts, sheet);
+    sheet.line("State", state)?;
+    sheet.list("PIDs", &levels_of(facts))?;
+    if let Some(start) = process.start_boot_ns.filter(|_| gone.is_none()) {
+        let ago = sheet.ago(start);
+        sheet.line("Started", ago)?;
+    }
+    if let Some(uid) = process.uid {
+        sheet.line("User", format_args!("uid {uid} on the host"))?;
+    }
+    if let Some(threads) = process.threads.filter(|_| facts.zombie.is_none()) {
+        sheet.line("Threads", threads)?;
+    }
+    sheet.line("Parent", parent_of(facts))?;
+    sheet.line("Entry", entry_of(facts))?;
+    if let Some(others) = init_of {
+        sheet.line("PID 1", role_of(facts, *others))?;
+    }
+    let children: Vec<String> = facts.children.iter().map(|child| child_of(child, process)).collect();
+    sheet.list("Children", &children)?;
+    if let Some(ns) = children_ns {
+        sheet.line(
+            "",
+            format_args!(
+                "new ones will be born in {ns}, not in its own namespace: it called setns or unshare"
+            ),
+        )?;
+    }
+    sheet.container(container.as_ref(), doubts)
+}
+
+fn state_of(facts: &ProcessFacts, sheet: &Sheet<'_>) -> String {
+    if let Some(Gone { ended_boot_ns, exit, reaped_boot_ns }) = &facts.gone {
+        let exit = exit.as_ref().map(|exit| format!(" with {}", Ended(exit))).unwrap_or_default();
+        let ended = match ended_boot_ns {
+            Some(at) => format!("gone: it ended at {}{exit}", sheet.clock(*at, false)),
+            None => "gone: its end was not seen".to_owned(),
+        };
+        let ran = ended_boot_ns.zip(facts.process.start_boot_ns);
+        let ran = ran.map(|(end, start)| format!(" after {}", Duration(end.saturating_sub(start))));
+        let reaped = match (reaped_boot_ns, ended_boot_ns) {
+            (Some(at), Some(ended)) => {
+                format!(", and was reaped {} later", Duration(at.saturating_sub(*ended)))
+            }
+            (Some(at), None) => format!(", it was reaped at {}", sheet.clock(*at, false)),
+            (None, _) => String::new(),
+        };
+        return format!("{ended}{}{reaped}", ran.unwrap_or_default());
+    }
+    if let Some(wait) = &facts.zombie {
+        let since = match wait.since_boot_ns {
+            Some(since) => format!("ended {}", sheet.ago(since)),
+            None => "has ended, since when the kernel does not tell".to_owned(),
+        };
+        let exit = wait.exit.as_ref().map(|exit| format!(" with {}", Ended(exit))).unwrap_or_default();
+        return format!("zombie: it {since}{exit}; {}", must_reap(&facts.process, wait));
+    }
+    match facts.process.state {
+        Some(state) => format!("{state}: {}", state_words(state)),
+        None => "alive, more is not known".to_owned(),
+    }
+}
+
+/// "2 in 4026532178 (level 1)".
+fn levels_of(facts: &ProcessFacts) -> Vec<String> {
+    let line = |level: &crate::explanation::LevelFacts| {
+        let ns = level.ns.map_or_else(|| "one that is not known".to_owned(), |ns| ns.to_string());
+        match level.level {
+            0 => format!("{} in {ns} (level 0, the host)", level.pid),
+            depth => format!("{} in {ns} (level {depth})", level.pid),
+        }
+    };
+    let mut lines: Vec<String> = facts.levels.iter().map(line).collect();
+    if facts.process.pids.is_empty() {
+        lines.push("further in it is not known".to_owned());
+    }
+    lines
+}
+
+fn parent_of(facts: &ProcessFacts) -> String {
+    match (&facts.parent, facts.process.ppid) {
+        (Some(parent), _) => {
+            let outside = match facts.parent_visible {
+                Some(false) => {
+                    ", which is outside of its namespace and invisible there: to itself its parent is 0"
+                }
+                Some(true) | None => "",
+            };
+            format!("{}{outside}", numbered(parent))
+        }
+        (None, Some(ppid)) => format!("{ppid}, of which no more is known"),
+        (None, None) if facts.orphaned => {
+            "the one that it began with has ended; who has adopted it no event told (its namespace's PID 1, or who asked \
+             to adopt orphans)"
+                .to_owned()
+        }
+        (None, None) if facts.gone.is_some() => "not remembered".to_owned(),
+        (None, None) if facts.process.state.is_some() => "none".to_owned(),
+        (None, None) => "not known".to_owned(),
+    }
+}
+
+fn entry_of(facts: &ProcessFacts) -> String {
+    match (facts.joined, &facts.joiner) {
+        (Some(true), Some(joiner)) => format!("joined from outside: {}", forked_by(joiner)),
+        (Some(true), None) => "joined from outside".to_owned(),
+        (Some(false), _) if facts.process.is_init() && facts.process.level() != Some(0) => {
+            "born there, as its first process".to_owned()
+        }
+        (Some(false), _) => "born there".to_owned(),
+        (None, _) => "not known".to_owned(),
+    }
+}
+
+/// What being PID 1 means for it.
+fn role_of(facts: &ProcessFacts, others: usize) -> String {
+    let ns = facts.process.ns.map(|ns| ns.to_string()).unwrap_or_default();
+    if facts.zombie.is_some() {
+        return format!("it was that of {ns}: with its end nobody can fork there any more (ENOMEM)");
+    }
+    let goes = match others {
+        0 => "when it ends nobody can fork there any more".to_owned(),
+        others => format!(
+            "when it ends the kernel kills the {} in it and below",
+            Count(others as u64, "other process", "other processes")
+        ),
+    };
+    format!(
+        "of {ns}: it adopts whoever loses its parent there and must reap it, signals that it has no handler for do nothing \
+         to it (but SIGKILL and SIGSTOP from outside), and {goes}"
+    )
+}
+
+fn child_of(child: &Process, parent: &Process) -> String {
+    let elsewhere = child.ns.filter(|_| child.ns != parent.ns).map(|ns| format!(", in {ns}"));
+    let zombie = if child.is_zombie() { ", a zombie that it must reap" } else { "" };
+    format!("{}{}{zombie}", numbered(child), elsewhere.unwrap_or_default())
+}

@@ -1,0 +1,139 @@
+//! `explain`: what it tells is what was made.
+
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::facts::Who;
+use crate::recordings::{Recorder, run_on};
+use crate::stage::{Actor, run};
+use crate::tracer::program;
+use crate::{Test, test};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(a_namespace_is_explained_with_who_joined_it),
+    test!(a_process_that_joined_has_a_parent_that_its_namespace_cannot_see),
+    test!(a_zombie_is_explained_with_who_must_reap_it),
+    test!(a_namespace_that_a_file_alone_holds_is_explained_with_the_file),
+    test!(a_namespace_that_died_is_explained_from_a_recording),
+    test!(what_does_not_exist_is_not_explained),
+];
+
+/// What it tells of this target, as JSON and as text.
+#[track_caller]
+fn explain(target: impl ToString) -> (Value, String) {
+    let target = target.to_string();
+    let told = |args: &[&str]| {
+        let (status, stdout, stderr) = run(Command::new(program()).arg("explain").arg(&target).args(args));
+        assert_eq!(status.code(), Some(0), "{stderr}");
+        stdout
+    };
+    let json = told(&["-o", "json"]);
+    (serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}")), told(&[]))
+}
+
+fn a_namespace_is_explained_with_who_joined_it() {
+    let mut actor = Actor::start("still-joined", &[]);
+    let init: Who = actor.hear("init");
+    let joiner: Who = actor.hear("joiner");
+    let child: Who = actor.hear("child");
+    let _: bool = actor.hear("ready");
+    let (told, text) = explain(init.ns);
+    let told = &told["namespace"];
+    assert_eq!(told["state"]["kind"], "alive", "{told:#}");
+    assert_eq!(told["init"]["pid"], init.pid);
+    assert_eq!(told["processes"], 2);
+    let joined = told["joined"].as_array().expect("who joined");
+    assert_eq!(joined.len(), 1, "{joined:#?}");
+    assert_eq!((&joined[0]["process"]["pid"], &joined[0]["parent"]), (&child.pid.into(), &joiner.pid.into()));
+    assert_eq!(joined[0]["from"], joiner.ns);
+    assert!(text.contains(&format!("[{}]", joiner.pid)) && text.contains("Joined"), "{text}");
+    actor.go();
+    actor.finish();
+}
+
+fn a_process_that_joined_has_a_parent_that_its_namespace_cannot_see() {
+    let mut actor = Actor::start("still-joined", &[]);
+    let init: Who = actor.hear("init");
+    let child: Who = actor.hear("child");
+    let _: bool = actor.hear("ready");
+    let (told, text) = explain(child.pid);
+    let told = &told["process"];
+    assert_eq!(told["process"]["pid"], child.pid, "{told:#}");
+    assert_eq!((&told["joined"], &told["parent_visible"]), (&true.into(), &false.into()), "{told:#}");
+    let levels: Vec<_> = told["levels"].as_array().expect("levels").iter().collect();
+    assert_eq!(levels.last().expect("a level")["ns"], init.ns);
+    assert!(levels.iter().map(|level| &level["pid"]).eq(child.pids.iter()), "{levels:?}");
+    assert!(text.contains("invisible there"), "{text}");
+    let (init, text) = explain(init.pid);
+    assert_eq!(init["process"]["init_of"], 1, "the other process there: {init:#}");
+    assert!(text.contains("PID 1"), "{text}");
+    actor.go();
+    actor.finish();
+}
+
+fn a_zombie_is_explained_with_who_must_reap_it() {
+    let mut actor = Actor::start("still-zombie", &[]);
+    let _: bool = actor.hear("ready");
+    let init: Who = actor.hear("init");
+    let (told, text) = explain(init.ns);
+    let zombies = told["namespace"]["zombies"].as_array().expect("zombies").clone();
+    assert_eq!(zombies.len(), 1, "{zombies:#?}");
+    assert_eq!(zombies[0]["reaper"]["pid"], init.pid, "{zombies:#?}");
+    assert!(text.contains("must reap it"), "{text}");
+    let (told, _) = explain(&zombies[0]["process"]["pid"]);
+    assert_eq!(told["process"]["zombie"]["reaper"]["pid"], init.pid, "{told:#}");
+    actor.go();
+    actor.finish();
+}
+
+fn a_namespace_that_a_file_alone_holds_is_explained_with_the_file() {
+    let mut actor = Actor::start("still-held-by-a-file", &[]);
+    let _: bool = actor.hear("ready");
+    let ns: u64 = actor.hear("ns");
+    let (told, text) = explain(ns);
+    let told = &told["namespace"];
+    assert_eq!(told["processes"], 0, "{told:#}");
+    let holders = told["holders"].as_array().expect("holders");
+    assert!(holders.iter().any(|holder| holder["kind"] == "fd"), "{holders:#?}");
+    assert!(text.contains(" fd "), "{text}");
+    actor.go();
+    actor.finish();
+}
+
+fn a_namespace_that_died_is_explained_from_a_recording() {
+    let recorder = Recorder::start("it.ndjson", &[]);
+    let told = Actor::start("zombie", &["10"]).finish();
+    let child = told.who("child");
+    thread::sleep(Duration::from_millis(100));
+    let (_directory, file) = recorder.stop();
+    let (code, json, stderr) = run_on(&file, &["explain", &child.ns.to_string(), "-o", "json"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let told: Value = serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
+    let kind = &told["namespace"]["state"]["kind"];
+    assert!(["ended", "gone"].map(Value::from).contains(kind), "{told:#}");
+    let events = told["history"]["events"].as_array().expect("what happened");
+    let names: Vec<_> = events.iter().filter_map(|event| event["event"].as_str()).collect();
+    for name in ["namespace.create", "namespace.init", "namespace.init_exit", "namespace.teardown"] {
+        assert!(names.contains(&name), "{name}: {names:?}");
+    }
+    let counts = &told["history"]["counts"];
+    assert!(counts["forks"].as_u64().is_some_and(|forks| forks >= 2), "{counts}");
+    assert_eq!(counts["exits"], counts["forks"], "{counts}");
+
+    let (code, text, stderr) = run_on(&file, &["explain", &child.pid.to_string()]);
+    assert_eq!(code, Some(0), "{stderr}");
+    for part in ["exit", "reap", "fork"] {
+        assert!(text.lines().any(|line| line.contains(&format!("  {part}  "))), "{part}: {text}");
+    }
+}
+
+fn what_does_not_exist_is_not_explained() {
+    for (target, code) in [("4194303", 1), ("4294967295", 1), ("nobody-is-called-so", 2), ("pid:[3]", 2)] {
+        let (status, stdout, stderr) = run(Command::new(program()).args(["explain", target]));
+        assert_eq!(status.code(), Some(code), "{target}: {stderr}");
+        assert!(stdout.is_empty() && !stderr.is_empty(), "{target}: {stdout}{stderr}");
+    }
+}

@@ -289,8 +289,8 @@ impl Snapshot {
                 // The machine's idle task, or one that is just being reaped and has lost its PIDs.
                 continue;
             }
-            namespaces.entry(ns.inum).or_insert_with(|| Namespace::of_record(&ns));
-            processes.push(Process {
+            let namespace = namespaces.entry(ns.inum).or_insert_with(|| Namespace::of_record(&ns));
+            let process = Process {
                 pid,
                 pids,
                 comm: Some(Name::from(process.comm())),
@@ -302,7 +302,12 @@ impl Snapshot {
                 threads: Some(threads),
                 tracer: (tracer != 0).then_some(tracer),
                 cgroup_id: (cgroup_id != 0).then_some(cgroup_id),
-            });
+            };
+            if process.is_init() && !process.is_zombie() {
+                // While it waits for the others to go, the kernel's record of the namespace does not lead to it any more.
+                namespace.born_boot_ns = process.start_boot_ns;
+            }
+            processes.push(process);
         }
         // Parents without a process of their own.
         let parents = namespaces.values().filter_map(|ns| Some((ns.parent?, ns.level.checked_sub(1)?)));

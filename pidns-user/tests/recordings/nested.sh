@@ -1,9 +1,13 @@
 #!/bin/bash
-# Plays the story that nested.ndjson records, as root: nested.sh FILE, with pidns-trace in the PATH. README.md tells what is
-# then kept of it. Prints the numbers of the namespaces and processes that it is about.
+# Plays the story that nested.ndjson records, as root and with pidns-trace in the PATH: nested.sh FILE. Of the whole machine
+# that the recorder sees the file gets what is about the namespaces and processes of the story, whose numbers are printed.
 set -u
+file=$1
+all=$(mktemp)
+trap 'rm -f "$all"' EXIT
 
-first_child() { read -r child _ <"/proc/$1/task/$1/children" && echo "$child"; }
+# The file ends without a newline, at which read fails.
+first_child() { read -r child _ <"/proc/$1/task/$1/children"; [ -n "$child" ] && echo "$child"; }
 number() { readlink "/proc/$1/ns/pid" | tr -dc 0-9; }
 pause() { sleep 0.3; }
 
@@ -18,8 +22,8 @@ kill -KILL "$init"
 wait $unshare
 
 # The recorder calls its host "example".
-unshare --uts sh -c "hostname example; exec pidns-trace record '$1' -q" & recorder=$!
-until [ -s "$1" ]; do pause; done
+unshare --uts sh -c "hostname example; exec pidns-trace record --force '$all' -q" & recorder=$!
+until [ -s "$all" ]; do pause; done
 pause
 
 # Two deep: PID 1 is a shell, that has a namespace in its own, and a child that does not reap its own child.
@@ -56,5 +60,10 @@ pause
 kill -TERM $recorder
 wait $recorder
 kill $holder $reader
-echo "namespaces $held $ns $nested_ns"
-echo "processes $holder $outer $joiner $reader $ignored $refused $killer"
+
+refused_ns=$(grep '"event":"fork.failed"' "$all" | grep -o '"inum":[0-9]*' | head -1 | tr -dc 0-9)
+namespaces="$held|$ns|$nested_ns|$refused_ns"
+processes="$holder|$outer|$joiner|$reader|$ignored|$refused|$killer"
+grep -E "\"event\":\"(stream\.|snapshot\.namespace)|\"(inum|ns)\":($namespaces)[,}]|\"pid\":($processes)[,}]" "$all" >"$file"
+echo "namespaces $namespaces"
+echo "processes $processes"

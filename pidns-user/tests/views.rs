@@ -1,0 +1,189 @@
+//! Every view of one recording, held against files: what a view shows is what somebody has looked at and found right.
+//!
+//! It needs no kernel and no privilege: the recording (recordings/nested.sh plays what it records) is read by the real
+//! program. `UPDATE_GOLDEN=1 cargo test -p pidns-user --test views` writes the files anew; look at the difference then.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// The recording, below tests/recordings. What views make of it is in a folder of its name.
+const RECORDING: &str = "nested.ndjson";
+
+/// A moment at which all of it is alive.
+const ALIVE: &str = "+2s";
+
+// Who is in it.
+/// A namespace that a file alone holds.
+const HELD: &str = "4026532177";
+/// The namespace of a shell.
+const SHELLS: &str = "4026532179";
+/// One within it.
+const NESTED: &str = "4026532180";
+/// One whose PID 1 has ended, to which a fork is refused.
+const REFUSING: &str = "4026532181";
+/// The shell.
+const SHELL: &str = "17259";
+/// Its child that does not reap.
+const NEGLIGENT: &str = "17261";
+/// The zombie that it leaves.
+const ZOMBIE: &str = "17262";
+/// The process of the inner namespace.
+const INNERMOST: &str = "17263";
+/// Who came in by nsenter.
+const JOINED: &str = "17283";
+/// Whose fork was refused.
+const REFUSED: &str = "17288";
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings")
+}
+
+/// What the program prints, and its exit code.
+fn run(args: &[&str]) -> (String, String, Option<i32>) {
+    let output = Command::new(env!("CARGO_BIN_EXE_pidns-trace"))
+        .args(args)
+        .current_dir(folder())
+        .env("TZ", "UTC")
+        .env("NO_COLOR", "1")
+        .output()
+        .expect("the program can be run");
+    let text = |bytes| String::from_utf8(bytes).expect("what it prints is text");
+    (text(output.stdout), text(output.stderr), output.status.code())
+}
+
+/// Holds what the program prints of the recording against the file of this name.
+#[track_caller]
+fn expect(golden: &str, args: &[&str]) {
+    let of_recording = match args {
+        ["replay", rest @ ..] => [&["replay", RECORDING], rest].concat(),
+        args => [args, &["--from", RECORDING]].concat(),
+    };
+    let (stdout, stderr, code) = run(&of_recording);
+    assert_eq!(code, Some(0), "{args:?}: {stderr}");
+    let file = folder().join(RECORDING.trim_end_matches(".ndjson")).join(golden);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::create_dir_all(file.parent().expect("a file is in a folder")).expect("a folder can be made");
+        fs::write(&file, stdout).expect("a golden file can be written");
+        return;
+    }
+    let golden = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    if stdout != golden {
+        panic!(
+            "{args:?} prints another text than {} (- is the file, + what is printed; UPDATE_GOLDEN=1 writes it anew):\n{}",
+            file.display(),
+            difference(&golden, &stdout)
+        );
+    }
+}
+
+/// As text and as JSON.
+#[track_caller]
+fn expect_both(golden: &str, args: &[&str]) {
+    expect(&format!("{golden}.txt"), args);
+    expect(&format!("{golden}.json"), &[args, &["-o", "json"]].concat());
+}
+
+/// What differs, line by line, with the lines around it.
+fn difference(before: &str, after: &str) -> String {
+    const AROUND: usize = 2;
+    let (before, after): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
+    // How long the longest common part of what is left is, from each place on.
+    let mut common = vec![vec![0u32; after.len() + 1]; before.len() + 1];
+    for (i, old) in before.iter().enumerate().rev() {
+        for (j, new) in after.iter().enumerate().rev() {
+            common[i][j] =
+                if old == new { common[i + 1][j + 1] + 1 } else { common[i + 1][j].max(common[i][j + 1]) };
+        }
+    }
+    let (mut i, mut j) = (0, 0);
+    let mut lines = Vec::new();
+    while i < before.len() || j < after.len() {
+        if i < before.len() && j < after.len() && before[i] == after[j] {
+            lines.push((' ', before[i]));
+            (i, j) = (i + 1, j + 1);
+        } else if j == after.len() || (i < before.len() && common[i + 1][j] >= common[i][j + 1]) {
+            lines.push(('-', before[i]));
+            i += 1;
+        } else {
+            lines.push(('+', after[j]));
+            j += 1;
+        }
+    }
+    let mut text = String::new();
+    let is_near = |at: usize| {
+        let from = at.saturating_sub(AROUND);
+        lines.iter().skip(from).take(at + AROUND + 1 - from).any(|(sign, _)| *sign != ' ')
+    };
+    for (at, (sign, line)) in lines.iter().enumerate().filter(|(at, _)| is_near(*at)) {
+        if at > 0 && !is_near(at - 1) {
+            text.push_str("  …\n");
+        }
+        writeln!(text, "{sign} {line}").expect("memory");
+    }
+    text
+}
+
+#[test]
+fn a_difference_is_shown_with_the_lines_around_it() {
+    let with = |fifth| (0..9).map(|n| format!("{}\n", if n == 5 { fifth } else { n })).collect::<String>();
+    let (before, after) = (with(5), with(50));
+    assert_eq!(difference(&before, &after), "  …\n  3\n  4\n- 5\n+ 50\n  6\n  7\n");
+    assert_eq!(difference("a\nb\n", "a\n"), "  a\n- b\n");
+    assert_eq!(difference("a\n", "a\n"), "");
+}
+
+#[test]
+fn a_replay_is_what_was_live() {
+    expect("replay.txt", &["replay"]);
+    expect("replay.json", &["replay", "-o", "json"]);
+    expect("replay-host.txt", &["replay", "-e", "process.*"]);
+    expect("replay-snapshot.txt", &["replay", "--snapshot"]);
+    expect("replay-one.txt", &["replay", "-n", NESTED]);
+}
+
+#[test]
+fn trees() {
+    expect_both("tree-alive", &["tree", "--at", ALIVE]);
+    expect("tree-alive.dot", &["tree", "--at", ALIVE, "-o", "dot"]);
+    expect_both("tree-end", &["tree"]);
+    expect(
+        "tree-one.txt",
+        &["tree", SHELLS, "--at", ALIVE, "--fields", "ns,level,parent,processes,zombies", "--no-headers"],
+    );
+}
+
+#[test]
+fn processes() {
+    expect_both("ps-alive", &["ps", "--at", ALIVE]);
+    expect("ps-one.txt", &["ps", NESTED, "--at", ALIVE, "--fields", "+ppid,state"]);
+}
+
+#[test]
+fn pids() {
+    expect_both("pid-alive", &["pid", INNERMOST, "--at", ALIVE]);
+    expect("pid-within.txt", &["pid", "5", "--in", SHELLS, "--at", ALIVE]);
+    expect_both("pid-dead", &["pid", INNERMOST]);
+}
+
+#[test]
+fn explanations_of_namespaces() {
+    expect_both("explain-namespace", &["explain", SHELLS, "--at", ALIVE]);
+    expect_both("explain-dead-namespace", &["explain", SHELLS]);
+    expect("explain-nested.txt", &["explain", NESTED]);
+    expect("explain-held.txt", &["explain", HELD]);
+    expect("explain-refusing.txt", &["explain", REFUSING]);
+}
+
+#[test]
+fn explanations_of_processes() {
+    expect_both("explain-init", &["explain", SHELL, "--at", ALIVE]);
+    expect_both("explain-dead-init", &["explain", SHELL]);
+    expect("explain-zombie.txt", &["explain", ZOMBIE, "--at", ALIVE]);
+    expect("explain-negligent.txt", &["explain", NEGLIGENT, "--at", ALIVE]);
+    expect("explain-joined.txt", &["explain", JOINED, "--at", ALIVE]);
+    expect("explain-refused.txt", &["explain", REFUSED]);
+}

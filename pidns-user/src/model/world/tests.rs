@@ -3,8 +3,12 @@
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::*;
-use crate::{event::Filter, model::PAST_LIMIT, text::Name};
+use super::{domain::as_looked_at, resident::identity, *};
+use crate::{
+    event::{Cause, Exit, Filter, Namespace, Process},
+    model::PAST_LIMIT,
+    text::Name,
+};
 
 const HOST: u32 = 100;
 

@@ -1,0 +1,212 @@
+//! What becomes of processes: they are told of, get another parent, end, are reaped.
+
+use super::{Change, Entered, Resident, World, resident::identity};
+use crate::{
+    event::{Exit, Process},
+    model::past::DeadProcess,
+};
+
+impl World {
+    /// A look at what exists found it: it is there, whatever was thought.
+    pub(super) fn process_looked_at(
+        &mut self,
+        process: &Process,
+        looked: (Option<char>, Option<u32>),
+        zombie_since: u64,
+        joined: Option<bool>,
+        changes: &mut Vec<Change>,
+    ) {
+        self.past.raised(identity(process));
+        self.seen(process, changes);
+        if let Some((doubted, _)) = &mut self.doubted {
+            doubted.remove(&process.pid);
+        }
+        let parent = process.ppid;
+        if let Some(resident) = self.processes.get_mut(&process.pid) {
+            resident.looked = looked;
+            if resident.entered == Entered::Unseen
+                && let (Some(true), Some(parent)) = (joined, parent)
+            {
+                resident.entered = Entered::Joined { parent };
+            }
+            let (state, threads) = looked;
+            let is_zombie = matches!(state, Some('Z' | 'X')) && threads.is_none_or(|threads| threads <= 1);
+            if is_zombie && resident.ended.is_none() {
+                resident.ended = Some((zombie_since, None));
+            }
+        }
+    }
+
+    /// Whoever is described is there: as somebody known, or as somebody new.
+    fn seen(&mut self, process: &Process, changes: &mut Vec<Change>) {
+        let identity = identity(process);
+        match self.processes.get_mut(&process.pid) {
+            Some(resident) if resident.identity() == identity => {
+                let mut process = process.clone();
+                let parent = std::mem::take(&mut process.ppid);
+                let moved = resident.parent != parent;
+                let before = resident.process.ns;
+                if resident.process != process || moved {
+                    resident.process = process.clone();
+                    changes.push(Change::Learnt(identity));
+                }
+                if before != process.ns {
+                    // A process never changes its namespace: one of the two was wrong.
+                    self.leave(before, identity.0);
+                    self.house(&process, changes);
+                }
+                if moved {
+                    self.move_to(identity.0, parent);
+                }
+                return;
+            }
+            Some(_) => {
+                self.surprises.ends_unseen += 1;
+                self.remove(process.pid, None, changes);
+            }
+            None => {}
+        }
+        self.insert(process, Entered::Unseen, changes);
+    }
+
+    /// An event describes a process that ought to be known.
+    pub(super) fn heard_of(&mut self, process: &Process, changes: &mut Vec<Change>) {
+        if self.past.has(identity(process)) {
+            self.surprises.after_the_end += 1;
+            return;
+        }
+        if self.processes.get(&process.pid).is_none_or(|resident| resident.identity() != identity(process)) {
+            self.surprises.beginnings_unseen += 1;
+        }
+        self.seen(process, changes);
+    }
+
+    fn insert(&mut self, process: &Process, entered: Entered, changes: &mut Vec<Change>) {
+        self.house(process, changes);
+        let parent = process.ppid;
+        let resident = Resident {
+            process: Process { ppid: None, ..process.clone() },
+            parent: None,
+            orphaned: false,
+            entered,
+            looked: (None, None),
+            ended: None,
+            children_ns: None,
+        };
+        self.processes.insert(process.pid, resident);
+        self.move_to(process.pid, parent);
+        changes.push(Change::Appeared(identity(process)));
+    }
+
+    /// Its namespace exists, whether or not anybody said so.
+    fn move_to(&mut self, pid: u32, parent: Option<u32>) {
+        let Some(resident) = self.processes.get_mut(&pid) else { return };
+        let before = std::mem::replace(&mut resident.parent, parent);
+        if let Some(before) = before
+            && let Some(siblings) = self.children.get_mut(&before)
+        {
+            siblings.remove(&pid);
+            if siblings.is_empty() {
+                self.children.remove(&before);
+            }
+        }
+        if let Some(parent) = parent {
+            self.children.entry(parent).or_default().insert(pid);
+        }
+    }
+
+    pub(super) fn forked(
+        &mut self,
+        process: &Process,
+        parent: &Process,
+        crosses: bool,
+        changes: &mut Vec<Change>,
+    ) {
+        if self.past.has(identity(process)) {
+            self.surprises.after_the_end += 1;
+            return;
+        }
+        let is_init = process.pids.last() == Some(&1);
+        let entered =
+            if crosses && !is_init { Entered::Joined { parent: parent.pid } } else { Entered::Born };
+        match self.processes.get_mut(&process.pid) {
+            // A snapshot knew it first.
+            Some(resident) if resident.identity() == identity(process) => {
+                resident.entered = entered;
+                changes.push(Change::Learnt(identity(process)));
+                return;
+            }
+            Some(_) => {
+                self.surprises.ends_unseen += 1;
+                self.remove(process.pid, None, changes);
+            }
+            None => {}
+        }
+        self.insert(process, entered, changes);
+    }
+
+    pub(super) fn exited(&mut self, process: &Process, exit: &Exit, at: u64, changes: &mut Vec<Change>) {
+        if self.past.has(identity(process)) {
+            self.surprises.after_the_end += 1;
+            return;
+        }
+        self.heard_of(process, changes);
+        // The kernel gives its children to somebody whom no event names.
+        for child in self.children.remove(&process.pid).unwrap_or_default() {
+            if let Some(child) = self.processes.get_mut(&child) {
+                child.parent = None;
+                child.orphaned = true;
+                changes.push(Change::Learnt(child.identity()));
+            }
+        }
+        if let Some(resident) = self.processes.get_mut(&process.pid) {
+            resident.ended = Some((at, Some(exit.clone())));
+            resident.children_ns = None;
+            changes.push(Change::Ended(identity(process)));
+        }
+        if !self.reapings_told {
+            self.remove(process.pid, Some(at), changes);
+        }
+    }
+
+    pub(super) fn reaped(&mut self, process: &Process, at: u64, changes: &mut Vec<Change>) {
+        if self.past.has(identity(process)) {
+            self.surprises.after_the_end += 1;
+            return;
+        }
+        match self.processes.get(&process.pid) {
+            Some(resident) if resident.identity() == identity(process) => {}
+            _ => {
+                self.surprises.beginnings_unseen += 1;
+                self.seen(process, changes);
+            }
+        }
+        self.remove(process.pid, Some(at), changes);
+    }
+
+    /// It is gone, at this time or at one that nobody saw.
+    pub(super) fn remove(&mut self, pid: u32, at: Option<u64>, changes: &mut Vec<Change>) {
+        self.move_to(pid, None);
+        for child in self.children.remove(&pid).unwrap_or_default() {
+            if let Some(child) = self.processes.get_mut(&child) {
+                child.parent = None;
+                child.orphaned = true;
+            }
+        }
+        let Some(resident) = self.processes.remove(&pid) else { return };
+        let identity = resident.identity();
+        self.leave(resident.process.ns, pid);
+        self.past.buried(DeadProcess { resident, gone_boot_ns: at });
+        changes.push(Change::Gone(identity));
+    }
+
+    pub(super) fn children_go_to(&mut self, process: &Process, inum: u32, changes: &mut Vec<Change>) {
+        self.heard_of(process, changes);
+        if let Some(resident) = self.processes.get_mut(&process.pid)
+            && resident.identity() == identity(process)
+        {
+            resident.children_ns = (inum != resident.process.ns).then_some(inum);
+            changes.push(Change::Learnt(identity(process)));
+        }
+    }
+}

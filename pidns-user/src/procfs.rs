@@ -189,6 +189,7 @@ impl Procfs {
             tracer: tracer.and_then(|tid| self.tracer(tid)),
             // A kernel without cgroups has no such file.
             cgroup_id: self.text(pid, "cgroup").ok().flatten().and_then(|text| cgroups.of(&text)),
+            zombie_since_boot_ns: None,
         })
     }
 
@@ -402,6 +403,7 @@ mod tests {
             threads: None,
             tracer: None,
             cgroup_id: None,
+            zombie_since_boot_ns: None,
         };
         assert_eq!(*closed, nothing);
         assert_eq!((half.level(), half.ns, half.uid, half.state), (Some(1), Some(200), Some(5), None));

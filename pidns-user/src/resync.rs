@@ -168,6 +168,7 @@ fn bodies(snapshot: &Snapshot) -> Vec<Body> {
             threads,
             tracer: _,
             cgroup_id: _,
+            zombie_since_boot_ns,
         } = process;
         Some(Body::SnapshotProcess {
             // One that may not be looked at has no identity to be told by.
@@ -182,7 +183,7 @@ fn bodies(snapshot: &Snapshot) -> Vec<Body> {
             },
             state: *state,
             threads: *threads,
-            zombie_since_boot_ns: None,
+            zombie_since_boot_ns: *zombie_since_boot_ns,
             joined: match forest.entry(process) {
                 Entry::Born => Some(false),
                 Entry::Joined { .. } => Some(true),
@@ -244,6 +245,7 @@ mod tests {
             threads: Some(1),
             tracer: None,
             cgroup_id: None,
+            zombie_since_boot_ns: None,
         }
     }
 

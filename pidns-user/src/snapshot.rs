@@ -61,6 +61,9 @@ pub struct Process {
     /// The id of its cgroup (v2): the inode number of the cgroup's folder, where that is mounted. Not known in a recording.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup_id: Option<u64>,
+    /// Since when it is a zombie: CLOCK_BOOTTIME, nanoseconds. The kernel keeps no such time: only a recording can tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zombie_since_boot_ns: Option<u64>,
 }
 
 impl Process {
@@ -302,6 +305,7 @@ impl Snapshot {
                 threads: Some(threads),
                 tracer: (tracer != 0).then_some(tracer),
                 cgroup_id: (cgroup_id != 0).then_some(cgroup_id),
+                zombie_since_boot_ns: None,
             };
             if process.is_init() && !process.is_zombie() {
                 // While it waits for the others to go, the kernel's record of the namespace does not lead to it any more.

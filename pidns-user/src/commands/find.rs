@@ -204,6 +204,7 @@ mod tests {
                 threads: None,
                 tracer: None,
                 cgroup_id: None,
+                zombie_since_boot_ns: None,
             }],
             namespaces: BTreeMap::from([
                 ns(HOST, 0, None, None),

@@ -171,7 +171,7 @@ impl<'a> Scene<'a> {
             return None;
         }
         let ended = self.world.and_then(|world| world.process(process.pid)?.ended.clone());
-        let (since_boot_ns, exit) = ended.map_or((None, None), |(since, exit)| (Some(since), exit));
+        let (since_boot_ns, exit) = ended.map_or((None, None), |ended| (ended.since, ended.exit));
         let reaper = process.ppid.and_then(|ppid| self.forest.process(ppid)).cloned();
         Some(Wait { since_boot_ns, exit, reaper })
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{Gone, Joiner, Scene, Wait, as_it_was, doubts, namespace::Entered};
 use crate::{
     container::Container,
-    model::DeadProcess,
+    model::{DeadProcess, Reaper},
     snapshot::{Holder, Process},
 };
 
@@ -39,9 +39,12 @@ pub struct ProcessFacts {
     /// Whether its namespace can see that one; absent where nobody knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_visible: Option<bool>,
-    /// Whether its parent has ended, and nobody said who has it since.
+    /// Whether its parent has ended, and it is not certain who has it since.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub orphaned: bool,
+    /// Who has it since then, unless an ancestor of that parent's adopts orphans (a subreaper): PID 1 where that parent was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adopter: Option<Process>,
     /// Whether it came into its namespace from outside; absent where nobody knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub joined: Option<bool>,
@@ -68,6 +71,7 @@ impl Scene<'_> {
     /// What is known about a process that exists.
     pub fn process(&self, process: &Process) -> ProcessFacts {
         let resident = self.world.and_then(|world| world.process(process.pid));
+        let reaper = self.world.zip(resident).map(|(world, resident)| world.reaper(resident));
         let children = self.snapshot.processes.iter().filter(|child| child.ppid == Some(process.pid));
         let held = self.snapshot.holders.iter().find_map(|(inum, holder)| match holder {
             Holder::PidForChildren { pid, .. } if *pid == process.pid => Some(*inum),
@@ -90,7 +94,13 @@ impl Scene<'_> {
             .filter(|&ns| Some(ns) != process.ns),
             init_of,
             zombie: self.wait(process),
-            orphaned: resident.is_some_and(|resident| resident.orphaned && resident.parent.is_none()),
+            orphaned: matches!(reaper, Some(Reaper::InitOrSubreaper { .. })),
+            adopter: match reaper {
+                Some(Reaper::InitOrSubreaper { init }) => {
+                    init.and_then(|init| self.forest.process(init)).cloned()
+                }
+                _ => None,
+            },
             ..self.lasting(process)
         }
     }
@@ -98,15 +108,11 @@ impl Scene<'_> {
     /// What is remembered of a process that is gone.
     pub fn process_that_was(&self, gone: &DeadProcess) -> ProcessFacts {
         let (ended_boot_ns, exit) = match &gone.resident.ended {
-            Some((at, exit)) => (Some(*at), exit.clone()),
+            Some(ended) => (ended.since, ended.exit.clone()),
             None => (None, None),
         };
         let is_over = Gone { ended_boot_ns, exit, reaped_boot_ns: gone.gone_boot_ns };
-        ProcessFacts {
-            orphaned: gone.resident.orphaned,
-            gone: Some(is_over),
-            ..self.lasting(&as_it_was(gone))
-        }
+        ProcessFacts { gone: Some(is_over), ..self.lasting(&as_it_was(gone)) }
     }
 
     /// What does not change in a process's life, and its parent.
@@ -123,6 +129,7 @@ impl Scene<'_> {
             parent_visible: parent.as_ref().and_then(|parent| self.sees(process, parent)),
             parent,
             orphaned: false,
+            adopter: None,
             joined: match entered {
                 Entered::Born => Some(false),
                 Entered::Joined { .. } => Some(true),

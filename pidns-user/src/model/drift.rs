@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::World;
+use super::{Ended, World};
 use crate::snapshot::{Process, Snapshot};
 
 /// How long after its exit the reaping of a zombie may still be on its way: where a hook does not run, a look once a second
@@ -23,7 +23,10 @@ pub fn drift(world: &World, snapshot: &Snapshot) -> u64 {
         .filter(|resident| !seen.contains(&resident.process.pid) && resident.process.start_boot_ns < since)
         .filter(|resident| match &resident.ended {
             None => true,
-            Some((ended, _)) => ended.saturating_add(REAPING_TAKES) < since,
+            // One whose end was not seen was a zombie before the events began.
+            Some(Ended { since: ended, .. }) => {
+                ended.is_none_or(|ended| ended.saturating_add(REAPING_TAKES) < since)
+            }
         });
     let ghosts = ghosts.count();
 
@@ -104,6 +107,7 @@ mod tests {
             threads: Some(1),
             tracer: None,
             cgroup_id: None,
+            zombie_since_boot_ns: None,
         });
         Snapshot {
             source: Source::Iterator,

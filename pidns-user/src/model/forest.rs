@@ -241,6 +241,7 @@ mod tests {
             threads: Some(1),
             tracer: None,
             cgroup_id: None,
+            zombie_since_boot_ns: None,
         }
     }
 

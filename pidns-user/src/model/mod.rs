@@ -15,5 +15,5 @@ pub use inits::{Inits, SeenSignal};
 pub use known::KnownNamespaces;
 pub use past::{DeadNamespace, DeadProcess, LIMIT as PAST_LIMIT, Past};
 pub use reorder::Reorder;
-pub use world::{Change, Domain, Entered, Identity, Resident, Stage, Surprises, World};
+pub use world::{Change, Domain, Ended, Entered, Identity, Reaper, Resident, Stage, Surprises, World};
 pub use zombies::Zombies;

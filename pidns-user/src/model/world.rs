@@ -6,6 +6,7 @@
 
 mod change;
 mod domain;
+mod family;
 mod namespaces;
 mod processes;
 mod resident;
@@ -15,7 +16,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 pub use self::{
     change::{Change, Surprises},
     domain::{Domain, Stage},
-    resident::{Entered, Identity, Resident},
+    family::Reaper,
+    resident::{Ended, Entered, Identity, Resident},
 };
 use super::past::Past;
 use crate::{
@@ -77,10 +79,13 @@ impl World {
             }
             Body::SnapshotNamespace { ns, holders } => self.namespace_looked_at(ns, holders, &mut changes),
             Body::SnapshotProcess { process, state, threads, zombie_since_boot_ns, joined } => {
-                let zombie_since = zombie_since_boot_ns.unwrap_or(at);
-                self.process_looked_at(process, (*state, *threads), zombie_since, *joined, &mut changes);
+                let looked = (*state, *threads);
+                self.process_looked_at(process, looked, *zombie_since_boot_ns, *joined, &mut changes);
             }
-            Body::NamespaceCreate { ns, .. } => self.opened(ns, Stage::Empty, &mut changes),
+            Body::NamespaceCreate { ns, creator, .. } => {
+                self.mentioned(creator, &mut changes);
+                self.opened(ns, Stage::Empty, &mut changes);
+            }
             Body::NamespaceInit { ns, process } => {
                 self.opened(ns, Stage::Alive, &mut changes);
                 if let Some(domain) = self.namespaces.get_mut(&ns.inum) {
@@ -94,7 +99,8 @@ impl World {
                 self.opened(ns, Stage::Alive, &mut changes);
                 self.children_go_to(process, ns.inum, &mut changes);
             }
-            Body::NamespaceInitExit { ns, cause, .. } => {
+            Body::NamespaceInitExit { ns, process, cause, .. } => {
+                self.mentioned(process, &mut changes);
                 self.opened(ns, Stage::Alive, &mut changes);
                 if let Some(domain) = self.namespaces.get_mut(&ns.inum) {
                     domain.stage = Stage::Dying { since: at, cause: cause.clone() };
@@ -117,17 +123,22 @@ impl World {
                 }
             }
             Body::ProcessFork { process, parent, crosses, .. } => {
+                self.mentioned(parent, &mut changes);
                 self.forked(process, parent, *crosses, &mut changes);
             }
             Body::ProcessExec { process, .. } => self.heard_of(process, &mut changes),
             Body::ProcessExit { process, exit, .. } => self.exited(process, exit, at, &mut changes),
             Body::ProcessReap { process, .. } => self.reaped(process, at, &mut changes),
-            Body::InitSignal { .. }
-            | Body::ForkFailed { .. }
-            | Body::NamespaceCreateFailed { .. }
-            | Body::NamespaceJoinFailed { .. }
-            | Body::StreamLost { .. } => {}
-            Body::StreamEnd { .. } => {}
+            Body::InitSignal { process, sender, .. } => {
+                self.mentioned(process, &mut changes);
+                if let Some(sender) = sender {
+                    self.mentioned(sender, &mut changes);
+                }
+            }
+            Body::ForkFailed { process, .. }
+            | Body::NamespaceCreateFailed { creator: process, .. }
+            | Body::NamespaceJoinFailed { process, .. } => self.mentioned(process, &mut changes),
+            Body::StreamLost { .. } | Body::StreamEnd { .. } => {}
         }
         if let Body::NamespaceCreate { ns, creator, via } = &event.body
             && via.as_deref() == Some("unshare")

@@ -41,7 +41,7 @@ fields! {
     /// Since when it exists.
     Age "age" "AGE" Right ["start_boot_ns"],
     /// How it got in.
-    Entry "entry" "ENTRY" Left ["joined", "zombie"],
+    Entry "entry" "ENTRY" Left ["joined", "zombie", "zombie_since_boot_ns"],
     /// The name.
     Comm "comm" "COMM" Left ["comm"],
 }
@@ -94,19 +94,30 @@ fn cell(field: Field, process: &Process, snapshot: &Snapshot, forest: &Forest<'_
             known(process.start_boot_ns.map(|start| Duration(snapshot.boot_ns.saturating_sub(start))))
         }
         Field::Comm => process.name(),
-        Field::Entry => match forest.entry(process) {
-            Entry::Born if process.is_zombie() => "zombie".to_owned(),
-            Entry::Born => String::new(),
-            Entry::Joined { parent, from } => format!(
-                "{}joined: forked by {}[{}]{}",
-                if process.is_zombie() { "zombie, " } else { "" },
-                parent.name(),
-                parent.pid,
-                from.map(|from| format!(" in {from}")).unwrap_or_default()
-            ),
-            Entry::Unknown => "?".to_owned(),
-        },
+        Field::Entry => {
+            let entry = match forest.entry(process) {
+                Entry::Born => String::new(),
+                Entry::Joined { parent, from } => format!(
+                    "joined: forked by {}[{}]{}",
+                    parent.name(),
+                    parent.pid,
+                    from.map(|from| format!(" in {from}")).unwrap_or_default()
+                ),
+                Entry::Unknown => "?".to_owned(),
+            };
+            match zombie(process, snapshot.boot_ns) {
+                Some(zombie) if entry.is_empty() => zombie,
+                Some(zombie) => format!("{zombie}, {entry}"),
+                None => entry,
+            }
+        }
     }
+}
+
+/// "zombie", and for how long where that is known.
+fn zombie(process: &Process, now: u64) -> Option<String> {
+    let age = |since| format!("zombie for {}", Duration(now.saturating_sub(since)));
+    process.is_zombie().then(|| process.zombie_since_boot_ns.map_or_else(|| "zombie".to_owned(), age))
 }
 
 #[derive(Serialize)]

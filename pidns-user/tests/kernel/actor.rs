@@ -6,6 +6,7 @@
 mod creation;
 mod forest;
 mod join;
+mod orphans;
 mod processes;
 mod release;
 mod signals;
@@ -33,6 +34,7 @@ pub(crate) fn main(args: &[String]) -> c_int {
         creation::SITUATIONS,
         forest::SITUATIONS,
         join::SITUATIONS,
+        orphans::SITUATIONS,
         processes::SITUATIONS,
         release::SITUATIONS,
         signals::SITUATIONS,

@@ -16,6 +16,7 @@ mod forest;
 mod functions;
 mod invariants;
 mod join;
+mod orphans;
 mod probes;
 mod processes;
 mod recordings;
@@ -79,6 +80,7 @@ fn main() {
         ("forest", forest::TESTS),
         ("ties", ties::TESTS),
         ("recordings", recordings::TESTS),
+        ("orphans", orphans::TESTS),
         ("storm", storm::TESTS),
     ];
     let trials = files.iter().flat_map(|(file, tests)| tests.iter().map(|test| trial(file, test))).collect();

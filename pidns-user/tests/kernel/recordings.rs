@@ -72,7 +72,7 @@ pub(crate) fn run_on(file: &Path, args: &[&str]) -> (Option<i32>, String, String
 }
 
 /// A process by what tells it from others, and what both a look at the kernel and a recording know.
-type Fact = (Vec<u64>, u64, Option<u64>, bool);
+pub(crate) type Fact = (Vec<u64>, u64, Option<u64>, bool);
 
 /// What `ps` tells of the members of this namespace, by PID at level 0.
 #[track_caller]
@@ -92,7 +92,7 @@ fn members(document: &str, ns: u64) -> BTreeMap<u64, Fact> {
 }
 
 #[track_caller]
-fn expect_the_same(file: &Path, ns: u64) -> BTreeMap<u64, Fact> {
+pub(crate) fn expect_the_same(file: &Path, ns: u64) -> BTreeMap<u64, Fact> {
     let (status, live, stderr) = run(Command::new(program()).args(["ps", "-o", "json"]));
     assert!(status.success(), "{stderr}");
     let (code, recorded, stderr) = run_on(file, &["ps", "-o", "json"]);

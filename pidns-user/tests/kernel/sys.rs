@@ -165,6 +165,12 @@ pub(crate) fn die_with_parent() -> io::Result<()> {
     checked(c_long::from(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })).map(drop)
 }
 
+/// Makes this process the one that takes the orphans among its descendants.
+pub(crate) fn become_subreaper() -> io::Result<()> {
+    // SAFETY: PR_SET_CHILD_SUBREAPER takes an integer.
+    checked(c_long::from(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) })).map(drop)
+}
+
 /// PR_SET_NAME: the kernel keeps the first 15 bytes.
 pub(crate) fn set_name(name: &[u8]) -> io::Result<()> {
     let name = CString::new(name).expect("a process name without NUL");

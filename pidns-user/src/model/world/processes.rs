@@ -1,6 +1,6 @@
 //! What becomes of processes: they are told of, get another parent, end, are reaped.
 
-use super::{Change, Entered, Resident, World, resident::identity};
+use super::{Change, Ended, Entered, Resident, World, resident::identity};
 use crate::{
     event::{Exit, Process},
     model::past::DeadProcess,
@@ -12,7 +12,7 @@ impl World {
         &mut self,
         process: &Process,
         looked: (Option<char>, Option<u32>),
-        zombie_since: u64,
+        zombie_since: Option<u64>,
         joined: Option<bool>,
         changes: &mut Vec<Change>,
     ) {
@@ -32,7 +32,8 @@ impl World {
             let (state, threads) = looked;
             let is_zombie = matches!(state, Some('Z' | 'X')) && threads.is_none_or(|threads| threads <= 1);
             if is_zombie && resident.ended.is_none() {
-                resident.ended = Some((zombie_since, None));
+                resident.ended = Some(Ended { since: zombie_since, exit: None });
+                self.give_children_away(process.pid, changes);
             }
         }
     }
@@ -56,7 +57,7 @@ impl World {
                     self.house(&process, changes);
                 }
                 if moved {
-                    self.move_to(identity.0, parent);
+                    self.parent_is(identity.0, parent, changes);
                 }
                 return;
             }
@@ -81,6 +82,13 @@ impl World {
         self.seen(process, changes);
     }
 
+    /// An event describes a process that it is not about: if it is known, this is the last word about it.
+    pub(super) fn mentioned(&mut self, process: &Process, changes: &mut Vec<Change>) {
+        if self.processes.get(&process.pid).is_some_and(|known| known.identity() == identity(process)) {
+            self.seen(process, changes);
+        }
+    }
+
     fn insert(&mut self, process: &Process, entered: Entered, changes: &mut Vec<Change>) {
         self.house(process, changes);
         let parent = process.ppid;
@@ -88,33 +96,18 @@ impl World {
             process: Process { ppid: None, ..process.clone() },
             parent: None,
             orphaned: false,
+            heir: None,
             entered,
             looked: (None, None),
             ended: None,
             children_ns: None,
         };
         self.processes.insert(process.pid, resident);
-        self.move_to(process.pid, parent);
+        self.parent_is(process.pid, parent, changes);
         changes.push(Change::Appeared(identity(process)));
     }
 
     /// Its namespace exists, whether or not anybody said so.
-    fn move_to(&mut self, pid: u32, parent: Option<u32>) {
-        let Some(resident) = self.processes.get_mut(&pid) else { return };
-        let before = std::mem::replace(&mut resident.parent, parent);
-        if let Some(before) = before
-            && let Some(siblings) = self.children.get_mut(&before)
-        {
-            siblings.remove(&pid);
-            if siblings.is_empty() {
-                self.children.remove(&before);
-            }
-        }
-        if let Some(parent) = parent {
-            self.children.entry(parent).or_default().insert(pid);
-        }
-    }
-
     pub(super) fn forked(
         &mut self,
         process: &Process,
@@ -151,19 +144,12 @@ impl World {
             return;
         }
         self.heard_of(process, changes);
-        // The kernel gives its children to somebody whom no event names.
-        for child in self.children.remove(&process.pid).unwrap_or_default() {
-            if let Some(child) = self.processes.get_mut(&child) {
-                child.parent = None;
-                child.orphaned = true;
-                changes.push(Change::Learnt(child.identity()));
-            }
-        }
         if let Some(resident) = self.processes.get_mut(&process.pid) {
-            resident.ended = Some((at, Some(exit.clone())));
+            resident.ended = Some(Ended { since: Some(at), exit: Some(exit.clone()) });
             resident.children_ns = None;
             changes.push(Change::Ended(identity(process)));
         }
+        self.give_children_away(process.pid, changes);
         if !self.reapings_told {
             self.remove(process.pid, Some(at), changes);
         }
@@ -186,13 +172,7 @@ impl World {
 
     /// It is gone, at this time or at one that nobody saw.
     pub(super) fn remove(&mut self, pid: u32, at: Option<u64>, changes: &mut Vec<Change>) {
-        self.move_to(pid, None);
-        for child in self.children.remove(&pid).unwrap_or_default() {
-            if let Some(child) = self.processes.get_mut(&child) {
-                child.parent = None;
-                child.orphaned = true;
-            }
-        }
+        self.leave_family(pid, changes);
         let Some(resident) = self.processes.remove(&pid) else { return };
         let identity = resident.identity();
         self.leave(resident.process.ns, pid);

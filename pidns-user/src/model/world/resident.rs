@@ -1,5 +1,6 @@
 //! A process of the model: who it is, where it is from, and how far it has come.
 
+use super::family::Heir;
 use crate::{
     event::{Exit, Process},
     snapshot,
@@ -22,21 +23,34 @@ pub enum Entered {
     Unseen,
 }
 
+/// How a process became a zombie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// When: CLOCK_BOOTTIME, nanoseconds; `None` where nobody saw that.
+    pub since: Option<u64>,
+    /// How it ended, likewise.
+    pub exit: Option<Exit>,
+}
+
 /// A process that exists, or is a zombie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resident {
     /// As the last word about it has it, but for `ppid`.
     pub process: Process,
-    /// Its parent at level 0; `None` where it has none, or another one than it began with that nobody named yet.
+    /// Its parent at level 0; `None` where it has none, or where that is not certain: [`World::reaper`] tells.
+    ///
+    /// [`World::reaper`]: super::World::reaper
     pub parent: Option<u32>,
-    /// Whether its parent ended before it.
+    /// Whether a parent of it has ended.
     pub orphaned: bool,
+    /// Of an orphan without a parent that is certain: what is known of the next one.
+    pub(super) heir: Option<Heir>,
     /// How it got in.
     pub entered: Entered,
     /// Letter of its state (proc(5)) and threads, where a snapshot told them.
     pub looked: (Option<char>, Option<u32>),
-    /// Since when it is a zombie (CLOCK_BOOTTIME, nanoseconds), and how it ended.
-    pub ended: Option<(u64, Option<Exit>)>,
+    /// That it is a zombie.
+    pub ended: Option<Ended>,
     /// The namespace that its children go to, where that is not its own.
     pub children_ns: Option<u32>,
 }
@@ -45,6 +59,11 @@ impl Resident {
     /// Which process it is.
     pub fn identity(&self) -> Identity {
         identity(&self.process)
+    }
+
+    /// Whether it is PID 1 of its namespace.
+    pub fn is_init(&self) -> bool {
+        self.process.pids.last() == Some(&1)
     }
 
     /// In the form that a look at the kernel has.
@@ -67,6 +86,7 @@ impl Resident {
             // No event tells these.
             tracer: None,
             cgroup_id: None,
+            zombie_since_boot_ns: self.ended.as_ref().and_then(|ended| ended.since),
         }
     }
 }

@@ -109,9 +109,11 @@ fn parent_of(facts: &ProcessFacts) -> String {
         }
         (None, Some(ppid)) => format!("{ppid}, of which no more is known"),
         (None, None) if facts.orphaned => {
-            "the one that it began with has ended; who has adopted it no event told (its namespace's PID 1, or who asked \
-             to adopt orphans)"
-                .to_owned()
+            let init = facts.adopter.as_ref().map(numbered);
+            let init = init.unwrap_or_else(|| "the PID 1 of the namespace that one was in".to_owned());
+            format!(
+                "its parent has ended: {init} has adopted it, or an ancestor that adopts orphans (a subreaper)"
+            )
         }
         (None, None) if facts.gone.is_some() => "not remembered".to_owned(),
         (None, None) if facts.process.state.is_some() => "none".to_owned(),

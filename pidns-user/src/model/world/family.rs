@@ -1,0 +1,147 @@
+//! Who is whose parent, and whose a process becomes when its parent has ended.
+//!
+//! The kernel gives the children of a process that exits (not of one that is reaped) to the nearest ancestor of it that is
+//! a subreaper (PR_SET_CHILD_SUBREAPER), has a living thread, and is at the level of the one that exits; else to PID 1 of
+//! the namespace of the one that exits, wherever its children are (`find_new_reaper()`, kernel/exit.c). No event tells who
+//! is a subreaper. But where no other ancestor than that PID 1 is at that level, no subreaper can come in between.
+//!
+//! A PID 1 that exits keeps its children: the kernel kills them, with all that is in the namespace and below, and PID 1
+//! reaps them, before it would give them to anybody (`zap_pid_ns_processes()`).
+
+use super::{Change, Identity, Resident, World};
+
+/// Who reaps a process when it ends: its parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaper {
+    /// The process of this PID at level 0: an event named it as the parent, or the kernel's rules leave no other.
+    Parent(u32),
+    /// The parent has ended, and no event has named the next one. It is PID 1 of the namespace that the parent was in, or
+    /// an ancestor of the parent's there that is a subreaper.
+    InitOrSubreaper {
+        /// That PID 1, by its PID at level 0; `None` where it is not known.
+        init: Option<u32>,
+    },
+    /// No parent was named: it is one of the machine's first processes; or its parent was a PID 1 that is gone, and it
+    /// has gone with it, unseen.
+    Unknown,
+}
+
+/// Who takes the children of a process that ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Heir {
+    /// PID 1 of its namespace, where that is known.
+    init: Option<Identity>,
+    /// Whether it can be nobody else.
+    certain: bool,
+}
+
+impl World {
+    /// Who reaps this process when it ends, or is to reap its zombie, as far as that is certain.
+    pub fn reaper(&self, resident: &Resident) -> Reaper {
+        match (resident.parent, resident.heir) {
+            (Some(parent), _) => Reaper::Parent(parent),
+            (None, Some(heir)) => {
+                Reaper::InitOrSubreaper { init: heir.init.filter(|&init| self.has(init)).map(|(pid, _)| pid) }
+            }
+            (None, None) => Reaper::Unknown,
+        }
+    }
+
+    /// Its parent is this one: somebody said so.
+    pub(super) fn parent_is(&mut self, pid: u32, parent: Option<u32>, changes: &mut Vec<Change>) {
+        let heir = parent
+            .and_then(|parent| self.processes.get(&parent))
+            .filter(|parent| parent.ended.is_some() && !parent.is_init())
+            .map(|parent| self.heir(parent));
+        match heir {
+            // It was said between the parent's last act and the kernel's giving its children away.
+            Some(heir) => self.orphan(pid, heir, changes),
+            None => self.move_to(pid, parent),
+        }
+    }
+
+    /// This process has ended: its children are no longer its own.
+    pub(super) fn give_children_away(&mut self, pid: u32, changes: &mut Vec<Change>) {
+        let Some(dead) = self.processes.get(&pid).filter(|dead| !dead.is_init()) else { return };
+        let heir = self.heir(dead);
+        for child in self.children.remove(&pid).unwrap_or_default() {
+            self.orphan(child, heir, changes);
+        }
+    }
+
+    /// This process is gone, and whoever still has it as the parent has none.
+    pub(super) fn leave_family(&mut self, pid: u32, changes: &mut Vec<Change>) {
+        self.give_children_away(pid, changes);
+        for child in self.children.remove(&pid).unwrap_or_default() {
+            if let Some(child) = self.processes.get_mut(&child) {
+                child.parent = None;
+                changes.push(Change::Learnt(child.identity()));
+            }
+        }
+        if let Some(parent) = self.processes.get(&pid).and_then(|resident| resident.parent) {
+            self.forget_child(parent, pid);
+        }
+    }
+
+    /// Who takes its children. That it is certain stays so: neither PID 1 as the parent nor one further out ever turns
+    /// into a member of the same level.
+    fn heir(&self, dead: &Resident) -> Heir {
+        let init = self.namespaces.get(&dead.process.ns).and_then(|domain| domain.init);
+        let is_further_out = |parent: &Resident| parent.process.pids.len() < dead.process.pids.len();
+        let certain = dead.parent.is_some_and(|parent| {
+            Some(parent) == init || self.processes.get(&parent).is_some_and(is_further_out)
+        });
+        Heir { init: init.and_then(|init| self.processes.get(&init)).map(Resident::identity), certain }
+    }
+
+    fn orphan(&mut self, pid: u32, heir: Heir, changes: &mut Vec<Change>) {
+        let parent = heir.init.filter(|_| heir.certain).map(|(init, _)| init);
+        self.move_to(pid, parent);
+        let Some(child) = self.processes.get_mut(&pid) else { return };
+        child.orphaned = true;
+        child.heir = parent.is_none().then_some(heir);
+        changes.push(Change::Learnt(child.identity()));
+    }
+
+    fn move_to(&mut self, pid: u32, parent: Option<u32>) {
+        let parent = parent.filter(|&parent| parent != pid);
+        if let Some(parent) = parent {
+            self.keep_from_circling(pid, parent);
+        }
+        let Some(resident) = self.processes.get_mut(&pid) else { return };
+        resident.heir = None;
+        if let Some(before) = std::mem::replace(&mut resident.parent, parent) {
+            self.forget_child(before, pid);
+        }
+        if let Some(parent) = parent {
+            self.children.entry(parent).or_default().insert(pid);
+        }
+    }
+
+    /// Nobody is its own ancestor. Where the new parent is thought to descend from its child, what was thought is wrong.
+    fn keep_from_circling(&mut self, pid: u32, parent: u32) {
+        if !self.children.contains_key(&pid) {
+            return;
+        }
+        let mut below = parent;
+        while let Some(above) = self.processes.get(&below).and_then(|resident| resident.parent) {
+            if above == pid {
+                return self.move_to(below, None);
+            }
+            below = above;
+        }
+    }
+
+    fn forget_child(&mut self, parent: u32, child: u32) {
+        if let Some(children) = self.children.get_mut(&parent) {
+            children.remove(&child);
+            if children.is_empty() {
+                self.children.remove(&parent);
+            }
+        }
+    }
+
+    fn has(&self, (pid, start): Identity) -> bool {
+        self.processes.get(&pid).is_some_and(|resident| resident.identity() == (pid, start))
+    }
+}

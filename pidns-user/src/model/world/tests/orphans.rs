@@ -1,0 +1,162 @@
+//! Who takes the children of the dead.
+
+use super::*;
+
+/// Of each process the model names the parent that it has, or what leaves that one open.
+pub(super) fn expect_no_more_than_is_known(world: &World, kernel: &Kernel) {
+    for process in kernel.living.iter().chain(&kernel.zombies) {
+        let resident = world.process(process.pid).expect("what exists is known");
+        match world.reaper(resident) {
+            Reaper::Parent(parent) => {
+                assert_eq!(Some(parent), process.ppid, "{resident:?}");
+                assert!(world.process(parent).is_some(), "a parent exists: {resident:?}");
+            }
+            Reaper::InitOrSubreaper { init } => {
+                let parent = process.ppid.expect("an orphan has another parent");
+                let init = init.expect("each PID 1 is known");
+                assert!(resident.orphaned, "{resident:?}");
+                assert!(parent == init || kernel.is_subreaper(parent), "{parent} takes {resident:?}");
+                assert!(kernel.living.iter().any(|process| process.pid == init));
+            }
+            Reaper::Unknown => assert_eq!(process.ppid, None, "{resident:?}"),
+        }
+    }
+}
+
+/// The host's PID 1; a member (2), its child (3) and grandchild (4); a namespace below (200) with PID 1 (10).
+fn family() -> (World, impl Fn(u32) -> Process) {
+    let inside = |pid: u32| match pid {
+        1 => process(&[1], 1, None, HOST),
+        2..10 => process(&[pid], u64::from(pid), Some(pid - 1), HOST),
+        10 => process(&[10, 1], 10, Some(1), 200),
+        pid => process(&[pid, pid - 9], u64::from(pid), Some(pid - 1), 200),
+    };
+    let mut events = vec![event(1, look_at(&inside(1), 'S'))];
+    for pid in 2..5 {
+        events.push(event(u64::from(pid), fork(&inside(pid), &inside(pid - 1))));
+    }
+    events.push(event(10, Body::NamespaceInit { ns: namespace(200, 1, HOST, 9), process: inside(10) }));
+    for pid in 10..14 {
+        let parent = inside(if pid == 10 { 1 } else { pid - 1 });
+        events.push(event(u64::from(pid), fork(&inside(pid), &parent)));
+    }
+    (follow(&events), inside)
+}
+
+#[track_caller]
+fn expect_reaper(world: &World, pid: u32, reaper: Reaper) {
+    let resident = world.process(pid).expect("it exists");
+    assert_eq!(world.reaper(resident), reaper, "{resident:?}");
+}
+
+#[test]
+fn an_exit_makes_orphans_and_not_a_reaping() {
+    let (mut world, inside) = family();
+    let changes = world.apply(&event(20, exit(&inside(2))));
+    assert!(changes.contains(&Change::Learnt((3, 3))), "{changes:?}");
+    assert!(world.process(3).is_some_and(|orphan| orphan.orphaned && orphan.parent == Some(1)));
+    let changes = world.apply(&event(21, reap(&inside(2))));
+    assert!(!changes.contains(&Change::Learnt((3, 3))), "{changes:?}");
+}
+
+#[test]
+fn the_children_of_a_child_of_pid_1_can_only_go_to_pid_1() {
+    let (mut world, inside) = family();
+    world.apply(&event(20, exit(&inside(11))));
+    expect_reaper(&world, 12, Reaper::Parent(10));
+    expect_sound(&world);
+}
+
+#[test]
+fn an_ancestor_in_between_may_be_a_subreaper_until_an_event_tells() {
+    let (mut world, inside) = family();
+    world.apply(&event(20, exit(&inside(12))));
+    expect_reaper(&world, 13, Reaper::InitOrSubreaper { init: Some(10) });
+    assert_eq!(world.process(13).map(|orphan| orphan.parent), Some(None));
+    let adopted = Process { ppid: Some(11), ..inside(13) };
+    world.apply(&event(21, exit(&adopted)));
+    expect_reaper(&world, 13, Reaper::Parent(11));
+    expect_sound(&world);
+}
+
+#[test]
+fn a_pid_1_that_is_gone_or_another_by_now_is_not_claimed() {
+    let (mut world, inside) = family();
+    let host = process(&[1], 1, None, HOST);
+    world.apply(&event(20, exit(&inside(12))));
+    world.apply(&event(21, fork(&process(&[10], 21, Some(1), HOST), &host)));
+    expect_reaper(&world, 13, Reaper::InitOrSubreaper { init: None });
+}
+
+#[test]
+fn who_joined_leaves_its_children_to_the_pid_1_of_its_own_namespace() {
+    let (mut world, inside) = family();
+    let joined = process(&[30, 9], 30, Some(3), 200);
+    let child = process(&[31, 10], 31, Some(30), 200);
+    world.apply(&event(30, fork(&joined, &inside(3))));
+    world.apply(&event(31, fork(&child, &joined)));
+    // Its own parent is outside: when that one dies, it goes to somebody outside.
+    world.apply(&event(32, exit(&inside(3))));
+    expect_reaper(&world, 30, Reaper::InitOrSubreaper { init: Some(1) });
+    let adopted = Process { ppid: Some(2), ..joined };
+    world.apply(&event(33, exit(&adopted)));
+    expect_reaper(&world, 31, Reaper::Parent(10));
+}
+
+#[test]
+fn a_child_in_a_namespace_below_goes_to_the_pid_1_of_its_parents() {
+    let (mut world, inside) = family();
+    let inner = process(&[40, 20, 1], 40, Some(11), 300);
+    world.apply(&event(40, fork(&inner, &inside(11))));
+    world.apply(&event(41, exit(&inside(11))));
+    expect_reaper(&world, 40, Reaper::Parent(10));
+}
+
+#[test]
+fn a_pid_1_that_exits_keeps_its_children_until_they_are_dead() {
+    let (mut world, inside) = family();
+    world.apply(&event(20, exit(&inside(10))));
+    expect_reaper(&world, 11, Reaper::Parent(10));
+    world.apply(&event(21, exit(&inside(11))));
+    expect_reaper(&world, 12, Reaper::Parent(10));
+    expect_sound(&world);
+    // Had the ends of its members gone by unseen:
+    world.apply(&event(22, reap(&inside(10))));
+    expect_reaper(&world, 12, Reaper::Unknown);
+    expect_sound(&world);
+}
+
+#[test]
+fn a_word_that_comes_while_the_parent_dies_names_nobody() {
+    let (mut world, inside) = family();
+    world.apply(&event(20, exit(&inside(12))));
+    let exec = Body::ProcessExec {
+        process: inside(13),
+        filename: Name::from("/bin/x"),
+        args: None,
+        args_truncated: false,
+    };
+    world.apply(&event(20, exec));
+    expect_reaper(&world, 13, Reaper::InitOrSubreaper { init: Some(10) });
+}
+
+#[test]
+fn a_zombie_that_a_look_finds_has_no_children_left() {
+    let (mut world, inside) = family();
+    world.apply(&event(20, look_at(&inside(12), 'Z')));
+    expect_reaper(&world, 13, Reaper::InitOrSubreaper { init: Some(10) });
+    assert_eq!(
+        world.process(12).and_then(|zombie| zombie.ended.as_ref()).map(|ended| ended.since),
+        Some(None),
+        "nobody saw since when"
+    );
+}
+
+#[test]
+fn the_dead_are_remembered_with_the_parent_they_had() {
+    let (mut world, inside) = family();
+    world.apply(&event(20, exit(&inside(4))));
+    world.apply(&event(21, reap(&inside(4))));
+    let dead = world.past().processes().next().expect("it is gone");
+    assert_eq!((dead.resident.process.pid, dead.resident.parent), (4, Some(3)));
+}

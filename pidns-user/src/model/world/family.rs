@@ -8,7 +8,7 @@
 //! A PID 1 that exits keeps its children: the kernel kills them, with all that is in the namespace and below, and PID 1
 //! reaps them, before it would give them to anybody (`zap_pid_ns_processes()`).
 
-use super::{Change, Identity, Resident, World};
+use super::{Change, Identity, Resident, World, resident::is_one};
 
 /// Who reaps a process when it ends: its parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +141,7 @@ impl World {
         }
     }
 
-    fn has(&self, (pid, start): Identity) -> bool {
-        self.processes.get(&pid).is_some_and(|resident| resident.identity() == (pid, start))
+    fn has(&self, identity: Identity) -> bool {
+        self.processes.get(&identity.0).is_some_and(|resident| is_one(resident.identity(), identity))
     }
 }

@@ -42,9 +42,11 @@ impl World {
     fn seen(&mut self, process: &Process, changes: &mut Vec<Change>) {
         let identity = identity(process);
         match self.processes.get_mut(&process.pid) {
-            Some(resident) if resident.identity() == identity => {
+            Some(resident) if resident.is(process) => {
                 let mut process = process.clone();
                 let parent = std::mem::take(&mut process.ppid);
+                // What was rounded was rounded down.
+                process.start_boot_ns = process.start_boot_ns.max(resident.process.start_boot_ns);
                 let moved = resident.parent != parent;
                 let before = resident.process.ns;
                 if resident.process != process || moved {
@@ -76,7 +78,7 @@ impl World {
             self.surprises.after_the_end += 1;
             return;
         }
-        if self.processes.get(&process.pid).is_none_or(|resident| resident.identity() != identity(process)) {
+        if self.processes.get(&process.pid).is_none_or(|resident| !resident.is(process)) {
             self.surprises.beginnings_unseen += 1;
         }
         self.seen(process, changes);
@@ -84,7 +86,7 @@ impl World {
 
     /// An event describes a process that it is not about: if it is known, this is the last word about it.
     pub(super) fn mentioned(&mut self, process: &Process, changes: &mut Vec<Change>) {
-        if self.processes.get(&process.pid).is_some_and(|known| known.identity() == identity(process)) {
+        if self.processes.get(&process.pid).is_some_and(|known| known.is(process)) {
             self.seen(process, changes);
         }
     }
@@ -124,7 +126,8 @@ impl World {
             if crosses && !is_init { Entered::Joined { parent: parent.pid } } else { Entered::Born };
         match self.processes.get_mut(&process.pid) {
             // A snapshot knew it first.
-            Some(resident) if resident.identity() == identity(process) => {
+            Some(resident) if resident.is(process) => {
+                resident.process.start_boot_ns = process.start_boot_ns.max(resident.process.start_boot_ns);
                 resident.entered = entered;
                 changes.push(Change::Learnt(identity(process)));
                 return;
@@ -161,7 +164,7 @@ impl World {
             return;
         }
         match self.processes.get(&process.pid) {
-            Some(resident) if resident.identity() == identity(process) => {}
+            Some(resident) if resident.is(process) => {}
             _ => {
                 self.surprises.beginnings_unseen += 1;
                 self.seen(process, changes);
@@ -183,7 +186,7 @@ impl World {
     pub(super) fn children_go_to(&mut self, process: &Process, inum: u32, changes: &mut Vec<Change>) {
         self.heard_of(process, changes);
         if let Some(resident) = self.processes.get_mut(&process.pid)
-            && resident.identity() == identity(process)
+            && resident.is(process)
         {
             resident.children_ns = (inum != resident.process.ns).then_some(inum);
             changes.push(Change::Learnt(identity(process)));

@@ -61,6 +61,11 @@ impl Resident {
         identity(&self.process)
     }
 
+    /// Whether these words are about it.
+    pub(super) fn is(&self, process: &Process) -> bool {
+        is_one(self.identity(), identity(process))
+    }
+
     /// Whether it is PID 1 of its namespace.
     pub fn is_init(&self) -> bool {
         self.process.pids.last() == Some(&1)
@@ -93,4 +98,12 @@ impl Resident {
 
 pub(super) fn identity(process: &Process) -> Identity {
     (process.pid, process.start_boot_ns)
+}
+
+/// Whether two words are about one process. A look reads from /proc what the task iterator leaves out (the host's PID 1 on
+/// some kernels, and who was born meanwhile), and there a start is rounded down to a tick.
+pub(super) fn is_one(known: Identity, told: Identity) -> bool {
+    const TICK_NS: u64 = 10_000_000;
+    let rounded = |start: u64| start - start % TICK_NS;
+    known.0 == told.0 && (known.1 == told.1 || rounded(known.1) == told.1 || known.1 == rounded(told.1))
 }

@@ -247,6 +247,31 @@ fn whoever_has_a_pid_next_ends_the_one_before() {
 }
 
 #[test]
+fn a_start_that_proc_has_rounded_is_no_other_process() {
+    let parent = process(&[1], 1, None, HOST);
+    let exact = process(&[5], 47_123_456, Some(1), HOST);
+    let rounded = Process { start_boot_ns: 40_000_000, ..exact.clone() };
+    for told in
+        [[look_at(&rounded, 'R'), fork(&exact, &parent)], [fork(&exact, &parent), look_at(&rounded, 'R')]]
+    {
+        let [first, second] = told.map(|body| event(1, body));
+        let mut world = follow(&[first, second]);
+        assert_eq!(world.process(5).map(Resident::identity), Some((5, 47_123_456)));
+        for body in [exit(&exact), reap(&exact)] {
+            world.apply(&event(2, body));
+        }
+        assert_eq!(world.processes().count(), 0, "nothing of it is left");
+        assert_eq!(world.surprises(), Surprises::default());
+    }
+    let later = process(&[5], 50_000_001, Some(1), HOST);
+    let world = follow(&[event(1, look_at(&rounded, 'R')), event(2, fork(&later, &parent))]);
+    assert_eq!(
+        (world.process(5).map(Resident::identity), world.surprises().ends_unseen),
+        (Some((5, 50_000_001)), 1)
+    );
+}
+
+#[test]
 fn the_dead_are_remembered_up_to_a_limit_and_stay_dead() {
     let parent = process(&[1], 1, None, HOST);
     let mut world = World::default();

@@ -16,6 +16,11 @@ use crate::{
 /// Records until something ends it.
 pub fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
     let RecordArgs { file, force, stop, kernel } = args;
+    if file == "-" {
+        return Err(Failure::Usage(
+            "record writes to a file; `pidns-trace --snapshot -o json -e '*'` writes the same to standard output".to_owned(),
+        ));
+    }
     let selection = Selection::everything()?;
     // Before anything is written: without the privileges there is nothing to write.
     load::check_privileges()?;

@@ -9,7 +9,7 @@ use crate::{
     event::Event,
     explanation::{History, Subject},
     failure::Failure,
-    model::World,
+    model::{DeadProcess, World},
     recording::Recording,
     snapshot::{self, Snapshot},
 };
@@ -40,7 +40,7 @@ pub(super) fn look(past: &Past) -> Result<Option<Recorded>, Failure> {
     snapshot.boot_ns = limit.unwrap_or(snapshot.boot_ns);
     let since = last.map_or(0, |(boot_ns, _)| snapshot.boot_ns.saturating_sub(boot_ns));
     let time = last.and_then(|(_, time)| time.checked_add(Duration::from_nanos(since)).ok());
-    let dead = world.past().processes().map(|dead| dead.resident.as_looked_at()).collect();
+    let dead = world.past().processes().map(DeadProcess::as_it_was).collect();
     let gone = world.past().namespaces().map(|gone| gone.domain.namespace.clone()).collect();
     Ok(Some(Recorded { snapshot, dead, gone, world, time, damage }))
 }

@@ -162,7 +162,7 @@ impl<'a> Scene<'a> {
             return Some(living.clone());
         }
         let gone = self.world?.past().processes().filter(|gone| gone.resident.process.pid == pid);
-        gone.map(as_it_was).find(was_there)
+        gone.map(DeadProcess::as_it_was).find(was_there)
     }
 
     /// What this process waits for, if it is a zombie.
@@ -175,11 +175,6 @@ impl<'a> Scene<'a> {
         let reaper = process.ppid.and_then(|ppid| self.forest.process(ppid)).cloned();
         Some(Wait { since_boot_ns, exit, reaper })
     }
-}
-
-/// A process that is gone, without a state, which it has no more.
-fn as_it_was(gone: &DeadProcess) -> Process {
-    Process { state: None, threads: None, ..gone.resident.as_looked_at() }
 }
 
 fn doubts(container: Option<&Container>) -> Vec<String> {

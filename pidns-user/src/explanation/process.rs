@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Gone, Joiner, Scene, Wait, as_it_was, doubts, namespace::Entered};
+use super::{Gone, Joiner, Scene, Wait, doubts, namespace::Entered};
 use crate::{
     container::Container,
     model::{DeadProcess, Reaper},
@@ -112,7 +112,7 @@ impl Scene<'_> {
             None => (None, None),
         };
         let is_over = Gone { ended_boot_ns, exit, reaped_boot_ns: gone.gone_boot_ns };
-        ProcessFacts { gone: Some(is_over), ..self.lasting(&as_it_was(gone)) }
+        ProcessFacts { gone: Some(is_over), ..self.lasting(&gone.as_it_was()) }
     }
 
     /// What does not change in a process's life, and its parent.

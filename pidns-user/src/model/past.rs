@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::world::{Domain, Identity, Resident};
+use crate::snapshot;
 
 /// Most of each that are remembered; of more, those that went first are forgotten.
 pub const LIMIT: usize = 10_000;
@@ -14,6 +15,18 @@ pub struct DeadProcess {
     pub resident: Resident,
     /// When it was reaped: CLOCK_BOOTTIME, nanoseconds; `None` where nobody saw that.
     pub gone_boot_ns: Option<u64>,
+}
+
+impl DeadProcess {
+    /// In the form that a look at the kernel has, without a state, which it has no more.
+    pub fn as_it_was(&self) -> snapshot::Process {
+        snapshot::Process {
+            state: None,
+            threads: None,
+            zombie_since_boot_ns: None,
+            ..self.resident.as_looked_at()
+        }
+    }
 }
 
 /// A namespace that is gone.
@@ -63,6 +76,19 @@ impl Past {
                     self.known.remove(&identity);
                 }
             }
+        }
+    }
+
+    /// When one that went with its namespace was reaped comes after that namespace's end. Returns whether it is such a one.
+    pub(super) fn reaped(&mut self, identity: Identity, at: u64) -> bool {
+        let mut since = self.processes.iter_mut().rev();
+        let dead = since.find(|dead| dead.resident.identity() == identity);
+        match dead.filter(|dead| dead.gone_boot_ns.is_none() && dead.resident.ended.is_some()) {
+            Some(dead) => {
+                dead.gone_boot_ns = Some(at);
+                true
+            }
+            None => false,
         }
     }
 

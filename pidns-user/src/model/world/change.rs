@@ -24,7 +24,7 @@ pub enum Change {
 /// What could not be, had everything been seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Surprises {
-    /// Processes whose PID was another's before anybody saw their end.
+    /// Processes whose PID was another's, or whose namespace was gone, before anybody saw their end.
     pub ends_unseen: u64,
     /// Words about a process that was gone already.
     pub after_the_end: u64,

@@ -102,10 +102,11 @@ impl World {
 
     pub(super) fn close(&mut self, inum: u32, at: Option<u64>, changes: &mut Vec<Change>) {
         if self.namespaces.get(&inum).is_some_and(|domain| domain.members > 0) {
-            // Members keep it: their ends were not seen.
+            // Members keep it: they have been reaped, and those that are no zombies ended unseen.
             let members = self.processes.values().filter(|resident| resident.process.ns == inum);
-            for pid in members.map(|resident| resident.process.pid).collect::<Vec<_>>() {
-                self.surprises.ends_unseen += 1;
+            let members = members.map(|resident| (resident.process.pid, resident.ended.is_none()));
+            for (pid, ended_unseen) in members.collect::<Vec<_>>() {
+                self.surprises.ends_unseen += u64::from(ended_unseen);
                 self.remove(pid, None, changes);
             }
         }

@@ -60,6 +60,9 @@ pub struct History {
     pub begins: Option<(u64, Timestamp)>,
     /// Whether it was there when the recording began: what was before that is not known.
     pub was_there: bool,
+    /// When its init was started, of a namespace whose init's coming was told: CLOCK_BOOTTIME, nanoseconds.
+    #[serde(skip)]
+    init_start_boot_ns: Option<u64>,
     /// What is only counted.
     pub counts: Counts,
     /// How it ended: the init's exit of a namespace, the exit of a process.
@@ -101,6 +104,7 @@ impl History {
             subject,
             begins: None,
             was_there: false,
+            init_start_boot_ns: None,
             counts: Counts::default(),
             end: None,
             events: Kept::default(),
@@ -142,7 +146,16 @@ impl History {
     /// Whether the event is one of those that are told, not only counted.
     fn about_namespace(&mut self, event: &Event, known: &snapshot::Namespace, gone: Option<u64>) -> bool {
         let is = |ns: &Namespace| is_same(ns, known, event.boot_ns, gone);
-        let member = |process: &Process| is_member(process, known, gone);
+        if let Body::NamespaceInit { ns, process } = &event.body
+            && is(ns)
+        {
+            self.init_start_boot_ns = Some(process.start_boot_ns);
+        }
+        // Where a call's result tells of the creation, its init can have been started, and have forked, long before that.
+        let begun =
+            known.born_boot_ns.map(|born| self.init_start_boot_ns.map_or(born, |start| start.min(born)));
+        let member =
+            |process: &Process| process.ns == known.inum && is_within(process.start_boot_ns, begun, gone);
         let within = known.born_boot_ns.is_none_or(|born| born <= event.boot_ns)
             && gone.is_none_or(|gone| event.boot_ns <= gone);
         match &event.body {
@@ -251,9 +264,7 @@ fn is_same(ns: &Namespace, known: &snapshot::Namespace, at: u64, gone: Option<u6
     }
 }
 
-/// Whether the process is a member: it was started there while that namespace had the number.
-fn is_member(process: &Process, known: &snapshot::Namespace, gone: Option<u64>) -> bool {
-    process.ns == known.inum
-        && known.born_boot_ns.is_none_or(|born| born.saturating_sub(TICK_NS) <= process.start_boot_ns)
-        && gone.is_none_or(|gone| process.start_boot_ns <= gone)
+/// Whether a process that was started then was so while the namespace had its number.
+fn is_within(start: u64, begun: Option<u64>, gone: Option<u64>) -> bool {
+    begun.is_none_or(|begun| begun.saturating_sub(TICK_NS) <= start) && gone.is_none_or(|gone| start <= gone)
 }

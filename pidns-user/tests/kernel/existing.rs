@@ -88,7 +88,7 @@ fn what_the_events_make_is_what_the_kernel_has() {
         storm.finish();
         assert!(seen.named("process.fork").next().is_none(), "it is followed, and not shown");
         let model = seen.end()["model"].clone();
-        assert!(model["checks"].as_u64().is_some_and(|checks| checks >= 2), "{model}");
+        assert!(model["checks"].as_u64().is_some_and(|checks| checks >= 1), "{model}");
         let is_right = model["drift"].is_null() && seen.end()["lost"] == serde_json::json!({});
         ends.push(seen.end().clone());
         if is_right {

@@ -34,8 +34,8 @@ pub enum TreeOutput {
 /// Where to look: here and now, or into a recording.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Past {
-    /// Look into this recording (made by `record`) in place of the kernel; - for standard input. TARGET is a namespace's
-    /// inode number or a PID in it.
+    /// Look into this recording (made by `record`) in place of the kernel; - for standard input (not of `explain`, which
+    /// reads it twice). TARGET is a namespace's inode number, a PID of the host, or a container's name, pod or id in it.
     #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
 

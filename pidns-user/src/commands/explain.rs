@@ -16,6 +16,7 @@ use crate::{
     kernel::clock,
     model::Forest,
     output::explain,
+    snapshot::Namespace,
 };
 
 /// Takes a snapshot, or reads a recording, and tells.
@@ -33,7 +34,7 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
     let time = time.unwrap_or_default();
     let forest = Forest::new(&snapshot);
     let scene = Scene { snapshot: &snapshot, forest: &forest, world: None };
-    let (explanation, _) = explain(&args.target, scene, time)?;
+    let (explanation, _) = explain(&args.target, scene, &[], time)?;
     print(args, &explanation)
 }
 
@@ -42,7 +43,7 @@ fn of_recording(args: &ExplainArgs, file: &Path, recorded: Recorded) -> Result<E
     let Recorded { snapshot, dead: _, gone, world, time, damage } = recorded;
     let forest = Forest::new(&snapshot).with_gone(&gone);
     let scene = Scene { snapshot: &snapshot, forest: &forest, world: Some(&world) };
-    let (mut explanation, subject) = match explain(&args.target, scene, time.unwrap_or_default()) {
+    let (mut explanation, subject) = match explain(&args.target, scene, &gone, time.unwrap_or_default()) {
         Ok(found) => found,
         // What was asked for may stand behind the damage.
         Err(error) => return Err(damage.unwrap_or(error)),
@@ -52,16 +53,26 @@ fn of_recording(args: &ExplainArgs, file: &Path, recorded: Recorded) -> Result<E
     damage.map_or(Ok(code), Err)
 }
 
-fn explain(target: &str, scene: Scene<'_>, time: Timestamp) -> Result<(Explanation, Subject), Failure> {
+fn explain(
+    target: &str,
+    scene: Scene<'_>,
+    gone: &[Namespace],
+    time: Timestamp,
+) -> Result<(Explanation, Subject), Failure> {
     let snapshot = scene.snapshot;
-    let named = find::name(target, snapshot)?;
+    let named = find::name(target, snapshot, gone)?;
     let (about, found) = match named {
         Named::Namespace(inum) => (About::Namespace, scene.explain_namespace(inum)),
         Named::Container(inum) => (About::Container, scene.explain_namespace(inum)),
+        Named::GoneContainer { inum, born_boot_ns } => {
+            (About::Container, scene.explain_gone_namespace(inum, born_boot_ns))
+        }
         Named::Process(pid) => (About::Process, scene.explain_process(pid)),
     };
     let (facts, subject) = found.ok_or_else(|| match named {
-        Named::Namespace(inum) | Named::Container(inum) => find::no_namespace(inum, snapshot),
+        Named::Namespace(inum) | Named::Container(inum) | Named::GoneContainer { inum, .. } => {
+            find::no_namespace(inum, snapshot)
+        }
         Named::Process(pid) => find::no_process(pid, snapshot),
     })?;
     let explanation = Explanation {

@@ -5,7 +5,7 @@ use crate::{
     failure::Failure,
     model::Forest,
     procfs::Procfs,
-    snapshot::{Snapshot, Source},
+    snapshot::{Namespace, Snapshot, Source},
     target::{self, NotFound, Words},
 };
 
@@ -18,16 +18,25 @@ pub(super) enum Named {
     Process(u32),
     /// A container, by the namespace that it is in.
     Container(u32),
+    /// A container that is gone, by the namespace that it was in, whose number may be another's by now.
+    GoneContainer {
+        /// The inode number.
+        inum: u32,
+        /// When that namespace was born: CLOCK_BOOTTIME, nanoseconds.
+        born_boot_ns: Option<u64>,
+    },
 }
 
-/// What a TARGET names.
-pub(super) fn name(target: &str, snapshot: &Snapshot) -> Result<Named, Failure> {
+/// What a TARGET names. Of a recording a container may be meant that is gone, with its namespace: these are `gone`, the last
+/// to go first.
+pub(super) fn name(target: &str, snapshot: &Snapshot, gone: &[Namespace]) -> Result<Named, Failure> {
     let refused = |error| refusal(target, error, snapshot);
     match Words::of(target).map_err(refused)? {
         Words::Namespace(inum) => Ok(Named::Namespace(inum)),
         Words::Pid(pid) => Ok(Named::Process(pid)),
         Words::Name(name) => match container(name, snapshot)? {
             Some(inum) => Ok(Named::Container(inum)),
+            None if let Some(gone) = gone_container(name, gone) => Ok(gone),
             None => look_up(target, snapshot).map(Named::Namespace),
         },
         Words::Path(_) => look_up(target, snapshot).map(Named::Namespace),
@@ -36,8 +45,8 @@ pub(super) fn name(target: &str, snapshot: &Snapshot) -> Result<Named, Failure> 
 
 /// The namespace that a TARGET stands for, which exists.
 pub(super) fn namespace(target: &str, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<u32, Failure> {
-    let inum = match name(target, snapshot)? {
-        Named::Namespace(inum) | Named::Container(inum) => inum,
+    let inum = match name(target, snapshot, &[])? {
+        Named::Namespace(inum) | Named::Container(inum) | Named::GoneContainer { inum, .. } => inum,
         Named::Process(pid) => match (forest.process(pid), snapshot.source) {
             (Some(process), Source::Recording) => process.ns.ok_or_else(|| no_process(pid, snapshot))?,
             (None, Source::Recording) => return Err(no_process(pid, snapshot)),
@@ -133,6 +142,15 @@ fn container(name: &str, snapshot: &Snapshot) -> Result<Option<u32>, Failure> {
     }
 }
 
+/// The container that was called so and was the last to go.
+fn gone_container(name: &str, gone: &[Namespace]) -> Option<Named> {
+    let called = |ns: &&Namespace| ns.container.as_ref().is_some_and(|container| container.is_called(name));
+    let last = gone.iter().find(called)?;
+    // One that was made in a container has its cgroup too.
+    let its_own = gone.iter().filter(|ns| ns.container == last.container).min_by_key(|ns| ns.level);
+    its_own.map(|ns| Named::GoneContainer { inum: ns.inum, born_boot_ns: ns.born_boot_ns })
+}
+
 /// Whether a namespace further out is the same container's: one that was made in a container has its cgroup too.
 fn is_within_its_own(inum: u32, container: &Container, snapshot: &Snapshot) -> bool {
     let mut next = snapshot.namespaces.get(&inum);
@@ -169,7 +187,7 @@ mod tests {
     use super::*;
     use crate::{
         container::Runtime,
-        snapshot::{Namespace, Process, Unread},
+        snapshot::{Process, Unread},
         text::Name,
     };
 
@@ -223,9 +241,9 @@ mod tests {
         for source in [Source::Iterator, Source::Recording] {
             let snapshot = snapshot(source);
             for words in ["web", "docker/web", "c0ff"] {
-                assert_eq!(name(words, &snapshot).unwrap(), Named::Container(WEB), "{words}");
+                assert_eq!(name(words, &snapshot, &[]).unwrap(), Named::Container(WEB), "{words}");
             }
-            assert_eq!(name("7", &snapshot).unwrap(), Named::Process(7));
+            assert_eq!(name("7", &snapshot, &[]).unwrap(), Named::Process(7));
             let forest = Forest::new(&snapshot);
             assert_eq!(namespace("7", &snapshot, &forest).unwrap(), WEB);
             assert_eq!(namespace("job", &snapshot, &forest).unwrap(), OTHER);
@@ -233,8 +251,23 @@ mod tests {
     }
 
     #[test]
+    fn a_container_that_is_gone_is_found_by_its_name_where_none_of_that_name_exists() {
+        let snapshot = snapshot(Source::Recording);
+        let was = |inum, level, name| Namespace {
+            born_boot_ns: Some(5),
+            container: Some(container("dead", name)),
+            ..Namespace::bare(inum, level)
+        };
+        let gone = [was(9, 2, "db"), was(8, 1, "db"), was(7, 1, "web")];
+        let found = Named::GoneContainer { inum: 8, born_boot_ns: Some(5) };
+        assert_eq!(name("db", &snapshot, &gone).unwrap(), found, "not the one within it");
+        assert_eq!(name("web", &snapshot, &gone).unwrap(), Named::Container(WEB));
+        assert_eq!(name("nobody", &snapshot, &gone).unwrap_err().code(), 2);
+    }
+
+    #[test]
     fn what_several_are_called_is_refused_with_the_list() {
-        let error = name("c", &snapshot(Source::Recording)).unwrap_err();
+        let error = name("c", &snapshot(Source::Recording), &[]).unwrap_err();
         assert_eq!(error.code(), 2);
         let words = error.to_string();
         for part in [WEB.to_string(), OTHER.to_string(), "docker/web, id c0ffee".to_owned()] {

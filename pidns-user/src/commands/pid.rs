@@ -44,12 +44,12 @@ fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure>
     let PidArgs { pid, target, .. } = args;
     let model = Forest::new(&snapshot).with_gone(&gone);
     let of_number = |pid| dead.iter().find(move |process: &&Process| process.pid == pid);
-    let (living, gone) = match target {
+    let (living, dead_one) = match target {
         None => (model.process(*pid), of_number(*pid)),
         Some(target) => {
             // The namespace may be gone too.
-            let inum = match find::name(target, &snapshot)? {
-                Named::Namespace(inum) | Named::Container(inum) => inum,
+            let inum = match find::name(target, &snapshot, &gone)? {
+                Named::Namespace(inum) | Named::Container(inum) | Named::GoneContainer { inum, .. } => inum,
                 Named::Process(pid) => model
                     .process(pid)
                     .or(of_number(pid))
@@ -60,7 +60,7 @@ fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure>
             (living, dead.iter().find(|dead| model.has_pid(dead, *pid, inum)))
         }
     };
-    let Some(process) = living.or(gone) else {
+    let Some(process) = living.or(dead_one) else {
         return Err(damage.unwrap_or_else(|| find::no_process(*pid, &snapshot)));
     };
     if living.is_none() {

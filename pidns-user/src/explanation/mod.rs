@@ -17,7 +17,7 @@ use crate::{
     container::Container,
     event::Exit,
     model::{DeadProcess, Forest, World},
-    snapshot::{Process, Snapshot, Source, Unread},
+    snapshot::{Namespace, Process, Snapshot, Source, Unread},
 };
 
 /// What is known, and from where.
@@ -128,15 +128,20 @@ impl<'a> Scene<'a> {
 
     /// What is known about the namespace of this number: the one that exists, or else the last that did.
     pub fn explain_namespace(&self, inum: u32) -> Option<(Facts, Subject)> {
-        let (facts, gone) = match self.namespace(inum) {
-            Some(facts) => (facts, None),
-            None => {
-                let dead = self.world?.past().namespaces().find(|gone| gone.domain.namespace.inum == inum)?;
-                (self.namespace_that_was(dead), dead.gone_boot_ns)
-            }
-        };
-        let subject = Subject::Namespace { ns: facts.ns.clone(), gone };
-        Some((Facts::Namespace(Box::new(facts)), subject))
+        match self.namespace(inum) {
+            Some(facts) => Some(of_namespace(facts, None)),
+            None => self.last_of(|ns| ns.inum == inum),
+        }
+    }
+
+    /// What is known about the namespace of this number and birth, that is gone.
+    pub fn explain_gone_namespace(&self, inum: u32, born_boot_ns: Option<u64>) -> Option<(Facts, Subject)> {
+        self.last_of(|ns| (ns.inum, ns.born_boot_ns) == (inum, born_boot_ns))
+    }
+
+    fn last_of(&self, is_it: impl Fn(&Namespace) -> bool) -> Option<(Facts, Subject)> {
+        let dead = self.world?.past().namespaces().find(|gone| is_it(&gone.domain.namespace))?;
+        Some(of_namespace(self.namespace_that_was(dead), dead.gone_boot_ns))
     }
 
     /// What is known about the process of this PID: the one that exists, or else the last that did.
@@ -175,6 +180,11 @@ impl<'a> Scene<'a> {
         let reaper = process.ppid.and_then(|ppid| self.forest.process(ppid)).cloned();
         Some(Wait { since_boot_ns, exit, reaper })
     }
+}
+
+fn of_namespace(facts: NamespaceFacts, gone: Option<u64>) -> (Facts, Subject) {
+    let subject = Subject::Namespace { ns: facts.ns.clone(), gone };
+    (Facts::Namespace(Box::new(facts)), subject)
 }
 
 fn doubts(container: Option<&Container>) -> Vec<String> {

@@ -111,7 +111,7 @@ impl Live<'_> {
 
 /// What follows all that exists. It is looked at once at once: what cannot be done is to be told before anything is written.
 pub(super) fn existing(kernel: &Kernel) -> Result<Existing, Failure> {
-    let mut eyes = Eyes::default();
+    let mut eyes = Eyes::quiet(kernel.quiet);
     if eyes.snapshot(false)?.source != Source::Iterator {
         return Err(Failure::Usage(
             "what exists is told by the kernel's task iterator, which takes the host's own PID namespace: a recording, \

@@ -24,6 +24,8 @@ use super::{find, watch::Look};
 pub(super) struct Eyes {
     /// None before the first snapshot; then the iterator, if it can be had.
     iterator: Option<Option<TaskIterator>>,
+    /// Whether nothing is to be said of what could not be read.
+    quiet: bool,
     /// What was said last to be unread.
     said: Unread,
     /// The mounted procs that were said last to show what nothing tells.
@@ -51,6 +53,13 @@ impl Eyes {
         if holders {
             procfs.add_holders(&mut snapshot);
         }
+        if !self.quiet {
+            self.say_what_is_unknown(&snapshot);
+        }
+        Ok(snapshot)
+    }
+
+    fn say_what_is_unknown(&mut self, snapshot: &Snapshot) {
         if snapshot.unread != self.said {
             self.said = snapshot.unread;
             if let Some(words) = words_about(&snapshot.unread, rustix::process::geteuid().is_root()) {
@@ -61,7 +70,11 @@ impl Eyes {
             self.said_unnamed.clone_from(&snapshot.unnamed);
             words_about_procs(&snapshot.unnamed).iter().for_each(|words| eprintln!("pidns-trace: {words}"));
         }
-        Ok(snapshot)
+    }
+
+    /// Those that say nothing of what they could not read, if that is wanted.
+    pub(super) fn quiet(quiet: bool) -> Self {
+        Self { quiet, ..Self::default() }
     }
 
     /// Those that name containers with the daemons' help, where that is wanted.

@@ -6,6 +6,7 @@
 //! limit, `PIDNS_TEST_LIVES` is the size of the big storm.
 
 mod actor;
+mod again;
 mod cli;
 mod creation;
 mod ending;
@@ -92,9 +93,8 @@ fn trial(file: &str, test: &Test) -> Trial {
     match (test.needs)() {
         Outcome::Run => {
             let body = test.body;
-            Trial::test(name, move || {
-                stage::new_play();
-                body();
+            Trial::test(name.clone(), move || {
+                again::play(&name, body);
                 Ok(())
             })
         }

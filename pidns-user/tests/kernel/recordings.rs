@@ -8,8 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pidns_user::recording::Recording;
 use serde_json::Value;
 
+use crate::again;
 use crate::facts::Who;
 use crate::stage::{Actor, patience, run, wait_in_time};
 use crate::sys::{self, Pid};
@@ -33,7 +35,7 @@ const SECONDS_FOR_A_STORM: u64 = 120;
 pub(crate) struct Recorder {
     process: Child,
     file: PathBuf,
-    _directory: tempfile::TempDir,
+    directory: Option<tempfile::TempDir>,
 }
 
 impl Recorder {
@@ -43,7 +45,7 @@ impl Recorder {
         let path = file.to_str().expect("a temporary name is UTF-8");
         let mut process = command(&[&["record", path], args].concat());
         let process = process.stderr(Stdio::null()).spawn().expect("the program can be run");
-        let recorder = Self { process, file, _directory: directory };
+        let recorder = Self { process, file, directory: Some(directory) };
         // The first flush has the start and all that existed then.
         let deadline = Instant::now() + patience(60);
         while fs::metadata(&recorder.file).map_or(0, |file| file.len()) == 0 {
@@ -57,7 +59,18 @@ impl Recorder {
         sys::kill(self.process.id() as Pid, libc::SIGINT).expect("it runs until it is stopped");
         let status = wait_in_time(&mut self.process, "pidns-trace record");
         assert_eq!(status.code(), Some(0), "a recording ends well");
-        (self._directory, self.file)
+        let recording = Recording::open(&self.file).expect("the recording is there");
+        recording.map_while(Result::ok).for_each(|event| again::hear_event(&event));
+        (self.directory.take().expect("it is there until the recorder stops"), self.file.clone())
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if matches!(self.process.try_wait(), Ok(None)) {
+            let _gone_already = self.process.kill();
+            let _reaped = self.process.wait();
+        }
     }
 }
 

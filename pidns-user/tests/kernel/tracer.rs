@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::again;
 use crate::facts::state;
 use crate::seen::Seen;
 use crate::stage::{Actor, Told, concerns_the_cast, patience, wait_in_time};
@@ -61,6 +62,7 @@ impl Feed {
                 } else {
                     let line =
                         String::from_utf8(line).unwrap_or_else(|error| format!("NOT UTF-8: {error:?}"));
+                    again::hear(&line);
                     lines.all.push(line.trim_end_matches('\n').to_owned());
                 }
                 drop(lines);
@@ -327,7 +329,11 @@ impl FileTracer {
         let status = wait_in_time(&mut self.process, "pidns-trace");
         self.reader.take().into_iter().for_each(|reader| reader.join().expect("a reader does not panic"));
         let stream = BufReader::new(File::open(&self.stream).expect("the stream can be read"));
-        stream.lines().for_each(|line| each(&line.expect("the stream is valid UTF-8")));
+        for line in stream.lines() {
+            let line = line.expect("the stream is valid UTF-8");
+            again::hear(&line);
+            each(&line);
+        }
         (self.stderr.text(), status)
     }
 }

@@ -73,7 +73,7 @@ fn indent(text: &str) -> String {
     text.trim_end().lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }
 
-/// The table, the reasons of skips and of hooks that are off, and a last line with the sums.
+/// The table, the reasons of skips, of second tries and of hooks that are off, and a last line with the sums.
 pub(super) fn report(outcomes: &[Outcome]) -> String {
     let header =
         ["kernel", "version", "hooks", "passed", "skipped", "failed", "boot", "tests"].map(str::to_owned);
@@ -132,6 +132,9 @@ fn notes(outcomes: &[Outcome]) -> String {
         for skip in &outcome.progress.skipped {
             notes.entry(format!("skipped {}: {}", skip.name, skip.reason)).or_default().push(&outcome.label);
         }
+        for again in &outcome.progress.again {
+            notes.entry(again.clone()).or_default().push(&outcome.label);
+        }
         for (hook, form) in outcome.progress.hooks.iter().filter(|(_, form)| form.starts_with("off")) {
             notes.entry(format!("hook {hook} is {form}")).or_default().push(&outcome.label);
         }
@@ -162,6 +165,7 @@ mod tests {
 @start {"hooks":{"fork":"tp_btf","exec":"tp_btf","zap":"off: refused"}}
 skipped a::limit: this kernel's BTF has no field pid_max in pid_namespace
 { "type": "suite", "event": "started", "test_count": 2 }
+again a::works: hooks were left out
 { "type": "test", "name": "a::works", "event": "ok" }
 { "type": "test", "name": "a::limit", "event": "ignored" }
 @exit 0"#;
@@ -175,6 +179,7 @@ skipped a::limit: this kernel's BTF has no field pid_max in pid_namespace
 kernel  version    hooks            passed  skipped  failed   boot  tests
 6.1     6.1.192-1  1 off, 2 tp_btf       1        1       0  4.7 s      -
 newest  6.1.192-1  none                  0        0       1  4.7 s      -
+again a::works: hooks were left out (6.1)
 hook zap is off: refused (6.1)
 skipped a::limit: this kernel's BTF has no field pid_max in pid_namespace (6.1)
 1 passed, 1 failed, 1 skipped

@@ -33,6 +33,8 @@ pub(super) struct Progress {
     pub(super) passed: usize,
     pub(super) failed: Vec<Failure>,
     pub(super) skipped: Vec<Skip>,
+    /// What was tried once more, and why, in the tests' own words.
+    pub(super) again: Vec<String>,
     /// The test that runs now.
     running: Option<String>,
     /// What was printed since the last test ended.
@@ -86,6 +88,8 @@ impl Listener for Progress {
             line.strip_prefix("skipped ").and_then(|skip| skip.split_once(": "))
         {
             self.reasons.insert(name.to_owned(), reason.to_owned());
+        } else if line.starts_with("again ") {
+            self.again.push(line.to_owned());
         } else if let Some(runners) = self.runners_line(line) {
             self.runner(runners);
         } else {

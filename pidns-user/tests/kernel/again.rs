@@ -1,0 +1,50 @@
+//! Another try for a test whose failure the program under test has explained itself.
+//!
+//! From 7.0 on the kernel leaves a program out where another task was put aside within it (DESIGN.md, "A program that is
+//! left out"). The stream says so (`stream.lost`, stage `hook`) and promises no more than that; a test that asks for the
+//! very event that was missed can only be played again. A failure without such a word is a failure, on every kernel.
+
+use std::panic;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use pidns_user::event::{Body, Event};
+
+use crate::{probes, stage};
+
+/// Most times that a test is played.
+const TRIES: u32 = 5;
+
+/// Whether a stream has said, since the test began, that hooks were left out.
+static TOLD: AtomicBool = AtomicBool::new(false);
+
+/// Hears a line of a stream, which may say so.
+pub(crate) fn hear(line: &str) {
+    if line.contains(r#""event":"stream.lost""#)
+        && let Ok(event) = serde_json::from_str(line)
+    {
+        hear_event(&event);
+    }
+}
+
+/// The same of an event.
+pub(crate) fn hear_event(event: &Event) {
+    if matches!(&event.body, Body::StreamLost { stage, .. } if stage == "hook") {
+        TOLD.store(true, Relaxed);
+    }
+}
+
+/// Plays a test, and plays it again where its failure is explained. Each further try is printed; `cargo xtask vm` lists
+/// them.
+pub(crate) fn play(name: &str, body: fn()) {
+    for _ in 1..TRIES {
+        TOLD.store(false, Relaxed);
+        stage::new_play();
+        let Err(failure) = panic::catch_unwind(body) else { return };
+        if !TOLD.load(Relaxed) || !probes::tracepoints_are_preemptible() {
+            panic::resume_unwind(failure);
+        }
+        eprintln!("again {name}: the kernel left hooks out, as the stream had said when it failed");
+    }
+    stage::new_play();
+    body();
+}

@@ -14,7 +14,7 @@ use crate::{
 
 /// Install what is missing to build and test pidns-trace.
 ///
-/// Wanted are a Rust toolchain that builds eBPF objects, bpf-linker, what the tests run, and what runs guests. Whatever is
+/// Wanted are a Rust toolchain that builds eBPF objects, bpf-linker, what the tests run, and what guests take. Whatever is
 /// there already stays as it is; each command is printed before it runs. Of container runtimes, whose packages start
 /// daemons, those that it installs itself are stopped and disabled again.
 ///
@@ -22,7 +22,7 @@ use crate::{
 /// knows as `pidns-bpf`. Set PIDNS_BPF_TOOLCHAIN to use another of rustup's toolchains. Setup never installs or
 /// updates a toolchain through rustup: which ones you have is up to you.
 ///
-/// build, run, test, vm and bench start with this by themselves; all but vm do without what runs guests, and all but test
+/// build, run, test, vm and bench start with this by themselves; all but vm do without what guests take, and all but test
 /// without container runtimes.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -51,7 +51,7 @@ pub(crate) fn ready_for_tests() -> Result<Ready> {
     plan(&Machine::look(Purpose::Tests)?)?.carry_out()
 }
 
-/// As `ready`, and what runs guests too.
+/// As `ready`, and what guests take too.
 pub(crate) fn ready_for_guests() -> Result<Ready> {
     plan(&Machine::look(Purpose::Guests)?)?.carry_out()
 }
@@ -63,7 +63,7 @@ enum Purpose {
     Build,
     /// That, and testing on this kernel: who only wants to run the tool needs no Docker for it.
     Tests,
-    /// Building, and testing on other kernels: qemu is large.
+    /// Building, and testing on other kernels.
     Guests,
     /// All that a developer may need.
     Everything,
@@ -354,13 +354,13 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_guests_is_installed_where_it_is_missing() {
+    fn what_guests_take_is_installed_where_it_is_missing() {
         let machine = Machine { missing: packages::GUESTS.iter().collect(), ..ready() };
         let commands = commands(&machine);
         let [_update, install] = &commands[..] else { panic!("two commands, not {commands:#?}") };
-        assert!(install.ends_with("--no-remove qemu-system-x86 busybox-static lz4 zstd"), "{install}");
+        assert!(install.ends_with("--no-remove busybox-static lz4 zstd"), "{install}");
         let error = plan(&Machine { apt: false, ..machine }).err().expect("nothing to install with");
-        assert!(error.to_string().contains("qemu-system-x86 (runs the guests"), "{error}");
+        assert!(error.to_string().contains("lz4 (decompresses older kernels"), "{error}");
     }
 
     #[test]
@@ -371,7 +371,7 @@ mod tests {
         let [_update, install, stop] = &with_systemd[..] else {
             panic!("three commands, not {with_systemd:#?}")
         };
-        let all = "qemu-system-x86 busybox-static lz4 zstd runc podman containerd docker.io";
+        let all = "busybox-static lz4 zstd runc podman containerd docker.io";
         assert!(install.ends_with(all), "each once: {install}");
         assert!(stop.starts_with("systemctl disable --now podman.socket "), "{stop}");
         assert!(stop.ends_with(" containerd.service docker.socket docker.service"), "{stop}");

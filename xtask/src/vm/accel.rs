@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     guest::{Clock, Guest},
+    qemu::Qemu,
     stream::Progress,
 };
 
@@ -79,7 +80,13 @@ struct Answer {
 }
 
 /// Which to use. A trial is made once, with this kernel.
-pub(super) fn choose(choice: Choice, cache: &Path, vmlinuz: &Path, initramfs: &Path) -> Result<Accel> {
+pub(super) fn choose(
+    choice: Choice,
+    qemu: &Qemu,
+    cache: &Path,
+    vmlinuz: &Path,
+    initramfs: &Path,
+) -> Result<Accel> {
     match choice {
         Choice::Tcg => Ok(Accel::Tcg),
         Choice::Auto if !is_there() => Ok(Accel::Tcg),
@@ -90,7 +97,7 @@ pub(super) fn choose(choice: Choice, cache: &Path, vmlinuz: &Path, initramfs: &P
             let works = match answer {
                 Some(answer) => answer.works,
                 None => {
-                    let works = boots(cache, vmlinuz, initramfs)?;
+                    let works = boots(qemu, cache, vmlinuz, initramfs)?;
                     let answer = Answer { works, tried: SystemTime::now() };
                     // Without it the trial is made again, which costs some seconds and nothing else.
                     let _kept = serde_json::to_vec(&answer).map(|answer| fs::write(&file, answer));
@@ -122,8 +129,9 @@ fn trial_log(cache: &Path) -> std::path::PathBuf {
 }
 
 /// A machine may have /dev/kvm and no kernel that boots under it, nested as it is.
-fn boots(cache: &Path, vmlinuz: &Path, initramfs: &Path) -> Result<bool> {
+fn boots(qemu: &Qemu, cache: &Path, vmlinuz: &Path, initramfs: &Path) -> Result<bool> {
     let guest = Guest {
+        qemu,
         accel: Accel::Kvm,
         clock: Clock::Time,
         vmlinuz,

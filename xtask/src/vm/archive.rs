@@ -9,33 +9,72 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::candidates::Candidate;
 use crate::shell;
 
-/// One suite of the archive, such as `sid`, with its folder of lists.
-pub(super) struct Suite {
-    name: &'static str,
+/// Lists of packages in a folder of ours.
+pub(super) struct Lists {
+    /// Of what, for people.
+    of: String,
     folder: PathBuf,
 }
 
-impl Suite {
-    /// Makes the folder with the configuration in it.
-    pub(super) fn new(name: &'static str, folder: PathBuf) -> Result<Self> {
+impl Lists {
+    /// Those of one suite of the archive, such as `sid`.
+    pub(super) fn of_suite(name: &'static str, folder: PathBuf) -> Result<Self> {
+        let lists = Self::new(name.to_owned(), folder)?;
+        let site = site_of(name, &configured()?)?;
+        write(&lists.folder.join("sources.list"), &format!("deb [arch=amd64] {site} {name} main\n"))?;
+        lists.configure(&format!(
+            "Dir::Etc::sourcelist \"{}/sources.list\";\n\
+             Dir::Etc::sourceparts \"-\";\n\
+             Dir::Etc::preferencesparts \"/dev/null\";\n",
+            lists.folder.display()
+        ))?;
+        Ok(lists)
+    }
+
+    /// Those that the machine takes its own packages by: made anew here, as only root may do that to the machine's.
+    pub(super) fn of_machine(folder: PathBuf) -> Result<Self> {
+        let lists = Self::new("what this machine takes packages from".to_owned(), folder)?;
+        lists.configure("")?;
+        Ok(lists)
+    }
+
+    fn new(of: String, folder: PathBuf) -> Result<Self> {
         let folder = std::path::absolute(&folder).context("the folder of apt's lists")?;
         for part in ["lists/partial", "archives/partial"] {
             let part = folder.join(part);
             fs::create_dir_all(&part).with_context(|| format!("cannot make {}", part.display()))?;
         }
-        let site = site_of(name, &configured()?)?;
-        write(&folder.join("sources.list"), &format!("deb [arch=amd64] {site} {name} main\n"))?;
-        write(&folder.join("apt.conf"), &configuration(&folder))?;
-        Ok(Self { name, folder })
+        Ok(Self { of, folder })
     }
 
-    /// The suite's list of packages, fetched anew.
-    pub(super) fn packages(&self) -> Result<String> {
+    /// Writes what differs from the machine's own configuration: whose proxies and keys are used too.
+    fn configure(&self, sources: &str) -> Result<()> {
+        let folder = self.folder.display();
+        let text = format!(
+            "{sources}Dir::State::lists \"{folder}/lists\";\n\
+             Dir::Cache::archives \"{folder}/archives\";\n\
+             Dir::Cache::pkgcache \"\";\n\
+             Dir::Cache::srcpkgcache \"\";\n\
+             // apt's own user may not be let into this folder.\n\
+             APT::Sandbox::User \"root\";\n\
+             APT::Update::Error-Mode \"any\";\n\
+             Acquire::Languages \"none\";\n\
+             Acquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n\
+             Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled \"false\";\n"
+        );
+        write(&self.folder.join("apt.conf"), &text)
+    }
+
+    /// Fetches them anew.
+    pub(super) fn update(&self) -> Result<()> {
         shell::run(self.apt("apt-get").args(["-q", "update"]))
-            .with_context(|| format!("apt has no lists of {} from this machine's archive", self.name))?;
+            .with_context(|| format!("apt has no lists of {}", self.of))
+    }
+
+    /// All packages of a suite, as its list has them.
+    pub(super) fn packages(&self) -> Result<String> {
         let mut targets = self.apt("apt-get");
         targets.args(["indextargets", "--format", "$(FILENAME)", "Created-By: Packages"]);
         let files = shell::ask(&mut targets).context("`apt-get indextargets` fails")?;
@@ -45,16 +84,19 @@ impl Suite {
             .with_context(|| format!("apt-helper cannot read {file}"))
     }
 
-    /// Downloads a package into a folder that is there, and says what its file is.
-    pub(super) fn download(&self, candidate: &Candidate, into: &Path) -> Result<PathBuf> {
-        let package = format!("{}={}", candidate.package, candidate.version);
-        shell::run(self.apt("apt-get").args(["-q", "download", &package]).current_dir(into))?;
-        let entries = fs::read_dir(into).with_context(|| format!("cannot list {}", into.display()))?;
-        let mut files = entries.filter_map(|entry| Some(entry.ok()?.path()));
-        let prefix = format!("{}_", candidate.package);
-        files
-            .find(|file| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)))
-            .with_context(|| format!("`apt-get download {package}` left no file"))
+    /// What would be installed with a package, itself included, as `package=version`; what would have to go for it stays.
+    pub(super) fn missing_for(&self, package: &str) -> Result<Vec<String>> {
+        let mut install = self.apt("apt-get");
+        install.args(["install", "--simulate", "--no-install-recommends", package]);
+        let plan = shell::ask(&mut install).with_context(|| {
+            format!("apt knows no way to install {package}: `{}` fails", shell::describe(&install))
+        })?;
+        Ok(plan.lines().filter_map(installed).collect())
+    }
+
+    /// Downloads packages, each `package=version`, into a folder that is there.
+    pub(super) fn download(&self, packages: &[String], into: &Path) -> Result<()> {
+        shell::run(self.apt("apt-get").args(["-q", "download"]).args(packages).current_dir(into))
     }
 
     fn apt(&self, program: &str) -> Command {
@@ -64,28 +106,16 @@ impl Suite {
     }
 }
 
-fn write(file: &Path, text: &str) -> Result<()> {
-    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+/// What a line of a simulation installs: `Inst seabios (1.16.2-1 Debian:12.15/oldstable [all])`, with the version that is
+/// there now before the bracket, if one is.
+fn installed(line: &str) -> Option<String> {
+    let (name, versions) = line.strip_prefix("Inst ")?.split_once(' ')?;
+    let (_, new) = versions.split_once('(')?;
+    Some(format!("{name}={}", new.split_whitespace().next()?))
 }
 
-/// What differs from the machine's own configuration: whose proxies and keys are used too.
-fn configuration(folder: &Path) -> String {
-    let folder = folder.display();
-    format!(
-        "Dir::Etc::sourcelist \"{folder}/sources.list\";\n\
-         Dir::Etc::sourceparts \"-\";\n\
-         Dir::Etc::preferencesparts \"/dev/null\";\n\
-         Dir::State::lists \"{folder}/lists\";\n\
-         Dir::Cache::archives \"{folder}/archives\";\n\
-         Dir::Cache::pkgcache \"\";\n\
-         Dir::Cache::srcpkgcache \"\";\n\
-         // apt's own user may not be let into this folder.\n\
-         APT::Sandbox::User \"root\";\n\
-         APT::Update::Error-Mode \"any\";\n\
-         Acquire::Languages \"none\";\n\
-         Acquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n\
-         Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled \"false\";\n"
-    )
+fn write(file: &Path, text: &str) -> Result<()> {
+    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// The archives that this machine takes packages from.
@@ -156,6 +186,19 @@ mod tests {
 
     fn archives(lines: &[&str]) -> Vec<Archive> {
         lines.iter().filter_map(|line| Archive::parse(line)).collect()
+    }
+
+    #[test]
+    fn a_simulation_names_what_it_would_install() {
+        let lines = [
+            "Reading package lists...",
+            "Remv qemu-utils [1:10.0.2+ds-2]",
+            "Inst seabios (1.16.2-1 Debian:12.15/oldstable [all])",
+            "Inst passwd [1:4.13-1] (1:4.13-2 Debian:12.15/oldstable [amd64]) []",
+            "Conf seabios (1.16.2-1 Debian:12.15/oldstable [all])",
+        ];
+        let found: Vec<_> = lines.into_iter().filter_map(installed).collect();
+        assert_eq!(found, ["seabios=1.16.2-1", "passwd=1:4.13-2"]);
     }
 
     #[test]

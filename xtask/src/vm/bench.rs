@@ -10,6 +10,7 @@ use super::{
     guest::{self, Clock, Guest, Listener},
     initramfs, kernels,
     kernels::Kernel,
+    qemu::Qemu,
     wanted::KernelName,
 };
 use crate::{build, setup, workspace};
@@ -24,7 +25,9 @@ pub(crate) fn main(kernels: &[KernelName], args: &[String], limit: Duration) -> 
     let logs = cache.join("logs");
     fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
     kernels::check_tools()?;
-    let built = build::build_with(setup::ready_for_guests()?)?;
+    let ready = setup::ready_for_guests()?;
+    let qemu = Qemu::find_or_unpack(&cache)?;
+    let built = build::build_with(ready)?;
     let bench = super::build_target(
         &built.ready,
         "bench",
@@ -35,13 +38,14 @@ pub(crate) fn main(kernels: &[KernelName], args: &[String], limit: Duration) -> 
     initramfs::write(&initramfs, &[("pidns-trace", &built.binary), ("bench", &bench)])?;
     for name in kernels {
         let kernel = kernels::fetch(&cache, name, false)?;
-        let accel = accel::choose(accel::Choice::Auto, &cache, &kernel.vmlinuz, &initramfs)?;
-        measure(&kernel, accel, &initramfs, &logs, args, limit)?;
+        let accel = accel::choose(accel::Choice::Auto, &qemu, &cache, &kernel.vmlinuz, &initramfs)?;
+        measure(&qemu, &kernel, accel, &initramfs, &logs, args, limit)?;
     }
     Ok(())
 }
 
 fn measure(
+    qemu: &Qemu,
     kernel: &Kernel,
     accel: Accel,
     initramfs: &Path,
@@ -56,6 +60,7 @@ fn measure(
         Accel::Kvm => Clock::Time,
     };
     let guest = Guest {
+        qemu,
         accel,
         clock,
         vmlinuz: &kernel.vmlinuz,

@@ -13,10 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::accel::Accel;
-use crate::shell;
-
-pub(super) const QEMU: &str = "qemu-system-x86_64";
+use super::{accel::Accel, qemu::Qemu};
 
 /// What a guest's clock counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,6 +26,7 @@ pub(super) enum Clock {
 
 /// What a guest is made of.
 pub(super) struct Guest<'a> {
+    pub(super) qemu: &'a Qemu,
     pub(super) accel: Accel,
     pub(super) clock: Clock,
     pub(super) vmlinuz: &'a Path,
@@ -69,7 +67,7 @@ impl Ran {
 
 impl Guest<'_> {
     fn command(&self) -> Command {
-        let mut qemu = shell::command(QEMU);
+        let mut qemu = self.qemu.command();
         qemu.args(["-accel", self.accel.name(), "-cpu", self.accel.cpu()]);
         // One CPU: with two of them emulated some kernels die while they patch their own text.
         qemu.args(["-smp", "1", "-m", "1024"]);
@@ -101,7 +99,7 @@ impl Guest<'_> {
             });
         }
         let begin = Instant::now();
-        let mut process = qemu.spawn().with_context(|| format!("cannot start {QEMU}"))?;
+        let mut process = qemu.spawn().context("cannot start qemu")?;
         let heard = listen(&mut process, &self.console.with_extension("said.log"))?;
         let complaint = process.stderr.take().context("qemu has a stderr")?;
         let complaint = thread::spawn(move || std::io::read_to_string(complaint).unwrap_or_default());
@@ -131,7 +129,7 @@ impl Guest<'_> {
         let status = process.wait().context("qemu cannot be waited for")?;
         if note.is_none() && !status.success() {
             let complaint = complaint.join().unwrap_or_default();
-            note = Some(format!("{QEMU}: {status}: {}", complaint.trim()));
+            note = Some(format!("qemu: {status}: {}", complaint.trim()));
         }
         Ok(Ran { boot, work, note })
     }

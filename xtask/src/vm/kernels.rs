@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::{archive::Suite, candidates, candidates::Candidate, image, wanted::KernelName};
+use super::{archive::Lists, candidates, candidates::Candidate, image, wanted::KernelName};
 use crate::shell;
 
 /// How long a kernel is taken for the newest of its kind.
@@ -104,7 +104,8 @@ fn suites(name: &KernelName) -> &'static [&'static str] {
 fn renew(cache: &Path, folder: &Path, name: &KernelName, cached: Option<&Note>) -> Result<Note> {
     let mut tried = Vec::new();
     for suite_name in suites(name) {
-        let suite = Suite::new(suite_name, cache.join("apt").join(suite_name))?;
+        let suite = Lists::of_suite(suite_name, cache.join("apt").join(suite_name))?;
+        suite.update()?;
         // Each is a download of some ten megabytes, and a mirror that lacks three will lack the rest.
         for candidate in candidates::candidates(&suite.packages()?, name).into_iter().take(3) {
             let note = Note {
@@ -133,13 +134,15 @@ fn renew(cache: &Path, folder: &Path, name: &KernelName, cached: Option<&Note>) 
 }
 
 /// Downloads the package and takes the kernel out of it.
-fn take(suite: &Suite, candidate: &Candidate, folder: &Path) -> Result<()> {
+fn take(suite: &Lists, candidate: &Candidate, folder: &Path) -> Result<()> {
     let work = folder.join("package");
     // What an earlier try left is of no use.
     let _nothing_there = fs::remove_dir_all(&work);
     fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
-    let package = suite.download(candidate, &work)?;
-    unpack(&package, &work)?;
+    suite.download(&[format!("{}={}", candidate.package, candidate.version)], &work)?;
+    let mut files = fs::read_dir(&work).with_context(|| format!("cannot list {}", work.display()))?;
+    let package = files.next().with_context(|| format!("{} was not downloaded", candidate.package))?;
+    unpack(&package.context("cannot list what was downloaded")?.path(), &work)?;
     let vmlinuz = find(&work)?.with_context(|| format!("{} has no vmlinuz", candidate.package))?;
     fs::rename(&vmlinuz, folder.join("vmlinuz")).context("cannot keep the kernel")?;
     fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))

@@ -9,6 +9,7 @@ mod guest;
 mod image;
 mod initramfs;
 mod kernels;
+mod qemu;
 mod report;
 mod skips;
 mod stream;
@@ -30,6 +31,7 @@ use self::{
     accel::Accel,
     guest::{Clock, Guest, Ran},
     kernels::Kernel,
+    qemu::Qemu,
     report::Outcome,
     stream::Progress,
     wanted::{Hooks, Wanted},
@@ -43,8 +45,9 @@ use crate::{build, setup, setup::Ready, shell, workspace};
 /// that hangs counts as failed, and the others go on.
 ///
 /// Kernels come through apt from the archive that this machine takes its packages from, into target/vm/kernels; one
-/// that is there is used for a week without asking, and for longer where the archive cannot be reached. Consoles and
-/// what the tests print go to target/vm/logs.
+/// that is there is used for a week without asking, and for longer where the archive cannot be reached. Where qemu is not
+/// on PATH its package is unpacked beside them: nothing is installed. Consoles and what the tests print go to
+/// target/vm/logs.
 #[derive(clap::Args)]
 #[command(after_help = "\
 A KERNEL is `newest` (of Debian's sid) or two numbers of a version that Debian has: 5.10, 6.1, 6.12, or one
@@ -107,6 +110,7 @@ pub(crate) fn main(args: Args) -> Result<()> {
     if args.fetch_only {
         return fetch_only(&cache, &wanted, args.refresh);
     }
+    let qemu = Qemu::find_or_unpack(&cache)?;
     let built = build::build_with(ready)?;
     // As `cargo xtask test` builds them.
     let tests =
@@ -117,8 +121,8 @@ pub(crate) fn main(args: Args) -> Result<()> {
     let (kernels, mut missing) = fetch(&cache, &wanted, args.refresh);
     let mut outcomes = Vec::new();
     if let Some((_, first)) = kernels.first() {
-        let accel = accel::choose(args.accel, &cache, &first.vmlinuz, &initramfs)?;
-        let plan = Plan { args: &args, accel, initramfs: &initramfs, logs: &logs };
+        let accel = accel::choose(args.accel, &qemu, &cache, &first.vmlinuz, &initramfs)?;
+        let plan = Plan { args: &args, qemu: &qemu, accel, initramfs: &initramfs, logs: &logs };
         outcomes = plan.run(&kernels);
     }
     print!("{}", report::report(&outcomes));
@@ -189,6 +193,7 @@ fn build_target(ready: &Ready, subcommand: &str, args: &[&str], target: &str) ->
 /// How the guests are run.
 struct Plan<'a> {
     args: &'a Args,
+    qemu: &'a Qemu,
     accel: Accel,
     initramfs: &'a Path,
     logs: &'a Path,
@@ -227,6 +232,7 @@ impl Plan<'_> {
         };
         eprintln!("{label}: {} {} starts", kernel.package, kernel.version);
         let guest = Guest {
+            qemu: self.qemu,
             accel: self.accel,
             clock: Clock::Time,
             vmlinuz: &kernel.vmlinuz,

@@ -33,6 +33,8 @@ pub struct KnownNamespaces {
 impl KnownNamespaces {
     /// A namespace was created at this time: whatever had its number before is gone.
     pub fn created(&mut self, part: &NamespacePart, boot_ns: u64) -> Namespace {
+        // Of one whose end was lost.
+        self.nested.remove(&part.inum);
         self.insert(part, boot_ns);
         self.describe(part)
     }
@@ -110,7 +112,15 @@ impl KnownNamespaces {
             },
         );
         self.oldest.push_back((part.inum, generation));
-        while self.by_inum.len() > LIMIT || self.oldest.len() > 2 * LIMIT {
+        if self.oldest.len() > 2 * LIMIT {
+            // Places of those that are gone: they must not push out who lives.
+            let by_inum = &self.by_inum;
+            let is_current = |(inum, generation): &(u32, u64)| {
+                by_inum.get(inum).is_some_and(|known| known.generation == *generation)
+            };
+            self.oldest.retain(is_current);
+        }
+        while self.by_inum.len() > LIMIT {
             let Some((inum, generation)) = self.oldest.pop_front() else { break };
             if self.by_inum.get(&inum).is_some_and(|known| known.generation == generation) {
                 self.by_inum.remove(&inum);
@@ -206,6 +216,19 @@ mod tests {
         known.went_down_with(7, 8);
         assert_eq!(known.take_nested(7), [9, 8]);
         assert!(known.take_nested(7).is_empty());
+    }
+
+    #[test]
+    fn one_that_lives_is_not_pushed_out_by_many_that_do_not() {
+        let mut known = KnownNamespaces::default();
+        known.created(&part(7, 0), 100);
+        for round in 0..3 * LIMIT as u64 {
+            let short = part(8, 200 + round);
+            known.created(&short, 200 + round);
+            known.destroyed(&short);
+        }
+        assert_eq!(known.describe(&part(7, 150)).born_boot_ns, Some(100));
+        assert!(known.oldest.len() <= 2 * LIMIT);
     }
 
     proptest! {

@@ -109,6 +109,7 @@ impl Existing {
 
     /// What there is to say of it at the end.
     pub fn count(&mut self) -> ModelCount {
+        self.world.settle();
         let surprises = self.world.surprises();
         let kinds = [
             ("ends_unseen", surprises.ends_unseen),
@@ -209,7 +210,7 @@ fn corrections(world: &World, snapshot: &Snapshot) -> Body {
     let (mut added, mut changed, mut kept) = (0, 0, 0);
     for process in snapshot.processes.iter().filter(|process| process.ns.is_some()) {
         match world.process(process.pid) {
-            Some(known) if Some(known.identity().1) == process.start_boot_ns => {
+            Some(known) if process.start_boot_ns.is_some_and(|start| known.has_started(start)) => {
                 kept += 1;
                 let is_the_same = known.ended.is_some() == process.is_zombie()
                     && Some(known.process.ns) == process.ns
@@ -219,10 +220,10 @@ fn corrections(world: &World, snapshot: &Snapshot) -> Body {
             _ => added += 1,
         }
     }
-    for inum in snapshot.namespaces.keys() {
-        match world.namespace(*inum) {
-            Some(_) => kept += 1,
-            None => added += 1,
+    for ns in snapshot.namespaces.values() {
+        match world.namespace(ns.inum).is_some_and(|known| known.is(ns)) {
+            true => kept += 1,
+            false => added += 1,
         }
     }
     let thought = world.processes().count() + world.namespaces().count();

@@ -139,10 +139,9 @@ impl Scene<'_> {
     /// What is remembered of a namespace that is gone.
     pub fn namespace_that_was(&self, gone: &DeadNamespace) -> NamespaceFacts {
         let ns = gone.domain.namespace.clone();
-        let state = match (&gone.domain.stage, gone.gone_boot_ns) {
-            // What is destroyed has been without processes before.
-            (Stage::Dying { .. }, Some(since_boot_ns)) => State::Ended { since_boot_ns },
-            (_, since_boot_ns) => State::Gone { since_boot_ns },
+        let state = match gone.gone_boot_ns {
+            Some(since_boot_ns) if !gone.destroyed => State::Ended { since_boot_ns },
+            since_boot_ns => State::Gone { since_boot_ns },
         };
         NamespaceFacts {
             state: Some(state),
@@ -169,7 +168,7 @@ impl Scene<'_> {
             let init = self.forest.node(inum).and_then(|node| node.init());
             return match &domain.stage {
                 Stage::Empty => Some(State::Empty),
-                Stage::Dying { since, cause } => {
+                Stage::Dying { since, cause, torn_down: _ } => {
                     Some(State::Dying { since_boot_ns: Some(*since), cause: Some(cause.clone()) })
                 }
                 Stage::Held { since } => Some(State::Held { since_boot_ns: *since }),

@@ -2,22 +2,23 @@
 
 use std::collections::HashSet;
 
-use super::{Ended, World};
-use crate::snapshot::{Process, Snapshot};
+use super::{DeadProcess, Ended, World, world::is_one};
+use crate::snapshot::{Namespace, Process, Snapshot};
 
 /// How long after its exit the reaping of a zombie may still be on its way: where a hook does not run, a look once a second
 /// finds the zombie gone, and must find it so twice. Nanoseconds.
 const REAPING_TAKES: u64 = 4_000_000_000;
 
-/// In how many processes the two differ. The events go further than the look, which began at the snapshot's time: what
-/// began or ended while it was taken may be in it or not. A namespace that has a living process is there for both or for
-/// neither, so that processes are all that is compared.
+/// In how many processes and namespaces the two differ. The events go further than the look, which began at the snapshot's
+/// time: what began or ended while it was taken may be in it or not. Of namespaces those are compared that both have, by the
+/// kernel's own numbers for them: one that has a living process is there for both or for neither.
 pub fn drift(world: &World, snapshot: &Snapshot) -> u64 {
     let since = snapshot.boot_ns;
     let looked_at = snapshot.processes.iter().filter(|process| process.ns.is_some());
     let wrong = looked_at.clone().filter(|process| is_wrong(world, process, since)).count();
 
-    let seen: HashSet<_> = looked_at.map(|process| process.pid).collect();
+    // One that may not be looked at is there all the same.
+    let seen: HashSet<_> = snapshot.processes.iter().map(|process| process.pid).collect();
     let ghosts = world
         .processes()
         .filter(|resident| !seen.contains(&resident.process.pid) && resident.process.start_boot_ns < since)
@@ -30,23 +31,34 @@ pub fn drift(world: &World, snapshot: &Snapshot) -> u64 {
         });
     let ghosts = ghosts.count();
 
-    (wrong + ghosts) as u64
+    let is_another = |ns: &&Namespace| {
+        let known = world.namespace(ns.inum).map(|domain| &domain.namespace);
+        known.is_some_and(|known| {
+            known.kernel_id.zip(ns.kernel_id).is_some_and(|(known, seen)| known != seen)
+                && known.born_boot_ns.is_none_or(|born| born < since)
+        })
+    };
+    let others = snapshot.namespaces.values().filter(is_another).count();
+
+    (wrong + ghosts + others) as u64
 }
 
 /// Whether a process is another, or in another state, than the events make it.
 fn is_wrong(world: &World, process: &Process, since: u64) -> bool {
     let Some(start) = process.start_boot_ns else { return false };
     match world.process(process.pid) {
-        Some(known) if known.identity().1 == start => {
+        Some(known) if is_one(known.identity(), (process.pid, start)) => {
             Some(known.process.ns) != process.ns
                 || known.process.pids != process.pids
                 || (process.is_zombie() && known.ended.is_none())
         }
         // It may have gone when it had been looked at.
-        _ => !world.past().processes().any(|dead| {
-            dead.resident.identity() == (process.pid, start)
-                && dead.gone_boot_ns.is_none_or(|gone| gone >= since)
-        }),
+        _ => {
+            let is_it = |dead: &&DeadProcess| is_one(dead.resident.identity(), (process.pid, start));
+            let since_then = || world.past().processes().take_while(|dead| dead.known_boot_ns >= since);
+            let dead = world.past().process((process.pid, start)).or_else(|| since_then().find(is_it));
+            !dead.is_some_and(|dead| dead.gone_boot_ns.unwrap_or(dead.known_boot_ns) >= since)
+        }
     }
 }
 
@@ -59,7 +71,7 @@ mod tests {
     use super::*;
     use crate::{
         event::{Body, Event, Exit, Process as EventProcess},
-        snapshot::{Namespace, Source, Unread},
+        snapshot::{Source, Unread},
         text::Name,
     };
 
@@ -145,6 +157,41 @@ mod tests {
         assert_eq!(count(&[(1, 1, 'S'), (2, 10, 'S'), (3, 20, 'S')]), 1, "3 was reaped before");
         assert_eq!(count(&[(1, 1, 'S'), (2, 10, 'Z')]), 1, "no event told of its exit");
         assert_eq!(count(&[(1, 1, 'S'), (2, 11, 'S')]), 1, "another process of the same PID");
+    }
+
+    #[test]
+    fn a_start_that_proc_has_rounded_and_who_may_not_be_looked_at_are_no_drift() {
+        let world = world_with_namespace(vec![fork(1, 1), fork(2, 47_123_456), fork(3, 20)]);
+        let mut seen = look(100_000_000, &[(1, 1, 'S'), (2, 40_000_000, 'S'), (3, 20, 'S')]);
+        assert_eq!(drift(&world, &seen), 0);
+        seen.processes[2] =
+            Process { pids: Vec::new(), start_boot_ns: None, ns: None, ..seen.processes[2].clone() };
+        assert_eq!(drift(&world, &seen), 0, "3 is there, as far as may be read");
+    }
+
+    #[test]
+    fn who_was_only_thought_to_be_gone_before_the_look_is_drift() {
+        // Its PID is another's by the events, whose fork told so.
+        let world = world_with_namespace(vec![fork(1, 1), fork(2, 10), fork(2, 50)]);
+        assert_eq!(drift(&world, &look(100, &[(1, 1, 'S'), (2, 10, 'S')])), 1, "2 is another");
+        assert_eq!(drift(&world, &look(40, &[(1, 1, 'S'), (2, 10, 'S')])), 0, "it went later");
+    }
+
+    #[test]
+    fn another_namespace_of_the_same_number_is_drift() {
+        let of = |kernel_id| Namespace {
+            kernel_id: Some(kernel_id),
+            born_boot_ns: Some(5),
+            ..Namespace::bare(9, 1)
+        };
+        let world = world(vec![(9, Body::SnapshotNamespace { ns: of(4), holders: Vec::new() })]);
+        let mut seen = look(100, &[]);
+        for (kernel_id, expected) in [(4, 0), (5, 1)] {
+            seen.namespaces = BTreeMap::from([(9, of(kernel_id))]);
+            assert_eq!(drift(&world, &seen), expected);
+        }
+        seen.boot_ns = 3;
+        assert_eq!(drift(&world, &seen), 0, "it was born after the look had begun");
     }
 
     #[test]

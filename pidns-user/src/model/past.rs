@@ -15,9 +15,16 @@ pub struct DeadProcess {
     pub resident: Resident,
     /// When it was reaped: CLOCK_BOOTTIME, nanoseconds; `None` where nobody saw that.
     pub gone_boot_ns: Option<u64>,
+    /// When it was known to be gone, at the latest: CLOCK_BOOTTIME, nanoseconds.
+    pub known_boot_ns: u64,
 }
 
 impl DeadProcess {
+    /// Whether an event told of its end. Else it was only thought to be gone.
+    pub fn was_seen_to_end(&self) -> bool {
+        self.gone_boot_ns.is_some() || self.resident.ended.as_ref().is_some_and(|ended| ended.since.is_some())
+    }
+
     /// In the form that a look at the kernel has, without a state, which it has no more.
     pub fn as_it_was(&self) -> snapshot::Process {
         snapshot::Process {
@@ -34,28 +41,33 @@ impl DeadProcess {
 pub struct DeadNamespace {
     /// As it was.
     pub domain: Domain,
-    /// When its last reference went: CLOCK_BOOTTIME, nanoseconds; `None` where nobody saw that.
+    /// When it went: CLOCK_BOOTTIME, nanoseconds; `None` where nobody saw that.
     pub gone_boot_ns: Option<u64>,
+    /// Whether an event told that its last reference was gone; else only its processes are known to be.
+    pub destroyed: bool,
 }
 
 /// Those that are gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Past {
-    processes: VecDeque<DeadProcess>,
-    /// How many of [`Self::processes`] are this one: a stream that contradicts itself can bury one twice.
-    known: HashMap<Identity, usize>,
+    /// In the order of their ends. The place of one that turned out not to be gone is empty.
+    processes: VecDeque<Option<DeadProcess>>,
+    /// The number of the first place.
+    first: u64,
+    /// The places of those in [`Self::processes`].
+    places: HashMap<Identity, u64>,
     namespaces: VecDeque<DeadNamespace>,
 }
 
 impl Past {
-    /// Whether this process is remembered as gone.
-    pub fn has(&self, identity: Identity) -> bool {
-        self.known.contains_key(&identity)
+    /// Who is remembered under this identity.
+    pub fn process(&self, identity: Identity) -> Option<&DeadProcess> {
+        self.processes.get(self.index(identity)?)?.as_ref()
     }
 
     /// The processes, the last to go first.
     pub fn processes(&self) -> impl Iterator<Item = &DeadProcess> {
-        self.processes.iter().rev()
+        self.processes.iter().rev().flatten()
     }
 
     /// The namespaces, the last to go first.
@@ -64,25 +76,22 @@ impl Past {
     }
 
     pub(super) fn buried(&mut self, process: DeadProcess) {
-        *self.known.entry(process.resident.identity()).or_default() += 1;
-        self.processes.push_back(process);
-        if self.processes.len() > LIMIT
-            && let Some(forgotten) = self.processes.pop_front()
-        {
-            let identity = forgotten.resident.identity();
-            if let Some(times) = self.known.get_mut(&identity) {
-                *times -= 1;
-                if *times == 0 {
-                    self.known.remove(&identity);
-                }
+        let identity = process.resident.identity();
+        // A stream that contradicts itself can bury one twice: the last time counts.
+        self.raised(identity);
+        self.places.insert(identity, self.first + self.processes.len() as u64);
+        self.processes.push_back(Some(process));
+        if self.processes.len() > LIMIT {
+            self.first += 1;
+            if let Some(Some(forgotten)) = self.processes.pop_front() {
+                self.places.remove(&forgotten.resident.identity());
             }
         }
     }
 
     /// When one that went with its namespace was reaped comes after that namespace's end. Returns whether it is such a one.
     pub(super) fn reaped(&mut self, identity: Identity, at: u64) -> bool {
-        let mut since = self.processes.iter_mut().rev();
-        let dead = since.find(|dead| dead.resident.identity() == identity);
+        let dead = self.index(identity).and_then(|index| self.processes.get_mut(index)?.as_mut());
         match dead.filter(|dead| dead.gone_boot_ns.is_none() && dead.resident.ended.is_some()) {
             Some(dead) => {
                 dead.gone_boot_ns = Some(at);
@@ -94,9 +103,10 @@ impl Past {
 
     /// It is not gone after all.
     pub(super) fn raised(&mut self, identity: Identity) {
-        if self.known.remove(&identity).is_some() {
-            self.processes.retain(|process| process.resident.identity() != identity);
+        if let Some(place) = self.index(identity).and_then(|index| self.processes.get_mut(index)) {
+            *place = None;
         }
+        self.places.remove(&identity);
     }
 
     pub(super) fn closed(&mut self, namespace: DeadNamespace) {
@@ -104,5 +114,9 @@ impl Past {
         if self.namespaces.len() > LIMIT {
             self.namespaces.pop_front();
         }
+    }
+
+    fn index(&self, identity: Identity) -> Option<usize> {
+        self.places.get(&identity).map(|place| (place - self.first) as usize)
     }
 }

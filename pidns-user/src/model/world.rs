@@ -7,12 +7,15 @@
 mod change;
 mod domain;
 mod family;
+mod look;
 mod namespaces;
 mod processes;
 mod resident;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use self::look::Look;
+pub(super) use self::resident::is_one;
 pub use self::{
     change::{Change, Surprises},
     domain::{Domain, Stage},
@@ -34,8 +37,8 @@ pub struct World {
     namespaces: BTreeMap<u32, Domain>,
     past: Past,
     surprises: Surprises,
-    /// While a new snapshot is being told: who has not been named by it yet.
-    doubted: Option<(HashSet<u32>, BTreeSet<u32>)>,
+    /// The look that is being told, if one is.
+    look: Option<Look>,
     /// Whether reapings and destructions are among the events: without them an exit and a teardown are the end.
     reapings_told: bool,
     destructions_told: bool,
@@ -50,7 +53,7 @@ impl Default for World {
             namespaces: BTreeMap::new(),
             past: Past::default(),
             surprises: Surprises::default(),
-            doubted: None,
+            look: None,
             reapings_told: true,
             destructions_told: true,
             boot_ns: 0,
@@ -65,63 +68,44 @@ impl World {
         self.boot_ns = self.boot_ns.max(at);
         let mut changes = Vec::new();
         if !matches!(event.body, Body::SnapshotNamespace { .. } | Body::SnapshotProcess { .. }) {
-            self.settle(&mut changes);
+            self.settle_into(&mut changes);
         }
         match &event.body {
             Body::StreamStart { hooks, filter, .. } => {
                 self.is_told(hooks, |name| filter.events.iter().any(|event| event == name));
+                self.look = Some(Look::default());
             }
             Body::StreamResync { .. } => {
-                self.doubted = Some((
-                    self.processes.keys().copied().collect(),
-                    self.namespaces.keys().copied().collect(),
-                ));
+                self.look = Some(Look::of(self.processes.keys().copied(), self.namespaces.keys().copied()));
             }
             Body::SnapshotNamespace { ns, holders } => self.namespace_looked_at(ns, holders, &mut changes),
             Body::SnapshotProcess { process, state, threads, zombie_since_boot_ns, joined } => {
                 let looked = (*state, *threads);
                 self.process_looked_at(process, looked, *zombie_since_boot_ns, *joined, &mut changes);
             }
-            Body::NamespaceCreate { ns, creator, .. } => {
+            Body::NamespaceCreate { ns, creator, via } => {
                 self.mentioned(creator, &mut changes);
-                self.opened(ns, Stage::Empty, &mut changes);
-            }
-            Body::NamespaceInit { ns, process } => {
-                self.opened(ns, Stage::Alive, &mut changes);
-                if let Some(domain) = self.namespaces.get_mut(&ns.inum) {
-                    domain.init = Some(process.pid);
-                    if domain.stage == Stage::Empty {
-                        domain.stage = Stage::Alive;
-                    }
+                self.created(ns, &mut changes);
+                if via.as_deref() == Some("unshare") {
+                    self.children_go_to(creator, ns.inum, &mut changes);
                 }
             }
+            Body::NamespaceInit { ns, process } => self.begun(ns, process, &mut changes),
             Body::NamespaceJoin { ns, process, .. } => {
-                self.opened(ns, Stage::Alive, &mut changes);
+                self.told_of(ns, &mut changes);
                 self.children_go_to(process, ns.inum, &mut changes);
             }
             Body::NamespaceInitExit { ns, process, cause, .. } => {
                 self.mentioned(process, &mut changes);
-                self.opened(ns, Stage::Alive, &mut changes);
-                if let Some(domain) = self.namespaces.get_mut(&ns.inum) {
-                    domain.stage = Stage::Dying { since: at, cause: cause.clone() };
-                    changes.push(Change::Told(ns.inum));
-                }
-            }
-            Body::NamespaceTeardown { ns, .. } => {
-                if !self.destructions_told {
-                    self.close(ns.inum, Some(at), &mut changes);
-                } else if self.same_namespace(ns)
+                if self.told_of(ns, &mut changes)
                     && let Some(domain) = self.namespaces.get_mut(&ns.inum)
                 {
-                    domain.stage = Stage::Held { since: at };
+                    domain.stage = Stage::Dying { since: at, cause: cause.clone(), torn_down: false };
                     changes.push(Change::Told(ns.inum));
                 }
             }
-            Body::NamespaceDestroy { ns, .. } => {
-                if self.same_namespace(ns) {
-                    self.close(ns.inum, Some(at), &mut changes);
-                }
-            }
+            Body::NamespaceTeardown { ns, .. } => self.torn_down(ns, at, &mut changes),
+            Body::NamespaceDestroy { ns, .. } => self.destroyed(ns, at, &mut changes),
             Body::ProcessFork { process, parent, crosses, .. } => {
                 self.mentioned(parent, &mut changes);
                 self.forked(process, parent, *crosses, &mut changes);
@@ -139,11 +123,6 @@ impl World {
             | Body::NamespaceCreateFailed { creator: process, .. }
             | Body::NamespaceJoinFailed { process, .. } => self.mentioned(process, &mut changes),
             Body::StreamLost { .. } | Body::StreamEnd { .. } => {}
-        }
-        if let Body::NamespaceCreate { ns, creator, via } = &event.body
-            && via.as_deref() == Some("unshare")
-        {
-            self.children_go_to(creator, ns.inum, &mut changes);
         }
         changes
     }
@@ -237,14 +216,18 @@ impl World {
         }
     }
 
-    /// What a snapshot that follows a `stream.resync` did not name is gone.
-    fn settle(&mut self, changes: &mut Vec<Change>) {
-        let Some((processes, namespaces)) = self.doubted.take() else { return };
+    /// No more of a look follows: what it did not name is gone. The next event that is no part of it does the same.
+    pub fn settle(&mut self) {
+        self.settle_into(&mut Vec::new());
+    }
+
+    fn settle_into(&mut self, changes: &mut Vec<Change>) {
+        let Some((processes, namespaces)) = self.look.take().and_then(Look::unnamed) else { return };
         for pid in processes {
             self.remove(pid, None, changes);
         }
         for inum in namespaces {
-            self.close(inum, None, changes);
+            self.close(inum, None, false, changes);
         }
     }
 }

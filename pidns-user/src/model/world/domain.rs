@@ -1,7 +1,10 @@
-//! A namespace of the model: what is known of it, and how far it has come.
+//! A namespace of the model: what is known of it, which one it is, and how far it has come.
 
+use std::cmp::Ordering;
+
+use super::resident::is_one_time;
 use crate::{
-    event::{Cause, Namespace},
+    event::{Cause, Namespace, Process},
     snapshot::{self, Holder},
 };
 
@@ -18,6 +21,8 @@ pub enum Stage {
         since: u64,
         /// Why.
         cause: Cause,
+        /// Whether all others have been killed and reaped: PID 1 itself waits to be reaped.
+        torn_down: bool,
     },
     /// All its processes are gone, and something still holds it.
     Held {
@@ -35,10 +40,126 @@ pub struct Domain {
     pub stage: Stage,
     /// PID 1, by its PID at level 0.
     pub init: Option<u32>,
+    /// When PID 1 was started, while it is there and afterwards: CLOCK_BOOTTIME, nanoseconds.
+    pub(super) init_start: Option<u64>,
+    /// What its birth is known from.
+    pub(super) source: Source,
     /// Its processes, zombies included; those of the namespaces below not.
     pub members: u32,
     /// What held it when it was looked at.
     pub holders: Vec<Holder>,
+}
+
+/// How a namespace came to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Its creation was told: its birth is that.
+    Creation,
+    /// A look found it: its birth is its PID 1's start.
+    Look,
+    /// An event was about it, or about a member.
+    Mention,
+}
+
+/// Which namespace of one inode number, which the kernel gives out again at once, words are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    /// One that had the number before.
+    Earlier,
+    /// The one that is known.
+    This,
+    /// One that has the number since.
+    Later,
+}
+
+impl From<Ordering> for Which {
+    fn from(order: Ordering) -> Self {
+        match order {
+            Ordering::Less => Self::Earlier,
+            Ordering::Equal => Self::This,
+            Ordering::Greater => Self::Later,
+        }
+    }
+}
+
+impl Domain {
+    pub(super) fn new(namespace: snapshot::Namespace, stage: Stage, source: Source) -> Self {
+        Self { namespace, stage, init: None, init_start: None, source, members: 0, holders: Vec::new() }
+    }
+
+    /// Whether it is this one of its number, as far as that can be told.
+    pub fn is(&self, ns: &snapshot::Namespace) -> bool {
+        self.which(ns.kernel_id, ns.born_boot_ns) == Which::This
+    }
+
+    /// Which namespace has this id and birth, as far as that can be told. A birth is that of the namespace, or where nobody
+    /// saw that, its PID 1's start.
+    pub(super) fn which(&self, kernel_id: Option<u64>, born_boot_ns: Option<u64>) -> Which {
+        if let (Some(known), Some(told)) = (self.namespace.kernel_id, kernel_id) {
+            // The kernel counts them up.
+            return told.cmp(&known).into();
+        }
+        let Some(told) = born_boot_ns else { return Which::This };
+        let births = || [self.namespace.born_boot_ns, self.init_start].into_iter().flatten();
+        if births().any(|known| is_one_time(known, told)) {
+            return Which::This;
+        }
+        match (births().min(), births().max()) {
+            (Some(first), _) if told < first => Which::Earlier,
+            // It gets its PID 1 now.
+            (_, Some(last)) if told > last && self.stage != Stage::Empty => Which::Later,
+            _ => Which::This,
+        }
+    }
+
+    /// Which namespace is the one that was created at this time.
+    pub(super) fn which_was_created(&self, kernel_id: Option<u64>, born_boot_ns: Option<u64>) -> Which {
+        if let (Some(known), Some(told)) = (self.namespace.kernel_id, kernel_id) {
+            return told.cmp(&known).into();
+        }
+        match self.source {
+            _ if born_boot_ns == self.namespace.born_boot_ns => Which::This,
+            Source::Creation => born_boot_ns.cmp(&self.namespace.born_boot_ns).into(),
+            Source::Mention => Which::Later,
+            // The look was faster than the event. It knows the start of PID 1, which is a little before the creation is told
+            // where clone made it, and any time after it where unshare did. Whether it is that one its PID 1 will show.
+            Source::Look => match self.init_start {
+                Some(start) if self.init.is_none() && born_boot_ns.is_some_and(|born| born > start) => {
+                    Which::Later
+                }
+                _ => Which::This,
+            },
+        }
+    }
+
+    /// Whether a process that has its number must be in a later namespace: a namespace has one PID 1, and nobody comes when
+    /// all have gone.
+    pub(super) fn cannot_have(&self, process: &Process) -> bool {
+        let start = process.start_boot_ns;
+        let is_later = |than: u64| start > than && !is_one_time(than, start);
+        let is_another_init = process.pids.last() == Some(&1) && self.init_start.is_some_and(is_later);
+        is_another_init || matches!(self.stage, Stage::Held { since } if is_later(since))
+    }
+
+    /// Whether the PID 1 that a look has found there is not the one that is known: the words by which it was taken for that
+    /// namespace were about another.
+    pub(super) fn had_another_init(&self, ns: &snapshot::Namespace) -> bool {
+        self.init_start.zip(ns.born_boot_ns).is_some_and(|(known, seen)| !is_one_time(known, seen))
+    }
+
+    /// PID 1 is this process.
+    pub(super) fn has_init(&mut self, init: &Process) {
+        let start = init.start_boot_ns;
+        // What was rounded was rounded down.
+        let exact = self
+            .init_start
+            .filter(|&known| is_one_time(known, start))
+            .map_or(start, |known| known.max(start));
+        (self.init, self.init_start) = (Some(init.pid), Some(exact));
+        if self.stage == Stage::Empty {
+            self.stage = Stage::Alive;
+        }
+    }
 }
 
 pub(super) fn as_looked_at(ns: &Namespace) -> snapshot::Namespace {

@@ -1,8 +1,12 @@
-//! What becomes of namespaces: they open, are told of, get and lose members, close.
+//! What becomes of namespaces: they open, are told of, get and lose members, are torn down, close.
 
-use super::{Change, Domain, Stage, World, domain::as_looked_at};
+use super::{
+    Change, Domain, Stage, World,
+    domain::{Source, Which, as_looked_at},
+    resident::is_one_time,
+};
 use crate::{
-    event::{Namespace, Process},
+    event::{Cause, Namespace, Process},
     model::past::DeadNamespace,
     snapshot::{self, Holder},
 };
@@ -10,98 +14,246 @@ use crate::{
 impl World {
     /// Its namespace exists, whether or not anybody said so.
     pub(super) fn house(&mut self, process: &Process, changes: &mut Vec<Change>) {
+        if self.namespaces.get(&process.ns).is_some_and(|domain| domain.cannot_have(process)) {
+            let level = process.pids.len().saturating_sub(1) as u32;
+            let another = snapshot::Namespace::bare(process.ns, level);
+            self.replace(another, Stage::Alive, Source::Mention, changes);
+        }
         let domain = self.namespaces.entry(process.ns).or_insert_with(|| {
             changes.push(Change::Opened(process.ns));
             let level = process.pids.len().saturating_sub(1) as u32;
-            let namespace = snapshot::Namespace::bare(process.ns, level);
-            Domain { namespace, stage: Stage::Alive, init: None, members: 0, holders: Vec::new() }
+            Domain::new(snapshot::Namespace::bare(process.ns, level), Stage::Alive, Source::Mention)
         });
         domain.members += 1;
-        if process.pids.last() == Some(&1) {
-            domain.init = Some(process.pid);
+        // A late word of a PID 1 that the number's namespace before had leaves the later one alone.
+        let is_newest = domain.init_start.is_none_or(|known| process.start_boot_ns >= known);
+        if process.pids.last() == Some(&1) && (domain.init.is_none() || is_newest) {
+            domain.has_init(process);
         }
     }
 
-    pub(super) fn leave(&mut self, inum: u32, pid: u32) {
-        if let Some(domain) = self.namespaces.get_mut(&inum) {
-            domain.members = domain.members.saturating_sub(1);
-            if domain.init == Some(pid) {
+    /// A member is gone, at this time or at one that nobody saw.
+    pub(super) fn leave(&mut self, inum: u32, pid: u32, at: Option<u64>, changes: &mut Vec<Change>) {
+        let Some(domain) = self.namespaces.get_mut(&inum) else { return };
+        domain.members = domain.members.saturating_sub(1);
+        if domain.init == Some(pid) {
+            domain.init = None;
+        }
+        if domain.members == 0 && matches!(domain.stage, Stage::Dying { torn_down: true, .. }) {
+            self.emptied(inum, at.unwrap_or(self.boot_ns), changes);
+        }
+    }
+
+    /// Its creation is told.
+    pub(super) fn created(&mut self, ns: &Namespace, changes: &mut Vec<Change>) {
+        // What a late word of a PID 1 made of one in which a look found none.
+        if let Some(domain) = self.namespaces.get_mut(&ns.inum)
+            && domain.source == Source::Look
+            && domain.namespace.born_boot_ns.is_none()
+        {
+            (domain.init, domain.init_start) = (None, None);
+        }
+        let known = self.namespaces.get(&ns.inum);
+        match known.map(|domain| domain.which_was_created(ns.kernel_id, ns.born_boot_ns)) {
+            Some(Which::Earlier) => return,
+            Some(Which::This) => self.learn(ns, changes),
+            Some(Which::Later) => self.replace(as_looked_at(ns), Stage::Empty, Source::Creation, changes),
+            None => self.open(as_looked_at(ns), Stage::Empty, Source::Creation, changes),
+        }
+        if let Some(domain) = self.namespaces.get_mut(&ns.inum) {
+            domain.source = Source::Creation;
+            domain.namespace.born_boot_ns = ns.born_boot_ns;
+            if domain.init_start.is_none() {
+                // A look cannot tell one that has no process yet from one that has none any more.
+                domain.stage = Stage::Empty;
+            }
+        }
+    }
+
+    /// An event describes it. Says whether it is the one of its number that exists: else it is gone already.
+    pub(super) fn told_of(&mut self, ns: &Namespace, changes: &mut Vec<Change>) -> bool {
+        let known = self.namespaces.get(&ns.inum);
+        match known.map(|domain| domain.which(ns.kernel_id, ns.born_boot_ns)) {
+            Some(Which::Earlier) => return false,
+            Some(Which::This) => self.learn(ns, changes),
+            Some(Which::Later) => self.replace(as_looked_at(ns), Stage::Alive, Source::Mention, changes),
+            None => match self.is_over(ns) {
+                // Where no event tells of ends, one that is held can be spoken of after its own.
+                Some(had_init) if had_init => return false,
+                Some(_) => self.open(as_looked_at(ns), Stage::Empty, Source::Creation, changes),
+                None => self.open(as_looked_at(ns), Stage::Alive, Source::Mention, changes),
+            },
+        }
+        true
+    }
+
+    /// Its PID 1 exists. Where nothing else tells namespaces of one number apart, their PID 1s do.
+    pub(super) fn begun(&mut self, ns: &Namespace, init: &Process, changes: &mut Vec<Change>) {
+        if !self.told_of(ns, changes) {
+            return;
+        }
+        if let Some(domain) = self.namespaces.get(&ns.inum)
+            && domain.namespace.kernel_id.is_none()
+            && let Some(start) = domain.init_start
+            && !is_one_time(start, init.start_boot_ns)
+        {
+            if init.start_boot_ns < start {
+                return;
+            }
+            self.replace(as_looked_at(ns), Stage::Alive, Source::Mention, changes);
+        }
+        let is_there = self.processes.get(&init.pid).is_none_or(|known| known.is(init));
+        if let Some(domain) = self.namespaces.get_mut(&ns.inum) {
+            domain.has_init(init);
+            if !is_there {
+                // It is over already, and its PID another's.
                 domain.init = None;
             }
         }
     }
 
-    /// Whether this is the one of its number that is known, as far as can be told.
-    pub(super) fn same_namespace(&self, ns: &Namespace) -> bool {
-        let Some(domain) = self.namespaces.get(&ns.inum) else { return false };
-        let known = &domain.namespace;
-        match (known.kernel_id, ns.kernel_id) {
-            (Some(known), Some(told)) => known == told,
-            _ => match (known.born_boot_ns, ns.born_boot_ns) {
-                (Some(known), Some(told)) => known == told || domain.init.is_some(),
-                _ => true,
-            },
-        }
-    }
-
-    pub(super) fn opened(&mut self, ns: &Namespace, stage: Stage, changes: &mut Vec<Change>) {
-        let mut told = as_looked_at(ns);
-        let fresh = stage == Stage::Empty;
-        match self.namespaces.get_mut(&ns.inum) {
-            Some(domain) if !fresh || domain.namespace.born_boot_ns == ns.born_boot_ns => {
-                if told.container.is_none() {
-                    told.container = domain.namespace.container.take();
-                }
-                if domain.namespace != told {
-                    domain.namespace = told;
-                    changes.push(Change::Told(ns.inum));
-                }
-                return;
-            }
-            Some(_) => {
-                self.surprises.destructions_unseen += 1;
-                self.close(ns.inum, None, changes);
-            }
-            None => {}
-        }
-        let domain = Domain { namespace: told, stage, init: None, members: 0, holders: Vec::new() };
-        self.namespaces.insert(ns.inum, domain);
-        changes.push(Change::Opened(ns.inum));
-    }
-
+    /// A look at what exists found it.
     pub(super) fn namespace_looked_at(
         &mut self,
         ns: &snapshot::Namespace,
         holders: &[Holder],
         changes: &mut Vec<Change>,
     ) {
-        if let Some((_, doubted)) = &mut self.doubted {
-            doubted.remove(&ns.inum);
+        if let Some(look) = &mut self.look {
+            look.has_seen_namespace(ns.inum, holders);
         }
-        match self.namespaces.get_mut(&ns.inum) {
-            Some(domain) => {
-                domain.holders = holders.to_vec();
-                if domain.namespace.parent.is_none() && *ns != domain.namespace {
-                    domain.namespace = ns.clone();
-                    changes.push(Change::Told(ns.inum));
-                }
+        match self.namespaces.get(&ns.inum) {
+            Some(domain) if domain.is(ns) && !domain.had_another_init(ns) => self.fill_in(ns, changes),
+            Some(_) => self.replace(ns.clone(), Stage::Alive, Source::Look, changes),
+            None => self.open(ns.clone(), Stage::Alive, Source::Look, changes),
+        }
+        if let Some(domain) = self.namespaces.get_mut(&ns.inum) {
+            domain.holders = holders.to_vec();
+            if matches!(domain.stage, Stage::Dying { torn_down: true, .. }) && ns.born_boot_ns.is_none() {
+                domain.stage = Stage::Held { since: self.boot_ns };
             }
-            None => {
-                let domain = Domain {
-                    namespace: ns.clone(),
-                    stage: Stage::Alive,
-                    init: None,
-                    members: 0,
-                    holders: holders.to_vec(),
-                };
-                self.namespaces.insert(ns.inum, domain);
-                changes.push(Change::Opened(ns.inum));
+            if domain.source == Source::Mention {
+                domain.source = Source::Look;
             }
         }
     }
 
-    pub(super) fn close(&mut self, inum: u32, at: Option<u64>, changes: &mut Vec<Change>) {
-        if self.namespaces.get(&inum).is_some_and(|domain| domain.members > 0) {
+    /// All its members but PID 1 have been killed and reaped.
+    pub(super) fn torn_down(&mut self, ns: &Namespace, at: u64, changes: &mut Vec<Change>) {
+        if !self.is_known(ns) {
+            return;
+        }
+        let Some(domain) = self.namespaces.get_mut(&ns.inum) else { return };
+        changes.push(Change::Told(ns.inum));
+        match &mut domain.stage {
+            Stage::Dying { torn_down, .. } => *torn_down = true,
+            Stage::Empty | Stage::Alive | Stage::Held { .. } => {
+                domain.stage = Stage::Dying { since: at, cause: Cause::Unknown, torn_down: true };
+            }
+        }
+        if domain.members == 0 {
+            self.emptied(ns.inum, at, changes);
+        }
+    }
+
+    /// Its last reference is gone.
+    pub(super) fn destroyed(&mut self, ns: &Namespace, at: u64, changes: &mut Vec<Change>) {
+        if self.is_known(ns) {
+            self.close(ns.inum, Some(at), true, changes);
+        }
+    }
+
+    /// Where no event tells of the end of a namespace that never had a process, this one's is nobody's to tell: whoever's
+    /// children would have been born there is gone, or has them born elsewhere.
+    pub(super) fn let_go(&mut self, inum: u32, at: u64, changes: &mut Vec<Change>) {
+        let is_empty = self
+            .namespaces
+            .get(&inum)
+            .is_some_and(|domain| domain.stage == Stage::Empty && domain.members == 0);
+        if is_empty
+            && !self.destructions_told
+            && !self.processes.values().any(|resident| resident.children_ns == Some(inum))
+        {
+            self.close(inum, Some(at), false, changes);
+        }
+    }
+
+    /// Whether these words are about the one of its number that exists.
+    fn is_known(&self, ns: &Namespace) -> bool {
+        let known = self.namespaces.get(&ns.inum);
+        known.is_some_and(|domain| domain.which(ns.kernel_id, ns.born_boot_ns) == Which::This)
+    }
+
+    /// Whether it is one that was closed without word of its destruction; and if so, whether it had a PID 1.
+    fn is_over(&self, ns: &Namespace) -> Option<bool> {
+        if self.destructions_told {
+            return None;
+        }
+        let gone = self.past.namespaces().find(|gone| gone.domain.namespace.inum == ns.inum)?;
+        let is_it =
+            gone.gone_boot_ns.is_some() && gone.domain.which(ns.kernel_id, ns.born_boot_ns) == Which::This;
+        is_it.then_some(gone.domain.init_start.is_some())
+    }
+
+    /// It has no process any more, and never will have.
+    fn emptied(&mut self, inum: u32, at: u64, changes: &mut Vec<Change>) {
+        if !self.destructions_told {
+            self.close(inum, Some(at), false, changes);
+        } else if let Some(domain) = self.namespaces.get_mut(&inum) {
+            domain.stage = Stage::Held { since: at };
+            changes.push(Change::Told(inum));
+        }
+    }
+
+    fn open(&mut self, ns: snapshot::Namespace, stage: Stage, source: Source, changes: &mut Vec<Change>) {
+        changes.push(Change::Opened(ns.inum));
+        self.namespaces.insert(ns.inum, Domain::new(ns, stage, source));
+    }
+
+    /// Another one has its number: nobody saw its end.
+    fn replace(&mut self, ns: snapshot::Namespace, stage: Stage, source: Source, changes: &mut Vec<Change>) {
+        self.surprises.destructions_unseen += 1;
+        self.close(ns.inum, None, false, changes);
+        self.open(ns, stage, source, changes);
+    }
+
+    /// What an event says of it is believed, but for its birth where that is known better.
+    fn learn(&mut self, ns: &Namespace, changes: &mut Vec<Change>) {
+        let Some(domain) = self.namespaces.get_mut(&ns.inum) else { return };
+        let mut told = as_looked_at(ns);
+        told.container = told.container.or(domain.namespace.container.take());
+        told.kernel_id = told.kernel_id.or(domain.namespace.kernel_id);
+        told.born_boot_ns = domain.namespace.born_boot_ns.or(told.born_boot_ns);
+        if domain.namespace != told {
+            domain.namespace = told;
+            changes.push(Change::Told(ns.inum));
+        }
+    }
+
+    /// What a look says of it fills in what is not known.
+    fn fill_in(&mut self, ns: &snapshot::Namespace, changes: &mut Vec<Change>) {
+        let Some(domain) = self.namespaces.get_mut(&ns.inum) else { return };
+        let known = &domain.namespace;
+        let filled = snapshot::Namespace {
+            inum: ns.inum,
+            level: ns.level,
+            parent: known.parent.or(ns.parent),
+            born_boot_ns: known.born_boot_ns.or(ns.born_boot_ns),
+            kernel_id: known.kernel_id.or(ns.kernel_id),
+            user_ns: known.user_ns.or(ns.user_ns),
+            owner_uid: known.owner_uid.or(ns.owner_uid),
+            container: known.container.clone().or_else(|| ns.container.clone()),
+        };
+        if domain.namespace != filled {
+            domain.namespace = filled;
+            changes.push(Change::Told(ns.inum));
+        }
+    }
+
+    /// It exists no more, since this time or since one that nobody saw; `destroyed`: its last reference is known to be gone.
+    pub(super) fn close(&mut self, inum: u32, at: Option<u64>, destroyed: bool, changes: &mut Vec<Change>) {
+        let Some(mut domain) = self.namespaces.remove(&inum) else { return };
+        if domain.members > 0 {
             // Members keep it: they have been reaped, and those that are no zombies ended unseen.
             let members = self.processes.values().filter(|resident| resident.process.ns == inum);
             let members = members.map(|resident| (resident.process.pid, resident.ended.is_none()));
@@ -109,9 +261,9 @@ impl World {
                 self.surprises.ends_unseen += u64::from(ended_unseen);
                 self.remove(pid, None, changes);
             }
+            (domain.members, domain.init) = (0, None);
         }
-        let Some(domain) = self.namespaces.remove(&inum) else { return };
-        self.past.closed(DeadNamespace { domain, gone_boot_ns: at });
+        self.past.closed(DeadNamespace { domain, gone_boot_ns: at, destroyed });
         changes.push(Change::Closed(inum));
     }
 }

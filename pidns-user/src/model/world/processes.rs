@@ -18,12 +18,11 @@ impl World {
     ) {
         self.past.raised(identity(process));
         self.seen(process, changes);
-        if let Some((doubted, _)) = &mut self.doubted {
-            doubted.remove(&process.pid);
-        }
+        let children_ns = self.look.as_mut().and_then(|look| look.has_seen_process(process.pid, process.ns));
         let parent = process.ppid;
         if let Some(resident) = self.processes.get_mut(&process.pid) {
             resident.looked = looked;
+            resident.children_ns = children_ns.filter(|&inum| inum != process.ns);
             if resident.entered == Entered::Unseen
                 && let (Some(true), Some(parent)) = (joined, parent)
             {
@@ -42,27 +41,22 @@ impl World {
     fn seen(&mut self, process: &Process, changes: &mut Vec<Change>) {
         let identity = identity(process);
         match self.processes.get_mut(&process.pid) {
-            Some(resident) if resident.is(process) => {
+            Some(resident) if resident.is(process) && resident.process.ns == process.ns => {
                 let mut process = process.clone();
                 let parent = std::mem::take(&mut process.ppid);
                 // What was rounded was rounded down.
                 process.start_boot_ns = process.start_boot_ns.max(resident.process.start_boot_ns);
                 let moved = resident.parent != parent;
-                let before = resident.process.ns;
                 if resident.process != process || moved {
-                    resident.process = process.clone();
+                    resident.process = process;
                     changes.push(Change::Learnt(identity));
-                }
-                if before != process.ns {
-                    // A process never changes its namespace: one of the two was wrong.
-                    self.leave(before, identity.0);
-                    self.house(&process, changes);
                 }
                 if moved {
                     self.parent_is(identity.0, parent, changes);
                 }
                 return;
             }
+            // Another process, or what was known of it was wrong: none ever changes its namespace.
             Some(_) => {
                 self.surprises.ends_unseen += 1;
                 self.remove(process.pid, None, changes);
@@ -72,10 +66,25 @@ impl World {
         self.insert(process, Entered::Unseen, changes);
     }
 
+    /// Whether words about a process can be true by now: whoever was seen to end, or had the PID before, is done with.
+    fn may_exist(&mut self, process: &Process) -> bool {
+        let identity = identity(process);
+        let is_over = match self.processes.get(&process.pid) {
+            Some(known) if known.is(process) => false,
+            Some(later) if process.start_boot_ns < later.process.start_boot_ns => true,
+            _ => self.past.process(identity).is_some_and(DeadProcess::was_seen_to_end),
+        };
+        if is_over {
+            self.surprises.after_the_end += 1;
+        } else {
+            self.past.raised(identity);
+        }
+        !is_over
+    }
+
     /// An event describes a process that ought to be known.
     pub(super) fn heard_of(&mut self, process: &Process, changes: &mut Vec<Change>) {
-        if self.past.has(identity(process)) {
-            self.surprises.after_the_end += 1;
+        if !self.may_exist(process) {
             return;
         }
         if self.processes.get(&process.pid).is_none_or(|resident| !resident.is(process)) {
@@ -109,7 +118,7 @@ impl World {
         changes.push(Change::Appeared(identity(process)));
     }
 
-    /// Its namespace exists, whether or not anybody said so.
+    /// It was forked by this parent.
     pub(super) fn forked(
         &mut self,
         process: &Process,
@@ -117,8 +126,7 @@ impl World {
         crosses: bool,
         changes: &mut Vec<Change>,
     ) {
-        if self.past.has(identity(process)) {
-            self.surprises.after_the_end += 1;
+        if !self.may_exist(process) {
             return;
         }
         let is_init = process.pids.last() == Some(&1);
@@ -142,36 +150,30 @@ impl World {
     }
 
     pub(super) fn exited(&mut self, process: &Process, exit: &Exit, at: u64, changes: &mut Vec<Change>) {
-        if self.past.has(identity(process)) {
-            self.surprises.after_the_end += 1;
-            return;
-        }
         self.heard_of(process, changes);
-        if let Some(resident) = self.processes.get_mut(&process.pid) {
-            resident.ended = Some(Ended { since: Some(at), exit: Some(exit.clone()) });
-            resident.children_ns = None;
-            changes.push(Change::Ended(identity(process)));
-        }
+        let Some(resident) = self.processes.get_mut(&process.pid).filter(|known| known.is(process)) else {
+            return;
+        };
+        resident.ended = Some(Ended { since: Some(at), exit: Some(exit.clone()) });
+        let children_ns = resident.children_ns.take();
+        changes.push(Change::Ended(identity(process)));
         self.give_children_away(process.pid, changes);
         if !self.reapings_told {
             self.remove(process.pid, Some(at), changes);
         }
+        if let Some(inum) = children_ns {
+            self.let_go(inum, at, changes);
+        }
     }
 
     pub(super) fn reaped(&mut self, process: &Process, at: u64, changes: &mut Vec<Change>) {
-        if self.past.has(identity(process)) {
-            // A look that finds a zombie reaped may come when its namespace is gone already.
-            if !self.past.reaped(identity(process), at) {
-                self.surprises.after_the_end += 1;
-            }
+        // One that went with its namespace can be found to be reaped when that is gone already.
+        if self.past.reaped(identity(process), at) || !self.may_exist(process) {
             return;
         }
-        match self.processes.get(&process.pid) {
-            Some(resident) if resident.is(process) => {}
-            _ => {
-                self.surprises.beginnings_unseen += 1;
-                self.seen(process, changes);
-            }
+        if self.processes.get(&process.pid).is_none_or(|resident| !resident.is(process)) {
+            self.surprises.beginnings_unseen += 1;
+            self.seen(process, changes);
         }
         self.remove(process.pid, Some(at), changes);
     }
@@ -180,10 +182,10 @@ impl World {
     pub(super) fn remove(&mut self, pid: u32, at: Option<u64>, changes: &mut Vec<Change>) {
         self.leave_family(pid, changes);
         let Some(resident) = self.processes.remove(&pid) else { return };
-        let identity = resident.identity();
-        self.leave(resident.process.ns, pid);
-        self.past.buried(DeadProcess { resident, gone_boot_ns: at });
+        let (identity, ns) = (resident.identity(), resident.process.ns);
+        self.past.buried(DeadProcess { resident, gone_boot_ns: at, known_boot_ns: self.boot_ns });
         changes.push(Change::Gone(identity));
+        self.leave(ns, pid, at, changes);
     }
 
     pub(super) fn children_go_to(&mut self, process: &Process, inum: u32, changes: &mut Vec<Change>) {
@@ -191,8 +193,12 @@ impl World {
         if let Some(resident) = self.processes.get_mut(&process.pid)
             && resident.is(process)
         {
-            resident.children_ns = (inum != resident.process.ns).then_some(inum);
+            let elsewhere = (inum != resident.process.ns).then_some(inum);
+            let before = std::mem::replace(&mut resident.children_ns, elsewhere);
             changes.push(Change::Learnt(identity(process)));
+            if let Some(before) = before.filter(|&before| before != inum) {
+                self.let_go(before, self.boot_ns, changes);
+            }
         }
     }
 }

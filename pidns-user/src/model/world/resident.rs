@@ -66,6 +66,11 @@ impl Resident {
         is_one(self.identity(), identity(process))
     }
 
+    /// Whether it is the one of its PID that was started then (CLOCK_BOOTTIME, nanoseconds).
+    pub fn has_started(&self, start_boot_ns: u64) -> bool {
+        is_one_time(self.process.start_boot_ns, start_boot_ns)
+    }
+
     /// Whether it is PID 1 of its namespace.
     pub fn is_init(&self) -> bool {
         self.process.pids.last() == Some(&1)
@@ -100,10 +105,15 @@ pub(super) fn identity(process: &Process) -> Identity {
     (process.pid, process.start_boot_ns)
 }
 
-/// Whether two words are about one process. A look reads from /proc what the task iterator leaves out (the host's PID 1 on
-/// some kernels, and who was born meanwhile), and there a start is rounded down to a tick.
-pub(super) fn is_one(known: Identity, told: Identity) -> bool {
+/// Whether two words are about one process.
+pub(in crate::model) fn is_one(known: Identity, told: Identity) -> bool {
+    known.0 == told.0 && is_one_time(known.1, told.1)
+}
+
+/// Whether two starts are one. A look reads from /proc what the task iterator leaves out (the host's PID 1 on some kernels,
+/// and who was born meanwhile), and there a start is rounded down to a tick.
+pub(in crate::model) fn is_one_time(known: u64, told: u64) -> bool {
     const TICK_NS: u64 = 10_000_000;
     let rounded = |start: u64| start - start % TICK_NS;
-    known.0 == told.0 && (known.1 == told.1 || rounded(known.1) == told.1 || known.1 == rounded(told.1))
+    known == told || rounded(known) == told || known == rounded(told)
 }

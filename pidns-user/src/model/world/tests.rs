@@ -4,11 +4,12 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 mod kernel;
+mod namespaces;
 mod orphans;
 
 use std::collections::BTreeSet;
 
-use self::kernel::{ACTS, Kernel};
+use self::kernel::{ACTS, Kernel, Kind};
 use super::{domain::as_looked_at, resident::identity, *};
 use crate::{
     event::{Cause, Exit, Filter, Namespace, Process},
@@ -78,6 +79,22 @@ fn look_at(process: &Process, state: char) -> Body {
     }
 }
 
+/// A stream that tells of reapings, and of the ends of namespaces or not.
+fn start(destructions: bool) -> Body {
+    let form = if destructions { "fentry" } else { "off: refused" };
+    Body::StreamStart {
+        version: "0".into(),
+        host: None,
+        kernel: None,
+        boot_time: String::new(),
+        hooks: BTreeMap::from([("proc_free_inum".to_owned(), form.to_owned())]),
+        filter: Filter {
+            events: vec!["process.reap".into(), "namespace.destroy".into()],
+            ..Filter::default()
+        },
+    }
+}
+
 fn resync() -> Body {
     Body::StreamResync { added: 0, removed: 0, changed: 0 }
 }
@@ -123,7 +140,8 @@ fn expect_sound(world: &World) {
     assert!(world.past.processes().count() <= PAST_LIMIT && world.past.namespaces().count() <= PAST_LIMIT);
 }
 
-fn expect_equal(world: &World, kernel: &Kernel) {
+/// The world is what there is, which it knows of which namespaces.
+fn expect_equal(world: &World, kernel: &Kernel, kind: Kind) {
     let mut expected: Vec<_> = kernel
         .living
         .iter()
@@ -138,19 +156,51 @@ fn expect_equal(world: &World, kernel: &Kernel) {
     expected.sort_unstable();
     found.sort_unstable();
     assert_eq!(found, expected);
-    let found: Vec<u32> = world.namespaces().map(|domain| domain.namespace.inum).collect();
-    let expected: Vec<u32> = kernel.namespaces.iter().map(|ns| ns.inum).collect();
+    let found: Vec<_> =
+        world.namespaces().map(|domain| (domain.namespace.inum, domain.namespace.kernel_id)).collect();
+    let mut expected: Vec<_> = kernel
+        .namespaces
+        .iter()
+        .filter(|space| kind.destructions || kernel.has_or_will_have_processes(space))
+        .map(|space| (space.inum(), space.kernel_id))
+        .collect();
+    expected.sort_unstable();
     assert_eq!(found, expected);
+    for space in &kernel.namespaces {
+        let Some(domain) = world.namespace(space.inum()) else { continue };
+        let init =
+            kernel.living.iter().chain(&kernel.zombies).find(|init| init.ns == space.inum() && is_init(init));
+        assert_eq!(domain.init, init.map(|init| init.pid), "{domain:?}");
+        let is_dying = init.is_some_and(|init| kernel.zombies.contains(init));
+        assert_eq!(matches!(domain.stage, Stage::Dying { .. }), is_dying, "{domain:?}");
+        assert_eq!(domain.stage == Stage::Empty, space.init_start.is_none(), "{domain:?}");
+    }
+    for process in &kernel.living {
+        let known = world.process(process.pid).expect("it is known");
+        assert_eq!(known.children_ns, kernel.elsewhere(process), "{known:?}");
+    }
+}
+
+fn is_init(process: &Process) -> bool {
+    process.pids.last() == Some(&1)
+}
+
+fn kinds() -> impl Strategy<Value = Kind> {
+    any::<(bool, bool)>().prop_map(|(ids, destructions)| Kind { ids, destructions })
+}
+
+fn acts() -> impl Strategy<Value = Vec<(u8, usize)>> {
+    prop::collection::vec((0..ACTS, 0usize..50), 0..200)
 }
 
 proptest! {
     #[test]
-    fn a_history_that_is_told_whole_makes_what_is_there(acts in prop::collection::vec((0..ACTS, 0usize..50), 0..200)) {
-        let mut kernel = Kernel::new();
+    fn a_history_that_is_told_whole_makes_what_is_there(kind in kinds(), acts in acts()) {
+        let mut kernel = Kernel::new(kind);
         acts.iter().for_each(|&(what, whom)| kernel.act(what, whom));
         let world = follow(&kernel.told);
         expect_sound(&world);
-        expect_equal(&world, &kernel);
+        expect_equal(&world, &kernel, kind);
         orphans::expect_no_more_than_is_known(&world, &kernel);
         prop_assert_eq!(world.surprises(), Surprises::default());
         let count = |name| kernel.told.iter().filter(|event| event.body.name() == name).count();
@@ -159,45 +209,62 @@ proptest! {
 
     #[test]
     fn another_look_mends_whatever_was_lost(
+        kind in kinds(),
         acts in prop::collection::vec((0..ACTS, 0usize..50, any::<bool>()), 0..200)
     ) {
-        let mut kernel = Kernel::new();
+        let mut kernel = Kernel::new(kind);
         let mut world = follow(&std::mem::take(&mut kernel.told));
         for (what, whom, lost) in acts {
             kernel.act(what, whom);
             let told = std::mem::take(&mut kernel.told);
-            if !lost {
+            if lost {
+                kernel.forget_the_creations_of(&told);
+            } else {
                 told.iter().for_each(|event| drop(world.apply(event)));
             }
+            expect_sound(&world);
         }
         world.apply(&event(kernel.clock, resync()));
         kernel.look().iter().for_each(|event| drop(world.apply(event)));
-        world.apply(&event(kernel.clock, Body::StreamLost { stage: "ring".into(), count: 0 }));
+        world.settle();
         expect_sound(&world);
         let ids = |processes: &[Process]| processes.iter().map(identity).collect::<BTreeSet<_>>();
         let mut expected = ids(&kernel.living);
         expected.append(&mut ids(&kernel.zombies));
         prop_assert_eq!(world.processes().map(Resident::identity).collect::<BTreeSet<_>>(), expected);
-        prop_assert_eq!(world.namespaces().count(), kernel.namespaces.len());
+        let expected: Vec<_> = kernel.namespaces.iter().map(|space| (space.inum(), space.kernel_id)).collect();
+        let mut found: Vec<_> =
+            world.namespaces().map(|domain| (domain.namespace.inum, domain.namespace.kernel_id)).collect();
+        found.sort_by_key(|(inum, _)| expected.iter().position(|(known, _)| known == inum));
+        prop_assert_eq!(found, expected);
         for process in kernel.living.iter().chain(&kernel.zombies) {
-            prop_assert_eq!(world.process(process.pid).and_then(|resident| resident.parent), process.ppid);
+            let known = world.process(process.pid).expect("the look has named it");
+            prop_assert_eq!(known.parent, process.ppid);
+            prop_assert_eq!(known.children_ns, kernel.elsewhere(process));
+        }
+        for space in &kernel.namespaces {
+            let domain = world.namespace(space.inum()).expect("the look has named it");
+            let lives = kernel.living.iter().any(|init| init.ns == space.inum() && is_init(init));
+            prop_assert!(!lives || domain.stage == Stage::Alive, "{:?}", domain);
         }
     }
 
+    /// The stream began first, the look came second: its lines stand before what happened in between.
     #[test]
-    fn events_that_a_look_has_forestalled_change_nothing(
-        acts in prop::collection::vec((0..ACTS, 0usize..50), 0..100)
-    ) {
-        let mut kernel = Kernel::new();
-        kernel.told.clear();
+    fn events_that_a_look_has_forestalled_change_nothing(kind in kinds(), acts in acts()) {
+        let mut kernel = Kernel::new(kind);
+        let first = std::mem::take(&mut kernel.told).swap_remove(0);
         acts.iter().for_each(|&(what, whom)| kernel.act(what, whom));
-        // The stream began first, the look came second: its lines stand before what happened in between.
         let look = kernel.look();
-        let world = follow(look.iter().chain(&kernel.told));
+        let world = follow([&first].into_iter().chain(&look).chain(&kernel.told));
         expect_sound(&world);
         let found = world.processes().map(Resident::identity).collect::<BTreeSet<_>>();
         let expected = kernel.living.iter().chain(&kernel.zombies).map(identity).collect::<BTreeSet<_>>();
         prop_assert_eq!(found, expected);
+        // Without these, one that ended before the look can be left over from an event that came after it.
+        if kind.ids && kind.destructions {
+            expect_equal(&world, &kernel, kind);
+        }
     }
 
     #[test]
@@ -289,14 +356,9 @@ fn the_dead_are_remembered_up_to_a_limit_and_stay_dead() {
 
 #[test]
 fn an_exit_is_the_end_where_no_reaping_is_told() {
-    let start = Body::StreamStart {
-        version: "0".into(),
-        host: None,
-        kernel: None,
-        boot_time: String::new(),
-        hooks: BTreeMap::new(),
-        filter: Filter { events: vec!["process.exit".into()], ..Filter::default() },
-    };
+    let Body::StreamStart { version, host, kernel, boot_time, hooks, .. } = start(true) else { panic!() };
+    let filter = Filter { events: vec!["process.exit".into()], ..Filter::default() };
+    let start = Body::StreamStart { version, host, kernel, boot_time, hooks, filter };
     let one = process(&[5, 2], 1, None, 200);
     let world = follow(&[event(1, start), event(2, exit(&one))]);
     assert_eq!(world.processes().count(), 0);

@@ -1,45 +1,96 @@
-//! A kernel in small, with processes and namespaces, that tells what happens. It follows kernel/exit.c.
+//! A kernel in small, with processes and namespaces, that tells what happens. It follows kernel/exit.c, gives the numbers of
+//! the dead to the next ones at once, and tells of a birth what the program would know of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{HOST, as_looked_at, event, exit, fork, look_at, namespace, process, reap};
+use super::{HOST, as_looked_at, event, exit, fork, look_at, process, reap, start};
 use crate::{
     event::{Body, Cause, Event, Exit, Namespace, Process},
+    snapshot::Holder,
     text::Name,
 };
 
 /// What it can do, and how often: numbers to be drawn.
-pub(super) const ACTS: u8 = 12;
+pub(super) const ACTS: u8 = 17;
+
+/// What kernels and their hooks differ in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kind {
+    /// Whether namespaces have numbers that are never used again.
+    pub(super) ids: bool,
+    /// Whether it tells of the ends of namespaces.
+    pub(super) destructions: bool,
+}
+
+/// A namespace as it is.
+#[derive(Clone, Debug)]
+pub(super) struct Space {
+    inum: u32,
+    level: u32,
+    parent: Option<u32>,
+    pub(super) kernel_id: Option<u64>,
+    created: u64,
+    /// Whether the creation was told, and the word of it not lost.
+    pub(super) creation_known: bool,
+    pub(super) init_start: Option<u64>,
+    /// Whether somebody has it open.
+    held: bool,
+}
+
+impl Space {
+    pub(super) fn inum(&self) -> u32 {
+        self.inum
+    }
+
+    /// As events have it.
+    fn told(&self) -> Namespace {
+        let born_boot_ns = if self.creation_known { Some(self.created) } else { self.init_start };
+        let Self { inum, level, parent, kernel_id, .. } = *self;
+        Namespace { inum, level, parent, born_boot_ns, kernel_id, user_ns: 1, owner_uid: 0, container: None }
+    }
+}
 
 pub(super) struct Kernel {
+    kind: Kind,
     pub(super) clock: u64,
-    next_pid: u32,
-    next_inum: u32,
+    next_id: u64,
     /// Their `ppid` is who their parent is now.
     pub(super) living: Vec<Process>,
     pub(super) zombies: Vec<Process>,
-    pub(super) namespaces: Vec<Namespace>,
+    pub(super) namespaces: Vec<Space>,
+    /// Where the children of processes go that have unshared or joined.
+    elsewhere: BTreeMap<u32, u32>,
     /// Nobody is told of them.
     subreapers: BTreeSet<u32>,
     pub(super) told: Vec<Event>,
 }
 
 impl Kernel {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(kind: Kind) -> Self {
         let init = process(&[1], 1, None, HOST);
-        let host = namespace(HOST, 0, 0, 1);
+        let host = Space {
+            inum: HOST,
+            level: 0,
+            parent: None,
+            kernel_id: kind.ids.then_some(1),
+            created: 0,
+            creation_known: false,
+            init_start: Some(1),
+            held: false,
+        };
         let mut kernel = Self {
+            kind,
             clock: 10,
-            next_pid: 2,
-            next_inum: HOST + 1,
+            next_id: 2,
             living: vec![init.clone()],
             zombies: Vec::new(),
-            namespaces: vec![host.clone()],
+            namespaces: vec![host],
+            elsewhere: BTreeMap::new(),
             subreapers: BTreeSet::new(),
             told: Vec::new(),
         };
-        kernel.tell(Body::SnapshotNamespace { ns: as_looked_at(&host), holders: Vec::new() });
-        kernel.tell(look_at(&init, 'S'));
+        kernel.tell(start(kind.destructions));
+        kernel.told.extend(kernel.look());
         kernel
     }
 
@@ -52,86 +103,184 @@ impl Kernel {
     pub(super) fn act(&mut self, what: u8, whom: usize) {
         let living = self.living[whom % self.living.len()].clone();
         match what % ACTS {
-            0..4 => self.fork(&living, living.ns, None),
-            4 => self.fork_into_a_new_one(&living),
-            5 => self.fork_into_one_below(&living, whom),
-            6 => {
+            0..4 => self.fork(&living),
+            4 => self.clone_into_a_new_one(&living),
+            5 => self.unshare(&living),
+            6 => self.join_one_below(&living, whom),
+            7 => {
                 self.subreapers.insert(living.pid);
             }
-            7 => self.tell(Body::ProcessExec {
+            8 => self.tell(Body::ProcessExec {
                 process: living,
                 filename: Name::from("/bin/x"),
                 args: None,
                 args_truncated: false,
             }),
+            9 => {
+                let which = whom % self.namespaces.len();
+                self.namespaces[which].held ^= true;
+            }
             // The machine's init does not exit.
-            8..10 if living.pid != 1 => self.exit(&living),
-            10.. if !self.zombies.is_empty() => {
+            10..13 if living.pid != 1 => self.exit(&living),
+            13.. if !self.zombies.is_empty() => {
                 let zombie = self.zombies[whom % self.zombies.len()].clone();
                 self.reap(&zombie);
             }
             _ => {}
         }
+        self.destroy_what_is_unused();
     }
 
-    /// `parent` forks a child into this namespace, which is its own or below, as PID 1 where it is a new one.
-    fn fork(&mut self, parent: &Process, ns: u32, created: Option<Namespace>) {
-        let pid = self.next_pid;
-        self.next_pid += 1;
-        let level = self.namespaces.iter().find(|known| known.inum == ns).map_or(0, |ns| ns.level);
-        let mut pids = vec![pid; level as usize + 1];
-        if created.is_some() {
-            pids.push(1);
+    /// Where this one's children are born, if not in its own namespace.
+    pub(super) fn elsewhere(&self, process: &Process) -> Option<u32> {
+        self.elsewhere.get(&process.pid).copied()
+    }
+
+    /// The program has lost these events: what it did not hear it does not know.
+    pub(super) fn forget_the_creations_of(&mut self, lost: &[Event]) {
+        for event in lost {
+            if let Body::NamespaceCreate { ns, .. } = &event.body
+                && let Some(space) = self.namespaces.iter_mut().find(|space| space.inum == ns.inum)
+            {
+                space.creation_known = false;
+            }
         }
-        let ns = created.as_ref().map_or(ns, |created| created.inum);
-        let child = process(&pids, self.clock, Some(parent.pid), ns);
-        if let Some(ns) = created {
-            self.tell(Body::NamespaceCreate {
-                ns: ns.clone(),
-                via: Some("clone".into()),
-                creator: parent.clone(),
-            });
-            self.tell(Body::NamespaceInit { ns: ns.clone(), process: child.clone() });
-            self.namespaces.push(ns);
+    }
+
+    /// The lowest number that nobody has.
+    fn free_number(from: u32, used: impl Fn(u32) -> bool) -> u32 {
+        (from..).find(|&number| !used(number)).expect("there are few")
+    }
+
+    fn space(&self, inum: u32) -> &Space {
+        self.namespaces.iter().find(|space| space.inum == inum).expect("it exists")
+    }
+
+    fn space_mut(&mut self, inum: u32) -> &mut Space {
+        self.namespaces.iter_mut().find(|space| space.inum == inum).expect("it exists")
+    }
+
+    fn everybody(&self) -> impl Iterator<Item = &Process> {
+        self.living.iter().chain(&self.zombies)
+    }
+
+    /// A process that is started now, in this namespace.
+    fn newcomer(&mut self, parent: &Process, ns: u32) -> Process {
+        self.clock += 1;
+        let pid = Self::free_number(2, |pid| self.everybody().any(|process| process.pid == pid));
+        let space = self.space(ns);
+        let mut pids = vec![pid; space.level as usize + 1];
+        if space.init_start.is_none() {
+            *pids.last_mut().expect("a level") = 1;
+        }
+        process(&pids, self.clock, Some(parent.pid), ns)
+    }
+
+    fn make_space(&mut self, parent: u32) -> u32 {
+        self.clock += 1;
+        let inum = Self::free_number(HOST + 1, |inum| self.namespaces.iter().any(|space| space.inum == inum));
+        let level = self.space(parent).level + 1;
+        self.namespaces.push(Space {
+            inum,
+            level,
+            parent: Some(parent),
+            kernel_id: self.kind.ids.then_some(self.next_id),
+            created: self.clock,
+            creation_known: true,
+            init_start: None,
+            held: false,
+        });
+        self.next_id += 1;
+        inum
+    }
+
+    /// Forks to where the children of `parent` go; the first one is PID 1 there.
+    fn fork(&mut self, parent: &Process) {
+        let ns = self.elsewhere.get(&parent.pid).copied().unwrap_or(parent.ns);
+        if self.space(ns).init_start.is_some() && self.living_init(ns).is_none() {
+            return; // ENOMEM: it is dead.
+        }
+        let child = self.newcomer(parent, ns);
+        if is_init(&child) {
+            self.space_mut(ns).init_start = Some(child.start_boot_ns);
+            let ns = self.space(ns).told();
+            self.tell(Body::NamespaceInit { ns, process: child.clone() });
         }
         self.tell(fork(&child, parent));
         self.living.push(child);
     }
 
-    fn fork_into_a_new_one(&mut self, parent: &Process) {
-        if parent.pids.len() > 30 {
+    /// clone(CLONE_NEWPID): it is told of when the child exists.
+    fn clone_into_a_new_one(&mut self, parent: &Process) {
+        if parent.pids.len() > 30
+            || self.living_init(parent.ns).is_none()
+            || self.elsewhere.contains_key(&parent.pid)
+        {
             return;
         }
-        let ns = namespace(self.next_inum, parent.pids.len() as u32, parent.ns, self.clock);
-        self.next_inum += 1;
-        self.fork(parent, parent.ns, Some(ns));
+        let inum = self.make_space(parent.ns);
+        let child = self.newcomer(parent, inum);
+        self.clock += 1;
+        let created = self.clock;
+        let space = self.space_mut(inum);
+        (space.init_start, space.created) = (Some(child.start_boot_ns), created);
+        let ns = space.told();
+        self.tell(Body::NamespaceCreate {
+            ns: ns.clone(),
+            via: Some("clone".into()),
+            creator: parent.clone(),
+        });
+        self.tell(Body::NamespaceInit { ns, process: child.clone() });
+        self.tell(fork(&child, parent));
+        self.living.push(child);
     }
 
-    /// As after setns.
-    fn fork_into_one_below(&mut self, parent: &Process, which: usize) {
-        let alive = |ns: &&Namespace| self.living.iter().any(|init| init.ns == ns.inum && is_init(init));
-        let below: Vec<u32> = self
+    fn unshare(&mut self, whom: &Process) {
+        if whom.pids.len() > 30
+            || self.living_init(whom.ns).is_none()
+            || self.elsewhere.contains_key(&whom.pid)
+        {
+            return;
+        }
+        let inum = self.make_space(whom.ns);
+        self.elsewhere.insert(whom.pid, inum);
+        let ns = self.space(inum).told();
+        self.tell(Body::NamespaceCreate { ns, via: Some("unshare".into()), creator: whom.clone() });
+    }
+
+    /// setns, back to its own too.
+    fn join_one_below(&mut self, whom: &Process, which: usize) {
+        let targets: Vec<u32> = self
             .namespaces
             .iter()
-            .filter(|ns| ns.inum != parent.ns && self.is_within(ns.inum, parent.ns))
-            .filter(alive)
-            .map(|ns| ns.inum)
+            .filter(|space| self.is_within(space.inum, whom.ns))
+            .map(Space::inum)
             .collect();
-        if !below.is_empty() {
-            self.fork(parent, below[which % below.len()], None);
+        let inum = targets[which % targets.len()];
+        if inum == whom.ns {
+            self.elsewhere.remove(&whom.pid);
+        } else {
+            self.elsewhere.insert(whom.pid, inum);
         }
+        let ns = self.space(inum).told();
+        self.tell(Body::NamespaceJoin { ns, process: whom.clone(), from: None });
     }
 
     fn is_within(&self, inum: u32, top: u32) -> bool {
-        let parent = |inum| self.namespaces.iter().find(|ns| ns.inum == inum).and_then(|ns| ns.parent);
+        let parent =
+            |inum| self.namespaces.iter().find(|space| space.inum == inum).and_then(|space| space.parent);
         std::iter::successors(Some(inum), |&inum| parent(inum)).any(|inum| inum == top)
+    }
+
+    fn living_init(&self, ns: u32) -> Option<&Process> {
+        self.living.iter().find(|process| process.ns == ns && is_init(process))
     }
 
     fn exit(&mut self, process: &Process) {
         if is_init(process) {
-            let ns = self.namespaces.iter().find(|ns| ns.inum == process.ns).cloned();
+            let ns = self.space(process.ns).told();
             self.tell(Body::NamespaceInitExit {
-                ns: ns.expect("it is in one"),
+                ns,
                 process: process.clone(),
                 exit: Exit::Code { code: 0 },
                 cause: Cause::Exited,
@@ -139,6 +288,7 @@ impl Kernel {
             });
         }
         self.tell(exit(process));
+        self.elsewhere.remove(&process.pid);
         self.living.retain(|living| living.pid != process.pid);
         self.zombies.push(process.clone());
         if is_init(process) {
@@ -164,14 +314,13 @@ impl Kernel {
         while let Some(member) = self.zombies.iter().find(|process| is_member(self, process)).cloned() {
             self.reap(&member);
         }
-        let ns = self.namespaces.iter().find(|ns| ns.inum == init.ns).cloned();
-        let ns = ns.expect("its init has not been reaped");
+        let ns = self.space(init.ns).told();
         self.tell(Body::NamespaceTeardown { ns, killed: 0, nested: Vec::new(), duration_ns: 1 });
     }
 
     /// `find_new_reaper()`.
     fn new_reaper(&self, father: &Process) -> u32 {
-        let find = |pid: u32| self.living.iter().chain(&self.zombies).find(move |process| process.pid == pid);
+        let find = |pid: u32| self.everybody().find(move |process| process.pid == pid);
         let mut next = father.ppid.and_then(find);
         while let Some(reaper) = next.filter(|reaper| reaper.pids.len() == father.pids.len()) {
             if self.is_subreaper(reaper.pid) && self.living.contains(reaper) {
@@ -184,8 +333,8 @@ impl Kernel {
 
     /// PID 1 of a namespace, dying or not.
     pub(super) fn child_reaper(&self, ns: u32) -> u32 {
-        let mut all = self.living.iter().chain(&self.zombies);
-        all.find(|process| process.ns == ns && is_init(process)).map(|init| init.pid).expect("a PID 1")
+        let init = self.everybody().find(|process| process.ns == ns && is_init(process));
+        init.map(|init| init.pid).expect("a PID 1")
     }
 
     pub(super) fn is_subreaper(&self, pid: u32) -> bool {
@@ -194,25 +343,45 @@ impl Kernel {
 
     fn reap(&mut self, zombie: &Process) {
         self.zombies.retain(|process| process.pid != zombie.pid);
+        self.subreapers.remove(&zombie.pid);
         self.tell(reap(zombie));
+    }
+
+    fn destroy_what_is_unused(&mut self) {
         // Those above it, which it may have been the last to hold, too.
-        while let Some(unused) = self.namespaces.iter().position(|ns| !self.is_used(ns)) {
-            let ns = self.namespaces.remove(unused);
-            self.tell(Body::NamespaceDestroy { ns, lived_ns: None });
+        while let Some(unused) = self.namespaces.iter().position(|space| !self.is_used(space)) {
+            let space = self.namespaces.remove(unused);
+            if self.kind.destructions {
+                self.tell(Body::NamespaceDestroy { ns: space.told(), lived_ns: None });
+            }
         }
     }
 
-    fn is_used(&self, ns: &Namespace) -> bool {
-        self.living.iter().chain(&self.zombies).any(|process| process.ns == ns.inum)
-            || self.namespaces.iter().any(|below| below.parent == Some(ns.inum))
+    fn is_used(&self, space: &Space) -> bool {
+        space.held
+            || self.has_or_will_have_processes(space)
+            || self.namespaces.iter().any(|below| below.parent == Some(space.inum))
+            || self.elsewhere.values().any(|&inum| inum == space.inum)
+    }
+
+    /// Whether it is one whose end no event has to tell of, to be known.
+    pub(super) fn has_or_will_have_processes(&self, space: &Space) -> bool {
+        self.everybody().any(|process| process.ns == space.inum)
+            || (space.init_start.is_none() && self.elsewhere.values().any(|&inum| inum == space.inum))
     }
 
     /// What exists, as a look tells it.
     pub(super) fn look(&self) -> Vec<Event> {
-        let namespaces = self
-            .namespaces
-            .iter()
-            .map(|ns| Body::SnapshotNamespace { ns: as_looked_at(ns), holders: Vec::new() });
+        let namespaces = self.namespaces.iter().map(|space| {
+            let init = self.everybody().find(|process| process.ns == space.inum && is_init(process));
+            let born_boot_ns = init.map(|init| init.start_boot_ns);
+            let holders = self.elsewhere.iter().filter(|(_, inum)| **inum == space.inum);
+            let holders = holders.map(|(&pid, _)| Holder::PidForChildren { pid, comm: None });
+            Body::SnapshotNamespace {
+                ns: crate::snapshot::Namespace { born_boot_ns, ..as_looked_at(&space.told()) },
+                holders: holders.collect(),
+            }
+        });
         let living = self.living.iter().map(|process| look_at(process, 'S'));
         let zombies = self.zombies.iter().map(|process| look_at(process, 'Z'));
         namespaces.chain(living).chain(zombies).map(|body| event(self.clock, body)).collect()

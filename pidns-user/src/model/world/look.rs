@@ -1,0 +1,46 @@
+//! A look at what exists, while it is being told.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use crate::snapshot::Holder;
+
+/// Who was known when it began and has not been named by it yet, and what it has told that belongs to others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Look {
+    processes: HashSet<u32>,
+    namespaces: BTreeSet<u32>,
+    /// Where the children of processes go, by their PIDs: the namespaces tell that, before the processes come.
+    children: HashMap<u32, u32>,
+    /// Whether it has named anything: of a stream that shows none of it nothing follows.
+    has_begun: bool,
+}
+
+impl Look {
+    /// One at a time at which these are known.
+    pub(super) fn of(processes: impl Iterator<Item = u32>, namespaces: impl Iterator<Item = u32>) -> Self {
+        Self { processes: processes.collect(), namespaces: namespaces.collect(), ..Self::default() }
+    }
+
+    pub(super) fn has_seen_namespace(&mut self, inum: u32, holders: &[Holder]) {
+        self.has_begun = true;
+        self.namespaces.remove(&inum);
+        for holder in holders {
+            if let Holder::PidForChildren { pid, .. } = holder {
+                self.children.insert(*pid, inum);
+            }
+        }
+    }
+
+    /// Says in which namespace this one's children will be born, where that is another than its own.
+    pub(super) fn has_seen_process(&mut self, pid: u32, inum: u32) -> Option<u32> {
+        self.has_begun = true;
+        self.processes.remove(&pid);
+        self.namespaces.remove(&inum);
+        self.children.get(&pid).copied()
+    }
+
+    /// The processes and namespaces that it has not named.
+    pub(super) fn unnamed(self) -> Option<(HashSet<u32>, BTreeSet<u32>)> {
+        self.has_begun.then_some((self.processes, self.namespaces))
+    }
+}

@@ -1,0 +1,174 @@
+//! Which namespace is which, and how far each has come.
+
+use super::*;
+use crate::snapshot;
+
+const INUM: u32 = 200;
+
+/// A namespace of this number as an event tells it, with the kernel's own number for it or without.
+fn told(born: u64, kernel_id: Option<u64>) -> Namespace {
+    Namespace { kernel_id, ..namespace(INUM, 1, HOST, born) }
+}
+
+fn look(born_boot_ns: Option<u64>, kernel_id: Option<u64>) -> Body {
+    let ns = snapshot::Namespace { born_boot_ns, ..as_looked_at(&told(0, kernel_id)) };
+    Body::SnapshotNamespace { ns, holders: Vec::new() }
+}
+
+fn host() -> Process {
+    process(&[1], 1, None, HOST)
+}
+
+fn init_of(pid: u32, start: u64) -> Process {
+    process(&[pid, 1], start, Some(1), INUM)
+}
+
+fn create(ns: &Namespace) -> Body {
+    Body::NamespaceCreate { ns: ns.clone(), via: Some("clone".into()), creator: host() }
+}
+
+fn init(ns: &Namespace, process: &Process) -> Body {
+    Body::NamespaceInit { ns: ns.clone(), process: process.clone() }
+}
+
+fn init_exit(ns: &Namespace, process: &Process) -> Body {
+    Body::NamespaceInitExit {
+        ns: ns.clone(),
+        process: process.clone(),
+        exit: Exit::Code { code: 0 },
+        cause: Cause::Exited,
+        members: 0,
+    }
+}
+
+fn teardown(ns: &Namespace) -> Body {
+    Body::NamespaceTeardown { ns: ns.clone(), killed: 0, nested: Vec::new(), duration_ns: 1 }
+}
+
+fn follow_in_order(bodies: impl IntoIterator<Item = Body>) -> World {
+    let events: Vec<Event> = bodies.into_iter().zip(100..).map(|(body, at)| event(at, body)).collect();
+    follow(&events)
+}
+
+/// The kernel starts PID 1 before the hook tells of the namespace (clone), and the look came before that.
+#[test]
+fn a_creation_that_a_look_has_forestalled_is_that_of_the_namespace_it_found() {
+    for kernel_id in [None, Some(7)] {
+        let (first, ns) = (init_of(5, 40), told(41, kernel_id));
+        let member = process(&[6, 2], 45, Some(5), INUM);
+        let world = follow_in_order([
+            start(true),
+            look(Some(40), kernel_id),
+            look_at(&first, 'S'),
+            look_at(&member, 'S'),
+            create(&ns),
+            init(&ns, &first),
+            fork(&first, &host()),
+            fork(&member, &first),
+        ]);
+        let domain = world.namespace(INUM).expect("it exists");
+        assert_eq!((domain.init, domain.members, domain.namespace.born_boot_ns), (Some(5), 2, Some(41)));
+        assert_eq!((&domain.stage, world.surprises()), (&Stage::Alive, Surprises::default()));
+    }
+}
+
+#[test]
+fn a_look_after_a_loss_tells_a_namespace_from_an_earlier_one_of_its_number() {
+    for kernel_ids in [[None, None], [Some(7), Some(8)]] {
+        let (web, db) = (told(41, kernel_ids[0]), init_of(6, 90));
+        let world = follow_in_order([
+            start(true),
+            create(&web),
+            init(&web, &init_of(5, 40)),
+            fork(&init_of(5, 40), &host()),
+            init_exit(&web, &init_of(5, 40)),
+            resync(),
+            look(Some(90), kernel_ids[1]),
+            look_at(&db, 'S'),
+            resync(),
+        ]);
+        let domain = world.namespace(INUM).expect("it exists");
+        assert_eq!((&domain.stage, domain.init), (&Stage::Alive, Some(6)));
+        assert_eq!((domain.namespace.born_boot_ns, domain.namespace.kernel_id), (Some(90), kernel_ids[1]));
+        let gone: Vec<_> = world.past().namespaces().map(|gone| gone.domain.namespace.born_boot_ns).collect();
+        assert_eq!(gone, [Some(41)]);
+    }
+}
+
+#[test]
+fn a_word_that_comes_late_leaves_the_next_namespace_of_the_number_alone() {
+    for kernel_ids in [[None, None], [Some(7), Some(8)]] {
+        let [web, db] = [told(41, kernel_ids[0]), told(91, kernel_ids[1])];
+        let last = init_of(6, 90);
+        for late in [teardown(&web), init_exit(&web, &init_of(5, 40))] {
+            let world =
+                follow_in_order([start(false), create(&db), init(&db, &last), fork(&last, &host()), late]);
+            let domain = world.namespace(INUM).expect("it exists");
+            assert_eq!((&domain.stage, domain.members), (&Stage::Alive, 1));
+            assert_eq!(domain.namespace.born_boot_ns, Some(91));
+        }
+    }
+}
+
+/// PID 1 is a zombie when the others are gone, and stays one for as long as its parent does not wait.
+#[test]
+fn a_namespace_is_empty_when_its_pid_1_has_been_reaped() {
+    for destructions in [true, false] {
+        let (ns, one) = (told(41, None), init_of(5, 40));
+        let mut world = follow_in_order([
+            start(destructions),
+            create(&ns),
+            init(&ns, &one),
+            fork(&one, &host()),
+            init_exit(&ns, &one),
+            exit(&one),
+            teardown(&ns),
+        ]);
+        let domain = world.namespace(INUM).expect("it exists");
+        assert!(matches!(domain.stage, Stage::Dying { torn_down: true, .. }), "{domain:?}");
+        assert!(world.process(5).is_some_and(|zombie| zombie.ended.is_some()), "nobody has reaped it");
+        world.apply(&event(200, reap(&one)));
+        let stage = world.namespace(INUM).map(|domain| domain.stage.clone());
+        assert_eq!(stage, destructions.then_some(Stage::Held { since: 200 }));
+        let gone = world.past().namespaces().next().map(|gone| (gone.gone_boot_ns, gone.destroyed));
+        assert_eq!(gone, (!destructions).then_some((Some(200), false)));
+    }
+}
+
+#[test]
+fn one_that_never_had_a_process_goes_with_who_unshared_it_where_nothing_else_tells() {
+    let (ns, shell) = (told(41, None), process(&[5], 30, Some(1), HOST));
+    let unshare =
+        Body::NamespaceCreate { ns: ns.clone(), via: Some("unshare".into()), creator: shell.clone() };
+    let mut world = follow_in_order([start(false), look_at(&host(), 'S'), look_at(&shell, 'S'), unshare]);
+    assert_eq!(world.namespace(INUM).map(|domain| &domain.stage), Some(&Stage::Empty));
+    world.apply(&event(200, exit(&shell)));
+    assert_eq!(world.namespace(INUM), None);
+}
+
+#[test]
+fn what_a_look_names_of_others_is_theirs() {
+    let shell = process(&[5], 30, Some(1), HOST);
+    let holder = snapshot::Holder::PidForChildren { pid: 5, comm: None };
+    let Body::SnapshotNamespace { ns, .. } = look(Some(40), None) else { panic!() };
+    let looked = Body::SnapshotNamespace { ns, holders: vec![holder] };
+    let mut world = follow_in_order([start(true), looked, look_at(&shell, 'S')]);
+    assert_eq!(world.process(5).and_then(|shell| shell.children_ns), Some(INUM));
+    for body in [resync(), look(Some(40), None), look_at(&shell, 'S')] {
+        world.apply(&event(300, body));
+    }
+    assert_eq!(world.process(5).and_then(|shell| shell.children_ns), None, "it has gone back since");
+}
+
+#[test]
+fn what_a_look_has_not_named_is_gone_once_it_is_over_and_not_where_none_follows() {
+    let shell = process(&[5], 30, Some(1), HOST);
+    let events = [start(true), look_at(&host(), 'S'), look_at(&shell, 'S'), resync()];
+    let mut world = follow_in_order(events.clone());
+    world.settle();
+    assert_eq!(world.processes().count(), 2, "no look was shown");
+    let mut world = follow_in_order(events.into_iter().chain([look_at(&host(), 'S')]));
+    assert_eq!(world.processes().count(), 2, "more of it may come");
+    world.settle();
+    assert_eq!(world.processes().count(), 1);
+}

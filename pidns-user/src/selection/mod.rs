@@ -3,6 +3,8 @@
 mod shown;
 mod values;
 
+use std::sync::OnceLock;
+
 use globset::GlobMatcher;
 use pidns_ebpf::abi::{Kind, MAX_LEVEL};
 
@@ -11,6 +13,7 @@ pub use self::{shown::inner_namespace, values::SelectionError};
 use crate::{
     cli::Filters,
     event::Filter,
+    snapshot,
     target::{doubt_namespace, doubt_pid, find_namespace, number_of_namespace},
 };
 
@@ -58,6 +61,9 @@ pub struct Selection {
     comms: Vec<GlobMatcher>,
     /// Whether what exists already is to be seen too.
     existing: bool,
+    /// The namespaces asked for, as they were when they were met first; none of a recording, in which all are meant that ever
+    /// had the number.
+    met: Option<Vec<OnceLock<snapshot::Namespace>>>,
 }
 
 impl Selection {
@@ -70,6 +76,7 @@ impl Selection {
     pub fn new(asked: &Asked) -> Result<Self, SelectionError> {
         let mut selection = Self::build(asked, find_namespace)?;
         let doubts = selection.filter.namespaces.iter().filter_map(|&inum| doubt_namespace(inum));
+        selection.met = Some(vec![OnceLock::new(); selection.filter.namespaces.len()]);
         selection.warnings = doubts.chain(asked.pids.iter().filter_map(|&pid| doubt_pid(pid))).collect();
         Ok(selection)
     }
@@ -109,6 +116,7 @@ impl Selection {
             namespace_level_mask: if levels.is_empty() { all_levels } else { level_mask },
             comms: comms.iter().map(|glob| matcher("--comm", glob)).collect::<Result<_, _>>()?,
             existing: *existing,
+            met: None,
             filter: Filter {
                 events: selected,
                 namespaces,

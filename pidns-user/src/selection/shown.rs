@@ -34,12 +34,23 @@ impl Selection {
         }
         let is_existing = matches!(body, Body::SnapshotNamespace { .. } | Body::SnapshotProcess { .. });
         let about = about(body);
-        let is_wanted = |inum: u32| self.filter.namespaces.iter().any(|&top| world.is_within(inum, top));
+        let is_wanted = |inum: u32| {
+            let asked = self.filter.namespaces.iter().enumerate();
+            asked
+                .into_iter()
+                .any(|(index, &top)| self.is_the_one(index, top, world) && world.is_within(inum, top))
+        };
         (is_existing || self.has(body.name()))
             && self.wants(&about, container)
             && (about.level.is_some()
                 || about.process.is_none_or(|process| self.level_mask & (1 << depth(process)) != 0))
             && (self.filter.namespaces.is_empty() || about.ns.is_some_and(is_wanted))
+    }
+
+    /// Whether the namespace of an asked number is the one that was meant: the kernel gives the number to the next at once.
+    fn is_the_one(&self, index: usize, inum: u32, world: &World) -> bool {
+        let (Some(met), Some(domain)) = (&self.met, world.namespace(inum)) else { return true };
+        domain.is(met[index].get_or_init(|| domain.namespace.clone()))
     }
 
     /// Whether it is shown whatever is chosen, or not at all; `None` where that depends.
@@ -176,6 +187,34 @@ mod tests {
         assert!(!web.shows(&event, Some(&docker("job", None))) && !web.shows(&event, None));
         let lost = Body::StreamLost { stage: "ring".into(), count: 1 };
         assert!(web.shows(&lost, None), "a loss is told whatever is asked for");
+    }
+
+    #[test]
+    fn a_later_namespace_of_the_number_is_not_shown_for_the_one_that_was_met() {
+        let of = |kernel_id| snapshot::Namespace {
+            kernel_id: Some(kernel_id),
+            parent: Some(1),
+            ..snapshot::Namespace::bare(4026532000, 1)
+        };
+        let look = |kernel_id| crate::event::Event {
+            seq: 1,
+            time: jiff::Timestamp::UNIX_EPOCH,
+            boot_ns: 1,
+            exact: true,
+            body: Body::SnapshotNamespace { ns: of(kernel_id), holders: Vec::new() },
+        };
+        let asked = Asked { namespaces: vec!["4026532000".to_owned()], ..Asked::default() };
+        let (live, recorded) = (Selection::new(&asked).expect("a number"), selection(asked));
+        let event = exec(&[7, 1], 4026532000);
+        let mut world = World::default();
+        for (kernel_id, of_live) in [(5, true), (6, false)] {
+            world.apply(&look(kernel_id));
+            assert_eq!(live.shows_unfiltered(&event, None, &world), of_live);
+            assert!(
+                recorded.shows_unfiltered(&event, None, &world),
+                "in a recording all of the number are meant"
+            );
+        }
     }
 
     #[test]

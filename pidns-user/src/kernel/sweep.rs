@@ -100,12 +100,13 @@ impl Sweeper {
                 self.next = *key;
                 break;
             }
-            let in_kernel = || self.zombies.get(&Key(*key), 0).ok().map(|ZombieEntry(zombie)| zombie);
-            let Some(zombie) = zombies.get(key).or_else(in_kernel) else { continue };
+            // The kernel side knows since when.
+            let in_kernel = self.zombies.get(&Key(*key), 0).ok().map(|ZombieEntry(zombie)| zombie);
+            let Some(zombie) = in_kernel.or_else(|| zombies.get(key)) else { continue };
             if old(zombie.record.exit_boot_ns)
                 && !is_there(key)
                 && (last || !self.suspects.insert(*key))
-                && (zombies.remove(key) || self.zombies.remove(&Key(*key)).is_ok())
+                && (zombies.remove(key) | self.zombies.remove(&Key(*key)).is_ok())
             {
                 self.suspects.remove(key);
                 each(Kind::ProcessReap, now, &reap(zombie, now));

@@ -1,10 +1,13 @@
-//! Who has exited and has not been reaped, where the kernel side does not keep that.
+//! Who has exited and has not been reaped, of whom the kernel side does not know: where it keeps none, and those that were
+//! there before it.
 
 use std::collections::HashMap;
 
 use pidns_ebpf::abi::{
-    Header, Kind, PIDS_ROOM, Process, ProcessKey, ProcessPart, ReapRecord, Record, Zombie,
+    COMM_LEN, Header, Kind, PIDS_ROOM, Process, ProcessKey, ProcessPart, ReapRecord, Record, Zombie,
 };
+
+use crate::event;
 
 /// Most zombies that are remembered, as many as the kernel side would: 13 MB of them.
 const MOST: usize = 65_536;
@@ -17,27 +20,46 @@ struct Kept {
     pids: Box<[u32]>,
 }
 
-/// Zombies whose exit was seen.
-#[derive(Debug, Default)]
+/// Zombies whose exit was seen, or that a look has found.
+#[derive(Debug)]
 pub struct Zombies {
     kept: HashMap<ProcessKey, Kept>,
     refused: u64,
+    /// Whether the kernel side keeps none of its own.
+    all: bool,
 }
 
 impl Zombies {
-    /// Remembers whoever exits; of whoever is reaped, adds what is remembered.
+    /// None yet. Whether the kernel side keeps none: then whoever exits is remembered.
+    pub fn new(all: bool) -> Self {
+        Self { kept: HashMap::new(), refused: 0, all }
+    }
+
+    /// A look has found this zombie, which may have been one before the kernel side was there.
+    pub fn found(&mut self, process: &event::Process) {
+        let event::Process { pid, ref pids, ref comm, start_boot_ns, ppid, uid, ns } = *process;
+        let key = ProcessKey::new(pid, start_boot_ns);
+        if self.kept.contains_key(&key) {
+            return;
+        }
+        let mut name = [0; COMM_LEN];
+        name.iter_mut().zip(comm.as_bytes()).for_each(|(room, byte)| *room = *byte);
+        let parent_pid = ppid.unwrap_or(0);
+        let process = ProcessPart { start_boot_ns, pid, parent_pid, uid, ns_inum: ns, comm: name };
+        self.keep(key, Kept { process, exit_boot_ns: 0, pids: pids.as_slice().into() });
+    }
+
+    /// Remembers whoever exits, where that is wanted; of whoever is reaped, adds what is remembered.
     pub fn follow<'a>(&mut self, header: Header, record: Record<'a>) -> Record<'a> {
         match record {
             Record::ProcessExit { process, .. } => {
-                if self.kept.len() < MOST {
+                if self.all {
                     let kept = Kept {
                         process: process.part,
                         exit_boot_ns: header.boot_ns,
                         pids: process.pids().collect(),
                     };
-                    self.kept.insert(key(&process), kept);
-                } else {
-                    self.refused += 1;
+                    self.keep(key(&process), kept);
                 }
                 record
             }
@@ -48,7 +70,19 @@ impl Zombies {
                 }
                 None => record,
             },
+            Record::ProcessReap { process, .. } => {
+                self.kept.remove(&key(&process));
+                record
+            }
             record => record,
+        }
+    }
+
+    fn keep(&mut self, key: ProcessKey, kept: Kept) {
+        if self.kept.len() < MOST {
+            self.kept.insert(key, kept);
+        } else {
+            self.refused += 1;
         }
     }
 
@@ -98,7 +132,7 @@ fn zombie(kept: &Kept) -> Zombie {
 
 #[cfg(test)]
 mod tests {
-    use pidns_ebpf::abi::{COMM_LEN, decode};
+    use pidns_ebpf::abi::decode;
 
     use super::*;
 
@@ -140,7 +174,7 @@ mod tests {
         let (header, Record::ProcessReap { process, .. }) = decode(bytes(&at_exit)).unwrap() else {
             panic!()
         };
-        let mut zombies = Zombies::default();
+        let mut zombies = Zombies::new(true);
         zombies.follow(Header { boot_ns: 5_000, ..header }, exit(process));
         assert_eq!(zombies.keys().collect::<Vec<_>>(), [ProcessKey::new(40, 50)]);
         assert_eq!(
@@ -159,12 +193,38 @@ mod tests {
     fn a_reaping_without_an_exit_is_left_as_it_is() {
         let unseen = zombie_of(40, 0, 0);
         let (header, reap) = decode(bytes(&unseen)).unwrap();
-        assert_eq!(Zombies::default().follow(header, reap), reap);
+        assert_eq!(Zombies::new(true).follow(header, reap), reap);
+    }
+
+    #[test]
+    fn one_that_a_look_has_found_is_asked_after_until_its_reaping_is_told() {
+        let process = event::Process {
+            pid: 40,
+            pids: vec![40, 7],
+            comm: "xxxxxxxxxxxxxxxx".into(),
+            start_boot_ns: 50,
+            ppid: Some(1),
+            uid: 1000,
+            ns: 9,
+        };
+        let mut zombies = Zombies::new(false);
+        zombies.found(&process);
+        assert_eq!(
+            bytes(&zombies.get(&ProcessKey::new(40, 50)).unwrap())[16..],
+            bytes(&zombie_of(40, 1000, 0))[16..]
+        );
+        let told = zombie_of(40, 1000, 5_000);
+        let (header, reap) = decode(bytes(&told)).unwrap();
+        assert_eq!(zombies.follow(header, reap), reap);
+        assert_eq!(zombies.keys().count(), 0);
+        let (header, Record::ProcessReap { process, .. }) = decode(bytes(&told)).unwrap() else { panic!() };
+        zombies.follow(header, exit(process));
+        assert_eq!(zombies.keys().count(), 0, "the kernel side keeps those that exit");
     }
 
     #[test]
     fn no_more_are_remembered_than_there_is_room_for() {
-        let mut zombies = Zombies::default();
+        let mut zombies = Zombies::new(true);
         for pid in 1..MOST as u32 + 10 {
             let one = zombie_of(pid, 0, 0);
             let (header, Record::ProcessReap { process, .. }) = decode(bytes(&one)).unwrap() else {

@@ -81,8 +81,6 @@ struct Run {
     count: Option<u64>,
     translator: Translator,
     zombies: Zombies,
-    /// Whether [`Self::zombies`] are to be kept: the kernel side does not, and their end is to be shown.
-    zombies_are_ours: bool,
     lost: BTreeMap<&'static str, u64>,
     swept: BTreeMap<&'static str, u64>,
     shown: u64,
@@ -99,7 +97,7 @@ impl Session {
         let zombies_are_ours = loaded.ends_by_function() && (asks_for_reaps || existing.is_some());
         let teller = Teller::new(selection, view, sink, existing, containers, loaded.began_boot_ns);
         let mut run = Run::new(teller, count, loaded.observed_since_ns);
-        run.zombies_are_ours = zombies_are_ours;
+        run.zombies = Zombies::new(zombies_are_ours);
         run.begin(start);
         if let Err(failure) = run.stream(&mut loaded, &mut reader, &stop, log) {
             run.teller.fail(failure);
@@ -119,8 +117,7 @@ impl Run {
             teller,
             count,
             translator: Translator::new(observed_since_ns),
-            zombies: Zombies::default(),
-            zombies_are_ours: false,
+            zombies: Zombies::new(false),
             lost: BTreeMap::new(),
             swept: BTreeMap::new(),
             shown: 0,
@@ -132,6 +129,7 @@ impl Run {
         self.teller.begin();
         self.teller.tell_now(start);
         self.teller.look_around();
+        self.ask_after_zombies();
         self.teller.flush();
     }
 
@@ -172,6 +170,7 @@ impl Run {
             }
             if !more {
                 self.teller.look_again(false);
+                self.ask_after_zombies();
             }
             self.teller.flush();
         }
@@ -249,7 +248,7 @@ impl Run {
     }
 
     fn record(&mut self, header: Header, record: Record<'_>) {
-        let record = if self.zombies_are_ours { self.zombies.follow(header, record) } else { record };
+        let record = self.zombies.follow(header, record);
         let mut translated = std::mem::take(&mut self.translated);
         self.translator.translate(header, record, |event| translated.push(event));
         for event in &translated {
@@ -264,6 +263,13 @@ impl Run {
             }
         }
         self.translated = translated;
+    }
+
+    /// No hook may ever tell of the reaping of a zombie that was there before: those that a look found are asked after.
+    fn ask_after_zombies(&mut self) {
+        for process in self.teller.found_zombies.drain(..) {
+            self.zombies.found(&process);
+        }
     }
 
     fn losses(&mut self, missed: MissedRuns, totals: &Totals) {

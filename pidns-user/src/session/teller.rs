@@ -31,6 +31,8 @@ pub(super) struct Teller {
     /// Whether nothing more is to be told.
     pub(super) over: bool,
     pub(super) failure: Option<Failure>,
+    /// Zombies that a look has found since somebody took them from here.
+    pub(super) found_zombies: Vec<Process>,
     seq: u64,
     last_boot_ns: u64,
     pub(super) wall_offset_ns: i128,
@@ -55,6 +57,7 @@ impl Teller {
             closed: false,
             over: false,
             failure: None,
+            found_zombies: Vec::new(),
             seq: 0,
             last_boot_ns: began_boot_ns,
             wall_offset_ns: clock::wall_offset_ns(),
@@ -103,6 +106,8 @@ impl Teller {
         // A record that was held up between its time and its place for longer than the others were made to wait for
         // it comes too late to stand where it belongs; events are in order all the same.
         let boot_ns = boot_ns.max(self.last_boot_ns);
+        // What is not shown has its time too: what is told next came after it.
+        self.last_boot_ns = boot_ns;
         let time = i128::from(boot_ns) + self.wall_offset_ns;
         let event = Event {
             seq: self.seq + 1,
@@ -124,7 +129,6 @@ impl Teller {
             return false;
         }
         self.seq += 1;
-        self.last_boot_ns = boot_ns;
         if !matches!(event.body, Body::StreamEnd { .. }) {
             *self.events.entry(event.body.name()).or_default() += 1;
         }
@@ -181,6 +185,15 @@ impl Teller {
             Ok(bodies) => {
                 for body in &bodies {
                     self.take_note(body);
+                    if let Body::SnapshotProcess {
+                        process,
+                        state: Some('Z'),
+                        threads: None | Some(0..=1),
+                        ..
+                    } = body
+                    {
+                        self.found_zombies.push(process.clone());
+                    }
                 }
                 for body in bodies {
                     self.tell_now(body);

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use self::body::Named;
 pub use self::{
     body::Body,
-    objects::{Cause, Exit, Filter, KernelCount, ModelCount, Namespace, Process, ThreadCount},
+    objects::{Cause, Exit, Filter, INITIAL_NS, KernelCount, ModelCount, Namespace, Process, ThreadCount},
 };
 
 /// The version of the schema, `v` of every event.

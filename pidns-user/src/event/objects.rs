@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::Word;
 use crate::{container::Container, text::Name};
 
+/// Inode number of the initial PID namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
+pub const INITIAL_NS: u32 = 0xefff_fffc;
+
 /// A process. Its identity is (`pid`, `start_boot_ns`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {

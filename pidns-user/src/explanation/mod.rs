@@ -104,6 +104,9 @@ pub struct Wait {
     /// Whose child it is, who must wait for it; absent where that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reaper: Option<Process>,
+    /// Of an orphan whose next parent is not certain: who must, unless an ancestor that adopts orphans (a subreaper) has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adopter: Option<Process>,
 }
 
 /// A process that is gone by the moment.
@@ -178,7 +181,7 @@ impl<'a> Scene<'a> {
         let ended = self.world.and_then(|world| world.process(process.pid)?.ended.clone());
         let (since_boot_ns, exit) = ended.map_or((None, None), |ended| (ended.since, ended.exit));
         let reaper = process.ppid.and_then(|ppid| self.forest.process(ppid)).cloned();
-        Some(Wait { since_boot_ns, exit, reaper })
+        Some(Wait { since_boot_ns, exit, reaper, adopter: self.adopter(process.pid) })
     }
 }
 

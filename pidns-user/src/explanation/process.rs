@@ -83,24 +83,13 @@ impl Scene<'_> {
         });
         ProcessFacts {
             children: children.cloned().collect(),
-            children_ns: match resident {
-                // What was looked at when a recording began is of those that were there then.
-                Some(resident) if resident.entered == crate::model::Entered::Unseen => {
-                    resident.children_ns.or(held)
-                }
-                Some(resident) => resident.children_ns,
-                None => held,
-            }
-            .filter(|&ns| Some(ns) != process.ns),
+            children_ns: resident
+                .map_or(held, |resident| resident.children_ns)
+                .filter(|&ns| Some(ns) != process.ns),
             init_of,
             zombie: self.wait(process),
             orphaned: matches!(reaper, Some(Reaper::InitOrSubreaper { .. })),
-            adopter: match reaper {
-                Some(Reaper::InitOrSubreaper { init }) => {
-                    init.and_then(|init| self.forest.process(init)).cloned()
-                }
-                _ => None,
-            },
+            adopter: self.adopter(process.pid),
             ..self.lasting(process)
         }
     }
@@ -119,7 +108,7 @@ impl Scene<'_> {
     fn lasting(&self, process: &Process) -> ProcessFacts {
         let pids = if process.pids.is_empty() { std::slice::from_ref(&process.pid) } else { &process.pids };
         let levels = pids.iter().zip(self.forest.levels(process)).enumerate();
-        let container = process.ns.and_then(|ns| self.container(ns));
+        let container = self.forest.home(process).and_then(|home| home.container.as_deref());
         let parent = process.ppid.and_then(|ppid| self.who_had(ppid, process.start_boot_ns));
         let entered = self.entered(process);
         ProcessFacts {
@@ -148,6 +137,15 @@ impl Scene<'_> {
             children_ns: None,
             gone: None,
             process: process.clone(),
+        }
+    }
+
+    /// Who has an orphan whose next parent is not certain, unless a subreaper has it.
+    pub(super) fn adopter(&self, pid: u32) -> Option<Process> {
+        let world = self.world?;
+        match world.reaper(world.process(pid)?) {
+            Reaper::InitOrSubreaper { init } => init.and_then(|init| self.forest.process(init)).cloned(),
+            Reaper::Parent(_) | Reaper::Unknown => None,
         }
     }
 

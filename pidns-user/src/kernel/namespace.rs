@@ -2,10 +2,9 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
-/// Inode number of the initial PID namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
-const INITIAL: u64 = 0xeffffffc;
+use crate::event::INITIAL_NS;
 
-/// Inode number of the initial user namespace (`PROC_USER_INIT_INO`, there too).
+/// Inode number of the initial user namespace (`PROC_USER_INIT_INO`, include/linux/proc_ns.h).
 const INITIAL_USER: u64 = 0xeffffffd;
 
 /// What to say to somebody who stands in another PID namespace.
@@ -18,7 +17,7 @@ pub const TO_INITIAL_USER: &str =
 
 /// Whether the PID namespace is the initial one; `None` where that cannot be read.
 pub fn is_initial() -> Option<bool> {
-    Some(fs::metadata("/proc/self/ns/pid").ok()?.ino() == INITIAL)
+    Some(fs::metadata("/proc/self/ns/pid").ok()?.ino() == u64::from(INITIAL_NS))
 }
 
 /// Whether the user namespace is the initial one; `None` where that cannot be read. The capabilities that bpf(2) asks for

@@ -144,6 +144,11 @@ impl<'a> Forest<'a> {
         found
     }
 
+    /// The namespace that a process is in, or was in while it was there.
+    pub fn home(&self, process: &Process) -> Option<&'a Namespace> {
+        self.namespace_at(process.ns?, process.start_boot_ns)
+    }
+
     /// The namespace that had this number at this time: of those that were there, the last that was born before.
     fn namespace_at(&self, inum: u32, at: Option<u64>) -> Option<&'a Namespace> {
         let existing = self.nodes.get(&inum).map(|node| node.namespace);
@@ -199,7 +204,12 @@ impl<'a> Forest<'a> {
             return if is_outermost { Entry::Born } else { Entry::Unknown };
         };
         let is_above = |parent: &Process| Some(parent.level()? < process.level()?);
-        match (self.process(parent), process.ns) {
+        // Of somebody who is gone, the parent may be gone too, and its PID another's.
+        let was_there = |parent: &&Process| match (parent.start_boot_ns, process.start_boot_ns) {
+            (Some(parent), Some(start)) => parent <= start.saturating_add(TICK_NS),
+            _ => true,
+        };
+        match (self.process(parent).filter(was_there), process.ns) {
             (Some(parent), _) if is_above(parent) == Some(true) => Entry::Joined { parent, from: parent.ns },
             (Some(parent), Some(ns)) if parent.ns == Some(ns) => Entry::Born,
             (Some(parent), Some(_)) if parent.ns.is_some() => Entry::Joined { parent, from: parent.ns },

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{Form, document, forest::who, table::Duration};
 use crate::{
     container::Container,
-    event::VERSION,
+    event::{INITIAL_NS, VERSION},
     explanation::{Explanation, Facts, Joiner, Wait},
     snapshot::{Process, Source},
     text::{Name, or_unknown},
@@ -173,7 +173,12 @@ fn must_reap(zombie: &Process, wait: &Wait) -> String {
             format!("its parent {}, outside of its namespace, must reap it", who(reaper))
         }
         Some(reaper) => format!("its parent {} must reap it", who(reaper)),
-        None => "who must reap it is not known".to_owned(),
+        None => match &wait.adopter {
+            Some(adopter) => {
+                format!("{} must reap it, or an ancestor that adopts orphans (a subreaper)", who(adopter))
+            }
+            None => "who must reap it is not known".to_owned(),
+        },
     }
 }
 
@@ -183,6 +188,15 @@ fn forked_by(joiner: &Joiner) -> String {
     let comm = parent_process.as_ref().and_then(|parent| parent.comm.as_ref());
     let from = from.map(|from| format!(" in {from}")).unwrap_or_default();
     format!("forked by {}[{parent}]{from}", or_unknown(comm))
+}
+
+/// "level 1", and of the outermost one whether it is the host's.
+fn level_words(level: u32, inum: Option<u32>) -> String {
+    match (level, inum) {
+        (0, Some(INITIAL_NS)) => "level 0, the host".to_owned(),
+        (0, _) => "level 0, the outermost that is seen from here".to_owned(),
+        (level, _) => format!("level {level}"),
+    }
 }
 
 /// "sleep[16750] (16750 → 4 → 1)".

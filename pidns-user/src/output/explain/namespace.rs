@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Sheet, forked_by, must_reap, numbered, state_words};
+use super::{Sheet, forked_by, level_words, must_reap, numbered, state_words};
 use crate::{
     count::Count,
     event::{Body, Event},
@@ -150,10 +150,7 @@ fn identity(ns: &Namespace, sheet: &mut Sheet<'_>) -> io::Result<()> {
 fn lineage_of(ns: &Namespace, lineage: &[Namespace]) -> String {
     let mut text = format!("level {}", ns.level);
     for outer in lineage {
-        text.push_str(&match outer.level {
-            0 => format!(", in {} (level 0, the host)", outer.inum),
-            level => format!(", in {} (level {level})", outer.inum),
-        });
+        text.push_str(&format!(", in {} ({})", outer.inum, level_words(outer.level, Some(outer.inum))));
     }
     match (lineage.last().map_or(ns.level, |outermost| outermost.level), ns.parent) {
         (0, _) => {}

@@ -2,9 +2,10 @@
 
 use std::io;
 
-use super::{Sheet, forked_by, must_reap, numbered, state_words};
+use super::{Sheet, forked_by, level_words, must_reap, numbered, state_words};
 use crate::{
     count::Count,
+    event::INITIAL_NS,
     explanation::{Gone, ProcessFacts},
     output::{
         forest::who,
@@ -25,7 +26,7 @@ pub(super) fn write(facts: &ProcessFacts, sheet: &mut Sheet<'_>) -> io::Result<(
         sheet.line("Started", ago)?;
     }
     if let Some(uid) = process.uid {
-        sheet.line("User", format_args!("uid {uid} on the host"))?;
+        sheet.line("User", format_args!("uid {uid}"))?;
     }
     if let Some(threads) = process.threads.filter(|_| facts.zombie.is_none()) {
         sheet.line("Threads", threads)?;
@@ -84,10 +85,7 @@ fn state_of(facts: &ProcessFacts, sheet: &Sheet<'_>) -> String {
 fn levels_of(facts: &ProcessFacts) -> Vec<String> {
     let line = |level: &crate::explanation::LevelFacts| {
         let ns = level.ns.map_or_else(|| "one that is not known".to_owned(), |ns| ns.to_string());
-        match level.level {
-            0 => format!("{} in {ns} (level 0, the host)", level.pid),
-            depth => format!("{} in {ns} (level {depth})", level.pid),
-        }
+        format!("{} in {ns} ({})", level.pid, level_words(level.level as u32, level.ns))
     };
     let mut lines: Vec<String> = facts.levels.iter().map(line).collect();
     if facts.process.pids.is_empty() {
@@ -138,6 +136,11 @@ fn role_of(facts: &ProcessFacts, others: usize) -> String {
     let ns = facts.process.ns.map(|ns| ns.to_string()).unwrap_or_default();
     if facts.zombie.is_some() {
         return format!("it was that of {ns}: with its end nobody can fork there any more (ENOMEM)");
+    }
+    if facts.process.ns == Some(INITIAL_NS) {
+        return "of the machine: it adopts whoever loses its parent and must reap it, signals that it has no handler for do \
+                nothing to it, and when it ends the kernel panics"
+            .to_owned();
     }
     let goes = match others {
         0 => "when it ends nobody can fork there any more".to_owned(),

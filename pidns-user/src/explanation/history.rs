@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer, ser::SerializeSeq as _};
 
 use crate::{
     event::{Body, Cause, Event, Namespace, Process},
-    model::Identity,
+    model::{Identity, is_one_time},
     snapshot,
 };
 
@@ -145,12 +145,13 @@ impl History {
 
     /// Whether the event is one of those that are told, not only counted.
     fn about_namespace(&mut self, event: &Event, known: &snapshot::Namespace, gone: Option<u64>) -> bool {
-        let is = |ns: &Namespace| is_same(ns, known, event.boot_ns, gone);
         if let Body::NamespaceInit { ns, process } = &event.body
-            && is(ns)
+            && is_same(ns, known, self.init_start_boot_ns, event.boot_ns, gone)
         {
             self.init_start_boot_ns = Some(process.start_boot_ns);
         }
+        let init_start = self.init_start_boot_ns;
+        let is = |ns: &Namespace| is_same(ns, known, init_start, event.boot_ns, gone);
         // Where a call's result tells of the creation, its init can have been started, and have forked, long before that.
         let begun =
             known.born_boot_ns.map(|born| self.init_start_boot_ns.map_or(born, |start| start.min(born)));
@@ -250,21 +251,67 @@ impl History {
 }
 
 /// Whether a namespace that an event names is this one, whose number may have been another's before, and be one's after.
-fn is_same(ns: &Namespace, known: &snapshot::Namespace, at: u64, gone: Option<u64>) -> bool {
+fn is_same(
+    ns: &Namespace,
+    known: &snapshot::Namespace,
+    init_start: Option<u64>,
+    at: u64,
+    gone: Option<u64>,
+) -> bool {
     if ns.inum != known.inum {
         return false;
     }
-    match (ns.kernel_id, known.kernel_id) {
-        (Some(told), Some(known)) => told == known,
-        // A birth can be that of its init, where the creation was not seen: both are before the event.
-        _ => {
-            known.born_boot_ns.is_none_or(|born| born.saturating_sub(TICK_NS) <= at)
-                && gone.is_none_or(|gone| at <= gone)
-        }
+    if let (Some(told), Some(known)) = (ns.kernel_id, known.kernel_id) {
+        return told == known;
     }
+    // A birth can be that of its init, where the creation was not seen.
+    let mut births = [known.born_boot_ns, init_start].into_iter().flatten().peekable();
+    let is_one = births.peek().is_none()
+        || ns.born_boot_ns.is_none_or(|told| births.any(|birth| is_one_time(birth, told)));
+    is_one
+        && known.born_boot_ns.is_none_or(|born| born.saturating_sub(TICK_NS) <= at)
+        && gone.is_none_or(|gone| at <= gone)
 }
 
 /// Whether a process that was started then was so while the namespace had its number.
 fn is_within(start: u64, begun: Option<u64>, gone: Option<u64>) -> bool {
     begun.is_none_or(|begun| begun.saturating_sub(TICK_NS) <= start) && gone.is_none_or(|gone| start <= gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(born: u64) -> Namespace {
+        Namespace {
+            inum: 200,
+            level: 1,
+            parent: Some(100),
+            born_boot_ns: Some(born),
+            kernel_id: None,
+            user_ns: 1,
+            owner_uid: 0,
+            container: None,
+        }
+    }
+
+    fn event(boot_ns: u64, body: Body) -> Event {
+        Event { seq: 1, time: Timestamp::UNIX_EPOCH, boot_ns, exact: true, body }
+    }
+
+    fn teardown(ns: &Namespace) -> Body {
+        Body::NamespaceTeardown { ns: ns.clone(), killed: 0, nested: Vec::new(), duration_ns: 1 }
+    }
+
+    /// Before 6.18 a birth alone tells namespaces of one number apart; whether one is gone, nobody may have seen.
+    #[test]
+    fn what_happens_to_the_next_namespace_of_the_number_is_not_its_history() {
+        let known = snapshot::Namespace { born_boot_ns: Some(50), ..snapshot::Namespace::bare(200, 1) };
+        let mut history = History::new(Subject::Namespace { ns: known, gone: None });
+        for (at, born) in [(60, 50), (90, 80), (95, 30)] {
+            history.follow(&event(at, teardown(&told(born))));
+        }
+        let times: Vec<u64> = history.events.first.iter().map(|event| event.boot_ns).collect();
+        assert_eq!(times, [60]);
+    }
 }

@@ -57,7 +57,7 @@ fn is_wrong(world: &World, process: &Process, since: u64) -> bool {
             let is_it = |dead: &&DeadProcess| is_one(dead.resident.identity(), (process.pid, start));
             let since_then = || world.past().processes().take_while(|dead| dead.known_boot_ns >= since);
             let dead = world.past().process((process.pid, start)).or_else(|| since_then().find(is_it));
-            !dead.is_some_and(|dead| dead.gone_boot_ns.unwrap_or(dead.known_boot_ns) >= since)
+            dead.is_none_or(|dead| dead.gone_boot_ns.unwrap_or(dead.known_boot_ns) < since)
         }
     }
 }

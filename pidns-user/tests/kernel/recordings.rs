@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pidns_user::recording::Recording;
+use pidns_user::{event::Body, model::World, recording::Recording};
 use serde_json::Value;
 
 use crate::again;
@@ -22,6 +22,8 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_recording_stands_alone),
     test!(a_recording_made_under_load_ends_in_what_is_there),
     test!(what_a_loss_hid_is_there_after_another_look),
+    test!(a_recording_replayed_makes_the_model_that_the_recorder_had),
+    test!(namespaces_that_came_and_went_in_a_loss_are_not_mixed_up),
     test!(the_dead_are_found_in_a_recording),
     test!(a_damaged_recording_is_read_up_to_the_damage),
     test!(a_file_that_exists_is_left_alone),
@@ -182,6 +184,99 @@ fn what_a_loss_hid_is_there_after_another_look() {
     storm.finish();
     actor.go();
     actor.finish();
+}
+
+/// What the recorder's own model had at its end is in the last line.
+fn a_recording_replayed_makes_the_model_that_the_recorder_had() {
+    for ring in ["4M", "4K"] {
+        let mut storm = Actor::start("storm", &["3000", WORKERS]);
+        let _: Who = storm.hear("init");
+        let recorder = Recorder::start("it.ndjson.zst", &["--ring-size", ring]);
+        storm.go();
+        let mut actor = Actor::start("still-nested", &[]);
+        let _: bool = actor.hear("ready");
+        let _: u64 = storm.hear_within(SECONDS_FOR_A_STORM, "lives");
+        let (_directory, file) = recorder.stop();
+        let mut world = World::default();
+        let mut last = None;
+        for event in Recording::open(&file).expect("the recording is there") {
+            let event = event.expect("the recording is whole");
+            world.apply(&event);
+            last = Some(event.body);
+        }
+        let Some(Body::StreamEnd { model: Some(model), lost, .. }) = last else { panic!("no end: {last:?}") };
+        assert_eq!(model.processes, world.processes().count() as u64, "ring of {ring}");
+        assert_eq!(model.namespaces, world.namespaces().count() as u64, "ring of {ring}");
+        let surprises = world.surprises();
+        let counts = [
+            ("ends_unseen", surprises.ends_unseen),
+            ("after_the_end", surprises.after_the_end),
+            ("destructions_unseen", surprises.destructions_unseen),
+            ("beginnings_unseen", surprises.beginnings_unseen),
+        ];
+        for (kind, count) in counts {
+            assert_eq!(model.surprises.get(kind).copied().unwrap_or(0), count, "{kind}, ring of {ring}");
+            assert!(count == 0 || !lost.is_empty(), "{count} {kind}, and nothing was lost");
+        }
+        storm.go();
+        let _: Who = storm.hear("straggler");
+        storm.go();
+        storm.finish();
+        actor.go();
+        actor.finish();
+    }
+}
+
+/// A namespace by its number, and the kernel's own for it.
+type Space = (u64, Option<u64>);
+
+/// The namespaces within the host's, each with its parent's number, its processes, and how many of these are zombies.
+fn namespaces(document: &str) -> BTreeMap<Space, (Option<u64>, u64, u64)> {
+    let document: Value =
+        serde_json::from_str(document).unwrap_or_else(|error| panic!("{error}: {document}"));
+    let all = document["namespaces"].as_array().expect("namespaces");
+    all.iter()
+        .filter(|node| node["ns"]["level"] != 0)
+        .map(|node| {
+            let identity = (node["ns"]["inum"].as_u64().expect("a number"), node["ns"]["kernel_id"].as_u64());
+            let count = |name: &str| node[name].as_u64().expect("a count");
+            (identity, (node["ns"]["parent"].as_u64(), count("processes"), count("zombies")))
+        })
+        .collect()
+}
+
+/// Each takes the number of the one before it.
+fn namespaces_that_came_and_went_in_a_loss_are_not_mixed_up() {
+    let mut first = Actor::start("still-zombie", &[]);
+    let _: bool = first.hear("ready");
+    let recorder = Recorder::start("it.ndjson", &["--ring-size", "4K"]);
+    let pid = recorder.process.id() as Pid;
+    sys::kill(pid, libc::SIGSTOP).expect("a child can be stopped");
+    first.go();
+    first.finish();
+    (0..10).for_each(|_| drop(Actor::start("zombie", &["1"]).finish()));
+    let mut zombies = Actor::start("still-zombie", &[]);
+    let _: bool = zombies.hear("ready");
+    (0..10).for_each(|_| drop(Actor::start("zombie", &["1"]).finish()));
+    let mut nested = Actor::start("still-nested", &[]);
+    let _: bool = nested.hear("ready");
+    sys::kill(pid, libc::SIGCONT).expect("a child can be continued");
+    let (_directory, file) = recorder.stop();
+    let text = fs::read_to_string(&file).expect("the recording can be read");
+    for event in ["stream.lost", "stream.resync"] {
+        assert!(text.contains(&format!(r#""event":"{event}""#)), "there was a {event}");
+    }
+    let (status, live, stderr) = run(Command::new(program()).args(["tree", "-o", "json"]));
+    assert!(status.success(), "{stderr}");
+    let (code, recorded, stderr) = run_on(&file, &["tree", "-o", "json"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let live = namespaces(&live);
+    assert!(live.len() >= 3, "{live:?}");
+    assert_eq!(namespaces(&recorded), live);
+    for mut actor in [zombies, nested] {
+        actor.go();
+        actor.finish();
+    }
 }
 
 fn the_dead_are_found_in_a_recording() {

@@ -1,11 +1,11 @@
-//! Who was there: processes and namespaces that are gone, the last ten thousand of each.
+//! Who was there: processes and namespaces that are gone, the last of each up to a limit.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::world::{Domain, Identity, Resident};
 use crate::snapshot;
 
-/// Most of each that are remembered; of more, those that went first are forgotten.
+/// Most of each that are remembered where nothing else is asked for; of more, those that went first are forgotten.
 pub const LIMIT: usize = 10_000;
 
 /// A process that is gone.
@@ -48,8 +48,9 @@ pub struct DeadNamespace {
 }
 
 /// Those that are gone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Past {
+    limit: usize,
     /// In the order of their ends. The place of one that turned out not to be gone is empty.
     processes: VecDeque<Option<DeadProcess>>,
     /// The number of the first place.
@@ -60,6 +61,22 @@ pub struct Past {
 }
 
 impl Past {
+    /// Of nobody yet, and of so many at most.
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            processes: VecDeque::new(),
+            first: 0,
+            places: HashMap::new(),
+            namespaces: VecDeque::new(),
+        }
+    }
+
+    /// How many of each are remembered at most.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Who is remembered under this identity.
     pub fn process(&self, identity: Identity) -> Option<&DeadProcess> {
         self.processes.get(self.index(identity)?)?.as_ref()
@@ -81,7 +98,7 @@ impl Past {
         self.raised(identity);
         self.places.insert(identity, self.first + self.processes.len() as u64);
         self.processes.push_back(Some(process));
-        if self.processes.len() > LIMIT {
+        if self.processes.len() > self.limit {
             self.first += 1;
             if let Some(Some(forgotten)) = self.processes.pop_front() {
                 self.places.remove(&forgotten.resident.identity());
@@ -111,7 +128,7 @@ impl Past {
 
     pub(super) fn closed(&mut self, namespace: DeadNamespace) {
         self.namespaces.push_back(namespace);
-        if self.namespaces.len() > LIMIT {
+        if self.namespaces.len() > self.limit {
             self.namespaces.pop_front();
         }
     }

@@ -23,7 +23,7 @@ pub use self::{
     family::Reaper,
     resident::{Ended, Entered, Identity, Resident},
 };
-use super::past::Past;
+use super::past::{LIMIT as PAST_LIMIT, Past};
 use crate::{
     event::{Body, Event},
     snapshot::{self, Snapshot, Source, Unread},
@@ -48,11 +48,18 @@ pub struct World {
 
 impl Default for World {
     fn default() -> Self {
+        Self::remembering(PAST_LIMIT)
+    }
+}
+
+impl World {
+    /// An empty one that remembers so many processes and namespaces that are gone, at most.
+    pub fn remembering(limit: usize) -> Self {
         Self {
             processes: HashMap::new(),
             children: HashMap::new(),
             namespaces: BTreeMap::new(),
-            past: Past::default(),
+            past: Past::new(limit),
             surprises: Surprises::default(),
             look: None,
             reapings_told: true,
@@ -60,9 +67,7 @@ impl Default for World {
             boot_ns: 0,
         }
     }
-}
 
-impl World {
     /// Follows an event; says what it changed.
     pub fn apply(&mut self, event: &Event) -> Vec<Change> {
         let at = event.boot_ns;

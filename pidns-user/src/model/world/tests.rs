@@ -13,7 +13,6 @@ use self::kernel::{ACTS, Kernel, Kind};
 use super::{domain::as_looked_at, resident::identity, *};
 use crate::{
     event::{Cause, Exit, Filter, Namespace, Process},
-    model::PAST_LIMIT,
     text::Name,
 };
 
@@ -352,6 +351,21 @@ fn the_dead_are_remembered_up_to_a_limit_and_stay_dead() {
     assert_eq!(world.past().processes().count(), PAST_LIMIT);
     assert_eq!(world.surprises().after_the_end, PAST_LIMIT as u64 + 10);
     assert_eq!(world.processes().count(), 0);
+}
+
+#[test]
+fn as_many_of_the_dead_are_remembered_as_is_asked_for() {
+    let parent = process(&[1], 1, None, HOST);
+    let mut world = World::remembering(2);
+    for pid in 2..6 {
+        let child = process(&[pid], u64::from(pid), Some(1), HOST);
+        for body in [fork(&child, &parent), exit(&child), reap(&child)] {
+            world.apply(&event(u64::from(pid), body));
+        }
+    }
+    let remembered: Vec<u32> = world.past().processes().map(|dead| dead.resident.process.pid).collect();
+    assert_eq!(remembered, [5, 4]);
+    assert_eq!((world.past().process((5, 5)).is_some(), world.past().process((3, 3)).is_some()), (true, false));
 }
 
 #[test]

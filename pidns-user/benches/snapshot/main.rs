@@ -163,7 +163,7 @@ impl fmt::Display for Report {
         ] {
             row(what.to_owned(), &|crowd| format!("x {:.1}", crowd.times_faster(ours, other)));
         }
-        for subject in [Subject::Lsns, Subject::OursTree, Subject::OursPs] {
+        for subject in [Subject::Lsns, Subject::OursTree, Subject::OursPs, Subject::OursRecord] {
             row(format!("{}, memory at most", subject.name()), &|crowd| {
                 format!("{:.1} MiB", crowd.peak_mib(subject))
             });

@@ -25,6 +25,8 @@ pub(crate) enum Subject {
     StatusLoop,
     OursTree,
     OursPs,
+    /// A recording that ends at once: the load, the look that it begins with, and the model of what exists.
+    OursRecord,
     /// The readers of /proc that take the iterator's place where there is none, without the command around them.
     OursProc,
     /// The iterator, loaded before: its records, without what is made of them.
@@ -32,12 +34,13 @@ pub(crate) enum Subject {
 }
 
 impl Subject {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Lsns,
         Self::Ps,
         Self::StatusLoop,
         Self::OursTree,
         Self::OursPs,
+        Self::OursRecord,
         Self::OursProc,
         Self::OursPass,
     ];
@@ -49,6 +52,7 @@ impl Subject {
             Self::StatusLoop => "every /proc/PID/status",
             Self::OursTree => "pidns-trace tree -o json",
             Self::OursPs => "pidns-trace ps -o json",
+            Self::OursRecord => "pidns-trace record --duration 1ms",
             Self::OursProc => "  without the iterator: /proc",
             Self::OursPass => "  the iterator's pass alone",
         }
@@ -71,6 +75,8 @@ pub(crate) struct Took {
 pub(crate) struct Subjects {
     iterator: TaskIterator,
     program: PathBuf,
+    /// Where recordings go.
+    scratch: tempfile::TempDir,
 }
 
 impl Subjects {
@@ -78,7 +84,7 @@ impl Subjects {
         // Of another kernel's guest, or the one that cargo built.
         let program = std::env::var_os("PIDNS_TRACE_BIN");
         let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_pidns-trace").into()).into();
-        Ok(Self { iterator: TaskIterator::load()?, program })
+        Ok(Self { iterator: TaskIterator::load()?, program, scratch: tempfile::tempdir()? })
     }
 
     pub(crate) fn measure(&mut self, subject: Subject) -> Result<Took> {
@@ -87,6 +93,15 @@ impl Subjects {
             Subject::Ps => command(Command::new("ps").args(["-eo", "pid,pidns"])),
             Subject::OursTree => command(Command::new(&self.program).args(["tree", "-o", "json"])),
             Subject::OursPs => command(Command::new(&self.program).args(["ps", "-o", "json"])),
+            Subject::OursRecord => {
+                let file = self.scratch.path().join("bench.ndjson");
+                command(
+                    Command::new(&self.program)
+                        .arg("record")
+                        .arg(&file)
+                        .args(["--force", "--duration", "1ms"]),
+                )
+            }
             Subject::StatusLoop => timed(status_loop),
             Subject::OursProc => {
                 timed(|| Ok(Procfs::default().snapshot(clock::boottime_ns())?.processes.len() as u64))

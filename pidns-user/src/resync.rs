@@ -165,6 +165,7 @@ fn bodies(snapshot: &Snapshot) -> Vec<Body> {
             .node(ns.inum)
             .map(|node| node.holders.iter().copied().cloned().collect())
             .unwrap_or_default(),
+        holders_left_out: snapshot.holders_left_out.get(&ns.inum).copied().unwrap_or(0),
     });
     let processes = snapshot.processes.iter().filter_map(|process| {
         let snapshot::Process {
@@ -267,6 +268,7 @@ mod tests {
             processes,
             namespaces: [(7, Namespace::bare(7, 0))].into(),
             holders: Vec::new(),
+            holders_left_out: [].into(),
             unnamed: Vec::new(),
             unread: Unread::default(),
         }

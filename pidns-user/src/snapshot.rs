@@ -264,6 +264,8 @@ pub struct Snapshot {
     pub namespaces: BTreeMap<u32, Namespace>,
     /// What holds namespaces: their inode numbers first. Empty unless it was asked for.
     pub holders: Vec<(u32, Holder)>,
+    /// How many more hold a namespace than are in `holders`, by its inode number.
+    pub holders_left_out: BTreeMap<u32, u64>,
     /// The mounted procs of which nothing tells what they show. Empty unless holders were asked for.
     pub unnamed: Vec<Unnamed>,
     /// What could not be read.
@@ -325,6 +327,7 @@ impl Snapshot {
             processes,
             namespaces,
             holders: Vec::new(),
+            holders_left_out: BTreeMap::new(),
             unnamed: Vec::new(),
             unread: Unread::default(),
         })

@@ -95,12 +95,11 @@ impl Subjects {
             Subject::OursPs => command(Command::new(&self.program).args(["ps", "-o", "json"])),
             Subject::OursRecord => {
                 let file = self.scratch.path().join("bench.ndjson");
-                command(
-                    Command::new(&self.program)
-                        .arg("record")
-                        .arg(&file)
-                        .args(["--force", "--duration", "1ms"]),
-                )
+                command(Command::new(&self.program).arg("record").arg(&file).args([
+                    "--force",
+                    "--duration",
+                    "1ms",
+                ]))
             }
             Subject::StatusLoop => timed(status_loop),
             Subject::OursProc => {

@@ -231,6 +231,7 @@ mod tests {
                 ns(OTHER, 1, Some(HOST), Some(container("cafe", "job"))),
             ]),
             holders: Vec::new(),
+            holders_left_out: BTreeMap::new(),
             unnamed: Vec::new(),
             unread: Unread::default(),
         }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cause, Exit, Filter, KernelCount, ModelCount, Namespace, Process, ThreadCount, Word, objects::is_false,
+    Cause, Exit, Filter, KernelCount, ModelCount, Namespace, Process, ThreadCount, Word,
+    objects::{is_false, is_zero},
 };
 use crate::{
     snapshot::{self, Holder},
@@ -67,6 +68,9 @@ bodies! {
         /// What keeps it alive, besides its processes.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         holders: Vec<Holder>,
+        /// How many more do.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        holders_left_out: u64,
     }
     /// A process that exists already, likewise.
     SnapshotProcess = "snapshot.process" {

@@ -3,7 +3,7 @@
 //! An absent fact is an absent field. Field names are stable within [`VERSION`].
 
 mod body;
-mod objects;
+pub(crate) mod objects;
 
 use std::borrow::Cow;
 

@@ -155,7 +155,7 @@ pub struct ModelCount {
     pub surprises: BTreeMap<Word, u64>,
 }
 
-fn is_zero(value: &u64) -> bool {
+pub(crate) fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Scene, Zombie, doubts};
 use crate::{
-    event::Cause,
+    event::{Cause, objects::is_zero},
     model::{DeadNamespace, Entry, Stage},
     snapshot::{Holder, Namespace, Process},
 };
@@ -100,6 +100,9 @@ pub struct NamespaceFacts {
     pub below: Vec<Below>,
     /// What holds it, besides its processes.
     pub holders: Vec<Holder>,
+    /// How many more do.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub holders_left_out: u64,
 }
 
 impl Scene<'_> {
@@ -133,6 +136,7 @@ impl Scene<'_> {
             joined: node.members.iter().filter_map(|process| self.joiner(process)).collect(),
             below: below.collect(),
             holders: node.holders.iter().map(|&holder| holder.clone()).collect(),
+            holders_left_out: node.holders_left_out,
         })
     }
 
@@ -154,6 +158,7 @@ impl Scene<'_> {
             joined: Vec::new(),
             below: Vec::new(),
             holders: Vec::new(),
+            holders_left_out: 0,
             ns,
         }
     }

@@ -127,13 +127,24 @@ mod tests {
             processes: processes.collect(),
             namespaces: BTreeMap::from([(7, Namespace::bare(7, 0))]),
             holders: Vec::new(),
+            holders_left_out: BTreeMap::new(),
             unnamed: Vec::new(),
             unread: Unread::default(),
         }
     }
 
     fn world_with_namespace(mut events: Vec<(u64, Body)>) -> World {
-        events.insert(0, (0, Body::SnapshotNamespace { ns: Namespace::bare(7, 0), holders: Vec::new() }));
+        events.insert(
+            0,
+            (
+                0,
+                Body::SnapshotNamespace {
+                    ns: Namespace::bare(7, 0),
+                    holders: Vec::new(),
+                    holders_left_out: 0,
+                },
+            ),
+        );
         world(events)
     }
 
@@ -184,7 +195,8 @@ mod tests {
             born_boot_ns: Some(5),
             ..Namespace::bare(9, 1)
         };
-        let world = world(vec![(9, Body::SnapshotNamespace { ns: of(4), holders: Vec::new() })]);
+        let world =
+            world(vec![(9, Body::SnapshotNamespace { ns: of(4), holders: Vec::new(), holders_left_out: 0 })]);
         let mut seen = look(100, &[]);
         for (kernel_id, expected) in [(4, 0), (5, 1)] {
             seen.namespaces = BTreeMap::from([(9, of(kernel_id))]);

@@ -15,6 +15,8 @@ pub struct Node<'a> {
     pub members: Vec<&'a Process>,
     /// What holds it besides.
     pub holders: Vec<&'a Holder>,
+    /// How many more hold it.
+    pub holders_left_out: u64,
 }
 
 impl<'a> Node<'a> {
@@ -65,7 +67,13 @@ impl<'a> Forest<'a> {
             .namespaces
             .values()
             .map(|namespace| {
-                let node = Node { namespace, children: Vec::new(), members: Vec::new(), holders: Vec::new() };
+                let node = Node {
+                    namespace,
+                    children: Vec::new(),
+                    members: Vec::new(),
+                    holders: Vec::new(),
+                    holders_left_out: snapshot.holders_left_out.get(&namespace.inum).copied().unwrap_or(0),
+                };
                 (namespace.inum, node)
             })
             .collect();
@@ -266,6 +274,7 @@ mod tests {
             processes,
             namespaces: namespaces.into_iter().collect(),
             holders: vec![(30, Holder::Child { ns: 99 })],
+            holders_left_out: BTreeMap::new(),
             unnamed: Vec::new(),
             unread: Unread::default(),
         }

@@ -84,7 +84,9 @@ impl World {
             Body::StreamResync { .. } => {
                 self.look = Some(Look::of(self.processes.keys().copied(), self.namespaces.keys().copied()));
             }
-            Body::SnapshotNamespace { ns, holders } => self.namespace_looked_at(ns, holders, &mut changes),
+            Body::SnapshotNamespace { ns, holders, holders_left_out } => {
+                self.namespace_looked_at(ns, (holders, *holders_left_out), &mut changes);
+            }
             Body::SnapshotProcess { process, state, threads, zombie_since_boot_ns, joined } => {
                 let looked = (*state, *threads);
                 self.process_looked_at(process, looked, *zombie_since_boot_ns, *joined, &mut changes);
@@ -217,6 +219,12 @@ impl World {
                 .map(|(&inum, domain)| (inum, domain.namespace.clone()))
                 .collect(),
             holders: holders.collect(),
+            holders_left_out: self
+                .namespaces
+                .iter()
+                .filter(|(_, domain)| domain.holders_left_out > 0)
+                .map(|(&inum, domain)| (inum, domain.holders_left_out))
+                .collect(),
             unnamed: Vec::new(),
             unread: Unread::default(),
         }

@@ -76,7 +76,7 @@ fn holders(node: &Node<'_>, to: &mut dyn io::Write) -> io::Result<()> {
     let inum = node.namespace.inum;
     let outside = node.holders.iter().filter(|holder| !matches!(holder, Holder::Child { .. }));
     let mut words: Vec<String> = outside.map(|holder| held_by(holder)).collect();
-    let more = words.len().saturating_sub(NAMED);
+    let more = words.len().saturating_sub(NAMED) as u64 + node.holders_left_out;
     words.truncate(NAMED);
     if more > 0 {
         words.push(format!("{more} more"));
@@ -146,6 +146,7 @@ mod tests {
             ],
             namespaces: [namespace(10, 0, None), namespace(20, 1, Some(10)), namespace(30, 1, Some(10))]
                 .into(),
+            holders_left_out: [(30, 20)].into(),
             holders: [held(4), held(5), held(6), held(7), (10, Holder::Child { ns: 20 })].into(),
             unnamed: Vec::new(),
             unread: Unread::default(),
@@ -171,7 +172,7 @@ mod tests {
   holder1of30 -> ns30 [style=dashed];
   holder2of30 [shape=note, label="in\"it\\\\[1] fd 6"];
   holder2of30 -> ns30 [style=dashed];
-  holder3of30 [shape=note, label="1 more"];
+  holder3of30 [shape=note, label="21 more"];
   holder3of30 -> ns30 [style=dashed];
 }
 "#;

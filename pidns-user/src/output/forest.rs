@@ -1,6 +1,6 @@
 //! `tree`: the forest of namespaces.
 
-use std::{fmt::Write as _, io};
+use std::io;
 
 use serde::Serialize;
 
@@ -11,13 +11,13 @@ use super::{
 };
 use crate::{
     count::Count,
-    event::VERSION,
+    event::{VERSION, objects::is_zero},
     model::{Entry, Forest, Node},
     snapshot::{Holder, Namespace, ProcMount, Process, Snapshot, Source, Unnamed, Unread},
     text::or_unknown,
 };
 
-/// Holders and joined processes that a line of the table names; of more it tells the number. JSON has all.
+/// Holders and joined processes that a line of the table names; of more it tells the number. JSON has more.
 pub const NAMED: usize = 3;
 
 fields! {
@@ -42,7 +42,7 @@ fields! {
     /// Who owns its user namespace.
     Owner "owner" "OWNER" Right ["ns"],
     /// Zombies, who joined, what holds it without processes.
-    Detail "detail" "DETAIL" Left ["zombies", "joined", "holders"],
+    Detail "detail" "DETAIL" Left ["zombies", "joined", "holders", "holders_left_out"],
     /// Namespaces right below it.
     Children "children" "CHILDREN" Right ["children"],
 }
@@ -121,9 +121,10 @@ fn detail(forest: &Forest<'_>, node: &Node<'_>, hidden: bool) -> String {
         Entry::Joined { parent, .. } => Some(format!("{} from {}", who(process), who(parent))),
         Entry::Born | Entry::Unknown => None,
     });
-    parts.extend(some("joined", &joined.collect::<Vec<_>>()));
+    parts.extend(some("joined", &joined.collect::<Vec<_>>(), 0));
     if node.members.is_empty() {
-        let held = some("held by", &node.holders.iter().map(|holder| held_by(holder)).collect::<Vec<_>>());
+        let held = node.holders.iter().map(|holder| held_by(holder)).collect::<Vec<_>>();
+        let held = some("held by", &held, node.holders_left_out as usize);
         parts.push(held.unwrap_or_else(|| "held by something that is not seen".to_owned()));
         if hidden {
             parts.push("or has processes that may not be read".to_owned());
@@ -132,12 +133,15 @@ fn detail(forest: &Forest<'_>, node: &Node<'_>, hidden: bool) -> String {
     parts.join("; ")
 }
 
-fn some(what: &str, all: &[String]) -> Option<String> {
-    let mut text = format!("{what} {}", all.get(..NAMED.min(all.len()))?.join(", "));
-    if all.len() > NAMED {
-        let _ = write!(text, " and {} more", all.len() - NAMED);
+/// `left_out`: how many there are besides.
+fn some(what: &str, all: &[String], left_out: usize) -> Option<String> {
+    let named = all.get(..NAMED.min(all.len()))?;
+    match (named, all.len() - named.len() + left_out) {
+        ([], 0) => None,
+        ([], more) => Some(format!("{what} {more} that are not listed")),
+        (named, 0) => Some(format!("{what} {}", named.join(", "))),
+        (named, more) => Some(format!("{what} {} and {more} more", named.join(", "))),
     }
-    (!all.is_empty()).then_some(text)
 }
 
 pub(super) fn held_by(holder: &Holder) -> String {
@@ -181,6 +185,8 @@ struct Line<'a> {
     init: Option<&'a Process>,
     joined: Vec<Joined<'a>>,
     holders: &'a [&'a Holder],
+    #[serde(skip_serializing_if = "is_zero")]
+    holders_left_out: u64,
 }
 
 #[derive(Serialize)]
@@ -220,6 +226,7 @@ pub fn json(
             .map(|(index, parent, from)| Joined { process: entry.1.members[index], parent, from })
             .collect(),
         holders: &entry.1.holders,
+        holders_left_out: entry.1.holders_left_out,
     });
     let Snapshot { source, boot_ns, unread, unnamed, .. } = snapshot;
     let namespaces = lines.map(|line| Chosen::of(line, fields)).collect();

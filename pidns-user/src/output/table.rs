@@ -109,14 +109,17 @@ fn innermost(process: &Process) -> Option<(u32, Option<u32>)> {
 pub(super) fn row(body: &Body) -> Option<Row<'_>> {
     Some(match body {
         Body::StreamStart { .. } | Body::StreamEnd { .. } => return None,
-        Body::SnapshotNamespace { ns, holders } => Row {
+        Body::SnapshotNamespace { ns, holders, holders_left_out } => Row {
             label: "is there",
             colour: DIM,
             ns: Some((ns.inum, Some(ns.level))),
             process: None,
             detail: [
                 ns.parent.map(|parent| format!("parent {parent}")),
-                (!holders.is_empty()).then(|| Count(holders.len() as u64, "holder", "holders").to_string()),
+                match holders.len() as u64 + holders_left_out {
+                    0 => None,
+                    count => Some(Count(count, "holder", "holders").to_string()),
+                },
             ]
             .into_iter()
             .flatten()

@@ -1,15 +1,10 @@
 //! What keeps namespaces alive besides their processes: open files, children to come, mounts, and namespaces within.
 
-use std::{
-    collections::BTreeSet,
-    ffi::OsStr,
-    fs, io,
-    os::unix::ffi::OsStrExt as _,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, ffi::OsStr, fs, io, os::unix::ffi::OsStrExt as _, path::Path};
 
 use super::{
     Procfs, is_gone,
+    kept::Kept,
     mountinfo::namespace_mounts,
     parse::{inum_of, may_trace},
     proc_mounts::{ProcMounts, device_of},
@@ -28,7 +23,14 @@ impl Procfs {
         let own = own.and_then(|link| link.to_str()?.parse::<u32>().ok());
         let mut mount_namespaces = BTreeSet::new();
         let mut procs = ProcMounts::default();
-        let mut found: Vec<(u32, Holder, PathBuf)> = Vec::new();
+        let mut kept = Kept::default();
+        let namespaces = &mut snapshot.namespaces;
+        let mut add = |inum, holder, file: &Path| {
+            if namespaces.get(&inum).is_none_or(|ns| ns.user_ns.is_none()) {
+                self.describe(file, inum, 1, namespaces);
+            }
+            kept.add(inum, holder);
+        };
         for process in &snapshot.processes {
             let Process { pid, comm, ns, .. } = process;
             if process.is_zombie() || Some(*pid) == own {
@@ -39,16 +41,18 @@ impl Procfs {
             match self.link(*pid, "ns/pid_for_children") {
                 Ok(Some(inum)) if Some(inum) != *ns => {
                     let holder = Holder::PidForChildren { pid: *pid, comm: comm.clone() };
-                    found.push((inum, holder, self.path(*pid, "ns/pid_for_children")));
+                    add(inum, holder, &self.path(*pid, "ns/pid_for_children"));
                 }
                 Ok(_) => {}
                 Err(error) => denied |= !is_gone(&error),
             }
             match self.files(*pid) {
-                Ok(files) => found.extend(files.into_iter().map(|(fd, inum)| {
-                    let holder = Holder::Fd { pid: *pid, comm: comm.clone(), fd };
-                    (inum, holder, self.path(*pid, &format!("fd/{fd}")))
-                })),
+                Ok(files) => {
+                    for (fd, inum) in files {
+                        let holder = Holder::Fd { pid: *pid, comm: comm.clone(), fd };
+                        add(inum, holder, &self.path(*pid, &format!("fd/{fd}")));
+                    }
+                }
                 Err(error) => denied |= !is_gone(&error),
             }
             snapshot.unread.files += u64::from(denied);
@@ -61,16 +65,14 @@ impl Procfs {
                         Ok(text) => {
                             mount_namespaces.insert(mount_ns);
                             procs.add(&text, mount_ns, *pid, &self.path(*pid, "root"));
-                            found.extend(namespace_mounts(&text).into_iter().map(|(inum, path)| {
+                            for (inum, path) in namespace_mounts(&text) {
                                 let inside = Path::new(OsStr::from_bytes(&path));
                                 let inside = inside.strip_prefix("/").unwrap_or(inside);
                                 let file = self.path(*pid, "root").join(inside);
-                                (
-                                    inum,
-                                    Holder::Mount { path: Name::from(&path[..]), mount_ns, pid: *pid },
-                                    file,
-                                )
-                            }));
+                                let holder =
+                                    Holder::Mount { path: Name::from(&path[..]), mount_ns, pid: *pid };
+                                add(inum, holder, &file);
+                            }
                         }
                         Err(error) => snapshot.unread.mounts += u64::from(!is_gone(&error)),
                     }
@@ -81,19 +83,12 @@ impl Procfs {
         }
         let (holding, unnamed) = self.resolve(procs, snapshot);
         snapshot.unnamed = unnamed;
-        for (inum, holder, file) in found {
-            let known = snapshot.namespaces.get(&inum).is_some_and(|ns| ns.user_ns.is_some());
-            if !known {
-                self.describe(&file, inum, 1, &mut snapshot.namespaces);
-            }
-            snapshot.holders.push((inum, holder));
-        }
         // One that shows what is outside of this PID namespace, as with the host's /proc in a container, is left out with that.
         let seen = holding.into_iter().filter(|(inum, _)| snapshot.namespaces.contains_key(inum));
-        snapshot.holders.extend(seen.map(|(inum, mount)| (inum, Holder::ProcMount(mount))));
+        seen.for_each(|(inum, mount)| kept.add(inum, Holder::ProcMount(mount)));
         let children = snapshot.namespaces.values().filter_map(|ns| Some((ns.parent?, ns.inum)));
-        snapshot.holders.extend(children.map(|(parent, ns)| (parent, Holder::Child { ns })));
-        snapshot.holders.sort();
+        children.for_each(|(parent, ns)| kept.add(parent, Holder::Child { ns }));
+        kept.put_into(snapshot);
     }
 
     /// The namespaces that mounted procs show.

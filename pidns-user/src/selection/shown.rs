@@ -201,7 +201,7 @@ mod tests {
             time: jiff::Timestamp::UNIX_EPOCH,
             boot_ns: 1,
             exact: true,
-            body: Body::SnapshotNamespace { ns: of(kernel_id), holders: Vec::new() },
+            body: Body::SnapshotNamespace { ns: of(kernel_id), holders: Vec::new(), holders_left_out: 0 },
         };
         let asked = Asked { namespaces: vec!["4026532000".to_owned()], ..Asked::default() };
         let (live, recorded) = (Selection::new(&asked).expect("a number"), selection(asked));
@@ -226,7 +226,7 @@ mod tests {
         let one = selection(Asked { namespaces: vec!["4026532000".to_owned()], ..Asked::default() });
         let inner =
             snapshot::Namespace { parent: Some(4026532000), ..snapshot::Namespace::bare(4026532001, 2) };
-        let tell = Body::SnapshotNamespace { ns: inner, holders: Vec::new() };
+        let tell = Body::SnapshotNamespace { ns: inner, holders: Vec::new(), holders_left_out: 0 };
         let event = crate::event::Event {
             seq: 1,
             time: jiff::Timestamp::UNIX_EPOCH,

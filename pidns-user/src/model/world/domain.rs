@@ -48,6 +48,8 @@ pub struct Domain {
     pub members: u32,
     /// What held it when it was looked at.
     pub holders: Vec<Holder>,
+    /// How many more did.
+    pub holders_left_out: u64,
 }
 
 /// How a namespace came to be known.
@@ -84,7 +86,16 @@ impl From<Ordering> for Which {
 
 impl Domain {
     pub(super) fn new(namespace: snapshot::Namespace, stage: Stage, source: Source) -> Self {
-        Self { namespace, stage, init: None, init_start: None, source, members: 0, holders: Vec::new() }
+        Self {
+            namespace,
+            stage,
+            init: None,
+            init_start: None,
+            source,
+            members: 0,
+            holders: Vec::new(),
+            holders_left_out: 0,
+        }
     }
 
     /// Whether it is this one of its number, as far as that can be told.

@@ -11,6 +11,8 @@ pub(super) struct Look {
     namespaces: BTreeSet<u32>,
     /// Where the children of processes go, by their PIDs: the namespaces tell that, before the processes come.
     children: HashMap<u32, u32>,
+    /// Whether not all of those are told.
+    children_left_out: bool,
     /// Whether it has named anything: of a stream that shows none of it nothing follows.
     has_begun: bool,
 }
@@ -21,8 +23,9 @@ impl Look {
         Self { processes: processes.collect(), namespaces: namespaces.collect(), ..Self::default() }
     }
 
-    pub(super) fn has_seen_namespace(&mut self, inum: u32, holders: &[Holder]) {
+    pub(super) fn has_seen_namespace(&mut self, inum: u32, holders: &[Holder], left_out: u64) {
         self.has_begun = true;
+        self.children_left_out |= left_out > 0;
         self.namespaces.remove(&inum);
         for holder in holders {
             if let Holder::PidForChildren { pid, .. } = holder {
@@ -31,12 +34,13 @@ impl Look {
         }
     }
 
-    /// Says in which namespace this one's children will be born, where that is another than its own.
+    /// Says in which namespace this one's children will be born; that in its own where nothing else was told, and `None`
+    /// where that means nothing.
     pub(super) fn has_seen_process(&mut self, pid: u32, inum: u32) -> Option<u32> {
         self.has_begun = true;
         self.processes.remove(&pid);
         self.namespaces.remove(&inum);
-        self.children.get(&pid).copied()
+        self.children.get(&pid).copied().or((!self.children_left_out).then_some(inum))
     }
 
     /// The processes and namespaces that it has not named.

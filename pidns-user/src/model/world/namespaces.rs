@@ -116,11 +116,11 @@ impl World {
     pub(super) fn namespace_looked_at(
         &mut self,
         ns: &snapshot::Namespace,
-        holders: &[Holder],
+        (holders, holders_left_out): (&[Holder], u64),
         changes: &mut Vec<Change>,
     ) {
         if let Some(look) = &mut self.look {
-            look.has_seen_namespace(ns.inum, holders);
+            look.has_seen_namespace(ns.inum, holders, holders_left_out);
         }
         match self.namespaces.get(&ns.inum) {
             Some(domain) if domain.is(ns) && !domain.had_another_init(ns) => self.fill_in(ns, changes),
@@ -129,6 +129,7 @@ impl World {
         }
         if let Some(domain) = self.namespaces.get_mut(&ns.inum) {
             domain.holders = holders.to_vec();
+            domain.holders_left_out = holders_left_out;
             if matches!(domain.stage, Stage::Dying { torn_down: true, .. }) && ns.born_boot_ns.is_none() {
                 domain.stage = Stage::Held { since: self.boot_ns };
             }

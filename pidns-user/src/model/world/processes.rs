@@ -22,7 +22,9 @@ impl World {
         let parent = process.ppid;
         if let Some(resident) = self.processes.get_mut(&process.pid) {
             resident.looked = looked;
-            resident.children_ns = children_ns.filter(|&inum| inum != process.ns);
+            if let Some(inum) = children_ns {
+                resident.children_ns = (inum != process.ns).then_some(inum);
+            }
             if resident.entered == Entered::Unseen
                 && let (Some(true), Some(parent)) = (joined, parent)
             {

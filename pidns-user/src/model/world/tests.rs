@@ -280,7 +280,7 @@ proptest! {
                 1 => exit(&one),
                 2 => reap(&one),
                 3 => look_at(&one, if other == 0 { 'Z' } else { 'S' }),
-                4 => Body::SnapshotNamespace { ns: as_looked_at(&ns), holders: Vec::new() },
+                4 => Body::SnapshotNamespace { ns: as_looked_at(&ns), holders: Vec::new(), holders_left_out: 0 },
                 5 => resync(),
                 6 => Body::NamespaceCreate { ns, via: Some("unshare".into()), creator: one },
                 7 => Body::NamespaceInit { ns, process: one },
@@ -365,7 +365,10 @@ fn as_many_of_the_dead_are_remembered_as_is_asked_for() {
     }
     let remembered: Vec<u32> = world.past().processes().map(|dead| dead.resident.process.pid).collect();
     assert_eq!(remembered, [5, 4]);
-    assert_eq!((world.past().process((5, 5)).is_some(), world.past().process((3, 3)).is_some()), (true, false));
+    assert_eq!(
+        (world.past().process((5, 5)).is_some(), world.past().process((3, 3)).is_some()),
+        (true, false)
+    );
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub(super) fn write(facts: &NamespaceFacts, sheet: &mut Sheet<'_>) -> io::Result
         joined,
         below,
         holders,
+        holders_left_out: _,
     } = facts;
     let container = ns.container.as_deref();
     let label = container.map(|container| format!(" ({})", container.label().for_terminal()));
@@ -180,16 +181,21 @@ fn keeps(facts: &NamespaceFacts, holders: &[Holder], is_gone: bool, sheet: &mut 
         all.push(Count(facts.processes as u64, "process in it", "processes in it").to_string());
     }
     all.extend(holders.iter().map(held_by));
-    // Where nobody looked for holders, a namespace within is one all the same.
+    // Where nobody looked for holders, a namespace within is one all the same. (Where there were too many to tell, those
+    // within may be among these.)
     for child in facts.below.iter().filter(|below| below.ns.parent == Some(facts.ns.inum)) {
-        if !holders.contains(&Holder::Child { ns: child.ns.inum }) {
+        if facts.holders_left_out == 0 && !holders.contains(&Holder::Child { ns: child.ns.inum }) {
             all.push(held_by(&Holder::Child { ns: child.ns.inum }));
         }
     }
     if all.is_empty() && !is_gone {
         all.push("something that is not seen".to_owned());
     }
-    sheet.list("Kept by", &all)
+    sheet.list("Kept by", &all)?;
+    match facts.holders_left_out {
+        0 => Ok(()),
+        more => sheet.line("", format_args!("and {more} more, which are counted alone")),
+    }
 }
 
 /// What a state's letter stands for, in a word.

@@ -380,6 +380,7 @@ impl Kernel {
             Body::SnapshotNamespace {
                 ns: crate::snapshot::Namespace { born_boot_ns, ..as_looked_at(&space.told()) },
                 holders: holders.collect(),
+                holders_left_out: 0,
             }
         });
         let living = self.living.iter().map(|process| look_at(process, 'S'));

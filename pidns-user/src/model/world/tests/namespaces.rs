@@ -12,7 +12,7 @@ fn told(born: u64, kernel_id: Option<u64>) -> Namespace {
 
 fn look(born_boot_ns: Option<u64>, kernel_id: Option<u64>) -> Body {
     let ns = snapshot::Namespace { born_boot_ns, ..as_looked_at(&told(0, kernel_id)) };
-    Body::SnapshotNamespace { ns, holders: Vec::new() }
+    Body::SnapshotNamespace { ns, holders: Vec::new(), holders_left_out: 0 }
 }
 
 fn host() -> Process {
@@ -151,7 +151,7 @@ fn what_a_look_names_of_others_is_theirs() {
     let shell = process(&[5], 30, Some(1), HOST);
     let holder = snapshot::Holder::PidForChildren { pid: 5, comm: None };
     let Body::SnapshotNamespace { ns, .. } = look(Some(40), None) else { panic!() };
-    let looked = Body::SnapshotNamespace { ns, holders: vec![holder] };
+    let looked = Body::SnapshotNamespace { ns, holders: vec![holder], holders_left_out: 0 };
     let mut world = follow_in_order([start(true), looked, look_at(&shell, 'S')]);
     assert_eq!(world.process(5).and_then(|shell| shell.children_ns), Some(INUM));
     for body in [resync(), look(Some(40), None), look_at(&shell, 'S')] {

@@ -1,0 +1,114 @@
+//! What is kept of the holders of namespaces. Anybody may open one namespace's file 25,000 times, or make as many namespaces
+//! in one: of each kind the first ones are kept, and the others counted.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    mem::{Discriminant, discriminant},
+};
+
+use crate::snapshot::{Holder, Snapshot};
+
+/// Most holders of a kind that are kept of a namespace. A recording tells of a namespace in one line, which its reader takes
+/// up to 1 MiB of: two kinds have a path, of which a byte can become six in JSON.
+const MOST_OF_A_KIND: u64 = 16;
+/// Longest path of a holder that is kept, bytes (PATH_MAX): a mount can be deeper, by a few chdir().
+const LONGEST_PATH: usize = libc::PATH_MAX as usize;
+
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    holders: Vec<(u32, Holder)>,
+    of_a_kind: HashMap<(u32, Discriminant<Holder>), u64>,
+    left_out: BTreeMap<u32, u64>,
+}
+
+impl Kept {
+    pub(super) fn add(&mut self, inum: u32, holder: Holder) {
+        let known = self.of_a_kind.entry((inum, discriminant(&holder))).or_default();
+        let path = match &holder {
+            Holder::Mount { path, .. } => path.as_bytes(),
+            Holder::ProcMount(mount) => mount.path.as_bytes(),
+            Holder::Fd { .. } | Holder::PidForChildren { .. } | Holder::Child { .. } => b"",
+        };
+        if *known == MOST_OF_A_KIND || path.len() > LONGEST_PATH {
+            *self.left_out.entry(inum).or_default() += 1;
+            return;
+        }
+        *known += 1;
+        self.holders.push((inum, holder));
+    }
+
+    pub(super) fn put_into(mut self, snapshot: &mut Snapshot) {
+        self.holders.sort();
+        snapshot.holders = self.holders;
+        snapshot.holders_left_out = self.left_out;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::Body,
+        model::{Forest, World},
+        output::{Form, fields::Fields, forest},
+        snapshot::{Namespace, ProcMount, Source, Unread},
+        text::Name,
+    };
+
+    fn nothing() -> Snapshot {
+        Snapshot {
+            source: Source::Proc,
+            boot_ns: 0,
+            processes: Vec::new(),
+            namespaces: BTreeMap::new(),
+            holders: Vec::new(),
+            holders_left_out: BTreeMap::new(),
+            unnamed: Vec::new(),
+            unread: Unread::default(),
+        }
+    }
+
+    #[test]
+    fn however_many_hold_a_namespace_a_line_of_a_recording_has_room_for_it() {
+        let mut kept = Kept::default();
+        // What takes most room in JSON: each of these bytes takes six.
+        let path = Name::from(&[1; LONGEST_PATH][..]);
+        let comm = Some(Name::from(&[1; 15][..]));
+        for n in 0..1_000 {
+            let (mount_ns, pid) = (u32::MAX - n, 4_194_303 - n);
+            kept.add(7, Holder::Fd { pid, comm: comm.clone(), fd: n });
+            kept.add(7, Holder::PidForChildren { pid, comm: comm.clone() });
+            kept.add(7, Holder::Mount { path: path.clone(), mount_ns, pid });
+            kept.add(7, Holder::ProcMount(ProcMount { path: path.clone(), mount_ns, pid }));
+            kept.add(7, Holder::Child { ns: mount_ns });
+        }
+        kept.add(8, Holder::Mount { path: Name::from(&[b'x'; LONGEST_PATH + 1][..]), mount_ns: 1, pid: 1 });
+        let mut snapshot = nothing();
+        kept.put_into(&mut snapshot);
+        assert_eq!(snapshot.holders.len(), 5 * 16);
+        assert_eq!(snapshot.holders_left_out, [(7, 5_000 - 5 * 16), (8, 1)].into());
+        let holders = snapshot.holders.into_iter().map(|(_, holder)| holder).collect();
+        let body = Body::SnapshotNamespace { ns: Namespace::bare(7, 1), holders, holders_left_out: 4_920 };
+        let line = serde_json::to_string(&body).expect("JSON");
+        assert!((700 << 10..900 << 10).contains(&line.len()), "{} bytes", line.len());
+        assert!(line.ends_with(r#""holders_left_out":4920}"#));
+    }
+
+    #[test]
+    fn a_recording_tells_how_many_more_there_were() {
+        let line = r#"{"v":1,"event":"snapshot.namespace","seq":2,"time":"2026-11-23T14:03:07Z","boot_ns":1,
+            "ns":{"inum":7,"level":1},"holders":[{"kind":"fd","pid":9,"fd":3}],"holders_left_out":41}"#;
+        let mut world = World::default();
+        world.apply(&serde_json::from_str(line).expect("an event"));
+        let snapshot = world.snapshot();
+        assert_eq!(snapshot.holders, [(7, Holder::Fd { pid: 9, comm: None, fd: 3 })]);
+        assert_eq!(snapshot.holders_left_out, [(7, 41)].into());
+        let forest = Forest::new(&snapshot);
+        let (fields, mut table, mut json) = (Fields::default(), Vec::new(), Vec::new());
+        forest::table(&snapshot, &forest, None, &fields, false, &mut table).expect("memory");
+        forest::json(&snapshot, &forest, None, None, Form::Line, &mut json).expect("memory");
+        let [table, json] = [table, json].map(|text| String::from_utf8(text).expect("text"));
+        assert!(table.contains("held by ?[9] fd 3 and 41 more"), "{table}");
+        assert!(json.contains(r#"{"kind":"fd","pid":9,"fd":3}],"holders_left_out":41}"#), "{json}");
+    }
+}

@@ -1,0 +1,155 @@
+//! Under a root of files and links.
+
+use std::os::unix::fs::symlink;
+
+use super::*;
+use crate::snapshot::Holder;
+
+const NUMBERS: &str = "S 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4567 8 9";
+
+/// A process in a /proc of files and links.
+fn put(root: &Path, pids: &[u32], ppid: u32, ns: Option<u32>) -> PathBuf {
+    let folder = root.join(pids[0].to_string());
+    fs::create_dir_all(folder.join("ns")).expect("a folder");
+    fs::create_dir_all(folder.join("fd")).expect("a folder");
+    let list = pids.iter().map(ToString::to_string).collect::<Vec<_>>().join("\t");
+    let status = format!("Name:\tx\nUid:\t5\t5\t5\t5\nNSpid:\t{list}\nThreads:\t1\n");
+    fs::write(folder.join("status"), status).expect("a file");
+    let numbers = NUMBERS.replacen('7', &ppid.to_string(), 1);
+    fs::write(folder.join("stat"), format!("{} (x) {numbers}", pids[0])).expect("a file");
+    if let Some(ns) = ns {
+        symlink(format!("pid:[{ns}]"), folder.join("ns/pid")).expect("a link");
+    }
+    folder
+}
+
+#[test]
+fn a_replaced_root_is_read() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    put(root.path(), &[1], 0, Some(100));
+    let holder = put(root.path(), &[20], 1, Some(100));
+    put(root.path(), &[30, 1], 20, Some(200));
+    fs::create_dir(root.path().join("40")).expect("a process that is gone");
+    fs::write(root.path().join("version"), "x").expect("a file");
+    symlink("pid:[300]", holder.join("fd/5")).expect("a link");
+    symlink("/dev/null", holder.join("fd/6")).expect("a link");
+    symlink("pid:[200]", holder.join("ns/pid_for_children")).expect("a link");
+    symlink("mnt:[900]", holder.join("ns/mnt")).expect("a link");
+    let mounts = "80 27 0:4 pid:[400] /run/it rw - nsfs nsfs rw\n";
+    fs::write(holder.join("mountinfo"), mounts).expect("a file");
+
+    let procfs = Procfs::at(root.path());
+    let mut snapshot = procfs.snapshot(9).expect("a /proc");
+    let pids: Vec<_> = snapshot.processes.iter().map(|process| (process.pid, process.ns)).collect();
+    assert_eq!(pids, [(1, Some(100)), (20, Some(100)), (30, Some(200))]);
+    assert_eq!(snapshot.processes[2].pids, [30, 1]);
+    assert_eq!(snapshot.namespaces.keys().copied().collect::<Vec<_>>(), [100, 200]);
+    assert_eq!(snapshot.namespaces[&200].level, 1);
+    assert!(snapshot.unread.is_nothing());
+
+    procfs.add_holders(&mut snapshot);
+    let name = || Some(Name::from("x"));
+    let expected = [
+        (200, Holder::PidForChildren { pid: 20, comm: name() }),
+        (300, Holder::Fd { pid: 20, comm: name(), fd: 5 }),
+        (400, Holder::Mount { path: Name::from("/run/it"), mount_ns: 900, pid: 20 }),
+    ];
+    assert_eq!(snapshot.holders, expected);
+    assert!(snapshot.holders_left_out.is_empty());
+    assert!(snapshot.namespaces.contains_key(&300) && snapshot.namespaces.contains_key(&400));
+}
+
+#[test]
+fn however_often_one_namespace_is_held_the_first_holders_of_each_kind_are_kept() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    put(root.path(), &[1], 0, Some(100));
+    let holder = put(root.path(), &[20], 1, Some(100));
+    for fd in 0..1_000 {
+        symlink("pid:[300]", holder.join(format!("fd/{fd}"))).expect("a link");
+    }
+    symlink("pid:[300]", holder.join("ns/pid_for_children")).expect("a link");
+    symlink("mnt:[900]", holder.join("ns/mnt")).expect("a link");
+    let mounts: String =
+        (0..1_000).map(|at| format!("{at} 27 0:4 pid:[300] /run/{at} rw - nsfs nsfs rw\n")).collect();
+    fs::write(holder.join("mountinfo"), mounts).expect("a file");
+    let procfs = Procfs::at(root.path());
+    let mut snapshot = procfs.snapshot(9).expect("a /proc");
+    procfs.add_holders(&mut snapshot);
+    let is_kept = |kind: fn(&Holder) -> bool| snapshot.holders.iter().any(|(_, holder)| kind(holder));
+    assert!(is_kept(|holder| matches!(holder, Holder::Fd { .. })));
+    assert!(is_kept(|holder| matches!(holder, Holder::Mount { .. })));
+    assert!(is_kept(|holder| matches!(holder, Holder::PidForChildren { .. })));
+    assert!(snapshot.holders.len() < 100, "{} holders", snapshot.holders.len());
+    let all = snapshot.holders.len() as u64 + snapshot.holders_left_out[&300];
+    assert_eq!(all, 2_001);
+}
+
+#[test]
+fn who_was_left_out_is_added() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    put(root.path(), &[1], 0, None);
+    put(root.path(), &[20], 1, Some(100));
+    put(root.path(), &[30, 1], 20, Some(200));
+    put(root.path(), &[40, 1], 20, None);
+    let procfs = Procfs::at(root.path());
+    let mut snapshot = procfs.snapshot(0).expect("a /proc");
+    let whole = snapshot.clone();
+    assert_eq!(whole.processes[0].ns, Some(100), "who has one PID is in the outermost namespace");
+    snapshot.processes.retain(|process| process.pid == 20);
+    snapshot.namespaces.retain(|inum, _| *inum == 100);
+    snapshot.unread = Unread::default();
+    procfs.add_left_out(&mut snapshot).expect("a /proc");
+    assert_eq!(snapshot.processes, whole.processes);
+    assert_eq!(snapshot.unread.namespaces, 1);
+    assert!(snapshot.namespaces.contains_key(&200));
+}
+
+/// A file that nobody can read, root neither: reading it is EISDIR.
+fn spoil(file: &Path) {
+    let _ = fs::remove_file(file);
+    fs::create_dir(file).expect("a folder in the file's place");
+}
+
+#[test]
+fn what_cannot_be_read_is_unknown_and_not_absent() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    put(root.path(), &[1], 0, Some(100));
+    let closed = put(root.path(), &[20, 2], 1, Some(200));
+    for file in ["status", "stat", "ns/pid"] {
+        spoil(&closed.join(file));
+    }
+    let half = put(root.path(), &[30, 3], 1, Some(200));
+    spoil(&half.join("stat"));
+    let other = put(root.path(), &[40, 4], 1, Some(200));
+    spoil(&other.join("status"));
+    let procfs = Procfs::at(root.path());
+    let snapshot = procfs.snapshot(0).expect("a /proc");
+    let [_, closed, half, other] = &snapshot.processes[..] else { panic!("{snapshot:?}") };
+    let nothing = Process {
+        pid: 20,
+        pids: Vec::new(),
+        comm: None,
+        start_boot_ns: None,
+        ppid: None,
+        uid: None,
+        ns: None,
+        state: None,
+        threads: None,
+        tracer: None,
+        cgroup_id: None,
+        zombie_since_boot_ns: None,
+    };
+    assert_eq!(*closed, nothing);
+    assert_eq!((half.level(), half.ns, half.uid, half.state), (Some(1), Some(200), Some(5), None));
+    assert_eq!((other.level(), other.ns, other.uid, other.state), (None, Some(200), None, Some('S')));
+    assert_eq!(snapshot.unread, Unread { processes: 2, namespaces: 1, ..Unread::default() });
+
+    let mut partial = Snapshot { processes: Vec::new(), unread: Unread::default(), ..snapshot.clone() };
+    procfs.add_left_out(&mut partial).expect("a /proc");
+    assert_eq!((&partial.processes, partial.unread), (&snapshot.processes, snapshot.unread));
+}
+
+#[test]
+fn a_root_that_is_not_there_is_an_error() {
+    assert!(Procfs::at("/nowhere").snapshot(0).is_err());
+}

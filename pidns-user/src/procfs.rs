@@ -5,10 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, Read as _},
-    os::{
-        fd::OwnedFd,
-        unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
-    },
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
@@ -22,7 +19,7 @@ mod holders;
 mod inits;
 mod kept;
 mod mountinfo;
-mod nsfs;
+pub(crate) mod nsfs;
 mod parse;
 mod proc_mounts;
 
@@ -221,16 +218,16 @@ impl Procfs {
     /// Adds what the file of this namespace tells about it and those above it. `level` stands where it does not tell.
     fn describe(&self, file: &Path, inum: u32, level: u32, namespaces: &mut BTreeMap<u32, Namespace>) {
         let mut chain = Vec::new();
-        let mut next = File::open(file).ok().map(OwnedFd::from);
+        let mut next = nsfs::open(file).ok();
         while let Some(fd) = next {
-            let Some(found) = inode(&fd) else { break };
+            let Some(found) = nsfs::inum(&fd) else { break };
             if chain.is_empty() && found != inum {
                 // The process is another one by now.
                 break;
             }
             next = nsfs::parent(&fd);
             let owner = nsfs::owner(&fd);
-            let user_ns = owner.as_ref().and_then(inode);
+            let user_ns = owner.as_ref().and_then(nsfs::inum);
             chain.push(Namespace {
                 kernel_id: nsfs::id(&fd),
                 user_ns,
@@ -242,7 +239,7 @@ impl Procfs {
             namespaces.entry(inum).or_insert_with(|| Namespace::bare(inum, level));
             return;
         }
-        // What is no namespace file (a test's) tells neither parents nor levels.
+        // One whose owner may not be looked at tells of no parent either, and its level is not known by that.
         let is_alone = chain.len() == 1 && chain[0].user_ns.is_none();
         let parents: Vec<Option<u32>> = chain.iter().skip(1).map(|ns| Some(ns.inum)).chain([None]).collect();
         let levels = (0..chain.len() as u32).rev();
@@ -285,11 +282,6 @@ struct Gone;
 /// unknown: mostly EACCES or EPERM, of whatever guards it.
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
-}
-
-fn inode(fd: &OwnedFd) -> Option<u32> {
-    let file = File::from(fd.try_clone().ok()?);
-    u32::try_from(file.metadata().ok()?.ino()).ok()
 }
 
 #[cfg(test)]

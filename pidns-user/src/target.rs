@@ -1,18 +1,13 @@
 //! What a namespace or a PID on the command line stands for, looked up in /proc.
 
-use std::{
-    fs::{self, File},
-    io,
-    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
-    path::Path,
-};
+use std::{fs, io, path::Path};
 
 use rustix::{
     io::Errno,
     process::{Pid, test_kill_process},
 };
 
-use crate::{count::Count, kernel::namespace};
+use crate::{count::Count, kernel::namespace, procfs::nsfs};
 
 /// Where /proc begins to number namespaces (`PROC_DYNAMIC_FIRST`, fs/proc/generic.c, and the initial ones below).
 const FIRST_INUM: u32 = 0xeffffff8;
@@ -173,31 +168,19 @@ fn explain(error: &io::Error) -> String {
 }
 
 fn inode(path: &Path) -> io::Result<u32> {
-    /// f_type of nsfs (include/uapi/linux/magic.h).
-    const NSFS_MAGIC: i64 = 0x6e73_6673;
-    let file = File::open(path)?;
-    if rustix::fs::fstatfs(&file)?.f_type as i64 != NSFS_MAGIC {
-        return Err(io::Error::other("this is no namespace file"));
-    }
-    if namespace_type(&file)? != libc::CLONE_NEWPID {
+    let file = nsfs::open(path)?;
+    if nsfs::kind(&file)? != libc::CLONE_NEWPID {
         return Err(io::Error::other("this is a namespace of another type"));
     }
-    u32::try_from(file.metadata()?.ino()).map_err(io::Error::other)
-}
-
-/// The CLONE_NEW* of the namespace that this file stands for.
-fn namespace_type(file: &File) -> io::Result<i32> {
-    /// include/uapi/linux/nsfs.h
-    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
-    // SAFETY: a request without an argument, on a file that is open.
-    match unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) } {
-        -1 => Err(io::Error::last_os_error()),
-        kind => Ok(kind),
-    }
+    nsfs::inum(&file).ok_or_else(|| io::Error::other("it has no inode number"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{os::unix::fs::MetadataExt as _, sync::mpsc, thread, time::Duration};
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
     use super::*;
 
     fn own() -> u32 {
@@ -223,6 +206,17 @@ mod tests {
             let error = find_namespace(bad).unwrap_err();
             assert!(error.contains(why), "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn a_fifo_is_no_namespace_and_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let (told, answer) = mpsc::channel();
+        thread::spawn(move || told.send(find_namespace(fifo.to_str().unwrap())));
+        let found = answer.recv_timeout(Duration::from_secs(20)).expect("it waits for a writer");
+        assert!(found.unwrap_err().contains("no namespace file"));
     }
 
     #[test]

@@ -1,11 +1,46 @@
-//! The ioctls of namespace files (include/uapi/linux/nsfs.h).
+//! Namespace files: how they are opened, and their ioctls (include/uapi/linux/nsfs.h).
 
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::{
+    io,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    path::Path,
+};
 
+use rustix::fs::{Mode, OFlags, fstat, fstatfs, open as open_file};
+
+/// f_type of nsfs (include/uapi/linux/magic.h).
+const NSFS_MAGIC: i64 = 0x6e73_6673;
 const NS_GET_USERNS: libc::Ioctl = 0xb701;
 const NS_GET_PARENT: libc::Ioctl = 0xb702;
+const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
 const NS_GET_OWNER_UID: libc::Ioctl = 0xb704;
 const NS_GET_ID: libc::Ioctl = 0x8008_b70d;
+
+/// Opens what must be a namespace file. Where it is said to be there may be anything by now, a FIFO among it: to open one waits
+/// for a writer, for ever. So it is looked at first.
+pub(crate) fn open(path: &Path) -> io::Result<OwnedFd> {
+    let found = open_file(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    if fstatfs(&found)?.f_type as i64 != NSFS_MAGIC {
+        return Err(io::Error::other("this is no namespace file"));
+    }
+    // The same file, and not whatever the path leads to meanwhile.
+    let itself = format!("/proc/self/fd/{}", found.as_raw_fd());
+    Ok(open_file(itself, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// The inode number: what a namespace is called by.
+pub(crate) fn inum(fd: &OwnedFd) -> Option<u32> {
+    u32::try_from(fstat(fd).ok()?.st_ino).ok()
+}
+
+/// The CLONE_NEW* of its type.
+pub(crate) fn kind(fd: &OwnedFd) -> io::Result<i32> {
+    // SAFETY: a request without an argument, on a file that is open.
+    match unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) } {
+        -1 => Err(io::Error::last_os_error()),
+        kind => Ok(kind),
+    }
+}
 
 fn file(fd: &OwnedFd, request: libc::Ioctl) -> Option<OwnedFd> {
     // SAFETY: a request without an argument, on a file that is open.

@@ -161,7 +161,12 @@ fn init_of(folder: &OwnedFd) -> io::Result<Option<u32>> {
 /// its own; and its own namespace.
 fn reader(folder: &OwnedFd) -> Option<(usize, u32)> {
     let link = readlinkat(folder, "self/ns/pid", Vec::new()).ok()?;
-    let status = openat(folder, "self/status", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    // Something else may be mounted there, a FIFO too, which is not waited for.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let status = openat(folder, "self/status", flags, Mode::empty()).ok()?;
+    if fstat(&status).ok()?.st_dev != fstat(folder).ok()?.st_dev {
+        return None;
+    }
     let mut text = Vec::new();
     File::from(status).read_to_end(&mut text).ok()?;
     let pids = parse_status(&text)?.pids.len();

@@ -1,6 +1,8 @@
 //! Under a root of files and links.
 
-use std::os::unix::fs::symlink;
+use std::{os::unix::fs::symlink, sync::mpsc, thread, time::Duration};
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::*;
 use crate::snapshot::Holder;
@@ -82,6 +84,33 @@ fn however_often_one_namespace_is_held_the_first_holders_of_each_kind_are_kept()
     assert!(snapshot.holders.len() < 100, "{} holders", snapshot.holders.len());
     let all = snapshot.holders.len() as u64 + snapshot.holders_left_out[&300];
     assert_eq!(all, 2_001);
+}
+
+#[test]
+fn a_fifo_where_a_namespace_should_be_is_not_waited_for() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    put(root.path(), &[1], 0, Some(100));
+    let holder = put(root.path(), &[20], 1, Some(100));
+    let fifo = |place: PathBuf| {
+        mknodat(CWD, place, FileType::Fifo, Mode::RUSR, 0).expect("a FIFO");
+    };
+    fs::create_dir(holder.join("root")).expect("a folder");
+    fifo(holder.join("root/it"));
+    fs::write(holder.join("mountinfo"), "80 27 0:4 pid:[400] /it rw - nsfs nsfs rw\n").expect("a file");
+    symlink("mnt:[900]", holder.join("ns/mnt")).expect("a link");
+    // What the links lead to, in this /proc.
+    symlink("pid:[300]", holder.join("fd/5")).expect("a link");
+    fifo(holder.join("fd/pid:[300]"));
+    fifo(holder.join("ns/pid:[100]"));
+    let (told, answer) = mpsc::channel();
+    let procfs = Procfs::at(root.path());
+    thread::spawn(move || {
+        let mut snapshot = procfs.snapshot(9).expect("a /proc");
+        procfs.add_holders(&mut snapshot);
+        told.send(snapshot.namespaces)
+    });
+    let namespaces = answer.recv_timeout(Duration::from_secs(20)).expect("it waits for a writer");
+    assert_eq!(namespaces.keys().copied().collect::<Vec<_>>(), [100, 300, 400]);
 }
 
 #[test]

@@ -224,6 +224,49 @@ fn rootless_podman_is_looked_for_in_its_users_folder() {
     world.expect_doubt(&cgroup(1001), "no runtime's files tell of");
 }
 
+/// The cgroup of a container of a user's rootless Docker.
+const ROOTLESS: &str = "/user.slice/user-1000.slice/user@1000.service/user.slice/docker-$ID.scope";
+
+#[test]
+fn a_users_folder_costs_no_more_than_a_look_may() {
+    let world = World::new();
+    for (runtime, namespace) in (0..20).flat_map(|runtime| (0..20).map(move |namespace| (runtime, namespace)))
+    {
+        let file = world.path(&format!("run/user/1000/docker/runtime-{runtime}/{namespace}/$ID/state.json"));
+        fs::File::create(file).and_then(|file| file.set_len(3 << 20)).expect("a sparse file");
+    }
+    let found = world.container(ROOTLESS).expect("what its cgroup claims");
+    assert!(found.doubts.len() <= 17, "{} doubts", found.doubts.len());
+    assert!(
+        found.doubts.iter().any(|doubt| doubt.contains("the rest was not looked at")),
+        "{:#?}",
+        found.doubts
+    );
+    assert!(found.doubts.iter().all(|doubt| doubt.len() < 600));
+}
+
+#[test]
+fn what_a_user_may_have_made_of_a_folder_is_not_followed() {
+    for link in ["run/user/1000/docker", "run/user/1000/docker/data", "run/containerd/runc/default"] {
+        let world = World::new();
+        let elsewhere = world.path("elsewhere/x");
+        let elsewhere = elsewhere.parent().expect("a folder");
+        let [runc, name] = ["runtime-runc/moby/$ID", "containers/$ID/config.v2.json"];
+        let cgroup = if link.contains("containerd") { "/default/$ID" } else { ROOTLESS };
+        if link.ends_with("docker") {
+            world.runc(&format!("elsewhere/{runc}"), &[]);
+            docker_config(&world, &format!("elsewhere/data/{name}"), INIT.pid);
+        } else if link.ends_with("data") {
+            world.runc(&format!("run/user/1000/docker/{runc}"), &[]);
+            docker_config(&world, &format!("elsewhere/{name}"), INIT.pid);
+        } else {
+            world.runc("elsewhere/$ID", &["nerdctl/name=web"]);
+        }
+        symlink(elsewhere, world.path(link)).expect("a link");
+        world.expect_doubt(cgroup, "symbolic link");
+    }
+}
+
 #[test]
 fn crio_tells_of_kubernetes() {
     let world = World::new();

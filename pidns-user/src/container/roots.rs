@@ -57,20 +57,69 @@ impl Roots {
         }
     }
 
-    /// The same of a user's rootless runtimes, which are below the user's run folder (XDG_RUNTIME_DIR). What
-    /// they keep in the user's home is not looked for.
-    pub(super) fn of_user(&self, uid: u32) -> Self {
-        let run = self.user_run.join(uid.to_string());
-        Self {
-            runc: run.join("runc"),
-            crun: run.join("crun"),
-            containerd_runc: run.join("containerd/runc"),
-            containerd_tasks: run.join("containerd/io.containerd.runtime.v2.task"),
-            docker_run: run.join("docker"),
-            docker_data: run.join("docker/data"),
-            storage_run: run.join("containers"),
-            storage_data: run.join("containers"),
-            ..self.clone()
+    /// The machine's own.
+    pub(super) fn folders(&self) -> Folders {
+        let at = |path: &Path| Folder { base: path.to_owned(), below: PathBuf::new() };
+        let mut storage = vec![at(&self.storage_run), at(&self.storage_data)];
+        storage.dedup();
+        Folders {
+            runc: at(&self.runc),
+            crun: at(&self.crun),
+            containerd_runc: at(&self.containerd_runc),
+            containerd_tasks: at(&self.containerd_tasks),
+            docker_run: at(&self.docker_run),
+            docker_data: at(&self.docker_data),
+            storage,
         }
+    }
+
+    /// The same of a user's rootless runtimes, which are below the user's run folder (XDG_RUNTIME_DIR): that
+    /// is the system's, and all below it the user's. What they keep in the user's home is not looked for.
+    pub(super) fn folders_of(&self, uid: u32) -> Folders {
+        let run = self.user_run.join(uid.to_string());
+        let at = |below: &str| Folder { base: run.clone(), below: PathBuf::from(below) };
+        Folders {
+            runc: at("runc"),
+            crun: at("crun"),
+            containerd_runc: at("containerd/runc"),
+            containerd_tasks: at("containerd/io.containerd.runtime.v2.task"),
+            docker_run: at("docker"),
+            docker_data: at("docker/data"),
+            storage: vec![at("containers")],
+        }
+    }
+}
+
+/// The folders of the machine, or of a user.
+#[derive(Debug)]
+pub(super) struct Folders {
+    pub(super) runc: Folder,
+    pub(super) crun: Folder,
+    pub(super) containerd_runc: Folder,
+    pub(super) containerd_tasks: Folder,
+    pub(super) docker_run: Folder,
+    pub(super) docker_data: Folder,
+    /// Run root and graph root, each once.
+    pub(super) storage: Vec<Folder>,
+}
+
+/// A folder that a runtime keeps its state in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Folder {
+    /// Where it begins. This may be reached through links and be a mount, as an administrator may have moved
+    /// it.
+    pub(super) base: PathBuf,
+    /// The way on from there. On this there may be neither: a rootless user could make them of anything.
+    pub(super) below: PathBuf,
+}
+
+impl Folder {
+    pub(super) fn join(&self, further: impl AsRef<Path>) -> Self {
+        Self { base: self.base.clone(), below: self.below.join(further) }
+    }
+
+    /// All of the way, for people.
+    pub(super) fn path(&self) -> PathBuf {
+        self.base.join(&self.below)
     }
 }

@@ -1,15 +1,15 @@
 //! What the daemons and Podman keep about a container: the names that the OCI runtimes below them do not know.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 
 use super::{
-    super::{Container, Roots},
+    super::{Container, roots::Folders},
     annotations::{self, Annotations, name},
     oci::Config,
     process::Init,
-    read::{FolderName, Unread, folders, json, pid},
+    read::{FolderName, Reader, Unread},
 };
 
 /// What a file says, and of which process.
@@ -53,9 +53,9 @@ struct DockerConfig {
 }
 
 /// Docker's file about a container.
-pub(super) fn docker(roots: &Roots, id: FolderName<'_>) -> Result<Said, Unread> {
+pub(super) fn docker(reader: &Reader, folders: &Folders, id: FolderName<'_>) -> Result<Said, Unread> {
     let file = Path::new("containers").join(id.as_str()).join("config.v2.json");
-    let docker: Docker = json(&roots.docker_data, &file)?;
+    let docker: Docker = reader.json(&folders.docker_data, &file)?;
     let mut names = Container::default();
     annotations::fill(&mut names, &docker.config.labels.unwrap_or_default());
     names.name = names.name.or_else(|| name(docker.name.strip_prefix('/').unwrap_or(&docker.name)));
@@ -66,15 +66,16 @@ pub(super) fn docker(roots: &Roots, id: FolderName<'_>) -> Result<Said, Unread> 
 /// containerd's bundle of a container: its configuration, and the PID that the shim wrote
 /// (cmd/containerd-shim-runc-v2/process/utils.go).
 pub(super) fn containerd(
-    roots: &Roots,
+    reader: &Reader,
+    folders: &Folders,
     namespace: FolderName<'_>,
     id: FolderName<'_>,
 ) -> Result<Said, Unread> {
     let bundle = Path::new(namespace.as_str()).join(id.as_str());
-    let config: Config = json(&roots.containerd_tasks, &bundle.join("config.json"))?;
+    let config: Config = reader.json(&folders.containerd_tasks, &bundle.join("config.json"))?;
     let mut names = Container::default();
     annotations::fill(&mut names, &config.annotations.unwrap_or_default());
-    Ok(Said { pid: pid(&roots.containerd_tasks, &bundle.join("init.pid")).ok(), names })
+    Ok(Said { pid: reader.pid(&folders.containerd_tasks, &bundle.join("init.pid")).ok(), names })
 }
 
 /// An entry of containers.json: Container, containers.go of containers/storage.
@@ -101,12 +102,22 @@ struct Metadata {
 
 /// What Podman and CRI-O keep through containers/storage: a list with the names of all containers, and the
 /// configuration of each. What could not be read goes to `doubts`.
-pub(super) fn storage(roots: &Roots, id: FolderName<'_>, doubts: &mut Vec<String>) -> Option<Said> {
+pub(super) fn storage(
+    reader: &Reader,
+    folders: &Folders,
+    id: FolderName<'_>,
+    doubts: &mut Vec<String>,
+) -> Option<Said> {
     let mut said: Option<Said> = None;
-    for root in [&roots.storage_run, &roots.storage_data] {
-        for drivers in folders(root, Path::new(""), doubts, |name| name.as_str().ends_with("-containers")) {
-            let userdata = PathBuf::from(&drivers).join(id.as_str()).join("userdata");
-            match json::<Config>(root, &userdata.join("config.json")) {
+    for root in &folders.storage {
+        for driver in reader.folders(root, doubts, |name| name.as_str().ends_with("-containers")) {
+            if let Err(error) = reader.enter() {
+                doubts.push(error.to_string());
+                return said;
+            }
+            let driver = root.join(driver);
+            let userdata = Path::new(id.as_str()).join("userdata");
+            match reader.json::<Config>(&driver, &userdata.join("config.json")) {
                 Ok(config) => {
                     let said = said.get_or_insert_default();
                     annotations::fill(&mut said.names, &config.annotations.unwrap_or_default());
@@ -114,11 +125,11 @@ pub(super) fn storage(roots: &Roots, id: FolderName<'_>, doubts: &mut Vec<String
                 Err(Unread::Absent(_)) => {}
                 Err(error) => doubts.push(error.to_string()),
             }
-            if let Ok(pid) = pid(root, &userdata.join("pidfile")) {
+            if let Ok(pid) = reader.pid(&driver, &userdata.join("pidfile")) {
                 said.get_or_insert_default().pid = Some(pid);
             }
             for list in ["volatile-containers.json", "containers.json"] {
-                match json::<Vec<Stored>>(root, &Path::new(&drivers).join(list)) {
+                match reader.json::<Vec<Stored>>(&driver, Path::new(list)) {
                     Ok(list) => {
                         if let Some(stored) = list.into_iter().find(|stored| stored.id == id.as_str()) {
                             add_stored(&mut said.get_or_insert_default().names, &stored);

@@ -9,18 +9,19 @@ mod oci;
 mod process;
 mod read;
 
-use std::path::{Path, PathBuf};
+use std::{collections::HashSet, path::Path};
 
 use super::{
     Container, Roots, Runtime,
     cgroup::{Layer, Place, is_long_id},
+    roots::{Folder, Folders},
 };
 use crate::text::Name;
 pub use api::Api;
 use daemons::Said;
 use process::Init;
 pub use process::Process;
-use read::{FolderName, Unread};
+use read::{FolderName, Reader, Unread};
 
 /// What was found out of a place.
 #[derive(Debug)]
@@ -49,11 +50,46 @@ impl Witness {
     }
 }
 
+/// Most doubts of a container that are kept, and the longest, bytes: who wrote the files chooses how many there are.
+const MOST_DOUBTS: usize = 16;
+const LONGEST_DOUBT: usize = 512;
+
 /// The container that `process` is in, as its place and the files tell, and then the daemons.
 pub(super) fn look(roots: &Roots, api: Option<&Api>, process: Process, place: &Place) -> Found {
-    let Some(innermost) = place.innermost() else {
-        return look_for_candidates(roots, process, place);
+    let reader = Reader::new();
+    let mut found = match place.innermost() {
+        Some(innermost) => look_for(&reader, roots, api, process, place, innermost),
+        None => look_for_candidates(&reader, roots, process, place),
     };
+    if let Some(container) = &mut found.container {
+        bound(&mut container.doubts);
+    }
+    found
+}
+
+/// Each doubt once, and no more of them than anybody reads.
+fn bound(doubts: &mut Vec<String>) {
+    let mut seen = HashSet::new();
+    doubts.retain(|doubt| seen.insert(doubt.clone()));
+    let more = doubts.len().saturating_sub(MOST_DOUBTS);
+    doubts.truncate(MOST_DOUBTS);
+    for doubt in doubts.iter_mut().filter(|doubt| doubt.len() > LONGEST_DOUBT) {
+        doubt.truncate(doubt.floor_char_boundary(LONGEST_DOUBT));
+        doubt.push('…');
+    }
+    if more > 0 {
+        doubts.push(format!("and {more} more doubts"));
+    }
+}
+
+fn look_for(
+    reader: &Reader,
+    roots: &Roots,
+    api: Option<&Api>,
+    process: Process,
+    place: &Place,
+    innermost: &Layer,
+) -> Found {
     let mut container = of_layer(innermost);
     container.unit = place.unit.clone();
     container.outer = outer(place);
@@ -61,17 +97,18 @@ pub(super) fn look(roots: &Roots, api: Option<&Api>, process: Process, place: &P
         // Its name is its id, and its files say no more.
         return Found { container: Some(container), settled: true, witness: None };
     }
-    let sought = Sought::new(innermost, process);
+    let sought = Sought { layer: innermost, process, proc: &roots.proc, reader };
     let Some(id) = FolderName::new(innermost.id.as_bytes()) else {
         container.doubts.push(format!("its id is no file name: {}", innermost.id.for_terminal()));
         return Found { container: Some(container), settled: true, witness: None };
     };
-    let own = innermost.user.map(|uid| roots.of_user(uid));
-    let mut init = own.iter().chain([roots]).find_map(|roots| sought.fill(roots, id, &mut container));
+    let own = innermost.user.map(|uid| roots.folders_of(uid));
+    let everywhere = own.into_iter().chain([roots.folders()]);
+    let mut init = everywhere.into_iter().find_map(|folders| sought.fill(&folders, id, &mut container));
     if container.name.is_none()
         && let Some(api) = api
     {
-        init = sought.ask(api, roots, id, init, &mut container).or(init);
+        init = sought.ask(api, id, init, &mut container).or(init);
     }
     if init.is_none() && container.doubts.is_empty() {
         container.doubts.push(format!("no runtime's files tell of {}", id.as_str()));
@@ -81,7 +118,7 @@ pub(super) fn look(roots: &Roots, api: Option<&Api>, process: Process, place: &P
 }
 
 /// A folder that is named as a container may be one: if a runtime has a file about it, and about this process.
-fn look_for_candidates(roots: &Roots, process: Process, place: &Place) -> Found {
+fn look_for_candidates(reader: &Reader, roots: &Roots, process: Process, place: &Place) -> Found {
     for candidate in &place.candidates {
         let Some(id) = FolderName::new(candidate.id.as_bytes()) else { continue };
         let layer = Layer {
@@ -93,7 +130,8 @@ fn look_for_candidates(roots: &Roots, process: Process, place: &Place) -> Found 
             path: candidate.path.clone(),
         };
         let mut container = Container { runtime_namespace: None, ..of_layer(&layer) };
-        if let Some(init) = Sought::new(&layer, process).fill(roots, id, &mut container) {
+        let sought = Sought { layer: &layer, process, proc: &roots.proc, reader };
+        if let Some(init) = sought.fill(&roots.folders(), id, &mut container) {
             let witness = Some(Witness { init, path: layer.path });
             return Found { container: Some(container), settled: true, witness };
         }
@@ -133,30 +171,28 @@ fn outer(place: &Place) -> Option<Box<Container>> {
 struct Sought<'a> {
     layer: &'a Layer,
     process: Process,
+    proc: &'a Path,
+    reader: &'a Reader,
 }
 
 /// A folder of an OCI runtime's state, and whose it is.
 struct OciRoot {
-    path: PathBuf,
+    folder: Folder,
     /// Who runs containers there, and in which namespace.
     manager: Option<Runtime>,
     namespace: Option<String>,
 }
 
-impl<'a> Sought<'a> {
-    fn new(layer: &'a Layer, process: Process) -> Self {
-        Self { layer, process }
-    }
-
+impl Sought<'_> {
     /// Adds what the files say; gives back the first process of the container, where one of them is about this
     /// process's.
-    fn fill(&self, roots: &Roots, id: FolderName<'_>, container: &mut Container) -> Option<Init> {
+    fn fill(&self, folders: &Folders, id: FolderName<'_>, container: &mut Container) -> Option<Init> {
         let doubts_before = container.doubts.len();
-        let Some((root, state)) = self.oci_state(roots, id, &mut container.doubts) else {
+        let Some((root, state)) = self.oci_state(folders, id, &mut container.doubts) else {
             // Where there is such a state but not of this process, or one may not be read, a daemon's file, which
             // has no start, proves nothing.
             let has_state = container.doubts.len() > doubts_before;
-            return if has_state { None } else { self.fill_without_oci(roots, id, container) };
+            return if has_state { None } else { self.fill_without_oci(folders, id, container) };
         };
         let manager = root.manager.or_else(|| annotations::manager(&state.annotations));
         let runtime = manager.or(container.runtime).unwrap_or(state.runtime);
@@ -167,7 +203,7 @@ impl<'a> Sought<'a> {
         }
         annotations::fill(container, &state.annotations);
         // Of the daemon's file, the name is right even before it has written down the PID.
-        let said = self.daemon(roots, id, container).filter(|said| {
+        let said = self.daemon(folders, id, container).filter(|said| {
             let other = said.pid.filter(|&pid| pid != state.init.pid);
             if let Some(pid) = other {
                 let (first, daemon) = (state.init.pid, runtime.name());
@@ -186,14 +222,18 @@ impl<'a> Sought<'a> {
     /// The state of the OCI runtime that runs it.
     fn oci_state(
         &self,
-        roots: &Roots,
+        folders: &Folders,
         id: FolderName<'_>,
         doubts: &mut Vec<String>,
     ) -> Option<(OciRoot, oci::State)> {
-        for root in self.oci_roots(roots, doubts) {
-            let state = match oci::read(&root.path, id) {
+        for root in self.oci_roots(folders, doubts) {
+            let state = match oci::read(self.reader, &root.folder, id) {
                 Ok(state) => state,
                 Err(Unread::Absent(_)) => continue,
+                Err(error @ Unread::Spent) => {
+                    doubts.push(error.to_string());
+                    break;
+                }
                 Err(error) => {
                     doubts.push(error.to_string());
                     continue;
@@ -203,9 +243,11 @@ impl<'a> Sought<'a> {
             if !self.may_be_run_by(manager) {
                 continue;
             }
-            match state.init.doubt(self.process, &self.layer.path, &roots.proc) {
+            match state.init.doubt(self.process, &self.layer.path, self.proc) {
                 None => return Some((root, state)),
-                Some(doubt) => doubts.push(format!("{}: {doubt}", root.path.join(id.as_str()).display())),
+                Some(doubt) => {
+                    doubts.push(format!("{}: {doubt}", root.folder.join(id.as_str()).path().display()))
+                }
             }
         }
         None
@@ -230,36 +272,51 @@ impl<'a> Sought<'a> {
         }
     }
 
-    fn oci_roots(&self, roots: &Roots, doubts: &mut Vec<String>) -> Vec<OciRoot> {
+    fn oci_roots(&self, folders: &Folders, doubts: &mut Vec<String>) -> Vec<OciRoot> {
         let mut found = Vec::new();
         let named = self.layer.runtime_namespace.as_ref();
         let is = |runtime| self.may_be_of(runtime);
         if is(Runtime::Docker) {
             // daemon/runtime_unix.go
             let is_runtime = |name: FolderName<'_>| name.as_str().starts_with("runtime-");
-            for runtime in read::folders(&roots.docker_run, Path::new(""), doubts, is_runtime) {
-                for namespace in namespaces(named, &roots.docker_run, &runtime, doubts) {
-                    let path = roots.docker_run.join(&runtime).join(&namespace);
-                    found.push(OciRoot { path, manager: Some(Runtime::Docker), namespace: None });
+            for runtime in self.reader.folders(&folders.docker_run, doubts, is_runtime) {
+                let runtime = folders.docker_run.join(runtime);
+                for namespace in self.namespaces(named, &runtime, doubts) {
+                    let folder = runtime.join(namespace);
+                    found.push(OciRoot { folder, manager: Some(Runtime::Docker), namespace: None });
                 }
             }
         }
         if is(Runtime::Containerd) || is(Runtime::Docker) {
-            for namespace in namespaces(named, &roots.containerd_runc, "", doubts) {
+            for namespace in self.namespaces(named, &folders.containerd_runc, doubts) {
                 // The namespace that dockerd uses unless told otherwise.
                 let manager = if namespace == "moby" { Runtime::Docker } else { Runtime::Containerd };
-                let path = roots.containerd_runc.join(&namespace);
-                found.push(OciRoot { path, manager: Some(manager), namespace: Some(namespace) });
+                let folder = folders.containerd_runc.join(&namespace);
+                found.push(OciRoot { folder, manager: Some(manager), namespace: Some(namespace) });
             }
         }
-        for path in [&roots.runc, &roots.crun] {
-            found.push(OciRoot { path: path.clone(), manager: None, namespace: None });
+        for folder in [&folders.runc, &folders.crun] {
+            found.push(OciRoot { folder: folder.clone(), manager: None, namespace: None });
         }
         found
     }
 
+    /// The containerd namespaces to look into in a folder: the one that the path of the cgroup names, else all.
+    fn namespaces(&self, named: Option<&Name>, folder: &Folder, doubts: &mut Vec<String>) -> Vec<String> {
+        match named.map(|name| FolderName::new(name.as_bytes())) {
+            Some(Some(named)) => vec![named.as_str().to_owned()],
+            Some(None) => Vec::new(),
+            None => self.reader.folders(folder, doubts, |_| true),
+        }
+    }
+
     /// Where no runc and no crun tells, as with Kata or gVisor: the daemon's file, if it names the process.
-    fn fill_without_oci(&self, roots: &Roots, id: FolderName<'_>, container: &mut Container) -> Option<Init> {
+    fn fill_without_oci(
+        &self,
+        folders: &Folders,
+        id: FolderName<'_>,
+        container: &mut Container,
+    ) -> Option<Init> {
         let named = container.runtime;
         for runtime in [Runtime::Docker, Runtime::Containerd, Runtime::Podman] {
             let is_crio = named == Some(Runtime::Crio) && runtime == Runtime::Podman;
@@ -267,12 +324,12 @@ impl<'a> Sought<'a> {
                 continue;
             }
             let mut claim = Container { runtime: Some(runtime), ..container.clone() };
-            let said = self.daemon(roots, id, &mut claim);
+            let said = self.daemon(folders, id, &mut claim);
             container.doubts = claim.doubts;
             let Some(said) = said else { continue };
             let init = said.init();
             let doubt = match init {
-                Some(init) => init.doubt(self.process, &self.layer.path, &roots.proc),
+                Some(init) => init.doubt(self.process, &self.layer.path, self.proc),
                 None => Some("it names no process".to_owned()),
             };
             if let Some(doubt) = doubt {
@@ -296,7 +353,6 @@ impl<'a> Sought<'a> {
     fn ask(
         &self,
         api: &Api,
-        roots: &Roots,
         id: FolderName<'_>,
         known: Option<Init>,
         container: &mut Container,
@@ -308,7 +364,7 @@ impl<'a> Sought<'a> {
             (Some(init), Some(known)) => {
                 Some(format!("PID {} is its first process, and not {}", init.pid, known.pid))
             }
-            (Some(init), None) => init.doubt(self.process, &self.layer.path, &roots.proc),
+            (Some(init), None) => init.doubt(self.process, &self.layer.path, self.proc),
         };
         if let Some(doubt) = doubt {
             container.doubts.push(format!("what {} answers about {}: {doubt}", runtime.name(), id.as_str()));
@@ -321,33 +377,24 @@ impl<'a> Sought<'a> {
     }
 
     /// What the daemon of the container's runtime has of it.
-    fn daemon(&self, roots: &Roots, id: FolderName<'_>, container: &mut Container) -> Option<Said> {
+    fn daemon(&self, folders: &Folders, id: FolderName<'_>, container: &mut Container) -> Option<Said> {
         let doubts = &mut container.doubts;
         match container.runtime? {
-            Runtime::Docker => believe(daemons::docker(roots, id), doubts),
+            Runtime::Docker => believe(daemons::docker(self.reader, folders, id), doubts),
             Runtime::Containerd => {
                 let named = container.runtime_namespace.as_ref();
-                let namespaces = namespaces(named, &roots.containerd_tasks, "", doubts);
+                let namespaces = self.namespaces(named, &folders.containerd_tasks, doubts);
                 let (namespace, said) = namespaces.into_iter().find_map(|namespace| {
                     let folder = FolderName::new(namespace.as_bytes())?;
-                    let said = believe(daemons::containerd(roots, folder, id), doubts)?;
+                    let said = believe(daemons::containerd(self.reader, folders, folder, id), doubts)?;
                     Some((namespace, said))
                 })?;
                 container.runtime_namespace = Some(Name::from(&*namespace));
                 Some(said)
             }
-            Runtime::Podman | Runtime::Crio => daemons::storage(roots, id, doubts),
+            Runtime::Podman | Runtime::Crio => daemons::storage(self.reader, folders, id, doubts),
             _ => None,
         }
-    }
-}
-
-/// The namespaces to look into below `root/relative`: the one that the path of the cgroup names, else all.
-fn namespaces(named: Option<&Name>, root: &Path, relative: &str, doubts: &mut Vec<String>) -> Vec<String> {
-    match named.map(|name| FolderName::new(name.as_bytes())) {
-        Some(Some(named)) => vec![named.as_str().to_owned()],
-        Some(None) => Vec::new(),
-        None => read::folders(root, Path::new(relative), doubts, |_| true),
     }
 }
 

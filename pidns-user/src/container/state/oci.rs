@@ -6,10 +6,10 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{
-    super::Runtime,
+    super::{Runtime, roots::Folder},
     annotations::Annotations,
     process::Init,
-    read::{FolderName, Unread, json},
+    read::{FolderName, Reader, Unread},
 };
 
 /// What runc or crun wrote of a container.
@@ -55,16 +55,17 @@ pub(super) struct Config {
 
 /// Reads what either of them keeps of a container below this root: a daemon may have been told to use crun
 /// instead of runc.
-pub(super) fn read(root: &Path, id: FolderName<'_>) -> Result<State, Unread> {
-    match runc(root, id) {
-        Err(Unread::Absent(_)) => crun(root, id),
+pub(super) fn read(reader: &Reader, root: &Folder, id: FolderName<'_>) -> Result<State, Unread> {
+    reader.enter()?;
+    match runc(reader, root, id) {
+        Err(Unread::Absent(_)) => crun(reader, root, id),
         read => read,
     }
 }
 
 /// Reads `ID/state.json`.
-fn runc(root: &Path, id: FolderName<'_>) -> Result<State, Unread> {
-    let state: Runc = json(root, &Path::new(id.as_str()).join("state.json"))?;
+fn runc(reader: &Reader, root: &Folder, id: FolderName<'_>) -> Result<State, Unread> {
+    let state: Runc = reader.json(root, &Path::new(id.as_str()).join("state.json"))?;
     let labels = state.config.labels.unwrap_or_default();
     let pair = |label: String| label.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
     Ok(State {
@@ -76,10 +77,10 @@ fn runc(root: &Path, id: FolderName<'_>) -> Result<State, Unread> {
 
 /// Reads `ID/status`, and the configuration that crun keeps beside it (libcrun_copy_config_file,
 /// src/libcrun/container.c).
-fn crun(root: &Path, id: FolderName<'_>) -> Result<State, Unread> {
+fn crun(reader: &Reader, root: &Folder, id: FolderName<'_>) -> Result<State, Unread> {
     let folder = Path::new(id.as_str());
-    let status: Crun = json(root, &folder.join("status"))?;
-    let config = match json::<Config>(root, &folder.join("config.json")) {
+    let status: Crun = reader.json(root, &folder.join("status"))?;
+    let config = match reader.json::<Config>(root, &folder.join("config.json")) {
         Ok(config) => config,
         Err(Unread::Absent(_)) => Config { annotations: None },
         Err(error) => return Err(error),

@@ -1,23 +1,34 @@
 //! Files that others wrote, read with suspicion: bounded, only below their root, only regular ones.
 
 use std::{
+    cell::Cell,
     ffi::OsStr,
     fs::File,
     io::{self, Read as _},
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::{
     fs::{Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat2},
     io::Errno,
+    time::{ClockId, clock_gettime},
 };
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use super::super::roots::Folder;
+
 /// Largest file that is read, bytes. The state of a container takes some 10 KiB; Podman's list of all
 /// containers, 700 bytes each.
 pub(super) const LARGEST_FILE: u64 = 4 << 20;
+/// Most folders that are looked into for a container, with those that may be of containers. Daemons have some ten.
+const MOST_FOLDERS: u32 = 64;
+/// Most that is read of a container, bytes.
+const MOST_BYTES: u64 = 16 << 20;
+/// Longest that this may keep a processor busy. A look takes about 0.1 ms.
+const LONGEST_LOOK: Duration = Duration::from_millis(50);
 /// Most entries of a folder that are looked at.
 const MOST_ENTRIES: usize = 256;
 /// Longest name of a folder (NAME_MAX), bytes.
@@ -41,6 +52,13 @@ pub(super) enum Unread {
     Json(PathBuf, serde_json::Error),
     #[error("{0}: it does not hold a PID")]
     NoPid(PathBuf),
+    #[error(
+        "its files are too many, or too large: no more than {MOST_FOLDERS} folders, {most} MiB and {longest} ms are spent \
+         on them, and the rest was not looked at",
+        most = MOST_BYTES >> 20,
+        longest = LONGEST_LOOK.as_millis()
+    )]
+    Spent,
 }
 
 /// An id, or another name of one folder, that may become part of a path: what every runtime makes ids of
@@ -67,82 +85,129 @@ impl<'a> FolderName<'a> {
     }
 }
 
-/// Reads `root/relative`. The root may be reached through links, as an administrator may have moved it; below
-/// it there may be neither a link nor another mount, which a rootless user could make of anything.
-pub(super) fn read(root: &Path, relative: &Path) -> Result<Vec<u8>, Unread> {
-    let path = || root.join(relative);
-    let mut file = File::from(open(root, relative, OFlags::RDONLY).map_err(|errno| unread(path(), errno))?);
-    let kind = fstat(&file).map(|stat| FileType::from_raw_mode(stat.st_mode));
-    if !matches!(kind, Ok(FileType::RegularFile)) {
-        return Err(Unread::NotAFile(path()));
-    }
-    let mut contents = Vec::new();
-    file.by_ref()
-        .take(LARGEST_FILE + 1)
-        .read_to_end(&mut contents)
-        .map_err(|error| Unread::Io(path(), error))?;
-    // Its length of a moment ago says nothing: it may grow while it is read.
-    if contents.len() as u64 > LARGEST_FILE {
-        return Err(Unread::TooLarge(path()));
-    }
-    Ok(contents)
+/// What reads the files, for as long as that costs little: it is done in the stream's thread, and a user's folder
+/// can have 64,000 folders of containers in it, each with a file of 4 MiB.
+#[derive(Debug)]
+pub(super) struct Reader {
+    folders_left: Cell<u32>,
+    bytes_left: Cell<u64>,
+    /// When it has taken too long, by this thread's processor time. (By the clock, a busy machine would cost
+    /// containers their names.)
+    end: Duration,
 }
 
-/// Reads `root/relative` as JSON.
-pub(super) fn json<T: DeserializeOwned>(root: &Path, relative: &Path) -> Result<T, Unread> {
-    let contents = read(root, relative)?;
-    serde_json::from_slice(&contents).map_err(|error| Unread::Json(root.join(relative), error))
-}
-
-/// Reads `root/relative` as a PID in digits.
-pub(super) fn pid(root: &Path, relative: &Path) -> Result<u32, Unread> {
-    let contents = read(root, relative)?;
-    let pid = str::from_utf8(&contents).ok().and_then(|digits| digits.trim().parse().ok());
-    pid.filter(|&pid| pid != 0).ok_or_else(|| Unread::NoPid(root.join(relative)))
-}
-
-/// The folders in `root/relative` whose names `wanted` says yes to, sorted. None where there is no such
-/// folder; of one that may not be read, `doubts` tell.
-pub(super) fn folders(
-    root: &Path,
-    relative: &Path,
-    doubts: &mut Vec<String>,
-    wanted: impl Fn(FolderName<'_>) -> bool,
-) -> Vec<String> {
-    let opened = open(root, relative, OFlags::RDONLY | OFlags::DIRECTORY).and_then(Dir::read_from);
-    let entries = match opened.map_err(|errno| unread(root.join(relative), errno)) {
-        Ok(entries) => entries,
-        Err(error) => {
-            if !matches!(error, Unread::Absent(_)) {
-                doubts.push(error.to_string());
-            }
-            return Vec::new();
+impl Reader {
+    /// One for all files of a container.
+    pub(super) fn new() -> Self {
+        Self {
+            folders_left: Cell::new(MOST_FOLDERS),
+            bytes_left: Cell::new(MOST_BYTES),
+            end: processor_time() + LONGEST_LOOK,
         }
-    };
-    let mut names: Vec<String> = entries
-        .take(MOST_ENTRIES)
-        .flatten()
-        .filter(|entry| matches!(entry.file_type(), FileType::Directory | FileType::Unknown))
-        .filter_map(|entry| {
-            let name = FolderName::new(entry.file_name().to_bytes())?;
-            wanted(name).then(|| name.as_str().to_owned())
-        })
-        .collect();
-    names.sort_unstable();
-    names
+    }
+
+    /// Counts a folder that will be looked into.
+    pub(super) fn enter(&self) -> Result<(), Unread> {
+        let left = self.folders_left.get().checked_sub(1).ok_or(Unread::Spent)?;
+        self.folders_left.set(left);
+        if processor_time() > self.end { Err(Unread::Spent) } else { Ok(()) }
+    }
+
+    /// Reads a file in the folder or below.
+    pub(super) fn read(&self, folder: &Folder, relative: &Path) -> Result<Vec<u8>, Unread> {
+        let most = self.bytes_left.get();
+        if most == 0 || processor_time() > self.end {
+            return Err(Unread::Spent);
+        }
+        let whole = folder.join(relative);
+        let mut file = File::from(open(&whole, OFlags::RDONLY).map_err(|errno| unread(whole.path(), errno))?);
+        let stat = fstat(&file).map_err(|errno| unread(whole.path(), errno))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Unread::NotAFile(whole.path()));
+        }
+        if stat.st_size > LARGEST_FILE as i64 {
+            return Err(Unread::TooLarge(whole.path()));
+        }
+        let mut contents = Vec::new();
+        let read = file.by_ref().take(LARGEST_FILE.min(most) + 1).read_to_end(&mut contents);
+        let length = contents.len() as u64;
+        self.bytes_left.set(most.saturating_sub(length));
+        read.map_err(|error| Unread::Io(whole.path(), error))?;
+        // Its length of a moment ago says no more than this: it may have grown while it was read.
+        if length > LARGEST_FILE {
+            return Err(Unread::TooLarge(whole.path()));
+        }
+        if length > most { Err(Unread::Spent) } else { Ok(contents) }
+    }
+
+    /// Reads a file as JSON.
+    pub(super) fn json<T: DeserializeOwned>(&self, folder: &Folder, relative: &Path) -> Result<T, Unread> {
+        let contents = self.read(folder, relative)?;
+        serde_json::from_slice(&contents).map_err(|error| Unread::Json(folder.join(relative).path(), error))
+    }
+
+    /// Reads a file as a PID in digits.
+    pub(super) fn pid(&self, folder: &Folder, relative: &Path) -> Result<u32, Unread> {
+        let contents = self.read(folder, relative)?;
+        let pid = str::from_utf8(&contents).ok().and_then(|digits| digits.trim().parse().ok());
+        pid.filter(|&pid| pid != 0).ok_or_else(|| Unread::NoPid(folder.join(relative).path()))
+    }
+
+    /// The folders in this one whose names `wanted` says yes to, sorted. None where there is no such folder;
+    /// of one that may not be read, `doubts` tell.
+    pub(super) fn folders(
+        &self,
+        folder: &Folder,
+        doubts: &mut Vec<String>,
+        wanted: impl Fn(FolderName<'_>) -> bool,
+    ) -> Vec<String> {
+        let opened = self.enter().and_then(|()| {
+            let opened = open(folder, OFlags::RDONLY | OFlags::DIRECTORY).and_then(Dir::read_from);
+            opened.map_err(|errno| unread(folder.path(), errno))
+        });
+        let entries = match opened {
+            Ok(entries) => entries,
+            Err(Unread::Absent(_)) => return Vec::new(),
+            Err(error) => {
+                doubts.push(error.to_string());
+                return Vec::new();
+            }
+        };
+        let mut names: Vec<String> = entries
+            .take(MOST_ENTRIES)
+            .flatten()
+            .filter(|entry| matches!(entry.file_type(), FileType::Directory | FileType::Unknown))
+            .filter_map(|entry| {
+                let name = FolderName::new(entry.file_name().to_bytes())?;
+                wanted(name).then(|| name.as_str().to_owned())
+            })
+            .collect();
+        names.sort_unstable();
+        names
+    }
 }
 
-fn open(root: &Path, relative: &Path, flags: OFlags) -> Result<rustix::fd::OwnedFd, Errno> {
-    let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+/// What this thread has worked so far.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+}
+
+fn open(folder: &Folder, flags: OFlags) -> Result<rustix::fd::OwnedFd, Errno> {
+    let base =
+        rustix::fs::open(&folder.base, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     // Of an absolute path openat2 would say EXDEV, as of a link; of an empty one, ENOENT.
-    let relative = if relative.as_os_str().is_empty() { OsStr::new(".") } else { relative.as_os_str() };
+    let below = if folder.below.as_os_str().is_empty() { OsStr::new(".") } else { folder.below.as_os_str() };
     openat2(
-        root,
-        relative.as_bytes(),
+        base,
+        below.as_bytes(),
         // A FIFO without a writer would hold up whoever opens it, and a terminal could become ours.
         flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
         Mode::empty(),
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV,
+        ResolveFlags::BENEATH
+            | ResolveFlags::NO_SYMLINKS
+            | ResolveFlags::NO_MAGICLINKS
+            | ResolveFlags::NO_XDEV,
     )
 }
 
@@ -169,17 +234,25 @@ mod tests {
         root
     }
 
-    fn error(root: &Path, relative: &str) -> Unread {
-        read(root, Path::new(relative)).expect_err(relative)
+    fn folder(base: &Path) -> Folder {
+        Folder { base: base.to_owned(), below: PathBuf::new() }
+    }
+
+    fn read(base: &Path, relative: &str) -> Result<Vec<u8>, Unread> {
+        Reader::new().read(&folder(base), Path::new(relative))
+    }
+
+    fn error(base: &Path, relative: &str) -> Unread {
+        read(base, relative).expect_err(relative)
     }
 
     #[test]
     fn a_regular_file_below_the_root_is_read() {
         let root = root();
-        assert_eq!(read(root.path(), Path::new("web/state.json")).unwrap(), b"{}");
+        assert_eq!(read(root.path(), "web/state.json").unwrap(), b"{}");
         let link = root.path().with_extension("link");
         symlink(root.path(), &link).unwrap();
-        let through_link = read(&link, Path::new("web/state.json"));
+        let through_link = read(&link, "web/state.json");
         fs::remove_file(&link).unwrap();
         assert_eq!(through_link.unwrap(), b"{}", "the root itself may be a link");
     }
@@ -201,14 +274,14 @@ mod tests {
         ] {
             assert!(matches!(error(root.path(), path), Unread::LeadsAway(_)), "{path}");
         }
-        assert_eq!(folders(root.path(), Path::new(""), &mut Vec::new(), |_| true), ["web"]);
+        assert_eq!(Reader::new().folders(&folder(root.path()), &mut Vec::new(), |_| true), ["web"]);
     }
 
     #[test]
     fn another_mount_on_the_way_is_not_entered() {
         assert!(fs::read("/proc/version").is_ok(), "it can be read otherwise");
         assert!(matches!(error(Path::new("/"), "proc/version"), Unread::LeadsAway(_)));
-        assert!(read(Path::new("/proc"), Path::new("version")).is_ok(), "the root itself may be a mount");
+        assert!(read(Path::new("/proc"), "version").is_ok(), "the root itself may be a mount");
     }
 
     #[test]
@@ -229,7 +302,7 @@ mod tests {
         let root = root();
         let file = File::create(root.path().join("large")).unwrap();
         file.set_len(LARGEST_FILE).unwrap();
-        assert_eq!(read(root.path(), Path::new("large")).unwrap().len() as u64, LARGEST_FILE);
+        assert_eq!(read(root.path(), "large").unwrap().len() as u64, LARGEST_FILE);
         file.set_len(LARGEST_FILE + 1).unwrap();
         assert!(matches!(error(root.path(), "large"), Unread::TooLarge(_)));
         file.set_len(1 << 40).unwrap();
@@ -237,10 +310,37 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_read_than_the_budget_allows() {
+        let root = root();
+        for name in ["a", "b", "c", "d", "e"] {
+            File::create(root.path().join(name)).unwrap().set_len(LARGEST_FILE).unwrap();
+        }
+        let folder = folder(root.path());
+        let reader = Reader::new();
+        for name in ["a", "b", "c", "d"] {
+            assert!(reader.read(&folder, Path::new(name)).is_ok(), "{name}");
+        }
+        for name in ["e", "web/state.json"] {
+            assert!(matches!(reader.read(&folder, Path::new(name)), Err(Unread::Spent)), "{name}");
+        }
+        let mut doubts = Vec::new();
+        for _ in 0..=MOST_FOLDERS {
+            reader.folders(&folder, &mut doubts, |_| true);
+        }
+        assert_eq!(doubts, [Unread::Spent.to_string()], "of the last folder");
+        assert!(doubts[0].contains("64 folders, 16 MiB and 50 ms"), "{}", doubts[0]);
+        let late = Reader { end: processor_time(), ..Reader::new() };
+        assert!(matches!(late.read(&folder, Path::new("web/state.json")), Err(Unread::Spent)));
+        assert!(matches!(late.enter(), Err(Unread::Spent)));
+    }
+
+    #[test]
     fn a_truncated_document_is_told_with_its_place() {
         let root = root();
         fs::write(root.path().join("web/state.json"), "{\"id\": \"we").unwrap();
-        let error = json::<serde_json::Value>(root.path(), Path::new("web/state.json")).unwrap_err();
+        let error = Reader::new()
+            .json::<serde_json::Value>(&folder(root.path()), Path::new("web/state.json"))
+            .unwrap_err();
         assert!(error.to_string().contains("web/state.json: EOF while parsing"), "{error}");
     }
 

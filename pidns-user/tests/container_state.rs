@@ -137,6 +137,43 @@ fn docker_below_kubernetes_tells_the_pod() {
 }
 
 #[test]
+fn an_image_that_calls_itself_a_pod_is_none() {
+    let labels = json!({
+        "io.kubernetes.container.name": "coredns", "io.kubernetes.pod.name": "coredns",
+        "io.kubernetes.pod.namespace": "kube-system", "nerdctl/name": "coredns",
+    });
+    let world = World::new();
+    docker(&world);
+    let config = json!({
+        "Name": "/web", "State": {"Pid": INIT.pid}, "Config": {"Image": "evil:1", "Labels": labels},
+    });
+    world.write("var/lib/docker/containers/$ID/config.v2.json", &config);
+    world.expect(DOCKER, json!({"runtime": "docker", "id": id(), "name": "web", "image": "evil:1"}));
+
+    let world = World::new();
+    let said = ["io.container.manager=libpod", "io.kubernetes.pod.name=coredns", "nerdctl/name=coredns"];
+    world.runc("run/runc/$ID", &said);
+    let config = json!({"annotations": labels});
+    world.write("run/containers/storage/overlay-containers/$ID/userdata/config.json", &config);
+    world.write("var/lib/containers/storage/overlay-containers/containers.json", &stored("job"));
+    world.expect(
+        "/machine.slice/libpod-$ID.scope",
+        json!({"runtime": "podman", "id": id(), "name": "job", "image": "localhost/web:2"}),
+    );
+
+    let world = World::new();
+    let body = json!({
+        "Name": "/web", "State": {"Pid": INIT.pid}, "Config": {"Image": "evil:1", "Labels": labels},
+        "ApiVersion": "1.41",
+    });
+    server(&world.path("run/docker.sock"), "200 OK", body.to_string());
+    let roots = Roots::below(world.base.path());
+    let mut names = Names::asking(roots.clone(), Api::new(&roots).expect("a thread"));
+    let found = of(&mut names, INIT, DOCKER).expect("a container");
+    assert_eq!((&found.name, &found.pod), (&Some(Name::from("web")), &None), "{:?}", found.doubts);
+}
+
+#[test]
 fn containerd_tells_of_kubernetes_by_annotations_alone() {
     let world = World::new();
     let labels = [

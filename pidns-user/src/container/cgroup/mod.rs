@@ -30,6 +30,13 @@ pub struct Pod {
     pub qos: Option<Qos>,
 }
 
+impl Pod {
+    /// Whether it is Kubernetes'.
+    pub fn is_kubelets(&self) -> bool {
+        self.qos.is_some()
+    }
+}
+
 /// One container that a cgroup is in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Layer {

@@ -23,8 +23,6 @@ const NAME: &[&str] = &[
     "io.kubernetes.cri.container-name",
     // The kubelet's labels, which CRI-O and cri-dockerd pass on: pkg/kubelet/types/labels.go
     "io.kubernetes.container.name",
-    // nerdctl: pkg/labels/labels.go
-    "nerdctl/name",
 ];
 const IMAGE: &[&str] = &[
     "io.kubernetes.cri.image-name",
@@ -32,30 +30,48 @@ const IMAGE: &[&str] = &[
     // CRI-O, internal/annotations/annotations.go: a name of the image, and what was asked for, often an id.
     "io.kubernetes.cri-o.ImageName",
     "io.kubernetes.cri-o.Image",
-    // The tag alone, where an image was unpacked by hand: the OCI's image-spec, annotations.md
-    "org.opencontainers.image.ref.name",
 ];
 const POD: &[&str] =
     &["io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name", "io.kubernetes.cri-o.KubeName"];
 const POD_NAMESPACE: &[&str] =
     &["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace", "io.kubernetes.cri-o.Namespace"];
 const POD_UID: &[&str] = &["io.kubernetes.cri.sandbox-uid", "io.kubernetes.pod.uid"];
-const RUNTIME_NAMESPACE: &[&str] = &["nerdctl/namespace"];
+/// nerdctl: pkg/labels/labels.go
+const NERDCTL_NAME: &[&str] = &["nerdctl/name"];
+const NERDCTL_NAMESPACE: &[&str] = &["nerdctl/namespace"];
+/// The tag alone, where an image was unpacked by hand: the OCI's image-spec, annotations.md
+const REF_NAME: &[&str] = &["org.opencontainers.image.ref.name"];
 
-/// Adds what is not known yet.
-pub(super) fn fill(container: &mut Container, annotations: &Annotations) {
+/// Whose container it is: that decides whose words the annotations can be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Whose {
+    pub(super) runtime: Option<Runtime>,
+    /// Its cgroup is in one that the kubelet made for a pod.
+    pub(super) in_pod: bool,
+}
+
+/// Adds what is not known yet. Whoever makes an image chooses labels of Docker's containers and annotations of
+/// Podman's, so that Kubernetes' words are the kubelet's only in a pod of its, and others are believed only
+/// where no daemon has words of its own.
+pub(super) fn fill(container: &mut Container, annotations: &Annotations, whose: Whose) {
     let find = |keys: &[&str]| keys.iter().find_map(|key| name(annotations.get(*key)?));
     let add = |fact: &mut Option<Name>, keys| {
         if fact.is_none() {
             *fact = find(keys);
         }
     };
-    add(&mut container.name, NAME);
-    add(&mut container.image, IMAGE);
-    add(&mut container.pod, POD);
-    add(&mut container.pod_namespace, POD_NAMESPACE);
-    add(&mut container.pod_uid, POD_UID);
-    add(&mut container.runtime_namespace, RUNTIME_NAMESPACE);
+    if whose.in_pod {
+        add(&mut container.name, NAME);
+        add(&mut container.image, IMAGE);
+        add(&mut container.pod, POD);
+        add(&mut container.pod_namespace, POD_NAMESPACE);
+        add(&mut container.pod_uid, POD_UID);
+    }
+    if !matches!(whose.runtime, Some(Runtime::Docker | Runtime::Podman | Runtime::Crio)) {
+        add(&mut container.name, NERDCTL_NAME);
+        add(&mut container.image, REF_NAME);
+        add(&mut container.runtime_namespace, NERDCTL_NAMESPACE);
+    }
 }
 
 /// Who has runc or crun run the container: Podman and CRI-O say so (libpod/container_internal_common.go;
@@ -73,9 +89,13 @@ mod tests {
     use super::*;
 
     fn filled(pairs: &[(&str, &str)]) -> Container {
+        filled_of(pairs, Whose { runtime: Some(Runtime::Containerd), in_pod: true })
+    }
+
+    fn filled_of(pairs: &[(&str, &str)], whose: Whose) -> Container {
         let mut container = Container::default();
         let annotations = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        fill(&mut container, &annotations);
+        fill(&mut container, &annotations, whose);
         container
     }
 
@@ -107,6 +127,25 @@ mod tests {
             ("io.kubernetes.pod.uid", "2b801b7a-5266-4386-864e-45ed71136371"),
         ]);
         assert_eq!(crio, expected);
+    }
+
+    #[test]
+    fn what_an_image_says_is_neither_kubernetes_nor_a_daemons_word() {
+        let image = [
+            ("io.kubernetes.container.name", "coredns"),
+            ("io.kubernetes.cri.image-name", "registry.example/coredns:1"),
+            ("io.kubernetes.pod.name", "coredns"),
+            ("io.kubernetes.pod.namespace", "kube-system"),
+            ("io.kubernetes.pod.uid", "2b801b7a-5266-4386-864e-45ed71136371"),
+            ("nerdctl/name", "web"),
+            ("org.opencontainers.image.ref.name", "1.2"),
+        ];
+        for runtime in [Runtime::Docker, Runtime::Podman, Runtime::Crio] {
+            let found = filled_of(&image, Whose { runtime: Some(runtime), in_pod: false });
+            assert_eq!(found, Container::default(), "{runtime:?}");
+        }
+        let found = filled_of(&image, Whose { runtime: Some(Runtime::Containerd), in_pod: false });
+        assert_eq!((found.name, found.image, found.pod), (name("web"), name("1.2"), None));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use bollard::{API_DEFAULT_VERSION, Docker, errors::Error, models::ContainerInspe
 
 use super::{
     super::{Container, Roots, Runtime},
-    annotations::{self, name},
+    annotations::{self, Whose, name},
     daemons::Said,
 };
 
@@ -33,6 +33,8 @@ const NOT_FOUND: u16 = 404;
 struct Question {
     socket: PathBuf,
     id: String,
+    /// Whether the kubelet made the cgroup around it.
+    in_pod: bool,
     answer: SyncSender<Result<Option<Said>, String>>,
 }
 
@@ -74,6 +76,7 @@ impl Api {
         &self,
         runtime: Option<Runtime>,
         id: &str,
+        in_pod: bool,
         doubts: &mut Vec<String>,
     ) -> Option<(Runtime, Said)> {
         let asked = self.sockets.iter().filter(|socket| runtime.is_none_or(|named| named == socket.runtime));
@@ -81,7 +84,7 @@ impl Api {
             if socket.is_dead.load(Ordering::Relaxed) || !socket.path.exists() {
                 continue;
             }
-            match self.ask_one(socket, id) {
+            match self.ask_one(socket, id, in_pod) {
                 Ok(Some(said)) => return Some((socket.runtime, said)),
                 Ok(None) => {}
                 Err(error) => doubts.push(format!("{}: {error}", socket.path.display())),
@@ -90,9 +93,9 @@ impl Api {
         None
     }
 
-    fn ask_one(&self, socket: &Socket, id: &str) -> Result<Option<Said>, String> {
+    fn ask_one(&self, socket: &Socket, id: &str, in_pod: bool) -> Result<Option<Said>, String> {
         let (answer, answered) = sync_channel(1);
-        let question = Question { socket: socket.path.clone(), id: id.to_owned(), answer };
+        let question = Question { socket: socket.path.clone(), id: id.to_owned(), in_pod, answer };
         self.questions.try_send(question).map_err(|_| "too many questions wait for an answer".to_owned())?;
         answered.recv_timeout(PATIENCE).unwrap_or_else(|_| {
             socket.is_dead.store(true, Ordering::Relaxed);
@@ -109,11 +112,11 @@ fn engine(runtime: Runtime, socket: &Path) -> Runtime {
 
 fn answer_all(questions: &Receiver<Question>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    while let Ok(Question { socket, id, answer }) = questions.recv() {
+    while let Ok(Question { socket, id, in_pod, answer }) = questions.recv() {
         let said = match &runtime {
             Ok(runtime) => runtime.block_on(async {
                 // Whoever asked waits no longer either.
-                match tokio::time::timeout(PATIENCE, inspect(&socket, &id)).await {
+                match tokio::time::timeout(PATIENCE, inspect(&socket, &id, in_pod)).await {
                     Ok(said) => said.map_err(|error| error.to_string()),
                     Err(_) => Err("no answer".to_owned()),
                 }
@@ -125,24 +128,26 @@ fn answer_all(questions: &Receiver<Question>) {
 }
 
 /// Asks for one container; none where the daemon has no such.
-async fn inspect(socket: &Path, id: &str) -> Result<Option<Said>, Error> {
+async fn inspect(socket: &Path, id: &str, in_pod: bool) -> Result<Option<Said>, Error> {
     let path = socket.to_string_lossy();
     // An older daemon refuses the words of a newer client.
     let docker = Docker::connect_with_unix(&path, PATIENCE.as_secs(), API_DEFAULT_VERSION)?
         .negotiate_version()
         .await?;
     match docker.inspect_container(id, None).await {
-        Ok(container) => Ok(Some(said(container))),
+        Ok(container) => Ok(Some(said(container, in_pod))),
         Err(Error::DockerResponseServerError { status_code: NOT_FOUND, .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn said(inspected: ContainerInspectResponse) -> Said {
+fn said(inspected: ContainerInspectResponse, in_pod: bool) -> Said {
     let pid = inspected.state.and_then(|state| state.pid).and_then(|pid| u32::try_from(pid).ok());
     let config = inspected.config.unwrap_or_default();
     let mut names = Container::default();
-    annotations::fill(&mut names, &config.labels.unwrap_or_default());
+    // Podman, which answers as Docker does, has as many words of its own.
+    let whose = Whose { runtime: Some(Runtime::Docker), in_pod };
+    annotations::fill(&mut names, &config.labels.unwrap_or_default(), whose);
     let own = inspected.name.unwrap_or_default();
     names.name = names.name.or_else(|| name(own.strip_prefix('/').unwrap_or(&own)));
     names.image = names.image.or_else(|| name(&config.image.unwrap_or_default()));

@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{
-    super::{Container, roots::Folders},
-    annotations::{self, Annotations, name},
+    super::{Container, Runtime, roots::Folders},
+    annotations::{self, Annotations, Whose, name},
     oci::Config,
     process::Init,
     read::{FolderName, Reader, Unread},
@@ -53,11 +53,17 @@ struct DockerConfig {
 }
 
 /// Docker's file about a container.
-pub(super) fn docker(reader: &Reader, folders: &Folders, id: FolderName<'_>) -> Result<Said, Unread> {
+pub(super) fn docker(
+    reader: &Reader,
+    folders: &Folders,
+    id: FolderName<'_>,
+    in_pod: bool,
+) -> Result<Said, Unread> {
     let file = Path::new("containers").join(id.as_str()).join("config.v2.json");
     let docker: Docker = reader.json(&folders.docker_data, &file)?;
     let mut names = Container::default();
-    annotations::fill(&mut names, &docker.config.labels.unwrap_or_default());
+    let whose = Whose { runtime: Some(Runtime::Docker), in_pod };
+    annotations::fill(&mut names, &docker.config.labels.unwrap_or_default(), whose);
     names.name = names.name.or_else(|| name(docker.name.strip_prefix('/').unwrap_or(&docker.name)));
     names.image = names.image.or_else(|| name(&docker.config.image));
     Ok(Said { pid: (docker.state.pid != 0).then_some(docker.state.pid), names })
@@ -68,13 +74,14 @@ pub(super) fn docker(reader: &Reader, folders: &Folders, id: FolderName<'_>) -> 
 pub(super) fn containerd(
     reader: &Reader,
     folders: &Folders,
-    namespace: FolderName<'_>,
-    id: FolderName<'_>,
+    (namespace, id): (FolderName<'_>, FolderName<'_>),
+    in_pod: bool,
 ) -> Result<Said, Unread> {
     let bundle = Path::new(namespace.as_str()).join(id.as_str());
     let config: Config = reader.json(&folders.containerd_tasks, &bundle.join("config.json"))?;
     let mut names = Container::default();
-    annotations::fill(&mut names, &config.annotations.unwrap_or_default());
+    let whose = Whose { runtime: Some(Runtime::Containerd), in_pod };
+    annotations::fill(&mut names, &config.annotations.unwrap_or_default(), whose);
     Ok(Said { pid: reader.pid(&folders.containerd_tasks, &bundle.join("init.pid")).ok(), names })
 }
 
@@ -106,6 +113,7 @@ pub(super) fn storage(
     reader: &Reader,
     folders: &Folders,
     id: FolderName<'_>,
+    whose: Whose,
     doubts: &mut Vec<String>,
 ) -> Option<Said> {
     let mut said: Option<Said> = None;
@@ -120,7 +128,7 @@ pub(super) fn storage(
             match reader.json::<Config>(&driver, &userdata.join("config.json")) {
                 Ok(config) => {
                     let said = said.get_or_insert_default();
-                    annotations::fill(&mut said.names, &config.annotations.unwrap_or_default());
+                    annotations::fill(&mut said.names, &config.annotations.unwrap_or_default(), whose);
                 }
                 Err(Unread::Absent(_)) => {}
                 Err(error) => doubts.push(error.to_string()),

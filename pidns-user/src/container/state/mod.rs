@@ -13,10 +13,11 @@ use std::{collections::HashSet, path::Path};
 
 use super::{
     Container, Roots, Runtime,
-    cgroup::{Layer, Place, is_long_id},
+    cgroup::{Layer, Place, Pod, is_long_id},
     roots::{Folder, Folders},
 };
 use crate::text::Name;
+use annotations::Whose;
 pub use api::Api;
 use daemons::Said;
 use process::Init;
@@ -201,7 +202,8 @@ impl Sought<'_> {
             container.runtime_namespace =
                 root.namespace.as_deref().map(Name::from).or(container.runtime_namespace.take());
         }
-        annotations::fill(container, &state.annotations);
+        let whose = Whose { runtime: Some(runtime), in_pod: self.in_pod() };
+        annotations::fill(container, &state.annotations, whose);
         // Of the daemon's file, the name is right even before it has written down the PID.
         let said = self.daemon(folders, id, container).filter(|said| {
             let other = said.pid.filter(|&pid| pid != state.init.pid);
@@ -251,6 +253,11 @@ impl Sought<'_> {
             }
         }
         None
+    }
+
+    /// Whether the kubelet made the cgroup around it.
+    fn in_pod(&self) -> bool {
+        self.layer.pod.as_ref().is_some_and(Pod::is_kubelets)
     }
 
     /// Whether the path names this runtime, or names none and has an id such as it gives: those of Docker,
@@ -357,7 +364,8 @@ impl Sought<'_> {
         known: Option<Init>,
         container: &mut Container,
     ) -> Option<Init> {
-        let (runtime, said) = api.ask(container.runtime, id.as_str(), &mut container.doubts)?;
+        let (runtime, said) =
+            api.ask(container.runtime, id.as_str(), self.in_pod(), &mut container.doubts)?;
         let doubt = match (said.init(), known) {
             (None, _) => Some("it does not run".to_owned()),
             (Some(init), Some(known)) if init.pid == known.pid => None,
@@ -380,19 +388,23 @@ impl Sought<'_> {
     fn daemon(&self, folders: &Folders, id: FolderName<'_>, container: &mut Container) -> Option<Said> {
         let doubts = &mut container.doubts;
         match container.runtime? {
-            Runtime::Docker => believe(daemons::docker(self.reader, folders, id), doubts),
+            Runtime::Docker => believe(daemons::docker(self.reader, folders, id, self.in_pod()), doubts),
             Runtime::Containerd => {
                 let named = container.runtime_namespace.as_ref();
                 let namespaces = self.namespaces(named, &folders.containerd_tasks, doubts);
                 let (namespace, said) = namespaces.into_iter().find_map(|namespace| {
                     let folder = FolderName::new(namespace.as_bytes())?;
-                    let said = believe(daemons::containerd(self.reader, folders, folder, id), doubts)?;
+                    let said = daemons::containerd(self.reader, folders, (folder, id), self.in_pod());
+                    let said = believe(said, doubts)?;
                     Some((namespace, said))
                 })?;
                 container.runtime_namespace = Some(Name::from(&*namespace));
                 Some(said)
             }
-            Runtime::Podman | Runtime::Crio => daemons::storage(self.reader, folders, id, doubts),
+            runtime @ (Runtime::Podman | Runtime::Crio) => {
+                let whose = Whose { runtime: Some(runtime), in_pod: self.in_pod() };
+                daemons::storage(self.reader, folders, id, whose, doubts)
+            }
             _ => None,
         }
     }

@@ -38,7 +38,7 @@ fn summary(place: Option<&Place>) -> String {
         let qos = pod.as_ref().and_then(|pod| pod.qos);
         add("qos", qos.map(|qos| format!("{qos:?}").to_lowercase()));
     }
-    let Place { containers, unit, user, candidates } = place;
+    let Place { containers, unit, user, candidates, around: _ } = place;
     add("unit", unit.as_ref().map(show));
     match innermost {
         Some(layer) => {
@@ -183,7 +183,9 @@ proptest! {
         if let Some(place) = parse(&text) {
             prop_assert!(place.containers.len() <= 8);
             prop_assert!(place.candidates.len() <= 4);
+            prop_assert!(place.around.len() <= 4);
             prop_assert!(place.containers.is_empty() || place.candidates.is_empty());
+            prop_assert!(!place.containers.is_empty() || place.around.is_empty());
             for layer in &place.containers {
                 prop_assert!(!layer.id.as_bytes().is_empty());
                 let path = &layer.path;

@@ -328,14 +328,18 @@ fn crio_tells_of_kubernetes() {
 #[test]
 fn what_the_path_alone_tells_needs_no_file() {
     let world = World::new();
-    world.expect("/lxc.payload.web", json!({"runtime": "lxc", "id": "web", "name": "web"}));
+    world.expect(
+        "/lxc.payload.web",
+        json!({"runtime": "lxc", "id": "web", "name": "web", "by_cgroup_alone": true}),
+    );
     world.expect(
         "/machine.slice/machine-box.scope/payload/system.slice/cron.service",
-        json!({"runtime": "nspawn", "id": "box", "name": "box", "unit": "cron.service"}),
+        json!({"runtime": "nspawn", "id": "box", "name": "box", "unit": "cron.service",
+            "by_cgroup_alone": true}),
     );
     world.expect(
         "/user.slice/user-7.slice/user@7.service/app.slice/a.service",
-        json!({"runtime": "systemd", "name": "a.service", "unit": "a.service", "user": 7}),
+        json!({"runtime": "systemd", "name": "a.service", "unit": "a.service", "user": 7, "by_cgroup_alone": true}),
     );
     assert_eq!(world.container("/"), None);
 }
@@ -347,6 +351,32 @@ fn the_container_around_is_kept() {
     assert_eq!((inner.runtime, inner.id.clone()), (Some(Runtime::Docker), Some(Name::from(&*id()))));
     let outer = inner.outer.as_ref().expect("the one around");
     assert_eq!((outer.runtime, outer.name.clone()), (Some(Runtime::Lxc), Some(Name::from("ci"))));
+}
+
+#[test]
+fn the_first_process_of_a_container_cannot_take_another_name_by_a_cgroup_of_its_own() {
+    let world = World::new();
+    docker(&world);
+    world.runc("run/containerd/runc/default/mine", &["nerdctl/name=mine"]);
+    let other = "fedcba9876543210".repeat(4);
+    for (outer, name) in [(DOCKER, "web"), ("/default/mine", "mine")] {
+        for inner in ["/lxc.payload.db".to_owned(), format!("/docker/{other}"), format!("/libpod-{other}")] {
+            let found = world.container(&format!("{outer}{inner}")).expect("a container");
+            assert_eq!(found.name, Some(Name::from(name)), "{outer}{inner}: {:?}", found.doubts);
+            assert!(found.is_vouched() && found.outer.is_none());
+            assert!(
+                found.doubts.iter().any(|doubt| doubt.contains("named like another")),
+                "{:?}",
+                found.doubts
+            );
+        }
+    }
+    // Another process may be in a container within.
+    world.process(INIT.pid, START, DOCKER);
+    let inner = format!("{DOCKER}/lxc.payload.db");
+    let member = world.process(4800, 900, &inner);
+    let found = of(&mut world.names(), member, &inner).expect("a container");
+    assert_eq!((&found.name, found.is_vouched()), (&Some(Name::from("db")), false));
 }
 
 #[test]

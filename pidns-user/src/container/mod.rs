@@ -160,6 +160,10 @@ pub struct Container {
     /// The user whose systemd manager it is under: that of a rootless container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<u32>,
+    /// Whether nothing but its cgroup tells of it, which anybody can name who may make one: no runtime's file and no daemon
+    /// has confirmed it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_cgroup_alone: bool,
     /// The container that this one runs in, of which the cgroup alone tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outer: Option<Box<Container>>,
@@ -169,22 +173,46 @@ pub struct Container {
 }
 
 impl Container {
-    /// As views show it: `docker/web`, `k8s default/api-7f`, or with the beginning of the id where there is
-    /// no name. Bytes to be escaped.
+    /// Whether a runtime's file, or a daemon, has confirmed it.
+    pub fn is_vouched(&self) -> bool {
+        !self.by_cgroup_alone
+    }
+
+    /// As views show it: `docker/web`, `k8s default/api-7f`, of a user's `podman(uid 1000)/web`, or with the beginning of
+    /// the id where there is no name. Bytes to be escaped. A long one is cut.
     pub fn label(&self) -> Name {
+        /// Longest label, bytes: it stands in a column.
+        const LONGEST: usize = 128;
+        let mut label = self.words(true);
+        if label.len() > LONGEST {
+            // Not within a character.
+            let is_within = |byte: &u8| byte & 0xc0 == 0x80;
+            let end = (LONGEST - 4..=LONGEST).rev().find(|&end| !is_within(&label[end])).unwrap_or(LONGEST);
+            label.truncate(end);
+            label.extend_from_slice("…".as_bytes());
+        }
+        Name::from(&label[..])
+    }
+
+    /// The label in full, with the user of a rootless one or without.
+    fn words(&self, with_user: bool) -> Vec<u8> {
         /// As Docker and Podman shorten ids.
         const SHORT_ID: usize = 12;
         let mut label = Vec::new();
+        let user = self.user.filter(|_| with_user).map(|uid| format!("(uid {uid})")).unwrap_or_default();
         if let Some(pod) = &self.pod {
-            label.extend_from_slice(b"k8s ");
+            label.extend_from_slice(b"k8s");
+            label.extend_from_slice(user.as_bytes());
+            label.push(b' ');
             if let Some(namespace) = &self.pod_namespace {
                 label.extend_from_slice(namespace.as_bytes());
                 label.push(b'/');
             }
             label.extend_from_slice(pod.as_bytes());
-            return Name::from(&label[..]);
+            return label;
         }
         label.extend_from_slice(self.runtime.map_or("container", Runtime::name).as_bytes());
+        label.extend_from_slice(user.as_bytes());
         label.push(b'/');
         match (&self.name, &self.id) {
             (Some(name), _) => label.extend_from_slice(name.as_bytes()),
@@ -194,11 +222,11 @@ impl Container {
             (None, Some(id)) => label.extend_from_slice(id.as_bytes()),
             (None, None) => label.push(b'-'),
         }
-        Name::from(&label[..])
+        label
     }
 
-    /// Whether a user who writes this means this container: its name, pod, `namespace/pod`, label, or id from
-    /// its beginning.
+    /// Whether a user who writes this means this container: its name, pod, `namespace/pod`, label (whole or as it is shown,
+    /// with the user or without), or id from its beginning.
     pub fn is_called(&self, target: &str) -> bool {
         let target = target.as_bytes();
         let is = |name: &Option<Name>| name.as_ref().is_some_and(|name| name.as_bytes() == target);
@@ -208,8 +236,10 @@ impl Container {
         is(&self.name)
             || is(&self.pod)
             || self.label().as_bytes() == target
+            || self.words(true) == target
+            || self.words(false) == target
             || self.id.as_ref().is_some_and(|id| id.as_bytes().starts_with(target))
-            || self.label().as_bytes().strip_prefix(b"k8s ") == Some(target)
+            || self.words(false).strip_prefix(b"k8s ") == Some(target)
     }
 
     /// Whether it is called so, or runs in one that is.
@@ -248,6 +278,37 @@ mod tests {
         };
         assert_eq!(pod.label(), Name::from("k8s default/api-7f"));
         assert_eq!(Container::default().label(), Name::from("container/-"));
+        let pod = Container { user: Some(1000), ..pod };
+        assert_eq!(pod.label(), Name::from("k8s(uid 1000) default/api-7f"));
+    }
+
+    #[test]
+    fn a_long_label_is_cut_and_finds_its_container_all_the_same() {
+        let long = docker(Some(&"é".repeat(500)));
+        let label = long.label();
+        assert!((120..=131).contains(&label.as_bytes().len()), "{label:?}");
+        let shown = str::from_utf8(label.as_bytes()).expect("no half of a character");
+        assert!(shown.ends_with("é…") && long.is_called(shown));
+        assert!(long.is_called(&format!("docker/{}", "é".repeat(500))));
+        let bytes = Container { name: Some(Name::from(&[0xbf; 999][..])), ..docker(None) };
+        assert_eq!(bytes.label().as_bytes().len(), 128 + 3);
+    }
+
+    #[test]
+    fn the_label_of_a_users_container_says_whose_it_is() {
+        let own = docker(Some("web"));
+        let users = Container { user: Some(1000), ..own.clone() };
+        assert_eq!(users.label(), Name::from("docker(uid 1000)/web"));
+        assert!(users.is_called("docker(uid 1000)/web") && users.is_called("docker/web"));
+        assert!(!own.is_called("docker(uid 1000)/web"));
+    }
+
+    #[test]
+    fn a_claim_of_a_cgroup_is_known_as_such_from_a_recording_too() {
+        let claim = Container { by_cgroup_alone: true, ..docker(None) };
+        let read = |container| serde_json::from_str::<Container>(&serde_json::to_string(container).unwrap());
+        assert!(!read(&claim).unwrap().is_vouched());
+        assert!(read(&docker(None)).unwrap().is_vouched());
     }
 
     #[test]

@@ -125,6 +125,7 @@ fn facts_of(container: &Container) -> String {
         unit,
         user,
         outer: _,
+        by_cgroup_alone: _,
         doubts: _,
     } = container;
     let named =

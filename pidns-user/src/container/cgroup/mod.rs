@@ -6,7 +6,7 @@
 
 mod segment;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, mem};
 
 use crate::text::Name;
 
@@ -76,6 +76,8 @@ pub struct Place {
     pub user: Option<u32>,
     /// Where no container is named: the innermost folders that are no unit's, the innermost first.
     pub candidates: Vec<Candidate>,
+    /// Where one is named: the same of the folders around all of them.
+    pub around: Vec<Candidate>,
 }
 
 impl Place {
@@ -161,6 +163,9 @@ fn walk(path: &[u8], watched: &mut Vec<Vec<u8>>) -> Place {
                 });
                 // What comes below is the container's own: its units, its users.
                 (place.unit, place.user, pod) = (None, None, None);
+                if place.containers.len() == 1 {
+                    place.around = mem::take(&mut candidates).into();
+                }
                 candidates.clear();
             }
             Meaning::Monitor => {
@@ -193,6 +198,7 @@ fn walk(path: &[u8], watched: &mut Vec<Vec<u8>>) -> Place {
     }
     if place.containers.is_empty() {
         place.candidates = candidates.into();
+        place.around.clear();
     }
     place
 }

@@ -13,7 +13,7 @@ use std::{collections::HashSet, path::Path};
 
 use super::{
     Container, Roots, Runtime,
-    cgroup::{Layer, Place, Pod, is_long_id},
+    cgroup::{Candidate, Layer, Place, Pod, is_long_id},
     roots::{Folder, Folders},
 };
 use crate::text::Name;
@@ -58,11 +58,31 @@ const LONGEST_DOUBT: usize = 512;
 /// The container that `process` is in, as its place and the files tell, and then the daemons.
 pub(super) fn look(roots: &Roots, api: Option<&Api>, process: Process, place: &Place) -> Found {
     let reader = Reader::new();
-    let mut found = match place.innermost() {
-        Some(innermost) => look_for(&reader, roots, api, process, place, innermost),
-        None => look_for_candidates(&reader, roots, process, place),
+    let count = place.containers.len();
+    let mut found = match count {
+        0 => look_for_candidates(&reader, roots, process, &place.candidates, place),
+        _ => look_for(&reader, roots, api, process, place, count),
     };
+    if found.witness.is_none() && count > 0 {
+        // Whoever is root in a container may make cgroups there and name them after any other, and move into one.
+        let outer = (1..count).rev().map(|count| look_for(&reader, roots, None, process, place, count));
+        let outer = outer.chain(std::iter::once_with(|| {
+            look_for_candidates(&reader, roots, process, &place.around, place)
+        }));
+        let is_its_first =
+            |found: &Found| found.witness.as_ref().is_some_and(|of| of.init.pid == process.pid);
+        let claim = found.container.as_ref().map(Container::label);
+        if let Some(outer) = outer.into_iter().find(is_its_first) {
+            found = outer;
+            let claim = claim.unwrap_or_default();
+            let container = found.container.get_or_insert_default();
+            container
+                .doubts
+                .push(format!("its cgroup is named like another one's: {}", claim.for_terminal()));
+        }
+    }
     if let Some(container) = &mut found.container {
+        container.by_cgroup_alone = found.witness.is_none();
         bound(&mut container.doubts);
     }
     found
@@ -83,17 +103,21 @@ fn bound(doubts: &mut Vec<String>) {
     }
 }
 
+/// The innermost of the outermost `count` containers of a place, of which there must be so many.
 fn look_for(
     reader: &Reader,
     roots: &Roots,
     api: Option<&Api>,
     process: Process,
     place: &Place,
-    innermost: &Layer,
+    count: usize,
 ) -> Found {
+    let innermost = &place.containers[count - 1];
     let mut container = of_layer(innermost);
-    container.unit = place.unit.clone();
-    container.outer = outer(place);
+    if count == place.containers.len() {
+        container.unit = place.unit.clone();
+    }
+    container.outer = outer(place, count);
     if matches!(innermost.runtime, Some(Runtime::Lxc | Runtime::Nspawn)) {
         // Its name is its id, and its files say no more.
         return Found { container: Some(container), settled: true, witness: None };
@@ -119,15 +143,22 @@ fn look_for(
 }
 
 /// A folder that is named as a container may be one: if a runtime has a file about it, and about this process.
-fn look_for_candidates(reader: &Reader, roots: &Roots, process: Process, place: &Place) -> Found {
-    for candidate in &place.candidates {
+fn look_for_candidates(
+    reader: &Reader,
+    roots: &Roots,
+    process: Process,
+    candidates: &[Candidate],
+    place: &Place,
+) -> Found {
+    for candidate in candidates {
         let Some(id) = FolderName::new(candidate.id.as_bytes()) else { continue };
         let layer = Layer {
             runtime: None,
             id: candidate.id.clone(),
             runtime_namespace: candidate.parent.clone(),
             pod: None,
-            user: place.user,
+            // Of the folders around containers, the user is theirs.
+            user: place.containers.front().map_or(place.user, |outermost| outermost.user),
             path: candidate.path.clone(),
         };
         let mut container = Container { runtime_namespace: None, ..of_layer(&layer) };
@@ -144,7 +175,7 @@ fn look_for_candidates(reader: &Reader, roots: &Roots, process: Process, place: 
         user: place.user,
         ..Container::default()
     });
-    Found { container: unit, settled: place.candidates.is_empty(), witness: None }
+    Found { container: unit, settled: candidates.is_empty(), witness: None }
 }
 
 /// What the path alone tells.
@@ -162,10 +193,12 @@ fn of_layer(layer: &Layer) -> Container {
     }
 }
 
-/// The containers around the innermost one, each in the next.
-fn outer(place: &Place) -> Option<Box<Container>> {
-    let around = place.containers.iter().take(place.containers.len().saturating_sub(1));
-    around.fold(None, |outer, layer| Some(Box::new(Container { outer, ..of_layer(layer) })))
+/// The containers around the innermost of the outermost `count`, each in the next.
+fn outer(place: &Place, count: usize) -> Option<Box<Container>> {
+    let around = place.containers.iter().take(count.saturating_sub(1));
+    around.fold(None, |outer, layer| {
+        Some(Box::new(Container { outer, by_cgroup_alone: true, ..of_layer(layer) }))
+    })
 }
 
 /// A container that is looked for in the files.

@@ -93,7 +93,7 @@ pub struct PsArgs {
     /// of the host, a path like /proc/PID/ns/pid, or the name, pod or id (its beginning is enough) of a container.
     pub target: Option<String>,
 
-    /// Columns, with commas: pid, pids, ns, level, ppid, uid, state, threads, tracer, cgroup, age, entry, comm. A list
+    /// Columns, with commas: pid, pids, ns, level, ppid, uid, state, threads, tracer, cgroup, container, age, entry, comm. A list
     /// that begins with a + adds to the usual ones. In JSON: the members that hold these.
     #[arg(long, value_name = "FIELDS")]
     pub fields: Option<Fields<processes::Field>>,
@@ -128,7 +128,12 @@ pub struct PidArgs {
     #[arg(long = "in", value_name = "TARGET")]
     pub target: Option<String>,
 
-    /// Columns, with commas: level, ns, pid. In JSON: the members of each level.
+    /// Only what it is in this namespace: a TARGET as of --in. Where it is invisible there that is said, and the exit code
+    /// is 1: a PID is seen from its own namespace and from those around it.
+    #[arg(long, value_name = "TARGET")]
+    pub to: Option<String>,
+
+    /// Columns, with commas: level, ns, container, pid. In JSON: the members of each level.
     #[arg(long, value_name = "FIELDS")]
     pub fields: Option<Fields<levels::Field>>,
 

@@ -3,17 +3,18 @@
 use std::{
     io::{self, Write as _},
     process::ExitCode,
+    sync::Arc,
 };
 
 use crate::{
-    container::{self, Api, Names, Roots},
+    container::{self, Api, Container, Names, Roots},
     count::Count,
     failure::Failure,
     kernel::{clock, iterator::TaskIterator, load::LoadError, namespace},
     model::Forest,
     output::forest,
     procfs::Procfs,
-    snapshot::{Namespace, Snapshot, Unnamed, Unread, WhyUnnamed},
+    snapshot::{Namespace, Process, Snapshot, Unnamed, Unread, WhyUnnamed},
     target::Words,
 };
 
@@ -84,15 +85,26 @@ impl Eyes {
 
     /// Adds the containers: what the PID 1 of each namespace but the host's own runs in.
     pub(super) fn name_containers(&mut self, snapshot: &mut Snapshot) {
-        let names = self.names.get_or_insert_with(|| Names::new(Roots::host()));
         let inits =
             snapshot.processes.iter().filter(|process| process.is_init() && process.level() > Some(0));
         for process in inits {
-            let (Some(ns), Some(start_boot_ns)) = (process.ns, process.start_boot_ns) else { continue };
+            let Some(ns) = process.ns else { continue };
             if let Some(namespace) = snapshot.namespaces.get_mut(&ns) {
-                namespace.container = names.find(container::Process { pid: process.pid, start_boot_ns });
+                namespace.container = self.container_of_init(process);
             }
         }
+    }
+
+    /// The container of one namespace: what its PID 1 runs in; of the host's own none.
+    pub(super) fn container_of(&mut self, snapshot: &Snapshot, inum: u32) -> Option<Arc<Container>> {
+        let is_it =
+            |process: &&Process| process.ns == Some(inum) && process.is_init() && process.level() > Some(0);
+        self.container_of_init(snapshot.processes.iter().find(is_it)?)
+    }
+
+    fn container_of_init(&mut self, init: &Process) -> Option<Arc<Container>> {
+        let names = self.names.get_or_insert_with(|| Names::new(Roots::host()));
+        names.find(container::Process { pid: init.pid, start_boot_ns: init.start_boot_ns? })
     }
 
     /// Adds the containers where the TARGET may be the name of one.

@@ -1,7 +1,11 @@
-//! `pidns-trace pid`: one process's PID at every level.
+//! `pidns-trace pid`: one process's PID at every level, or in another namespace.
 
-use std::process::ExitCode;
+mod place;
+mod words;
 
+use std::{process::ExitCode, sync::Arc};
+
+use self::place::Place;
 use super::{
     find::{self, Named},
     look::{self, Eyes},
@@ -9,95 +13,179 @@ use super::{
 };
 use crate::{
     cli::{PidArgs, SnapshotOutput},
+    container::Container,
     failure::Failure,
     model::Forest,
-    output::levels,
-    snapshot::{Process, Snapshot},
+    output::levels::{self, Field, Level},
+    snapshot::{Namespace, Process, Snapshot, Source},
 };
 
-/// Takes a snapshot and translates.
-pub fn run(args: &PidArgs) -> Result<ExitCode, Failure> {
-    if let Some(recorded) = recorded::look(&args.past)? {
-        return of_recording(args, recorded);
-    }
-    let PidArgs { pid, target, .. } = args;
-    let mut eyes = Eyes::new(args.past.runtime_api)?;
-    let mut snapshot = eyes.snapshot(false)?;
-    eyes.name_containers_for(target.as_deref(), &mut snapshot);
-    let model = Forest::new(&snapshot);
-    let process = match target {
-        None => model.process(*pid).ok_or_else(|| find::no_process(*pid, &snapshot))?,
-        Some(target) => {
-            let inum = find::namespace(target, &snapshot, &model)?;
-            *model
-                .with_pid(*pid, inum)
-                .first()
-                .ok_or_else(|| Failure::NoMatch(nobody_in(*pid, inum, &model)))?
-        }
-    };
-    print(args, &snapshot, &model, process)
+/// What the PID is looked up in.
+struct Scene<'a> {
+    snapshot: &'a Snapshot,
+    model: Forest<'a>,
+    /// Processes that were gone by then, the last to go first; none but of a recording.
+    dead: &'a [Process],
 }
 
-/// The same for a recording, which remembers the dead: the last of them to have had the number.
-fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure> {
-    let Recorded { snapshot, dead, gone, damage, .. } = recorded;
-    let PidArgs { pid, target, .. } = args;
-    let model = Forest::new(&snapshot).with_gone(&gone);
-    let of_number = |pid| dead.iter().find(move |process: &&Process| process.pid == pid);
-    let (living, dead_one) = match target {
-        None => (model.process(*pid), of_number(*pid)),
-        Some(target) => {
-            // The namespace may be gone too.
-            let inum = match find::name(target, &snapshot, &gone)? {
-                Named::Namespace(inum) | Named::Container(inum) | Named::GoneContainer { inum, .. } => inum,
-                Named::Process(pid) => model
-                    .process(pid)
-                    .or(of_number(pid))
-                    .and_then(|process| process.ns)
-                    .ok_or_else(|| find::no_process(pid, &snapshot))?,
-            };
-            let living = model.with_pid(*pid, inum).first().copied();
-            (living, dead.iter().find(|dead| model.has_pid(dead, *pid, inum)))
-        }
-    };
-    let Some(process) = living.or(dead_one) else {
-        return Err(damage.unwrap_or_else(|| find::no_process(*pid, &snapshot)));
-    };
-    if living.is_none() {
-        eprintln!("pidns-trace: that process was gone by then");
+impl Scene<'_> {
+    /// Those that exist, then those that did.
+    fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.snapshot.processes.iter().chain(self.dead)
     }
-    let code = print(args, &snapshot, &model, process)?;
-    damage.map_or(Ok(code), Err)
+
+    /// The process of this PID on the host: the one that has it, or the last that had.
+    fn of_number(&self, pid: u32) -> Option<&Process> {
+        self.processes().find(|process| process.pid == pid)
+    }
+
+    /// Who has this PID there, or had it.
+    fn in_place(&self, pid: u32, place: Place) -> Option<&Process> {
+        self.processes().find(|process| {
+            let pids =
+                if process.pids.is_empty() { std::slice::from_ref(&process.pid) } else { &process.pids };
+            // First by what costs nothing.
+            pids.contains(&pid)
+                && place
+                    .level_of(process, &self.model.levels(process))
+                    .is_some_and(|level| pids.get(level) == Some(&pid))
+        })
+    }
+
+    fn is_dead(&self, process: &Process) -> bool {
+        self.dead.iter().any(|dead| std::ptr::eq(dead, process))
+    }
+
+    fn how_far_that_is_known(&self) -> &'static str {
+        match self.snapshot.source {
+            Source::Recording => ", as far as the recording tells",
+            Source::Iterator | Source::Proc => "",
+        }
+    }
+}
+
+/// Takes a snapshot, or reads a recording, and translates.
+pub fn run(args: &PidArgs) -> Result<ExitCode, Failure> {
+    match recorded::look(&args.past)? {
+        Some(recorded) => of_recording(args, recorded),
+        None => live(args),
+    }
+}
+
+fn live(args: &PidArgs) -> Result<ExitCode, Failure> {
+    let mut eyes = Eyes::new(args.past.runtime_api)?;
+    let mut snapshot = eyes.snapshot(false)?;
+    for target in [&args.target, &args.to] {
+        eyes.name_containers_for(target.as_deref(), &mut snapshot);
+    }
+    let model = Forest::new(&snapshot);
+    let scene = Scene { snapshot: &snapshot, model, dead: &[] };
+    let (process, asked) = search(args, &scene, |target| {
+        find::namespace(target, &snapshot, &scene.model).map(Place::of_number)
+    })?;
+    let wants_containers = args.fields.as_ref().is_none_or(|fields| fields.has(Field::Container));
+    let container = |ns: &Namespace| eyes.container_of(&snapshot, ns.inum).filter(|_| wants_containers);
+    print(args, &scene, process, asked, container)
+}
+
+/// The same of a recording, which remembers the dead: the last of them to have had the number.
+fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure> {
+    let Recorded { snapshot, dead, gone, world, damage, .. } = recorded;
+    let model = Forest::new(&snapshot).with_gone(&gone);
+    let scene = Scene { snapshot: &snapshot, model, dead: &dead };
+    let told = search(args, &scene, |target| {
+        Ok(match find::name(target, &snapshot, &gone)? {
+            // By its number alone it may be gone too, and another one's by now.
+            Named::Namespace(inum) => match scene.model.node(inum).is_some() {
+                false if gone.iter().all(|gone| gone.inum != inum) => {
+                    return Err(find::no_namespace(inum, &snapshot));
+                }
+                _ => Place::of_number(inum),
+            },
+            Named::Container(inum) => Place::of_living(inum, &world),
+            Named::GoneContainer { inum, born_boot_ns } => Place::of_birth(inum, born_boot_ns, &world),
+            Named::Process(pid) => {
+                let process = scene.of_number(pid).ok_or_else(|| find::no_process(pid, &snapshot))?;
+                let inum = process.ns.ok_or_else(|| find::no_process(pid, &snapshot))?;
+                match scene.model.ancestry(inum, process.start_boot_ns).first() {
+                    Some(own) => Place::of_birth(inum, own.born_boot_ns, &world),
+                    None => Place::of_number(inum),
+                }
+            }
+        })
+    })
+    .and_then(|(process, asked)| {
+        if scene.is_dead(process) {
+            eprintln!("pidns-trace: that process was gone by then");
+        }
+        print(args, &scene, process, asked, |ns| ns.container.clone())
+    });
+    recorded::with_damage(told, damage)
+}
+
+/// Whom the command asks for, and where: what `--in` and `--to` name.
+fn search<'a>(
+    args: &PidArgs,
+    scene: &'a Scene<'_>,
+    place: impl Fn(&str) -> Result<Place, Failure>,
+) -> Result<(&'a Process, Asked), Failure> {
+    let PidArgs { pid, target, to, .. } = args;
+    let seen_in = target.as_deref().map(&place).transpose()?;
+    let to = to.as_deref().map(&place).transpose()?;
+    let process = match seen_in {
+        Some(place) => scene.in_place(*pid, place).ok_or_else(|| words::nobody_in(*pid, place, scene))?,
+        None => scene.of_number(*pid).ok_or_else(|| match words::elsewhere(*pid, scene) {
+            Some(elsewhere) => Failure::NoMatch(format!(
+                "no process of the host has PID {pid}{}, but {elsewhere}: ask with --in",
+                scene.how_far_that_is_known()
+            )),
+            None => find::no_process(*pid, scene.snapshot),
+        })?,
+    };
+    Ok((process, Asked { seen_in, to }))
+}
+
+/// Where the PID was given, and where it is asked for.
+struct Asked {
+    seen_in: Option<Place>,
+    to: Option<Place>,
 }
 
 fn print(
     args: &PidArgs,
-    snapshot: &Snapshot,
-    model: &Forest<'_>,
+    scene: &Scene<'_>,
     process: &Process,
+    Asked { seen_in, to }: Asked,
+    container: impl FnMut(&Namespace) -> Option<Arc<Container>>,
 ) -> Result<ExitCode, Failure> {
-    let PidArgs { pid: _, target: _, fields, output, no_headers, past: _ } = args;
-    let levels = model.levels(process);
+    let PidArgs { pid, fields, output, no_headers, .. } = args;
+    let mut levels = levels(&scene.model, process, container);
+    if let Some(to) = to {
+        let at = to.level_of(process, &scene.model.levels(process));
+        let at = at.ok_or_else(|| words::invisible((*pid, seen_in), process, to, scene))?;
+        levels = levels.into_iter().skip(at).take(1).collect();
+    }
+    let is_all = to.is_some() || !process.pids.is_empty();
     look::print(|to| match output {
         SnapshotOutput::Table => {
-            levels::table(process, &levels, &fields.clone().unwrap_or_default(), !no_headers, to)
+            levels::table(&levels, is_all, &fields.clone().unwrap_or_default(), !no_headers, to)
         }
-        SnapshotOutput::Json => levels::json(snapshot.source, process, &levels, fields.as_ref(), to),
+        SnapshotOutput::Json => levels::json(scene.snapshot.source, process, &levels, fields.as_ref(), to),
     })
 }
 
-/// Says what the number is elsewhere, where it is mostly taken for.
-fn nobody_in(pid: u32, inum: u32, forest: &Forest<'_>) -> String {
-    let words = format!("no process has PID {pid} in namespace {inum}");
-    let Some(process) = forest.process(pid) else { return words };
-    let ns = process.ns.map_or_else(|| "another namespace".to_owned(), |ns| format!("namespace {ns}"));
-    let levels = forest.levels(process);
-    let at = levels.iter().position(|level| *level == Some(inum));
-    let comm = process.name();
-    match at.and_then(|level| process.pids.get(level)) {
-        Some(inside) => format!("{words}: {pid} is the host's number for {comm}, which is {inside} there"),
-        None => format!(
-            "{words}: the host's {pid} ({comm}) is in {ns}, which is not that one nor below it, and so is invisible there"
-        ),
-    }
+/// The process at each level; where its PIDs may not be read, at level 0 alone.
+fn levels(
+    model: &Forest<'_>,
+    process: &Process,
+    mut container: impl FnMut(&Namespace) -> Option<Arc<Container>>,
+) -> Vec<Level> {
+    let pids = if process.pids.is_empty() { std::slice::from_ref(&process.pid) } else { &process.pids };
+    let around = process.ns.map(|ns| model.ancestry(ns, process.start_boot_ns)).unwrap_or_default();
+    let levels = pids.iter().zip(model.levels(process)).enumerate();
+    let levels = levels.map(|(level, (&pid, ns))| {
+        let known = around.iter().find(|known| known.level as usize == level && Some(known.inum) == ns);
+        Level { level, ns, container: known.and_then(|ns| container(ns)), pid }
+    });
+    levels.collect()
 }

@@ -28,7 +28,7 @@ pub fn run(args: &PsArgs) -> Result<ExitCode, Failure> {
     let mut eyes = Eyes::new(args.past.runtime_api)?;
     let Some(interval) = args.repeat.watch else {
         let mut snapshot = eyes.snapshot(false)?;
-        eyes.name_containers_for(args.target.as_deref(), &mut snapshot);
+        name_containers(args, &mut eyes, &mut snapshot);
         let model = Forest::new(&snapshot);
         let from =
             args.target.as_deref().map(|target| find::namespace(target, &snapshot, &model)).transpose()?;
@@ -37,10 +37,19 @@ pub fn run(args: &PsArgs) -> Result<ExitCode, Failure> {
     let mut target = Target::new(args.target.as_deref());
     watch::repeat(interval, args.output == SnapshotOutput::Table && !args.no_headers, || {
         let mut snapshot = eyes.snapshot(false)?;
-        eyes.name_containers_for(args.target.as_deref(), &mut snapshot);
+        name_containers(args, &mut eyes, &mut snapshot);
         let model = Forest::new(&snapshot);
         target.look(&snapshot, &model, |from, to| write(args, &snapshot, &model, from, to))
     })
+}
+
+/// Where they are asked for, or where the TARGET may be the name of one.
+fn name_containers(args: &PsArgs, eyes: &mut Eyes, snapshot: &mut Snapshot) {
+    if processes::asks_for_containers(args.fields.as_ref()) {
+        eyes.name_containers(snapshot);
+    } else {
+        eyes.name_containers_for(args.target.as_deref(), snapshot);
+    }
 }
 
 fn write(

@@ -1,6 +1,6 @@
 //! `--from FILE --at TIME`: what existed at a moment of a recording.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use jiff::Timestamp;
 
@@ -43,6 +43,22 @@ pub(super) fn look(past: &Past) -> Result<Option<Recorded>, Failure> {
     let dead = world.past().processes().map(DeadProcess::as_it_was).collect();
     let gone = world.past().namespaces().map(|gone| gone.domain.namespace.clone()).collect();
     Ok(Some(Recorded { snapshot, dead, gone, world, time, damage }))
+}
+
+/// What a command on a recording comes to, of which a part may not be readable. What was asked for and is not there may stand
+/// behind the damage: both are said then.
+pub(super) fn with_damage(
+    told: Result<ExitCode, Failure>,
+    damage: Option<Failure>,
+) -> Result<ExitCode, Failure> {
+    match (told, damage) {
+        (Ok(_), Some(damage)) => Err(damage),
+        (Err(error @ Failure::NoMatch(_)), Some(damage)) => {
+            eprintln!("pidns-trace: {error}, before the damage");
+            Err(damage)
+        }
+        (told, _) => told,
+    }
 }
 
 /// What happened to somebody up to this time (CLOCK_BOOTTIME, nanoseconds). The file is read another time: who it is about is

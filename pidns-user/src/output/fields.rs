@@ -89,6 +89,11 @@ impl<F: Field> FromStr for Fields<F> {
 }
 
 impl<F: Field> Fields<F> {
+    /// Whether this one is among them.
+    pub fn has(&self, field: F) -> bool {
+        self.0.contains(&field)
+    }
+
     pub(super) fn headings(&self) -> Vec<String> {
         self.0.iter().map(|field| field.heading().to_owned()).collect()
     }

@@ -1,6 +1,6 @@
 //! `pid`: one process at every level.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use serde::Serialize;
 
@@ -9,30 +9,46 @@ use super::{
     fields::{Chosen, Fields, fields},
 };
 use crate::{
+    container::Container,
     event::VERSION,
     snapshot::{Process, Source},
 };
 
+/// The inode number of the initial PID namespace on every machine (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
+const HOST: u32 = 0xefff_fffc;
+
 fields! {
     /// What `pid` tells of a level.
-    pub enum Field, usual [Level, Ns, Pid];
+    pub enum Field, usual [Level, Ns, Container, Pid];
     /// Its number.
     Level "level" "LEVEL" Left ["level"],
     /// The namespace there.
     Ns "ns" "NAMESPACE" Left ["ns"],
+    /// What the PID 1 of that namespace runs in.
+    Container "container" "CONTAINER" Left ["container"],
     /// The PID there.
     Pid "pid" "PID" Right ["pid"],
 }
 
-/// The PID at each level: where they may not be read, that at level 0 alone.
-fn pids(process: &Process) -> &[u32] {
-    if process.pids.is_empty() { std::slice::from_ref(&process.pid) } else { &process.pids }
+/// A process at one level.
+#[derive(Debug, Serialize)]
+pub struct Level {
+    /// The level.
+    pub level: usize,
+    /// Inode number of its namespace there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ns: Option<u32>,
+    /// What the PID 1 of that namespace runs in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<Arc<Container>>,
+    /// Its PID there.
+    pub pid: u32,
 }
 
-/// Writes the table: a line a level.
+/// Writes the table: a line a level. Where they are not all, one more says so.
 pub fn table(
-    process: &Process,
-    levels: &[Option<u32>],
+    levels: &[Level],
+    is_all: bool,
     fields: &Fields<Field>,
     headings: bool,
     to: &mut dyn io::Write,
@@ -41,15 +57,19 @@ pub fn table(
     if headings {
         rows.push(fields.headings());
     }
-    for (level, (pid, ns)) in pids(process).iter().zip(levels).enumerate() {
+    for Level { level, ns, container, pid } in levels {
         rows.push(fields.row(|field| match field {
             Field::Level => level.to_string(),
             Field::Ns => ns.map_or_else(|| "?".to_owned(), |ns| ns.to_string()),
+            Field::Container => match container {
+                Some(container) => container.label().for_terminal().to_string(),
+                None if *ns == Some(HOST) => "host".to_owned(),
+                None => "-".to_owned(),
+            },
             Field::Pid => pid.to_string(),
         }));
     }
-    if process.pids.is_empty() {
-        // There may be more of them.
+    if !is_all {
         rows.push(fields.row(|_| "?".to_owned()));
     }
     columns::write(&fields.sides(), &rows, to)
@@ -60,26 +80,17 @@ struct Document<'a> {
     v: u8,
     source: Source,
     process: &'a Process,
-    levels: Vec<Chosen<Level>>,
-}
-
-#[derive(Serialize)]
-struct Level {
-    level: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ns: Option<u32>,
-    pid: u32,
+    levels: Vec<Chosen<&'a Level>>,
 }
 
 /// Writes one document.
 pub fn json(
     source: Source,
     process: &Process,
-    levels: &[Option<u32>],
+    levels: &[Level],
     fields: Option<&Fields<Field>>,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
-    let levels = pids(process).iter().zip(levels).enumerate();
-    let levels = levels.map(|(level, (&pid, &ns))| Chosen::of(Level { level, ns, pid }, fields)).collect();
+    let levels = levels.iter().map(|level| Chosen::of(level, fields)).collect();
     document(&Document { v: VERSION, source, process, levels }, Form::Indented, to)
 }

@@ -10,6 +10,7 @@ use super::{
     table::{Duration, pids},
 };
 use crate::{
+    container::Container,
     event::VERSION,
     model::{Entry, Forest},
     snapshot::{Process, Snapshot, Source, Unread},
@@ -36,6 +37,8 @@ fields! {
     Threads "threads" "THR" Right ["threads"],
     /// Who traces it.
     Tracer "tracer" "TRACER" Right ["tracer"],
+    /// What the PID 1 of its namespace runs in.
+    Container "container" "CONTAINER" Left ["container"],
     /// The id of its cgroup.
     Cgroup "cgroup" "CGROUP" Right ["cgroup_id"],
     /// Since when it exists.
@@ -89,6 +92,8 @@ fn cell(field: Field, process: &Process, snapshot: &Snapshot, forest: &Forest<'_
             "-".to_owned()
         }
         Field::Tracer => known(process.tracer),
+        Field::Container => container(process, snapshot)
+            .map_or_else(|| "-".to_owned(), |container| container.label().for_terminal().to_string()),
         Field::Cgroup => known(process.cgroup_id),
         Field::Age => {
             known(process.start_boot_ns.map(|start| Duration(snapshot.boot_ns.saturating_sub(start))))
@@ -112,6 +117,10 @@ fn cell(field: Field, process: &Process, snapshot: &Snapshot, forest: &Forest<'_
             }
         }
     }
+}
+
+fn container<'a>(process: &Process, snapshot: &'a Snapshot) -> Option<&'a Container> {
+    snapshot.namespaces.get(&process.ns?)?.container.as_deref()
 }
 
 /// "zombie", and for how long where that is known.
@@ -139,6 +148,14 @@ struct Line<'a> {
     zombie: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     joined: Option<bool>,
+    /// Only where it is asked for: to know it takes a look at a runtime's files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<&'a Container>,
+}
+
+/// Whether the containers have to be known.
+pub fn asks_for_containers(fields: Option<&Fields<Field>>) -> bool {
+    fields.is_some_and(|fields| fields.has(Field::Container))
 }
 
 /// Writes one document.
@@ -159,6 +176,7 @@ pub fn json(
             Entry::Joined { .. } => Some(true),
             Entry::Unknown => None,
         },
+        container: container(process, snapshot).filter(|_| asks_for_containers(fields)),
     });
     let processes = lines.map(|line| Chosen::of(line, fields)).collect();
     let Snapshot { source, boot_ns, unread, .. } = snapshot;

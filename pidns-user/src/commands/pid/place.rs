@@ -1,0 +1,74 @@
+//! A namespace as a TARGET means it. The kernel gives inode numbers out again at once, so that in a recording one number can
+//! be several namespaces, one after the other.
+
+use crate::{
+    model::World,
+    snapshot::{Namespace, Process},
+};
+
+/// By how much a namespace's birth can be later than its init's start: of one that clone makes it is the time of the fork's
+/// event, and starts from /proc are rounded down to ticks.
+const TICK_NS: u64 = 10_000_000;
+
+/// A namespace by its number, or one alone of those that had the number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) inum: u32,
+    life: Option<Life>,
+}
+
+/// While one namespace had its number: CLOCK_BOOTTIME, nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Life {
+    level: u32,
+    from: u64,
+    to: u64,
+}
+
+impl Place {
+    /// Whichever namespace has, or had, this number.
+    pub(super) fn of_number(inum: u32) -> Self {
+        Self { inum, life: None }
+    }
+
+    /// The one of this number that exists by the end of what the recording told.
+    pub(super) fn of_living(inum: u32, world: &World) -> Self {
+        Self::one(inum, world, |_, is_gone| !is_gone)
+    }
+
+    /// The one of this number and birth, whether it is gone or not.
+    pub(super) fn of_birth(inum: u32, born_boot_ns: Option<u64>, world: &World) -> Self {
+        Self::one(inum, world, |namespace, _| namespace.born_boot_ns == born_boot_ns)
+    }
+
+    fn one(inum: u32, world: &World, is_it: impl Fn(&Namespace, bool) -> bool) -> Self {
+        let gone = world.past().namespaces().map(|gone| (&gone.domain.namespace, true, gone.gone_boot_ns));
+        let living = world.namespace(inum).map(|domain| (&domain.namespace, false, None));
+        // Of this number, the last first.
+        let all: Vec<_> = living.into_iter().chain(gone).filter(|(ns, ..)| ns.inum == inum).collect();
+        let Some(at) = all.iter().position(|&(ns, is_gone, _)| is_it(ns, is_gone)) else {
+            return Self::of_number(inum);
+        };
+        let (namespace, _, gone) = all[at];
+        let later = at.checked_sub(1).and_then(|later| all[later].0.born_boot_ns);
+        let earlier = all.get(at + 1).and_then(|(.., gone)| *gone);
+        let born = namespace.born_boot_ns.map(|born| born.saturating_sub(TICK_NS));
+        let life = Life {
+            level: namespace.level,
+            from: born.max(earlier).unwrap_or(0),
+            to: gone.or(later).unwrap_or(u64::MAX),
+        };
+        Self { inum, life: Some(life) }
+    }
+
+    /// At which of the process's levels it is this one; `None` where the process is not in it, nor below. `levels` are the
+    /// namespaces that the model knows for that process.
+    pub(super) fn level_of(&self, process: &Process, levels: &[Option<u32>]) -> Option<usize> {
+        let at = levels.iter().position(|ns| *ns == Some(self.inum))?;
+        let was_there = self.life.is_none_or(|life| {
+            life.level as usize == at
+                && process.start_boot_ns.is_none_or(|start| (life.from..=life.to).contains(&start))
+        });
+        was_there.then_some(at)
+    }
+}

@@ -1,0 +1,89 @@
+//! What is said where a PID is nobody's in a namespace, or its process is not seen there.
+
+use super::{Scene, place::Place};
+use crate::{
+    failure::Failure,
+    snapshot::{Process, Source},
+};
+
+/// Processes that are named as having the number elsewhere; of more it tells how many.
+const NAMED: usize = 3;
+
+/// Why nobody is found by this PID in this namespace, and what the number is elsewhere: it is mostly taken for that.
+pub(super) fn nobody_in(pid: u32, place: Place, scene: &Scene<'_>) -> Failure {
+    let inum = place.inum;
+    let known = scene.how_far_that_is_known();
+    let words = format!("no process has PID {pid} in namespace {inum}{known}");
+    let Some(process) = scene.of_number(pid) else {
+        return Failure::NoMatch(match elsewhere(pid, scene) {
+            Some(elsewhere) => format!("{words}: {elsewhere}"),
+            None => words,
+        });
+    };
+    let levels = scene.model.levels(process);
+    let inside = place.level_of(process, &levels).and_then(|level| process.pids.get(level));
+    let name = process.name();
+    Failure::NoMatch(match inside {
+        Some(inside) => format!("{words}: {pid} is the host's number for {name}, which is {inside} there"),
+        None => format!(
+            "{words}: the host's {pid} ({name}) is in {}, which is not that one nor below it, and so is invisible there",
+            namespace_of(process)
+        ),
+    })
+}
+
+/// Where a number that is nobody's on the host is somebody's: "7 is nginx[48213] in namespace 4026532178".
+pub(super) fn elsewhere(pid: u32, scene: &Scene<'_>) -> Option<String> {
+    let mut found = Vec::new();
+    for process in scene.processes() {
+        let levels = scene.model.levels(process);
+        // At level 0 it would have been found.
+        for (_, ns) in process.pids.iter().zip(levels).skip(1).filter(|(found, _)| **found == pid) {
+            let ns = ns.map_or_else(|| "one that is not known".to_owned(), |ns| format!("namespace {ns}"));
+            found.push(format!("{}[{}] in {ns}", process.name(), process.pid));
+        }
+    }
+    let more = found.len().saturating_sub(NAMED);
+    found.truncate(NAMED);
+    let list = found.join(", ");
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!list.is_empty()).then(|| format!("{pid} is {list}{more}"))
+}
+
+/// Why a process has no PID in a namespace that exists.
+pub(super) fn invisible(
+    asked: (u32, Option<Place>),
+    process: &Process,
+    place: Place,
+    scene: &Scene<'_>,
+) -> Failure {
+    let levels = scene.model.levels(process);
+    let (name, inum) = (process.name(), place.inum);
+    let who = match asked {
+        (pid, Some(seen_in)) => format!("{pid} in {} is {} on the host ({name})", seen_in.inum, process.pid),
+        (pid, None) => format!("{pid} ({name}) is"),
+    };
+    if process.pids.is_empty() || levels.contains(&None) {
+        let remedy = match scene.snapshot.source {
+            Source::Recording => "the recording does not tell all the namespaces that it is in",
+            Source::Iterator | Source::Proc => {
+                "its namespaces may not be read. That takes CAP_SYS_PTRACE: run it with sudo"
+            }
+        };
+        return Failure::Usage(format!("{who}: whether it is seen in {inum} cannot be told, as {remedy}"));
+    }
+    let own = namespace_of(process);
+    let and = if asked.1.is_some() { " and" } else { "" };
+    Failure::NoMatch(if process.ns == Some(inum) {
+        format!("{who}{and} in {own}, but not in the one that had that number when it was what is asked for")
+    } else {
+        format!(
+            "{who}{and} in {own}; it is invisible in {inum}, which is neither that one nor around it: PIDs are seen from \
+             their own namespace and those around it"
+        )
+    })
+}
+
+fn namespace_of(process: &Process) -> String {
+    process.ns.map_or_else(|| "another namespace".to_owned(), |ns| format!("namespace {ns}"))
+}

@@ -1,0 +1,6 @@
+//! Commands on recordings that each test tells: what no machine could be made to do in time, and what nobody should.
+//!
+//! It needs no kernel and no privilege: the real program reads them.
+
+mod pid;
+mod story;

@@ -1,0 +1,111 @@
+//! `pid --from`: numbers, places and containers that have been several's.
+
+use serde_json::Value;
+
+use crate::story::{HOST, Recording, Story, namespace, process};
+
+/// The inode number of a container that is gone, and after it of another.
+const TWICE: u32 = 4026532001;
+const SIDE: u32 = 4026532005;
+
+/// "web" ends, its number goes to "db"; "side" is beside them.
+fn web_then_db() -> Recording {
+    let mut story = Story::begin();
+    story.container(20, TWICE, "web", 100);
+    let worker = process(&[101, 7], "worker", 21, TWICE);
+    story.fork(21, &worker);
+    story.ends(30, &worker);
+    let init = process(&[100, 1], "web", 20, TWICE);
+    let web = namespace(TWICE, 20, "web");
+    story.ends(31, &init);
+    story.tell(32, "namespace.destroy", serde_json::json!({"ns": web, "lived_ns": 12}));
+    story.container(40, TWICE, "db", 200);
+    story.fork(41, &process(&[201, 7], "postgres", 41, TWICE));
+    story.fork(41, &process(&[202, 9], "checker", 41, TWICE));
+    story.container(42, SIDE, "side", 300);
+    story.end(50);
+    story.file()
+}
+
+fn first_pid(shown: &str) -> u64 {
+    let document: Value = serde_json::from_str(shown).expect("one document");
+    document["process"]["pid"].as_u64().expect("a PID")
+}
+
+#[test]
+fn a_container_that_is_gone_answers_for_itself_and_not_for_who_has_its_number() {
+    let recording = web_then_db();
+    let who = |pid, name| first_pid(&recording.shown(&["pid", pid, "--in", name, "-o", "json"]));
+    assert_eq!(who("7", "web"), 101);
+    assert_eq!(who("1", "web"), 100, "the fork's event comes after its start");
+    assert_eq!(who("7", "db"), 201);
+    assert_eq!(who("1", "db"), 200);
+    let words = recording.refused(1, &["pid", "9", "--in", "web"]);
+    assert!(words.contains("no process has PID 9 in namespace 4026532001"), "{words}");
+    assert_eq!(who("7", &TWICE.to_string()), 201, "the number alone is whose it is now");
+}
+
+#[test]
+fn each_level_tells_its_container_also_of_the_dead() {
+    let recording = web_then_db();
+    let table = recording.shown(&["pid", "7", "--in", "db"]);
+    assert_eq!(
+        table,
+        "LEVEL  NAMESPACE   CONTAINER  PID\n0      4026531836  host       201\n1      4026532001  docker/db    7\n"
+    );
+    let dead = recording.shown(&["pid", "101"]);
+    assert!(dead.contains("1      4026532001  docker/web    7"), "{dead}");
+    let document: Value =
+        serde_json::from_str(&recording.shown(&["pid", "101", "-o", "json"])).expect("JSON");
+    assert_eq!(document["levels"][1]["container"]["name"], "web");
+    assert!(document["levels"][0].get("container").is_none(), "the host is in none");
+}
+
+#[test]
+fn one_level_is_shown_with_to_and_an_invisible_process_is_told_of() {
+    let recording = web_then_db();
+    let shown = recording.shown(&["pid", "7", "--in", "db", "--to", &HOST.to_string(), "--no-headers"]);
+    assert_eq!(shown, "0  4026531836  host  201\n");
+    let shown = recording.shown(&["pid", "201", "--to", "db", "--no-headers"]);
+    assert_eq!(shown, "1  4026532001  docker/db  7\n");
+    let shown = recording.shown(&["pid", "201", "--to", "202", "-o", "json"]);
+    let document: Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(document["levels"].as_array().map(Vec::len), Some(1), "{document}");
+    assert_eq!(document["levels"][0]["pid"], 7, "a PID stands for its namespace");
+
+    let words = recording.refused(1, &["pid", "7", "--in", "db", "--to", "side"]);
+    for part in [
+        "7 in 4026532001 is 201 on the host (postgres) and in namespace 4026532001",
+        "invisible in 4026532005",
+    ] {
+        assert!(words.contains(part), "{part}: {words}");
+    }
+    let words = recording.refused(1, &["pid", "201", "--to", "web"]);
+    assert!(words.contains("201 (postgres) is in namespace 4026532001, but not in the one that"), "{words}");
+}
+
+#[test]
+fn a_number_that_nobody_has_there_is_told_with_what_it_is_elsewhere() {
+    let recording = web_then_db();
+    let words = recording.refused(1, &["pid", "9", "--in", "side"]);
+    assert!(words.contains("9 is checker[202] in namespace 4026532001"), "{words}");
+    let words = recording.refused(1, &["pid", "201", "--in", "db"]);
+    assert!(words.contains("201 is the host's number for postgres, which is 7 there"), "{words}");
+    let words = recording.refused(1, &["pid", "201", "--in", "side"]);
+    assert!(words.contains("invisible there"), "{words}");
+    let words = recording.refused(1, &["pid", "9"]);
+    assert!(words.contains("9 is checker[202] in namespace 4026532001: ask with --in"), "{words}");
+}
+
+#[test]
+fn processes_tell_their_container_where_it_is_asked_for() {
+    let recording = web_then_db();
+    let shown = recording.shown(&["ps", "db", "--fields", "pid,container", "--no-headers"]);
+    assert_eq!(shown, "200  docker/db\n201  docker/db\n202  docker/db\n");
+    let listed = |fields: &[&str]| -> Value {
+        let shown = recording.shown(&[&["ps", "db", "-o", "json"], fields].concat());
+        serde_json::from_str(&shown).expect("JSON")
+    };
+    assert_eq!(listed(&["--fields", "+container"])["processes"][0]["container"]["name"], "db");
+    assert!(listed(&[])["processes"][0].get("container").is_none());
+}

@@ -8,7 +8,10 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::event::{Body, Event, VERSION};
+use crate::{
+    count::Count,
+    event::{Body, Event, VERSION},
+};
 
 /// What a zstd frame begins with (RFC 8878, 3.1.1).
 const ZSTD_MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
@@ -38,6 +41,28 @@ pub enum Damage {
         /// Its number, from 1.
         line: u64,
     },
+    /// Events are not there that were.
+    #[error("line {line}: {} missing before it (seq {found}{})", Count(*missing, "event is", "events are"), after(*.before))]
+    Missing {
+        /// Number of the line behind the gap, from 1.
+        line: u64,
+        /// How many.
+        missing: u64,
+        /// `seq` of the event before the gap; 0 where there is none.
+        before: u64,
+        /// `seq` of the event behind it.
+        found: u64,
+    },
+    /// It is no later event than the one before.
+    #[error("line {line}: it does not follow the line before it (seq {found}{})", after(*.before))]
+    Disordered {
+        /// Its number, from 1.
+        line: u64,
+        /// `seq` of the event before.
+        before: u64,
+        /// Its own.
+        found: u64,
+    },
     /// The file cannot be read, or what it is compressed with is damaged.
     #[error("after line {line}: {error}")]
     Unreadable {
@@ -56,10 +81,16 @@ pub enum Damage {
     },
 }
 
+fn after(before: u64) -> String {
+    if before == 0 { " at the beginning".to_owned() } else { format!(" after {before}") }
+}
+
 /// The events of a recording, one after the other.
 pub struct Recording {
     lines: Box<dyn BufRead>,
     line: u64,
+    /// `seq` of the event before.
+    seq: u64,
     ended: bool,
     over: bool,
     /// Events of kinds that only a later version knows.
@@ -88,7 +119,7 @@ impl Recording {
         } else {
             Box::new(from)
         };
-        Ok(Self { lines, line: 0, ended: false, over: false, unknown: 0 })
+        Ok(Self { lines, line: 0, seq: 0, ended: false, over: false, unknown: 0 })
     }
 
     /// How many events there were, so far, of kinds that only a later version of this program knows: they are left out.
@@ -119,14 +150,35 @@ impl Recording {
         while self.next_line(&mut bytes)? {
             match serde_json::from_slice::<Event>(&bytes) {
                 Ok(event) => {
+                    // Recordings can stand one behind the other in a file, and each counts from 1.
+                    if event.seq == 1 && matches!(event.body, Body::StreamStart { .. }) {
+                        self.seq = 0;
+                    }
+                    self.follow(event.seq)?;
                     self.ended = matches!(event.body, Body::StreamEnd { .. });
                     return Ok(Some(event));
                 }
-                Err(_) if is_of_a_later_version(&bytes) => self.unknown += 1,
-                Err(error) => return Err(Damage::Line { line: self.line, error }),
+                Err(error) => match seq_of_a_later_event(&bytes) {
+                    Some(seq) => {
+                        self.follow(seq)?;
+                        self.unknown += 1;
+                    }
+                    None => return Err(Damage::Line { line: self.line, error }),
+                },
             }
         }
         Ok(None)
+    }
+
+    /// Each event is the next one: what a recorder could not get it says so (`stream.lost`), and counts on.
+    fn follow(&mut self, found: u64) -> Result<(), Damage> {
+        let (line, before) = (self.line, self.seq);
+        self.seq = found;
+        match found.checked_sub(before) {
+            Some(1) => Ok(()),
+            None | Some(0) => Err(Damage::Disordered { line, before, found }),
+            Some(steps) => Err(Damage::Missing { line, missing: steps - 1, before, found }),
+        }
     }
 }
 
@@ -143,15 +195,16 @@ impl Iterator for Recording {
     }
 }
 
-/// Whether it is an event whose name is not known here: there may be more of them within a version of the schema.
-fn is_of_a_later_version(line: &[u8]) -> bool {
+/// `seq` of an event whose name is not known here: there may be more of them within a version of the schema.
+fn seq_of_a_later_event(line: &[u8]) -> Option<u64> {
     #[derive(Deserialize)]
     struct Head {
         v: u8,
         event: String,
+        seq: u64,
     }
-    serde_json::from_slice::<Head>(line)
-        .is_ok_and(|head| head.v == VERSION && !Body::NAMES.contains(&head.event.as_str()))
+    let Head { v, event, seq } = serde_json::from_slice(line).ok()?;
+    (v == VERSION && !Body::NAMES.contains(&event.as_str())).then_some(seq)
 }
 
 #[cfg(test)]
@@ -162,8 +215,19 @@ mod tests {
 
     use super::*;
 
-    const LOST: &str = r#"{"v":1,"event":"stream.lost","seq":1,"time":"1970-01-01T00:00:00Z","boot_ns":5,"stage":"ring","count":1}"#;
-    const END: &str = r#"{"v":1,"event":"stream.end","seq":2,"time":"1970-01-01T00:00:00Z","boot_ns":6,"events":{},"lost":{},"kernel":{},"threads":{"created":0,"ended":0},"duration_ns":1}"#;
+    const START: &str = r#"{"v":1,"event":"stream.start","seq":1,"time":"1970-01-01T00:00:00Z","boot_ns":5,"version":"","boot_time":"","hooks":{},"filter":{"events":[]}}"#;
+
+    fn lost(seq: u64) -> String {
+        format!(
+            r#"{{"v":1,"event":"stream.lost","seq":{seq},"time":"1970-01-01T00:00:00Z","boot_ns":5,"stage":"ring","count":1}}"#
+        )
+    }
+
+    fn end(seq: u64) -> String {
+        format!(
+            r#"{{"v":1,"event":"stream.end","seq":{seq},"time":"1970-01-01T00:00:00Z","boot_ns":6,"events":{{}},"lost":{{}},"kernel":{{}},"threads":{{"created":0,"ended":0}},"duration_ns":1}}"#
+        )
+    }
 
     /// The names of the events, and what the end is like.
     fn read(bytes: &[u8]) -> (Vec<&'static str>, Option<String>) {
@@ -185,43 +249,63 @@ mod tests {
 
     #[test]
     fn a_whole_recording_is_read_compressed_or_not() {
-        let text = format!("{LOST}\n{END}\n");
+        let text = format!("{START}\n{}\n{}\n", lost(2), end(3));
         for bytes in [text.clone().into_bytes(), compressed(&text)] {
-            assert_eq!(read(&bytes), (vec!["stream.lost", "stream.end"], None));
+            assert_eq!(read(&bytes), (vec!["stream.start", "stream.lost", "stream.end"], None));
         }
         // One that was continued.
         let twice = [compressed(&text), compressed(&text)].concat();
-        assert_eq!(read(&twice).0.len(), 4);
+        let (names, damage) = read(&twice);
+        assert_eq!((names.len(), damage), (6, None));
     }
 
     #[test]
     fn what_stands_before_the_damage_is_read_and_the_line_named() {
+        let (one, two, three) = (lost(1), lost(2), end(3));
         let cases = [
-            (format!("{LOST}\n{LOST}\n"), 2, "after line 2: the file ends without stream.end"),
-            (format!("{LOST}\n{LOST}"), 1, "line 2: the file ends in the middle of it"),
-            (format!("{LOST}\n{}", &LOST[..20]), 1, "line 2: the file ends in the middle of it"),
-            (format!("{LOST}\nnonsense\n{END}\n"), 1, "line 2: expected"),
-            (format!("{LOST}\n{}\n", LOST.replace("\"v\":1", "\"v\":2")), 1, "line 2: this is version 2"),
+            (format!("{one}\n{two}\n"), 2, "after line 2: the file ends without stream.end"),
+            (format!("{one}\n{two}"), 1, "line 2: the file ends in the middle of it"),
+            (format!("{one}\n{}", &two[..20]), 1, "line 2: the file ends in the middle of it"),
+            (format!("{one}\nnonsense\n{three}\n"), 1, "line 2: expected"),
+            (format!("{one}\n{}\n", two.replace("\"v\":1", "\"v\":2")), 1, "line 2: this is version 2"),
             (String::new(), 0, "after line 0: the file ends without"),
-            (format!("{LOST}\n{}", "x".repeat(2 << 20)), 1, "line 2: longer than any event"),
+            (format!("{one}\n{}", "x".repeat(2 << 20)), 1, "line 2: longer than any event"),
         ];
         for (text, good, words) in cases {
             let (names, damage) = read(text.as_bytes());
             assert_eq!(names.len(), good, "{words}");
             assert!(damage.as_deref().is_some_and(|damage| damage.starts_with(words)), "{damage:?}: {words}");
         }
-        let text = format!("{}{END}\n", format!("{LOST}\n").repeat(1000));
-        let whole = compressed(&text);
+        let events: String = (1..=1000).map(|seq| format!("{}\n", lost(seq))).collect();
+        let whole = compressed(&format!("{events}{}\n", end(1001)));
         let (names, damage) = read(&whole[..whole.len() - 10]);
         assert!(names.len() < 1001 && damage.is_some_and(|damage| damage.contains("line ")));
     }
 
     #[test]
+    fn events_that_are_missing_are_damage() {
+        let text = |seqs: &[u64]| {
+            let events: String = seqs.iter().map(|&seq| format!("{}\n", lost(seq))).collect();
+            format!("{events}{}\n", end(seqs.last().unwrap() + 1))
+        };
+        for (seqs, good, words) in [
+            (&[1, 2, 6][..], 2, "line 3: 3 events are missing before it (seq 6 after 2)"),
+            (&[1, 3], 1, "line 2: 1 event is missing before it (seq 3 after 1)"),
+            (&[3, 4], 0, "line 1: 2 events are missing before it (seq 3 at the beginning)"),
+            (&[1, 2, 2], 2, "line 3: it does not follow the line before it (seq 2 after 2)"),
+            (&[1, 2, 3, 2], 3, "line 4: it does not follow the line before it (seq 2 after 3)"),
+        ] {
+            let (names, damage) = read(text(seqs).as_bytes());
+            assert_eq!((names.len(), damage.as_deref()), (good, Some(words)));
+        }
+    }
+
+    #[test]
     fn events_that_only_a_later_version_has_are_left_out_and_counted() {
-        let later = LOST.replace("stream.lost", "stream.found");
-        let text = format!("{later}\n{END}\n");
+        let later = lost(1).replace("stream.lost", "stream.found");
+        let text = format!("{later}\n{}\n", end(2));
         let mut recording = Recording::read(Cursor::new(text.into_bytes())).unwrap();
-        assert_eq!(recording.by_ref().filter_map(Result::ok).count(), 1);
+        assert_eq!(recording.by_ref().filter_map(Result::ok).count(), 1, "and none is missing");
         assert_eq!(recording.unknown(), 1);
     }
 

@@ -75,7 +75,9 @@ impl Sink {
 
     /// The same, compressed with zstd. After each flush all that was written can be read again.
     pub fn compressed(to: impl AsFd + Send + 'static) -> io::Result<Self> {
-        let encoder = zstd::Encoder::new(Vec::new(), zstd::DEFAULT_COMPRESSION_LEVEL)?;
+        let mut encoder = zstd::Encoder::new(Vec::new(), zstd::DEFAULT_COMPRESSION_LEVEL)?;
+        // Without it a byte that has changed can be a letter that has changed, and nobody is told.
+        encoder.include_checksum(true)?;
         Ok(Self { encoder: Some(encoder), ..Self::new(to) })
     }
 
@@ -212,6 +214,28 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "one\ntwo\nthree\n");
+    }
+
+    #[test]
+    fn a_byte_that_has_changed_is_met_by_whoever_reads_what_was_compressed() {
+        let mut file = tempfile::tempfile().unwrap();
+        let mut sink = Sink::compressed(file.try_clone().unwrap()).unwrap();
+        // Noise, which is kept as it is: only a checksum can tell that one of its bytes is another.
+        let mut state = 1u32;
+        let noise = std::iter::from_fn(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            Some((state >> 24) as u8)
+        });
+        let noise: Vec<u8> = noise.take(1000).collect();
+        event(&mut sink, &noise);
+        assert!(matches!(sink.finish(), Written::All));
+        let mut bytes = Vec::new();
+        io::Seek::rewind(&mut file).unwrap();
+        file.read_to_end(&mut bytes).unwrap();
+        assert_eq!(zstd::decode_all(&bytes[..]).unwrap(), noise);
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        assert!(zstd::decode_all(&bytes[..]).is_err());
     }
 
     #[test]

@@ -64,6 +64,8 @@ kill $holder $reader
 refused_ns=$(grep '"event":"fork.failed"' "$all" | grep -o '"inum":[0-9]*' | head -1 | tr -dc 0-9)
 namespaces="$held|$ns|$nested_ns|$refused_ns"
 processes="$holder|$outer|$joiner|$reader|$ignored|$refused|$killer"
-grep -E "\"event\":\"(stream\.|snapshot\.namespace)|\"(inum|ns)\":($namespaces)[,}]|\"pid\":($processes)[,}]" "$all" >"$file"
+grep -E "\"event\":\"(stream\.|snapshot\.namespace)|\"(inum|ns)\":($namespaces)[,}]|\"pid\":($processes)[,}]" "$all" |
+    # A gap in the numbers would be damage.
+    awk '{ sub(/"seq":[0-9]+/, "\"seq\":" NR); print }' >"$file"
 echo "namespaces $namespaces"
 echo "processes $processes"

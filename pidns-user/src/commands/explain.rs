@@ -40,17 +40,15 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
 
 /// The same of a recording, with what happened and with what is gone.
 fn of_recording(args: &ExplainArgs, file: &Path, recorded: Recorded) -> Result<ExitCode, Failure> {
-    let Recorded { snapshot, dead: _, gone, world, time, damage } = recorded;
+    let Recorded { snapshot, dead: _, gone, world, time, stream, damage } = recorded;
     let forest = Forest::new(&snapshot).with_gone(&gone);
     let scene = Scene { snapshot: &snapshot, forest: &forest, world: Some(&world) };
-    let (mut explanation, subject) = match explain(&args.target, scene, &gone, time.unwrap_or_default()) {
-        Ok(found) => found,
-        // What was asked for may stand behind the damage.
-        Err(error) => return Err(damage.unwrap_or(error)),
-    };
-    explanation.history = Some(recorded::history(file, subject, snapshot.boot_ns)?);
-    let code = print(args, &explanation)?;
-    damage.map_or(Ok(code), Err)
+    let told = explain(&args.target, scene, &gone, time.unwrap_or_default());
+    let told = told.and_then(|(mut explanation, subject)| {
+        explanation.history = Some(recorded::history(file, subject, stream, snapshot.boot_ns)?);
+        print(args, &explanation)
+    });
+    recorded::with_damage(told, damage)
 }
 
 fn explain(

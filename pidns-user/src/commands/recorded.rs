@@ -6,11 +6,11 @@ use jiff::Timestamp;
 
 use crate::{
     cli::{Moment, Past},
-    event::Event,
+    event::{Body, Event},
     explanation::{History, Subject},
     failure::Failure,
     model::{DeadProcess, World},
-    recording::Recording,
+    recording::{Damage, Recording},
     snapshot::{self, Snapshot},
 };
 
@@ -26,6 +26,8 @@ pub(super) struct Recorded {
     pub(super) world: World,
     /// The moment by the wall clock; `None` where there is no event.
     pub(super) time: Option<Timestamp>,
+    /// In which of the file's streams the moment is, from 1; 0 where none has a beginning.
+    pub(super) stream: u64,
     /// What kept the rest of the recording from being read, if it was wanted.
     pub(super) damage: Option<Failure>,
 }
@@ -35,14 +37,14 @@ pub(super) fn look(past: &Past) -> Result<Option<Recorded>, Failure> {
     let Past { from, at, runtime_api: _ } = past;
     let Some(file) = from else { return Ok(None) };
     let recording = Recording::open(file).map_err(|error| Failure::File { file: file.clone(), error })?;
-    let Replayed { world, limit, last, damage } = replay(file, recording, *at)?;
+    let Replayed { world, last, behind, stream, damage } = replay(file, recording, *at)?;
     let mut snapshot = world.snapshot();
-    snapshot.boot_ns = limit.unwrap_or(snapshot.boot_ns);
-    let since = last.map_or(0, |(boot_ns, _)| snapshot.boot_ns.saturating_sub(boot_ns));
-    let time = last.and_then(|(_, time)| time.checked_add(Duration::from_nanos(since)).ok());
+    let nanoseconds = u64::try_from(behind.as_nanos()).unwrap_or(u64::MAX);
+    snapshot.boot_ns = snapshot.boot_ns.saturating_add(nanoseconds);
+    let time = last.and_then(|(_, time)| time.checked_add(behind).ok());
     let dead = world.past().processes().map(DeadProcess::as_it_was).collect();
     let gone = world.past().namespaces().map(|gone| gone.domain.namespace.clone()).collect();
-    Ok(Some(Recorded { snapshot, dead, gone, world, time, damage }))
+    Ok(Some(Recorded { snapshot, dead, gone, world, time, stream, damage }))
 }
 
 /// What a command on a recording comes to, of which a part may not be readable. What was asked for and is not there may stand
@@ -61,14 +63,21 @@ pub(super) fn with_damage(
     }
 }
 
-/// What happened to somebody up to this time (CLOCK_BOOTTIME, nanoseconds). The file is read another time: who it is about is
-/// known only when it was read to the moment.
-pub(super) fn history(file: &Path, subject: Subject, until: u64) -> Result<History, Failure> {
+/// What happened to somebody in this stream of the file up to this time (CLOCK_BOOTTIME, nanoseconds). The file is read
+/// another time: who it is about is known only when it was read to the moment.
+pub(super) fn history(file: &Path, subject: Subject, stream: u64, until: u64) -> Result<History, Failure> {
     let recording = Recording::open(file).map_err(|error| Failure::File { file: file.to_owned(), error })?;
     let mut history = History::new(subject);
+    let mut at = 0;
     // Damage was met at the first reading.
-    for event in recording.map_while(Result::ok).take_while(|event| event.boot_ns <= until) {
-        history.follow(&event);
+    for event in recording.map_while(Result::ok) {
+        at += u64::from(matches!(event.body, Body::StreamStart { .. }));
+        if at > stream || (at == stream && event.boot_ns > until) {
+            break;
+        }
+        if at == stream {
+            history.follow(&event);
+        }
     }
     Ok(history)
 }
@@ -76,72 +85,89 @@ pub(super) fn history(file: &Path, subject: Subject, until: u64) -> Result<Histo
 /// What the events up to the moment make.
 struct Replayed {
     world: World,
-    /// The moment, if one was asked for: CLOCK_BOOTTIME, nanoseconds.
-    limit: Option<u64>,
     /// The last event before it, by both clocks.
     last: Option<(u64, Timestamp)>,
+    /// How long the moment is behind that event.
+    behind: Duration,
+    /// In which stream that is, from 1: recordings can stand one behind the other in a file.
+    stream: u64,
     /// What was met before the moment.
     damage: Option<Failure>,
 }
 
 fn replay(
     file: &Path,
-    recording: impl Iterator<Item = Result<Event, crate::recording::Damage>>,
+    recording: impl Iterator<Item = Result<Event, Damage>>,
     at: Option<Moment>,
 ) -> Result<Replayed, Failure> {
-    let mut it = Replayed { world: World::default(), limit: None, last: None, damage: None };
+    let mut it =
+        Replayed { world: World::default(), last: None, behind: Duration::ZERO, stream: 0, damage: None };
     let no_match = |words: String| Failure::NoMatch(format!("{}: {words}", file.display()));
+    let mut elapsed = Duration::ZERO;
     for event in recording {
         let event = match event {
             Ok(event) => event,
             Err(damage) => {
                 // The moment may be behind the damage.
-                it.limit = None;
                 it.damage = Some(Failure::Recording { file: file.to_owned(), damage });
                 return Ok(it);
             }
         };
-        if let (Some(at), None) = (at, it.limit) {
-            let limit = it.limit.insert(boot_ns_of(at, &event));
-            if *limit < event.boot_ns {
+        let begins = matches!(event.body, Body::StreamStart { .. });
+        let since = it.last.map_or(Duration::ZERO, |(boot_ns, time)| match begins {
+            // The machine may have been started anew between the two.
+            true => between(time, event.time),
+            false => Duration::from_nanos(event.boot_ns.saturating_sub(boot_ns)),
+        });
+        elapsed += since;
+        let is_later = match at {
+            // Not by the kernel's clock from the first event on: this one may have been set since, and is what is shown.
+            Some(Moment::At(time)) => event.time > time,
+            Some(Moment::After(after)) => elapsed > after,
+            None => false,
+        };
+        if is_later {
+            let Some((_, last)) = it.last else {
                 return Err(no_match(format!("it begins at {:.3}, after that", event.time)));
-            }
+            };
+            let behind = match at {
+                Some(Moment::At(time)) => between(last, time),
+                Some(Moment::After(after)) => since.saturating_sub(elapsed.saturating_sub(after)),
+                None => Duration::ZERO,
+            };
+            // Before this event by the kernel's clock too, however far the other was set.
+            return Ok(Replayed { behind: behind.min(since.saturating_sub(Duration::from_nanos(1))), ..it });
         }
-        if it.limit.is_some_and(|limit| event.boot_ns > limit) {
-            return Ok(it);
+        if begins {
+            it.stream += 1;
+            // What exists is told anew.
+            it.world = World::default();
         }
         it.last = Some((event.boot_ns, event.time));
         it.world.apply(&event);
     }
-    match (it.limit, it.last) {
-        (Some(limit), Some((_, last))) if limit > it.world.boot_ns() => {
-            Err(no_match(format!("it ends at {last:.3}, before that")))
-        }
+    let is_behind = |last| match at {
+        Some(Moment::At(time)) => time > last,
+        Some(Moment::After(after)) => after > elapsed,
+        None => false,
+    };
+    match it.last {
+        Some((_, last)) if is_behind(last) => Err(no_match(format!("it ends at {last:.3}, before that"))),
         _ => Ok(it),
     }
 }
 
-/// When the moment is by the kernel's clock, given the recording's first event: CLOCK_BOOTTIME, nanoseconds.
-fn boot_ns_of(moment: Moment, first: &Event) -> u64 {
-    let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-    match moment {
-        Moment::After(duration) => first.boot_ns.saturating_add(nanoseconds(duration)),
-        Moment::At(time) => {
-            let since = i128::from(first.boot_ns) + between(first.time, time);
-            u64::try_from(since.max(0)).unwrap_or(u64::MAX)
-        }
-    }
-}
-
-/// Nanoseconds.
-fn between(from: Timestamp, to: Timestamp) -> i128 {
-    to.as_nanosecond() - from.as_nanosecond()
+/// Zero where the clock was set back.
+fn between(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::event::Body;
+    use crate::event::Filter;
 
     fn lost(second: i64) -> Event {
         Event {
@@ -153,22 +179,84 @@ mod tests {
         }
     }
 
-    fn at(moment: Option<Moment>) -> Result<(u64, Option<u64>), String> {
-        let events = (0..10).map(|second| Ok(lost(second)));
-        let Replayed { world, limit, last, damage } =
+    /// At which second by the kernel's clock the last event before the moment is, and the moment itself, in milliseconds.
+    fn at(events: &[Event], moment: Option<Moment>) -> Result<(u64, u64), String> {
+        let events = events.iter().cloned().map(Ok);
+        let Replayed { last, behind, damage, .. } =
             replay(Path::new("f"), events, moment).map_err(|error| error.to_string())?;
         assert!(damage.is_none());
-        assert_eq!(last.map(|(boot_ns, _)| boot_ns), Some(world.boot_ns()));
-        Ok((world.boot_ns() / 1_000_000_000, limit.map(|ns| ns / 1_000_000_000)))
+        let (last, _) = last.expect("an event");
+        let moment = Duration::from_nanos(last) + behind;
+        Ok((last / 1_000_000_000, u64::try_from(moment.as_millis()).unwrap()))
+    }
+
+    fn by_clock(second: i64) -> Option<Moment> {
+        Some(Moment::At(Timestamp::new(second, 0).unwrap()))
+    }
+
+    fn after(milliseconds: u64) -> Option<Moment> {
+        Some(Moment::After(Duration::from_millis(milliseconds)))
     }
 
     #[test]
     fn a_moment_is_found_by_the_clock_and_from_the_start() {
-        let time = |second| Some(Moment::At(Timestamp::new(second, 0).unwrap()));
-        assert_eq!(at(None), Ok((59, None)));
-        assert_eq!(at(time(1_003)), Ok((53, Some(53))));
-        assert_eq!(at(Some(Moment::After(Duration::from_millis(4_500)))), Ok((54, Some(54))));
-        assert!(at(time(999)).unwrap_err().contains("it begins at 1970-01-01T00:16:40.000Z"));
-        assert!(at(time(2_000)).unwrap_err().contains("it ends at 1970-01-01T00:16:49.000Z"));
+        let events: Vec<Event> = (0..10).map(lost).collect();
+        assert_eq!(at(&events, None), Ok((59, 59_000)));
+        assert_eq!(at(&events, by_clock(1_003)), Ok((53, 53_000)));
+        assert_eq!(at(&events, after(4_500)), Ok((54, 54_500)));
+        assert_eq!(at(&events, after(9_000)), Ok((59, 59_000)));
+        let refused = |moment| at(&events, moment).unwrap_err();
+        assert!(refused(by_clock(999)).contains("it begins at 1970-01-01T00:16:40.000Z"));
+        assert!(refused(by_clock(2_000)).contains("it ends at 1970-01-01T00:16:49.000Z"));
+        assert!(refused(after(9_001)).contains("it ends at"));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_followed_as_the_events_show_it() {
+        let mut events: Vec<Event> = (0..10).map(lost).collect();
+        for event in &mut events[5..] {
+            event.time += Duration::from_secs(100);
+        }
+        assert_eq!(at(&events, by_clock(1_107)), Ok((57, 57_000)));
+        assert_eq!(at(&events, by_clock(1_050)), Ok((54, 54_999)), "before the first event that is later");
+        assert_eq!(at(&events, after(7_000)), Ok((57, 57_000)), "it took no longer");
+    }
+
+    #[test]
+    fn of_recordings_one_behind_the_other_each_begins_with_nothing() {
+        let start = |second| {
+            let body = Body::StreamStart {
+                version: "".into(),
+                host: None,
+                kernel: None,
+                boot_time: String::new(),
+                hooks: BTreeMap::new(),
+                filter: Filter::default(),
+            };
+            Event { body, ..lost(second) }
+        };
+        let there = |second, inum| Event {
+            body: Body::SnapshotNamespace {
+                ns: snapshot::Namespace::bare(inum, 0),
+                holders: Vec::new(),
+                holders_left_out: 0,
+            },
+            ..lost(second)
+        };
+        // The machine was started anew in between: its clock begins at 0.
+        let mut second = [start(7), there(8, 3)];
+        for (event, boot_ns) in second.iter_mut().zip([1, 1_000_000_001]) {
+            event.boot_ns = boot_ns;
+        }
+        let events = [vec![start(0), there(1, 2)], second.to_vec()].concat();
+        let inums = |moment| {
+            let events = events.iter().cloned().map(Ok);
+            let Replayed { world, stream, .. } = replay(Path::new("f"), events, moment).unwrap();
+            (stream, world.namespaces().map(|domain| domain.namespace.inum).collect::<Vec<_>>())
+        };
+        assert_eq!(inums(None), (2, vec![3]));
+        assert_eq!(inums(after(3_000)), (1, vec![2]));
+        assert_eq!(inums(after(8_000)), (2, vec![3]));
+        assert_eq!(inums(by_clock(1_005)), (1, vec![2]));
     }
 }

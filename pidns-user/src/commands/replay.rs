@@ -47,6 +47,10 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
                 return Err(Failure::Recording { file: file.clone(), damage });
             }
         };
+        if matches!(event.body, Body::StreamStart { .. }) {
+            // Of another recording behind the first: what exists is told anew.
+            world = World::default();
+        }
         let was_in = container(&event.body, &world);
         let was_wanted = selection.shows_unfiltered(&event.body, was_in.as_deref(), &world);
         world.apply(&event);

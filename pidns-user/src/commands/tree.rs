@@ -29,9 +29,9 @@ pub fn run(args: &TreeArgs) -> Result<ExitCode, Failure> {
     if let Some(Recorded { snapshot, damage, .. }) = recorded::look(&args.past)? {
         let model = Forest::new(&snapshot);
         let from =
-            args.target.as_deref().map(|target| find::namespace(target, &snapshot, &model)).transpose()?;
-        let code = look::print(|to| write(args, &snapshot, &model, from, to))?;
-        return damage.map_or(Ok(code), Err);
+            args.target.as_deref().map(|target| find::namespace(target, &snapshot, &model)).transpose();
+        let told = from.and_then(|from| look::print(|to| write(args, &snapshot, &model, from, to)));
+        return recorded::with_damage(told, damage);
     }
     let mut eyes = Eyes::new(args.past.runtime_api)?;
     let Some(interval) = args.repeat.watch else {

@@ -2,5 +2,6 @@
 //!
 //! It needs no kernel and no privilege: the real program reads them.
 
+mod damage;
 mod pid;
 mod story;

@@ -1,0 +1,77 @@
+//! Damage, wherever it is: what stands before it is shown, and it is told whatever was asked for.
+
+use crate::story::{Recording, Story, process};
+
+const WEB: u32 = 4026532001;
+const LATE: u32 = 4026532002;
+
+/// Of `text` this line, from 1, is left out.
+fn without_line(text: &str, line: usize) -> Recording {
+    let kept = text.lines().enumerate().filter(|(index, _)| index + 1 != line);
+    Recording::of(kept.map(|(_, line)| format!("{line}\n")).collect::<String>().as_bytes())
+}
+
+fn story() -> Story {
+    let mut story = Story::begin();
+    story.container(20, WEB, "web", 100);
+    story.fork(21, &process(&[101, 7], "worker", 21, WEB));
+    story.container(30, LATE, "late", 200);
+    story.end(40);
+    story
+}
+
+#[test]
+fn a_target_behind_the_damage_is_told_with_the_damage() {
+    let text = story().text();
+    let late = text.lines().position(|line| line.contains("late")).expect("it is there") + 1;
+    let cut: String = text.lines().take(late - 1).map(|line| format!("{line}\n")).collect();
+    let recording = Recording::of(cut.as_bytes());
+    for args in [&["tree"][..], &["ps"], &["explain"], &["pid", "1", "--in"]] {
+        let words = recording.refused(2, &[args, &[&LATE.to_string()]].concat());
+        for part in ["stream.end", &LATE.to_string(), "before the damage"] {
+            assert!(words.contains(part), "{args:?}: {part}: {words}");
+        }
+        let words = recording.refused(2, &[args, &["pid:[3]"]].concat());
+        assert!(words.contains("small"), "what is no TARGET anywhere is told as that: {words}");
+    }
+}
+
+#[test]
+fn lines_that_are_missing_are_met_and_what_stands_before_them_is_shown() {
+    let text = story().text();
+    let line = text.lines().position(|line| line.contains("worker")).expect("it is there") + 1;
+    let recording = without_line(&text, line);
+    let (code, shown, words) = recording.told(&["replay", "--no-headers"]);
+    assert_eq!(code, 2, "{words}");
+    assert!(words.contains(&format!("line {line}: 1 event is missing before it")), "{words}");
+    assert!(shown.contains("web") && !shown.contains("late"), "{shown}");
+    let (code, shown, words) = recording.told(&["tree", "--no-headers", "--fields", "container"]);
+    assert_eq!((code, shown.as_str()), (2, "-\ndocker/web\n"), "{words}");
+}
+
+#[test]
+fn of_recordings_in_one_file_the_last_is_what_exists() {
+    let mut second = Story::begin();
+    second.container(20, LATE, "late", 200);
+    second.end(40);
+    let recording = Recording::of(format!("{}{}", story().text(), second.text()).as_bytes());
+    let shown = recording.shown(&["tree", "--no-headers", "--fields", "container"]);
+    assert_eq!(shown, "-\ndocker/late\n");
+    let shown = recording.shown(&["explain", "late"]);
+    assert_eq!(shown.matches("by init[1] via clone").count(), 1, "and its history is of that one: {shown}");
+    assert!(recording.shown(&["replay"]).contains("docker/web"));
+}
+
+#[test]
+fn a_moment_by_the_clock_is_what_replay_shows_of_it() {
+    let mut story = Story::begin();
+    story.step = 3600;
+    story.container(20, WEB, "web", 100);
+    story.container(30, LATE, "late", 200);
+    story.end(40);
+    let recording = story.file();
+    // 1000 + 20 + 3600 seconds.
+    let at = |time| recording.shown(&["tree", "--no-headers", "--fields", "container", "--at", time]);
+    assert_eq!(at("1970-01-01T01:17:00Z"), "-\ndocker/web\n");
+    assert_eq!(at("1970-01-01T00:30:00Z"), "-\n");
+}

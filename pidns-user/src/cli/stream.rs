@@ -183,7 +183,7 @@ pub enum LogLevel {
 #[derive(Clone, Debug, Args)]
 pub struct RecordArgs {
     /// The file: one JSON object a line (docs/events.md), compressed with zstd if its name ends in .zst. One that exists
-    /// is left alone.
+    /// is left alone; a new one can be read by its owner alone (mode 0600).
     pub file: PathBuf,
 
     /// Write over the file if it exists.

@@ -45,7 +45,8 @@ pub(super) struct Live<'a> {
     pub(super) selection: Selection,
     pub(super) stop: &'a Stop,
     pub(super) view: Box<dyn View + Send>,
-    pub(super) sink: Sink,
+    /// Opens what it is written to, when it is known that there is something to write.
+    pub(super) open: Box<dyn FnOnce() -> Result<Sink, Failure> + 'a>,
     /// What exists, where that is followed.
     pub(super) existing: Option<Existing>,
 }
@@ -53,11 +54,10 @@ pub(super) struct Live<'a> {
 impl Live<'_> {
     /// Streams to the end, tells what there is to tell about it, and says how it went.
     pub(super) fn run(self) -> Result<(Report, ExitCode), Failure> {
-        let Self { kernel, selection, stop: Stop { duration, count }, view, sink, existing } = self;
+        let Self { kernel, selection, stop: Stop { duration, count }, view, open, existing } = self;
         // To follow what exists takes everything: it is filtered here then.
         let everything = existing.as_ref().map(|_| Selection::everything()).transpose()?;
         let wanted = everything.as_ref().unwrap_or(&selection);
-        let containers = containers(kernel)?;
         let (mut loaded, reader, waker) = load::load(&Settings {
             ring_bytes: kernel.ring_size,
             event_mask: wanted.event_mask(),
@@ -69,10 +69,14 @@ impl Live<'_> {
             syscall_hooks: !kernel.no_syscall_hooks,
             log_level: kernel.bpf_log.map_or(0, |level| level as u8),
         })?;
+        // With all privileges still: a file may be wanted in a folder that is another user's.
+        let sink = open()?;
         capabilities::drop_to_what_is_used().map_err(|error| Failure::Io {
             what: "drop the capabilities that are not needed any more",
             error,
         })?;
+        // What it starts of threads have what this one has left: each thread has its own capabilities.
+        let containers = containers(kernel)?;
         let log = match kernel.bpf_log {
             Some(_) => Some(KernelLog::new(&mut loaded).map_err(|error| Failure::Io {
                 what: "read the kernel side's log",

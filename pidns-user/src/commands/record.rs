@@ -1,8 +1,9 @@
 //! `pidns-trace record`: the live stream in a file, behind all that existed at its start.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io,
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     process::ExitCode,
 };
@@ -26,10 +27,14 @@ pub fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
     load::check_privileges()?;
     let cannot = |error| Failure::Write { file: file.clone(), error };
     let existing = live::existing(kernel)?;
-    let to = create(file, *force).map_err(cannot)?;
     let compressed = file.extension().is_some_and(|extension| extension == "zst");
-    let sink = if compressed { Sink::compressed(to).map_err(cannot)? } else { Sink::new(to) };
-    let live = Live { kernel, selection, stop, view: Box::new(Json), sink, existing: Some(existing) };
+    // Only when the kernel side is in place: where it is refused, no empty file is left, and none is emptied.
+    let open = || {
+        let to = create(file, *force).map_err(cannot)?;
+        if compressed { Sink::compressed(to).map_err(cannot) } else { Ok(Sink::new(to)) }
+    };
+    let open = Box::new(open);
+    let live = Live { kernel, selection, stop, view: Box::new(Json), open, existing: Some(existing) };
     let (_, code) = live.run()?;
     if !kernel.quiet {
         let bytes = fs::metadata(file).map_err(cannot)?.len();
@@ -38,6 +43,39 @@ pub fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
     Ok(code)
 }
 
+/// For its owner alone: it tells of all users' processes, and with --args what they were called with. One that exists keeps
+/// the mode that it has.
 fn create(file: &Path, force: bool) -> io::Result<File> {
-    if force { File::create(file) } else { File::create_new(file) }
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    if force {
+        options.create(true).truncate(true)
+    } else {
+        options.create_new(true)
+    };
+    options.open(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_recording_is_for_its_owner_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let mode = |file: &Path| fs::metadata(file).unwrap().permissions().mode() & 0o777;
+        for force in [false, true] {
+            let file = directory.path().join(format!("{force}"));
+            create(&file, force).unwrap();
+            assert_eq!(mode(&file), 0o600);
+            assert_eq!(create(&file, false).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        }
+        let shared = directory.path().join("shared");
+        fs::write(&shared, "before").unwrap();
+        fs::set_permissions(&shared, fs::Permissions::from_mode(0o640)).unwrap();
+        create(&shared, true).unwrap();
+        assert_eq!((mode(&shared), fs::read(&shared).unwrap().len()), (0o640, 0), "its owner's choice");
+    }
 }

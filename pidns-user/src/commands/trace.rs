@@ -35,7 +35,8 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
     } else {
         None
     };
-    let live = Live { kernel, selection, stop, view: view(how), sink: Sink::new(stdout()), existing };
+    let open = Box::new(|| Ok(Sink::new(stdout())));
+    let live = Live { kernel, selection, stop, view: view(how), open, existing };
     live.run().map(|(_, code)| code)
 }
 

@@ -28,6 +28,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_damaged_recording_is_read_up_to_the_damage),
     test!(a_file_that_exists_is_left_alone),
     test!(without_privilege_nothing_is_written),
+    test!(where_the_kernel_side_does_not_load_nothing_is_written),
 ];
 
 const WORKERS: &str = "2";
@@ -347,4 +348,29 @@ fn without_privilege_nothing_is_written() {
     assert_eq!(status.code(), Some(3), "{stderr}");
     assert!(stderr.contains("CAP_BPF") && stderr.contains("setcap"), "{stderr}");
     assert!(!file.exists(), "no empty file is left");
+}
+
+fn where_the_kernel_side_does_not_load_nothing_is_written() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let precious = directory.path().join("precious");
+    fs::write(&precious, "do not lose this").expect("a temporary file");
+    let (precious, file) = (precious.to_str().expect("UTF-8"), directory.path().join("it.ndjson"));
+    let path = file.to_str().expect("a temporary name is UTF-8");
+    for args in [&["record", path][..], &["record", "--force", precious]] {
+        let mut command = command(args);
+        // The task iterator, which is looked with before, opens few files; the maps and programs of the stream are more.
+        let few = libc::rlimit { rlim_cur: 20, rlim_max: 20 };
+        // SAFETY: between fork and exec it makes one system call, on a value that is its own.
+        unsafe {
+            command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_NOFILE, &raw const few) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            });
+        }
+        let (status, _, stderr) = run(&mut command);
+        assert_ne!(status.code(), Some(0), "{stderr}");
+        assert!(stderr.contains("Too many open files") && !stderr.contains("iterator"), "{stderr}");
+    }
+    assert!(!file.exists(), "no empty file is left");
+    assert_eq!(fs::read_to_string(precious).expect("it is there"), "do not lose this");
 }

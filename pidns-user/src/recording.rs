@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::{
     count::Count,
     event::{Body, Event, VERSION},
+    text::printable,
 };
 
 /// What a zstd frame begins with (RFC 8878, 3.1.1).
@@ -22,7 +23,7 @@ const LONGEST_LINE: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum Damage {
     /// The line is no event.
-    #[error("line {line}: {error}")]
+    #[error("line {line}: {}", printable(&error.to_string()))]
     Line {
         /// Its number, from 1.
         line: u64,

@@ -29,6 +29,19 @@ impl Name {
     }
 }
 
+/// Text that may have something from elsewhere in it: what a terminal would obey is escaped. All else stays, so that what was
+/// escaped before ([`Name::for_terminal`]) is as it was.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_unsafe(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
+    }
+    Cow::Owned(out)
+}
+
 /// A name for people, which may not be known.
 pub fn or_unknown(name: Option<&Name>) -> String {
     name.map_or_else(|| "?".to_owned(), |name| name.for_terminal().to_string())
@@ -126,7 +139,7 @@ impl fmt::Display for Escaped<'_> {
 /// Control characters, and those that change the direction or the lines of what stands around them.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -154,6 +167,34 @@ mod tests {
         assert_eq!(unescape("\\\\x41\\x41é"), Some("\\x41Aé".as_bytes().to_vec()));
     }
 
+    /// What terminals obey: control characters, marks that change the direction of what is around them (the `Bidi_Control`
+    /// of Unicode's PropList.txt), ends of lines and paragraphs, and the mark of a byte order.
+    const OBEYED: [std::ops::RangeInclusive<char>; 8] = [
+        '\0'..='\u{1f}',
+        '\u{7f}'..='\u{9f}',
+        '\u{61c}'..='\u{61c}',
+        '\u{200e}'..='\u{200f}',
+        '\u{2028}'..='\u{2029}',
+        '\u{202a}'..='\u{202e}',
+        '\u{2066}'..='\u{2069}',
+        '\u{feff}'..='\u{feff}',
+    ];
+
+    fn is_obeyed(c: char) -> bool {
+        OBEYED.iter().any(|range| range.contains(&c))
+    }
+
+    #[test]
+    fn of_all_characters_those_that_terminals_obey_are_escaped_and_no_others() {
+        for c in ('\0'..=char::MAX).filter(|&c| c != '\\') {
+            let text = c.to_string();
+            let shown = Name::from(&*text).for_terminal().to_string();
+            assert_eq!(shown == text, !is_obeyed(c), "{c:?} is shown as {shown:?}");
+            assert_eq!(printable(&text), shown, "{c:?}");
+        }
+        assert_eq!(printable("a\\u{1b}\u{1b}\u{61c}é"), "a\\u{1b}\\u{1b}\\u{61c}é");
+    }
+
     proptest! {
         #[test]
         fn any_bytes_survive_json(bytes: Vec<u8>) {
@@ -165,7 +206,7 @@ mod tests {
         #[test]
         fn any_bytes_are_safe_on_a_terminal(bytes: Vec<u8>) {
             let text = Name::from(&bytes[..]).for_terminal().to_string();
-            prop_assert!(!text.chars().any(is_unsafe));
+            prop_assert!(!text.chars().any(is_obeyed));
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Rows that are all known, in columns as wide as they have to be.
 
-use std::io;
+use std::{borrow::Cow, io};
+
+use crate::text::printable;
 
 /// Where a column's text stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,13 +13,15 @@ pub enum Side {
     Right,
 }
 
-/// Writes the rows, the last column without blanks after it.
+/// Writes the rows, the last column without blanks after it. What a terminal would obey is escaped: a state of a recording, say.
 pub(super) fn write(sides: &[Side], rows: &[Vec<String>], to: &mut dyn io::Write) -> io::Result<()> {
+    let rows: Vec<Vec<Cow<'_, str>>> =
+        rows.iter().map(|row| row.iter().map(|text| printable(text)).collect()).collect();
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|text| text.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..sides.len()).map(width).collect();
-    for row in rows {
+    for row in &rows {
         let mut line = String::new();
         for ((text, side), &width) in row.iter().zip(sides).zip(&widths) {
             if !line.is_empty() {

@@ -15,7 +15,7 @@ use crate::{
     event::{INITIAL_NS, VERSION},
     explanation::{Explanation, Facts, Joiner, Wait},
     snapshot::{Process, Source},
-    text::{Name, or_unknown},
+    text::{Name, or_unknown, printable},
 };
 
 /// Things of a kind that the text names; of more it tells the number. JSON has all.
@@ -61,7 +61,8 @@ impl Sheet<'_> {
     }
 
     fn line(&mut self, label: &str, text: impl Display) -> io::Result<()> {
-        writeln!(self.to, "  {label:<11} {text}")
+        // A recording's words may be anything.
+        writeln!(self.to, "  {label:<11} {}", printable(&text.to_string()))
     }
 
     /// A line each, of the first with the label.

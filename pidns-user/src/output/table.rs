@@ -12,7 +12,7 @@ use crate::{
     container::Container,
     count::Count,
     event::{Body, Cause, Event, Exit, Namespace, Process},
-    text::Name,
+    text::{Name, printable},
 };
 
 /// Colours, or none.
@@ -106,7 +106,14 @@ fn innermost(process: &Process) -> Option<(u32, Option<u32>)> {
     Some((process.ns, Some(process.pids.len().saturating_sub(1) as u32)))
 }
 
+/// The row of an event. A recording's words (`errno`, `reason`, a state …) are whatever somebody wrote there, as its names are:
+/// none of it reaches a terminal as it is.
 pub(super) fn row(body: &Body) -> Option<Row<'_>> {
+    let row = row_of(body)?;
+    Some(Row { detail: printable(&row.detail).into_owned(), ..row })
+}
+
+fn row_of(body: &Body) -> Option<Row<'_>> {
     Some(match body {
         Body::StreamStart { .. } | Body::StreamEnd { .. } => return None,
         Body::SnapshotNamespace { ns, holders, holders_left_out } => Row {
@@ -343,7 +350,7 @@ impl Display for Ended<'_> {
         match self.0 {
             Exit::Code { code } => write!(f, "code {code}"),
             Exit::Signal { signal, core } => {
-                write!(f, "{signal}{}", if *core { " (core dumped)" } else { "" })
+                write!(f, "{}{}", printable(signal), if *core { " (core dumped)" } else { "" })
             }
         }
     }
@@ -362,7 +369,7 @@ impl Display for Death<'_> {
             Cause::Signal { sender: Some(sender), .. } => write!(f, " from {}", Who(sender)),
             Cause::Signal { sender: None, .. } => f.write_str(" from the kernel"),
             Cause::Cascade { ns } => write!(f, " with the outer namespace {ns}"),
-            Cause::Reboot { command } => write!(f, ", reboot(2) inside: {command}"),
+            Cause::Reboot { command } => write!(f, ", reboot(2) inside: {}", printable(command)),
             Cause::Oom { .. } => f.write_str(" because memory ran out"),
             Cause::Fault { .. } => f.write_str(", its own fault"),
             Cause::Unknown => f.write_str(", nobody was seen to send it"),

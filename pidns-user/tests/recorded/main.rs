@@ -3,5 +3,6 @@
 //! It needs no kernel and no privilege: the real program reads them.
 
 mod damage;
+mod escapes;
 mod pid;
 mod story;

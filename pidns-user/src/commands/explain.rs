@@ -5,8 +5,9 @@ use std::{path::Path, process::ExitCode};
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
+    eyes::Eyes,
     find::{self, Named},
-    look::{self, Eyes},
+    look,
     recorded::{self, Recorded},
 };
 use crate::{

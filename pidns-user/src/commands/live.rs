@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use rustix::{io::ioctl_fionread, stdio::stdout};
 use tokio::sync::oneshot;
 
-use super::look::{self, Eyes};
+use super::eyes::{self, Eyes};
 use crate::{
     cli::{Kernel, Stop},
     container::Containers,
@@ -132,7 +132,7 @@ fn containers(kernel: &Kernel) -> Result<Option<Containers>, Failure> {
     if namespace::is_initial() != Some(true) {
         return Ok(None);
     }
-    look::names(kernel.runtime_api).map(|names| Some(Containers::new(names)))
+    eyes::names(kernel.runtime_api).map(|names| Some(Containers::new(names)))
 }
 
 fn start(loaded: &Loaded, selection: &Selection) -> Body {

@@ -2,7 +2,9 @@
 
 pub mod check;
 pub mod explain;
+mod eyes;
 mod find;
+mod followed;
 mod live;
 mod look;
 pub mod pid;
@@ -12,4 +14,5 @@ mod recorded;
 pub mod replay;
 pub mod trace;
 pub mod tree;
+mod unread;
 mod watch;

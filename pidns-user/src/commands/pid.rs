@@ -7,8 +7,9 @@ use std::{process::ExitCode, sync::Arc};
 
 use self::place::Place;
 use super::{
+    eyes::Eyes,
     find::{self, Named},
-    look::{self, Eyes},
+    look,
     recorded::{self, Recorded},
 };
 use crate::{

@@ -2,12 +2,7 @@
 
 use std::{io, process::ExitCode};
 
-use super::{
-    find,
-    look::{self, Eyes, Target},
-    recorded::{self, Recorded},
-    watch,
-};
+use super::look::{self, Asked};
 use crate::{
     cli::{PsArgs, SnapshotOutput},
     failure::Failure,
@@ -18,38 +13,15 @@ use crate::{
 
 /// Takes a snapshot and prints the processes; with `--watch` again and again.
 pub fn run(args: &PsArgs) -> Result<ExitCode, Failure> {
-    if let Some(Recorded { snapshot, damage, .. }) = recorded::look(&args.past)? {
-        let model = Forest::new(&snapshot);
-        let from =
-            args.target.as_deref().map(|target| find::namespace(target, &snapshot, &model)).transpose();
-        let told = from.and_then(|from| look::print(|to| write(args, &snapshot, &model, from, to)));
-        return recorded::with_damage(told, damage);
-    }
-    let mut eyes = Eyes::new(args.past.runtime_api)?;
-    let Some(interval) = args.repeat.watch else {
-        let mut snapshot = eyes.snapshot(false)?;
-        name_containers(args, &mut eyes, &mut snapshot);
-        let model = Forest::new(&snapshot);
-        let from =
-            args.target.as_deref().map(|target| find::namespace(target, &snapshot, &model)).transpose()?;
-        return look::print(|to| write(args, &snapshot, &model, from, to));
+    let asked = Asked {
+        past: &args.past,
+        repeat: args.repeat,
+        target: args.target.as_deref(),
+        holders: false,
+        containers: processes::asks_for_containers(args.fields.as_ref()),
+        headings: args.output == SnapshotOutput::Table && !args.no_headers,
     };
-    let mut target = Target::new(args.target.as_deref());
-    watch::repeat(interval, args.output == SnapshotOutput::Table && !args.no_headers, || {
-        let mut snapshot = eyes.snapshot(false)?;
-        name_containers(args, &mut eyes, &mut snapshot);
-        let model = Forest::new(&snapshot);
-        target.look(&snapshot, &model, |from, to| write(args, &snapshot, &model, from, to))
-    })
-}
-
-/// Where they are asked for, or where the TARGET may be the name of one.
-fn name_containers(args: &PsArgs, eyes: &mut Eyes, snapshot: &mut Snapshot) {
-    if processes::asks_for_containers(args.fields.as_ref()) {
-        eyes.name_containers(snapshot);
-    } else {
-        eyes.name_containers_for(args.target.as_deref(), snapshot);
-    }
+    look::show(&asked, |snapshot, model, from, to| write(args, snapshot, model, from, to))
 }
 
 fn write(

@@ -10,23 +10,26 @@ use jiff::tz::TimeZone;
 use rustix::stdio::stdout;
 
 use super::{
+    eyes::Eyes,
+    find,
     live::{self, Live},
-    look,
 };
 use crate::{
     cli::{Output, TraceArgs, ViewArgs},
     failure::Failure,
     kernel::load,
+    model::Forest,
     output::{Json, Style, Table, View},
     selection::{Asked, Selection},
     sink::Sink,
+    target::Words,
 };
 
 /// Runs the live stream to its end.
 pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
     let TraceArgs { filters, stop, view: how, kernel } = args;
     let mut asked = Asked::of(filters, kernel.no_syscall_hooks);
-    asked.namespaces = look::without_names(&asked.namespaces, kernel.runtime_api)?;
+    asked.namespaces = without_names(&asked.namespaces, kernel.runtime_api)?;
     let selection = Selection::new(&asked)?;
     let is_followed = filters.snapshot || kernel.verify_interval.is_some();
     let existing = if is_followed {
@@ -38,6 +41,23 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
     let open = Box::new(|| Ok(Sink::new(stdout())));
     let live = Live { kernel, selection, stop, view: view(how), open, existing };
     live.run().map(|(_, code)| code)
+}
+
+/// TARGETs of a stream's filter, with the names of containers turned into the numbers of their namespaces.
+fn without_names(targets: &[String], runtime_api: bool) -> Result<Vec<String>, Failure> {
+    let is_name = |target: &str| matches!(Words::of(target), Ok(Words::Name(_)));
+    if !targets.iter().any(|target| is_name(target)) {
+        return Ok(targets.to_vec());
+    }
+    let mut eyes = Eyes::new(runtime_api)?;
+    let mut snapshot = eyes.snapshot(false)?;
+    eyes.name_containers(&mut snapshot);
+    let forest = Forest::new(&snapshot);
+    let number = |target: &String| match is_name(target) {
+        true => find::namespace(target, &snapshot, &forest).map(|inum| inum.to_string()),
+        false => Ok(target.clone()),
+    };
+    targets.iter().map(number).collect()
 }
 
 /// The view that these options ask for.

@@ -2,12 +2,7 @@
 
 use std::{io, process::ExitCode};
 
-use super::{
-    find,
-    look::{self, Eyes, Target},
-    recorded::{self, Recorded},
-    watch,
-};
+use super::look::{self, Asked};
 use crate::{
     cli::{TreeArgs, TreeOutput},
     failure::Failure,
@@ -26,29 +21,15 @@ pub fn run(args: &TreeArgs) -> Result<ExitCode, Failure> {
     if args.output == TreeOutput::Dot && args.repeat.watch.is_some() {
         return Err(Failure::Usage("--watch shows a table or JSON: a graph is drawn once".to_owned()));
     }
-    if let Some(Recorded { snapshot, damage, .. }) = recorded::look(&args.past)? {
-        let model = Forest::new(&snapshot);
-        let from =
-            args.target.as_deref().map(|target| find::namespace(target, &snapshot, &model)).transpose();
-        let told = from.and_then(|from| look::print(|to| write(args, &snapshot, &model, from, to)));
-        return recorded::with_damage(told, damage);
-    }
-    let mut eyes = Eyes::new(args.past.runtime_api)?;
-    let Some(interval) = args.repeat.watch else {
-        let mut snapshot = eyes.snapshot(true)?;
-        eyes.name_containers(&mut snapshot);
-        let model = Forest::new(&snapshot);
-        let from =
-            args.target.as_deref().map(|target| find::namespace(target, &snapshot, &model)).transpose()?;
-        return look::print(|to| write(args, &snapshot, &model, from, to));
+    let asked = Asked {
+        past: &args.past,
+        repeat: args.repeat,
+        target: args.target.as_deref(),
+        holders: true,
+        containers: true,
+        headings: args.output == TreeOutput::Table && !args.no_headers,
     };
-    let mut target = Target::new(args.target.as_deref());
-    watch::repeat(interval, args.output == TreeOutput::Table && !args.no_headers, || {
-        let mut snapshot = eyes.snapshot(true)?;
-        eyes.name_containers(&mut snapshot);
-        let model = Forest::new(&snapshot);
-        target.look(&snapshot, &model, |from, to| write(args, &snapshot, &model, from, to))
-    })
+    look::show(&asked, |snapshot, model, from, to| write(args, snapshot, model, from, to))
 }
 
 fn write(

@@ -1,0 +1,101 @@
+//! The TARGET of a command that looks again and again.
+
+use super::find;
+use crate::{
+    failure::Failure,
+    model::Forest,
+    snapshot::{Namespace, Snapshot},
+};
+
+/// A TARGET: found by its words once, and from then on the same namespace.
+pub(super) struct Followed<'a> {
+    words: Option<&'a str>,
+    found: Option<Namespace>,
+}
+
+/// What is to be looked at now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum From {
+    /// All there is.
+    All,
+    /// This namespace, and what is below it.
+    Namespace(u32),
+    /// The namespace of this number was looked at before, and does not exist any more.
+    Gone(u32),
+}
+
+impl<'a> Followed<'a> {
+    pub(super) fn new(words: Option<&'a str>) -> Self {
+        Self { words, found: None }
+    }
+
+    /// The words, as long as they have to be looked up.
+    pub(super) fn words(&self) -> Option<&'a str> {
+        self.words.filter(|_| self.found.is_none())
+    }
+
+    /// Finds it in a snapshot.
+    pub(super) fn find(&mut self, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<From, Failure> {
+        if let Some(words) = self.words() {
+            let inum = find::namespace(words, snapshot, forest)?;
+            self.found = forest.node(inum).map(|node| node.namespace.clone());
+        }
+        let Some(found) = &self.found else { return Ok(From::All) };
+        let is_there = forest.node(found.inum).is_some_and(|node| is_same(found, node.namespace));
+        Ok(if is_there { From::Namespace(found.inum) } else { From::Gone(found.inum) })
+    }
+}
+
+/// Whether two namespaces of one inode number, which the kernel gives out again at once, are one, as far as it is known.
+fn is_same(earlier: &Namespace, later: &Namespace) -> bool {
+    let differ = |a: Option<u64>, b: Option<u64>| a.zip(b).is_some_and(|(a, b)| a != b);
+    !differ(earlier.kernel_id, later.kernel_id) && !differ(earlier.born_boot_ns, later.born_boot_ns)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::snapshot::{Source, Unread};
+
+    fn snapshot(namespaces: &[Namespace]) -> Snapshot {
+        Snapshot {
+            source: Source::Iterator,
+            boot_ns: 0,
+            processes: Vec::new(),
+            namespaces: namespaces.iter().map(|ns| (ns.inum, ns.clone())).collect::<BTreeMap<_, _>>(),
+            holders: Vec::new(),
+            holders_left_out: BTreeMap::new(),
+            unnamed: Vec::new(),
+            unread: Unread::default(),
+        }
+    }
+
+    #[test]
+    fn a_target_is_found_once_and_is_gone_with_its_namespace() {
+        const INUM: u32 = 4026532001;
+        let born = |born| Namespace { born_boot_ns: Some(born), ..Namespace::bare(INUM, 1) };
+        let words = INUM.to_string();
+        let mut followed = Followed::new(Some(&words));
+        let mut look = |namespaces: &[Namespace]| {
+            let snapshot = snapshot(namespaces);
+            let found = followed.find(&snapshot, &Forest::new(&snapshot)).expect("it was there");
+            (found, followed.words().is_some())
+        };
+        assert_eq!(look(&[born(5)]), (From::Namespace(INUM), false), "no name is needed any more");
+        assert_eq!(look(&[born(5)]), (From::Namespace(INUM), false));
+        assert_eq!(look(&[]), (From::Gone(INUM), false));
+        assert_eq!(look(&[born(5_000_000_000)]), (From::Gone(INUM), false), "a later one of the number");
+    }
+
+    #[test]
+    fn a_later_namespace_of_the_same_number_is_another() {
+        let of = |kernel_id, born_boot_ns| Namespace { kernel_id, born_boot_ns, ..Namespace::bare(7, 1) };
+        assert!(is_same(&of(Some(1), Some(5)), &of(Some(1), Some(5))));
+        assert!(is_same(&of(Some(1), Some(5)), &of(Some(1), None)), "its init has died");
+        assert!(is_same(&of(None, None), &of(None, Some(5))), "its init was born");
+        assert!(!is_same(&of(Some(1), None), &of(Some(2), None)));
+        assert!(!is_same(&of(None, Some(5)), &of(None, Some(6))));
+    }
+}

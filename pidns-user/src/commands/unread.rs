@@ -1,0 +1,83 @@
+//! What is said of what could not be read.
+
+use crate::{
+    count::Count,
+    output::forest,
+    snapshot::{Unnamed, Unread, WhyUnnamed},
+};
+
+pub(super) fn words_about(unread: &Unread, root: bool) -> Option<String> {
+    let Unread { processes, namespaces, files, mounts, hidden } = *unread;
+    let of = |count, what| (count > 0).then(|| format!("{what} of {}", Count(count, "process", "processes")));
+    let parts = [
+        of(processes, "all but the PID"),
+        of(namespaces, "the namespace"),
+        of(files, "the open files"),
+        of(mounts, "the mounts"),
+    ];
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    let remedy = if root {
+        "This is root: a security module, or the lack of CAP_SYS_PTRACE in this user namespace, keeps them from it"
+    } else {
+        "That takes CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH: run it with sudo"
+    };
+    let hides = "this /proc does not show the processes of others (its mount option hidepid)";
+    match (parts.join(", "), hidden) {
+        (parts, false) if parts.is_empty() => None,
+        (parts, true) if parts.is_empty() => Some(format!("{hides}. {remedy}")),
+        (parts, false) => Some(format!("not known, as it may not be read: {parts}. {remedy}")),
+        (parts, true) => Some(format!("{hides}. Not known, as it may not be read: {parts}. {remedy}")),
+    }
+}
+
+/// What mounted procs keep without showing it. (Of those that are out of sight JSON tells: nothing is wrong with them.)
+pub(super) fn words_about_procs(unnamed: &[Unnamed]) -> Vec<String> {
+    let say = |why, one, more| {
+        let mounts = unnamed.iter().filter(|unnamed| unnamed.why == why);
+        let places: Vec<String> = mounts.map(|unnamed| forest::place(&unnamed.mount)).collect();
+        let mounts = Count(places.len() as u64, one, more);
+        let named = forest::NAMED.min(places.len());
+        let more = match places.len() - named {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        (named > 0).then(|| format!("{mounts}: {}{more}", places[..named].join(", ")))
+    };
+    let words = [
+        say(
+            WhyUnnamed::NoProcess,
+            "mounted proc keeps a namespace that has no process and that nothing names",
+            "mounted procs keep namespaces that have no process and that nothing names",
+        ),
+        say(
+            WhyUnnamed::Unreadable,
+            "mounted proc may not be looked into for the namespace that it shows",
+            "mounted procs may not be looked into for the namespaces that they show",
+        ),
+    ];
+    words.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_read_is_told_with_the_way_out() {
+        assert_eq!(words_about(&Unread::default(), false), None);
+        let words =
+            words_about(&Unread { namespaces: 1, files: 2, ..Unread::default() }, false).expect("words");
+        for part in ["namespace of 1 process,", "files of 2 processes.", "CAP_SYS_PTRACE", "sudo"] {
+            assert!(words.contains(part), "{part}: {words}");
+        }
+        assert!(!words.contains("mounts") && !words.contains("hidepid"), "{words}");
+        for processes in [0, 3] {
+            let unread = Unread { processes, hidden: true, ..Unread::default() };
+            let words = words_about(&unread, false).expect("words");
+            assert_eq!(words.contains("all but the PID of 3 processes"), processes == 3, "{words}");
+            assert!(words.contains("hidepid") && words.contains("sudo"), "{words}");
+        }
+        let words = words_about(&Unread { mounts: 1, ..Unread::default() }, true).expect("words");
+        assert!(!words.contains("sudo") && words.contains("security module"), "{words}");
+    }
+}

@@ -1,5 +1,7 @@
 //! What a TARGET stands for in a snapshot, taken here and now or of a recording.
 
+use std::{collections::BTreeSet, path::Path};
+
 use crate::{
     container::Container,
     failure::Failure,
@@ -7,6 +9,7 @@ use crate::{
     procfs::Procfs,
     snapshot::{Namespace, Snapshot, Source},
     target::{self, NotFound, Words},
+    text::Name,
 };
 
 /// What a TARGET names.
@@ -34,10 +37,14 @@ pub(super) fn name(target: &str, snapshot: &Snapshot, gone: &[Namespace]) -> Res
     match Words::of(target).map_err(refused)? {
         Words::Namespace(inum) => Ok(Named::Namespace(inum)),
         Words::Pid(pid) => Ok(Named::Process(pid)),
-        Words::Name(name) => match container(name, snapshot)? {
-            Some(inum) => Ok(Named::Container(inum)),
-            None if let Some(gone) = gone_container(name, gone) => Ok(gone),
-            None => look_up(target, snapshot).map(Named::Namespace),
+        Words::Name("") => Err(refused(NotFound::Meaningless("these are no words".to_owned()))),
+        Words::Name(name) => match container(name, snapshot, gone)? {
+            Some(found) => Ok(found),
+            // The name of a file in this folder.
+            None if snapshot.source != Source::Recording && is_file(name) => {
+                look_up(target, snapshot).map(Named::Namespace)
+            }
+            None => Err(no_container(name, snapshot)),
         },
         Words::Path(_) => look_up(target, snapshot).map(Named::Namespace),
     }
@@ -106,22 +113,64 @@ fn refusal(target: &str, error: NotFound, snapshot: &Snapshot) -> Failure {
     match error {
         NotFound::Nothing(words) => Failure::NoMatch(format!("{target}: {words}")),
         NotFound::Unreadable(words) => Failure::Usage(format!("{target}: {words}")),
-        NotFound::Meaningless(words) => Failure::Usage(format!(
-            "{target:?}: {words}{}: a TARGET is {}",
-            containers(snapshot),
-            match snapshot.source {
-                Source::Recording => target::RECORDED_FORMS,
-                Source::Iterator | Source::Proc => target::FORMS,
-            }
-        )),
+        NotFound::Meaningless(words) => {
+            Failure::Usage(format!("{target:?}: {words}: a TARGET is {}", forms(snapshot)))
+        }
     }
 }
 
-/// The namespace of the container that is called so; `None` where none is.
-fn container(name: &str, snapshot: &Snapshot) -> Result<Option<u32>, Failure> {
+fn forms(snapshot: &Snapshot) -> &'static str {
+    match snapshot.source {
+        Source::Recording => target::RECORDED_FORMS,
+        Source::Iterator | Source::Proc => target::FORMS,
+    }
+}
+
+/// Whether there is such a file; paths that begin with / or . are told from names by that.
+fn is_file(name: &str) -> bool {
+    name.contains('/') && Path::new(name).symlink_metadata().is_ok()
+}
+
+/// How much a user who writes this means this container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Called {
+    /// It is its name, pod, label or id.
+    So,
+    /// Its id begins so.
+    Beginning,
+}
+
+impl Called {
+    fn of(container: &Container, words: &str) -> Option<Self> {
+        let is = |name: &Option<Name>| name.as_ref().is_some_and(|name| name.as_bytes() == words.as_bytes());
+        let label = container.label();
+        let is_label = [Some(label.as_bytes()), label.as_bytes().strip_prefix(b"k8s ")]
+            .contains(&Some(words.as_bytes()));
+        if is_label || is(&container.name) || is(&container.pod) || is(&container.id) {
+            return Some(Self::So);
+        }
+        container.is_called(words).then_some(Self::Beginning)
+    }
+}
+
+/// The container that is called so, or was: `None` where none is. What somebody is called goes before what an id begins with,
+/// of those that are gone too.
+fn container(words: &str, snapshot: &Snapshot, gone: &[Namespace]) -> Result<Option<Named>, Failure> {
+    for how in [Called::So, Called::Beginning] {
+        if let Some(inum) = living_container(words, how, snapshot)? {
+            return Ok(Some(Named::Container(inum)));
+        }
+        if let Some(gone) = gone_container(words, how, gone) {
+            return Ok(Some(gone));
+        }
+    }
+    Ok(None)
+}
+
+fn living_container(words: &str, how: Called, snapshot: &Snapshot) -> Result<Option<u32>, Failure> {
     let called: Vec<(u32, &Container)> = snapshot
         .containers()
-        .filter(|(_, container)| container.is_called(name))
+        .filter(|(_, container)| Called::of(container, words) == Some(how))
         .map(|(inum, container)| (inum, &**container))
         .filter(|&(inum, container)| !is_within_its_own(inum, container, snapshot))
         .collect();
@@ -136,15 +185,17 @@ fn container(name: &str, snapshot: &Snapshot) -> Result<Option<u32>, Failure> {
             };
             let list: Vec<String> = called.iter().map(line).collect();
             let words =
-                format!("{name:?} is the name of several: give the number of one: {}", list.join(", "));
+                format!("{words:?} is the name of several: give the number of one: {}", list.join(", "));
             Err(Failure::Usage(words))
         }
     }
 }
 
 /// The container that was called so and was the last to go.
-fn gone_container(name: &str, gone: &[Namespace]) -> Option<Named> {
-    let called = |ns: &&Namespace| ns.container.as_ref().is_some_and(|container| container.is_called(name));
+fn gone_container(words: &str, how: Called, gone: &[Namespace]) -> Option<Named> {
+    let called = |ns: &&Namespace| {
+        ns.container.as_ref().is_some_and(|container| Called::of(container, words) == Some(how))
+    };
     let last = gone.iter().find(called)?;
     // One that was made in a container has its cgroup too.
     let its_own = gone.iter().filter(|ns| ns.container == last.container).min_by_key(|ns| ns.level);
@@ -167,17 +218,25 @@ fn is_within_its_own(inum: u32, container: &Container, snapshot: &Snapshot) -> b
     false
 }
 
-/// The containers that run, some of them, for who has misspelt one.
-fn containers(snapshot: &Snapshot) -> String {
+/// Why nobody is found by this name, with some of those that are there, for who has misspelt one.
+fn no_container(name: &str, snapshot: &Snapshot) -> Failure {
     const NAMED: usize = 5;
     let labels = snapshot.containers().map(|(_, container)| container.label().for_terminal().to_string());
-    let labels: Vec<String> = labels.take(NAMED).collect();
-    let more = snapshot.containers().count() - labels.len();
-    match (labels.is_empty(), more) {
-        (true, _) => ", and no container was found".to_owned(),
-        (false, 0) => format!(", and no container but {}", labels.join(", ")),
-        (false, more) => format!(", and no container but {} and {more} more", labels.join(", ")),
-    }
+    let labels: BTreeSet<String> = labels.collect();
+    let named: Vec<&str> = labels.iter().take(NAMED).map(String::as_str).collect();
+    let found = match (named.is_empty(), labels.len() - named.len()) {
+        (true, _) => "no container was found".to_owned(),
+        (false, 0) => format!("there are {}", named.join(", ")),
+        (false, more) => format!("there are {} and {more} more", named.join(", ")),
+    };
+    let known = match snapshot.source {
+        Source::Recording => ", as far as the recording tells",
+        Source::Iterator | Source::Proc => "",
+    };
+    Failure::NoMatch(format!(
+        "no container is called {name:?}{known}: {found}. A TARGET is {}",
+        forms(snapshot)
+    ))
 }
 
 #[cfg(test)]
@@ -263,7 +322,21 @@ mod tests {
         let found = Named::GoneContainer { inum: 8, born_boot_ns: Some(5) };
         assert_eq!(name("db", &snapshot, &gone).unwrap(), found, "not the one within it");
         assert_eq!(name("web", &snapshot, &gone).unwrap(), Named::Container(WEB));
-        assert_eq!(name("nobody", &snapshot, &gone).unwrap_err().code(), 2);
+        assert_eq!(name("nobody", &snapshot, &gone).unwrap_err().code(), 1);
+    }
+
+    #[test]
+    fn a_name_goes_before_the_beginning_of_an_id() {
+        let mut snapshot = snapshot(Source::Recording);
+        const DB: u32 = 4026532009;
+        let db = Namespace { container: Some(container("ab", "db")), ..Namespace::bare(DB, 1) };
+        let other = Namespace { container: Some(container("db7", "x")), ..Namespace::bare(DB + 1, 1) };
+        snapshot.namespaces.insert(DB + 1, other.clone());
+        assert_eq!(name("db", &snapshot, &[]).unwrap(), Named::Container(DB + 1), "it begins an id");
+        let gone = Named::GoneContainer { inum: DB, born_boot_ns: None };
+        assert_eq!(name("db", &snapshot, &[other, db.clone()]).unwrap(), gone, "and was a name");
+        snapshot.namespaces.insert(DB, db);
+        assert_eq!(name("db", &snapshot, &[]).unwrap(), Named::Container(DB));
     }
 
     #[test]
@@ -287,15 +360,21 @@ mod tests {
         for (target, expected, part) in [
             ("8", 1, "as far as the recording tells"),
             ("4026539999", 1, "as far as the recording tells"),
-            ("nobody", 2, "no container but docker/web"),
+            ("nobody", 1, "as far as the recording tells: there are docker/job, docker/web. A TARGET is"),
+            ("default/nobody", 1, "no container is called \"default/nobody\""),
+            ("", 2, "a TARGET is"),
             ("/proc/self/ns/pid", 2, "names nothing in the recording"),
             ("pid:[3]", 2, "small"),
         ] {
             let (code, words) = code(target, &recorded);
             assert!(code == expected && words.contains(part), "{target}: {code}: {words}");
         }
+        let (_, words) = code("pid:[3]", &live);
+        assert!(!words.contains("container was"), "none was looked for: {words}");
+        let (misspelt, words) = code("docker/wbe", &live);
+        assert!(misspelt == 1 && words.contains("docker/web") && !words.contains("No such file"), "{words}");
         assert_eq!(code("4194303", &live).0, 1);
         assert_eq!(code("4026539999", &live).0, 1);
-        assert_eq!(code("nobody", &live).0, 2);
+        assert_eq!(code("nobody", &live).0, 1);
     }
 }

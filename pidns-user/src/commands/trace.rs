@@ -54,7 +54,11 @@ fn without_names(targets: &[String], runtime_api: bool) -> Result<Vec<String>, F
     eyes.name_containers(&mut snapshot);
     let forest = Forest::new(&snapshot);
     let number = |target: &String| match is_name(target) {
-        true => find::namespace(target, &snapshot, &forest).map(|inum| inum.to_string()),
+        true => match find::namespace(target, &snapshot, &forest) {
+            // As a PID of nobody: there is nothing that the stream could be of.
+            Err(Failure::NoMatch(words)) => Err(Failure::Usage(format!("--ns: {words}"))),
+            found => found.map(|inum| inum.to_string()),
+        },
         false => Ok(target.clone()),
     };
     targets.iter().map(number).collect()

@@ -131,7 +131,13 @@ fn a_namespace_that_died_is_explained_from_a_recording() {
 }
 
 fn what_does_not_exist_is_not_explained() {
-    for (target, code) in [("4194303", 1), ("4294967295", 1), ("nobody-is-called-so", 2), ("pid:[3]", 2)] {
+    for (target, code) in [
+        ("4194303", 1),
+        ("4294967295", 1),
+        ("nobody-is-called-so", 1),
+        ("nobody/is-called-so", 1),
+        ("pid:[3]", 2),
+    ] {
         let (status, stdout, stderr) = run(Command::new(program()).args(["explain", target]));
         assert_eq!(status.code(), Some(code), "{target}: {stderr}");
         assert!(stdout.is_empty() && !stderr.is_empty(), "{target}: {stdout}{stderr}");

@@ -101,7 +101,8 @@ impl Failure {
                 | LoadError::Layout(_)
                 | LoadError::Object(_)
                 | LoadError::Map(_)
-                | LoadError::Hook { .. },
+                | LoadError::Hook { .. }
+                | LoadError::Iterator(_),
             ) => code::KERNEL,
             Self::NoMatch(_) => code::NO_MATCH,
             Self::Selection(_)

@@ -81,6 +81,10 @@ pub struct TreeArgs {
     #[command(flatten)]
     pub repeat: Repeat,
 
+    /// Say nothing on stderr but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+
     /// Where to look.
     #[command(flatten)]
     pub past: Past,
@@ -109,6 +113,10 @@ pub struct PsArgs {
     /// When to look again.
     #[command(flatten)]
     pub repeat: Repeat,
+
+    /// Say nothing on stderr but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
 
     /// Where to look.
     #[command(flatten)]
@@ -145,6 +153,10 @@ pub struct PidArgs {
     #[arg(long)]
     pub no_headers: bool,
 
+    /// Say nothing on stderr but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+
     /// Where to look.
     #[command(flatten)]
     pub past: Past,
@@ -160,6 +172,10 @@ pub struct ExplainArgs {
     /// The form of the output.
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: ExplainOutput,
+
+    /// Say nothing on stderr but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
 
     /// Where to look.
     #[command(flatten)]

@@ -9,6 +9,7 @@ use super::{
     find::{self, Named},
     look,
     recorded::{self, Recorded},
+    voice::Voice,
 };
 use crate::{
     cli::{ExplainArgs, ExplainOutput},
@@ -28,7 +29,7 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
             return of_recording(args, file, recorded);
         }
     }
-    let mut eyes = Eyes::new(args.past.runtime_api)?;
+    let mut eyes = Eyes::new(args.past.runtime_api, Voice::new(args.quiet));
     let mut snapshot = eyes.snapshot(true)?;
     eyes.name_containers(&mut snapshot);
     let time = Timestamp::from_nanosecond(i128::from(snapshot.boot_ns) + clock::wall_offset_ns());

@@ -1,43 +1,89 @@
 //! What snapshots are taken with: the kernel's task iterator, or where that cannot be had /proc; and what names containers.
 
-use std::sync::Arc;
+use std::{
+    fmt::{self, Display},
+    sync::Arc,
+};
 
-use super::unread::{words_about, words_about_procs};
+use super::{unread::Said, voice::Voice};
 use crate::{
     container::{self, Api, Container, Names, Roots},
     failure::Failure,
-    kernel::{clock, iterator::TaskIterator, load::LoadError, namespace},
+    kernel::{
+        capabilities::{self, Uses},
+        clock,
+        iterator::TaskIterator,
+        load::LoadError,
+        namespace,
+    },
     procfs::Procfs,
-    snapshot::{Process, Snapshot, Unnamed, Unread},
+    snapshot::{Process, Snapshot},
     target::Words,
 };
 
-/// What snapshots are taken with: the kernel's task iterator, or where that cannot be had /proc.
-#[derive(Default)]
+/// Why there is no task iterator.
+#[derive(Debug)]
+pub(super) enum Without {
+    /// This is not the host's own PID namespace: the iterator's numbers match nothing in this /proc.
+    Elsewhere,
+    /// A privilege is missing. Nothing is wrong then: /proc shows the user's own processes, and what it does not is told.
+    Unprivileged,
+    /// This kernel refuses it.
+    Refused(LoadError),
+}
+
+impl Display for Without {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Elsewhere => f.write_str(
+                "this is not the host's own PID namespace: PIDs and levels are counted from the namespace of this /proc, \
+                 and what is outside of it is not seen",
+            ),
+            Self::Unprivileged => f.write_str("a privilege is missing: reading /proc"),
+            Self::Refused(error) => {
+                write!(f, "{error}: reading /proc in its place, where starts are rounded down to 10 ms")
+            }
+        }
+    }
+}
+
+/// What snapshots are taken with.
 pub(super) struct Eyes {
-    /// None before the first snapshot; then the iterator, if it can be had.
-    iterator: Option<Option<TaskIterator>>,
-    /// Whether nothing is to be said of what could not be read.
-    quiet: bool,
-    /// What was said last to be unread.
-    said: Unread,
-    /// The mounted procs that were said last to show what nothing tells.
-    said_unnamed: Vec<Unnamed>,
+    /// None before the first snapshot.
+    iterator: Option<Result<TaskIterator, Without>>,
+    load: fn() -> Result<TaskIterator, Without>,
+    /// Whether what looking does not take of privileges is given up before the first look.
+    gives_up: bool,
+    voice: Voice,
+    said: Said,
+    /// Whether daemons are asked for the names of containers.
+    runtime_api: bool,
     /// The containers that were seen, so that each is looked up once.
     names: Option<Names>,
 }
 
 impl Eyes {
+    /// Those of a command that does nothing but look: it gives up all other privileges.
+    pub(super) fn new(runtime_api: bool, voice: Voice) -> Self {
+        Self { gives_up: true, ..Self::before_a_stream(runtime_api, voice) }
+    }
+
+    /// Those that look before a stream is loaded, which takes privileges.
+    pub(super) fn before_a_stream(runtime_api: bool, voice: Voice) -> Self {
+        Self { iterator: None, load, gives_up: false, voice, said: Said::default(), runtime_api, names: None }
+    }
+
     /// Takes a snapshot.
     pub(super) fn snapshot(&mut self, holders: bool) -> Result<Snapshot, Failure> {
+        self.open()?;
         let procfs = Procfs::default();
         let boot_ns = clock::boottime_ns();
         let mut snapshot = match self.iterate(boot_ns) {
             Some(mut snapshot) => {
                 if let Err(error) = procfs.add_left_out(&mut snapshot) {
-                    eprintln!(
-                        "pidns-trace: cannot read /proc: {error}: what the task iterator left out is missing"
-                    );
+                    self.voice.say(format_args!(
+                        "cannot read /proc: {error}: what the task iterator left out is missing"
+                    ));
                 }
                 snapshot
             }
@@ -46,33 +92,37 @@ impl Eyes {
         if holders {
             procfs.add_holders(&mut snapshot);
         }
-        if !self.quiet {
-            self.say_what_is_unknown(&snapshot);
+        let root = rustix::process::geteuid().is_root();
+        for words in self.said.about(&snapshot, root) {
+            self.voice.say(words);
         }
         Ok(snapshot)
     }
 
-    fn say_what_is_unknown(&mut self, snapshot: &Snapshot) {
-        if snapshot.unread != self.said {
-            self.said = snapshot.unread;
-            if let Some(words) = words_about(&snapshot.unread, rustix::process::geteuid().is_root()) {
-                eprintln!("pidns-trace: {words}");
-            }
-        }
-        if snapshot.unnamed != self.said_unnamed {
-            self.said_unnamed.clone_from(&snapshot.unnamed);
-            words_about_procs(&snapshot.unnamed).iter().for_each(|words| eprintln!("pidns-trace: {words}"));
-        }
+    /// Why the last snapshot was not the iterator's.
+    pub(super) fn without(&self) -> Option<&Without> {
+        self.iterator.as_ref()?.as_ref().err()
     }
 
-    /// Those that say nothing of what they could not read, if that is wanted.
-    pub(super) fn quiet(quiet: bool) -> Self {
-        Self { quiet, ..Self::default() }
-    }
-
-    /// Those that name containers with the daemons' help, where that is wanted.
-    pub(super) fn new(runtime_api: bool) -> Result<Self, Failure> {
-        Ok(Self { names: Some(names(runtime_api)?), ..Self::default() })
+    /// Once: loads the iterator, then gives up what is not needed any more, then starts what asks daemons: a thread has the
+    /// privileges of who starts it, and loading wants no other thread.
+    fn open(&mut self) -> Result<(), Failure> {
+        if self.iterator.is_some() {
+            return Ok(());
+        }
+        let iterator = self.iterator.insert((self.load)());
+        if let Err(without @ (Without::Elsewhere | Without::Refused(_))) = iterator {
+            self.voice.say(without);
+        }
+        if self.gives_up {
+            let uses = if iterator.is_ok() { Uses::BpfAndProc } else { Uses::Proc };
+            capabilities::drop_all_but(uses).map_err(|error| Failure::Io {
+                what: "drop the capabilities that are not needed any more",
+                error,
+            })?;
+        }
+        self.names = Some(names(self.runtime_api)?);
+        Ok(())
     }
 
     /// Adds the containers: what the PID 1 of each namespace but the host's own runs in.
@@ -108,16 +158,16 @@ impl Eyes {
 
     /// What the iterator tells; `None` where there is none, which is said once.
     fn iterate(&mut self, boot_ns: u64) -> Option<Snapshot> {
-        let iterator = self.iterator.get_or_insert_with(load);
-        let read = iterator.as_mut()?.read().and_then(|records| {
-            Snapshot::from_records(boot_ns, &records)
-                .map_err(|error| LoadError::Hook { hook: "iter/task", error: error.to_string() })
+        let iterator = self.iterator.as_mut()?.as_mut().ok()?;
+        let read = iterator.read().and_then(|records| {
+            Snapshot::from_records(boot_ns, &records).map_err(|error| LoadError::Iterator(error.to_string()))
         });
         match read {
             Ok(snapshot) => Some(snapshot),
             Err(error) => {
-                say_without_iterator(&error);
-                *iterator = None;
+                let without = Without::Refused(error);
+                self.voice.say(&without);
+                self.iterator = Some(Err(without));
                 None
             }
         }
@@ -135,25 +185,41 @@ pub(super) fn names(runtime_api: bool) -> Result<Names, Failure> {
     Ok(Names::asking(roots, api))
 }
 
-fn load() -> Option<TaskIterator> {
+fn load() -> Result<TaskIterator, Without> {
     if namespace::is_initial() != Some(true) {
-        eprintln!(
-            "pidns-trace: this is not the host's own PID namespace: PIDs and levels are counted from the namespace of \
-             this /proc, and what is outside of it is not seen"
-        );
-        return None;
+        return Err(Without::Elsewhere);
     }
-    match TaskIterator::load() {
-        Ok(iterator) => Some(iterator),
-        // Nothing is wrong then: /proc shows the user's own processes, and what it does not is told.
-        Err(LoadError::Privilege(_) | LoadError::UserNamespace) => None,
-        Err(error) => {
-            say_without_iterator(&error);
-            None
-        }
+    TaskIterator::load().map_err(|error| match error {
+        LoadError::Privilege(_) | LoadError::UserNamespace => Without::Unprivileged,
+        error => Without::Refused(error),
+    })
+}
+
+#[cfg(test)]
+impl Eyes {
+    /// Those that a kernel refuses its iterator to.
+    pub(super) fn refused(why: fn() -> Result<TaskIterator, Without>) -> Self {
+        Self { load: why, ..Self::before_a_stream(false, Voice::new(true)) }
     }
 }
 
-fn say_without_iterator(error: &LoadError) {
-    eprintln!("pidns-trace: reading /proc instead of the kernel's task iterator: {error}");
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::Source;
+
+    #[test]
+    fn where_the_iterator_is_refused_proc_is_read_and_the_reason_kept() {
+        let mut eyes =
+            Eyes::refused(|| Err(Without::Refused(LoadError::Iterator("no such thing".to_owned()))));
+        assert!(eyes.without().is_none(), "nothing was tried yet");
+        let snapshot = eyes.snapshot(false).unwrap();
+        assert_eq!(snapshot.source, Source::Proc);
+        assert!(snapshot.processes.iter().any(|process| process.pid == std::process::id()));
+        let words = eyes.without().expect("a reason").to_string();
+        for part in ["task iterator", "no such thing", "rounded"] {
+            assert!(words.contains(part), "{part}: {words}");
+        }
+        assert!(!words.contains("--hooks"), "that is about the stream: {words}");
+    }
 }

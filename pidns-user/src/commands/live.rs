@@ -15,7 +15,10 @@ use jiff::Timestamp;
 use rustix::{io::ioctl_fionread, stdio::stdout};
 use tokio::sync::oneshot;
 
-use super::eyes::{self, Eyes};
+use super::{
+    eyes::{self, Eyes, Without},
+    voice::Voice,
+};
 use crate::{
     cli::{Kernel, Stop},
     container::Containers,
@@ -24,9 +27,10 @@ use crate::{
     failure::{Failure, code},
     interrupts::Interrupts,
     kernel::{
-        capabilities, clock,
+        capabilities::{self, Uses},
+        clock,
         hooks::{Form, Hook},
-        load::{self, Loaded, Settings},
+        load::{self, LoadError, Loaded, Settings},
         namespace,
         ring::{Reader, Waker},
     },
@@ -36,7 +40,6 @@ use crate::{
     selection::Selection,
     session::{Report, Session},
     sink::Sink,
-    snapshot::Source,
 };
 
 /// What is streamed, and where to.
@@ -71,7 +74,7 @@ impl Live<'_> {
         })?;
         // With all privileges still: a file may be wanted in a folder that is another user's.
         let sink = open()?;
-        capabilities::drop_to_what_is_used().map_err(|error| Failure::Io {
+        capabilities::drop_all_but(Uses::BpfAndProc).map_err(|error| Failure::Io {
             what: "drop the capabilities that are not needed any more",
             error,
         })?;
@@ -115,16 +118,35 @@ impl Live<'_> {
 
 /// What follows all that exists. It is looked at once at once: what cannot be done is to be told before anything is written.
 pub(super) fn existing(kernel: &Kernel) -> Result<Existing, Failure> {
-    let mut eyes = Eyes::quiet(kernel.quiet);
-    if eyes.snapshot(false)?.source != Source::Iterator {
-        return Err(Failure::Usage(
-            "what exists is told by the kernel's task iterator, which takes the host's own PID namespace: a recording, \
-             --snapshot and --verify-interval begin with it"
-                .to_owned(),
-        ));
+    let eyes = Eyes::before_a_stream(false, Voice::new(kernel.quiet));
+    existing_with(eyes, kernel.verify_interval)
+}
+
+fn existing_with(mut eyes: Eyes, verify_interval: Option<Duration>) -> Result<Existing, Failure> {
+    eyes.snapshot(false)?;
+    match eyes.without() {
+        None => {}
+        Some(Without::Elsewhere | Without::Unprivileged) => {
+            return Err(Failure::Usage(
+                "what exists is told by the kernel's task iterator, which takes the host's own PID namespace: a \
+                 recording, --snapshot and --verify-interval begin with it"
+                    .to_owned(),
+            ));
+        }
+        // /proc tells of the same processes.
+        Some(Without::Refused(_)) if verify_interval.is_none() => {}
+        Some(Without::Refused(error)) => {
+            return Err(Failure::Load(LoadError::Iterator(format!(
+                "{}, and --verify-interval compares with it: /proc rounds starts",
+                match error {
+                    LoadError::Iterator(why) => why.clone(),
+                    error => error.to_string(),
+                }
+            ))));
+        }
     }
     let look: Look = Box::new(move |holders| eyes.snapshot(holders == Holders::Sought));
-    Ok(Existing::new(look, kernel.verify_interval))
+    Ok(Existing::new(look, verify_interval))
 }
 
 /// What names the containers; none where the events' numbers of processes are not those of this /proc.
@@ -277,6 +299,23 @@ mod tests {
         assert!(lines[1].starts_with("LOST 1 event (the ring buffer was full"), "{lines:?}");
         report.events.insert("process.fork", 2);
         assert_eq!(summarize(&report)[0], "3 events in 1.2 s: process.exit 1, process.fork 2");
+    }
+
+    #[test]
+    fn where_the_kernel_refuses_its_iterator_proc_will_do_but_not_to_compare_with() {
+        let refused =
+            || Eyes::refused(|| Err(Without::Refused(LoadError::Iterator("no such thing".to_owned()))));
+        assert!(existing_with(refused(), None).is_ok());
+        let error = existing_with(refused(), Some(Duration::from_secs(1))).err().expect("a refusal");
+        assert_eq!(error.code(), code::KERNEL);
+        let words = error.to_string();
+        assert!(words.contains("no such thing, and --verify-interval"), "{words}");
+        assert!(!words.contains("PID namespace"), "{words}");
+        let elsewhere = existing_with(Eyes::refused(|| Err(Without::Elsewhere)), None).err();
+        let elsewhere = elsewhere.expect("a refusal");
+        assert!(
+            elsewhere.code() == code::USAGE && elsewhere.to_string().contains("host's own PID namespace")
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::{
     find,
     followed::{Followed, From},
     recorded::{self, Recorded},
+    voice::Voice,
     watch::{self, Look},
 };
 use crate::{
@@ -30,6 +31,8 @@ pub(super) struct Asked<'a> {
     pub(super) containers: bool,
     /// Whether a screen may say when the look was.
     pub(super) headings: bool,
+    /// Whether nothing is to be said but errors.
+    pub(super) quiet: bool,
 }
 
 /// Looks, and has `write` write what there is from the TARGET down.
@@ -37,14 +40,14 @@ pub(super) fn show(
     asked: &Asked<'_>,
     write: impl Fn(&Snapshot, &Forest<'_>, Option<u32>, &mut dyn io::Write) -> io::Result<()>,
 ) -> Result<ExitCode, Failure> {
-    let Asked { past, repeat, target, holders, containers, headings } = *asked;
+    let Asked { past, repeat, target, holders, containers, headings, quiet } = *asked;
     if let Some(Recorded { snapshot, damage, .. }) = recorded::look(past)? {
         let forest = Forest::new(&snapshot);
         let from = target.map(|target| find::namespace(target, &snapshot, &forest)).transpose();
         let told = from.and_then(|from| print(|to| write(&snapshot, &forest, from, to)));
         return recorded::with_damage(told, damage);
     }
-    let mut eyes = Eyes::new(past.runtime_api)?;
+    let mut eyes = Eyes::new(past.runtime_api, Voice::new(quiet));
     let mut followed = Followed::new(target);
     // Whether it is gone. What is shown once is written as it comes, as it can be megabytes.
     let mut look = |show: &mut Show<'_>| -> Result<Option<String>, Failure> {

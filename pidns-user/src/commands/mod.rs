@@ -15,4 +15,5 @@ pub mod replay;
 pub mod trace;
 pub mod tree;
 mod unread;
+mod voice;
 mod watch;

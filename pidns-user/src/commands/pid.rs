@@ -11,6 +11,7 @@ use super::{
     find::{self, Named},
     look,
     recorded::{self, Recorded},
+    voice::Voice,
 };
 use crate::{
     cli::{PidArgs, SnapshotOutput},
@@ -74,7 +75,7 @@ pub fn run(args: &PidArgs) -> Result<ExitCode, Failure> {
 }
 
 fn live(args: &PidArgs) -> Result<ExitCode, Failure> {
-    let mut eyes = Eyes::new(args.past.runtime_api)?;
+    let mut eyes = Eyes::new(args.past.runtime_api, Voice::new(args.quiet));
     let mut snapshot = eyes.snapshot(false)?;
     for target in [&args.target, &args.to] {
         eyes.name_containers_for(target.as_deref(), &mut snapshot);
@@ -117,7 +118,7 @@ fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure>
     })
     .and_then(|(process, asked)| {
         if scene.is_dead(process) {
-            eprintln!("pidns-trace: that process was gone by then");
+            Voice::new(args.quiet).say("that process was gone by then");
         }
         print(args, &scene, process, asked, |ns| ns.container.clone())
     });

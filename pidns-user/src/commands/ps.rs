@@ -20,6 +20,7 @@ pub fn run(args: &PsArgs) -> Result<ExitCode, Failure> {
         holders: false,
         containers: processes::asks_for_containers(args.fields.as_ref()),
         headings: args.output == SnapshotOutput::Table && !args.no_headers,
+        quiet: args.quiet,
     };
     look::show(&asked, |snapshot, model, from, to| write(args, snapshot, model, from, to))
 }
@@ -31,7 +32,7 @@ fn write(
     from: Option<u32>,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
-    let PsArgs { target: _, fields, output, no_headers, repeat, past: _ } = args;
+    let PsArgs { target: _, fields, output, no_headers, repeat, past: _, quiet: _ } = args;
     let below = from.map(|from| model.below(from));
     let wanted = snapshot.processes.iter().filter(|process| match (&below, process.ns) {
         (None, _) => true,

@@ -13,9 +13,10 @@ use super::{
     eyes::Eyes,
     find,
     live::{self, Live},
+    voice::Voice,
 };
 use crate::{
-    cli::{Output, TraceArgs, ViewArgs},
+    cli::{Kernel, Output, TraceArgs, ViewArgs},
     failure::Failure,
     kernel::load,
     model::Forest,
@@ -29,7 +30,7 @@ use crate::{
 pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
     let TraceArgs { filters, stop, view: how, kernel } = args;
     let mut asked = Asked::of(filters, kernel.no_syscall_hooks);
-    asked.namespaces = without_names(&asked.namespaces, kernel.runtime_api)?;
+    asked.namespaces = without_names(&asked.namespaces, kernel)?;
     let selection = Selection::new(&asked)?;
     let is_followed = filters.snapshot || kernel.verify_interval.is_some();
     let existing = if is_followed {
@@ -44,12 +45,12 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
 }
 
 /// TARGETs of a stream's filter, with the names of containers turned into the numbers of their namespaces.
-fn without_names(targets: &[String], runtime_api: bool) -> Result<Vec<String>, Failure> {
+fn without_names(targets: &[String], kernel: &Kernel) -> Result<Vec<String>, Failure> {
     let is_name = |target: &str| matches!(Words::of(target), Ok(Words::Name(_)));
     if !targets.iter().any(|target| is_name(target)) {
         return Ok(targets.to_vec());
     }
-    let mut eyes = Eyes::new(runtime_api)?;
+    let mut eyes = Eyes::before_a_stream(kernel.runtime_api, Voice::new(kernel.quiet));
     let mut snapshot = eyes.snapshot(false)?;
     eyes.name_containers(&mut snapshot);
     let forest = Forest::new(&snapshot);

@@ -28,6 +28,7 @@ pub fn run(args: &TreeArgs) -> Result<ExitCode, Failure> {
         holders: true,
         containers: true,
         headings: args.output == TreeOutput::Table && !args.no_headers,
+        quiet: args.quiet,
     };
     look::show(&asked, |snapshot, model, from, to| write(args, snapshot, model, from, to))
 }
@@ -39,7 +40,7 @@ fn write(
     from: Option<u32>,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
-    let TreeArgs { target: _, fields, output, no_headers, repeat, past: _ } = args;
+    let TreeArgs { target: _, fields, output, no_headers, repeat, past: _, quiet: _ } = args;
     let form = if repeat.watch.is_some() { Form::Line } else { Form::Indented };
     match output {
         TreeOutput::Table => {

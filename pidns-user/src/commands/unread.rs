@@ -3,10 +3,43 @@
 use crate::{
     count::Count,
     output::forest,
-    snapshot::{Unnamed, Unread, WhyUnnamed},
+    snapshot::{Snapshot, Unnamed, Unread, WhyUnnamed},
 };
 
-pub(super) fn words_about(unread: &Unread, root: bool) -> Option<String> {
+/// What was said already: of looks that follow each other each kind of thing is said once, and not with each new number.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    unread: [bool; 5],
+    unnamed: [bool; 2],
+}
+
+impl Said {
+    /// What there is to say of this look.
+    pub(super) fn about(&mut self, snapshot: &Snapshot, root: bool) -> Vec<String> {
+        let Unread { processes, namespaces, files, mounts, hidden } = snapshot.unread;
+        let are = [processes > 0, namespaces > 0, files > 0, mounts > 0, hidden];
+        let mut words = Vec::new();
+        if is_new(&mut self.unread, are) {
+            words.extend(words_about(&snapshot.unread, root));
+        }
+        let is_any = |why| snapshot.unnamed.iter().any(|unnamed| unnamed.why == why);
+        if is_new(&mut self.unnamed, [is_any(WhyUnnamed::NoProcess), is_any(WhyUnnamed::Unreadable)]) {
+            words.extend(words_about_procs(&snapshot.unnamed));
+        }
+        words
+    }
+}
+
+/// Whether there is one that was not there before.
+fn is_new<const N: usize>(said: &mut [bool; N], are: [bool; N]) -> bool {
+    let before = *said;
+    for (said, is) in said.iter_mut().zip(are) {
+        *said |= is;
+    }
+    *said != before
+}
+
+fn words_about(unread: &Unread, root: bool) -> Option<String> {
     let Unread { processes, namespaces, files, mounts, hidden } = *unread;
     let of = |count, what| (count > 0).then(|| format!("{what} of {}", Count(count, "process", "processes")));
     let parts = [
@@ -31,7 +64,7 @@ pub(super) fn words_about(unread: &Unread, root: bool) -> Option<String> {
 }
 
 /// What mounted procs keep without showing it. (Of those that are out of sight JSON tells: nothing is wrong with them.)
-pub(super) fn words_about_procs(unnamed: &[Unnamed]) -> Vec<String> {
+fn words_about_procs(unnamed: &[Unnamed]) -> Vec<String> {
     let say = |why, one, more| {
         let mounts = unnamed.iter().filter(|unnamed| unnamed.why == why);
         let places: Vec<String> = mounts.map(|unnamed| forest::place(&unnamed.mount)).collect();
@@ -60,7 +93,35 @@ pub(super) fn words_about_procs(unnamed: &[Unnamed]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::snapshot::Source;
+
+    #[test]
+    fn of_looks_that_follow_each_other_each_kind_is_told_once() {
+        let mut said = Said::default();
+        let mut look = |unread| {
+            let snapshot = Snapshot {
+                source: Source::Proc,
+                boot_ns: 0,
+                processes: Vec::new(),
+                namespaces: BTreeMap::new(),
+                holders: Vec::new(),
+                holders_left_out: BTreeMap::new(),
+                unnamed: Vec::new(),
+                unread,
+            };
+            said.about(&snapshot, false).len()
+        };
+        let files = |files| Unread { files, ..Unread::default() };
+        assert_eq!(look(Unread::default()), 0);
+        assert_eq!(look(files(2)), 1);
+        assert_eq!(look(files(3)), 0, "another number of the same");
+        assert_eq!(look(files(0)), 0);
+        assert_eq!(look(files(4)), 0, "as it was said");
+        assert_eq!(look(Unread { mounts: 1, ..files(4) }), 1, "something else");
+    }
 
     #[test]
     fn what_was_not_read_is_told_with_the_way_out() {

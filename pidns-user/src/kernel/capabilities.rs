@@ -60,17 +60,29 @@ pub fn setcap() -> String {
     format!("sudo setcap cap_bpf,cap_perfmon+ep {binary}")
 }
 
+/// What the program goes on to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uses {
+    /// BPF, as on some kernels maps may not be read, and an iterator not be attached, without; and /proc.
+    BpfAndProc,
+    /// Processes of other users in /proc, and the files of their containers.
+    Proc,
+}
+
 /// Gives up all capabilities but those that are used from then on, and the way to get others by running a program. For the
 /// calling thread, and those it starts from then on.
 ///
-/// Kept are those of BPF, as on some kernels maps may not be read without, and those to look at processes of other users and
-/// at the files of their containers: CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, where they are there.
-pub fn drop_to_what_is_used() -> io::Result<()> {
+/// Kept are, where they are there, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, and those of BPF where it is used.
+pub fn drop_all_but(uses: Uses) -> io::Result<()> {
     let looks = CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH;
-    let needed = CapabilitySet::BPF | CapabilitySet::PERFMON;
+    let bpf = CapabilitySet::BPF | CapabilitySet::PERFMON;
     let now = capabilities(None)?;
-    // With CAP_SYS_ADMIN in their place the two may be missing.
-    let needed = if now.effective.contains(needed) { needed } else { needed | CapabilitySet::SYS_ADMIN };
+    let needed = match uses {
+        Uses::Proc => CapabilitySet::empty(),
+        Uses::BpfAndProc if now.effective.contains(bpf) => bpf,
+        // With CAP_SYS_ADMIN in their place the two may be missing.
+        Uses::BpfAndProc => bpf | CapabilitySet::SYS_ADMIN,
+    };
     let kept = now.effective & (needed | looks);
     set_capabilities(
         None,

@@ -52,8 +52,7 @@ impl TaskIterator {
         let link = program.take_link(link).map_err(|error| refused(&error))?;
         let mut file = link.into_file().map_err(|error| refused(&error))?;
         let mut records = Vec::with_capacity(64 << 10);
-        file.read_to_end(&mut records)
-            .map_err(|error| LoadError::Io { what: "read the kernel's task iterator", error })?;
+        file.read_to_end(&mut records).map_err(|error| LoadError::Iterator(format!("read it: {error}")))?;
         Ok(records)
     }
 }
@@ -74,5 +73,5 @@ fn look_up() -> Result<(SnapshotLayout, aya::Btf), LoadError> {
 }
 
 fn refused(error: &(dyn std::error::Error + 'static)) -> LoadError {
-    LoadError::Hook { hook: "iter/task", error: whole(error) }
+    LoadError::Iterator(whole(error))
 }

@@ -116,6 +116,9 @@ pub enum LoadError {
         /// What the kernel said.
         error: String,
     },
+    /// The task iterator, which looks at what exists, was refused.
+    #[error("the kernel's task iterator (iter/task) cannot be had: {0}")]
+    Iterator(String),
     /// Something else of the system.
     #[error("{what}: {error}")]
     Io {

@@ -31,6 +31,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(what_a_proc_keeps_back_is_unknown_and_not_absent),
     test!(chosen_fields_are_columns_and_members),
     test!(a_watch_follows_a_namespace_until_it_is_gone),
+    test!(a_look_keeps_no_privilege_that_it_does_not_use),
     test!(a_watch_ends_with_ctrl_c),
 ];
 
@@ -206,7 +207,8 @@ fn what_does_not_exist_ends_with_1_and_what_means_nothing_with_2() {
         (&["pid", "4194303"][..], 1, "no process of PID 4194303"),
         (&["ps", "4194303"], 1, "no process of PID 4194303"),
         (&["tree", "pid:[4294967295]"], 1, "no PID namespace 4294967295"),
-        (&["tree", "web"], 2, "a TARGET is"),
+        (&["tree", "web"], 1, "a TARGET is"),
+        (&["tree", "docker/wbe"], 1, "no container is called \"docker/wbe\""),
         (&["ps", "/proc/version"], 2, "no namespace file"),
         (&["ps", "--fields", "pid,nope"], 2, "no field \"nope\""),
         (&["tree", "--fields", "pid"], 2, "no field \"pid\""),
@@ -412,4 +414,41 @@ fn a_watch_ends_with_ctrl_c() {
     sys::kill(watch.pid(), libc::SIGINT).expect("it runs");
     let (_, words, status) = watch.ended_raw();
     assert_eq!(status.code(), Some(0), "{words}");
+}
+
+/// Of each thread of a process what it is called, its effective capabilities, and whether it can get others.
+fn privileges(pid: Pid) -> Vec<(String, u64, bool)> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    let of = |thread: std::fs::DirEntry| {
+        let status = std::fs::read_to_string(thread.path().join("status")).expect("a thread that stays");
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.unwrap_or_else(|| panic!("{name}: {status}")).trim().to_owned()
+        };
+        let capabilities = u64::from_str_radix(&field("CapEff"), 16).expect("a mask");
+        (field("Name"), capabilities, field("NoNewPrivs") == "0")
+    };
+    threads.map(|thread| of(thread.expect("a thread"))).collect()
+}
+
+fn a_look_keeps_no_privilege_that_it_does_not_use() {
+    // CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_PERFMON, CAP_BPF (include/uapi/linux/capability.h).
+    const USED: u64 = 1 << 2 | 1 << 19 | 1 << 38 | 1 << 39;
+    for args in [
+        &["tree", "--watch=20ms", "--no-headers", "--fields", "ns", "--runtime-api"][..],
+        &["ps", "--watch=20ms", "--no-headers", "--fields", "ns", "--runtime-api"],
+        &["-o", "json", "--runtime-api"],
+    ] {
+        let it = Tracer::start_raw(args);
+        it.wait_for_line("a first line", 10, |_| true);
+        let threads = privileges(it.pid());
+        assert!(threads.iter().any(|(name, ..)| name == "runtime-api"), "who asks daemons: {threads:?}");
+        for (name, capabilities, may_get_more) in &threads {
+            assert_eq!(capabilities & !USED, 0, "{args:?}: {name}: {capabilities:#x}");
+            assert!(!may_get_more, "{args:?}: {name}");
+        }
+        sys::kill(it.pid(), libc::SIGINT).expect("it runs");
+        let (_, words, status) = it.ended_raw();
+        assert_eq!(status.code(), Some(0), "{words}");
+    }
 }

@@ -90,8 +90,17 @@ impl Names {
     /// The container of a process of this /proc; as [`Self::of`], which has more about it. What was known of one that has
     /// gone stays.
     pub fn find(&mut self, process: Process) -> Option<Arc<Container>> {
-        // One that has gone, or may not be looked at, is in no container that could be told.
+        if let Some(Known { container: Some(container), settled: true, .. }) = self.processes.get(&process)
+            && container.is_vouched()
+        {
+            return Some(Arc::clone(container));
+        }
+        // One that may not be looked at is in no container that could be told.
         let cgroup = fs::read(self.roots.proc.join(format!("{}/cgroup", process.pid))).unwrap_or_default();
+        if !process.is_there(&self.roots.proc) {
+            // It has gone, and what was read may be of the next process of its PID.
+            return self.remembered(process);
+        }
         self.of(process, &cgroup)
     }
 
@@ -142,7 +151,8 @@ impl Names {
             }
         };
         let known = Known { place, container: container.clone(), first_look, looks: looks + 1, settled };
-        self.processes.insert(process, known);
+        let proc = &self.roots.proc;
+        self.processes.insert_beside(process, known, |process, _| process.is_there(proc));
         container
     }
 }
@@ -150,7 +160,7 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::ring::LIMIT;
+    use crate::{container::ring::LIMIT, text::Name};
 
     const JOB: &[u8] = b"0::/job\n";
 
@@ -225,5 +235,40 @@ mod tests {
             names.of(process(last), format!("0::/lxc.payload.r{}\n", round % 7).as_bytes());
         }
         assert_eq!(names.processes.sizes(), (LIMIT, LIMIT), "one that moves about is there once");
+    }
+
+    /// A process of a made-up /proc.
+    fn put(base: &Path, pid: u32, start_ticks: u64, cgroup: &str) {
+        let folder = base.join("proc").join(pid.to_string());
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("cgroup"), format!("0::{cgroup}\n")).unwrap();
+        let stat = format!("{pid} (x) S {}{start_ticks} 1 2 3\n", "0 ".repeat(18));
+        fs::write(folder.join("stat"), stat).unwrap();
+    }
+
+    #[test]
+    fn the_next_process_of_a_pid_does_not_rename_the_one_before() {
+        let base = tempfile::tempdir().unwrap();
+        let mut names = Names::new(Roots::below(base.path()));
+        let id = |found: Option<Arc<Container>>| found.and_then(|found| found.id.clone());
+        put(base.path(), 7, 500, "/lxc.payload.web");
+        assert_eq!(id(names.find(process(7))), Some(Name::from("web")));
+        put(base.path(), 7, 501, "/lxc.payload.other");
+        assert_eq!(id(names.find(process(7))), Some(Name::from("web")));
+        assert_eq!(names.find(process(8)), None, "there is none");
+    }
+
+    #[test]
+    fn who_lives_is_forgotten_after_the_dead() {
+        let base = tempfile::tempdir().unwrap();
+        let mut names = Names::new(Roots::below(base.path()));
+        put(base.path(), 1, 500, "/lxc.payload.web");
+        assert!(names.find(process(1)).is_some());
+        for pid in 2..LIMIT as u32 * 2 {
+            names.of(process(pid), format!("0::/lxc.payload.c{pid}\n").as_bytes());
+        }
+        assert_eq!(names.processes.sizes(), (LIMIT, LIMIT));
+        assert!(names.remembered(process(1)).is_some());
+        assert_eq!(names.remembered(process(2)), None);
     }
 }

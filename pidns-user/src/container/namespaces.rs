@@ -19,7 +19,7 @@ struct Init {
     looks: usize,
 }
 
-/// Namespaces by their inode number: those of 10,000, the longest known are forgotten.
+/// Namespaces by their inode number: of more than 10,000 the longest known are forgotten, those whose PID 1 lives last.
 #[derive(Debug)]
 pub struct Containers {
     names: Names,
@@ -67,7 +67,7 @@ impl Containers {
 
     /// A namespace has come to be: whoever had its number before is another one.
     pub fn begins(&mut self, inum: u32) {
-        self.inits.insert(inum, None);
+        self.insert(inum, None);
     }
 
     /// Looks at what the PID 1 of a namespace runs in: when it comes to be known, and again when it runs another program,
@@ -75,7 +75,14 @@ impl Containers {
     pub fn look_at(&mut self, inum: u32, init: Process) {
         self.names.find_anew(init);
         let first_look = Instant::now();
-        self.inits.insert(inum, Some(Init { process: init, first_look, looks: 1 }));
+        self.insert(inum, Some(Init { process: init, first_look, looks: 1 }));
+    }
+
+    fn insert(&mut self, inum: u32, init: Option<Init>) {
+        let proc = self.names.proc();
+        self.inits.insert_beside(inum, init, |_, init| {
+            init.as_ref().is_some_and(|init| init.process.is_there(proc))
+        });
     }
 
     /// What the PID 1 of a namespace runs in, as far as it is known by now. While that is young it is looked at again: 0.1,
@@ -142,6 +149,20 @@ mod tests {
         assert_eq!(name(containers.of(200)), Some(Name::from("before")), "not at every event");
         containers.look_at(200, INIT);
         assert_eq!(name(containers.of(200)), Some(Name::from("after")));
+    }
+
+    #[test]
+    fn a_namespace_that_lives_keeps_its_container_while_thousands_come_and_go() {
+        let base = tempfile::tempdir().expect("a temporary directory");
+        put(&base.path().join("proc"), "web");
+        let mut containers = Containers::new(Names::new(Roots::below(base.path())));
+        containers.look_around();
+        for pid in 1_000..22_000 {
+            containers.begins(pid);
+            containers.look_at(pid, Process { pid, ..INIT });
+        }
+        assert_eq!(name(containers.of(200)), Some(Name::from("web")));
+        assert_eq!(containers.inits.sizes().0, 10_000);
     }
 
     #[test]

@@ -19,6 +19,11 @@ impl Process {
         self.pid == other.pid && self.start_ticks() == other.start_ticks()
     }
 
+    /// Whether it is there: its PID may be another's by now.
+    pub(in super::super) fn is_there(self, proc: &Path) -> bool {
+        start_ticks_of(proc, self.pid) == Some(self.start_ticks())
+    }
+
     /// The process, in the ticks that /proc/PID/stat gives its start in (field 22, proc_pid_stat(5)).
     fn start_ticks(self) -> u64 {
         self.start_boot_ns / (1_000_000_000 / rustix::param::clock_ticks_per_second())

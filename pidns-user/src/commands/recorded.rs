@@ -37,7 +37,11 @@ pub(super) fn look(past: &Past) -> Result<Option<Recorded>, Failure> {
     let Past { from, at, runtime_api: _ } = past;
     let Some(file) = from else { return Ok(None) };
     let recording = Recording::open(file).map_err(|error| Failure::File { file: file.clone(), error })?;
-    let Replayed { world, last, behind, stream, damage } = replay(file, recording, *at)?;
+    let Replayed { mut world, last, behind, stream, damage } = replay(file, recording, *at)?;
+    if damage.is_none() {
+        // Of a look that the moment is right behind, no more follows.
+        world.settle();
+    }
     let mut snapshot = world.snapshot();
     let nanoseconds = u64::try_from(behind.as_nanos()).unwrap_or(u64::MAX);
     snapshot.boot_ns = snapshot.boot_ns.saturating_add(nanoseconds);

@@ -41,8 +41,8 @@ pub(super) fn show(
     write: impl Fn(&Snapshot, &Forest<'_>, Option<u32>, &mut dyn io::Write) -> io::Result<()>,
 ) -> Result<ExitCode, Failure> {
     let Asked { past, repeat, target, holders, containers, headings, quiet } = *asked;
-    if let Some(Recorded { snapshot, damage, .. }) = recorded::look(past)? {
-        let forest = Forest::new(&snapshot);
+    if let Some(Recorded { snapshot, world, damage, .. }) = recorded::look(past)? {
+        let forest = Forest::new(&snapshot).with_entries(&world);
         let from = target.map(|target| find::namespace(target, &snapshot, &forest)).transpose();
         let told = from.and_then(|from| print(|to| write(&snapshot, &forest, from, to)));
         return recorded::with_damage(told, damage);

@@ -231,9 +231,7 @@ impl Scene<'_> {
         }
         match self.forest.entry(process) {
             Entry::Born => Entered::Born,
-            Entry::Joined { parent, .. } => {
-                Entered::Joined { parent: parent.pid, process: Some(parent.clone()) }
-            }
+            Entry::Joined { parent, process, .. } => Entered::Joined { parent, process: process.cloned() },
             Entry::Unknown => Entered::Unknown,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::world::{Entered, World};
 use crate::snapshot::{Holder, Namespace, Process, Snapshot};
 
 /// A namespace with all that is about it.
@@ -31,16 +32,18 @@ impl<'a> Node<'a> {
     }
 }
 
-/// How a process got into its namespace, as its parent shows it.
+/// How a process got into its namespace: as that was seen, or else as its parent shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry<'a> {
     /// It is PID 1, or its parent is in the same namespace.
     Born,
     /// It entered from outside (setns, or forked by who had unshared): its parent is in another namespace.
     Joined {
-        /// The parent.
-        parent: &'a Process,
-        /// The namespace of that one; `None` where it may not be read.
+        /// Its PID at level 0.
+        parent: u32,
+        /// The parent, where it is still there.
+        process: Option<&'a Process>,
+        /// The namespace of that one; `None` where it is not known.
         from: Option<u32>,
     },
     /// Its namespace, or its parent, is not known.
@@ -55,6 +58,8 @@ pub struct Forest<'a> {
     by_pid: BTreeMap<u32, &'a Process>,
     /// Namespaces that are gone, of each number the last to go first.
     gone: BTreeMap<u32, Vec<&'a Namespace>>,
+    /// How processes got in whose coming was seen.
+    seen: BTreeMap<u32, Entered>,
 }
 
 /// By how much a start from /proc can be too early: it counts in ticks.
@@ -97,7 +102,7 @@ impl<'a> Forest<'a> {
             }
         }
         let by_pid = snapshot.processes.iter().map(|process| (process.pid, process)).collect();
-        Self { nodes, roots, by_pid, gone: BTreeMap::new() }
+        Self { nodes, roots, by_pid, gone: BTreeMap::new(), seen: BTreeMap::new() }
     }
 
     /// The same with namespaces that are remembered as gone, the last to go first: processes that are gone too had their
@@ -106,6 +111,13 @@ impl<'a> Forest<'a> {
         for namespace in gone {
             self.gone.entry(namespace.inum).or_default().push(namespace);
         }
+        self
+    }
+
+    /// The same with what a stream has told of how processes got in: whoever forked them may be gone.
+    pub fn with_entries(mut self, world: &World) -> Self {
+        let seen = world.processes().filter(|resident| resident.entered != Entered::Unseen);
+        self.seen = seen.map(|resident| (resident.process.pid, resident.entered)).collect();
         self
     }
 
@@ -206,21 +218,29 @@ impl<'a> Forest<'a> {
         if process.is_init() {
             return Entry::Born;
         }
+        match self.seen.get(&process.pid) {
+            Some(Entered::Born) => return Entry::Born,
+            Some(&Entered::Joined { parent }) => {
+                let process = self.process(parent).filter(|parent| was_there(parent, process));
+                return Entry::Joined { parent, process, from: process.and_then(|parent| parent.ns) };
+            }
+            Some(Entered::Unseen) | None => {}
+        }
         let Some(parent) = process.ppid else {
             // The parent is none that this /proc shows: outside of what can be seen, or there is none (kernel threads).
             let is_outermost = process.level() == Some(0) && process.state.is_some();
             return if is_outermost { Entry::Born } else { Entry::Unknown };
         };
         let is_above = |parent: &Process| Some(parent.level()? < process.level()?);
-        // Of somebody who is gone, the parent may be gone too, and its PID another's.
-        let was_there = |parent: &&Process| match (parent.start_boot_ns, process.start_boot_ns) {
-            (Some(parent), Some(start)) => parent <= start.saturating_add(TICK_NS),
-            _ => true,
+        let joined = |parent: &'a Process| Entry::Joined {
+            parent: parent.pid,
+            process: Some(parent),
+            from: parent.ns,
         };
-        match (self.process(parent).filter(was_there), process.ns) {
-            (Some(parent), _) if is_above(parent) == Some(true) => Entry::Joined { parent, from: parent.ns },
+        match (self.process(parent).filter(|parent| was_there(parent, process)), process.ns) {
+            (Some(parent), _) if is_above(parent) == Some(true) => joined(parent),
             (Some(parent), Some(ns)) if parent.ns == Some(ns) => Entry::Born,
-            (Some(parent), Some(_)) if parent.ns.is_some() => Entry::Joined { parent, from: parent.ns },
+            (Some(parent), Some(_)) if parent.ns.is_some() => joined(parent),
             _ => Entry::Unknown,
         }
     }
@@ -233,6 +253,14 @@ impl<'a> Forest<'a> {
     /// The numbers of the namespaces from this one down.
     pub fn below(&self, inum: u32) -> BTreeSet<u32> {
         self.walk(Some(inum)).into_iter().map(|(_, node)| node.namespace.inum).collect()
+    }
+}
+
+/// Whether one can have been the other's parent: of somebody who is gone the parent may be gone too, and its PID another's.
+fn was_there(parent: &Process, child: &Process) -> bool {
+    match (parent.start_boot_ns, child.start_boot_ns) {
+        (Some(parent), Some(child)) => parent <= child.saturating_add(TICK_NS),
+        _ => true,
     }
 }
 
@@ -360,8 +388,43 @@ mod tests {
         let forest = Forest::new(&snapshot);
         let entries: Vec<_> = snapshot.processes.iter().map(|process| forest.entry(process)).collect();
         let parent = &snapshot.processes[0];
-        let joined = Entry::Joined { parent, from: Some(10) };
+        let joined = Entry::Joined { parent: parent.pid, process: Some(parent), from: Some(10) };
         assert_eq!(entries, [Entry::Born, Entry::Born, Entry::Born, joined, Entry::Born, Entry::Unknown]);
+    }
+
+    /// As of `docker exec -d`: who came in is there, who forked it is gone, and who has it since is not certain.
+    #[test]
+    fn who_was_seen_to_join_has_joined_whatever_became_of_its_parent() {
+        use crate::event::{Body, Event, Process as Told};
+        let told = |pids: &[u32], ns| Told {
+            pid: pids[0],
+            pids: pids.to_vec(),
+            comm: "x".into(),
+            start_boot_ns: u64::from(pids[0]),
+            ppid: Some(1),
+            uid: 0,
+            ns,
+        };
+        let (parent, child) = (told(&[5], 10), told(&[6, 3], 11));
+        let forked = |process: &Told, parent: &Told| Body::ProcessFork {
+            process: process.clone(),
+            parent: parent.clone(),
+            crosses: process.ns != parent.ns,
+            restored: false,
+        };
+        let reap = Body::ProcessReap { process: parent.clone(), zombie_ns: None };
+        let bodies = [forked(&parent, &told(&[1], 10)), forked(&child, &parent), reap];
+        let mut world = World::default();
+        for (body, boot_ns) in bodies.into_iter().zip(100..) {
+            let time = jiff::Timestamp::UNIX_EPOCH;
+            world.apply(&Event { seq: 1, time, boot_ns, exact: true, body });
+        }
+        let snapshot = world.snapshot();
+        let process = snapshot.processes.iter().find(|process| process.pid == 6).expect("it is there");
+        let forest = Forest::new(&snapshot);
+        assert_eq!(forest.entry(process), Entry::Unknown);
+        let joined = Entry::Joined { parent: 5, process: None, from: None };
+        assert_eq!(forest.with_entries(&world).entry(process), joined);
     }
 
     #[test]

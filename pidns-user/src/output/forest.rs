@@ -118,7 +118,10 @@ fn detail(forest: &Forest<'_>, node: &Node<'_>, hidden: bool) -> String {
         parts.push(Count(zombies, "zombie", "zombies").to_string());
     }
     let joined = node.members.iter().filter_map(|process| match forest.entry(process) {
-        Entry::Joined { parent, .. } => Some(format!("{} from {}", who(process), who(parent))),
+        Entry::Joined { parent, process: known, .. } => {
+            let parent = known.map_or_else(|| format!("?[{parent}]"), who);
+            Some(format!("{} from {parent}", who(process)))
+        }
         Entry::Born | Entry::Unknown => None,
     });
     parts.extend(some("joined", &joined.collect::<Vec<_>>(), 0));
@@ -210,7 +213,7 @@ pub fn json(
     let line = |(_, node): &(u32, &'_ Node<'_>)| -> Vec<(usize, u32, Option<u32>)> {
         let joined =
             node.members.iter().enumerate().filter_map(|(index, process)| match forest.entry(process) {
-                Entry::Joined { parent, from } => Some((index, parent.pid, from)),
+                Entry::Joined { parent, from, .. } => Some((index, parent, from)),
                 Entry::Born | Entry::Unknown => None,
             });
         joined.collect()

@@ -102,10 +102,9 @@ fn cell(field: Field, process: &Process, snapshot: &Snapshot, forest: &Forest<'_
         Field::Entry => {
             let entry = match forest.entry(process) {
                 Entry::Born => String::new(),
-                Entry::Joined { parent, from } => format!(
-                    "joined: forked by {}[{}]{}",
-                    parent.name(),
-                    parent.pid,
+                Entry::Joined { parent, process, from } => format!(
+                    "joined: forked by {}[{parent}]{}",
+                    process.map_or_else(|| "?".to_owned(), Process::name),
                     from.map(|from| format!(" in {from}")).unwrap_or_default()
                 ),
                 Entry::Unknown => "?".to_owned(),

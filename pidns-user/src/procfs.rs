@@ -47,24 +47,38 @@ impl Procfs {
 
     /// Its processes and their namespaces.
     pub fn snapshot(&self, boot_ns: u64) -> io::Result<Snapshot> {
-        let mut unread = Unread::default();
-        let mut namespaces = BTreeMap::new();
-        let mut processes = Vec::new();
+        let mut snapshot = Snapshot {
+            source: Source::Proc,
+            boot_ns,
+            processes: Vec::new(),
+            namespaces: BTreeMap::new(),
+            holders: Vec::new(),
+            holders_left_out: BTreeMap::new(),
+            unnamed: Vec::new(),
+            unread: Unread::default(),
+        };
+        self.add_left_out(&mut snapshot)?;
+        snapshot.unread.hidden = self.hides_processes();
+        Ok(snapshot)
+    }
+
+    /// Adds the processes that are not in it, and their namespaces. The task iterator leaves some out: kernels have been met
+    /// that keep the machine's PID 1 from BPF programs. (And with them who was forked meanwhile.)
+    pub fn add_left_out(&self, snapshot: &mut Snapshot) -> io::Result<()> {
+        let Snapshot { processes, namespaces, unread, .. } = snapshot;
+        let known: BTreeSet<u32> = processes.iter().map(|process| process.pid).collect();
         let mut cgroups = CgroupIds::new(self);
-        for pid in self.pids()? {
+        for pid in self.pids()?.into_iter().filter(|pid| !known.contains(pid)) {
             let Some(mut process) = self.process(pid, &mut cgroups) else { continue };
             match self.link(pid, "ns/pid") {
-                Ok(inum) => {
-                    process.ns = inum;
-                    if let Some(inum) = inum
-                        && !namespaces.contains_key(&inum)
-                    {
-                        let level = process.level().unwrap_or(0);
-                        self.describe(&self.path(pid, "ns/pid"), inum, level, &mut namespaces);
-                    }
-                }
+                Ok(inum) => process.ns = inum,
                 Err(error) if is_gone(&error) => continue,
                 Err(_) => {}
+            }
+            if let Some(inum) = process.ns
+                && !namespaces.contains_key(&inum)
+            {
+                self.describe(&self.path(pid, "ns/pid"), inum, process.level().unwrap_or(0), namespaces);
             }
             unread.processes += u64::from(process.pids.is_empty());
             processes.push(process);
@@ -73,7 +87,8 @@ impl Procfs {
         // Whoever has one PID only is in the namespace of this /proc, be its link readable or not.
         let outermost =
             processes.iter().filter(|process| process.level() == Some(0)).find_map(|process| process.ns);
-        for process in &mut processes {
+        let outermost = outermost.or_else(|| Some(namespaces.values().find(|ns| ns.level == 0)?.inum));
+        for process in processes.iter_mut().filter(|process| !known.contains(&process.pid)) {
             if process.ns.is_none() && process.level() == Some(0) {
                 process.ns = outermost;
             }
@@ -81,55 +96,12 @@ impl Procfs {
                 None => unread.namespaces += 1,
                 Some(inum) if process.is_init() && !process.is_zombie() => {
                     if let Some(ns) = namespaces.get_mut(&inum) {
-                        ns.born_boot_ns = process.start_boot_ns;
+                        ns.born_boot_ns = ns.born_boot_ns.or(process.start_boot_ns);
                     }
                 }
                 Some(_) => {}
             }
         }
-        unread.hidden = self.hides_processes();
-        Ok(Snapshot {
-            source: Source::Proc,
-            boot_ns,
-            processes,
-            namespaces,
-            holders: Vec::new(),
-            holders_left_out: BTreeMap::new(),
-            unnamed: Vec::new(),
-            unread,
-        })
-    }
-
-    /// Adds the processes that the task iterator left out: kernels have been met that keep the machine's PID 1 from BPF
-    /// programs. (And with them who was forked meanwhile.)
-    pub fn add_left_out(&self, snapshot: &mut Snapshot) -> io::Result<()> {
-        let known: BTreeSet<u32> = snapshot.processes.iter().map(|process| process.pid).collect();
-        let outermost = snapshot.namespaces.values().find(|ns| ns.level == 0).map(|ns| ns.inum);
-        let mut cgroups = CgroupIds::new(self);
-        for pid in self.pids()? {
-            let Some(mut process) =
-                (!known.contains(&pid)).then(|| self.process(pid, &mut cgroups)).flatten()
-            else {
-                continue;
-            };
-            match self.link(pid, "ns/pid") {
-                Ok(inum) => process.ns = inum,
-                Err(error) if is_gone(&error) => continue,
-                Err(_) => {}
-            }
-            process.ns = process.ns.or(outermost.filter(|_| process.level() == Some(0)));
-            snapshot.unread.processes += u64::from(process.pids.is_empty());
-            match process.ns {
-                Some(inum) if !snapshot.namespaces.contains_key(&inum) => {
-                    let file = self.path(pid, "ns/pid");
-                    self.describe(&file, inum, process.level().unwrap_or(0), &mut snapshot.namespaces);
-                }
-                Some(_) => {}
-                None => snapshot.unread.namespaces += 1,
-            }
-            snapshot.processes.push(process);
-        }
-        snapshot.processes.sort_by_key(|process| process.pid);
         Ok(())
     }
 

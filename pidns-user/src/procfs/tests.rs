@@ -130,7 +130,8 @@ fn who_was_left_out_is_added() {
     procfs.add_left_out(&mut snapshot).expect("a /proc");
     assert_eq!(snapshot.processes, whole.processes);
     assert_eq!(snapshot.unread.namespaces, 1);
-    assert!(snapshot.namespaces.contains_key(&200));
+    assert_eq!(snapshot.namespaces, whole.namespaces);
+    assert!(whole.namespaces[&200].born_boot_ns.is_some(), "its init's start");
 }
 
 /// A file that nobody can read, root neither: reading it is EISDIR.

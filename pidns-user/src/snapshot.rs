@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     container::Container,
+    event::objects::is_zero,
     text::{Name, or_unknown},
 };
 
@@ -214,6 +215,9 @@ pub struct Unnamed {
     pub mount: ProcMount,
     /// Why it is not known.
     pub why: WhyUnnamed,
+    /// How many more mounts of this proc there are in this mount namespace.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub left_out: u64,
 }
 
 /// Why it is not known which namespace a proc shows: its PID 1 tells that, and nothing else.

@@ -1,19 +1,50 @@
 //! What keeps namespaces alive besides their processes: open files, children to come, mounts, and namespaces within.
 
-use std::{collections::BTreeSet, ffi::OsStr, fs, io, os::unix::ffi::OsStrExt as _, path::Path};
+use std::{
+    collections::{BTreeMap, HashSet},
+    ffi::OsStr,
+    fs, io,
+    os::unix::ffi::OsStrExt as _,
+    path::Path,
+};
+
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::{
     Procfs, is_gone,
     kept::Kept,
-    mountinfo::namespace_mounts,
+    mountinfo::{self, namespace_of, unescape},
     parse::{inum_of, may_trace},
-    proc_mounts::{ProcMounts, device_of},
+    proc_mounts::{ProcMounts, Resolved, device_of},
     read,
 };
 use crate::{
-    snapshot::{Holder, ProcMount, Process, Snapshot, Unnamed},
+    snapshot::{Holder, Process, Snapshot, Source},
     text::Name,
 };
+
+/// Most roots of processes of one mount namespace whose mounts are looked at.
+const MOST_ROOTS: usize = 8;
+/// Most threads of a process that are asked where their children go.
+const MOST_THREADS: usize = 64;
+
+/// What was seen of mounts.
+#[derive(Default)]
+struct Mounts {
+    /// Each mount namespace with the roots that processes there have: who has changed it sees no mounts outside of it. Of one
+    /// that may not be looked at nothing is known.
+    looked_at: BTreeMap<u32, Vec<Option<(u64, u64)>>>,
+    /// Mounts by their number, as two roots may show one.
+    seen: HashSet<u32>,
+    procs: ProcMounts,
+}
+
+impl Mounts {
+    /// Whether the mounts that a process with this root sees are still to be read.
+    fn are_new(&self, mount_ns: u32, root: Option<(u64, u64)>) -> bool {
+        self.looked_at.get(&mount_ns).is_none_or(|roots| roots.len() < MOST_ROOTS && !roots.contains(&root))
+    }
+}
 
 impl Procfs {
     /// Adds to the snapshot what holds namespaces, and those that exist by that alone. What this process itself holds
@@ -21,8 +52,10 @@ impl Procfs {
     pub fn add_holders(&self, snapshot: &mut Snapshot) {
         let own = fs::read_link(self.root.join("self")).ok();
         let own = own.and_then(|link| link.to_str()?.parse::<u32>().ok());
-        let mut mount_namespaces = BTreeSet::new();
-        let mut procs = ProcMounts::default();
+        // What the kernel lists and this /proc does not show has not ended.
+        let is_hidden = snapshot.source == Source::Iterator && self.hides_processes();
+        let is_denied = |error: &io::Error| is_hidden || !is_gone(error);
+        let mut mounts = Mounts::default();
         let mut kept = Kept::default();
         let namespaces = &mut snapshot.namespaces;
         let mut add = |inum, holder, file: &Path| {
@@ -37,62 +70,100 @@ impl Procfs {
                 // A zombie has let go of all.
                 continue;
             }
+            let threads = self.threads(process);
+            // A first thread that has ended has let go of all, which the others still have.
+            let has_ended = matches!(process.state, Some('Z' | 'X'));
+            let alive = threads.first().filter(|_| has_ended).map(|tid| format!("task/{tid}/"));
+            let alive = alive.unwrap_or_default();
             let mut denied = false;
-            match self.link(*pid, "ns/pid_for_children") {
-                Ok(Some(inum)) if Some(inum) != *ns => {
-                    let holder = Holder::PidForChildren { pid: *pid, comm: comm.clone() };
-                    add(inum, holder, &self.path(*pid, "ns/pid_for_children"));
+            let mut going_to = Vec::new();
+            let others =
+                threads.iter().take(MOST_THREADS).map(|tid| format!("task/{tid}/ns/pid_for_children"));
+            for link in [format!("{alive}ns/pid_for_children")].into_iter().chain(others) {
+                match self.link(*pid, &link) {
+                    Ok(Some(inum)) if Some(inum) != *ns && !going_to.contains(&inum) => {
+                        going_to.push(inum);
+                        let holder = Holder::PidForChildren { pid: *pid, comm: comm.clone() };
+                        add(inum, holder, &self.path(*pid, &link));
+                    }
+                    Ok(_) => {}
+                    Err(error) => denied |= is_denied(&error),
                 }
-                Ok(_) => {}
-                Err(error) => denied |= !is_gone(&error),
             }
-            match self.files(*pid) {
-                Ok(files) => {
+            match self.files(*pid, &alive) {
+                Ok((files, all)) => {
+                    denied |= !all;
                     for (fd, inum) in files {
                         let holder = Holder::Fd { pid: *pid, comm: comm.clone(), fd };
-                        add(inum, holder, &self.path(*pid, &format!("fd/{fd}")));
+                        add(inum, holder, &self.path(*pid, &format!("{alive}fd/{fd}")));
                     }
                 }
-                Err(error) => denied |= !is_gone(&error),
+                Err(error) => denied |= is_denied(&error),
             }
             snapshot.unread.files += u64::from(denied);
-            match self.namespace_link(*pid, "ns/mnt", "mnt:[") {
-                Ok(Some(mount_ns)) => {
-                    if mount_namespaces.contains(&mount_ns) {
-                        continue;
-                    }
-                    match read(&self.path(*pid, "mountinfo")) {
-                        Ok(text) => {
-                            mount_namespaces.insert(mount_ns);
-                            procs.add(&text, mount_ns, *pid, &self.path(*pid, "root"));
-                            for (inum, path) in namespace_mounts(&text) {
-                                let inside = Path::new(OsStr::from_bytes(&path));
-                                let inside = inside.strip_prefix("/").unwrap_or(inside);
-                                let file = self.path(*pid, "root").join(inside);
-                                let holder =
-                                    Holder::Mount { path: Name::from(&path[..]), mount_ns, pid: *pid };
-                                add(inum, holder, &file);
-                            }
-                        }
-                        Err(error) => snapshot.unread.mounts += u64::from(!is_gone(&error)),
-                    }
-                }
-                Ok(None) => {}
-                Err(error) => snapshot.unread.mounts += u64::from(!is_gone(&error)),
+            if let Err(error) = self.mounts(*pid, &alive, &mut mounts, &mut add) {
+                snapshot.unread.mounts += u64::from(is_denied(&error));
             }
         }
-        let (holding, unnamed) = self.resolve(procs, snapshot);
+        let Resolved { holding, left_out, unnamed } = self.resolve(mounts.procs, snapshot);
         snapshot.unnamed = unnamed;
         // One that shows what is outside of this PID namespace, as with the host's /proc in a container, is left out with that.
         let seen = holding.into_iter().filter(|(inum, _)| snapshot.namespaces.contains_key(inum));
         seen.for_each(|(inum, mount)| kept.add(inum, Holder::ProcMount(mount)));
+        let seen = left_out.into_iter().filter(|(inum, _)| snapshot.namespaces.contains_key(inum));
+        seen.for_each(|(inum, count)| kept.leave_out(inum, count));
         let children = snapshot.namespaces.values().filter_map(|ns| Some((ns.parent?, ns.inum)));
         children.for_each(|(parent, ns)| kept.add(parent, Holder::Child { ns }));
         kept.put_into(snapshot);
     }
 
+    /// The threads of a process but the first one; none where it has but one.
+    fn threads(&self, process: &Process) -> Vec<u32> {
+        if process.threads.is_none_or(|threads| threads < 2) {
+            return Vec::new();
+        }
+        let threads = fs::read_dir(self.path(process.pid, "task")).into_iter().flatten().flatten();
+        let threads = threads.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        threads.filter(|&tid| tid != process.pid).take(MOST_THREADS).collect()
+    }
+
+    /// Adds the PID namespaces and procs that are mounted where this process is, unless another one has told of them.
+    /// `alive` leads to a thread that has not ended.
+    fn mounts(
+        &self,
+        pid: u32,
+        alive: &str,
+        mounts: &mut Mounts,
+        add: &mut impl FnMut(u32, Holder, &Path),
+    ) -> io::Result<()> {
+        let Some(mount_ns) = self.namespace_link(pid, &format!("{alive}ns/mnt"), "mnt:[")? else {
+            return Ok(());
+        };
+        let root = self.path(pid, &format!("{alive}root"));
+        let identity = identity(&root);
+        if !mounts.are_new(mount_ns, identity) {
+            return Ok(());
+        }
+        let text = read(&self.path(pid, &format!("{alive}mountinfo")))?;
+        mounts.looked_at.entry(mount_ns).or_default().push(identity);
+        for mount in mountinfo::mounts(&text) {
+            let inum = namespace_of(&mount);
+            if (inum.is_none() && mount.kind != b"proc") || !mounts.seen.insert(mount.id) {
+                continue;
+            }
+            mounts.procs.add(&mount, mount_ns, pid, &root);
+            if let Some(inum) = inum {
+                let path = unescape(mount.place);
+                let inside = Path::new(OsStr::from_bytes(&path));
+                let file = root.join(inside.strip_prefix("/").unwrap_or(inside));
+                add(inum, Holder::Mount { path: Name::from(&path[..]), mount_ns, pid }, &file);
+            }
+        }
+        Ok(())
+    }
+
     /// The namespaces that mounted procs show.
-    fn resolve(&self, procs: ProcMounts, snapshot: &Snapshot) -> (Vec<(u32, ProcMount)>, Vec<Unnamed>) {
+    fn resolve(&self, procs: ProcMounts, snapshot: &Snapshot) -> Resolved {
         // What this /proc shows is known without a look at its PID 1, which may be kept from everybody.
         let outermost = snapshot.processes.iter().filter(|process| process.level() == Some(0));
         let own = device_of(&self.root).zip(outermost.flat_map(|process| process.ns).next());
@@ -100,21 +171,29 @@ impl Procfs {
         procs.resolve(own, may_trace(&status))
     }
 
-    /// The descriptors that are PID namespaces.
-    fn files(&self, pid: u32) -> io::Result<Vec<(u32, u32)>> {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(self.path(pid, "fd"))? {
-            let entry = entry?;
+    /// The descriptors that are PID namespaces, and whether these are all.
+    fn files(&self, pid: u32, alive: &str) -> io::Result<(Vec<(u32, u32)>, bool)> {
+        let (mut files, mut all) = (Vec::new(), true);
+        for entry in fs::read_dir(self.path(pid, &format!("{alive}fd")))? {
+            // It may end meanwhile.
+            let Ok(entry) = entry else { break };
             let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             match fs::read_link(entry.path()) {
                 Ok(link) => {
                     files.extend(inum_of(link.as_os_str().as_bytes(), b"pid:[").map(|inum| (fd, inum)));
                 }
-                // Closed meanwhile.
-                Err(error) if is_gone(&error) => {}
-                Err(error) => return Err(error),
+                // Closed meanwhile; or a file whose path is longer than a page, and so no namespace.
+                Err(error) if is_gone(&error) || error.raw_os_error() == Some(libc::ENAMETOOLONG) => {}
+                Err(_) => all = false,
             }
         }
-        Ok(files)
+        Ok((files, all))
     }
+}
+
+/// What tells one folder from another: the file system, and the number in it.
+fn identity(folder: &Path) -> Option<(u64, u64)> {
+    // What is known of it will do: a server that is gone would not answer.
+    let found = statx(CWD, folder, AtFlags::STATX_DONT_SYNC, StatxFlags::INO).ok()?;
+    Some((libc::makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino))
 }

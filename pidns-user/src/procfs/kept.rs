@@ -30,11 +30,16 @@ impl Kept {
             Holder::Fd { .. } | Holder::PidForChildren { .. } | Holder::Child { .. } => b"",
         };
         if *known == MOST_OF_A_KIND || path.len() > LONGEST_PATH {
-            *self.left_out.entry(inum).or_default() += 1;
+            self.leave_out(inum, 1);
             return;
         }
         *known += 1;
         self.holders.push((inum, holder));
+    }
+
+    /// Counts holders that were not told of one by one.
+    pub(super) fn leave_out(&mut self, inum: u32, count: u64) {
+        *self.left_out.entry(inum).or_default() += count;
     }
 
     pub(super) fn put_into(mut self, snapshot: &mut Snapshot) {

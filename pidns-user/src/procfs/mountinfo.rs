@@ -5,6 +5,8 @@ use super::parse::inum_of;
 /// A mount. Paths are as they stand there: [`unescape`] them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mount<'a> {
+    /// Its own number: no other mount has it, in whatever mount namespace.
+    pub(super) id: u32,
     /// The number of the file system, which stat(2) tells of what is in it.
     pub(super) device: u64,
     /// What of the file system is mounted: a path in it; of a namespace its name.
@@ -21,11 +23,12 @@ pub(super) struct Mount<'a> {
 pub(super) fn mounts(text: &[u8]) -> impl DoubleEndedIterator<Item = Mount<'_>> {
     text.split(|&byte| byte == b'\n').filter_map(|line| {
         let mut fields = line.split(|&byte| byte == b' ');
-        let device = device(fields.nth(2)?)?;
+        let id = str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+        let device = device(fields.nth(1)?)?;
         let (root, place) = (fields.next()?, fields.next()?);
         let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
         let (kind, options) = (rest.next()?, rest.nth(1)?);
-        Some(Mount { device, root, place, kind, options })
+        Some(Mount { id, device, root, place, kind, options })
     })
 }
 
@@ -35,10 +38,9 @@ fn device(text: &[u8]) -> Option<u64> {
     Some(libc::makedev(major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// The PID namespaces that are mounted, and where.
-pub(super) fn namespace_mounts(text: &[u8]) -> Vec<(u32, Vec<u8>)> {
-    let namespaces = mounts(text).filter(|mount| mount.kind == b"nsfs");
-    namespaces.filter_map(|mount| Some((inum_of(mount.root, b"pid:[")?, unescape(mount.place)))).collect()
+/// The PID namespace that is mounted there, if it is one.
+pub(super) fn namespace_of(mount: &Mount<'_>) -> Option<u32> {
+    inum_of(mount.root, b"pid:[").filter(|_| mount.kind == b"nsfs")
 }
 
 /// Whether a proc that is mounted with these options hides processes from who may not trace them (`hidepid`, proc(5)).
@@ -84,7 +86,9 @@ mod tests {
             81 27 0:4 mnt:[4026532179] /run/m rw - nsfs nsfs rw\n\
             82 27 0:5 pid:[4026532178] /run/liar rw - tmpfs tmpfs rw\n\
             83 27\n";
-        assert_eq!(namespace_mounts(text), [(4026532178, b"/run/a b\\c".to_vec())]);
+        let found =
+            mounts(text).filter_map(|mount| Some((mount.id, namespace_of(&mount)?, unescape(mount.place))));
+        assert_eq!(found.collect::<Vec<_>>(), [(80, 4026532178, b"/run/a b\\c".to_vec())]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use rustix::fs::{
 };
 
 use super::{
-    mountinfo::{hides_processes, mounts, unescape},
+    mountinfo::{Mount, hides_processes, unescape},
     parse::{inum_of, parse_status},
 };
 use crate::{
@@ -25,20 +25,34 @@ use crate::{
 /// What was found of all mounts of proc. A file system of that type shows one namespace, so that one mount tells of all
 /// that have its device number. (Of one namespace there can be many, since 5.8.)
 #[derive(Debug, Default)]
-pub(super) struct ProcMounts(BTreeMap<u64, Vec<Found>>);
+pub(super) struct ProcMounts(BTreeMap<u64, BTreeMap<u32, Places>>);
+
+/// Where one proc is mounted in one mount namespace.
+#[derive(Debug, Default)]
+struct Places {
+    /// The root of proc is, and not only a folder or file in it.
+    whole: bool,
+    found: Vec<Found>,
+    /// How many more there are.
+    left_out: u64,
+}
+
+/// Most places that are kept of a proc in a mount namespace: who is root in one can mount it 100,000 times.
+const MOST_PLACES: usize = 24;
+/// Most of its mounts that are looked into for what a proc shows.
+const MOST_LOOKS: usize = 64;
 
 #[derive(Debug)]
 struct Found {
     mount: ProcMount,
     /// The place, as this process reaches it.
     reached: PathBuf,
-    /// Its root is proc's, and not a folder or file in it.
-    whole: bool,
     /// It does not show processes to who may not trace them.
     hides: bool,
 }
 
 /// Which namespace a proc shows.
+#[derive(Clone, Copy)]
 enum Shown {
     /// The one of this number.
     Namespace(u32),
@@ -49,53 +63,73 @@ enum Shown {
 }
 
 impl ProcMounts {
-    /// Adds those of a mountinfo, read of the process `pid`, whose root is reached at `root`. A proc of which parts are
+    /// Adds a mount of a mountinfo, read of the process `pid`, whose root is reached at `root`. A proc of which parts are
     /// mounted beside the whole (as container runtimes do, to protect them) is told of by the whole.
-    pub(super) fn add(&mut self, mountinfo: &[u8], mount_ns: u32, pid: u32, root: &Path) {
-        for mount in mounts(mountinfo).filter(|mount| mount.kind == b"proc") {
-            let whole = mount.root == b"/";
-            let all = self.0.entry(mount.device).or_default();
-            let mut same = all.iter().filter(|found| found.mount.mount_ns == mount_ns);
-            if !whole && same.next().is_some() {
-                continue;
-            }
-            if whole {
-                all.retain(|found| found.mount.mount_ns != mount_ns || found.whole);
-            }
-            let place = unescape(mount.place);
-            let inside = Path::new(OsStr::from_bytes(&place));
-            all.push(Found {
-                reached: root.join(inside.strip_prefix("/").unwrap_or(inside)),
-                mount: ProcMount { path: Name::from(&place[..]), mount_ns, pid },
-                whole,
-                hides: hides_processes(mount.options),
-            });
+    pub(super) fn add(&mut self, mount: &Mount<'_>, mount_ns: u32, pid: u32, root: &Path) {
+        if mount.kind != b"proc" {
+            return;
         }
+        let places = self.0.entry(mount.device).or_default().entry(mount_ns).or_default();
+        match (mount.root == b"/", places.whole) {
+            (false, _) if !places.found.is_empty() => return,
+            (true, false) => *places = Places { whole: true, ..Places::default() },
+            _ => {}
+        }
+        if places.found.len() == MOST_PLACES {
+            places.left_out += 1;
+            return;
+        }
+        let place = unescape(mount.place);
+        let inside = Path::new(OsStr::from_bytes(&place));
+        places.found.push(Found {
+            reached: root.join(inside.strip_prefix("/").unwrap_or(inside)),
+            mount: ProcMount { path: Name::from(&place[..]), mount_ns, pid },
+            hides: hides_processes(mount.options),
+        });
     }
 
     /// The mounts, each with the number of the namespace that it shows, and those of which that is not known. `own` is the
     /// device of this process's own /proc, and the namespace that it shows; `may_trace`: nobody is hidden from this process.
-    pub(super) fn resolve(
-        self,
-        own: Option<(u64, u32)>,
-        may_trace: bool,
-    ) -> (Vec<(u32, ProcMount)>, Vec<Unnamed>) {
-        let (mut holding, mut unnamed) = (Vec::new(), Vec::new());
-        for (device, found) in self.0 {
+    pub(super) fn resolve(self, own: Option<(u64, u32)>, may_trace: bool) -> Resolved {
+        let mut resolved = Resolved::default();
+        for (device, everywhere) in self.0 {
             let shown = match own {
                 Some((own, inum)) if own == device => Shown::Namespace(inum),
-                _ => shown(device, &found, may_trace),
+                _ => shown(device, everywhere.values(), may_trace),
             };
-            let mounts = found.into_iter().map(|found| found.mount);
-            match shown {
-                Shown::Namespace(inum) => holding.extend(mounts.map(|mount| (inum, mount))),
-                Shown::Outside => {}
-                Shown::Unnamed(why) => unnamed.extend(mounts.map(|mount| Unnamed { mount, why })),
+            for Places { found, left_out, .. } in everywhere.into_values() {
+                let mounts = found.into_iter().map(|found| found.mount);
+                match shown {
+                    Shown::Namespace(inum) => {
+                        resolved.holding.extend(mounts.map(|mount| (inum, mount)));
+                        resolved.left_out.extend((left_out > 0).then_some((inum, left_out)));
+                    }
+                    Shown::Outside => {}
+                    Shown::Unnamed(why) => {
+                        // Those that are left out are counted at the last one.
+                        let of = |mount| Unnamed { mount, why, left_out: 0 };
+                        resolved.unnamed.extend(mounts.map(of));
+                        if let Some(last) = resolved.unnamed.last_mut() {
+                            last.left_out = left_out;
+                        }
+                    }
+                }
             }
         }
-        unnamed.sort();
-        (holding, unnamed)
+        resolved.unnamed.sort();
+        resolved
     }
+}
+
+/// What mounted procs show.
+#[derive(Debug, Default)]
+pub(super) struct Resolved {
+    /// Each with the number of the namespace.
+    pub(super) holding: Vec<(u32, ProcMount)>,
+    /// How many more show a namespace.
+    pub(super) left_out: Vec<(u32, u64)>,
+    /// Those of which it is not known.
+    pub(super) unnamed: Vec<Unnamed>,
 }
 
 /// The device of a /proc, if it is one.
@@ -106,9 +140,10 @@ pub(super) fn device_of(root: &Path) -> Option<u64> {
 
 /// What one of these mounts, all of one device, tells. What may not be read of one may be read of another, by which a
 /// process gets there.
-fn shown(device: u64, found: &[Found], may_trace: bool) -> Shown {
+fn shown<'a>(device: u64, everywhere: impl Iterator<Item = &'a Places>, may_trace: bool) -> Shown {
     let mut why = WhyUnnamed::OutOfSight;
-    for found in found.iter().filter(|found| found.whole) {
+    let whole = everywhere.filter(|places| places.whole).flat_map(|places| &places.found);
+    for found in whole.take(MOST_LOOKS) {
         let folder = match open(&found.reached) {
             Ok(folder) => folder,
             Err(error) if error == rustix::io::Errno::NOENT => continue,
@@ -190,8 +225,9 @@ mod tests {
     /// What is told of these mounts, all seen from where `root` is, but for where.
     fn told(root: &Path, mountinfo: &str, own: Option<(u64, u32)>, may_trace: bool) -> Vec<(String, String)> {
         let mut mounts = ProcMounts::default();
-        mounts.add(mountinfo.as_bytes(), 900, 20, root);
-        let (holding, unnamed) = mounts.resolve(own, may_trace);
+        super::super::mountinfo::mounts(mountinfo.as_bytes())
+            .for_each(|mount| mounts.add(&mount, 900, 20, root));
+        let Resolved { holding, unnamed, .. } = mounts.resolve(own, may_trace);
         let place = |mount: &ProcMount| {
             assert_eq!((mount.mount_ns, mount.pid), (900, 20));
             mount.path.for_terminal().to_string()
@@ -255,6 +291,32 @@ mod tests {
         expect(told(root.path(), &mount, None, true), &[("/proc", "300")]);
         fs::write(reader.join("status"), "NSpid:\t77\t1\n").expect("a file");
         expect(told(root.path(), &mount, None, true), &[]);
+    }
+
+    #[test]
+    fn of_thousands_of_mounts_of_a_proc_some_are_kept_and_all_are_counted() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let device = fs::metadata(root.path()).expect("a folder").dev();
+        fs::create_dir_all(root.path().join("proc/1/ns")).expect("a folder");
+        symlink("pid:[200]", root.path().join("proc/1/ns/pid")).expect("a link");
+        let text: String = line(device, "/bus", "/proc/bus", "rw")
+            + &(0..100_000).map(|_| line(device, "/", "/proc", "rw")).collect::<String>();
+        let mut mounts = ProcMounts::default();
+        let begun = std::time::Instant::now();
+        super::super::mountinfo::mounts(text.as_bytes())
+            .for_each(|mount| mounts.add(&mount, 900, 20, root.path()));
+        let took = begun.elapsed();
+        let resolved = mounts.resolve(None, true);
+        assert_eq!((resolved.holding.len(), resolved.left_out), (MOST_PLACES, vec![(200, 100_000 - 24)]));
+        // They took more than a minute where each was compared with all before it.
+        assert!(took.as_secs() < 5, "{took:?}");
+        let mut mounts = ProcMounts::default();
+        let gone = text.replace("/proc rw", "/gone rw");
+        super::super::mountinfo::mounts(gone.as_bytes())
+            .for_each(|mount| mounts.add(&mount, 900, 20, root.path()));
+        let unnamed = mounts.resolve(None, true).unnamed;
+        let left_out: u64 = unnamed.iter().map(|unnamed| unnamed.left_out).sum();
+        assert_eq!((unnamed.len(), left_out), (MOST_PLACES, 100_000 - 24));
     }
 
     #[test]

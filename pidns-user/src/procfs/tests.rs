@@ -113,6 +113,120 @@ fn a_fifo_where_a_namespace_should_be_is_not_waited_for() {
     assert_eq!(namespaces.keys().copied().collect::<Vec<_>>(), [100, 300, 400]);
 }
 
+/// The snapshot of this /proc with its holders, and those of which nothing else is said than whose descriptor they are.
+fn held(root: &Path) -> (Snapshot, Vec<(u32, u32)>) {
+    let procfs = Procfs::at(root);
+    let mut snapshot = procfs.snapshot(9).expect("a /proc");
+    procfs.add_holders(&mut snapshot);
+    let files = snapshot.holders.iter().filter_map(|(inum, holder)| match holder {
+        Holder::Fd { fd, .. } => Some((*inum, *fd)),
+        _ => None,
+    });
+    let files = files.collect();
+    (snapshot, files)
+}
+
+#[test]
+fn one_descriptor_that_may_not_be_looked_at_does_not_hide_the_others() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let holder = put(root.path(), &[20], 0, Some(100));
+    for fd in [3, 5, 7, 11] {
+        symlink(format!("pid:[{}]", 300 + fd), holder.join(format!("fd/{fd}"))).expect("a link");
+    }
+    spoil(&holder.join("fd/6"));
+    let (snapshot, files) = held(root.path());
+    assert_eq!(files, [(303, 3), (305, 5), (307, 7), (311, 11)]);
+    assert_eq!(snapshot.unread.files, 1);
+}
+
+#[test]
+fn a_process_whose_first_thread_has_ended_holds_what_the_others_do() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let process = put(root.path(), &[20], 0, Some(100));
+    let stat = fs::read_to_string(process.join("stat")).expect("our own file");
+    fs::write(process.join("stat"), stat.replace(") S", ") Z")).expect("our own file");
+    let status = fs::read_to_string(process.join("status")).expect("our own file");
+    fs::write(process.join("status"), status.replace("Threads:\t1", "Threads:\t2")).expect("our own file");
+    let thread = process.join("task/21");
+    for folder in ["fd", "ns"] {
+        fs::create_dir_all(thread.join(folder)).expect("a folder");
+    }
+    fs::create_dir(process.join("task/20")).expect("a folder");
+    symlink("pid:[300]", thread.join("fd/5")).expect("a link");
+    symlink("pid:[400]", thread.join("ns/pid_for_children")).expect("a link");
+    symlink("mnt:[900]", thread.join("ns/mnt")).expect("a link");
+    fs::write(thread.join("mountinfo"), "80 27 0:4 pid:[500] /it rw - nsfs nsfs rw\n").expect("a file");
+    let (snapshot, files) = held(root.path());
+    assert_eq!(files, [(300, 5)]);
+    let held: Vec<u32> = snapshot.holders.iter().map(|(inum, _)| *inum).collect();
+    assert_eq!(held, [300, 400, 500], "{:?}", snapshot.holders);
+}
+
+#[test]
+fn a_thread_that_has_joined_a_namespace_holds_it() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let process = put(root.path(), &[20], 0, Some(100));
+    let status = fs::read_to_string(process.join("status")).expect("our own file");
+    fs::write(process.join("status"), status.replace("Threads:\t1", "Threads:\t4")).expect("our own file");
+    symlink("pid:[100]", process.join("ns/pid_for_children")).expect("a link");
+    for (tid, inum) in [(20, 100), (21, 300), (22, 300), (23, 100)] {
+        let thread = process.join(format!("task/{tid}/ns"));
+        fs::create_dir_all(&thread).expect("a folder");
+        symlink(format!("pid:[{inum}]"), thread.join("pid_for_children")).expect("a link");
+    }
+    let (snapshot, _) = held(root.path());
+    let holder = Holder::PidForChildren { pid: 20, comm: Some(Name::from("x")) };
+    assert_eq!(snapshot.holders, [(300, holder)], "once");
+}
+
+#[test]
+fn mounts_outside_of_the_root_of_one_process_are_told_by_another() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let mount =
+        |id: u32, inum: u32, place: &str| format!("{id} 27 0:4 pid:[{inum}] {place} rw - nsfs nsfs rw\n");
+    let (inside, outside) = (mount(80, 300, "/it"), mount(81, 400, "/run/it"));
+    for (pid, jail, mountinfo) in [
+        (20, "jail", inside.clone()),
+        (21, "jail", "not read".to_owned()),
+        (22, ".", inside.replace("/it", "/jail/it") + &outside),
+    ] {
+        let process = put(root.path(), &[pid], 0, Some(100));
+        symlink("mnt:[900]", process.join("ns/mnt")).expect("a link");
+        let jail = root.path().join(jail);
+        fs::create_dir_all(&jail).expect("a folder");
+        symlink(jail, process.join("root")).expect("a link");
+        fs::write(process.join("mountinfo"), mountinfo).expect("a file");
+    }
+    let (snapshot, _) = held(root.path());
+    let of = |path: &str, pid| Holder::Mount { path: Name::from(path), mount_ns: 900, pid };
+    assert_eq!(snapshot.holders, [(300, of("/it", 20)), (400, of("/run/it", 22))], "each mount once");
+}
+
+#[test]
+fn who_is_hidden_and_not_gone_holds_something_that_is_not_known() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    put(root.path(), &[1], 0, Some(100));
+    let own = root.path().join("self");
+    fs::create_dir(&own).expect("a folder");
+    let mount = |options| format!("22 27 0:21 / {} rw - proc proc {options}\n", root.path().display());
+    let procfs = Procfs::at(root.path());
+    let mut snapshot = procfs.snapshot(9).expect("a /proc");
+    // The task iterator lists one more.
+    let hidden = Process { pid: 99, pids: vec![99], ..snapshot.processes[0].clone() };
+    snapshot.processes.push(hidden);
+    for (source, options, count) in [
+        (Source::Iterator, "rw,hidepid=invisible", 1),
+        (Source::Iterator, "rw", 0),
+        (Source::Proc, "rw,hidepid=invisible", 0),
+    ] {
+        fs::write(own.join("mountinfo"), mount(options)).expect("a file");
+        let mut snapshot = Snapshot { source, ..snapshot.clone() };
+        procfs.add_holders(&mut snapshot);
+        let Unread { files, mounts, .. } = snapshot.unread;
+        assert_eq!((files, mounts), (count, count), "{source:?}, {options}");
+    }
+}
+
 #[test]
 fn who_was_left_out_is_added() {
     let root = tempfile::tempdir().expect("a temporary directory");

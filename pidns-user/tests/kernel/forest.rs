@@ -207,7 +207,7 @@ fn what_does_not_exist_ends_with_1_and_what_means_nothing_with_2() {
         (&["pid", "4194303"][..], 1, "no process of PID 4194303"),
         (&["ps", "4194303"], 1, "no process of PID 4194303"),
         (&["tree", "pid:[4294967295]"], 1, "no PID namespace 4294967295"),
-        (&["tree", "web"], 1, "a TARGET is"),
+        (&["tree", "web"], 1, "A TARGET is"),
         (&["tree", "docker/wbe"], 1, "no container is called \"docker/wbe\""),
         (&["ps", "/proc/version"], 2, "no namespace file"),
         (&["ps", "--fields", "pid,nope"], 2, "no field \"nope\""),

@@ -25,12 +25,14 @@ impl DeadProcess {
         self.gone_boot_ns.is_some() || self.resident.ended.as_ref().is_some_and(|ended| ended.since.is_some())
     }
 
-    /// In the form that a look at the kernel has, without a state, which it has no more.
+    /// In the form that a look at the kernel has, without a state, which it has no more. Its parent is the one it had when it
+    /// ended: that one can be gone before it is known that it has reaped it.
     pub fn as_it_was(&self) -> snapshot::Process {
         snapshot::Process {
             state: None,
             threads: None,
             zombie_since_boot_ns: None,
+            ppid: self.resident.ended.as_ref().and_then(|ended| ended.parent).or(self.resident.parent),
             ..self.resident.as_looked_at()
         }
     }

@@ -118,6 +118,14 @@ pub(crate) fn expect_the_same(file: &Path, ns: u64) -> BTreeMap<u64, Fact> {
     live
 }
 
+/// Lets a storm that has given its lives end.
+fn end_storm(mut storm: Actor) {
+    storm.go();
+    let _: Who = storm.hear("straggler");
+    storm.go();
+    storm.finish();
+}
+
 /// It was there before the recording began: nothing of it is ever an event.
 fn a_recording_stands_alone() {
     let mut actor = Actor::start("still-zombie", &[]);
@@ -152,10 +160,7 @@ fn a_recording_made_under_load_ends_in_what_is_there() {
     assert_eq!(code, Some(0), "{stderr}");
     let exits = exits.lines().filter(|line| line.contains(r#""event":"process.exit""#)).count();
     assert!(exits >= 3000, "the storm's lives are shown, those of others are not: {exits}");
-    storm.go();
-    let _: Who = storm.hear("straggler");
-    storm.go();
-    storm.finish();
+    end_storm(storm);
     actor.go();
     actor.finish();
 }
@@ -179,10 +184,7 @@ fn what_a_loss_hid_is_there_after_another_look() {
     for event in ["stream.lost", "stream.resync"] {
         assert!(text.contains(&format!(r#""event":"{event}""#)), "there was a {event}");
     }
-    storm.go();
-    let _: Who = storm.hear("straggler");
-    storm.go();
-    storm.finish();
+    end_storm(storm);
     actor.go();
     actor.finish();
 }
@@ -219,10 +221,7 @@ fn a_recording_replayed_makes_the_model_that_the_recorder_had() {
             assert_eq!(model.surprises.get(kind).copied().unwrap_or(0), count, "{kind}, ring of {ring}");
             assert!(count == 0 || !lost.is_empty(), "{count} {kind}, and nothing was lost");
         }
-        storm.go();
-        let _: Who = storm.hear("straggler");
-        storm.go();
-        storm.finish();
+        end_storm(storm);
         actor.go();
         actor.finish();
     }

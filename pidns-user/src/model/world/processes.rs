@@ -33,7 +33,7 @@ impl World {
             let (state, threads) = looked;
             let is_zombie = matches!(state, Some('Z' | 'X')) && threads.is_none_or(|threads| threads <= 1);
             if is_zombie && resident.ended.is_none() {
-                resident.ended = Some(Ended { since: zombie_since, exit: None });
+                resident.ended = Some(Ended { since: zombie_since, exit: None, parent });
                 self.give_children_away(process.pid, changes);
             }
         }
@@ -156,7 +156,8 @@ impl World {
         let Some(resident) = self.processes.get_mut(&process.pid).filter(|known| known.is(process)) else {
             return;
         };
-        resident.ended = Some(Ended { since: Some(at), exit: Some(exit.clone()) });
+        let parent = resident.parent;
+        resident.ended = Some(Ended { since: Some(at), exit: Some(exit.clone()), parent });
         let children_ns = resident.children_ns.take();
         changes.push(Change::Ended(identity(process)));
         self.give_children_away(process.pid, changes);

@@ -30,6 +30,8 @@ pub struct Ended {
     pub since: Option<u64>,
     /// How it ended, likewise.
     pub exit: Option<Exit>,
+    /// Whose child it was then, by that one's PID at level 0: who was to reap it first.
+    pub parent: Option<u32>,
 }
 
 /// A process that exists, or is a zombie.

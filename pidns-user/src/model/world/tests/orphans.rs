@@ -159,4 +159,12 @@ fn the_dead_are_remembered_with_the_parent_they_had() {
     world.apply(&event(21, reap(&inside(4))));
     let dead = world.past().processes().next().expect("it is gone");
     assert_eq!((dead.resident.process.pid, dead.resident.parent), (4, Some(3)));
+    // A reaping can be known only when who has reaped is gone.
+    for (at, body) in
+        [(22, exit(&inside(13))), (23, exit(&inside(12))), (24, reap(&inside(12))), (25, reap(&inside(13)))]
+    {
+        world.apply(&event(at, body));
+    }
+    let dead = world.past().processes().next().expect("it is gone");
+    assert_eq!((dead.resident.parent, dead.as_it_was().ppid), (None, Some(12)));
 }

@@ -302,14 +302,10 @@ mod tests {
         let text: String = line(device, "/bus", "/proc/bus", "rw")
             + &(0..100_000).map(|_| line(device, "/", "/proc", "rw")).collect::<String>();
         let mut mounts = ProcMounts::default();
-        let begun = std::time::Instant::now();
         super::super::mountinfo::mounts(text.as_bytes())
             .for_each(|mount| mounts.add(&mount, 900, 20, root.path()));
-        let took = begun.elapsed();
         let resolved = mounts.resolve(None, true);
         assert_eq!((resolved.holding.len(), resolved.left_out), (MOST_PLACES, vec![(200, 100_000 - 24)]));
-        // They took more than a minute where each was compared with all before it.
-        assert!(took.as_secs() < 5, "{took:?}");
         let mut mounts = ProcMounts::default();
         let gone = text.replace("/proc rw", "/gone rw");
         super::super::mountinfo::mounts(gone.as_bytes())

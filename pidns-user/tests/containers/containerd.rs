@@ -96,25 +96,27 @@ fn containerd_is_known_with_its_namespace_and_annotations() {
         "io.kubernetes.cri.sandbox-name=api-7f",
         "io.kubernetes.cri.sandbox-namespace=default",
         "io.kubernetes.cri.image-name=registry.example/api:2",
+        "nerdctl/name=front",
+        "org.opencontainers.image.ref.name=busybox:1",
     ];
     let plain = Running::start(&scratch, "default", &id, &[]);
-    let in_pod = Running::start(&scratch, "pidns-team", &id, &annotations);
+    let named = Running::start(&scratch, "pidns-team", &id, &annotations);
 
     let mut names = Names::new(roots(&scratch));
     let container = sure_container_of(&mut names, plain.pid);
     assert_eq!((container.runtime, &container.id), (Some(Runtime::Containerd), &name(&id)));
     assert_eq!((&container.runtime_namespace, &container.name), (&name("default"), &None));
-    let container = sure_container_of(&mut names, in_pod.pid);
+    let container = sure_container_of(&mut names, named.pid);
     assert_eq!((container.runtime, &container.id), (Some(Runtime::Containerd), &name(&id)));
-    assert_eq!((&container.runtime_namespace, &container.name), (&name("pidns-team"), &name("api")));
-    assert_eq!(container.label(), pidns_user::text::Name::from("k8s default/api-7f"));
-    assert_eq!(container.image, name("registry.example/api:2"));
-    assert_another_start_is_not_believed(Names::new(roots(&scratch)), in_pod.pid);
+    assert_eq!((&container.runtime_namespace, &container.name), (&name("pidns-team"), &name("front")));
+    assert_eq!(container.image, name("busybox:1"));
+    assert_eq!(container.pod, None, "its cgroup is not one that the kubelet made");
+    assert_another_start_is_not_believed(Names::new(roots(&scratch)), named.pid);
 
-    let first = process(in_pod.pid);
-    drop(in_pod);
+    let first = process(named.pid);
+    drop(named);
     wait_until("the container's end", || !std::path::Path::new(&format!("/proc/{}", first.pid)).exists());
-    assert_eq!(names.remembered(first).and_then(|found| found.name.clone()), name("api"));
+    assert_eq!(names.remembered(first).and_then(|found| found.name.clone()), name("front"));
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What the paths of cgroups say: those of every runtime, and junk.
 
+use std::fs;
+
 use pidns_user::container::cgroup::{Layer, Place, parse};
+use pidns_user::container::{Container, Names, Process, Roots};
 use pidns_user::text::Name;
 use proptest::prelude::*;
 
@@ -119,6 +122,38 @@ fn lines_of_no_hierarchy_say_nothing() {
     }
 }
 
+/// A path of the greatest length, of any bytes that the kernel takes in one.
+fn junk_of_greatest_length(begin: &str) -> Vec<u8> {
+    let bytes = (1..=u8::MAX).filter(|&byte| byte != b'\n' && byte != b'/').cycle();
+    begin.bytes().chain(bytes).take(4096).collect()
+}
+
+#[test]
+fn a_path_of_junk_of_the_greatest_length_does_no_harm() {
+    let base = tempfile::tempdir().expect("a temporary directory");
+    let folder = base.path().join("proc/7");
+    fs::create_dir_all(&folder).expect("a folder");
+    let stat = format!("7 (x) S {}500 1 2 3\n", "0 ".repeat(18));
+    fs::write(folder.join("stat"), stat).expect("a file");
+    for begin in ["", "lxc.payload.", "machine.slice/machine-", "a.service/"] {
+        let path = junk_of_greatest_length(begin);
+        let text = [b"0::/", &path[..], b"\n"].concat();
+        let place = parse(&text).expect("a place");
+        fs::write(folder.join("cgroup"), &text).expect("a file");
+        let mut names = Names::new(Roots::below(base.path()));
+        let found = names.find(Process { pid: 7, start_boot_ns: 5_000_000_000 });
+        assert_eq!(found.is_some(), !place.containers.is_empty() || place.unit.is_some(), "{begin}");
+        let Some(found) = found else { continue };
+        assert!(found.label().as_bytes().len() <= 131, "{begin}");
+        let shown = found.label().for_terminal().to_string();
+        assert!(shown.chars().all(|shown| !shown.is_control()), "{shown:?}");
+        let json = serde_json::to_string(&*found).expect("JSON");
+        assert!(json.len() < 64 << 10 && !json.contains('\n'), "{} bytes", json.len());
+        let read: Container = serde_json::from_str(&json).expect("what was written");
+        assert_eq!((&read.id, &read.name, read.runtime), (&found.id, &found.name, found.runtime));
+    }
+}
+
 /// Folders that mean something, and others that nearly do.
 fn folder() -> impl Strategy<Value = Vec<u8>> {
     let known = prop::sample::select(vec![
@@ -169,8 +204,19 @@ fn folder() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn junk_is_survived(text in prop::collection::vec(any::<u8>(), 0..4096)) {
-        let _whatever = parse(&text);
+    fn junk_is_survived(
+        hierarchy in prop::sample::select(vec!["0::/", "1:name=systemd:/", "4:memory:/", ""]),
+        junk in prop::collection::vec(any::<u8>(), 0..4096),
+    ) {
+        let text = [hierarchy.as_bytes(), &junk].concat();
+        let line = junk.split(|&byte| byte == b'\n').next().unwrap_or_default();
+        let is_folder = !hierarchy.is_empty() && line.iter().any(|byte| !b"/.".contains(byte));
+        if let Some(place) = parse(&text) {
+            prop_assert!(place.containers.len() <= 8 && place.candidates.len() <= 4);
+        } else {
+            // What is no container and no unit may be a candidate: it says nothing only with nothing in it.
+            prop_assert!(!is_folder, "{}", text.escape_ascii());
+        }
     }
 
     #[test]

@@ -134,9 +134,14 @@ pub(crate) fn sure_container_of(names: &mut Names, pid: u32) -> Arc<Container> {
 #[track_caller]
 pub(crate) fn assert_another_start_is_not_believed(mut names: Names, pid: u32) {
     let real = process(pid);
+    let text = cgroup(pid).expect("the process lives");
+    let believed = names.of(real, &text).expect("a container");
+    assert!(believed.is_vouched() && (believed.name.is_some() || believed.image.is_some()), "{believed:?}");
     let later = Process { start_boot_ns: real.start_boot_ns + 10_000_000, ..real };
-    let container = names.of(later, &cgroup(pid).expect("the process lives"));
-    assert_eq!(container.and_then(|container| container.name.clone()), None);
+    // Of an id that its user chose nothing is left: without the file that is the name of a folder.
+    let container = names.of(later, &text);
+    let claims = container.is_none_or(|container| !container.is_vouched() && container.image.is_none());
+    assert!(claims, "what is told of PID {pid} is believed of another process");
 }
 
 pub(crate) fn name(text: &str) -> Option<Name> {

@@ -111,6 +111,11 @@ impl Procfs {
         number(line(&status, b"Tgid:")?)
     }
 
+    /// When a process was started: clock ticks since boot.
+    pub(crate) fn start_ticks(&self, pid: u32) -> Option<u64> {
+        Some(parse_stat(&read(&self.path(pid, "stat")).ok()?)?.start_ticks)
+    }
+
     fn path(&self, pid: u32, file: &str) -> PathBuf {
         self.root.join(pid.to_string()).join(file)
     }

@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use super::super::cgroup;
+use crate::procfs::Procfs;
 
 /// A process by its identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,7 +22,7 @@ impl Process {
 
     /// Whether it is there: its PID may be another's by now.
     pub(in super::super) fn is_there(self, proc: &Path) -> bool {
-        start_ticks_of(proc, self.pid) == Some(self.start_ticks())
+        Procfs::at(proc).start_ticks(self.pid) == Some(self.start_ticks())
     }
 
     /// The process, in the ticks that /proc/PID/stat gives its start in (field 22, proc_pid_stat(5)).
@@ -47,7 +48,7 @@ impl Init {
             return earlier.then(|| format!("it is about another process of PID {pid}"));
         }
         // A runtime that forgets to clean up leaves files about processes that are long gone.
-        let Some(started) = start_ticks_of(proc, pid) else {
+        let Some(started) = Procfs::at(proc).start_ticks(pid) else {
             return Some(format!("its first process, PID {pid}, is gone"));
         };
         if start_ticks.is_some_and(|ticks| ticks != started) {
@@ -60,16 +61,6 @@ impl Init {
             || place.candidates.iter().any(|candidate| candidate.path == path);
         (!is_there).then(|| format!("its first process, PID {pid}, is not in this cgroup"))
     }
-}
-
-/// The start of a process, clock ticks since boot.
-fn start_ticks_of(proc: &Path, pid: u32) -> Option<u64> {
-    let stat = fs::read(proc.join(format!("{pid}/stat"))).ok()?;
-    // The name in parentheses may hold anything; what follows it are numbers.
-    let end = stat.iter().rposition(|&byte| byte == b')')?;
-    let rest = str::from_utf8(&stat[end + 1..]).ok()?;
-    // Field 3 is the first behind the name.
-    rest.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -129,6 +120,6 @@ mod tests {
     #[test]
     fn the_start_of_a_real_process_is_read() {
         let own = std::process::id();
-        assert!(start_ticks_of(Path::new("/proc"), own).is_some_and(|ticks| ticks > 0));
+        assert!(Procfs::default().start_ticks(own).is_some_and(|ticks| ticks > 0));
     }
 }

@@ -208,6 +208,18 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "N", value_parser = parse_speed)]
     pub speed: Option<f64>,
 
+    /// Stop after this much recorded time, like 30s, 500ms or 1h30m, however fast it is printed.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+
+    /// Stop after this many events that are shown.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+
+    /// Say nothing on stderr but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+
     /// What of it is shown.
     #[command(flatten)]
     pub filters: Filters,

@@ -48,8 +48,15 @@ impl<'a> Followed<'a> {
 
 /// Whether two namespaces of one inode number, which the kernel gives out again at once, are one, as far as it is known.
 fn is_same(earlier: &Namespace, later: &Namespace) -> bool {
-    let differ = |a: Option<u64>, b: Option<u64>| a.zip(b).is_some_and(|(a, b)| a != b);
-    !differ(earlier.kernel_id, later.kernel_id) && !differ(earlier.born_boot_ns, later.born_boot_ns)
+    /// A look at /proc, where the iterator has failed since the one before, rounds births down to ticks.
+    const TICK_NS: u64 = 10_000_000;
+    match (earlier.kernel_id, later.kernel_id) {
+        (Some(earlier), Some(later)) => earlier == later,
+        _ => match (earlier.born_boot_ns, later.born_boot_ns) {
+            (Some(earlier), Some(later)) => earlier.abs_diff(later) < TICK_NS,
+            _ => true,
+        },
+    }
 }
 
 #[cfg(test)]
@@ -96,6 +103,11 @@ mod tests {
         assert!(is_same(&of(Some(1), Some(5)), &of(Some(1), None)), "its init has died");
         assert!(is_same(&of(None, None), &of(None, Some(5))), "its init was born");
         assert!(!is_same(&of(Some(1), None), &of(Some(2), None)));
-        assert!(!is_same(&of(None, Some(5)), &of(None, Some(6))));
+        assert!(!is_same(&of(None, Some(5_000_000)), &of(None, Some(25_000_000))));
+        assert!(is_same(&of(None, Some(25_000_001)), &of(None, Some(20_000_000))), "/proc rounds births");
+        assert!(
+            is_same(&of(Some(1), Some(5)), &of(Some(1), Some(95_000_000))),
+            "the kernel's number decides"
+        );
     }
 }

@@ -11,7 +11,7 @@ use super::{
     followed::{Followed, From},
     recorded::{self, Recorded},
     voice::Voice,
-    watch::{self, Look},
+    watch::{self, Look, Shown},
 };
 use crate::{
     cli::{Past, Repeat},
@@ -29,8 +29,8 @@ pub(super) struct Asked<'a> {
     pub(super) holders: bool,
     /// Whether the containers are shown: otherwise they are looked up only where TARGET may be the name of one.
     pub(super) containers: bool,
-    /// Whether a screen may say when the look was.
-    pub(super) headings: bool,
+    /// How looks follow each other.
+    pub(super) shown: Shown,
     /// Whether nothing is to be said but errors.
     pub(super) quiet: bool,
 }
@@ -40,14 +40,15 @@ pub(super) fn show(
     asked: &Asked<'_>,
     write: impl Fn(&Snapshot, &Forest<'_>, Option<u32>, &mut dyn io::Write) -> io::Result<()>,
 ) -> Result<ExitCode, Failure> {
-    let Asked { past, repeat, target, holders, containers, headings, quiet } = *asked;
+    let Asked { past, repeat, target, holders, containers, shown, quiet } = *asked;
     if let Some(Recorded { snapshot, world, damage, .. }) = recorded::look(past)? {
         let forest = Forest::new(&snapshot).with_entries(&world);
         let from = target.map(|target| find::namespace(target, &snapshot, &forest)).transpose();
         let told = from.and_then(|from| print(|to| write(&snapshot, &forest, from, to)));
         return recorded::with_damage(told, damage);
     }
-    let mut eyes = Eyes::new(past.runtime_api, Voice::new(quiet));
+    let voice = Voice::new(quiet);
+    let mut eyes = Eyes::new(past.runtime_api, voice);
     let mut followed = Followed::new(target);
     // Whether it is gone. What is shown once is written as it comes, as it can be megabytes.
     let mut look = |show: &mut Show<'_>| -> Result<Option<String>, Failure> {
@@ -70,7 +71,7 @@ pub(super) fn show(
         look(&mut |write| print(write).map(drop))?;
         return Ok(ExitCode::SUCCESS);
     };
-    watch::repeat(interval, headings, || {
+    watch::repeat(interval, shown, voice, || {
         let mut text = Vec::new();
         let gone = look(&mut |write| {
             write(&mut text).map_err(|error| Failure::Io { what: "write to memory", error })

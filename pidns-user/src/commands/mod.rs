@@ -1,6 +1,7 @@
 //! The commands, one a file.
 
 pub mod check;
+mod ending;
 pub mod explain;
 mod eyes;
 mod find;

@@ -2,7 +2,10 @@
 
 use std::{io, process::ExitCode};
 
-use super::look::{self, Asked};
+use super::{
+    look::{self, Asked},
+    watch::Shown,
+};
 use crate::{
     cli::{PsArgs, SnapshotOutput},
     failure::Failure,
@@ -19,7 +22,10 @@ pub fn run(args: &PsArgs) -> Result<ExitCode, Failure> {
         target: args.target.as_deref(),
         holders: false,
         containers: processes::asks_for_containers(args.fields.as_ref()),
-        headings: args.output == SnapshotOutput::Table && !args.no_headers,
+        shown: match args.output {
+            SnapshotOutput::Table => Shown::Screen { headings: !args.no_headers },
+            _ => Shown::Lines,
+        },
         quiet: args.quiet,
     };
     look::show(&asked, |snapshot, model, from, to| write(args, snapshot, model, from, to))

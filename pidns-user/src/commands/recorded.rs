@@ -107,7 +107,7 @@ fn replay(
     let mut it =
         Replayed { world: World::default(), last: None, behind: Duration::ZERO, stream: 0, damage: None };
     let no_match = |words: String| Failure::NoMatch(format!("{}: {words}", file.display()));
-    let mut elapsed = Duration::ZERO;
+    let mut clock = Clock::default();
     for event in recording {
         let event = match event {
             Ok(event) => event,
@@ -117,13 +117,8 @@ fn replay(
                 return Ok(it);
             }
         };
-        let begins = matches!(event.body, Body::StreamStart { .. });
-        let since = it.last.map_or(Duration::ZERO, |(boot_ns, time)| match begins {
-            // The machine may have been started anew between the two.
-            true => between(time, event.time),
-            false => Duration::from_nanos(event.boot_ns.saturating_sub(boot_ns)),
-        });
-        elapsed += since;
+        let since = clock.follow(&event);
+        let elapsed = clock.elapsed;
         let is_later = match at {
             // Not by the kernel's clock from the first event on: this one may have been set since, and is what is shown.
             Some(Moment::At(time)) => event.time > time,
@@ -142,7 +137,7 @@ fn replay(
             // Before this event by the kernel's clock too, however far the other was set.
             return Ok(Replayed { behind: behind.min(since.saturating_sub(Duration::from_nanos(1))), ..it });
         }
-        if begins {
+        if matches!(event.body, Body::StreamStart { .. }) {
             it.stream += 1;
             // What exists is told anew.
             it.world = World::default();
@@ -152,12 +147,34 @@ fn replay(
     }
     let is_behind = |last| match at {
         Some(Moment::At(time)) => time > last,
-        Some(Moment::After(after)) => after > elapsed,
+        Some(Moment::After(after)) => after > clock.elapsed,
         None => false,
     };
     match it.last {
         Some((_, last)) if is_behind(last) => Err(no_match(format!("it ends at {last:.3}, before that"))),
         _ => Ok(it),
+    }
+}
+
+/// How long a recording has gone on, by its events.
+#[derive(Default)]
+pub(super) struct Clock {
+    last: Option<(u64, Timestamp)>,
+    /// Since its first event.
+    pub(super) elapsed: Duration,
+}
+
+impl Clock {
+    /// Goes on to this event: how long that is since the one before.
+    pub(super) fn follow(&mut self, event: &Event) -> Duration {
+        let since = self.last.map_or(Duration::ZERO, |(boot_ns, time)| match event.body {
+            // Of another stream: the machine may have been started anew between the two.
+            Body::StreamStart { .. } => between(time, event.time),
+            _ => Duration::from_nanos(event.boot_ns.saturating_sub(boot_ns)),
+        });
+        self.last = Some((event.boot_ns, event.time));
+        self.elapsed += since;
+        since
     }
 }
 

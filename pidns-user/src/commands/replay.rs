@@ -1,86 +1,127 @@
 //! `pidns-trace replay`: a recording printed as the live stream would have been.
 
-use std::{
-    io::{self, Write as _},
-    process::ExitCode,
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use super::trace;
+use rustix::stdio::stdout;
+
+use super::{ending::Ending, recorded::Clock, trace, voice::Voice};
 use crate::{
     cli::ReplayArgs,
     container::Container,
     count::Count,
-    event::Body,
+    event::{Body, Event},
     failure::Failure,
     model::World,
     recording::Recording,
     selection::{Asked, Selection, inner_namespace},
+    sink::{Sink, Written},
 };
 
 /// Prints what the filters let through, up to the end or the damage.
 pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
-    let ReplayArgs { file, speed, filters, view } = args;
+    let ReplayArgs { file, speed, duration, count, quiet, filters, view } = args;
     let selection = Selection::of_recording(&Asked::of(filters, false))?;
     let mut recording = Recording::open(file).map_err(|error| Failure::File { file: file.clone(), error })?;
     let mut view = trace::view(view);
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let failed = |error: io::Error| match error.kind() {
-        // Who has gone has seen enough.
-        io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        _ => Err(Failure::Io { what: "write to standard output", error }),
-    };
-    if let Err(error) = view.begin(&mut out) {
-        return failed(error);
-    }
-    let mut world = World::default();
-    let mut before = None;
+    let mut sink = Sink::new(stdout());
+    let ending = Ending::listen(sink.progress())?;
+    let into_memory = |error| Failure::Io { what: "write to memory", error };
+    view.begin(sink.buffer()).map_err(into_memory)?;
+    let mut scene = Scene { selection, world: World::default() };
+    let mut clock = Clock::default();
+    let mut pause = Duration::ZERO;
+    let mut began = false;
+    let mut shown = 0;
     for event in recording.by_ref() {
         let event = match event {
             Ok(event) => event,
             Err(damage) => {
-                if let Err(error) = out.flush() {
-                    return failed(error);
-                }
-                return Err(Failure::Recording { file: file.clone(), damage });
+                // What stands before the damage goes first.
+                return match flush(&mut sink)? {
+                    Reader::Gone => Ok(ExitCode::SUCCESS),
+                    Reader::There => Err(Failure::Recording { file: file.clone(), damage }),
+                };
             }
         };
-        if matches!(event.body, Body::StreamStart { .. }) {
-            // Of another recording behind the first: what exists is told anew.
-            world = World::default();
+        pause += clock.follow(&event);
+        if duration.is_some_and(|duration| clock.elapsed > duration) {
+            break;
         }
-        let was_in = container(&event.body, &world);
-        let was_wanted = selection.shows_unfiltered(&event.body, was_in.as_deref(), &world);
-        world.apply(&event);
-        let container = container(&event.body, &world).or(was_in);
-        if !was_wanted && !selection.shows_unfiltered(&event.body, container.as_deref(), &world) {
-            continue;
-        }
-        if let (Some(speed), Some(before)) = (speed, before.replace(event.boot_ns)) {
-            let pause = event.boot_ns.saturating_sub(before) as f64 / 1e9 / speed;
-            if let Err(error) = out.flush() {
-                return failed(error);
+        let Some(container) = scene.shows(&event) else { continue };
+        let pause = std::mem::take(&mut pause);
+        let time = match speed {
+            // For the first that is shown nobody waits.
+            Some(speed) if began => {
+                if flush(&mut sink)? == Reader::Gone {
+                    return Ok(ExitCode::SUCCESS);
+                }
+                Duration::try_from_secs_f64(pause.as_secs_f64() / speed).unwrap_or(Duration::MAX)
             }
-            thread::sleep(Duration::try_from_secs_f64(pause).unwrap_or(Duration::MAX));
+            _ => Duration::ZERO,
+        };
+        if ending.comes_within(time) {
+            break;
         }
-        if let Err(error) = view.event(&event, container.as_deref(), &mut out) {
-            return failed(error);
+        view.event(&event, container.as_deref(), sink.buffer()).map_err(into_memory)?;
+        if sink.end_event() && flush(&mut sink)? == Reader::Gone {
+            return Ok(ExitCode::SUCCESS);
+        }
+        began = true;
+        // As live, the frame of the stream does not count.
+        shown += u64::from(!event.body.name().starts_with("stream."));
+        if count.is_some_and(|count| shown >= count) {
+            break;
         }
     }
-    if let Err(error) = out.flush() {
-        return failed(error);
-    }
+    flush(&mut sink)?;
     if recording.unknown() > 0 {
         let left_out = Count(recording.unknown(), "event", "events");
-        eprintln!("pidns-trace: {}: left out {left_out} that only a later version knows", file.display());
+        Voice::new(*quiet)
+            .say(format_args!("{}: left out {left_out} that only a later version knows", file.display()));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The container that an event belongs to, as far as the recording tells by then.
-fn container(body: &Body, world: &World) -> Option<Arc<Container>> {
-    let told = body.namespace().and_then(|ns| ns.container.clone());
-    told.or_else(|| world.namespace(inner_namespace(body)?)?.namespace.container.clone())
+/// Whether anybody reads on. Who has gone has seen enough.
+#[derive(PartialEq, Eq)]
+enum Reader {
+    There,
+    Gone,
+}
+
+fn flush(sink: &mut Sink) -> Result<Reader, Failure> {
+    match sink.flush() {
+        Written::All => Ok(Reader::There),
+        Written::Closed => Ok(Reader::Gone),
+        Written::Failed { error, unwritten } => Err(Failure::Output { error, unwritten }),
+    }
+}
+
+/// What is chosen, and what exists by the events so far.
+struct Scene {
+    selection: Selection,
+    world: World,
+}
+
+impl Scene {
+    /// Follows an event; whether it is shown, and with which container.
+    fn shows(&mut self, event: &Event) -> Option<Option<Arc<Container>>> {
+        if matches!(event.body, Body::StreamStart { .. }) {
+            // Of another recording behind the first: what exists is told anew.
+            self.world = World::default();
+        }
+        let was_in = self.container(&event.body);
+        let was_wanted = self.selection.shows_unfiltered(&event.body, was_in.as_deref(), &self.world);
+        self.world.apply(event);
+        let container = self.container(&event.body).or(was_in);
+        let is_wanted =
+            was_wanted || self.selection.shows_unfiltered(&event.body, container.as_deref(), &self.world);
+        is_wanted.then_some(container)
+    }
+
+    /// The container that an event belongs to, as far as the recording tells by then.
+    fn container(&self, body: &Body) -> Option<Arc<Container>> {
+        let told = body.namespace().and_then(|ns| ns.container.clone());
+        told.or_else(|| self.world.namespace(inner_namespace(body)?)?.namespace.container.clone())
+    }
 }

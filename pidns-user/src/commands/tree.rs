@@ -2,7 +2,10 @@
 
 use std::{io, process::ExitCode};
 
-use super::look::{self, Asked};
+use super::{
+    look::{self, Asked},
+    watch::Shown,
+};
 use crate::{
     cli::{TreeArgs, TreeOutput},
     failure::Failure,
@@ -27,7 +30,10 @@ pub fn run(args: &TreeArgs) -> Result<ExitCode, Failure> {
         target: args.target.as_deref(),
         holders: true,
         containers: true,
-        headings: args.output == TreeOutput::Table && !args.no_headers,
+        shown: match args.output {
+            TreeOutput::Table => Shown::Screen { headings: !args.no_headers },
+            _ => Shown::Lines,
+        },
         quiet: args.quiet,
     };
     look::show(&asked, |snapshot, model, from, to| write(args, snapshot, model, from, to))

@@ -2,19 +2,20 @@
 
 use std::{
     fmt::Write as _,
-    io::{self, IsTerminal as _, Write as _},
-    process::{self, ExitCode},
-    sync::mpsc::{self, Receiver, RecvTimeoutError},
-    thread,
+    io::{self, IsTerminal as _},
+    process::ExitCode,
     time::Duration,
 };
 
 use jiff::ZonedDateTime;
+use rustix::stdio::stdout;
+use unicode_width::UnicodeWidthChar as _;
 
-use crate::{failure::Failure, interrupts::Interrupts};
-
-/// A second signal ended it while the output stood still.
-const CUT_OFF: i32 = 130;
+use super::{ending::Ending, voice::Voice};
+use crate::{
+    failure::Failure,
+    sink::{Sink, Written},
+};
 
 /// What a look has come to.
 pub(super) enum Look {
@@ -24,66 +25,58 @@ pub(super) enum Look {
     Gone(String),
 }
 
+/// How looks follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// On a terminal each takes the place of the one before, with a heading or not.
+    Screen {
+        /// Whether it says when the look was.
+        headings: bool,
+    },
+    /// One after the other, whole: they are for programs.
+    Lines,
+}
+
 /// Looks, shows, waits; and again. The first look comes before any thread is started: loading BPF programs wants none.
 pub(super) fn repeat(
     interval: Duration,
-    headings: bool,
+    shown: Shown,
+    voice: Voice,
     mut look: impl FnMut() -> Result<Look, Failure>,
 ) -> Result<ExitCode, Failure> {
     let mut seen = look()?;
-    let end = await_signals()?;
+    let mut sink = Sink::new(stdout());
+    let ending = Ending::listen(sink.progress())?;
     loop {
         match seen {
             Look::Gone(words) => {
-                eprintln!("pidns-trace: {words}");
+                voice.say(words);
                 return Ok(ExitCode::SUCCESS);
             }
-            Look::Seen(text) => match show(&text, interval, headings) {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
-                Err(error) => return Err(Failure::Io { what: "write to standard output", error }),
-                Ok(()) => {}
-            },
+            Look::Seen(text) => sink.buffer().extend(laid_out(text, interval, shown)),
         }
-        match end.recv_timeout(interval) {
-            Err(RecvTimeoutError::Timeout) => seen = look()?,
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(ExitCode::SUCCESS),
+        match sink.flush() {
+            Written::All => {}
+            Written::Closed => return Ok(ExitCode::SUCCESS),
+            Written::Failed { error, .. } => {
+                return Err(Failure::Io { what: "write to standard output", error });
+            }
         }
+        if ending.comes_within(interval) {
+            return Ok(ExitCode::SUCCESS);
+        }
+        seen = look()?;
     }
 }
 
-/// Says when a signal has asked for the end. A second one ends the program at once, whatever keeps it.
-fn await_signals() -> Result<Receiver<()>, Failure> {
-    let io = |error| Failure::Io { what: "wait for signals", error };
-    let (ask, asked) = mpsc::channel();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io)?;
-    let mut interrupts = runtime.block_on(async { Interrupts::new() }).map_err(io)?;
-    let wait = move || {
-        runtime.block_on(async {
-            interrupts.next().await;
-            // Who is not there to be told has ended.
-            let _ = ask.send(());
-            interrupts.next().await;
-            process::exit(CUT_OFF)
-        })
-    };
-    thread::Builder::new().name("signals".to_owned()).spawn(wait).map_err(io)?;
-    Ok(asked)
-}
-
-/// On a terminal in the place of what was shown before, as much as fits; else one after the other.
-fn show(text: &[u8], interval: Duration, headings: bool) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    if out.is_terminal()
-        && let Some((rows, columns)) = terminal_size()
-    {
-        let heading = headings
-            .then(|| format!("every {interval:?}, at {}\n\n", ZonedDateTime::now().strftime("%H:%M:%S")));
-        let text = heading.unwrap_or_default() + &String::from_utf8_lossy(text);
-        out.write_all(screen(&text, rows, columns).as_bytes())?;
-    } else {
-        out.write_all(text)?;
-    }
-    out.flush()
+/// On a terminal in the place of what was shown before, as much as fits; else as it is.
+fn laid_out(text: Vec<u8>, interval: Duration, shown: Shown) -> Vec<u8> {
+    let Shown::Screen { headings } = shown else { return text };
+    let Some((rows, columns)) = terminal_size().filter(|_| io::stdout().is_terminal()) else { return text };
+    let heading =
+        headings.then(|| format!("every {interval:?}, at {}\n\n", ZonedDateTime::now().strftime("%H:%M:%S")));
+    let text = heading.unwrap_or_default() + &String::from_utf8_lossy(&text);
+    screen(&text, rows, columns).into_bytes()
 }
 
 /// Rows and columns of the terminal that is the standard output.
@@ -102,13 +95,22 @@ fn screen(text: &str, rows: usize, columns: usize) -> String {
     let shown = if lines.len() > rows { rows - 1 } else { lines.len() };
     let mut out = String::from("\x1b[H");
     for (index, line) in lines[..shown].iter().enumerate() {
-        let end = line.char_indices().nth(columns).map_or(line.len(), |(end, _)| end);
-        let _ = write!(out, "{}{}\x1b[K", if index > 0 { "\r\n" } else { "" }, &line[..end]);
+        let _ = write!(out, "{}{}\x1b[K", if index > 0 { "\r\n" } else { "" }, cut(line, columns));
     }
     if shown < lines.len() {
         let _ = write!(out, "\r\n({} more lines)\x1b[K", lines.len() - shown);
     }
     out + "\x1b[J"
+}
+
+/// As much of a line as has room in so many columns: some characters take two, some none.
+fn cut(line: &str, columns: usize) -> &str {
+    let mut taken = 0;
+    let end = line.char_indices().find_map(|(end, c)| {
+        taken += c.width().unwrap_or(0);
+        (taken > columns).then_some(end)
+    });
+    &line[..end.unwrap_or(line.len())]
 }
 
 #[cfg(test)]
@@ -119,6 +121,9 @@ mod tests {
     fn a_screen_is_filled_and_never_scrolled() {
         assert_eq!(screen("a\nb\n", 3, 80), "\x1b[Ha\x1b[K\r\nb\x1b[K\x1b[J");
         assert_eq!(screen("→→→→\n", 3, 3), "\x1b[H→→→\x1b[K\x1b[J", "characters, not bytes");
+        assert_eq!(screen("名前x\n", 3, 4), "\x1b[H名前\x1b[K\x1b[J", "columns, not characters");
+        assert_eq!(screen("名前x\n", 3, 3), "\x1b[H名\x1b[K\x1b[J", "no half of one");
+        assert_eq!(screen("e\u{301}e\n", 3, 2), "\x1b[He\u{301}e\x1b[K\x1b[J", "an accent takes none");
         let full = screen("a\nb\nc\nd\n", 3, 80);
         assert_eq!(full, "\x1b[Ha\x1b[K\r\nb\x1b[K\r\n(2 more lines)\x1b[K\x1b[J");
         assert_eq!(full.matches('\n').count(), 2);

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, io};
 
+use unicode_width::UnicodeWidthStr as _;
+
 use crate::text::printable;
 
 /// Where a column's text stands.
@@ -18,7 +20,7 @@ pub(super) fn write(sides: &[Side], rows: &[Vec<String>], to: &mut dyn io::Write
     let rows: Vec<Vec<Cow<'_, str>>> =
         rows.iter().map(|row| row.iter().map(|text| printable(text)).collect()).collect();
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|text| text.chars().count()).max().unwrap_or(0)
+        rows.iter().filter_map(|row| row.get(column)).map(|text| text.width()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..sides.len()).map(width).collect();
     for row in &rows {
@@ -27,10 +29,11 @@ pub(super) fn write(sides: &[Side], rows: &[Vec<String>], to: &mut dyn io::Write
             if !line.is_empty() {
                 line.push_str("  ");
             }
-            match side {
-                Side::Left => line.push_str(&format!("{text:<width$}")),
-                Side::Right => line.push_str(&format!("{text:>width$}")),
-            }
+            let padding = " ".repeat(width - text.width());
+            line.extend(match side {
+                Side::Left => [text, padding.as_str()],
+                Side::Right => [padding.as_str(), text],
+            });
         }
         writeln!(to, "{}", line.trim_end())?;
     }
@@ -47,6 +50,10 @@ mod tests {
             vec!["→a".to_owned(), "1".to_owned(), "x".to_owned()],
             vec!["b".to_owned(), "10".to_owned(), String::new()],
         ];
+        let wide = [vec!["名".to_owned(), "1".to_owned()], vec!["abc".to_owned(), "前".to_owned()]];
+        let mut out = Vec::new();
+        write(&[Side::Left, Side::Right], &wide, &mut out).expect("memory");
+        assert_eq!(String::from_utf8(out).expect("text"), "名    1\nabc  前\n", "two columns each");
         let mut out = Vec::new();
         write(&[Side::Left, Side::Right, Side::Left], &rows, &mut out).expect("memory");
         assert_eq!(String::from_utf8(out).expect("text"), "→a   1  x\nb   10\n");

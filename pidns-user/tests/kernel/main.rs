@@ -30,6 +30,7 @@ mod sys;
 mod teardown;
 mod ties;
 mod tracer;
+mod watch;
 
 use libtest_mimic::{Arguments, Completion, Trial};
 
@@ -80,6 +81,7 @@ fn main() {
         ("explain", explain::TESTS),
         ("forest", forest::TESTS),
         ("ties", ties::TESTS),
+        ("watch", watch::TESTS),
         ("recordings", recordings::TESTS),
         ("orphans", orphans::TESTS),
         ("storm", storm::TESTS),

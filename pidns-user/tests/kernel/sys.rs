@@ -382,3 +382,23 @@ pub(crate) fn read_byte(fd: BorrowedFd<'_>) -> Option<u8> {
         }
     }
 }
+
+/// A terminal of this size: the end that shows it, and the one that programs write to.
+pub(crate) fn terminal(rows: u16, columns: u16) -> io::Result<(OwnedFd, OwnedFd)> {
+    let (mut master, mut slave) = (-1, -1);
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: two descriptors to fill in and a size to read, all live; a name and settings may be left out.
+    match unsafe {
+        libc::openpty(
+            &raw mut master,
+            &raw mut slave,
+            std::ptr::null_mut(),
+            std::ptr::null(),
+            &raw const size,
+        )
+    } {
+        // SAFETY: openpty just returned these descriptors and nobody else has them.
+        0 => Ok(unsafe { (OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

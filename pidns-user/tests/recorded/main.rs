@@ -5,4 +5,5 @@
 mod damage;
 mod escapes;
 mod pid;
+mod replay;
 mod story;

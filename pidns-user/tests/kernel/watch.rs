@@ -1,0 +1,103 @@
+//! `--watch`: looks that follow each other, how they end, and what they keep of privileges.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+
+use serde_json::Value;
+
+use crate::facts::Who;
+use crate::forest::{let_go, still};
+use crate::stage::wait_in_time;
+use crate::sys::{self, Pid};
+use crate::tracer::{Tracer, command};
+use crate::{Test, test};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(a_watch_follows_a_namespace_until_it_is_gone),
+    test!(a_watch_ends_with_ctrl_c),
+    test!(a_document_is_whole_on_a_terminal_too),
+    test!(a_look_keeps_no_privilege_that_it_does_not_use),
+];
+
+fn a_watch_follows_a_namespace_until_it_is_gone() {
+    let mut actor = still("still-nested");
+    let outer: Who = actor.hear("outer");
+    let watch = Tracer::start_raw(&["ps", &outer.pid.to_string(), "--watch=20ms", "-o", "json"]);
+    let is_it = |line: &str| {
+        let document: Value = serde_json::from_str(line).expect("a document a line");
+        document["processes"].as_array().map(Vec::len) == Some(2)
+    };
+    let first = watch.wait_for_line("its two processes", 10, is_it);
+    watch.wait_for_line("them at a second look", 10, |line| is_it(line) && line != first);
+    let_go(actor);
+    let (_, words, status) = watch.ended_raw();
+    assert_eq!(status.code(), Some(0), "{words}");
+    assert!(words.contains(&format!("namespace {} is gone", outer.ns)), "{words}");
+}
+
+fn a_watch_ends_with_ctrl_c() {
+    let watch = Tracer::start_raw(&["tree", "--watch=20ms", "--no-headers", "--fields", "ns"]);
+    let own = Who::myself().ns.to_string();
+    watch.wait_for_line("the outermost namespace", 10, |line| line == own);
+    sys::kill(watch.pid(), libc::SIGINT).expect("it runs");
+    let (_, words, status) = watch.ended_raw();
+    assert_eq!(status.code(), Some(0), "{words}");
+}
+
+fn a_document_is_whole_on_a_terminal_too() {
+    const COLUMNS: usize = 40;
+    let (master, slave) = sys::terminal(10, COLUMNS as u16).expect("a terminal");
+    let watch = |args: &[&str]| command(args).stdout(slave.try_clone().expect("a descriptor")).spawn();
+    let mut lines = BufReader::new(File::from(master)).lines();
+    let mut next = || lines.next().expect("a line").expect("text");
+    let pid = std::process::id().to_string();
+    let mut documents = watch(&["ps", &pid, "-o", "json", "--watch=100s"]).expect("it can be run");
+    let line = next();
+    let document: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
+    assert!(document["processes"].is_array() && line.len() > COLUMNS, "{line:?}");
+    sys::kill(documents.id() as Pid, libc::SIGINT).expect("it runs");
+    assert_eq!(wait_in_time(&mut documents, "ps --watch").code(), Some(0));
+
+    let mut table = watch(&["ps", &pid, "--watch=100s"]).expect("it can be run");
+    let line = next();
+    assert!(line.starts_with("\x1b[Hevery 100s"), "a screen: {line:?}");
+    sys::kill(table.id() as Pid, libc::SIGINT).expect("it runs");
+    assert_eq!(wait_in_time(&mut table, "ps --watch").code(), Some(0));
+}
+
+/// Of each thread of a process what it is called, its effective capabilities, and whether it can get others.
+fn privileges(pid: Pid) -> Vec<(String, u64, bool)> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    let of = |thread: std::fs::DirEntry| {
+        let status = std::fs::read_to_string(thread.path().join("status")).expect("a thread that stays");
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.unwrap_or_else(|| panic!("{name}: {status}")).trim().to_owned()
+        };
+        let capabilities = u64::from_str_radix(&field("CapEff"), 16).expect("a mask");
+        (field("Name"), capabilities, field("NoNewPrivs") == "0")
+    };
+    threads.map(|thread| of(thread.expect("a thread"))).collect()
+}
+
+fn a_look_keeps_no_privilege_that_it_does_not_use() {
+    // CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_PERFMON, CAP_BPF (include/uapi/linux/capability.h).
+    const USED: u64 = 1 << 2 | 1 << 19 | 1 << 38 | 1 << 39;
+    for args in [
+        &["tree", "--watch=20ms", "--no-headers", "--fields", "ns", "--runtime-api"][..],
+        &["ps", "--watch=20ms", "--no-headers", "--fields", "ns", "--runtime-api"],
+        &["-o", "json", "--runtime-api"],
+    ] {
+        let it = Tracer::start_raw(args);
+        it.wait_for_line("a first line", 10, |_| true);
+        let threads = privileges(it.pid());
+        assert!(threads.iter().any(|(name, ..)| name == "runtime-api"), "who asks daemons: {threads:?}");
+        for (name, capabilities, may_get_more) in &threads {
+            assert_eq!(capabilities & !USED, 0, "{args:?}: {name}: {capabilities:#x}");
+            assert!(!may_get_more, "{args:?}: {name}");
+        }
+        sys::kill(it.pid(), libc::SIGINT).expect("it runs");
+        let (_, words, status) = it.ended_raw();
+        assert_eq!(status.code(), Some(0), "{words}");
+    }
+}

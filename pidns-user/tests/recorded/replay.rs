@@ -1,0 +1,72 @@
+//! `replay`: where it stops, and how it is stopped.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::story::{HOST, Recording, Story, process, program};
+
+/// An event every ten seconds.
+fn ten() -> Story {
+    let mut story = Story::begin();
+    for at in 2..12 {
+        story.fork(10 * at, &process(&[100 + at as u32], "x", 10 * at, HOST));
+    }
+    story.end(130);
+    story
+}
+
+#[test]
+fn it_stops_after_so_many_events_or_so_much_recorded_time() {
+    let recording = ten().file();
+    let forks = |args: &[&str]| {
+        recording.shown(&[&["replay", "-e", "process.fork", "--no-headers"], args].concat()).lines().count()
+    };
+    assert_eq!(forks(&[]), 10);
+    assert_eq!(forks(&["--count", "3"]), 3);
+    assert_eq!(forks(&["--duration", "30s"]), 3, "of 10 s, 20 s, 30 s after the first event");
+    assert_eq!(forks(&["--duration", "1h"]), 10);
+    let shown = recording.shown(&["replay", "-e", "process.fork", "-o", "json", "--count", "1"]);
+    let names: Vec<Value> = shown.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(names.iter().map(|line| &line["event"]).collect::<Vec<_>>(), ["stream.start", "process.fork"]);
+}
+
+#[test]
+fn what_stands_behind_the_last_event_that_is_asked_for_is_not_read() {
+    let text: String = ten().text().lines().take(8).map(|line| format!("{line}\n")).collect();
+    let recording = Recording::of(text.as_bytes());
+    recording.refused(2, &["replay", "-e", "process.fork"]);
+    recording.shown(&["replay", "-e", "process.fork", "--count", "2"]);
+}
+
+#[test]
+fn ctrl_c_while_it_waits_for_the_next_event_is_a_good_end() {
+    let recording = ten().file();
+    let mut replay = program();
+    replay.arg("replay").arg(&recording.path).args(["-e", "process.fork", "--no-headers", "--speed", "2"]);
+    let mut replay = replay.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().expect("it can be run");
+    let mut lines = BufReader::new(replay.stdout.take().expect("a pipe")).lines();
+    let first = lines.next().expect("a line").expect("text");
+    assert!(first.contains("101") || first.contains("102"), "{first}");
+    let pid = rustix::process::Pid::from_child(&replay);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    assert_eq!(replay.wait().expect("a child").code(), Some(0));
+}
+
+#[test]
+fn words_are_left_out_where_nobody_wants_them() {
+    let mut story = Story::begin();
+    story.tell(20, "later.version", serde_json::json!({}));
+    let gone = process(&[100], "x", 20, HOST);
+    story.fork(20, &gone);
+    story.ends(21, &gone);
+    story.end(30);
+    let recording = story.file();
+    for (args, words) in [(&["replay"][..], "left out 1 event"), (&["pid", "100"], "was gone by then")] {
+        let (_, _, stderr) = recording.told(args);
+        assert!(stderr.contains(words), "{args:?}: {stderr}");
+        let (code, _, stderr) = recording.told(&[args, &["-q"]].concat());
+        assert_eq!((code, stderr.as_str()), (0, ""), "{args:?}");
+    }
+}

@@ -5,13 +5,13 @@
 //! there, finds it.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap},
     fs,
 };
 
 use aya::{
     Pod,
-    maps::{HashMap, Map, MapData, MapError},
+    maps::{HashMap as BpfHashMap, Map, MapData, MapError},
 };
 use pidns_ebpf::abi::{
     COMM_LEN, Dying, FLAG_INEXACT, Header, Kind, NamespaceRecord, ProcessKey, ProcessPart, TeardownBody,
@@ -32,6 +32,9 @@ const TICK_NS: u64 = 10_000_000;
 
 /// Most zombies that a look asks after: real ones stay for as long as their parent likes, and each costs 10 µs.
 const BUDGET: usize = 1_000;
+
+/// Looks that it takes to come round to all zombies, of which there are 65,536 at most.
+const ROUND: u64 = 65_536 / BUDGET as u64 + 1;
 
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -56,14 +59,42 @@ unsafe impl Pod for DyingEntry {}
 
 /// Looks through the tables.
 pub struct Sweeper {
-    zombies: HashMap<MapData, Key, ZombieEntry>,
-    dying: HashMap<MapData, u32, DyingEntry>,
-    /// Found over by one look: the hook may still be on its way.
-    suspects: HashSet<ProcessKey>,
+    zombies: BpfHashMap<MapData, Key, ZombieEntry>,
+    dying: BpfHashMap<MapData, u32, DyingEntry>,
+    zombie_suspects: Suspects,
+    /// An init is in both tables, and is told of from either.
+    dying_suspects: Suspects,
     /// Where the next look goes on.
     next: ProcessKey,
     /// In another PID namespace the kernel's numbers mean other processes, or none.
     possible: bool,
+}
+
+/// What one look found over: the hook may still be on its way.
+///
+/// An entry that the hook has told of since is gone from the tables, and is never asked after again: it is forgotten after as
+/// many looks as it takes to come round to all.
+#[derive(Debug, Default)]
+struct Suspects {
+    /// With the number of the look that found it first.
+    found: HashMap<ProcessKey, u64>,
+    look: u64,
+}
+
+impl Suspects {
+    /// Whether a look before this one has found it over too. If so, it is no suspect any more.
+    fn found_again(&mut self, key: ProcessKey) -> bool {
+        match self.found.insert(key, self.look) {
+            Some(_) => self.found.remove(&key).is_some(),
+            None => false,
+        }
+    }
+
+    fn end_of_look(&mut self) {
+        let look = self.look;
+        self.found.retain(|_, found| look - *found < ROUND);
+        self.look += 1;
+    }
 }
 
 impl Sweeper {
@@ -71,7 +102,8 @@ impl Sweeper {
         Ok(Self {
             zombies: zombies.try_into()?,
             dying: dying.try_into()?,
-            suspects: HashSet::new(),
+            zombie_suspects: Suspects::default(),
+            dying_suspects: Suspects::default(),
             next: ProcessKey::new(0, 0),
             possible: namespace::is_initial() == Some(true),
         })
@@ -105,10 +137,9 @@ impl Sweeper {
             let Some(zombie) = in_kernel.or_else(|| zombies.get(key)) else { continue };
             if old(zombie.record.exit_boot_ns)
                 && !is_there(key)
-                && (last || !self.suspects.insert(*key))
+                && (last || self.zombie_suspects.found_again(*key))
                 && (zombies.remove(key) | self.zombies.remove(&Key(*key)).is_ok())
             {
-                self.suspects.remove(key);
                 each(Kind::ProcessReap, now, &reap(zombie, now));
             }
         }
@@ -119,13 +150,14 @@ impl Sweeper {
             let key = ProcessKey::new(pid, dying.init_start_boot_ns);
             if old(dying.began_boot_ns)
                 && !is_there(&key)
-                && (last || !self.suspects.insert(key))
+                && (last || self.dying_suspects.found_again(key))
                 && self.dying.remove(&pid).is_ok()
             {
-                self.suspects.remove(&key);
                 each(Kind::NamespaceTeardown, now, &teardown(&dying, now));
             }
         }
+        self.zombie_suspects.end_of_look();
+        self.dying_suspects.end_of_look();
     }
 }
 
@@ -196,6 +228,21 @@ mod tests {
         let tail = (3..=30).map(|field| field.to_string()).collect::<Vec<_>>().join(" ");
         assert_eq!(start_ticks(&format!("7 (a) b) (c)) {tail}")), Some(22));
         assert_eq!(start_ticks("7 (cut"), None);
+    }
+
+    #[test]
+    fn what_the_hook_told_of_after_a_look_is_not_kept() {
+        let key = |pid| ProcessKey::new(pid, 1);
+        let mut suspects = Suspects::default();
+        assert!(!suspects.found_again(key(1)), "by one look alone");
+        suspects.end_of_look();
+        assert!(suspects.found_again(key(1)));
+        assert!(suspects.found.is_empty(), "told of");
+        for look in 0..10 * ROUND {
+            assert!(!suspects.found_again(key(look as u32 + 10)), "and the hook comes before the next look");
+            suspects.end_of_look();
+        }
+        assert!(suspects.found.len() <= ROUND as usize, "{}", suspects.found.len());
     }
 
     #[test]

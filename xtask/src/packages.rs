@@ -87,7 +87,7 @@ pub(crate) const CONTAINERS: &[Package] = &[
     },
     Package {
         name: "podman",
-        why: "is a runtime that containers are named of",
+        why: "tests find the names of its containers",
         present: Present::Command("podman"),
         units: &[
             "podman.socket",
@@ -99,13 +99,13 @@ pub(crate) const CONTAINERS: &[Package] = &[
     },
     Package {
         name: "containerd",
-        why: "is a runtime that containers are named of",
+        why: "tests find the names of its containers",
         present: Present::Command("ctr"),
         units: &["containerd.service"],
     },
     Package {
         name: "docker.io",
-        why: "is a runtime that containers are named of",
+        why: "tests find the names of its containers",
         present: Present::RootCommand("dockerd"),
         units: &["docker.socket", "docker.service"],
     },
@@ -124,6 +124,11 @@ pub(crate) const GUESTS: &[Package] = &[
 ];
 
 impl Package {
+    /// Whether the eBPF object is built with it: there are other ways to that than Debian's packages.
+    pub(crate) fn is_for_the_object(&self) -> bool {
+        TOOLCHAIN.contains(self) || LINKER.contains(self)
+    }
+
     pub(crate) fn is_present(&self) -> bool {
         match self.present {
             Present::Command(program) => shell::find(program).is_some(),
@@ -171,14 +176,28 @@ pub(crate) fn install(packages: &[&Package]) -> Command {
     apt
 }
 
-/// Stops what the packages have started, and keeps it from being started again: none where they start nothing. The tests
-/// start daemons of their own.
-pub(crate) fn stop(packages: &[&Package]) -> Option<Command> {
-    let mut units = packages.iter().flat_map(|package| package.units).peekable();
-    units.peek()?;
-    let mut systemctl = Command::new("systemctl");
-    systemctl.args(["disable", "--now"]).args(units);
-    Some(systemctl)
+/// What keeps systemd from starting what the packages bring: before they are installed, since a daemon that has run leaves
+/// bridges, rules of the firewall and settings of the kernel behind; then, whatever came of that, undone, and for good not
+/// at boot. The tests start daemons of their own.
+pub(crate) struct Stillness {
+    /// Nothing of it can be started, until the machine is.
+    pub(crate) before: Command,
+    /// It can be again, and is not by itself.
+    pub(crate) after: [Command; 2],
+}
+
+/// None where the packages start nothing.
+pub(crate) fn keep_still(packages: &[&Package]) -> Option<Stillness> {
+    let units: Vec<&str> = packages.iter().flat_map(|package| package.units).copied().collect();
+    let systemctl = |args: &[&str]| {
+        let mut systemctl = Command::new("systemctl");
+        systemctl.args(args).args(&units);
+        systemctl
+    };
+    (!units.is_empty()).then(|| Stillness {
+        before: systemctl(&["mask", "--runtime"]),
+        after: [systemctl(&["unmask", "--runtime"]), systemctl(&["disable"])],
+    })
 }
 
 fn apt_get(args: &[&str]) -> Command {
@@ -210,6 +229,13 @@ fn check(package: &Package, candidate: Option<Version>) -> Result<()> {
         }
         _ => return Ok(()),
     };
+    if !package.is_for_the_object() {
+        bail!(
+            "the package {package} {problem}.\n\
+             Enable the component that has it (in /etc/apt/sources.list or /etc/apt/sources.list.d/), or install the \
+             same program by other means. Then run this command again."
+        )
+    }
     bail!(
         "the package {package} {problem}.\n\
          Debian 12 has it in its security updates: see that bookworm-security is in /etc/apt/sources.list or\n\
@@ -261,6 +287,15 @@ mod tests {
         let error = check(&LINKER[0], None).expect_err("not available");
         assert!(error.to_string().contains("llvm-22-dev"), "{error}");
         assert!(error.to_string().contains("--component rust-src"), "{error}");
+    }
+
+    #[test]
+    fn of_another_package_that_is_nowhere_nothing_is_said_about_compilers() {
+        for package in CONTAINERS.iter().chain(GUESTS).chain(TESTS) {
+            let error = check(package, None).expect_err("not available").to_string();
+            assert!(error.contains(package.name) && error.contains("by other means"), "{error}");
+            assert!(!error.contains("nightly") && !error.contains("bookworm"), "{error}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     linker::{self, Linker},
-    packages::{self, Package},
+    packages::{self, Package, Stillness},
     shell::{self, Privilege},
     toolchain::{self, Choice, Toolchain},
     version::Version,
@@ -16,7 +16,7 @@ use crate::{
 ///
 /// Wanted are a Rust toolchain that builds eBPF objects, bpf-linker, what the tests run, and what guests take. Whatever is
 /// there already stays as it is; each command is printed before it runs. Of container runtimes, whose packages start
-/// daemons, those that it installs itself are stopped and disabled again.
+/// daemons, it keeps those that it installs itself from being started, now and at boot.
 ///
 /// The toolchain is rustup's `nightly` if that has the component rust-src, else Debian's packages, which rustup then
 /// knows as `pidns-bpf`. Set PIDNS_BPF_TOOLCHAIN to use another of rustup's toolchains. Setup never installs or
@@ -193,6 +193,8 @@ enum Step {
     /// Words for the user.
     Note(String),
     Run(Command),
+    /// An installing, and what is run before, and after it even if it fails.
+    Between(Box<Stillness>, Command),
     /// Are the packages there to be installed?
     CheckAvailable(Vec<&'static Package>),
 }
@@ -206,6 +208,7 @@ impl Plan {
             match step {
                 Step::Note(note) => eprintln!("{note}"),
                 Step::Run(mut command) => shell::run(&mut command)?,
+                Step::Between(stillness, install) => run_between(*stillness, install)?,
                 Step::CheckAvailable(packages) => packages::check_available(&packages)?,
             }
         }
@@ -224,11 +227,26 @@ impl fmt::Display for Plan {
             match step {
                 Step::Note(note) => writeln!(f, "{note}")?,
                 Step::Run(command) => writeln!(f, "$ {}", shell::describe(command))?,
+                Step::Between(stillness, install) => {
+                    let Stillness { before, after } = &**stillness;
+                    for command in [before, install].into_iter().chain(after) {
+                        writeln!(f, "$ {}", shell::describe(command))?;
+                    }
+                }
                 Step::CheckAvailable(_) => {}
             }
         }
         Ok(())
     }
+}
+
+/// Runs what comes after whatever the installing came to: half of the packages may be there.
+fn run_between(Stillness { mut before, after }: Stillness, mut install: Command) -> Result<()> {
+    let installed = shell::run(&mut before).and_then(|()| shell::run(&mut install));
+    // Each of them: where something is not installed one may fail.
+    let undone: Vec<Result<()>> = after.into_iter().map(|mut command| shell::run(&mut command)).collect();
+    installed?;
+    undone.into_iter().collect()
 }
 
 fn plan(machine: &Machine) -> Result<Plan> {
@@ -273,24 +291,29 @@ fn plan(machine: &Machine) -> Result<Plan> {
                 Choice::SetUpDebian { why } => format!("{why}, and "),
                 Choice::Use(_) => String::new(),
             };
+            let or = match install.iter().any(|package| package.is_for_the_object()) {
+                true => format!(", or {}", packages::OTHER_WAY),
+                false => ". Then run this command again.".to_owned(),
+            };
             bail!(
                 "{why}there is no apt-get on PATH to install what is missing (by Debian's names):\n{}\n\
-                 Install the same with your distribution's own tool, or {}",
+                 Install the same with your distribution's own tool{or}",
                 list.join("\n"),
-                packages::OTHER_WAY
             );
         }
         steps.extend(install.iter().map(|package| Step::Note(format!("missing: {package}"))));
         let [update, install_them] =
             machine.privilege.root([packages::update(), packages::install(&install)])?;
-        let stop = packages::stop(&install).filter(|_| machine.systemd);
+        let stillness = packages::keep_still(&install).filter(|_| machine.systemd);
         steps.push(Step::Run(update));
         steps.push(Step::CheckAvailable(install));
-        steps.push(Step::Run(install_them));
-        if let Some(stop) = stop {
-            let [stop] = machine.privilege.root([stop])?;
-            steps.push(Step::Run(stop));
-        }
+        steps.push(match stillness {
+            Some(Stillness { before, after: [unmask, disable] }) => {
+                let [before, unmask, disable] = machine.privilege.root([before, unmask, disable])?;
+                Step::Between(Box::new(Stillness { before, after: [unmask, disable] }), install_them)
+            }
+            None => Step::Run(install_them),
+        });
     }
     if matches!(machine.choice, Choice::SetUpDebian { .. }) {
         steps.push(Step::Run(toolchain::link_debian()));
@@ -364,29 +387,49 @@ mod tests {
     }
 
     #[test]
-    fn what_the_packages_of_container_runtimes_start_is_stopped() {
+    fn what_the_packages_of_container_runtimes_start_is_kept_from_starting() {
         let missing = packages::CONTAINERS.iter().chain(packages::GUESTS).collect();
         let machine = Machine { missing, ..ready() };
         let with_systemd = commands(&machine);
-        let [_update, install, stop] = &with_systemd[..] else {
-            panic!("three commands, not {with_systemd:#?}")
+        let [_update, mask, install, unmask, disable] = &with_systemd[..] else {
+            panic!("five commands, not {with_systemd:#?}")
         };
         let all = "busybox-static lz4 zstd runc podman containerd docker.io";
         assert!(install.ends_with(all), "each once: {install}");
-        assert!(stop.starts_with("systemctl disable --now podman.socket "), "{stop}");
-        assert!(stop.ends_with(" containerd.service docker.socket docker.service"), "{stop}");
+        for (command, what) in [(mask, "mask --runtime"), (unmask, "unmask --runtime"), (disable, "disable")]
+        {
+            assert!(command.starts_with(&format!("systemctl {what} podman.socket ")), "{command}");
+            assert!(command.ends_with(" containerd.service docker.socket docker.service"), "{command}");
+        }
         let without = commands(&Machine { systemd: false, ..machine });
         assert_eq!(without.len(), 2, "nothing has started anything: {without:#?}");
     }
 
     #[test]
-    fn what_was_there_before_is_not_stopped() {
+    fn what_was_there_before_is_left_as_it_is() {
         let docker = packages::CONTAINERS.last().expect("runtimes");
         let commands = commands(&Machine { missing: vec![docker], ..ready() });
         assert_eq!(
             commands.last().map(String::as_str),
-            Some("systemctl disable --now docker.socket docker.service")
+            Some("systemctl disable docker.socket docker.service")
         );
+    }
+
+    #[test]
+    fn what_was_held_back_is_let_go_of_after_an_install_that_failed_too() {
+        let folder = std::env::temp_dir().join(format!("xtask-setup-test-{}", std::process::id()));
+        std::fs::create_dir(&folder).expect("a temporary folder");
+        let command = |program: &str, file: &str| {
+            let mut command = Command::new(program);
+            command.arg(folder.join(file));
+            command
+        };
+        let after = [command("false", ""), command("touch", "undone")];
+        let error = run_between(Stillness { before: command("true", ""), after }, command("ls", "not there"));
+        let is_undone = folder.join("undone").exists();
+        std::fs::remove_dir_all(&folder).expect("it is there");
+        assert!(error.is_err_and(|error| error.to_string().contains("ls ")), "what failed is told");
+        assert!(is_undone, "each of them was run");
     }
 
     #[test]

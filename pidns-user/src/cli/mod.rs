@@ -148,6 +148,16 @@ mod tests {
         }
         let check = cli.find_subcommand_mut("check").unwrap().render_long_help().to_string();
         assert!(check.contains("docs/check.md") && !check.contains("a line an event"), "{check}");
+        for (command, words) in [
+            ("tree", "--watch=500ms"),
+            ("tree", "the whole `ns` for any of ns, container, up, level, parent and owner"),
+            ("ps", "docs/snapshots.md#fields"),
+            ("pid", "a PID is seen from its own namespace and from those around it"),
+        ] {
+            let help = cli.find_subcommand_mut(command).unwrap().render_long_help().to_string();
+            let flat = help.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(flat.contains(words), "{command}: {words:?}: {help}");
+        }
     }
 
     #[test]

@@ -65,7 +65,8 @@ pub struct TreeArgs {
     pub target: Option<String>,
 
     /// Columns, with commas: ns, container, init, processes, zombies, up, level, parent, owner, detail, children. A list that begins
-    /// with a + adds to the usual ones. In JSON: the members that hold these.
+    /// with a + adds to the usual ones. In JSON: the members that hold these; the whole `ns` for any of ns, container, up,
+    /// level, parent and owner (docs/snapshots.md#fields).
     #[arg(long, value_name = "FIELDS")]
     pub fields: Option<Fields<forest::Field>>,
 
@@ -98,7 +99,7 @@ pub struct PsArgs {
     pub target: Option<String>,
 
     /// Columns, with commas: pid, pids, ns, level, ppid, uid, state, threads, tracer, cgroup, container, age, entry, comm. A list
-    /// that begins with a + adds to the usual ones. In JSON: the members that hold these.
+    /// that begins with a + adds to the usual ones. In JSON: the members that hold these (docs/snapshots.md#fields).
     #[arg(long, value_name = "FIELDS")]
     pub fields: Option<Fields<processes::Field>>,
 
@@ -195,7 +196,7 @@ pub enum ExplainOutput {
 /// Whether to look once.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct Repeat {
-    /// Look again and again, every 2 seconds or so often, until Ctrl-C or until TARGET is gone. In JSON: a document a line.
+    /// Look again and again, every 2 seconds, or as often as you say: --watch=500ms; until Ctrl-C or until TARGET is gone. In JSON: a document a line.
     #[arg(
         long,
         value_name = "TIME",

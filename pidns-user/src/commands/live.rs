@@ -56,7 +56,7 @@ pub(super) struct Live<'a> {
 
 impl Live<'_> {
     /// Streams to the end, tells what there is to tell about it, and says how it went.
-    pub(super) fn run(self) -> Result<(Report, ExitCode), Failure> {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let Self { kernel, selection, stop: Stop { duration, count }, view, open, existing } = self;
         // To follow what exists takes everything: it is filtered here then.
         let everything = existing.as_ref().map(|_| Selection::everything()).transpose()?;
@@ -111,8 +111,7 @@ impl Live<'_> {
             }
         }
         let lost = report.lost.values().sum::<u64>();
-        let code = if kernel.strict && lost > 0 { ExitCode::from(code::LOST) } else { ExitCode::SUCCESS };
-        Ok((report, code))
+        Ok(if kernel.strict && lost > 0 { ExitCode::from(code::LOST) } else { ExitCode::SUCCESS })
     }
 }
 
@@ -261,7 +260,7 @@ fn stream(
 
 /// What happened, and what was lost, line by line.
 fn summarize(report: &Report) -> Vec<String> {
-    let Report { events, lost, swept: _, closed: _, duration } = report;
+    let Report { events, lost, duration } = report;
     let shown = || events.iter().filter(|(name, _)| !name.starts_with("stream."));
     let by_name: Vec<String> = shown().map(|(name, count)| format!("{name} {count}")).collect();
     let colon = if by_name.is_empty() { "" } else { ": " };

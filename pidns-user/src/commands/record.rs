@@ -35,7 +35,7 @@ pub fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
     };
     let open = Box::new(open);
     let live = Live { kernel, selection, stop, view: Box::new(Json), open, existing: Some(existing) };
-    let (_, code) = live.run()?;
+    let code = live.run()?;
     if !kernel.quiet {
         let bytes = fs::metadata(file).map_err(cannot)?.len();
         eprintln!("pidns-trace: {}: {}", file.display(), Count(bytes, "byte", "bytes"));

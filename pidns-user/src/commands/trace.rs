@@ -41,7 +41,7 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
     };
     let open = Box::new(|| Ok(Sink::new(stdout())));
     let live = Live { kernel, selection, stop, view: view(how), open, existing };
-    live.run().map(|(_, code)| code)
+    live.run()
 }
 
 /// TARGETs of a stream's filter, with the names of containers turned into the numbers of their namespaces.

@@ -66,10 +66,6 @@ pub struct Report {
     pub events: BTreeMap<&'static str, u64>,
     /// Events lost, by stage.
     pub lost: BTreeMap<&'static str, u64>,
-    /// Ends found by a look, by event.
-    pub swept: BTreeMap<&'static str, u64>,
-    /// Whether the output's reader has gone.
-    pub closed: bool,
     /// How long it ran.
     pub duration: Duration,
 }
@@ -103,10 +99,10 @@ impl Session {
             run.teller.fail(failure);
         }
         run.end(loaded, &mut reader, began);
-        let Run { teller: Teller { events, closed, failure, .. }, lost, swept, .. } = run;
+        let Run { teller: Teller { events, failure, .. }, lost, .. } = run;
         match failure {
             Some(failure) => Err(failure),
-            None => Ok(Report { events, lost, swept, closed, duration: began.elapsed() }),
+            None => Ok(Report { events, lost, duration: began.elapsed() }),
         }
     }
 }

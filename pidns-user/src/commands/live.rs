@@ -87,12 +87,9 @@ impl Live<'_> {
             })?),
             None => None,
         };
-        if !kernel.quiet {
-            for warning in &selection.warnings {
-                eprintln!("pidns-trace: {warning}");
-            }
-            say_what_stays_unseen(&loaded);
-        }
+        let voice = Voice::new(kernel.quiet);
+        selection.warnings.iter().for_each(|warning| voice.say(warning));
+        say_what_stays_unseen(&loaded, voice);
         let stop = Arc::new(AtomicBool::new(false));
         let session = Session {
             start: start(&loaded, &selection),
@@ -105,11 +102,7 @@ impl Live<'_> {
             stop: Arc::clone(&stop),
         };
         let report = stream(session, loaded, reader, &waker, &stop, *duration, log)?;
-        if !kernel.quiet {
-            for line in summarize(&report) {
-                eprintln!("pidns-trace: {line}");
-            }
-        }
+        summarize(&report).iter().for_each(|line| voice.say(line));
         let lost = report.lost.values().sum::<u64>();
         Ok(if kernel.strict && lost > 0 { ExitCode::from(code::LOST) } else { ExitCode::SUCCESS })
     }
@@ -173,21 +166,21 @@ fn start(loaded: &Loaded, selection: &Selection) -> Body {
     }
 }
 
-fn say_what_stays_unseen(loaded: &Loaded) {
+fn say_what_stays_unseen(loaded: &Loaded, voice: Voice) {
     let (functions, others): (Vec<_>, Vec<_>) = loaded.hooks.iter().partition(|(hook, _)| hook.is_function());
     if functions.iter().all(|(_, form)| matches!(form, Form::Off(_))) {
-        eprintln!(
-            "pidns-trace: no function hooks, tracepoints alone: no namespace.destroy, and some facts are less exact \
-             (`pidns-trace check` tells which, and why)"
+        voice.say(
+            "no function hooks, tracepoints alone: no namespace.destroy, and some facts are less exact \
+             (`pidns-trace check` tells which, and why)",
         );
     }
     for (hook, form) in others {
         if let Some(words) = unseen(hook, form) {
-            eprintln!("pidns-trace: {words}");
+            voice.say(words);
         }
     }
     if namespace::is_initial() == Some(false) {
-        eprintln!("pidns-trace: {}", namespace::ELSEWHERE);
+        voice.say(namespace::ELSEWHERE);
     }
 }
 

@@ -8,7 +8,10 @@ use std::{
     process::ExitCode,
 };
 
-use super::live::{self, Live};
+use super::{
+    live::{self, Live},
+    voice::Voice,
+};
 use crate::{
     cli::RecordArgs, count::Count, failure::Failure, kernel::load, output::Json, selection::Selection,
     sink::Sink,
@@ -36,10 +39,9 @@ pub fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
     let open = Box::new(open);
     let live = Live { kernel, selection, stop, view: Box::new(Json), open, existing: Some(existing) };
     let code = live.run()?;
-    if !kernel.quiet {
-        let bytes = fs::metadata(file).map_err(cannot)?.len();
-        eprintln!("pidns-trace: {}: {}", file.display(), Count(bytes, "byte", "bytes"));
-    }
+    // Whoever has taken it away meanwhile knows how large it is.
+    let bytes = fs::metadata(file).map_or(0, |file| file.len());
+    Voice::new(kernel.quiet).say(format_args!("{}: {}", file.display(), Count(bytes, "byte", "bytes")));
     Ok(code)
 }
 

@@ -15,6 +15,11 @@ pub enum Side {
     Right,
 }
 
+/// A text that takes at least so many columns of a terminal: wide characters take two.
+pub(super) fn padded(text: &str, width: usize) -> String {
+    format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
+}
+
 /// Writes the rows, the last column without blanks after it. What a terminal would obey is escaped: a state of a recording, say.
 pub(super) fn write(sides: &[Side], rows: &[Vec<String>], to: &mut dyn io::Write) -> io::Result<()> {
     let rows: Vec<Vec<Cow<'_, str>>> =
@@ -50,6 +55,8 @@ mod tests {
             vec!["→a".to_owned(), "1".to_owned(), "x".to_owned()],
             vec!["b".to_owned(), "10".to_owned(), String::new()],
         ];
+        assert_eq!(padded("名a", 5), "名a  ");
+        assert_eq!(padded("too long", 3), "too long");
         let wide = [vec!["名".to_owned(), "1".to_owned()], vec!["abc".to_owned(), "前".to_owned()]];
         let mut out = Vec::new();
         write(&[Side::Left, Side::Right], &wide, &mut out).expect("memory");

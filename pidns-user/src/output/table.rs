@@ -7,7 +7,7 @@ use std::{
 
 use jiff::{ZonedDateTime, tz::TimeZone};
 
-use super::View;
+use super::{View, columns::padded};
 use crate::{
     container::Container,
     count::Count,
@@ -88,7 +88,9 @@ impl View for Table {
         let about = if event.exact { "" } else { " ~" };
         writeln!(
             to,
-            "{time}  {on}{label:<13}{off}  {inum:<10}  {level:>3}  {pids:<14}  {comm:<15}  {container:<16}  {detail}{about}"
+            "{time}  {on}{label:<13}{off}  {inum:<10}  {level:>3}  {pids:<14}  {}  {}  {detail}{about}",
+            padded(&comm, 15),
+            padded(&container, 16),
         )
     }
 }

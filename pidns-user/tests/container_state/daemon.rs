@@ -1,0 +1,73 @@
+//! What a daemon answers through its socket.
+
+use std::path::Path;
+
+use pidns_user::{
+    container::{Api, Names, Process, Roots},
+    text::Name,
+};
+use serde_json::json;
+
+use crate::world::{DOCKER, INIT, World, id, of};
+
+#[test]
+fn a_daemon_that_never_answers_is_asked_once() {
+    let world = World::new();
+    let socket = world.path("run/docker.sock");
+    let _silent = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    let roots = Roots::below(world.base.path());
+    let mut names = Names::asking(roots.clone(), Api::new(&roots).expect("a thread"));
+    let before = std::time::Instant::now();
+    let found = of(&mut names, INIT, DOCKER).expect("the cgroup alone tells");
+    assert!(found.doubts[0].contains("no answer within 2 s: it is not asked again"), "{:?}", found.doubts);
+    let other = format!("/docker/{}", "f".repeat(64));
+    let found = of(&mut names, Process { pid: 1, ..INIT }, &other).expect("the cgroup alone tells");
+    assert_eq!(found.doubts, [format!("no runtime's files tell of {}", "f".repeat(64))]);
+    let took = before.elapsed();
+    assert!(took.as_secs_f64() < 3.5, "it waited once: {took:?}");
+}
+
+/// A daemon that tells its version, and answers everything else with this.
+pub(crate) fn server(socket: &Path, status: &'static str, body: String) {
+    use std::io::{Read, Write};
+    let listener = std::os::unix::net::UnixListener::bind(socket).expect("a socket");
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let Ok(mut connection) = connection else { return };
+            let mut request = [0; 4096];
+            let length = connection.read(&mut request).unwrap_or_default();
+            let asks_version = request[..length].windows(8).any(|words| words == b"/version");
+            let status = if asks_version { "200 OK" } else { status };
+            let answer = format!(
+                "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nApi-Version: 1.41\r\n\
+                 Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            let _gone_already = connection.write_all(answer.as_bytes());
+        }
+    });
+}
+
+#[test]
+fn what_a_daemon_answers_is_believed_of_its_own_process_alone() {
+    for (pid, status, expected, words) in [
+        (INIT.pid, "200 OK", Some("web"), ""),
+        (4712, "200 OK", None, "its first process, PID 4712, is gone"),
+        (0, "200 OK", None, "it does not run"),
+        (INIT.pid, "404 Not Found", None, "no runtime's files tell of"),
+        (INIT.pid, "500 Internal Server Error", None, "500"),
+    ] {
+        let world = World::new();
+        let body = json!({
+            "Id": id(), "Name": "/web", "State": {"Pid": pid}, "Config": {"Image": "web:2"}, "message": "no",
+            "ApiVersion": "1.41",
+        });
+        server(&world.path("run/docker.sock"), status, body.to_string());
+        let roots = Roots::below(world.base.path());
+        let mut names = Names::asking(roots.clone(), Api::new(&roots).expect("a thread"));
+        let found = of(&mut names, INIT, DOCKER).expect("the cgroup alone tells");
+        assert_eq!(found.name, expected.map(Name::from), "{pid} {status}: {:?}", found.doubts);
+        let doubts = found.doubts.join("\n");
+        assert!(doubts.contains(words) && doubts.is_empty() == words.is_empty(), "{pid} {status}: {doubts}");
+    }
+}

@@ -1,0 +1,151 @@
+//! Files as somebody may have made them who means no good, or left them.
+
+use std::{fs, os::unix::fs::symlink, path::Path};
+
+use pidns_user::text::Name;
+
+use crate::world::{DOCKER, INIT, World, docker, docker_config, stored};
+
+/// The cgroup of a container of a user's rootless Docker.
+const ROOTLESS: &str = "/user.slice/user-1000.slice/user@1000.service/user.slice/docker-$ID.scope";
+
+#[test]
+fn a_users_folder_costs_no_more_than_a_look_may() {
+    let world = World::new();
+    for (runtime, namespace) in (0..20).flat_map(|runtime| (0..20).map(move |namespace| (runtime, namespace)))
+    {
+        let file = world.path(&format!("run/user/1000/docker/runtime-{runtime}/{namespace}/$ID/state.json"));
+        fs::File::create(file).and_then(|file| file.set_len(3 << 20)).expect("a sparse file");
+    }
+    let found = world.container(ROOTLESS).expect("what its cgroup claims");
+    assert!(found.doubts.len() <= 17, "{} doubts", found.doubts.len());
+    assert!(
+        found.doubts.iter().any(|doubt| doubt.contains("the rest was not looked at")),
+        "{:#?}",
+        found.doubts
+    );
+    assert!(found.doubts.iter().all(|doubt| doubt.len() < 600));
+}
+
+#[test]
+fn what_a_user_may_have_made_of_a_folder_is_not_followed() {
+    for link in ["run/user/1000/docker", "run/user/1000/docker/data", "run/containerd/runc/default"] {
+        let world = World::new();
+        let elsewhere = world.path("elsewhere/x");
+        let elsewhere = elsewhere.parent().expect("a folder");
+        let [runc, name] = ["runtime-runc/moby/$ID", "containers/$ID/config.v2.json"];
+        let cgroup = if link.contains("containerd") { "/default/$ID" } else { ROOTLESS };
+        if link.ends_with("docker") {
+            world.runc(&format!("elsewhere/{runc}"), &[]);
+            docker_config(&world, &format!("elsewhere/data/{name}"), INIT.pid);
+        } else if link.ends_with("data") {
+            world.runc(&format!("run/user/1000/docker/{runc}"), &[]);
+            docker_config(&world, &format!("elsewhere/{name}"), INIT.pid);
+        } else {
+            world.runc("elsewhere/$ID", &["nerdctl/name=web"]);
+        }
+        symlink(elsewhere, world.path(link)).expect("a link");
+        world.expect_doubt(cgroup, "symbolic link");
+    }
+}
+
+/// Every file that is read of a container of Docker, and of one of Podman.
+const FILES: [(&str, &str); 4] = [
+    (DOCKER, "run/docker/runtime-runc/moby/$ID/state.json"),
+    (DOCKER, "var/lib/docker/containers/$ID/config.v2.json"),
+    ("/libpod_parent/libpod-$ID", "run/runc/$ID/state.json"),
+    ("/libpod_parent/libpod-$ID", "var/lib/containers/storage/overlay-containers/containers.json"),
+];
+
+fn both() -> World {
+    let world = World::new();
+    docker(&world).runc("run/runc/$ID", &["io.container.manager=libpod"]);
+    world.write("var/lib/containers/storage/overlay-containers/containers.json", &stored("job"));
+    for (cgroup, _) in FILES {
+        assert!(world.container(cgroup).is_some_and(|found| found.name.is_some()), "{cgroup}");
+    }
+    world
+}
+
+/// Spoils each of the files in turn; the container loses its name, and says why.
+fn spoil(words: &str, spoil: impl Fn(&Path)) {
+    for (cgroup, file) in FILES {
+        let world = both();
+        spoil(&world.path(file));
+        world.expect_doubt(cgroup, words);
+        world.expect_doubt(cgroup, file.rsplit('/').next().expect("a name"));
+    }
+}
+
+#[test]
+fn a_truncated_file_costs_the_name_alone() {
+    spoil("EOF while parsing", |file| {
+        let whole = fs::read(file).expect("a file");
+        fs::write(file, &whole[..whole.len() / 2]).expect("our own file");
+    });
+    spoil("EOF while parsing", |file| fs::write(file, "").expect("our own file"));
+}
+
+#[test]
+fn a_file_of_another_shape_costs_the_name_alone() {
+    spoil("invalid", |file| fs::write(file, "7").expect("our own file"));
+    // Deeper than any stack.
+    spoil("EOF while parsing", |file| {
+        let list = if file.ends_with("containers.json") { "[" } else { "" };
+        fs::write(file, format!("{list}{{\"x\":{}", "[".repeat(1 << 20))).expect("our own file");
+    });
+    spoil("expected value", |file| fs::write(file, b"\xff\xfe{}").expect("our own file"));
+}
+
+#[test]
+fn a_huge_file_costs_the_name_alone() {
+    spoil("larger than 4 MiB", |file| {
+        let file = fs::OpenOptions::new().write(true).open(file).expect("our own file");
+        file.set_len(1 << 40).expect("a sparse file");
+    });
+}
+
+#[test]
+fn a_link_elsewhere_costs_the_name_alone() {
+    spoil("symbolic link", |file| {
+        let elsewhere = file.with_extension("elsewhere");
+        fs::rename(file, &elsewhere).expect("our own file");
+        symlink(&elsewhere, file).expect("a link");
+    });
+}
+
+#[test]
+fn a_fifo_costs_the_name_alone() {
+    spoil("no regular file", |file| {
+        fs::remove_file(file).expect("our own file");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, file, rustix::fs::FileType::Fifo, mode, 0).expect("a FIFO");
+    });
+}
+
+#[test]
+fn a_folder_that_may_not_be_read_is_told_and_not_taken_for_empty() {
+    for (cgroup, folder) in [(DOCKER, "run/docker"), ("/libpod_parent/libpod-$ID", "run/containers/storage")]
+    {
+        let world = World::new();
+        // What root may not read: tests run as root too.
+        let path = world.path(folder);
+        symlink(&path, &path).expect("a link to itself");
+        world.expect_doubt(cgroup, folder);
+    }
+}
+
+#[test]
+fn an_id_that_is_no_file_name_is_never_a_path() {
+    let world = World::new();
+    world.runc("run/runc/job", &[]);
+    for (cgroup, id) in [
+        (r"/system.slice/runc-\x2e\x2e\x2frunc\x2fjob.scope", "../runc/job"),
+        ("/system.slice/runc-...scope", ".."),
+        ("/system.slice/runc-a b.scope", "a b"),
+    ] {
+        let found = world.container(cgroup).expect("what its cgroup claims");
+        assert_eq!(found.id, Some(Name::from(id)));
+        assert_eq!(found.doubts, [format!("its id is no file name: {id}")]);
+    }
+}

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::{
     snapshot::{
-        ExplainArgs, ExplainOutput, Moment, Past, PidArgs, PsArgs, Repeat, SnapshotOutput, TreeArgs,
+        ExplainArgs, ExplainOutput, Memory, Moment, Past, PidArgs, PsArgs, Repeat, SnapshotOutput, TreeArgs,
         TreeOutput,
     },
     stream::{Filters, Kernel, LogLevel, Output, RecordArgs, ReplayArgs, Stop, TraceArgs, ViewArgs},

@@ -48,6 +48,15 @@ pub struct Past {
     pub runtime_api: bool,
 }
 
+/// How far back those that are gone are remembered.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct Memory {
+    /// How many of the processes, and of the namespaces, that were gone by then are remembered: the last ones. (Those that went
+    /// before are found at an earlier moment, too: --at.) [default: 10000]
+    #[arg(long, value_name = "N", requires = "from")]
+    pub remember: Option<usize>,
+}
+
 /// A moment of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
@@ -161,6 +170,10 @@ pub struct PidArgs {
     /// Where to look.
     #[command(flatten)]
     pub past: Past,
+
+    /// What is remembered there.
+    #[command(flatten)]
+    pub memory: Memory,
 }
 
 /// Options of `explain`.
@@ -181,6 +194,10 @@ pub struct ExplainArgs {
     /// Where to look.
     #[command(flatten)]
     pub past: Past,
+
+    /// What is remembered there.
+    #[command(flatten)]
+    pub memory: Memory,
 }
 
 /// The form of `explain`.

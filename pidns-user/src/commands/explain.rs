@@ -25,7 +25,7 @@ use crate::{
 pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
     if let Some(file) = &args.past.from {
         refuse_what_is_read_once(file)?;
-        if let Some(recorded) = recorded::look(&args.past)? {
+        if let Some(recorded) = recorded::look(&args.past, args.memory)? {
             return of_recording(args, file, recorded);
         }
     }
@@ -50,7 +50,7 @@ fn of_recording(args: &ExplainArgs, file: &Path, recorded: Recorded) -> Result<E
         explanation.history = Some(recorded::history(file, subject, stream, snapshot.boot_ns)?);
         print(args, &explanation)
     });
-    recorded::with_damage(told, damage)
+    recorded::with_damage(told, &world, damage)
 }
 
 fn explain(

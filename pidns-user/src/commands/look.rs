@@ -14,7 +14,7 @@ use super::{
     watch::{self, Look, Shown},
 };
 use crate::{
-    cli::{Past, Repeat},
+    cli::{Memory, Past, Repeat},
     failure::Failure,
     model::Forest,
     snapshot::Snapshot,
@@ -41,11 +41,11 @@ pub(super) fn show(
     write: impl Fn(&Snapshot, &Forest<'_>, Option<u32>, &mut dyn io::Write) -> io::Result<()>,
 ) -> Result<ExitCode, Failure> {
     let Asked { past, repeat, target, holders, containers, shown, quiet } = *asked;
-    if let Some(Recorded { snapshot, world, damage, .. }) = recorded::look(past)? {
+    if let Some(Recorded { snapshot, world, damage, .. }) = recorded::look(past, Memory::default())? {
         let forest = Forest::new(&snapshot).with_entries(&world);
         let from = target.map(|target| find::namespace(target, &snapshot, &forest)).transpose();
         let told = from.and_then(|from| print(|to| write(&snapshot, &forest, from, to)));
-        return recorded::with_damage(told, damage);
+        return recorded::with_damage(told, &world, damage);
     }
     let voice = Voice::new(quiet);
     let mut eyes = Eyes::new(past.runtime_api, voice);

@@ -68,7 +68,7 @@ impl Scene<'_> {
 
 /// Takes a snapshot, or reads a recording, and translates.
 pub fn run(args: &PidArgs) -> Result<ExitCode, Failure> {
-    match recorded::look(&args.past)? {
+    match recorded::look(&args.past, args.memory)? {
         Some(recorded) => of_recording(args, recorded),
         None => live(args),
     }
@@ -122,7 +122,7 @@ fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure>
         }
         print(args, &scene, process, asked, |ns| ns.container.clone())
     });
-    recorded::with_damage(told, damage)
+    recorded::with_damage(told, &world, damage)
 }
 
 /// Whom the command asks for, and where: what `--in` and `--to` name.

@@ -5,11 +5,11 @@ use std::{path::Path, process::ExitCode, time::Duration};
 use jiff::Timestamp;
 
 use crate::{
-    cli::{Moment, Past},
+    cli::{Memory, Moment, Past},
     event::{Body, Event},
     explanation::{History, Subject},
     failure::Failure,
-    model::{DeadProcess, World},
+    model::{DeadProcess, PAST_LIMIT, World},
     recording::{Damage, Recording},
     snapshot::{self, Snapshot},
 };
@@ -33,11 +33,11 @@ pub(super) struct Recorded {
 }
 
 /// Reads the recording up to the moment; `None` where none was asked for.
-pub(super) fn look(past: &Past) -> Result<Option<Recorded>, Failure> {
+pub(super) fn look(past: &Past, memory: Memory) -> Result<Option<Recorded>, Failure> {
     let Past { from, at, runtime_api: _ } = past;
     let Some(file) = from else { return Ok(None) };
     let recording = Recording::open(file).map_err(|error| Failure::File { file: file.clone(), error })?;
-    let Replayed { mut world, last, behind, stream, damage } = replay(file, recording, *at)?;
+    let Replayed { mut world, last, behind, stream, damage } = replay(file, recording, *at, memory)?;
     if damage.is_none() {
         // Of a look that the moment is right behind, no more follows.
         world.settle();
@@ -52,11 +52,20 @@ pub(super) fn look(past: &Past) -> Result<Option<Recorded>, Failure> {
 }
 
 /// What a command on a recording comes to, of which a part may not be readable. What was asked for and is not there may stand
-/// behind the damage: both are said then.
+/// behind the damage: both are said then. Or it may be forgotten.
 pub(super) fn with_damage(
     told: Result<ExitCode, Failure>,
+    world: &World,
     damage: Option<Failure>,
 ) -> Result<ExitCode, Failure> {
+    let told = match told {
+        Err(Failure::NoMatch(words)) if world.past().has_forgotten() => Err(Failure::NoMatch(format!(
+            "{words}; of what was gone by then the last {} are remembered: an earlier moment (--at) has others, and \
+             --remember asks for more",
+            world.past().limit()
+        ))),
+        told => told,
+    };
     match (told, damage) {
         (Ok(_), Some(damage)) => Err(damage),
         (Err(error @ Failure::NoMatch(_)), Some(damage)) => {
@@ -103,9 +112,10 @@ fn replay(
     file: &Path,
     recording: impl Iterator<Item = Result<Event, Damage>>,
     at: Option<Moment>,
+    Memory { remember }: Memory,
 ) -> Result<Replayed, Failure> {
-    let mut it =
-        Replayed { world: World::default(), last: None, behind: Duration::ZERO, stream: 0, damage: None };
+    let empty = || World::remembering(remember.unwrap_or(PAST_LIMIT));
+    let mut it = Replayed { world: empty(), last: None, behind: Duration::ZERO, stream: 0, damage: None };
     let no_match = |words: String| Failure::NoMatch(format!("{}: {words}", file.display()));
     let mut clock = Clock::default();
     for event in recording {
@@ -140,7 +150,7 @@ fn replay(
         if matches!(event.body, Body::StreamStart { .. }) {
             it.stream += 1;
             // What exists is told anew.
-            it.world = World::default();
+            it.world = empty();
         }
         it.last = Some((event.boot_ns, event.time));
         it.world.apply(&event);
@@ -204,7 +214,7 @@ mod tests {
     fn at(events: &[Event], moment: Option<Moment>) -> Result<(u64, u64), String> {
         let events = events.iter().cloned().map(Ok);
         let Replayed { last, behind, damage, .. } =
-            replay(Path::new("f"), events, moment).map_err(|error| error.to_string())?;
+            replay(Path::new("f"), events, moment, Memory::default()).map_err(|error| error.to_string())?;
         assert!(damage.is_none());
         let (last, _) = last.expect("an event");
         let moment = Duration::from_nanos(last) + behind;
@@ -272,7 +282,7 @@ mod tests {
         let events = [vec![start(0), there(1, 2)], second.to_vec()].concat();
         let inums = |moment| {
             let events = events.iter().cloned().map(Ok);
-            let Replayed { world, stream, .. } = replay(Path::new("f"), events, moment).unwrap();
+            let Replayed { world, stream, .. } = replay(Path::new("f"), events, moment, Memory::default()).unwrap();
             (stream, world.namespaces().map(|domain| domain.namespace.inum).collect::<Vec<_>>())
         };
         assert_eq!(inums(None), (2, vec![3]));

@@ -60,6 +60,8 @@ pub struct Past {
     /// The places of those in [`Self::processes`].
     places: HashMap<Identity, u64>,
     namespaces: VecDeque<DeadNamespace>,
+    /// Whether there were more.
+    has_forgotten: bool,
 }
 
 impl Past {
@@ -71,12 +73,18 @@ impl Past {
             first: 0,
             places: HashMap::new(),
             namespaces: VecDeque::new(),
+            has_forgotten: false,
         }
     }
 
     /// How many of each are remembered at most.
     pub fn limit(&self) -> usize {
         self.limit
+    }
+
+    /// Whether there were more than that.
+    pub fn has_forgotten(&self) -> bool {
+        self.has_forgotten
     }
 
     /// Who is remembered under this identity.
@@ -102,6 +110,7 @@ impl Past {
         self.processes.push_back(Some(process));
         if self.processes.len() > self.limit {
             self.first += 1;
+            self.has_forgotten = true;
             if let Some(Some(forgotten)) = self.processes.pop_front() {
                 self.places.remove(&forgotten.resident.identity());
             }
@@ -132,6 +141,7 @@ impl Past {
         self.namespaces.push_back(namespace);
         if self.namespaces.len() > self.limit {
             self.namespaces.pop_front();
+            self.has_forgotten = true;
         }
     }
 

@@ -109,3 +109,13 @@ fn processes_tell_their_container_where_it_is_asked_for() {
     assert_eq!(listed(&["--fields", "+container"])["processes"][0]["container"]["name"], "db");
     assert!(listed(&[])["processes"][0].get("container").is_none());
 }
+
+#[test]
+fn who_went_before_those_that_are_remembered_is_told_to_be_forgotten() {
+    let recording = web_then_db();
+    let words = recording.refused(1, &["pid", "101", "--remember", "1"]);
+    assert!(words.contains("the last 1 are remembered") && words.contains("--remember"), "{words}");
+    assert_eq!(first_pid(&recording.shown(&["pid", "101", "--remember", "2", "-o", "json"])), 101);
+    let words = recording.refused(1, &["pid", "9999"]);
+    assert!(!words.contains("--remember"), "nobody has been forgotten: {words}");
+}

@@ -30,7 +30,7 @@ use crate::{
         capabilities::{self, Uses},
         clock,
         hooks::{Form, Hook},
-        load::{self, LoadError, Loaded, Settings},
+        load::{self, Loaded, Settings},
         namespace,
         ring::{Reader, Waker},
     },
@@ -108,7 +108,7 @@ impl Live<'_> {
     }
 }
 
-/// What follows all that exists. It is looked at once at once: what cannot be done is to be told before anything is written.
+/// What follows all that exists. It is looked at at once: what cannot be done is to be told before anything is written.
 pub(super) fn existing(kernel: &Kernel) -> Result<Existing, Failure> {
     let eyes = Eyes::before_a_stream(false, Voice::new(kernel.quiet));
     existing_with(eyes, kernel.verify_interval)
@@ -117,24 +117,14 @@ pub(super) fn existing(kernel: &Kernel) -> Result<Existing, Failure> {
 fn existing_with(mut eyes: Eyes, verify_interval: Option<Duration>) -> Result<Existing, Failure> {
     eyes.snapshot(false)?;
     match eyes.without() {
-        None => {}
+        // /proc tells of the same processes.
+        None | Some(Without::Refused(_)) => {}
         Some(Without::Elsewhere | Without::Unprivileged) => {
             return Err(Failure::Usage(
                 "what exists is told by the kernel's task iterator, which takes the host's own PID namespace: a \
                  recording, --snapshot and --verify-interval begin with it"
                     .to_owned(),
             ));
-        }
-        // /proc tells of the same processes.
-        Some(Without::Refused(_)) if verify_interval.is_none() => {}
-        Some(Without::Refused(error)) => {
-            return Err(Failure::Load(LoadError::Iterator(format!(
-                "{}, and --verify-interval compares with it: /proc rounds starts",
-                match error {
-                    LoadError::Iterator(why) => why.clone(),
-                    error => error.to_string(),
-                }
-            ))));
         }
     }
     let look: Look = Box::new(move |holders| eyes.snapshot(holders == Holders::Sought));
@@ -277,6 +267,7 @@ mod tests {
     use crate::kernel::{
         btf::{Prototype, Value},
         hooks::Need,
+        load::LoadError,
     };
 
     #[test]
@@ -294,15 +285,10 @@ mod tests {
     }
 
     #[test]
-    fn where_the_kernel_refuses_its_iterator_proc_will_do_but_not_to_compare_with() {
+    fn where_the_kernel_refuses_its_iterator_proc_will_do() {
         let refused =
-            || Eyes::refused(|| Err(Without::Refused(LoadError::Iterator("no such thing".to_owned()))));
-        assert!(existing_with(refused(), None).is_ok());
-        let error = existing_with(refused(), Some(Duration::from_secs(1))).err().expect("a refusal");
-        assert_eq!(error.code(), code::KERNEL);
-        let words = error.to_string();
-        assert!(words.contains("no such thing, and --verify-interval"), "{words}");
-        assert!(!words.contains("PID namespace"), "{words}");
+            Eyes::refused(|| Err(Without::Refused(LoadError::Iterator("no such thing".to_owned()))));
+        assert!(existing_with(refused, Some(Duration::from_secs(1))).is_ok());
         let elsewhere = existing_with(Eyes::refused(|| Err(Without::Elsewhere)), None).err();
         let elsewhere = elsewhere.expect("a refusal");
         assert!(

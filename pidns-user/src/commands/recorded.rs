@@ -282,7 +282,8 @@ mod tests {
         let events = [vec![start(0), there(1, 2)], second.to_vec()].concat();
         let inums = |moment| {
             let events = events.iter().cloned().map(Ok);
-            let Replayed { world, stream, .. } = replay(Path::new("f"), events, moment, Memory::default()).unwrap();
+            let Replayed { world, stream, .. } =
+                replay(Path::new("f"), events, moment, Memory::default()).unwrap();
             (stream, world.namespaces().map(|domain| domain.namespace.inum).collect::<Vec<_>>())
         };
         assert_eq!(inums(None), (2, vec![3]));

@@ -168,12 +168,16 @@ fn container(words: &str, snapshot: &Snapshot, gone: &[Namespace]) -> Result<Opt
 }
 
 fn living_container(words: &str, how: Called, snapshot: &Snapshot) -> Result<Option<u32>, Failure> {
-    let called: Vec<(u32, &Container)> = snapshot
+    let mut called: Vec<(u32, &Container)> = snapshot
         .containers()
         .filter(|(_, container)| Called::of(container, words) == Some(how))
         .map(|(inum, container)| (inum, &**container))
         .filter(|&(inum, container)| !is_within_its_own(inum, container, snapshot))
         .collect();
+    // Who may make a cgroup may call it what he likes: that takes no name from a container that a runtime vouches for.
+    if called.iter().any(|(_, container)| container.is_vouched()) {
+        called.retain(|(_, container)| container.is_vouched());
+    }
     match *called {
         [] => Ok(None),
         [(inum, _)] => Ok(Some(inum)),
@@ -308,6 +312,16 @@ mod tests {
             assert_eq!(namespace("7", &snapshot, &forest).unwrap(), WEB);
             assert_eq!(namespace("job", &snapshot, &forest).unwrap(), OTHER);
         }
+    }
+
+    #[test]
+    fn a_cgroup_that_is_called_like_a_container_does_not_make_its_name_ambiguous() {
+        let mut snapshot = snapshot(Source::Iterator);
+        let impostor = Container { by_cgroup_alone: true, ..(*container("beef", "web")).clone() };
+        let ns = snapshot.namespaces.get_mut(&OTHER).expect("it is there");
+        ns.container = Some(Arc::new(impostor));
+        assert_eq!(name("web", &snapshot, &[]).unwrap(), Named::Container(WEB));
+        assert_eq!(name("beef", &snapshot, &[]).unwrap(), Named::Container(OTHER), "its id is its own");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     forest::{NAMED, held_by, who},
-    table::Duration,
+    phrases::Duration,
 };
 use crate::{
     count::Count,

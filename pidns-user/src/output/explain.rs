@@ -9,7 +9,7 @@ use std::{fmt::Display, io};
 use jiff::{ZonedDateTime, tz::TimeZone};
 use serde::Serialize;
 
-use super::{Form, document, forest::who, table::Duration};
+use super::{Form, document, forest::who, phrases::Duration};
 use crate::{
     container::Container,
     event::{INITIAL_NS, VERSION},
@@ -205,6 +205,6 @@ fn level_words(level: u32, inum: Option<u32>) -> String {
 fn numbered(process: &Process) -> String {
     match process.pids.len() {
         0 | 1 => who(process),
-        _ => format!("{} ({})", who(process), super::table::pids(&process.pids)),
+        _ => format!("{} ({})", who(process), super::phrases::pids(&process.pids)),
     }
 }

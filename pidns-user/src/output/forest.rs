@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{
     Form, columns, document,
     fields::{Chosen, Fields, fields},
-    table::Duration,
+    phrases::Duration,
 };
 use crate::{
     count::Count,

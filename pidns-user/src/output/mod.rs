@@ -7,6 +7,7 @@ pub mod fields;
 pub mod forest;
 mod json;
 pub mod levels;
+mod phrases;
 pub mod processes;
 mod table;
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{
     Form, columns, document,
     fields::{Chosen, Fields, fields},
-    table::{Duration, pids},
+    phrases::{Duration, pids},
 };
 use crate::{
     container::Container,

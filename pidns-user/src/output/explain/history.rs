@@ -11,7 +11,8 @@ use crate::{
     explanation::{Counts, Facts, History},
     output::{
         columns::{self, Side},
-        table::{self, pids},
+        phrases::pids,
+        table,
     },
 };
 

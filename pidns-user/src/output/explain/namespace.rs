@@ -9,7 +9,7 @@ use crate::{
     explanation::{Below, NamespaceFacts, State, Zombie},
     output::{
         forest::{held_by, who},
-        table::{Death, Duration, Ended},
+        phrases::{Death, Duration, Ended},
     },
     snapshot::{Holder, Namespace},
 };

@@ -9,7 +9,7 @@ use crate::{
     explanation::{Gone, ProcessFacts},
     output::{
         forest::who,
-        table::{Duration, Ended},
+        phrases::{Duration, Ended},
     },
     snapshot::Process,
 };

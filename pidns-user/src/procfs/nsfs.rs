@@ -1,15 +1,23 @@
 //! Namespace files: how they are opened, and their ioctls (include/uapi/linux/nsfs.h).
 
 use std::{
-    io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    fs, io,
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::Path,
 };
 
-use rustix::fs::{Mode, OFlags, fstat, fstatfs, open as open_file};
+use rustix::{
+    fs::{Mode, OFlags, fstat, fstatfs, open as open_file},
+    io::Errno,
+};
 
 /// f_type of nsfs (include/uapi/linux/magic.h).
 const NSFS_MAGIC: i64 = 0x6e73_6673;
+/// f_type of proc (there too).
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 const NS_GET_USERNS: libc::Ioctl = 0xb701;
 const NS_GET_PARENT: libc::Ioctl = 0xb702;
 const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
@@ -20,12 +28,21 @@ const NS_GET_ID: libc::Ioctl = 0x8008_b70d;
 /// for a writer, for ever. So it is looked at first.
 pub(crate) fn open(path: &Path) -> io::Result<OwnedFd> {
     let found = open_file(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    if fstatfs(&found)?.f_type as i64 != NSFS_MAGIC {
-        return Err(io::Error::other("this is no namespace file"));
+    match fstatfs(&found)?.f_type as i64 {
+        NSFS_MAGIC => {}
+        // With O_PATH a link that may not be followed leads to the folder that it is in (5.10; not 6.1).
+        PROC_SUPER_MAGIC if is_folder_of(path, &found)? => return Err(Errno::ACCESS.into()),
+        _ => return Err(io::Error::other("this is no namespace file")),
     }
     // The same file, and not whatever the path leads to meanwhile.
     let itself = format!("/proc/self/fd/{}", found.as_raw_fd());
     Ok(open_file(itself, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn is_folder_of(path: &Path, found: &OwnedFd) -> io::Result<bool> {
+    let found = fstat(found)?;
+    let folder = path.parent().and_then(|folder| fs::metadata(folder).ok());
+    Ok(folder.is_some_and(|folder| (folder.dev(), folder.ino()) == (found.st_dev, found.st_ino)))
 }
 
 /// The inode number: what a namespace is called by.

@@ -74,7 +74,7 @@ pub enum Damage {
     },
     /// All lines are good, and the last one is not there.
     #[error(
-        "after line {line}: the file ends without stream.end: whoever recorded it was cut off, or is still at work"
+        "after line {line}: the recording ends without stream.end: whoever recorded it was cut off, or is still at work"
     )]
     NoEnd {
         /// Number of the last line.
@@ -88,7 +88,7 @@ fn after(before: u64) -> String {
 
 /// The events of a recording, one after the other.
 pub struct Recording {
-    lines: Box<dyn BufRead>,
+    lines: Box<dyn BufRead + Send>,
     line: u64,
     /// `seq` of the event before.
     seq: u64,
@@ -112,10 +112,10 @@ impl Recording {
     }
 
     /// Reads from there.
-    pub fn read(from: impl Read + 'static) -> io::Result<Self> {
+    pub fn read(from: impl Read + Send + 'static) -> io::Result<Self> {
         let mut from = BufReader::new(from);
         let compressed = from.fill_buf()?.starts_with(&ZSTD_MAGIC);
-        let lines: Box<dyn BufRead> = if compressed {
+        let lines: Box<dyn BufRead + Send> = if compressed {
             Box::new(BufReader::new(zstd::Decoder::with_buffer(from)?))
         } else {
             Box::new(from)
@@ -153,6 +153,9 @@ impl Recording {
                 Ok(event) => {
                     // Recordings can stand one behind the other in a file, and each counts from 1.
                     if event.seq == 1 && matches!(event.body, Body::StreamStart { .. }) {
+                        if self.line > 1 && !self.ended {
+                            return Err(Damage::NoEnd { line: self.line - 1 });
+                        }
                         self.seq = 0;
                     }
                     self.follow(event.seq)?;
@@ -264,12 +267,12 @@ mod tests {
     fn what_stands_before_the_damage_is_read_and_the_line_named() {
         let (one, two, three) = (lost(1), lost(2), end(3));
         let cases = [
-            (format!("{one}\n{two}\n"), 2, "after line 2: the file ends without stream.end"),
+            (format!("{one}\n{two}\n"), 2, "after line 2: the recording ends without stream.end"),
             (format!("{one}\n{two}"), 1, "line 2: the file ends in the middle of it"),
             (format!("{one}\n{}", &two[..20]), 1, "line 2: the file ends in the middle of it"),
             (format!("{one}\nnonsense\n{three}\n"), 1, "line 2: expected"),
             (format!("{one}\n{}\n", two.replace("\"v\":1", "\"v\":2")), 1, "line 2: this is version 2"),
-            (String::new(), 0, "after line 0: the file ends without"),
+            (String::new(), 0, "after line 0: the recording ends without"),
             (format!("{one}\n{}", "x".repeat(2 << 20)), 1, "line 2: longer than any event"),
         ];
         for (text, good, words) in cases {

@@ -50,7 +50,7 @@ fn of_recording(args: &ExplainArgs, file: &Path, recorded: Recorded) -> Result<E
         explanation.history = Some(recorded::history(file, subject, stream, snapshot.boot_ns)?);
         print(args, &explanation)
     });
-    recorded::with_damage(told, &world, damage)
+    recorded::with_damage(recorded::with_the_forgotten(told, &world), damage)
 }
 
 fn explain(

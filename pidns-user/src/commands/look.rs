@@ -45,7 +45,7 @@ pub(super) fn show(
         let forest = Forest::new(&snapshot).with_entries(&world);
         let from = target.map(|target| find::namespace(target, &snapshot, &forest)).transpose();
         let told = from.and_then(|from| print(|to| write(&snapshot, &forest, from, to)));
-        return recorded::with_damage(told, &world, damage);
+        return recorded::with_damage(told, damage);
     }
     let voice = Voice::new(quiet);
     let mut eyes = Eyes::new(past.runtime_api, voice);

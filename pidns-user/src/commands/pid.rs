@@ -86,7 +86,8 @@ fn live(args: &PidArgs) -> Result<ExitCode, Failure> {
         find::namespace(target, &snapshot, &scene.model).map(Place::of_number)
     })?;
     let wants_containers = args.fields.as_ref().is_none_or(|fields| fields.has(Field::Container));
-    let container = |ns: &Namespace| eyes.container_of(&snapshot, ns.inum).filter(|_| wants_containers);
+    let container =
+        |ns: &Namespace| wants_containers.then(|| eyes.container_of(&snapshot, ns.inum)).flatten();
     print(args, &scene, process, asked, container)
 }
 
@@ -122,7 +123,7 @@ fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure>
         }
         print(args, &scene, process, asked, |ns| ns.container.clone())
     });
-    recorded::with_damage(told, &world, damage)
+    recorded::with_damage(recorded::with_the_forgotten(told, &world), damage)
 }
 
 /// Whom the command asks for, and where: what `--in` and `--to` name.

@@ -4,6 +4,7 @@ use std::{path::Path, process::ExitCode, time::Duration};
 
 use jiff::Timestamp;
 
+use super::voice::Voice;
 use crate::{
     cli::{Memory, Moment, Past},
     event::{Body, Event},
@@ -52,27 +53,30 @@ pub(super) fn look(past: &Past, memory: Memory) -> Result<Option<Recorded>, Fail
 }
 
 /// What a command on a recording comes to, of which a part may not be readable. What was asked for and is not there may stand
-/// behind the damage: both are said then. Or it may be forgotten.
+/// behind the damage: both are said then.
 pub(super) fn with_damage(
     told: Result<ExitCode, Failure>,
-    world: &World,
     damage: Option<Failure>,
 ) -> Result<ExitCode, Failure> {
-    let told = match told {
+    match (told, damage) {
+        (Ok(_), Some(damage)) => Err(damage),
+        (Err(error @ Failure::NoMatch(_)), Some(damage)) => {
+            Voice::new(false).say(format_args!("{error}, before the damage"));
+            Err(damage)
+        }
+        (told, _) => told,
+    }
+}
+
+/// The same of a command that finds those that are gone, too: what is not there may only be forgotten.
+pub(super) fn with_the_forgotten<T>(told: Result<T, Failure>, world: &World) -> Result<T, Failure> {
+    match told {
         Err(Failure::NoMatch(words)) if world.past().has_forgotten() => Err(Failure::NoMatch(format!(
             "{words}; of what was gone by then the last {} are remembered: an earlier moment (--at) has others, and \
              --remember asks for more",
             world.past().limit()
         ))),
         told => told,
-    };
-    match (told, damage) {
-        (Ok(_), Some(damage)) => Err(damage),
-        (Err(error @ Failure::NoMatch(_)), Some(damage)) => {
-            eprintln!("pidns-trace: {error}, before the damage");
-            Err(damage)
-        }
-        (told, _) => told,
     }
 }
 

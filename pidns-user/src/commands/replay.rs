@@ -1,6 +1,14 @@
 //! `pidns-trace replay`: a recording printed as the live stream would have been.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
+    thread,
+    time::Duration,
+};
 
 use rustix::stdio::stdout;
 
@@ -12,16 +20,21 @@ use crate::{
     event::{Body, Event},
     failure::Failure,
     model::World,
-    recording::Recording,
+    recording::{Damage, Recording},
     selection::{Asked, Selection, inner_namespace},
     sink::{Sink, Written},
 };
+
+/// How long the next event is waited for until what was printed before is written out, and the end looked for.
+const IDLE: Duration = Duration::from_millis(100);
+/// Events that are read ahead.
+const AHEAD: usize = 1_000;
 
 /// Prints what the filters let through, up to the end or the damage.
 pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     let ReplayArgs { file, speed, duration, count, quiet, filters, view } = args;
     let selection = Selection::of_recording(&Asked::of(filters, false))?;
-    let mut recording = Recording::open(file).map_err(|error| Failure::File { file: file.clone(), error })?;
+    let recording = Recording::open(file).map_err(|error| Failure::File { file: file.clone(), error })?;
     let mut view = trace::view(view);
     let mut sink = Sink::new(stdout());
     let ending = Ending::listen(sink.progress())?;
@@ -32,16 +45,28 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     let mut pause = Duration::ZERO;
     let mut began = false;
     let mut shown = 0;
-    for event in recording.by_ref() {
-        let event = match event {
-            Ok(event) => event,
-            Err(damage) => {
+    let mut unknown = 0;
+    let events = read_ahead(recording)?;
+    while !ending.comes_within(Duration::ZERO) {
+        let event = match events.recv_timeout(IDLE) {
+            Ok(Read::Event(event)) => *event,
+            Ok(Read::Damage(damage)) => {
                 // What stands before the damage goes first.
                 return match flush(&mut sink)? {
                     Reader::Gone => Ok(ExitCode::SUCCESS),
                     Reader::There => Err(Failure::Recording { file: file.clone(), damage }),
                 };
             }
+            Ok(Read::End { unknown: left_out }) => {
+                unknown = left_out;
+                break;
+            }
+            // Who reads a recording while it is made sees what there is.
+            Err(RecvTimeoutError::Timeout) => match flush(&mut sink)? {
+                Reader::Gone => return Ok(ExitCode::SUCCESS),
+                Reader::There => continue,
+            },
+            Err(RecvTimeoutError::Disconnected) => break,
         };
         pause += clock.follow(&event);
         if duration.is_some_and(|duration| clock.elapsed > duration) {
@@ -67,19 +92,51 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::SUCCESS);
         }
         began = true;
-        // As live, the frame of the stream does not count.
-        shown += u64::from(!event.body.name().starts_with("stream."));
+        // As live, neither the frame of the stream counts nor what exists already.
+        let name = event.body.name();
+        shown += u64::from(!name.starts_with("stream.") && !name.starts_with("snapshot."));
         if count.is_some_and(|count| shown >= count) {
             break;
         }
     }
     flush(&mut sink)?;
-    if recording.unknown() > 0 {
-        let left_out = Count(recording.unknown(), "event", "events");
+    if unknown > 0 {
+        let left_out = Count(unknown, "event", "events");
         Voice::new(*quiet)
             .say(format_args!("{}: left out {left_out} that only a later version knows", file.display()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is read of a recording.
+enum Read {
+    Event(Box<Event>),
+    Damage(Damage),
+    /// With how many events of kinds that are not known here.
+    End {
+        unknown: u64,
+    },
+}
+
+/// Reads in a thread of its own: a pipe can have nothing to say for ever, and then the end must come all the same.
+fn read_ahead(mut recording: Recording) -> Result<Receiver<Read>, Failure> {
+    let (tell, told) = mpsc::sync_channel(AHEAD);
+    let read = move || {
+        for event in recording.by_ref() {
+            let read = match event {
+                Ok(event) => Read::Event(Box::new(event)),
+                Err(damage) => Read::Damage(damage),
+            };
+            // Nobody wants more.
+            if tell.send(read).is_err() {
+                return;
+            }
+        }
+        let _ = tell.send(Read::End { unknown: recording.unknown() });
+    };
+    let io = |error| Failure::Io { what: "start a thread that reads", error };
+    thread::Builder::new().name("recording".to_owned()).spawn(read).map_err(io)?;
+    Ok(told)
 }
 
 /// Whether anybody reads on. Who has gone has seen enough.

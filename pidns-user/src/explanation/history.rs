@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer, ser::SerializeSeq as _};
 
 use crate::{
     event::{Body, Cause, Event, Namespace, Process},
-    model::{Identity, is_one_time},
+    model::{Identity, TICK_NS, is_one_time},
     snapshot,
 };
 
@@ -15,8 +15,6 @@ use crate::{
 pub const FIRST_LINES: usize = 100;
 /// Events that are kept up to the end. Of what is between nothing but the number is.
 pub const LAST_LINES: usize = 100;
-/// By how much a start from /proc can be too early: it counts in ticks.
-const TICK_NS: u64 = 10_000_000;
 
 /// Whom it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::world::{Entered, World};
+use super::world::{Entered, TICK_NS, World};
 use crate::snapshot::{Holder, Namespace, Process, Snapshot};
 
 /// A namespace with all that is about it.
@@ -61,9 +61,6 @@ pub struct Forest<'a> {
     /// How processes got in whose coming was seen.
     seen: BTreeMap<u32, Entered>,
 }
-
-/// By how much a start from /proc can be too early: it counts in ticks.
-const TICK_NS: u64 = 10_000_000;
 
 impl<'a> Forest<'a> {
     /// The forest of this snapshot.

@@ -15,6 +15,6 @@ pub use inits::{Inits, SeenSignal};
 pub use known::KnownNamespaces;
 pub use past::{DeadNamespace, DeadProcess, LIMIT as PAST_LIMIT, Past};
 pub use reorder::Reorder;
-pub(crate) use world::is_one_time;
 pub use world::{Change, Domain, Ended, Entered, Identity, Reaper, Resident, Stage, Surprises, World};
+pub(crate) use world::{TICK_NS, is_one_time};
 pub use zombies::Zombies;

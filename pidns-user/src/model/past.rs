@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::world::{Domain, Identity, Resident};
+use super::world::{Domain, Identity, Resident, rounded};
 use crate::snapshot;
 
 /// Most of each that are remembered where nothing else is asked for; of more, those that went first are forgotten.
@@ -131,10 +131,10 @@ impl Past {
 
     /// It is not gone after all.
     pub(super) fn raised(&mut self, identity: Identity) {
-        if let Some(place) = self.index(identity).and_then(|index| self.processes.get_mut(index)) {
-            *place = None;
+        let place = self.index(identity).and_then(|index| self.processes.get_mut(index));
+        if let Some(raised) = place.and_then(Option::take) {
+            self.places.remove(&raised.resident.identity());
         }
-        self.places.remove(&identity);
     }
 
     pub(super) fn closed(&mut self, namespace: DeadNamespace) {
@@ -146,6 +146,9 @@ impl Past {
     }
 
     fn index(&self, identity: Identity) -> Option<usize> {
-        self.places.get(&identity).map(|place| (place - self.first) as usize)
+        let (pid, start) = identity;
+        // A look may have told of it with a start that /proc has rounded.
+        let place = self.places.get(&identity).or_else(|| self.places.get(&(pid, rounded(start))));
+        place.map(|place| (place - self.first) as usize)
     }
 }

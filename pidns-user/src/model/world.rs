@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use self::look::Look;
 pub(super) use self::resident::is_one;
-pub(crate) use self::resident::is_one_time;
+pub(crate) use self::resident::{TICK_NS, is_one_time, rounded};
 pub use self::{
     change::{Change, Surprises},
     domain::{Domain, Stage},

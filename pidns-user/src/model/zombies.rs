@@ -7,6 +7,7 @@ use pidns_ebpf::abi::{
     COMM_LEN, Header, Kind, PIDS_ROOM, Process, ProcessKey, ProcessPart, ReapRecord, Record, Zombie,
 };
 
+use super::world::rounded;
 use crate::event;
 
 /// Most zombies that are remembered, as many as the kernel side would: 13 MB of them.
@@ -63,7 +64,7 @@ impl Zombies {
                 }
                 record
             }
-            Record::ProcessReap { mut process, exit_boot_ns: 0 } => match self.kept.remove(&key(&process)) {
+            Record::ProcessReap { mut process, exit_boot_ns: 0 } => match self.take(&process) {
                 Some(Kept { process: part, exit_boot_ns, pids: _ }) => {
                     process.part = part;
                     Record::ProcessReap { process, exit_boot_ns }
@@ -71,11 +72,18 @@ impl Zombies {
                 None => record,
             },
             Record::ProcessReap { process, .. } => {
-                self.kept.remove(&key(&process));
+                self.take(&process);
                 record
             }
             record => record,
         }
+    }
+
+    /// What is kept of this process, which a look may have found with a start that /proc has rounded.
+    fn take(&mut self, process: &Process<'_>) -> Option<Kept> {
+        let ProcessPart { pid, start_boot_ns, .. } = process.part;
+        let looked_at = ProcessKey::new(pid, rounded(start_boot_ns));
+        self.kept.remove(&key(process)).or_else(|| self.kept.remove(&looked_at))
     }
 
     fn keep(&mut self, key: ProcessKey, kept: Kept) {
@@ -198,7 +206,7 @@ mod tests {
 
     #[test]
     fn one_that_a_look_has_found_is_asked_after_until_its_reaping_is_told() {
-        let process = event::Process {
+        let process_found = event::Process {
             pid: 40,
             pids: vec![40, 7],
             comm: "xxxxxxxxxxxxxxxx".into(),
@@ -208,7 +216,7 @@ mod tests {
             ns: 9,
         };
         let mut zombies = Zombies::new(false);
-        zombies.found(&process);
+        zombies.found(&process_found);
         assert_eq!(
             bytes(&zombies.get(&ProcessKey::new(40, 50)).unwrap())[16..],
             bytes(&zombie_of(40, 1000, 0))[16..]
@@ -220,6 +228,12 @@ mod tests {
         let (header, Record::ProcessReap { process, .. }) = decode(bytes(&told)).unwrap() else { panic!() };
         zombies.follow(header, exit(process));
         assert_eq!(zombies.keys().count(), 0, "the kernel side keeps those that exit");
+
+        // From /proc its start is rounded down.
+        zombies.found(&event::Process { start_boot_ns: 0, ..process_found });
+        let (header, reap) = decode(bytes(&told)).unwrap();
+        zombies.follow(header, reap);
+        assert_eq!(zombies.keys().count(), 0);
     }
 
     #[test]

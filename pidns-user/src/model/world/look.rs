@@ -9,6 +9,8 @@ use crate::snapshot::Holder;
 pub(super) struct Look {
     processes: HashSet<u32>,
     namespaces: BTreeSet<u32>,
+    /// The namespaces that it has named.
+    named: BTreeSet<u32>,
     /// Where the children of processes go, by their PIDs: the namespaces tell that, before the processes come.
     children: HashMap<u32, u32>,
     /// Whether not all of those are told.
@@ -27,11 +29,17 @@ impl Look {
         self.has_begun = true;
         self.children_left_out |= left_out > 0;
         self.namespaces.remove(&inum);
+        self.named.insert(inum);
         for holder in holders {
             if let Holder::PidForChildren { pid, .. } = holder {
                 self.children.insert(*pid, inum);
             }
         }
+    }
+
+    /// Whether it has named this namespace.
+    pub(super) fn has_named(&self, inum: u32) -> bool {
+        self.named.contains(&inum)
     }
 
     /// Says in which namespace this one's children will be born; that in its own where nothing else was told, and `None`

@@ -14,10 +14,21 @@ use crate::{
 impl World {
     /// Its namespace exists, whether or not anybody said so.
     pub(super) fn house(&mut self, process: &Process, changes: &mut Vec<Change>) {
-        if self.namespaces.get(&process.ns).is_some_and(|domain| domain.cannot_have(process)) {
-            let level = process.pids.len().saturating_sub(1) as u32;
-            let another = snapshot::Namespace::bare(process.ns, level);
-            self.replace(another, Stage::Alive, Source::Mention, changes);
+        if let Some(known) = self.namespaces.get(&process.ns).filter(|known| known.cannot_have(process)) {
+            let is_named = self.look.as_ref().is_some_and(|look| look.has_named(process.ns));
+            if is_named {
+                // What the look has said of it is right, and what was known before it was another's.
+                let (seen, holders) = (known.namespace.clone(), known.holders.clone());
+                let holders_left_out = known.holders_left_out;
+                self.replace(seen, Stage::Alive, Source::Look, changes);
+                if let Some(domain) = self.namespaces.get_mut(&process.ns) {
+                    (domain.holders, domain.holders_left_out) = (holders, holders_left_out);
+                }
+            } else {
+                let level = process.pids.len().saturating_sub(1) as u32;
+                let another = snapshot::Namespace::bare(process.ns, level);
+                self.replace(another, Stage::Alive, Source::Mention, changes);
+            }
         }
         let domain = self.namespaces.entry(process.ns).or_insert_with(|| {
             changes.push(Change::Opened(process.ns));
@@ -36,11 +47,14 @@ impl World {
     pub(super) fn leave(&mut self, inum: u32, pid: u32, at: Option<u64>, changes: &mut Vec<Change>) {
         let Some(domain) = self.namespaces.get_mut(&inum) else { return };
         domain.members = domain.members.saturating_sub(1);
-        if domain.init == Some(pid) {
+        let was_init = domain.init == Some(pid);
+        if was_init {
             domain.init = None;
         }
-        if domain.members == 0 && matches!(domain.stage, Stage::Dying { torn_down: true, .. }) {
-            self.emptied(inum, at.unwrap_or(self.boot_ns), changes);
+        // PID 1 is the last that is reaped.
+        let is_over = was_init || matches!(domain.stage, Stage::Dying { torn_down: true, .. });
+        if domain.members == 0 && is_over {
+            self.emptied(inum, at, changes);
         }
     }
 
@@ -130,9 +144,6 @@ impl World {
         if let Some(domain) = self.namespaces.get_mut(&ns.inum) {
             domain.holders = holders.to_vec();
             domain.holders_left_out = holders_left_out;
-            if matches!(domain.stage, Stage::Dying { torn_down: true, .. }) && ns.born_boot_ns.is_none() {
-                domain.stage = Stage::Held { since: self.boot_ns };
-            }
             if domain.source == Source::Mention {
                 domain.source = Source::Look;
             }
@@ -153,7 +164,7 @@ impl World {
             }
         }
         if domain.members == 0 {
-            self.emptied(ns.inum, at, changes);
+            self.emptied(ns.inum, Some(at), changes);
         }
     }
 
@@ -196,12 +207,13 @@ impl World {
         is_it.then_some(gone.domain.init_start.is_some())
     }
 
-    /// It has no process any more, and never will have.
-    fn emptied(&mut self, inum: u32, at: u64, changes: &mut Vec<Change>) {
-        if !self.destructions_told {
-            self.close(inum, Some(at), false, changes);
+    /// It has no process any more, and never will have, since this time or since one that nobody saw.
+    fn emptied(&mut self, inum: u32, at: Option<u64>, changes: &mut Vec<Change>) {
+        if at.is_some() && !self.destructions_told {
+            self.close(inum, at, false, changes);
         } else if let Some(domain) = self.namespaces.get_mut(&inum) {
-            domain.stage = Stage::Held { since: at };
+            // Where a look has not named the process, it has named what it was in: something holds that.
+            domain.stage = Stage::Held { since: at.unwrap_or(self.boot_ns) };
             changes.push(Change::Told(inum));
         }
     }

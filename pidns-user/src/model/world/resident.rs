@@ -115,7 +115,13 @@ pub(in crate::model) fn is_one(known: Identity, told: Identity) -> bool {
 /// Whether two starts are one. A look reads from /proc what the task iterator leaves out (the host's PID 1 on some kernels,
 /// and who was born meanwhile), and there a start is rounded down to a tick.
 pub(crate) fn is_one_time(known: u64, told: u64) -> bool {
-    const TICK_NS: u64 = 10_000_000;
-    let rounded = |start: u64| start - start % TICK_NS;
     known == told || rounded(known) == told || known == rounded(told)
 }
+
+/// A start as /proc has it: it counts in ticks (`USER_HZ` is 100 everywhere).
+pub(crate) fn rounded(start: u64) -> u64 {
+    start - start % TICK_NS
+}
+
+/// A tick of /proc: nanoseconds.
+pub(crate) const TICK_NS: u64 = 10_000_000;

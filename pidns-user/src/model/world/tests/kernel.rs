@@ -373,7 +373,8 @@ impl Kernel {
     /// What exists, as a look tells it.
     pub(super) fn look(&self) -> Vec<Event> {
         let namespaces = self.namespaces.iter().map(|space| {
-            let init = self.everybody().find(|process| process.ns == space.inum && is_init(process));
+            // Of one whose PID 1 has ended it has no birth.
+            let init = self.living_init(space.inum);
             let born_boot_ns = init.map(|init| init.start_boot_ns);
             let holders = self.elsewhere.iter().filter(|(_, inum)| **inum == space.inum);
             let holders = holders.map(|(&pid, _)| Holder::PidForChildren { pid, comm: None });

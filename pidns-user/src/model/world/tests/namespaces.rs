@@ -172,3 +172,29 @@ fn what_a_look_has_not_named_is_gone_once_it_is_over_and_not_where_none_follows(
     world.settle();
     assert_eq!(world.processes().count(), 1);
 }
+
+/// A look gives a namespace whose PID 1 has ended no birth.
+#[test]
+fn a_pid_1_that_waits_to_be_reaped_keeps_its_namespace_dying_through_a_look() {
+    for (destructions, from_the_start) in [(true, false), (false, false), (true, true), (false, true)] {
+        let (ns, one) = (told(41, None), init_of(5, 40));
+        let seen = [look(None, None), look_at(&one, 'Z')];
+        let told = [
+            create(&ns),
+            init(&ns, &one),
+            fork(&one, &host()),
+            init_exit(&ns, &one),
+            exit(&one),
+            teardown(&ns),
+        ];
+        let told = told.into_iter().filter(|_| !from_the_start).chain([resync()]);
+        let mut world = follow_in_order([start(destructions)].into_iter().chain(told).chain(seen));
+        world.settle();
+        let domain = world.namespace(INUM).expect("it exists");
+        assert!(!matches!(domain.stage, Stage::Held { .. }), "PID 1 is still there: {domain:?}");
+        assert_eq!(domain.init, Some(5));
+        world.apply(&event(200, reap(&one)));
+        let stage = world.namespace(INUM).map(|domain| domain.stage.clone());
+        assert_eq!(stage, destructions.then_some(Stage::Held { since: 200 }), "{from_the_start}");
+    }
+}

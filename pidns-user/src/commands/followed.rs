@@ -3,7 +3,7 @@
 use super::find;
 use crate::{
     failure::Failure,
-    model::Forest,
+    model::{Forest, is_one_time},
     snapshot::{Namespace, Snapshot},
 };
 
@@ -48,12 +48,11 @@ impl<'a> Followed<'a> {
 
 /// Whether two namespaces of one inode number, which the kernel gives out again at once, are one, as far as it is known.
 fn is_same(earlier: &Namespace, later: &Namespace) -> bool {
-    /// A look at /proc, where the iterator has failed since the one before, rounds births down to ticks.
-    const TICK_NS: u64 = 10_000_000;
     match (earlier.kernel_id, later.kernel_id) {
         (Some(earlier), Some(later)) => earlier == later,
         _ => match (earlier.born_boot_ns, later.born_boot_ns) {
-            (Some(earlier), Some(later)) => earlier.abs_diff(later) < TICK_NS,
+            // A look at /proc, where the iterator has failed since the one before, rounds births.
+            (Some(earlier), Some(later)) => is_one_time(earlier, later),
             _ => true,
         },
     }

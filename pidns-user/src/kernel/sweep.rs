@@ -23,18 +23,16 @@ use rustix::{
 };
 
 use super::{clock::boottime_ns, namespace};
-use crate::model::Zombies;
+use crate::model::{TICK_NS, Zombies};
 
 /// How long something has been over before a look says so: the hook comes up to 40 ms late.
 const PATIENCE_NS: u64 = 1_000_000_000;
-/// Nanoseconds of the unit of /proc/PID/stat's start time (`USER_HZ` is 100 everywhere).
-const TICK_NS: u64 = 10_000_000;
 
 /// Most zombies that a look asks after: real ones stay for as long as their parent likes, and each costs 10 µs.
 const BUDGET: usize = 1_000;
 
-/// Looks that it takes to come round to all zombies, of which there are 65,536 at most.
-const ROUND: u64 = 65_536 / BUDGET as u64 + 1;
+/// Looks that it takes to come round to all zombies: as many in the kernel side's table as in ours, at most.
+const ROUND: u64 = 2 * 65_536 / BUDGET as u64 + 1;
 
 #[derive(Clone, Copy)]
 #[repr(transparent)]

@@ -199,13 +199,6 @@ impl<'a> Forest<'a> {
         levels
     }
 
-    /// Whether the process has, or had, this PID in the namespace of this number: it is in that one, or in one below.
-    pub fn has_pid(&self, process: &Process, pid: u32, inum: u32) -> bool {
-        let pids = if process.pids.is_empty() { std::slice::from_ref(&process.pid) } else { &process.pids };
-        pids.contains(&pid)
-            && pids.iter().zip(self.levels(process)).any(|(&found, ns)| found == pid && ns == Some(inum))
-    }
-
     fn outermost(&self) -> Vec<u32> {
         self.nodes.values().filter(|node| node.namespace.level == 0).map(|node| node.namespace.inum).collect()
     }
@@ -240,11 +233,6 @@ impl<'a> Forest<'a> {
             (Some(parent), Some(_)) if parent.ns.is_some() => joined(parent),
             _ => Entry::Unknown,
         }
-    }
-
-    /// The processes that have this PID in this namespace: themselves members of it, or of one below.
-    pub fn with_pid(&self, pid: u32, inum: u32) -> Vec<&'a Process> {
-        self.by_pid.values().copied().filter(|process| self.has_pid(process, pid, inum)).collect()
     }
 
     /// The numbers of the namespaces from this one down.
@@ -336,15 +324,9 @@ mod tests {
     }
 
     #[test]
-    fn a_pid_is_found_in_the_namespace_it_is_a_pid_of() {
+    fn each_level_has_its_namespace() {
         let snapshot = three();
         let forest = Forest::new(&snapshot);
-        let pids = |pid, ns| forest.with_pid(pid, ns).iter().map(|process| process.pid).collect::<Vec<_>>();
-        assert_eq!(pids(5, 10), [5]);
-        assert_eq!(pids(2, 20), [5], "visible in the namespace above");
-        assert_eq!(pids(2, 30), [7]);
-        assert_eq!(pids(4, 20), [0; 0], "whose namespace is unknown is not claimed");
-        assert_eq!(pids(1, 99), [0; 0]);
         assert_eq!(forest.levels(&snapshot.processes[2]), [Some(10), Some(20), Some(30)]);
         assert_eq!(forest.levels(&snapshot.processes[5]), [Some(10), None]);
     }
@@ -370,9 +352,6 @@ mod tests {
         assert_eq!(forest.levels(&dead(9 * SECOND)), [Some(10), Some(20), Some(30)]);
         assert_eq!(forest.levels(&dead(6 * SECOND)), [Some(10), Some(25), Some(30)]);
         assert_eq!(forest.levels(&dead(3 * SECOND)), [Some(10), Some(26), Some(30)]);
-        assert!(forest.has_pid(&dead(6 * SECOND), 8, 25), "its PID in the outer one, which is gone");
-        assert!(!forest.has_pid(&dead(6 * SECOND), 8, 26));
-        assert!(forest.has_pid(&dead(6 * SECOND), 3, 30) && !forest.has_pid(&dead(6 * SECOND), 8, 30));
         // Of one that nothing is remembered of, the process itself says the number.
         let forest = Forest::new(&snapshot);
         let lost = process(&[71, 9, 4], None, Some(99));
@@ -443,8 +422,6 @@ mod tests {
         let unknown = &snapshot.processes[6];
         assert_eq!(forest.levels(unknown), [Some(10)]);
         assert_eq!(forest.entry(unknown), Entry::Unknown);
-        assert_eq!(forest.with_pid(9, 10), [unknown]);
-        assert_eq!(forest.with_pid(9, 20).iter().map(|process| process.pid).collect::<Vec<_>>(), [6]);
     }
 
     proptest! {

@@ -78,7 +78,7 @@ fn holders(node: &Node<'_>, to: &mut dyn io::Write) -> io::Result<()> {
     let inum = node.namespace.inum;
     let outside = node.holders.iter().filter(|holder| !matches!(holder, Holder::Child { .. }));
     let mut words: Vec<String> = outside.map(|holder| held_by(holder)).collect();
-    let more = words.len().saturating_sub(NAMED) as u64 + node.holders_left_out;
+    let more = (words.len().saturating_sub(NAMED) as u64).saturating_add(node.holders_left_out);
     words.truncate(NAMED);
     if more > 0 {
         words.push(format!("{more} more"));

@@ -139,7 +139,7 @@ fn detail(forest: &Forest<'_>, node: &Node<'_>, hidden: bool) -> String {
 /// `left_out`: how many there are besides.
 fn some(what: &str, all: &[String], left_out: usize) -> Option<String> {
     let named = all.get(..NAMED.min(all.len()))?;
-    match (named, all.len() - named.len() + left_out) {
+    match (named, (all.len() - named.len()).saturating_add(left_out)) {
         ([], 0) => None,
         ([], more) => Some(format!("{what} {more} that are not listed")),
         (named, 0) => Some(format!("{what} {}", named.join(", "))),

@@ -10,12 +10,9 @@ use super::{
 };
 use crate::{
     container::Container,
-    event::VERSION,
+    event::{INITIAL_NS, VERSION},
     snapshot::{Process, Source},
 };
-
-/// The inode number of the initial PID namespace on every machine (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
-const HOST: u32 = 0xefff_fffc;
 
 fields! {
     /// What `pid` tells of a level.
@@ -63,7 +60,7 @@ pub fn table(
             Field::Ns => ns.map_or_else(|| "?".to_owned(), |ns| ns.to_string()),
             Field::Container => match container {
                 Some(container) => container.label().for_terminal().to_string(),
-                None if *ns == Some(HOST) => "host".to_owned(),
+                None if *ns == Some(INITIAL_NS) => "host".to_owned(),
                 None => "-".to_owned(),
             },
             Field::Pid => pid.to_string(),

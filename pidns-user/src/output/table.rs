@@ -121,7 +121,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             process: None,
             detail: [
                 ns.parent.map(|parent| format!("parent {parent}")),
-                match holders.len() as u64 + holders_left_out {
+                match (holders.len() as u64).saturating_add(*holders_left_out) {
                     0 => None,
                     count => Some(Count(count, "holder", "holders").to_string()),
                 },

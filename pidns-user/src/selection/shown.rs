@@ -38,19 +38,29 @@ impl Selection {
             let asked = self.filter.namespaces.iter().enumerate();
             asked
                 .into_iter()
-                .any(|(index, &top)| self.is_the_one(index, top, world) && world.is_within(inum, top))
+                .any(|(index, &top)| self.is_the_one(index, top, body, world) && world.is_within(inum, top))
         };
         (is_existing || self.has(body.name()))
             && self.wants(&about, container)
             && (about.level.is_some()
-                || about.process.is_none_or(|process| self.level_mask & (1 << depth(process)) != 0))
+                || about.process.is_none_or(|process| Self::is_among(self.level_mask, depth(process))))
             && (self.filter.namespaces.is_empty() || about.ns.is_some_and(is_wanted))
     }
 
     /// Whether the namespace of an asked number is the one that was meant: the kernel gives the number to the next at once.
-    fn is_the_one(&self, index: usize, inum: u32, world: &World) -> bool {
-        let (Some(met), Some(domain)) = (&self.met, world.namespace(inum)) else { return true };
-        domain.is(met[index].get_or_init(|| domain.namespace.clone()))
+    fn is_the_one(&self, index: usize, inum: u32, body: &Body, world: &World) -> bool {
+        let Some(met) = self.met.as_ref().map(|met| &met[index]) else { return true };
+        match (world.namespace(inum), met.get()) {
+            (Some(domain), _) => domain.is(met.get_or_init(|| domain.namespace.clone())),
+            // It was met, and exists no more: what is created is the next.
+            (None, Some(_)) => !matches!(body, Body::NamespaceCreate { ns, .. } if ns.inum == inum),
+            (None, None) => true,
+        }
+    }
+
+    /// Whether this level is among those of a mask. A recording can tell of any.
+    fn is_among(mask: u64, level: u32) -> bool {
+        1_u64.checked_shl(level).is_some_and(|bit| mask & bit != 0)
     }
 
     /// Whether it is shown whatever is chosen, or not at all; `None` where that depends.
@@ -86,7 +96,7 @@ impl Selection {
         {
             return false;
         }
-        level.is_none_or(|level| self.namespace_level_mask & (1 << level) != 0)
+        level.is_none_or(|level| Self::is_among(self.namespace_level_mask, level))
     }
 }
 
@@ -206,6 +216,10 @@ mod tests {
         let asked = Asked { namespaces: vec!["4026532000".to_owned()], ..Asked::default() };
         let (live, recorded) = (Selection::new(&asked).expect("a number"), selection(asked));
         let event = exec(&[7, 1], 4026532000);
+        assert!(
+            !recorded.shows_unfiltered(&exec(&[7; 70], 4026532000), None, &World::default()),
+            "no level of ours"
+        );
         let mut world = World::default();
         for (kernel_id, of_live) in [(5, true), (6, false)] {
             world.apply(&look(kernel_id));

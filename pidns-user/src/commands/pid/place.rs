@@ -2,13 +2,9 @@
 //! be several namespaces, one after the other.
 
 use crate::{
-    model::World,
+    model::{TICK_NS, World},
     snapshot::{Namespace, Process},
 };
-
-/// By how much a namespace's birth can be later than its init's start: of one that clone makes it is the time of the fork's
-/// event, and starts from /proc are rounded down to ticks.
-const TICK_NS: u64 = 10_000_000;
 
 /// A namespace by its number, or one alone of those that had the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +48,8 @@ impl Place {
         let (namespace, _, gone) = all[at];
         let later = at.checked_sub(1).and_then(|later| all[later].0.born_boot_ns);
         let earlier = all.get(at + 1).and_then(|(.., gone)| *gone);
+        // Its init can have started before: of one that clone makes the birth is the time of the fork's event, and /proc rounds
+        // starts down.
         let born = namespace.born_boot_ns.map(|born| born.saturating_sub(TICK_NS));
         let life = Life {
             level: namespace.level,

@@ -19,7 +19,8 @@ struct Init {
     looks: usize,
 }
 
-/// Namespaces by their inode number: of more than 10,000 the longest known are forgotten, those whose PID 1 lives last.
+/// Namespaces by their inode number: of more than 10,000 the longest known are forgotten, and of those whose PID 1 lives
+/// the ones beyond 11,000.
 #[derive(Debug)]
 pub struct Containers {
     names: Names,

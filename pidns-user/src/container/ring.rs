@@ -7,8 +7,10 @@ use std::{
 
 /// Most entries; of more, the longest known are forgotten.
 pub(super) const LIMIT: usize = 10_000;
-/// Most entries that are asked whether they are needed before one of them is forgotten all the same.
-const MOST_TRIED: u32 = 16;
+/// Most entries where some are needed: beyond, one is forgotten whether it is needed or not.
+const MOST_NEEDED: usize = LIMIT + LIMIT / 10;
+/// Most entries that are asked at an insertion whether they are needed: that can take a system call or two.
+const MOST_TRIED: usize = 16;
 
 /// A map that forgets what was put in first.
 #[derive(Debug)]
@@ -42,22 +44,28 @@ impl<K: Clone + Eq + Hash, V> Ring<K, V> {
         self.insert_beside(key, value, |_, _| false);
     }
 
-    /// Puts it in; what `is_needed` says yes to is forgotten only where that is true of the next longest known ones too.
+    /// Puts it in; of what is too much, what `is_needed` says yes to is kept, up to a tenth more than else.
+    ///
+    /// It asks a few at each insertion, and goes on at the next one behind those that are needed.
     pub(super) fn insert_beside(&mut self, key: K, value: V, is_needed: impl Fn(&K, &V) -> bool) {
         if self.entries.insert(key.clone(), value).is_none() {
             self.oldest.push_back(key);
         }
-        for tried in 0.. {
+        for _ in 0..MOST_TRIED {
             if self.entries.len() <= LIMIT {
-                break;
+                return;
             }
-            let Some(oldest) = self.oldest.pop_front() else { break };
-            let is_needed = self.entries.get(&oldest).is_some_and(|value| is_needed(&oldest, value));
-            if tried < MOST_TRIED && is_needed {
+            let Some(oldest) = self.oldest.pop_front() else { return };
+            if self.entries.get(&oldest).is_some_and(|value| is_needed(&oldest, value)) {
                 self.oldest.push_back(oldest);
             } else {
                 self.entries.remove(&oldest);
             }
+        }
+        if self.entries.len() > MOST_NEEDED
+            && let Some(oldest) = self.oldest.pop_front()
+        {
+            self.entries.remove(&oldest);
         }
     }
 
@@ -65,5 +73,35 @@ impl<K: Clone + Eq + Hash, V> Ring<K, V> {
     #[cfg(test)]
     pub(super) fn sizes(&self) -> (usize, usize) {
         (self.entries.len(), self.oldest.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_are_needed_stay_while_thousands_come_and_go() {
+        let mut ring = Ring::default();
+        for key in 0..15_050 {
+            ring.insert_beside(key, (), |&key, ()| key < 50);
+        }
+        assert!((0..50).all(|key| ring.get(&key).is_some()));
+        assert!(ring.get(&50).is_none() && ring.get(&15_049).is_some());
+        assert_eq!(ring.sizes(), (LIMIT, LIMIT), "it has caught up");
+    }
+
+    #[test]
+    fn memory_is_bounded_where_all_are_needed() {
+        let mut ring = Ring::default();
+        for key in 0..3 * LIMIT {
+            ring.insert_beside(key, (), |_, ()| true);
+        }
+        assert_eq!(ring.sizes(), (MOST_NEEDED, MOST_NEEDED));
+        assert!(ring.get(&(3 * LIMIT - 1)).is_some(), "what has just come is there");
+        for key in 3 * LIMIT..4 * LIMIT {
+            ring.insert_beside(key, (), |_, ()| false);
+        }
+        assert_eq!(ring.sizes(), (LIMIT, LIMIT), "and it shrinks again");
     }
 }

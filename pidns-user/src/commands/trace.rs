@@ -53,6 +53,8 @@ fn without_names(targets: &[String], kernel: &Kernel) -> Result<Vec<String>, Fai
     let mut eyes = Eyes::before_a_stream(kernel.runtime_api, Voice::new(kernel.quiet));
     let mut snapshot = eyes.snapshot(false)?;
     eyes.name_containers(&mut snapshot);
+    // With them ends the thread that asks daemons: it has all privileges, and loading wants no other thread.
+    drop(eyes);
     let forest = Forest::new(&snapshot);
     let number = |target: &String| match is_name(target) {
         true => match find::namespace(target, &snapshot, &forest) {

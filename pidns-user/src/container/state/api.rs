@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -41,10 +41,14 @@ struct Question {
 /// Docker's and Podman's sockets. What they answer is believed as their files are: if it names the process.
 ///
 /// The sockets of rootless daemons are not asked: they are their users', who could answer without end.
+///
+/// Its thread has ended when it is dropped: a question that is still open takes no longer than an answer may.
 #[derive(Debug)]
 pub struct Api {
     sockets: [Socket; 2],
-    questions: SyncSender<Question>,
+    /// None while it is dropped.
+    questions: Option<SyncSender<Question>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -59,7 +63,8 @@ impl Api {
     /// Asks nothing yet. Fails where no thread can be started.
     pub fn new(roots: &Roots) -> std::io::Result<Self> {
         let (questions, received) = sync_channel(MOST_QUESTIONS);
-        thread::Builder::new().name("runtime-api".to_owned()).spawn(move || answer_all(&received))?;
+        let thread =
+            thread::Builder::new().name("runtime-api".to_owned()).spawn(move || answer_all(&received))?;
         let socket = |runtime, path: &Path| Socket {
             runtime: engine(runtime, path),
             path: path.to_owned(),
@@ -67,7 +72,7 @@ impl Api {
         };
         let sockets =
             [socket(Runtime::Docker, &roots.docker_socket), socket(Runtime::Podman, &roots.podman_socket)];
-        Ok(Self { sockets, questions })
+        Ok(Self { sockets, questions: Some(questions), thread: Some(thread) })
     }
 
     /// What the daemons know of the container of this id, if that is one of `runtime` (or of any), and which
@@ -96,11 +101,24 @@ impl Api {
     fn ask_one(&self, socket: &Socket, id: &str, in_pod: bool) -> Result<Option<Said>, String> {
         let (answer, answered) = sync_channel(1);
         let question = Question { socket: socket.path.clone(), id: id.to_owned(), in_pod, answer };
-        self.questions.try_send(question).map_err(|_| "too many questions wait for an answer".to_owned())?;
+        self.questions
+            .as_ref()
+            .and_then(|questions| questions.try_send(question).ok())
+            .ok_or_else(|| "too many questions wait for an answer".to_owned())?;
         answered.recv_timeout(PATIENCE).unwrap_or_else(|_| {
             socket.is_dead.store(true, Ordering::Relaxed);
             Err(format!("no answer within {} s: it is not asked again", PATIENCE.as_secs()))
         })
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        // The thread ends when nobody is left to ask.
+        self.questions = None;
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
     }
 }
 
@@ -152,4 +170,30 @@ fn said(inspected: ContainerInspectResponse, in_pod: bool) -> Said {
     names.name = names.name.or_else(|| name(own.strip_prefix('/').unwrap_or(&own)));
     names.image = names.image.or_else(|| name(&config.image.unwrap_or_default()));
     Said { pid: pid.filter(|&pid| pid != 0), names }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn its_thread_has_ended_when_it_is_dropped() {
+        let base = tempfile::tempdir().unwrap();
+        let socket = base.path().join("docker.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let daemon = thread::spawn(move || {
+            let connection = listener.accept();
+            thread::sleep(Duration::from_millis(300));
+            drop(connection);
+        });
+        let api = Api::new(&Roots::below(base.path())).unwrap();
+        let (answer, answered) = sync_channel(1);
+        let question = Question { socket, id: "web".to_owned(), in_pod: false, answer };
+        api.questions.as_ref().unwrap().try_send(question).unwrap();
+        drop(api);
+        assert!(answered.try_recv().is_ok_and(|said| said.is_err()), "the daemon has hung up by now");
+        daemon.join().unwrap();
+    }
 }

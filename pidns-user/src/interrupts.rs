@@ -8,7 +8,7 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long the output stands still before a further signal cuts the end off.
-const GRACE: Duration = Duration::from_secs(1);
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
 /// How often it is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 

@@ -53,6 +53,7 @@ mod tests {
     use rustix::process::{Signal, getpid, kill_process};
 
     use super::*;
+    use crate::interrupts::GRACE;
 
     #[test]
     fn a_further_signal_cuts_off_nothing_that_writes_nothing() {
@@ -60,8 +61,8 @@ mod tests {
         assert!(!ending.comes_within(Duration::ZERO), "nobody has asked");
         kill_process(getpid(), Signal::INT).unwrap();
         assert!(ending.comes_within(Duration::from_secs(10)));
-        // A look is under way now, say. (Cut off, this test would have ended with 130.)
+        // A look is under way now, say. (Cut off, this test would end with 130.)
         kill_process(getpid(), Signal::INT).unwrap();
-        thread::sleep(Duration::from_millis(200));
+        thread::sleep(GRACE + Duration::from_millis(500));
     }
 }

@@ -123,6 +123,16 @@ impl Serialize for Qos {
     }
 }
 
+/// How some words name a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Called {
+    /// They are its name, pod, `namespace/pod`, id or label: in full or cut as it is shown, and of a rootless one with its user
+    /// or without.
+    So,
+    /// Its id begins with them.
+    Beginning,
+}
+
 /// A container, as far as it is known: `container` of the events. An absent fact is an absent field.
 ///
 /// The names are chosen by whoever started it: bytes to be escaped.
@@ -226,21 +236,28 @@ impl Container {
         label
     }
 
-    /// Whether a user who writes this means this container: its name, pod, `namespace/pod`, label (whole or as it is shown,
-    /// with the user or without), or id from its beginning.
-    pub fn is_called(&self, target: &str) -> bool {
-        let target = target.as_bytes();
-        let is = |name: &Option<Name>| name.as_ref().is_some_and(|name| name.as_bytes() == target);
-        if target.is_empty() {
-            return false;
+    /// How a user who writes this means this container, if at all.
+    pub fn called(&self, words: &str) -> Option<Called> {
+        let words = words.as_bytes();
+        if words.is_empty() {
+            return None;
         }
-        is(&self.name)
-            || is(&self.pod)
-            || self.label().as_bytes() == target
-            || self.words(true) == target
-            || self.words(false) == target
-            || self.id.as_ref().is_some_and(|id| id.as_bytes().starts_with(target))
-            || self.words(false).strip_prefix(b"k8s ") == Some(target)
+        let is = |name: &Option<Name>| name.as_ref().is_some_and(|name| name.as_bytes() == words);
+        let is_label = |label: &[u8]| label == words || label.strip_prefix(b"k8s ") == Some(words);
+        let is_so = [&self.name, &self.pod, &self.id].into_iter().any(is)
+            || is_label(self.label().as_bytes())
+            || is_label(&self.words(true))
+            || is_label(&self.words(false));
+        if is_so {
+            return Some(Called::So);
+        }
+        let begins = self.id.as_ref().is_some_and(|id| id.as_bytes().starts_with(words));
+        begins.then_some(Called::Beginning)
+    }
+
+    /// Whether a user who writes this means this container.
+    pub fn is_called(&self, words: &str) -> bool {
+        self.called(words).is_some()
     }
 
     /// Whether it is called so, or runs in one that is.
@@ -289,8 +306,10 @@ mod tests {
         let label = long.label();
         assert!((120..=131).contains(&label.as_bytes().len()), "{label:?}");
         let shown = str::from_utf8(label.as_bytes()).expect("no half of a character");
-        assert!(shown.ends_with("é…") && long.is_called(shown));
-        assert!(long.is_called(&format!("docker/{}", "é".repeat(500))));
+        assert!(shown.ends_with("é…"));
+        for label in [shown, &format!("docker/{}", "é".repeat(500))] {
+            assert_eq!(long.called(label), Some(Called::So), "{label}");
+        }
         let bytes = Container { name: Some(Name::from(&[0xbf; 999][..])), ..docker(None) };
         assert_eq!(bytes.label().as_bytes().len(), 128 + 3);
     }
@@ -300,7 +319,9 @@ mod tests {
         let own = docker(Some("web"));
         let users = Container { user: Some(1000), ..own.clone() };
         assert_eq!(users.label(), Name::from("docker(uid 1000)/web"));
-        assert!(users.is_called("docker(uid 1000)/web") && users.is_called("docker/web"));
+        for label in ["docker(uid 1000)/web", "docker/web"] {
+            assert_eq!(users.called(label), Some(Called::So), "{label}");
+        }
         assert!(!own.is_called("docker(uid 1000)/web"));
     }
 
@@ -315,10 +336,15 @@ mod tests {
     #[test]
     fn a_container_answers_to_its_name_its_label_and_the_beginning_of_its_id() {
         let web = docker(Some("web"));
-        for name in ["web", "docker/web", "0123", &"0123456789abcdef".repeat(4)] {
+        for name in ["web", "docker/web", &"0123456789abcdef".repeat(4)] {
+            assert_eq!(web.called(name), Some(Called::So), "{name}");
+        }
+        for name in ["0123", "0123456789ab"] {
+            assert_eq!(web.called(name), Some(Called::Beginning), "{name}");
             assert!(web.is_called(name), "{name}");
         }
         for name in ["", "we", "webs", "1234", "podman/web"] {
+            assert_eq!(web.called(name), None, "{name}");
             assert!(!web.is_called(name), "{name}");
         }
         let pod = Container {
@@ -327,7 +353,7 @@ mod tests {
             ..docker(Some("api"))
         };
         for name in ["api", "api-7f", "default/api-7f", "k8s default/api-7f"] {
-            assert!(pod.is_called(name), "{name}");
+            assert_eq!(pod.called(name), Some(Called::So), "{name}");
         }
     }
 

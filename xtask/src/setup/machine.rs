@@ -1,0 +1,92 @@
+//! What is there, and what is missing for a purpose.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::{
+    linker::Linker,
+    packages::{self, Package},
+    shell::{self, Privilege},
+    toolchain::{self, Choice},
+};
+
+/// What the machine is set up for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Building and running.
+    Build,
+    /// That, and testing on this kernel: who only wants to run the tool needs no Docker for it.
+    Tests,
+    /// Building, and testing on other kernels.
+    Guests,
+    /// All that a developer may need.
+    Everything,
+}
+
+impl Purpose {
+    fn packages(self) -> impl Iterator<Item = &'static Package> {
+        let containers =
+            if matches!(self, Self::Tests | Self::Everything) { packages::CONTAINERS } else { &[] };
+        let guests = if matches!(self, Self::Guests | Self::Everything) { packages::GUESTS } else { &[] };
+        [packages::TOOLCHAIN, packages::LINKER, packages::TESTS, containers, guests].into_iter().flatten()
+    }
+}
+
+/// What setup found.
+pub(super) struct Machine {
+    /// Whether apt-get is there.
+    pub(super) apt: bool,
+    /// Whether systemd runs, and so starts what packages bring.
+    pub(super) systemd: bool,
+    pub(super) privilege: Privilege,
+    pub(super) choice: Choice,
+    pub(super) linker: Option<Linker>,
+    pub(super) missing: Vec<&'static Package>,
+}
+
+impl Machine {
+    pub(super) fn look(purpose: Purpose) -> Result<Self> {
+        if shell::find("rustup").is_none() {
+            bail!(
+                "rustup is not on PATH. The eBPF object needs another toolchain than the rest, and it is rustup that \
+                 switches between them.\n\
+                 Install it (https://rustup.rs says how; Debian's package rustup conflicts with rustc-web), open a new \
+                 shell, and run this command again."
+            );
+        }
+        let linker = Linker::find();
+        let asked_for = toolchain::asked_for()?;
+        let choice = toolchain::choose(asked_for.as_deref(), linker.as_ref(), toolchain::probe)?;
+        let missing = purpose.packages().filter(|package| !package.is_present()).collect();
+        Ok(Self {
+            apt: shell::find("apt-get").is_some(),
+            // As sd_booted(3) tells.
+            systemd: Path::new("/run/systemd/system").exists(),
+            privilege: Privilege::here(),
+            choice,
+            linker,
+            missing,
+        })
+    }
+
+    /// The packages of the group that are not there.
+    pub(super) fn missing_of(&self, group: &'static [Package]) -> Vec<&'static Package> {
+        group.iter().filter(|package| self.missing.contains(package)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_tests_need_container_runtimes() {
+        let has = |purpose: Purpose, group: &[Package]| {
+            group.iter().all(|one| purpose.packages().any(|package| package == one))
+        };
+        let purposes = [Purpose::Build, Purpose::Tests, Purpose::Guests, Purpose::Everything];
+        assert_eq!(purposes.map(|purpose| has(purpose, packages::CONTAINERS)), [false, true, false, true]);
+        assert_eq!(purposes.map(|purpose| has(purpose, packages::GUESTS)), [false, false, true, true]);
+    }
+}

@@ -1,0 +1,329 @@
+//! What to do about what is missing.
+
+use std::{fmt, process::Command};
+
+use anyhow::{Result, bail};
+
+use super::{Ready, machine::Machine, verify};
+use crate::{
+    linker,
+    packages::{self, Package, Stillness},
+    shell,
+    toolchain::{self, Choice},
+    version::Version,
+};
+
+/// What to do, in order.
+pub(super) struct Plan {
+    steps: Vec<Step>,
+    /// The toolchain that is there in the end.
+    toolchain: String,
+}
+
+enum Step {
+    /// Words for the user.
+    Note(String),
+    Run(Command),
+    /// An installing, and what is run before, and after it even if it fails.
+    Between(Box<Stillness>, Command),
+    /// Are the packages there to be installed?
+    CheckAvailable(Vec<&'static Package>),
+}
+
+impl Plan {
+    pub(super) fn carry_out(self) -> Result<Ready> {
+        if self.steps.is_empty() {
+            eprintln!("set-up: nothing to do");
+        }
+        for step in self.steps {
+            match step {
+                Step::Note(note) => eprintln!("{note}"),
+                Step::Run(mut command) => shell::run(&mut command)?,
+                Step::Between(stillness, install) => run_between(*stillness, install)?,
+                Step::CheckAvailable(packages) => packages::check_available(&packages)?,
+            }
+        }
+        let ready = verify(&self.toolchain)?;
+        eprintln!("{ready}");
+        Ok(ready)
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.steps.is_empty() {
+            writeln!(f, "set-up: nothing to do")?;
+        }
+        for step in &self.steps {
+            match step {
+                Step::Note(note) => writeln!(f, "{note}")?,
+                Step::Run(command) => writeln!(f, "$ {}", shell::describe(command))?,
+                Step::Between(stillness, install) => {
+                    let Stillness { before, after } = &**stillness;
+                    for command in [before, install].into_iter().chain(after) {
+                        writeln!(f, "$ {}", shell::describe(command))?;
+                    }
+                }
+                Step::CheckAvailable(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs what comes after whatever the installing came to: half of the packages may be there.
+fn run_between(Stillness { mut before, after }: Stillness, mut install: Command) -> Result<()> {
+    let installed = shell::run(&mut before).and_then(|()| shell::run(&mut install));
+    // Each of them: where something is not installed one may fail.
+    let undone: Vec<Result<()>> = after.into_iter().map(|mut command| shell::run(&mut command)).collect();
+    installed?;
+    undone.into_iter().collect()
+}
+
+pub(super) fn plan(machine: &Machine) -> Result<Plan> {
+    let mut steps = Vec::new();
+
+    let (toolchain, llvm) = match &machine.choice {
+        Choice::Use(toolchain) => (toolchain.name.as_str(), toolchain.rustc.llvm),
+        Choice::SetUpDebian { .. } => (toolchain::DEBIAN_TOOLCHAIN, Version::new(linker::LLVM, 0, 0)),
+    };
+    let linker_is_needed = !machine.linker.as_ref().is_some_and(|linker| linker.reads(llvm));
+    if linker_is_needed && llvm.major > linker::LLVM {
+        bail!(
+            "the toolchain {toolchain} writes LLVM {llvm}, and setup can install bpf-linker for LLVM {} only.\n\
+             Install one for LLVM {} yourself (the README of bpf-linker says how), then run this command again.",
+            linker::LLVM,
+            llvm.major
+        );
+    }
+
+    let mut install = Vec::new();
+    if let Choice::SetUpDebian { why } = &machine.choice {
+        steps.push(Step::Note(format!("eBPF toolchain: Debian's packages, since {why}")));
+        install.extend(machine.missing_of(packages::TOOLCHAIN));
+    }
+    if linker_is_needed {
+        install.extend(machine.missing_of(packages::LINKER));
+    }
+    install.extend(machine.missing_of(packages::TESTS));
+    for group in [packages::GUESTS, packages::CONTAINERS] {
+        for package in machine.missing_of(group) {
+            // One is in both groups.
+            if !install.contains(&package) {
+                install.push(package);
+            }
+        }
+    }
+
+    if !install.is_empty() {
+        if !machine.apt {
+            let list: Vec<_> = install.iter().map(|package| format!("    {package}")).collect();
+            let why = match &machine.choice {
+                Choice::SetUpDebian { why } => format!("{why}, and "),
+                Choice::Use(_) => String::new(),
+            };
+            let or = match install.iter().any(|package| package.is_for_the_object()) {
+                true => format!(", or {}", packages::OTHER_WAY),
+                false => ". Then run this command again.".to_owned(),
+            };
+            bail!(
+                "{why}there is no apt-get on PATH to install what is missing (by Debian's names):\n{}\n\
+                 Install the same with your distribution's own tool{or}",
+                list.join("\n"),
+            );
+        }
+        steps.extend(install.iter().map(|package| Step::Note(format!("missing: {package}"))));
+        let [update, install_them] =
+            machine.privilege.root([packages::update(), packages::install(&install)])?;
+        let stillness = packages::keep_still(&install).filter(|_| machine.systemd);
+        steps.push(Step::Run(update));
+        steps.push(Step::CheckAvailable(install));
+        steps.push(match stillness {
+            Some(Stillness { before, after: [unmask, disable] }) => {
+                let [before, unmask, disable] = machine.privilege.root([before, unmask, disable])?;
+                Step::Between(Box::new(Stillness { before, after: [unmask, disable] }), install_them)
+            }
+            None => Step::Run(install_them),
+        });
+    }
+    if matches!(machine.choice, Choice::SetUpDebian { .. }) {
+        steps.push(Step::Run(toolchain::link_debian()));
+    }
+    if linker_is_needed {
+        steps.push(Step::Note("bpf-linker is built from source: this takes a minute or two".to_owned()));
+        steps.push(Step::Run(linker::install()));
+    }
+    Ok(Plan { steps, toolchain: toolchain.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{linker::tests::linker, shell::Privilege, toolchain::tests::toolchain};
+
+    /// Debian 12 with rustup's stable, and nothing else.
+    fn fresh() -> Machine {
+        let groups = [packages::TOOLCHAIN, packages::LINKER];
+        Machine {
+            apt: true,
+            systemd: true,
+            privilege: Privilege::Root,
+            choice: Choice::SetUpDebian { why: "rustup has no toolchain nightly".to_owned() },
+            linker: None,
+            missing: groups.into_iter().flatten().collect(),
+        }
+    }
+
+    fn ready() -> Machine {
+        Machine {
+            choice: Choice::Use(toolchain("pidns-bpf", "1.96.0", "22.1.8")),
+            linker: Some(linker("0.13.0", Some(22))),
+            missing: Vec::new(),
+            ..fresh()
+        }
+    }
+
+    /// The commands of the plan, as printed.
+    fn commands(machine: &Machine) -> Vec<String> {
+        let plan = plan(machine).expect("a plan").to_string();
+        plan.lines().filter_map(|line| line.strip_prefix("$ ")).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_ready_machine_is_left_alone() {
+        assert_eq!(plan(&ready()).expect("a plan").to_string(), "set-up: nothing to do\n");
+    }
+
+    #[test]
+    fn a_fresh_debian_gets_toolchain_and_linker() {
+        let commands = commands(&fresh());
+        let [update, install, link, linker] = &commands[..] else {
+            panic!("four commands, not {commands:#?}")
+        };
+        assert!(update.ends_with("DEBIAN_FRONTEND=noninteractive apt-get update"), "{update}");
+        assert!(install.ends_with("--no-remove rustc-web cargo-web rust-web-src llvm-22-dev"), "{install}");
+        assert!(link.ends_with("rustup toolchain link pidns-bpf /usr"), "{link}");
+        assert!(linker.contains("cargo install bpf-linker --version 0.13.0 --locked"), "{linker}");
+        assert!(linker.contains("LLVM_SYS_221_PREFIX=/usr/lib/llvm-22"), "{linker}");
+    }
+
+    #[test]
+    fn what_guests_take_is_installed_where_it_is_missing() {
+        let machine = Machine { missing: packages::GUESTS.iter().collect(), ..ready() };
+        let commands = commands(&machine);
+        let [_update, install] = &commands[..] else { panic!("two commands, not {commands:#?}") };
+        assert!(install.ends_with("--no-remove busybox-static lz4 zstd"), "{install}");
+        let error = plan(&Machine { apt: false, ..machine }).err().expect("nothing to install with");
+        assert!(error.to_string().contains("lz4 (decompresses older kernels"), "{error}");
+    }
+
+    #[test]
+    fn what_the_packages_of_container_runtimes_start_is_kept_from_starting() {
+        let missing = packages::CONTAINERS.iter().chain(packages::GUESTS).collect();
+        let machine = Machine { missing, ..ready() };
+        let with_systemd = commands(&machine);
+        let [_update, mask, install, unmask, disable] = &with_systemd[..] else {
+            panic!("five commands, not {with_systemd:#?}")
+        };
+        let all = "busybox-static lz4 zstd runc podman containerd docker.io";
+        assert!(install.ends_with(all), "each once: {install}");
+        for (command, what) in [(mask, "mask --runtime"), (unmask, "unmask --runtime"), (disable, "disable")]
+        {
+            assert!(command.starts_with(&format!("systemctl {what} podman.socket ")), "{command}");
+            assert!(command.ends_with(" containerd.service docker.socket docker.service"), "{command}");
+        }
+        let without = commands(&Machine { systemd: false, ..machine });
+        assert_eq!(without.len(), 2, "nothing has started anything: {without:#?}");
+    }
+
+    #[test]
+    fn what_was_there_before_is_left_as_it_is() {
+        let docker = packages::CONTAINERS.last().expect("runtimes");
+        let commands = commands(&Machine { missing: vec![docker], ..ready() });
+        assert_eq!(
+            commands.last().map(String::as_str),
+            Some("systemctl disable docker.socket docker.service")
+        );
+    }
+
+    #[test]
+    fn what_was_held_back_is_let_go_of_after_an_install_that_failed_too() {
+        let folder = std::env::temp_dir().join(format!("xtask-setup-test-{}", std::process::id()));
+        std::fs::create_dir(&folder).expect("a temporary folder");
+        let command = |program: &str, file: &str| {
+            let mut command = Command::new(program);
+            command.arg(folder.join(file));
+            command
+        };
+        let after = [command("false", ""), command("touch", "undone")];
+        let error = run_between(Stillness { before: command("true", ""), after }, command("ls", "not there"));
+        let is_undone = folder.join("undone").exists();
+        std::fs::remove_dir_all(&folder).expect("it is there");
+        assert!(error.is_err_and(|error| error.to_string().contains("ls ")), "what failed is told");
+        assert!(is_undone, "each of them was run");
+    }
+
+    #[test]
+    fn debian_says_why_the_nightly_will_not_do() {
+        let text = plan(&fresh()).expect("a plan").to_string();
+        assert!(text.contains("since rustup has no toolchain nightly"), "{text}");
+        assert!(text.contains("missing: llvm-22-dev (is the LLVM"), "{text}");
+    }
+
+    #[test]
+    fn only_the_link_is_made_where_only_the_link_is_missing() {
+        let machine = Machine { choice: fresh().choice, ..ready() };
+        let commands = commands(&machine);
+        let [link] = &commands[..] else { panic!("one command, not {commands:#?}") };
+        assert!(link.ends_with("rustup toolchain link pidns-bpf /usr"), "{link}");
+    }
+
+    #[test]
+    fn a_nightly_needs_no_toolchain_packages() {
+        let nightly = Choice::Use(toolchain("nightly", "1.97.0-nightly", "22.1.4"));
+        let commands = commands(&Machine { choice: nightly, ..fresh() });
+        let [_update, install, _linker] = &commands[..] else { panic!("three commands, not {commands:#?}") };
+        assert!(install.ends_with("--no-remove llvm-22-dev"), "{install}");
+    }
+
+    #[test]
+    fn a_linker_that_is_too_old_is_replaced_without_packages_that_are_there() {
+        for old in [linker("0.12.0", Some(22)), linker("0.13.0", Some(21))] {
+            let commands = commands(&Machine { linker: Some(old), ..ready() });
+            let [install] = &commands[..] else { panic!("one command, not {commands:#?}") };
+            assert!(install.contains("cargo install bpf-linker"), "{install}");
+        }
+    }
+
+    #[test]
+    fn only_what_needs_root_goes_through_sudo() {
+        let commands = commands(&Machine { privilege: Privilege::Sudo, ..fresh() });
+        let with_sudo: Vec<bool> = commands.iter().map(|command| command.contains("sudo ")).collect();
+        assert_eq!(with_sudo, [true, true, false, false], "{commands:#?}");
+    }
+
+    #[test]
+    fn without_root_and_sudo_a_machine_that_needs_no_packages_is_still_set_up() {
+        let machine = Machine { privilege: Privilege::None, choice: fresh().choice, ..ready() };
+        assert_eq!(commands(&machine).len(), 1);
+        let error =
+            plan(&Machine { privilege: Privilege::None, ..fresh() }).err().expect("packages need root");
+        assert!(error.to_string().contains("apt-get update"), "{error}");
+        assert!(error.to_string().contains("llvm-22-dev"), "{error}");
+    }
+
+    #[test]
+    fn without_apt_the_user_is_told_what_is_missing_and_another_way() {
+        let error = plan(&Machine { apt: false, ..fresh() }).err().expect("nothing to install with");
+        let message = error.to_string();
+        assert!(message.contains("rust-web-src (has the sources of core"), "{message}");
+        assert!(message.contains("rustup toolchain install nightly"), "{message}");
+    }
+
+    #[test]
+    fn a_toolchain_that_no_linker_of_ours_reads_is_refused_before_anything_is_installed() {
+        let newer = Choice::Use(toolchain("pidns-bpf", "1.99.0", "23.1.0"));
+        let error = plan(&Machine { choice: newer, ..ready() }).err().expect("LLVM 23");
+        assert!(error.to_string().contains("LLVM 22 only"), "{error}");
+    }
+}

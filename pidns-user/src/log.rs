@@ -1,5 +1,7 @@
 //! The kernel side's own log (`--bpf-log`), printed on stderr.
 
+use std::io::{self, Write as _};
+
 use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
 
@@ -15,7 +17,8 @@ impl Log for Stderr {
     }
 
     fn log(&self, record: &Record<'_>) {
-        eprintln!("pidns-trace: kernel side: {}: {}", record.level(), record.args());
+        // Whoever has closed stderr wants no words.
+        let _ = writeln!(io::stderr(), "pidns-trace: kernel side: {}: {}", record.level(), record.args());
     }
 
     fn flush(&self) {}

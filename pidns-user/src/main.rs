@@ -1,6 +1,9 @@
 //! `pidns-trace`.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::Parser as _;
 use pidns_user::{
@@ -22,7 +25,8 @@ fn main() -> ExitCode {
         Some(Command::Check(args)) => commands::check::run(args),
     };
     result.unwrap_or_else(|failure| {
-        eprintln!("pidns-trace: {failure}");
+        // Whoever has closed stderr has the exit code.
+        let _ = writeln!(io::stderr(), "pidns-trace: {failure}");
         ExitCode::from(&failure)
     })
 }

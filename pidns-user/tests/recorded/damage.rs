@@ -1,6 +1,8 @@
 //! Damage, wherever it is: what stands before it is shown, and it is told whatever was asked for.
 
-use crate::story::{Recording, Story, process};
+use std::process::Stdio;
+
+use crate::story::{Recording, Story, process, program};
 
 const WEB: u32 = 4026532001;
 const LATE: u32 = 4026532002;
@@ -74,4 +76,14 @@ fn a_moment_by_the_clock_is_what_replay_shows_of_it() {
     let at = |time| recording.shown(&["tree", "--no-headers", "--fields", "container", "--at", time]);
     assert_eq!(at("1970-01-01T01:17:00Z"), "-\ndocker/web\n");
     assert_eq!(at("1970-01-01T00:30:00Z"), "-\n");
+}
+
+#[test]
+fn a_failure_has_its_exit_code_where_nobody_reads_stderr() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let recording = Recording::of(b"no recording\n");
+    let mut replay = program();
+    replay.arg("replay").arg(&recording.path).stdout(Stdio::null()).stderr(writer);
+    assert_eq!(replay.status().expect("it can be run").code(), Some(2));
 }

@@ -3,13 +3,12 @@
 use std::{collections::BTreeSet, path::Path};
 
 use crate::{
-    container::Container,
+    container::{Called, Container},
     failure::Failure,
     model::Forest,
     procfs::Procfs,
     snapshot::{Namespace, Snapshot, Source},
     target::{self, NotFound, Words},
-    text::Name,
 };
 
 /// What a TARGET names.
@@ -131,53 +130,37 @@ fn is_file(name: &str) -> bool {
     name.contains('/') && Path::new(name).symlink_metadata().is_ok()
 }
 
-/// How much a user who writes this means this container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Called {
-    /// It is its name, pod, label or id.
-    So,
-    /// Its id begins so.
-    Beginning,
-}
-
-impl Called {
-    fn of(container: &Container, words: &str) -> Option<Self> {
-        let is = |name: &Option<Name>| name.as_ref().is_some_and(|name| name.as_bytes() == words.as_bytes());
-        let label = container.label();
-        let is_label = [Some(label.as_bytes()), label.as_bytes().strip_prefix(b"k8s ")]
-            .contains(&Some(words.as_bytes()));
-        if is_label || is(&container.name) || is(&container.pod) || is(&container.id) {
-            return Some(Self::So);
-        }
-        container.is_called(words).then_some(Self::Beginning)
-    }
-}
-
 /// The container that is called so, or was: `None` where none is. What somebody is called goes before what an id begins with,
-/// of those that are gone too.
+/// of those that are gone too. Who may make a cgroup may call it what he likes: that takes no name from a container that a
+/// runtime vouches for, or did.
 fn container(words: &str, snapshot: &Snapshot, gone: &[Namespace]) -> Result<Option<Named>, Failure> {
     for how in [Called::So, Called::Beginning] {
-        if let Some(inum) = living_container(words, how, snapshot)? {
-            return Ok(Some(Named::Container(inum)));
-        }
-        if let Some(gone) = gone_container(words, how, gone) {
-            return Ok(Some(gone));
+        for is_vouched in [true, false] {
+            let is_it = |container: &Container| {
+                container.is_vouched() == is_vouched && container.called(words) == Some(how)
+            };
+            if let Some(inum) = living_container(words, is_it, snapshot)? {
+                return Ok(Some(Named::Container(inum)));
+            }
+            if let Some(gone) = gone_container(is_it, gone) {
+                return Ok(Some(gone));
+            }
         }
     }
     Ok(None)
 }
 
-fn living_container(words: &str, how: Called, snapshot: &Snapshot) -> Result<Option<u32>, Failure> {
-    let mut called: Vec<(u32, &Container)> = snapshot
+fn living_container(
+    words: &str,
+    is_it: impl Fn(&Container) -> bool,
+    snapshot: &Snapshot,
+) -> Result<Option<u32>, Failure> {
+    let called: Vec<(u32, &Container)> = snapshot
         .containers()
-        .filter(|(_, container)| Called::of(container, words) == Some(how))
+        .filter(|(_, container)| is_it(container))
         .map(|(inum, container)| (inum, &**container))
         .filter(|&(inum, container)| !is_within_its_own(inum, container, snapshot))
         .collect();
-    // Who may make a cgroup may call it what he likes: that takes no name from a container that a runtime vouches for.
-    if called.iter().any(|(_, container)| container.is_vouched()) {
-        called.retain(|(_, container)| container.is_vouched());
-    }
     match *called {
         [] => Ok(None),
         [(inum, _)] => Ok(Some(inum)),
@@ -196,10 +179,8 @@ fn living_container(words: &str, how: Called, snapshot: &Snapshot) -> Result<Opt
 }
 
 /// The container that was called so and was the last to go.
-fn gone_container(words: &str, how: Called, gone: &[Namespace]) -> Option<Named> {
-    let called = |ns: &&Namespace| {
-        ns.container.as_ref().is_some_and(|container| Called::of(container, words) == Some(how))
-    };
+fn gone_container(is_it: impl Fn(&Container) -> bool, gone: &[Namespace]) -> Option<Named> {
+    let called = |ns: &&Namespace| ns.container.as_ref().is_some_and(|container| is_it(container));
     let last = gone.iter().find(called)?;
     // One that was made in a container has its cgroup too.
     let its_own = gone.iter().filter(|ns| ns.container == last.container).min_by_key(|ns| ns.level);
@@ -322,6 +303,15 @@ mod tests {
         ns.container = Some(Arc::new(impostor));
         assert_eq!(name("web", &snapshot, &[]).unwrap(), Named::Container(WEB));
         assert_eq!(name("beef", &snapshot, &[]).unwrap(), Named::Container(OTHER), "its id is its own");
+        snapshot.namespaces.remove(&WEB);
+        snapshot.namespaces.remove(&IN_WEB);
+        let gone = [Namespace { container: Some(container("c0ffee", "web")), ..Namespace::bare(WEB, 1) }];
+        let found = name("web", &snapshot, &gone).unwrap();
+        assert_eq!(
+            found,
+            Named::GoneContainer { inum: WEB, born_boot_ns: None },
+            "not the impostor that lives"
+        );
     }
 
     #[test]

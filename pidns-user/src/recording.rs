@@ -23,7 +23,7 @@ const LONGEST_LINE: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum Damage {
     /// The line is no event.
-    #[error("line {line}: {}", printable(&error.to_string()))]
+    #[error("line {line}: {}{}", printable(&error.to_string()), is_one(*line))]
     Line {
         /// Its number, from 1.
         line: u64,
@@ -73,13 +73,23 @@ pub enum Damage {
         error: io::Error,
     },
     /// All lines are good, and the last one is not there.
-    #[error(
-        "after line {line}: the recording ends without stream.end: whoever recorded it was cut off, or is still at work"
-    )]
+    #[error("after line {line}: the recording ends without stream.end: {}", why_without_end(*line))]
     NoEnd {
         /// Number of the last line.
         line: u64,
     },
+}
+
+/// What is wrong from the start may never have been a recording.
+fn is_one(line: u64) -> &'static str {
+    if line == 1 { ": is this a recording, as `pidns-trace record` makes them?" } else { "" }
+}
+
+fn why_without_end(line: u64) -> &'static str {
+    match line {
+        0 => "it is empty",
+        _ => "whoever recorded it was cut off, or is still at work",
+    }
 }
 
 fn after(before: u64) -> String {

@@ -5,11 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
-use super::values::{parse_duration, parse_moment};
-use crate::{
-    output::{fields::Fields, forest, levels, processes},
-    target::LAST_PID,
-};
+use super::values::{parse_duration, parse_moment, parse_pid_somewhere};
+use crate::output::{fields::Fields, forest, levels, processes};
 
 /// The form of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -137,7 +134,7 @@ pub struct PsArgs {
 #[derive(Clone, Debug, Args)]
 pub struct PidArgs {
     /// The PID.
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(LAST_PID)))]
+    #[arg(value_parser = parse_pid_somewhere)]
     pub pid: u32,
 
     /// Where it is this number: an inode number (4026532847 or pid:[4026532847]), a PID of the host (for the

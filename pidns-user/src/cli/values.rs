@@ -31,6 +31,21 @@ pub(super) fn parse_pid(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("give the PID of a process on the host: a number from 1 to {LAST_PID}"))
 }
 
+/// A PID as some namespace has it.
+pub(super) fn parse_pid_somewhere(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(pid) if (1..=LAST_PID).contains(&pid) => Ok(pid),
+        Ok(inum) if inum > LAST_PID => Err(format!(
+            "no PID is larger than {LAST_PID}: for the namespace {inum}, `pidns-trace ps {inum}` lists its processes, and --in \
+             {inum} takes a PID as it is there"
+        )),
+        _ => Err(format!(
+            "a PID is a number from 1 to {LAST_PID}: `pidns-trace ps NAME` lists the processes of a container, and --in NAME \
+             takes a PID as it is there"
+        )),
+    }
+}
+
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     SignedDuration::from_str(text)
         .ok()

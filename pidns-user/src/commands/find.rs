@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use crate::{
     container::{Called, Container},
+    count::Count,
     failure::Failure,
     model::Forest,
     procfs::Procfs,
@@ -77,9 +78,21 @@ pub(super) fn no_namespace(inum: u32, snapshot: &Snapshot) -> Failure {
         }
         Source::Iterator | Source::Proc => format!(
             "{inum}: no PID namespace {inum} with a process, or held by anything, is seen; `pidns-trace tree` lists \
-             those that are"
+             those that are{}",
+            match snapshot.unread.namespaces {
+                0 => String::new(),
+                unread => format!(
+                    ". It may be that of {}, of which that may not be read: run it with sudo",
+                    Count(unread, "process", "processes")
+                ),
+            }
         ),
     })
+}
+
+/// Whether a TARGET that is a namespace's number is that of one that is gone.
+pub(super) fn was_there(target: &str, gone: &[Namespace]) -> bool {
+    matches!(Words::of(target), Ok(Words::Namespace(inum)) if gone.iter().any(|ns| ns.inum == inum))
 }
 
 /// Why nothing is told of a process of this PID.
@@ -203,17 +216,22 @@ fn is_within_its_own(inum: u32, container: &Container, snapshot: &Snapshot) -> b
     false
 }
 
-/// Why nobody is found by this name, with some of those that are there, for who has misspelt one.
-fn no_container(name: &str, snapshot: &Snapshot) -> Failure {
+/// The containers that there are, some of them.
+pub(super) fn those_there(snapshot: &Snapshot) -> String {
     const NAMED: usize = 5;
     let labels = snapshot.containers().map(|(_, container)| container.label().for_terminal().to_string());
     let labels: BTreeSet<String> = labels.collect();
     let named: Vec<&str> = labels.iter().take(NAMED).map(String::as_str).collect();
-    let found = match (named.is_empty(), labels.len() - named.len()) {
+    match (named.is_empty(), labels.len() - named.len()) {
         (true, _) => "no container was found".to_owned(),
         (false, 0) => format!("there are {}", named.join(", ")),
         (false, more) => format!("there are {} and {more} more", named.join(", ")),
-    };
+    }
+}
+
+/// Why nobody is found by this name, with some of those that are there, for who has misspelt one.
+fn no_container(name: &str, snapshot: &Snapshot) -> Failure {
+    let found = those_there(snapshot);
     let known = match snapshot.source {
         Source::Recording => ", as far as the recording tells",
         Source::Iterator | Source::Proc => "",

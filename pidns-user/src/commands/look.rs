@@ -41,9 +41,15 @@ pub(super) fn show(
     write: impl Fn(&Snapshot, &Forest<'_>, Option<u32>, &mut dyn io::Write) -> io::Result<()>,
 ) -> Result<ExitCode, Failure> {
     let Asked { past, repeat, target, holders, containers, shown, quiet } = *asked;
-    if let Some(Recorded { snapshot, world, damage, .. }) = recorded::look(past, Memory::default())? {
+    if let Some(Recorded { snapshot, world, gone, damage, .. }) = recorded::look(past, Memory::default())? {
         let forest = Forest::new(&snapshot).with_entries(&world);
         let from = target.map(|target| find::namespace(target, &snapshot, &forest)).transpose();
+        let from = from.map_err(|error| match error {
+            Failure::NoMatch(words) if target.is_some_and(|target| find::was_there(target, &gone)) => {
+                Failure::NoMatch(format!("{words}: it was gone by then, and `explain` tells of it"))
+            }
+            error => error,
+        });
         let told = from.and_then(|from| print(|to| write(&snapshot, &forest, from, to)));
         return recorded::with_damage(told, damage);
     }

@@ -39,9 +39,15 @@ pub(super) fn look(past: &Past, memory: Memory) -> Result<Option<Recorded>, Fail
     let Some(file) = from else { return Ok(None) };
     let recording = Recording::open(file).map_err(|error| Failure::File { file: file.clone(), error })?;
     let Replayed { mut world, last, behind, stream, damage } = replay(file, recording, *at, memory)?;
-    if damage.is_none() {
+    match damage {
         // Of a look that the moment is right behind, no more follows.
-        world.settle();
+        None => world.settle(),
+        Some(_) if world.is_being_looked_at() => Voice::new(false).say(format_args!(
+            "{}: the damage is in the midst of what existed when all was looked at: processes and namespaces are missing \
+             from what is shown",
+            file.display()
+        )),
+        Some(_) => {}
     }
     let mut snapshot = world.snapshot();
     let nanoseconds = u64::try_from(behind.as_nanos()).unwrap_or(u64::MAX);

@@ -30,8 +30,9 @@ use crate::{
 pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
     let TraceArgs { filters, stop, view: how, kernel } = args;
     let mut asked = Asked::of(filters, kernel.no_syscall_hooks);
-    asked.namespaces = without_names(&asked.namespaces, kernel)?;
-    let selection = Selection::new(&asked)?;
+    let warnings = find_containers(&mut asked, kernel)?;
+    let mut selection = Selection::new(&asked)?;
+    selection.warnings.extend(warnings);
     let is_followed = filters.snapshot || kernel.verify_interval.is_some();
     let existing = if is_followed {
         load::check_privileges()?;
@@ -44,11 +45,12 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
     live.run()
 }
 
-/// TARGETs of a stream's filter, with the names of containers turned into the numbers of their namespaces.
-fn without_names(targets: &[String], kernel: &Kernel) -> Result<Vec<String>, Failure> {
-    let is_name = |target: &str| matches!(Words::of(target), Ok(Words::Name(_)));
-    if !targets.iter().any(|target| is_name(target)) {
-        return Ok(targets.to_vec());
+/// Looks for the containers that a stream's filter names: a TARGET is turned into the number of its namespace; of another name,
+/// which may be that of one to come, it is said that none has it now.
+fn find_containers(asked: &mut Asked, kernel: &Kernel) -> Result<Vec<String>, Failure> {
+    let is_name = |target: &String| matches!(Words::of(target), Ok(Words::Name(_)));
+    if asked.containers.is_empty() && !asked.namespaces.iter().any(is_name) {
+        return Ok(Vec::new());
     }
     let mut eyes = Eyes::before_a_stream(kernel.runtime_api, Voice::new(kernel.quiet));
     let mut snapshot = eyes.snapshot(false)?;
@@ -56,15 +58,20 @@ fn without_names(targets: &[String], kernel: &Kernel) -> Result<Vec<String>, Fai
     // With them ends the thread that asks daemons: it has all privileges, and loading wants no other thread.
     drop(eyes);
     let forest = Forest::new(&snapshot);
-    let number = |target: &String| match is_name(target) {
-        true => match find::namespace(target, &snapshot, &forest) {
+    for target in asked.namespaces.iter_mut().filter(|target| is_name(target)) {
+        *target = match find::namespace(target, &snapshot, &forest) {
             // As a PID of nobody: there is nothing that the stream could be of.
-            Err(Failure::NoMatch(words)) => Err(Failure::Usage(format!("--ns: {words}"))),
-            found => found.map(|inum| inum.to_string()),
-        },
-        false => Ok(target.clone()),
+            Err(Failure::NoMatch(words)) => return Err(Failure::Usage(format!("--ns: {words}"))),
+            found => found?.to_string(),
+        };
+    }
+    let is_there = |name: &str| snapshot.containers().any(|(_, container)| container.is_within(name));
+    let unknown = asked.containers.iter().filter(|name| !name.is_empty() && !is_there(name));
+    let warn = |name: &String| {
+        let there = find::those_there(&snapshot);
+        format!("--container {name}: none is called so now ({there}); one that is started later is shown")
     };
-    targets.iter().map(number).collect()
+    Ok(unknown.map(warn).collect())
 }
 
 /// The view that these options ask for.

@@ -230,6 +230,11 @@ impl World {
         }
     }
 
+    /// Whether the last event was part of a look: more of it may follow.
+    pub fn is_being_looked_at(&self) -> bool {
+        self.look.is_some()
+    }
+
     /// No more of a look follows: what it did not name is gone. The next event that is no part of it does the same.
     pub fn settle(&mut self) {
         self.settle_into(&mut Vec::new());

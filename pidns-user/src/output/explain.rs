@@ -65,6 +65,10 @@ impl Sheet<'_> {
         writeln!(self.to, "  {label:<11} {}", printable(&text.to_string()))
     }
 
+    fn is_of_a_recording(&self) -> bool {
+        self.explanation.source == Source::Recording
+    }
+
     /// A line each, of the first with the label.
     fn list(&mut self, label: &str, texts: &[String]) -> io::Result<()> {
         for (index, text) in texts.iter().take(NAMED).enumerate() {

@@ -102,6 +102,8 @@ fn what_matches_nothing_yet_is_a_warning() {
     assert!(stderr.contains("--pid 4194303: there is no such process"), "{stderr}");
     let stderr = warned("-n", "4294967295");
     assert!(stderr.contains("--ns 4294967295: no process"), "{stderr}");
+    let stderr = warned("-c", "nobody-is-called-so");
+    assert!(stderr.contains("--container nobody-is-called-so: none is called so now"), "{stderr}");
     let stderr = warned("-p", "1");
     assert!(!stderr.contains("--pid"), "of one that is there nothing is said: {stderr}");
 }

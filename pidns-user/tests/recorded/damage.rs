@@ -87,3 +87,22 @@ fn a_failure_has_its_exit_code_where_nobody_reads_stderr() {
     replay.arg("replay").arg(&recording.path).stdout(Stdio::null()).stderr(writer);
     assert_eq!(replay.status().expect("it can be run").code(), Some(2));
 }
+
+#[test]
+fn a_recording_that_ends_in_the_midst_of_a_look_is_told_to_lack_what_was_there() {
+    let text = story().text();
+    let before_the_look_is_over: String = text.lines().take(2).map(|line| format!("{line}\n")).collect();
+    let words = Recording::of(before_the_look_is_over.as_bytes()).refused(2, &["tree"]);
+    assert!(words.contains("processes and namespaces are missing"), "{words}");
+    let behind_it: String = text.lines().take(6).map(|line| format!("{line}\n")).collect();
+    let words = Recording::of(behind_it.as_bytes()).refused(2, &["tree"]);
+    assert!(!words.contains("are missing"), "{words}");
+}
+
+#[test]
+fn what_is_no_recording_and_what_is_empty_are_told_as_that() {
+    let words = Recording::of(b"root:x:0:0\n").refused(2, &["replay"]);
+    assert!(words.contains("is this a recording"), "{words}");
+    let words = Recording::of(b"").refused(2, &["ps"]);
+    assert!(words.contains("it is empty"), "{words}");
+}

@@ -119,3 +119,25 @@ fn who_went_before_those_that_are_remembered_is_told_to_be_forgotten() {
     let words = recording.refused(1, &["pid", "9999"]);
     assert!(!words.contains("--remember"), "nobody has been forgotten: {words}");
 }
+
+#[test]
+fn what_is_no_pid_is_told_what_takes_it() {
+    let recording = web_then_db();
+    let words = recording.refused(2, &["pid", &TWICE.to_string()]);
+    assert!(words.contains(&format!("`pidns-trace ps {TWICE}`")) && words.contains("--in"), "{words}");
+    let words = recording.refused(2, &["pid", "web"]);
+    assert!(words.contains("lists the processes of a container"), "{words}");
+}
+
+#[test]
+fn a_namespace_that_was_gone_by_then_is_told_to_have_been_there() {
+    let mut story = Story::begin();
+    story.container(20, TWICE, "web", 100);
+    let web = namespace(TWICE, 20, "web");
+    story.tell(30, "namespace.destroy", serde_json::json!({"ns": web, "lived_ns": 1}));
+    story.end(40);
+    for command in ["ps", "tree"] {
+        let words = story.file().refused(1, &[command, &TWICE.to_string()]);
+        assert!(words.contains("it was gone by then, and `explain` tells of it"), "{words}");
+    }
+}

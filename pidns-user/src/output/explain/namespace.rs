@@ -59,7 +59,11 @@ pub(super) fn write(facts: &NamespaceFacts, sheet: &mut Sheet<'_>) -> io::Result
         let unknown = processes - states.values().sum::<usize>();
         let unknown = (unknown > 0 && !states.is_empty()).then(|| format!("{unknown} of unknown state"));
         let each: Vec<String> = each.into_iter().chain(unknown).collect();
-        let each = if each.is_empty() { String::new() } else { format!(": {}", each.join(", ")) };
+        // No event tells a state but that of a zombie: only a look does.
+        let is_told_by_a_look = states.keys().any(|state| !matches!(state, 'Z' | 'X'));
+        let when =
+            if is_told_by_a_look && sheet.is_of_a_recording() { " (when all was looked at)" } else { "" };
+        let each = if each.is_empty() { String::new() } else { format!(": {}{when}", each.join(", ")) };
         sheet.line("Processes", format_args!("{processes}{each}"))?;
     }
     let zombies: Vec<String> = zombies.iter().map(|zombie| zombie_of(zombie, sheet)).collect();
@@ -190,6 +194,9 @@ fn keeps(facts: &NamespaceFacts, holders: &[Holder], is_gone: bool, sheet: &mut 
     }
     if all.is_empty() && !is_gone {
         all.push("something that is not seen".to_owned());
+    }
+    if sheet.is_of_a_recording() && !holders.is_empty() {
+        all.push("as it was when all was looked at".to_owned());
     }
     sheet.list("Kept by", &all)?;
     match facts.holders_left_out {

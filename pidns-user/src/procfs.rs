@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    snapshot::{Namespace, Process, Snapshot, Source, Unread},
+    snapshot::{Namespace, Process, Snapshot, Source},
     text::Name,
 };
 
@@ -47,16 +47,7 @@ impl Procfs {
 
     /// Its processes and their namespaces.
     pub fn snapshot(&self, boot_ns: u64) -> io::Result<Snapshot> {
-        let mut snapshot = Snapshot {
-            source: Source::Proc,
-            boot_ns,
-            processes: Vec::new(),
-            namespaces: BTreeMap::new(),
-            holders: Vec::new(),
-            holders_left_out: BTreeMap::new(),
-            unnamed: Vec::new(),
-            unread: Unread::default(),
-        };
+        let mut snapshot = Snapshot::empty(Source::Proc, boot_ns);
         self.add_left_out(&mut snapshot)?;
         snapshot.unread.hidden = self.hides_processes();
         Ok(snapshot)

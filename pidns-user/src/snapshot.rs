@@ -277,6 +277,20 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Of nothing yet, begun at this time (CLOCK_BOOTTIME, nanoseconds).
+    pub fn empty(source: Source, boot_ns: u64) -> Self {
+        Self {
+            source,
+            boot_ns,
+            processes: Vec::new(),
+            namespaces: BTreeMap::new(),
+            holders: Vec::new(),
+            holders_left_out: BTreeMap::new(),
+            unnamed: Vec::new(),
+            unread: Unread::default(),
+        }
+    }
+
     /// The containers that are known, each with the inode number of the namespace whose PID 1 runs in it.
     pub fn containers(&self) -> impl Iterator<Item = (u32, &Arc<Container>)> {
         self.namespaces.values().filter_map(|ns| Some((ns.inum, ns.container.as_ref()?)))
@@ -325,16 +339,7 @@ impl Snapshot {
             namespaces.entry(inum).or_insert_with(|| Namespace::bare(inum, level));
         }
         processes.sort_by_key(|process| process.pid);
-        Ok(Self {
-            source: Source::Iterator,
-            boot_ns,
-            processes,
-            namespaces,
-            holders: Vec::new(),
-            holders_left_out: BTreeMap::new(),
-            unnamed: Vec::new(),
-            unread: Unread::default(),
-        })
+        Ok(Self { processes, namespaces, ..Self::empty(Source::Iterator, boot_ns) })
     }
 }
 

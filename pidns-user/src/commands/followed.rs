@@ -60,21 +60,14 @@ fn is_same(earlier: &Namespace, later: &Namespace) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use super::*;
-    use crate::snapshot::{Source, Unread};
+    use crate::snapshot::Source;
 
     fn snapshot(namespaces: &[Namespace]) -> Snapshot {
         Snapshot {
-            source: Source::Iterator,
-            boot_ns: 0,
-            processes: Vec::new(),
-            namespaces: namespaces.iter().map(|ns| (ns.inum, ns.clone())).collect::<BTreeMap<_, _>>(),
-            holders: Vec::new(),
-            holders_left_out: BTreeMap::new(),
-            unnamed: Vec::new(),
-            unread: Unread::default(),
+            namespaces: namespaces.iter().map(|ns| (ns.inum, ns.clone())).collect(),
+            ..Snapshot::empty(Source::Iterator, 0)
         }
     }
 

@@ -93,7 +93,6 @@ fn words_about_procs(unnamed: &[Unnamed]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use super::*;
     use crate::snapshot::Source;
@@ -102,16 +101,7 @@ mod tests {
     fn of_looks_that_follow_each_other_each_kind_is_told_once() {
         let mut said = Said::default();
         let mut look = |unread| {
-            let snapshot = Snapshot {
-                source: Source::Proc,
-                boot_ns: 0,
-                processes: Vec::new(),
-                namespaces: BTreeMap::new(),
-                holders: Vec::new(),
-                holders_left_out: BTreeMap::new(),
-                unnamed: Vec::new(),
-                unread,
-            };
+            let snapshot = Snapshot { unread, ..Snapshot::empty(Source::Proc, 0) };
             said.about(&snapshot, false).len()
         };
         let files = |files| Unread { files, ..Unread::default() };

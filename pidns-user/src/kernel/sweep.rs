@@ -4,10 +4,7 @@
 //! zombies, where release_task tells of their end, in ours; a look through them, and at whether the process is still
 //! there, finds it.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    fs,
-};
+use std::collections::{BTreeSet, HashMap};
 
 use aya::{
     Pod,
@@ -23,7 +20,10 @@ use rustix::{
 };
 
 use super::{clock::boottime_ns, namespace};
-use crate::model::{TICK_NS, Zombies};
+use crate::{
+    model::{TICK_NS, Zombies},
+    procfs::Procfs,
+};
 
 /// How long something has been over before a look says so: the hook comes up to 40 ms late.
 const PATIENCE_NS: u64 = 1_000_000_000;
@@ -205,28 +205,12 @@ fn is_there(key: &ProcessKey) -> bool {
         return false;
     }
     // One that may not be looked at is taken to be the same: better late than wrong.
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .ok()
-        .and_then(|stat| start_ticks(&stat))
-        .is_none_or(|ticks| ticks == start_boot_ns / TICK_NS)
-}
-
-/// Field 22 of /proc/PID/stat (proc(5)): the start after boot, in ticks.
-fn start_ticks(stat: &str) -> Option<u64> {
-    // comm, in parentheses, may hold anything; the third field follows its last one.
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+    Procfs::default().start_ticks(pid).is_none_or(|ticks| ticks == start_boot_ns / TICK_NS)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_start_is_found_behind_any_comm() {
-        let tail = (3..=30).map(|field| field.to_string()).collect::<Vec<_>>().join(" ");
-        assert_eq!(start_ticks(&format!("7 (a) b) (c)) {tail}")), Some(22));
-        assert_eq!(start_ticks("7 (cut"), None);
-    }
 
     #[test]
     fn what_the_hook_told_of_after_a_look_is_not_kept() {
@@ -246,8 +230,7 @@ mod tests {
     #[test]
     fn a_process_is_told_from_an_earlier_one_of_its_number() {
         let own = std::process::id();
-        let stat = fs::read_to_string("/proc/self/stat").unwrap();
-        let start = start_ticks(&stat).unwrap() * TICK_NS;
+        let start = Procfs::default().start_ticks(own).unwrap() * TICK_NS;
         assert!(is_there(&ProcessKey::new(own, start)));
         assert!(!is_there(&ProcessKey::new(own, start + TICK_NS)), "another start");
         assert!(!is_there(&ProcessKey::new(u32::MAX, start)), "no such number");

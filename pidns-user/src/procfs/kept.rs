@@ -56,22 +56,9 @@ mod tests {
         event::Body,
         model::{Forest, World},
         output::{Form, fields::Fields, forest},
-        snapshot::{Namespace, ProcMount, Source, Unread},
+        snapshot::{Namespace, ProcMount, Source},
         text::Name,
     };
-
-    fn nothing() -> Snapshot {
-        Snapshot {
-            source: Source::Proc,
-            boot_ns: 0,
-            processes: Vec::new(),
-            namespaces: BTreeMap::new(),
-            holders: Vec::new(),
-            holders_left_out: BTreeMap::new(),
-            unnamed: Vec::new(),
-            unread: Unread::default(),
-        }
-    }
 
     #[test]
     fn however_many_hold_a_namespace_a_line_of_a_recording_has_room_for_it() {
@@ -88,7 +75,7 @@ mod tests {
             kept.add(7, Holder::Child { ns: mount_ns });
         }
         kept.add(8, Holder::Mount { path: Name::from(&[b'x'; LONGEST_PATH + 1][..]), mount_ns: 1, pid: 1 });
-        let mut snapshot = nothing();
+        let mut snapshot = Snapshot::empty(Source::Proc, 0);
         kept.put_into(&mut snapshot);
         assert_eq!(snapshot.holders.len(), 5 * 16);
         assert_eq!(snapshot.holders_left_out, [(7, 5_000 - 5 * 16), (8, 1)].into());

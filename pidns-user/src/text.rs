@@ -1,4 +1,4 @@
-//! Bytes that somebody else chose: comm, argv, file names. They are kept as they are, and escaped once, here.
+//! Text: bytes that somebody else chose (comm, argv, file names), kept as they are and escaped once, here; and counts.
 
 use std::{
     borrow::Cow,
@@ -142,6 +142,17 @@ fn is_unsafe(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
+/// "1 event", "2 events": the number, what one is called, and what more are.
+#[derive(Clone, Copy, Debug)]
+pub struct Count(pub u64, pub &'static str, pub &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(number, one, more) = *self;
+        write!(f, "{number} {}", if number == 1 { one } else { more })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,5 +219,11 @@ mod tests {
             let text = Name::from(&bytes[..]).for_terminal().to_string();
             prop_assert!(!text.chars().any(is_obeyed));
         }
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        let events = [0, 1, 2].map(|number| Count(number, "event", "events").to_string());
+        assert_eq!(events, ["0 events", "1 event", "2 events"]);
     }
 }

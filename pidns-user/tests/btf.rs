@@ -7,8 +7,8 @@ use pidns_user::kernel::{
         draft::{Cell, Draft, Entry},
         whole,
     },
+    btf_report::judge,
     hooks::{self, AttachPoints, Drift, Form, Hook, HookSet},
-    judge::judge,
     layout::{Layout, SnapshotLayout},
 };
 use proptest::prelude::*;

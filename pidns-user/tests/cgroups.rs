@@ -3,7 +3,8 @@
 use std::fs;
 
 use pidns_user::container::cgroup::{Layer, Place, parse};
-use pidns_user::container::{Container, Names, Process, Roots};
+use pidns_user::container::{Names, Process, Roots};
+use pidns_user::event::container::Container;
 use pidns_user::text::Name;
 use proptest::prelude::*;
 

@@ -10,9 +10,9 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use pidns_user::{
+    event::snapshot::Snapshot,
     kernel::{clock, iterator::TaskIterator},
     procfs::Procfs,
-    snapshot::Snapshot,
 };
 use serde::Serialize;
 

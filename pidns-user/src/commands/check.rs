@@ -1,6 +1,6 @@
 //! `pidns-trace check`: what this kernel and these privileges allow.
 
-mod judge;
+mod btf_report;
 
 use std::{
     io::{self, Write as _},
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{
     cli::{CheckArgs, CheckOutput},
-    failure::{Failure, code},
+    commands::failure::{Failure, code},
     kernel::{
         btf::{self, Btf},
         capabilities::{self, Capabilities, NEEDED},
@@ -72,7 +72,7 @@ impl Report {
 /// Looks, tries, and tells.
 pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     if let Some(file) = &args.btf {
-        return judge::run(file, args);
+        return btf_report::run(file, args);
     }
     let mut report = Report::default();
     check_namespaces(&mut report);

@@ -12,7 +12,7 @@ use std::{
 
 use rustix::{io::ioctl_fionread, stdio::stdout};
 
-use crate::{failure::Failure, interrupts::Interrupts, sink::Progress};
+use crate::{commands::failure::Failure, commands::interrupts::Interrupts, output::sink::Progress};
 
 /// A further signal ended it while the output stood still.
 const CUT_OFF: i32 = 130;
@@ -53,7 +53,7 @@ mod tests {
     use rustix::process::{Signal, getpid, kill_process};
 
     use super::*;
-    use crate::interrupts::GRACE;
+    use crate::commands::interrupts::GRACE;
 
     #[test]
     fn a_further_signal_cuts_off_nothing_that_writes_nothing() {

@@ -5,20 +5,20 @@ use std::{path::Path, process::ExitCode};
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
-    eyes::Eyes,
-    find::{self, Named},
     look,
     recorded::{self, Recorded},
     voice::Voice,
 };
 use crate::{
     cli::{ExplainArgs, ExplainOutput},
+    commands::failure::Failure,
+    event::snapshot::Namespace,
     explanation::{About, Explanation, Scene, Subject},
-    failure::Failure,
     kernel::clock,
     model::Forest,
     output::explain,
-    snapshot::Namespace,
+    source::observer::Eyes,
+    target::find::{self, Named},
 };
 
 /// Takes a snapshot, or reads a recording, and tells.

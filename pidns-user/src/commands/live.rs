@@ -15,17 +15,15 @@ use jiff::Timestamp;
 use rustix::{io::ioctl_fionread, stdio::stdout};
 use tokio::sync::oneshot;
 
-use super::{
-    eyes::{self, Eyes, Without},
-    voice::Voice,
-};
+use super::voice::Voice;
 use crate::{
     cli::{Kernel, Stop},
+    commands::failure::{Failure, code},
+    commands::interrupts::Interrupts,
     container::Containers,
-    count::Count,
     event::Body,
-    failure::{Failure, code},
-    interrupts::Interrupts,
+    filter::Selection,
+    kernel::log::KernelLog,
     kernel::{
         capabilities::{self, Uses},
         clock,
@@ -34,12 +32,12 @@ use crate::{
         namespace,
         ring::{Reader, Waker},
     },
-    log::KernelLog,
     output::View,
-    resync::{Existing, Holders, Look},
-    selection::Selection,
-    session::{Report, Session},
-    sink::Sink,
+    output::sink::Sink,
+    pipeline::resync::{Existing, Holders, Look},
+    source::live::{Report, Session},
+    source::observer::{self, Eyes, Without},
+    text::Count,
 };
 
 /// What is streamed, and where to.
@@ -136,7 +134,7 @@ fn containers(kernel: &Kernel) -> Result<Option<Containers>, Failure> {
     if namespace::is_initial() != Some(true) {
         return Ok(None);
     }
-    eyes::names(kernel.runtime_api).map(|names| Some(Containers::new(names)))
+    observer::names(kernel.runtime_api).map(|names| Some(Containers::new(names)))
 }
 
 fn start(loaded: &Loaded, selection: &Selection) -> Body {

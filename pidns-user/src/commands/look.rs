@@ -6,18 +6,18 @@ use std::{
 };
 
 use super::{
-    eyes::Eyes,
-    find,
-    followed::{Followed, From},
     recorded::{self, Recorded},
     voice::Voice,
     watch::{self, Look, Shown},
 };
 use crate::{
     cli::{Memory, Past, Repeat},
-    failure::Failure,
+    commands::failure::Failure,
+    event::snapshot::Snapshot,
     model::Forest,
-    snapshot::Snapshot,
+    source::observer::Eyes,
+    target::find,
+    target::pinned::{Followed, From},
 };
 
 /// What is to be looked at, and how.

@@ -7,19 +7,19 @@ use std::{process::ExitCode, sync::Arc};
 
 use self::place::Place;
 use super::{
-    eyes::Eyes,
-    find::{self, Named},
     look,
     recorded::{self, Recorded},
     voice::Voice,
 };
 use crate::{
     cli::{PidArgs, SnapshotOutput},
-    container::Container,
-    failure::Failure,
+    commands::failure::Failure,
+    event::container::Container,
+    event::snapshot::{Namespace, Process, Snapshot, Source},
     model::Forest,
     output::levels::{self, Field, Level},
-    snapshot::{Namespace, Process, Snapshot, Source},
+    source::observer::Eyes,
+    target::find::{self, Named},
 };
 
 /// What the PID is looked up in.

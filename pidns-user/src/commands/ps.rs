@@ -8,10 +8,10 @@ use super::{
 };
 use crate::{
     cli::{PsArgs, SnapshotOutput},
-    failure::Failure,
+    commands::failure::Failure,
+    event::snapshot::Snapshot,
     model::Forest,
     output::{Form, processes},
-    snapshot::Snapshot,
 };
 
 /// Takes a snapshot and prints the processes; with `--watch` again and again.

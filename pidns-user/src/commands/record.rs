@@ -13,8 +13,8 @@ use super::{
     voice::Voice,
 };
 use crate::{
-    cli::RecordArgs, count::Count, failure::Failure, kernel::load, output::Json, selection::Selection,
-    sink::Sink,
+    cli::RecordArgs, commands::failure::Failure, filter::Selection, kernel::load, output::Json,
+    output::sink::Sink, text::Count,
 };
 
 /// Records until something ends it.

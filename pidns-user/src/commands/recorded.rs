@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use super::voice::Voice;
 use crate::{
     cli::{Memory, Moment, Past},
+    commands::failure::Failure,
+    event::snapshot::{self, Snapshot},
     event::{Body, Event},
     explanation::{History, Subject},
-    failure::Failure,
     model::{DeadProcess, PAST_LIMIT, World},
-    recording::{Damage, Recording},
-    snapshot::{self, Snapshot},
+    source::recording::{Damage, Recording},
 };
 
 /// What existed, and what is remembered of what had.

@@ -15,14 +15,14 @@ use rustix::stdio::stdout;
 use super::{ending::Ending, recorded::Clock, trace, voice::Voice};
 use crate::{
     cli::ReplayArgs,
-    container::Container,
-    count::Count,
+    commands::failure::Failure,
+    event::container::Container,
     event::{Body, Event},
-    failure::Failure,
+    filter::{Asked, Selection, inner_namespace},
     model::World,
-    recording::{Damage, Recording},
-    selection::{Asked, Selection, inner_namespace},
-    sink::{Sink, Written},
+    output::sink::{Sink, Written},
+    source::recording::{Damage, Recording},
+    text::Count,
 };
 
 /// How long the next event is waited for until what was printed before is written out, and the end looked for.

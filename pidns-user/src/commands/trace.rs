@@ -10,20 +10,20 @@ use jiff::tz::TimeZone;
 use rustix::stdio::stdout;
 
 use super::{
-    eyes::Eyes,
-    find,
     live::{self, Live},
     voice::Voice,
 };
 use crate::{
     cli::{Kernel, Output, TraceArgs, ViewArgs},
-    failure::Failure,
+    commands::failure::Failure,
+    filter::{Asked, Selection},
     kernel::load,
     model::Forest,
+    output::sink::Sink,
     output::{Json, Style, Table, View},
-    selection::{Asked, Selection},
-    sink::Sink,
+    source::observer::Eyes,
     target::Words,
+    target::find,
 };
 
 /// Runs the live stream to its end.

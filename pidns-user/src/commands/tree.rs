@@ -8,10 +8,10 @@ use super::{
 };
 use crate::{
     cli::{TreeArgs, TreeOutput},
-    failure::Failure,
+    commands::failure::Failure,
+    event::snapshot::Snapshot,
     model::Forest,
     output::{Form, dot, forest},
-    snapshot::Snapshot,
 };
 
 /// Takes a snapshot and prints the tree; with `--watch` again and again.

@@ -1,21 +1,21 @@
 //! What is said of what could not be read.
 
 use crate::{
-    count::Count,
+    event::snapshot::{Snapshot, Unnamed, Unread, WhyUnnamed},
     output::forest,
-    snapshot::{Snapshot, Unnamed, Unread, WhyUnnamed},
+    text::Count,
 };
 
 /// What was said already: of looks that follow each other each kind of thing is said once, and not with each new number.
 #[derive(Debug, Default)]
-pub(super) struct Said {
+pub(crate) struct Said {
     unread: [bool; 5],
     unnamed: [bool; 2],
 }
 
 impl Said {
     /// What there is to say of this look.
-    pub(super) fn about(&mut self, snapshot: &Snapshot, root: bool) -> Vec<String> {
+    pub(crate) fn about(&mut self, snapshot: &Snapshot, root: bool) -> Vec<String> {
         let Unread { processes, namespaces, files, mounts, hidden } = snapshot.unread;
         let are = [processes > 0, namespaces > 0, files > 0, mounts > 0, hidden];
         let mut words = Vec::new();
@@ -95,7 +95,7 @@ fn words_about_procs(unnamed: &[Unnamed]) -> Vec<String> {
 mod tests {
 
     use super::*;
-    use crate::snapshot::Source;
+    use crate::event::snapshot::Source;
 
     #[test]
     fn of_looks_that_follow_each_other_each_kind_is_told_once() {

@@ -7,16 +7,16 @@ use std::{
 
 /// Says them, or nothing.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Voice {
+pub(crate) struct Voice {
     quiet: bool,
 }
 
 impl Voice {
-    pub(super) fn new(quiet: bool) -> Self {
+    pub(crate) fn new(quiet: bool) -> Self {
         Self { quiet }
     }
 
-    pub(super) fn say(self, words: impl Display) {
+    pub(crate) fn say(self, words: impl Display) {
         if !self.quiet {
             // Whoever has closed stderr wants no words.
             let _ = writeln!(io::stderr(), "pidns-trace: {words}");

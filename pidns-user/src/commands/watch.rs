@@ -13,8 +13,8 @@ use unicode_width::UnicodeWidthChar as _;
 
 use super::{ending::Ending, voice::Voice};
 use crate::{
-    failure::Failure,
-    sink::{Sink, Written},
+    commands::failure::Failure,
+    output::sink::{Sink, Written},
 };
 
 /// What a look has come to.

@@ -8,11 +8,12 @@ use std::{
 };
 
 use super::{
-    Container, Roots,
+    Roots,
     cgroup::{self, Place},
     ring::Ring,
     state::{self, Api, Found, Process, Witness},
 };
+use crate::event::container::Container;
 
 /// How long after the first look at a process the next ones are, while the files do not tell of it. After the
 /// last it stays with what is known.

@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Container, Names, Process, names::AGAIN_AFTER, ring::Ring};
-use crate::procfs::Procfs;
+use super::{Names, Process, names::AGAIN_AFTER, ring::Ring};
+use crate::{event::container::Container, procfs::Procfs};
 
 /// Least time between two looks at all of /proc.
 const PAUSE: Duration = Duration::from_secs(1);

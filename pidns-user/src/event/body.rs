@@ -9,7 +9,7 @@ use super::{
     objects::{is_false, is_zero},
 };
 use crate::{
-    snapshot::{self, Holder},
+    event::snapshot::{self, Holder},
     text::Name,
 };
 

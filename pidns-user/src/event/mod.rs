@@ -3,7 +3,10 @@
 //! An absent fact is an absent field. Field names are stable within [`VERSION`].
 
 mod body;
+pub mod container;
+pub mod identity;
 pub(crate) mod objects;
+pub mod snapshot;
 
 use std::borrow::Cow;
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::Word;
-use crate::{container::Container, text::Name};
+use crate::{event::container::Container, text::Name};
 
 /// Inode number of the initial PID namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
 pub const INITIAL_NS: u32 = 0xefff_fffc;

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer, ser::SerializeSeq as _};
 
 use crate::{
+    event::identity::{Identity, TICK_NS, is_one_time},
+    event::snapshot,
     event::{Body, Cause, Event, Namespace, Process},
-    model::{Identity, TICK_NS, is_one_time},
-    snapshot,
 };
 
 /// Events that are kept from the beginning.

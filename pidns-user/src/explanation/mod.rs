@@ -14,10 +14,10 @@ pub use self::{
     process::{LevelFacts, ProcessFacts},
 };
 use crate::{
-    container::Container,
     event::Exit,
+    event::container::Container,
+    event::snapshot::{Namespace, Process, Snapshot, Source, Unread},
     model::{DeadProcess, Forest, World},
-    snapshot::{Namespace, Process, Snapshot, Source, Unread},
 };
 
 /// What is known, and from where.

@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::{Scene, Zombie, doubts};
 use crate::{
+    event::snapshot::{Holder, Namespace, Process},
     event::{Cause, objects::is_zero},
     model::{DeadNamespace, Entry, Stage},
-    snapshot::{Holder, Namespace, Process},
 };
 
 /// How far it has come.

@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use super::{Gone, Joiner, Scene, Wait, doubts, namespace::Entered};
 use crate::{
-    container::Container,
+    event::container::Container,
+    event::snapshot::{Holder, Process},
     model::{DeadProcess, Reaper},
-    snapshot::{Holder, Process},
 };
 
 /// What a process is at one level.

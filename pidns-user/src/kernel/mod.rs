@@ -2,19 +2,22 @@
 
 mod attach;
 pub mod btf;
+pub mod btf_report;
 pub mod capabilities;
 pub mod clock;
 pub mod extract;
 pub mod hooks;
 pub mod iterator;
-pub mod judge;
 pub mod kfuncs;
 pub mod layout;
 pub mod load;
+pub mod log;
 pub mod namespace;
+pub mod reorder;
 pub mod ring;
 pub mod stats;
 pub mod sweep;
+pub mod zombies;
 
 /// The eBPF object, as pidns-user's build script left it.
 pub mod object {

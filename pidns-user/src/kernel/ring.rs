@@ -14,7 +14,7 @@ use rustix::{
 };
 
 use super::clock::boottime_ns;
-use crate::model::Reorder;
+use crate::kernel::reorder::Reorder;
 
 /// How long a record waits for an older one that stands behind it in the ring.
 const REORDER_WINDOW: Duration = Duration::from_millis(2);

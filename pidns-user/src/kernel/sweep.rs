@@ -19,11 +19,8 @@ use rustix::{
     process::{Pid, test_kill_process},
 };
 
-use super::{clock::boottime_ns, namespace};
-use crate::{
-    model::{TICK_NS, Zombies},
-    procfs::Procfs,
-};
+use super::{clock::boottime_ns, namespace, zombies::Zombies};
+use crate::{event::identity::TICK_NS, procfs::Procfs};
 
 /// How long something has been over before a look says so: the hook comes up to 40 ms late.
 const PATIENCE_NS: u64 = 1_000_000_000;

@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::{DeadProcess, Ended, World, world::is_one};
-use crate::snapshot::{Namespace, Process, Snapshot};
+use super::{DeadProcess, Ended, World};
+use crate::event::identity::is_one;
+use crate::event::snapshot::{Namespace, Process, Snapshot};
 
 /// How long after its exit the reaping of a zombie may still be on its way: where a hook does not run, a look once a second
 /// finds the zombie gone, and must find it so twice. Nanoseconds.
@@ -70,8 +71,8 @@ mod tests {
 
     use super::*;
     use crate::{
+        event::snapshot::{Source, Unread},
         event::{Body, Event, Exit, Process as EventProcess},
-        snapshot::{Source, Unread},
         text::Name,
     };
 

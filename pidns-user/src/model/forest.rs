@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::world::{Entered, TICK_NS, World};
-use crate::snapshot::{Holder, Namespace, Process, Snapshot};
+use super::world::{Entered, World};
+use crate::event::identity::TICK_NS;
+use crate::event::snapshot::{Holder, Namespace, Process, Snapshot};
 
 /// A namespace with all that is about it.
 #[derive(Debug)]
@@ -255,7 +256,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        snapshot::{Source, Unread},
+        event::snapshot::{Source, Unread},
         text::Name,
     };
 

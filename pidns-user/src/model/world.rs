@@ -7,6 +7,7 @@
 mod change;
 mod domain;
 mod family;
+mod history;
 mod look;
 mod namespaces;
 mod processes;
@@ -14,19 +15,17 @@ mod resident;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+pub use self::history::{DeadNamespace, DeadProcess, LIMIT as PAST_LIMIT, Past};
 use self::look::Look;
-pub(super) use self::resident::is_one;
-pub(crate) use self::resident::{TICK_NS, is_one_time, rounded};
 pub use self::{
     change::{Change, Surprises},
     domain::{Domain, Stage},
     family::Reaper,
-    resident::{Ended, Entered, Identity, Resident},
+    resident::{Ended, Entered, Resident},
 };
-use super::past::{LIMIT as PAST_LIMIT, Past};
 use crate::{
+    event::snapshot::{self, Snapshot, Source, Unread},
     event::{Body, Event},
-    snapshot::{self, Snapshot, Source, Unread},
 };
 
 /// All of it.

@@ -10,9 +10,9 @@ use super::{
     phrases::Duration,
 };
 use crate::{
-    count::Count,
+    event::snapshot::{Holder, Snapshot},
     model::{Entry, Forest, Node},
-    snapshot::{Holder, Snapshot},
+    text::Count,
 };
 
 /// Writes the graph of these namespaces: an arrow from each to those below it; dashed ones from what holds one that has
@@ -114,8 +114,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        container::{Container, Runtime},
-        snapshot::{Namespace, Process, Source, Unread},
+        event::container::{Container, Runtime},
+        event::snapshot::{Namespace, Process, Source, Unread},
         text::Name,
     };
 

@@ -11,10 +11,10 @@ use serde::Serialize;
 
 use super::{Form, document, forest::who, phrases::Duration};
 use crate::{
-    container::Container,
+    event::container::Container,
+    event::snapshot::{Process, Source},
     event::{INITIAL_NS, VERSION},
     explanation::{Explanation, Facts, Joiner, Wait},
-    snapshot::{Process, Source},
     text::{Name, or_unknown, printable},
 };
 

@@ -10,10 +10,10 @@ use super::{
     phrases::Duration,
 };
 use crate::{
-    count::Count,
+    event::snapshot::{Holder, Namespace, ProcMount, Process, Snapshot, Source, Unnamed, Unread},
     event::{VERSION, objects::is_zero},
     model::{Entry, Forest, Node},
-    snapshot::{Holder, Namespace, ProcMount, Process, Snapshot, Source, Unnamed, Unread},
+    text::Count,
     text::or_unknown,
 };
 

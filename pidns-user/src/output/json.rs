@@ -3,7 +3,7 @@
 use std::io;
 
 use super::View;
-use crate::{container::Container, event::Event};
+use crate::{event::Event, event::container::Container};
 
 /// NDJSON.
 #[derive(Debug, Default)]

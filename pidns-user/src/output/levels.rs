@@ -9,9 +9,9 @@ use super::{
     fields::{Chosen, Fields, fields},
 };
 use crate::{
-    container::Container,
+    event::container::Container,
+    event::snapshot::{Process, Source},
     event::{INITIAL_NS, VERSION},
-    snapshot::{Process, Source},
 };
 
 fields! {

@@ -9,13 +9,14 @@ mod json;
 pub mod levels;
 mod phrases;
 pub mod processes;
+pub mod sink;
 mod table;
 
 use std::io;
 
 use serde::Serialize;
 
-use crate::{container::Container, event::Event};
+use crate::{event::Event, event::container::Container};
 
 pub use json::Json;
 pub use table::{Style, Table};

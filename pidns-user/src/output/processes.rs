@@ -10,10 +10,10 @@ use super::{
     phrases::{Duration, pids},
 };
 use crate::{
-    container::Container,
     event::VERSION,
+    event::container::Container,
+    event::snapshot::{Process, Snapshot, Source, Unread},
     model::{Entry, Forest},
-    snapshot::{Process, Snapshot, Source, Unread},
 };
 
 fields! {

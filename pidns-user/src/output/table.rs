@@ -10,9 +10,9 @@ use super::{
     phrases::{Arguments, Death, Duration, Ended, Who, pids},
 };
 use crate::{
-    container::Container,
-    count::Count,
+    event::container::Container,
     event::{Body, Event, Namespace, Process},
+    text::Count,
     text::printable,
 };
 
@@ -336,7 +336,7 @@ fn ignored(signal: &str, from: &str) -> &'static str {
 mod tests {
     use super::*;
     use crate::{
-        container::Runtime,
+        event::container::Runtime,
         event::{Cause, Exit},
         text::Name,
     };

@@ -19,7 +19,7 @@ use super::{
     read,
 };
 use crate::{
-    snapshot::{Holder, Process, Snapshot, Source},
+    event::snapshot::{Holder, Process, Snapshot, Source},
     text::Name,
 };
 

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::ffi::OsStrExt as _};
 
 use super::{Procfs, cgroup::CgroupIds, parse::inum_of};
-use crate::snapshot::Process;
+use crate::event::snapshot::Process;
 
 impl Procfs {
     /// The PID 1 of each namespace below that of this /proc, each with the namespace's inode number. What may not be read,

@@ -6,7 +6,7 @@ use std::{
     mem::{Discriminant, discriminant},
 };
 
-use crate::snapshot::{Holder, Snapshot};
+use crate::event::snapshot::{Holder, Snapshot};
 
 /// Most holders of a kind that are kept of a namespace. A recording tells of a namespace in one line, which its reader takes
 /// up to 1 MiB of: two kinds have a path, of which a byte can become six in JSON.
@@ -54,9 +54,9 @@ mod tests {
     use super::*;
     use crate::{
         event::Body,
+        event::snapshot::{Namespace, ProcMount, Source},
         model::{Forest, World},
         output::{Form, fields::Fields, forest},
-        snapshot::{Namespace, ProcMount, Source},
         text::Name,
     };
 

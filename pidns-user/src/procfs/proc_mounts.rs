@@ -18,7 +18,7 @@ use super::{
     parse::{inum_of, parse_status},
 };
 use crate::{
-    snapshot::{ProcMount, Unnamed, WhyUnnamed},
+    event::snapshot::{ProcMount, Unnamed, WhyUnnamed},
     text::Name,
 };
 

@@ -5,8 +5,8 @@ use std::{os::unix::fs::symlink, sync::mpsc, thread, time::Duration};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::*;
-use crate::snapshot::Holder;
-use crate::snapshot::Unread;
+use crate::event::snapshot::Holder;
+use crate::event::snapshot::Unread;
 
 const NUMBERS: &str = "S 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4567 8 9";
 

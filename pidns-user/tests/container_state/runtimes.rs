@@ -3,7 +3,8 @@
 use std::{fs, sync::Arc};
 
 use pidns_user::{
-    container::{Api, Container, Names, Process, Roots, Runtime},
+    container::{Api, Names, Process, Roots},
+    event::container::{Container, Runtime},
     text::Name,
 };
 use serde_json::json;

@@ -3,7 +3,8 @@
 use std::{fs, path::PathBuf, sync::Arc};
 
 use pidns_user::{
-    container::{Container, Names, Process, Roots},
+    container::{Names, Process, Roots},
+    event::container::Container,
     text::Name,
 };
 use serde_json::{Value, json};

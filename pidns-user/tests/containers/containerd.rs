@@ -2,7 +2,8 @@
 
 use std::{fs, process::Command};
 
-use pidns_user::container::{Names, Roots, Runtime};
+use pidns_user::container::{Names, Roots};
+use pidns_user::event::container::Runtime;
 
 use crate::{
     daemon::Daemon,

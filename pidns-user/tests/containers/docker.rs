@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use pidns_user::container::{Api, Names, Roots, Runtime};
+use pidns_user::container::{Api, Names, Roots};
+use pidns_user::event::container::Runtime;
 
 use crate::{
     containerd::{self, Containerd},

@@ -6,7 +6,8 @@ use std::{
     process::Command,
 };
 
-use pidns_user::container::{Names, Roots, Runtime};
+use pidns_user::container::{Names, Roots};
+use pidns_user::event::container::Runtime;
 use serde_json::{Value, json};
 
 use crate::scratch::{

@@ -10,7 +10,8 @@ use std::{
 };
 
 use pidns_user::{
-    container::{Container, Names, Process},
+    container::{Names, Process},
+    event::container::Container,
     text::Name,
 };
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+use pidns_user::event::snapshot::{Process, Snapshot};
 use pidns_user::kernel::{clock, iterator::TaskIterator};
 use pidns_user::procfs::Procfs;
-use pidns_user::snapshot::{Process, Snapshot};
 use serde_json::Value;
 
 use crate::facts::Who;

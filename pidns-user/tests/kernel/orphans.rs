@@ -3,7 +3,7 @@
 use pidns_user::{
     event::Body,
     model::{Reaper, World},
-    recording::Recording,
+    source::recording::Recording,
 };
 use serde_json::Value;
 

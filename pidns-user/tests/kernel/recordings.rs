@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pidns_user::{event::Body, model::World, recording::Recording};
+use pidns_user::{event::Body, model::World, source::recording::Recording};
 use serde_json::Value;
 
 use crate::again;

@@ -2,8 +2,9 @@
 //! be several namespaces, one after the other.
 
 use crate::{
-    model::{TICK_NS, World},
-    snapshot::{Namespace, Process},
+    event::identity::TICK_NS,
+    event::snapshot::{Namespace, Process},
+    model::World,
 };
 
 /// A namespace by its number, or one alone of those that had the number.

@@ -2,8 +2,8 @@
 
 use super::{Scene, place::Place};
 use crate::{
-    failure::Failure,
-    snapshot::{Process, Source},
+    commands::failure::Failure,
+    event::snapshot::{Process, Source},
 };
 
 /// Processes that are named as having the number elsewhere; of more it tells how many.

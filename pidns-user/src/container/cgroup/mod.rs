@@ -8,11 +8,11 @@ mod segment;
 
 use std::{collections::VecDeque, mem};
 
-use crate::text::Name;
-
-use super::{Qos, Runtime};
-pub use segment::is_long_id;
-use segment::{Meaning, meaning};
+use self::segment::{Meaning, meaning};
+use crate::{
+    event::container::{Qos, Runtime},
+    text::Name,
+};
 
 /// Most of the text that is looked at, bytes. A path is at most PATH_MAX (4,096), and Linux has 14 controllers.
 const LONGEST_TEXT: usize = 128 << 10;

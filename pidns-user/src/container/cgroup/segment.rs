@@ -5,11 +5,10 @@
 
 use std::borrow::Cow;
 
-use crate::text::Name;
-
-use super::{
-    super::{Qos, Runtime},
-    Pod,
+use super::Pod;
+use crate::{
+    event::container::{Qos, Runtime, is_hex, is_long_id},
+    text::Name,
 };
 
 /// What a folder means.
@@ -37,15 +36,6 @@ pub(super) enum Meaning<'a> {
     Slice,
     /// Something else.
     Folder,
-}
-
-/// Whether this is such an id as Docker, containerd's CRI, CRI-O and Podman make up: 64 hexadecimal digits.
-pub fn is_long_id(id: &[u8]) -> bool {
-    id.len() == 64 && is_hex(id)
-}
-
-fn is_hex(text: &[u8]) -> bool {
-    text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// What the folder of this name in a folder of that name means.

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::text::Name;
-
-use super::super::{Container, Runtime};
+use crate::{
+    event::container::{Container, Runtime},
+    text::Name,
+};
 
 /// Annotations, or labels.
 pub(super) type Annotations = HashMap<String, String>;

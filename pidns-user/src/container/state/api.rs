@@ -17,10 +17,11 @@ use std::{
 use bollard::{API_DEFAULT_VERSION, Docker, errors::Error, models::ContainerInspectResponse};
 
 use super::{
-    super::{Container, Roots, Runtime},
+    super::Roots,
     annotations::{self, Whose, name},
     daemons::Said,
 };
+use crate::event::container::{Container, Runtime};
 
 /// How long an answer may take. A daemon answers within milliseconds; one that does not is not asked again.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -5,12 +5,13 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{
-    super::{Container, Runtime, roots::Folders},
+    super::roots::Folders,
     annotations::{self, Annotations, Whose, name},
     oci::Config,
     process::Init,
     read::{FolderName, Reader, Unread},
 };
+use crate::event::container::{Container, Runtime};
 
 /// What a file says, and of which process.
 #[derive(Debug, Default)]

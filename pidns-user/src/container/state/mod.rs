@@ -12,11 +12,14 @@ mod read;
 use std::{collections::HashSet, path::Path};
 
 use super::{
-    Container, Roots, Runtime,
-    cgroup::{Candidate, Layer, Place, Pod, is_long_id},
+    Roots,
+    cgroup::{Candidate, Layer, Place, Pod},
     roots::{Folder, Folders},
 };
-use crate::text::Name;
+use crate::{
+    event::container::{Container, Runtime, is_long_id},
+    text::Name,
+};
 use annotations::Whose;
 pub use api::Api;
 use daemons::Said;

@@ -6,11 +6,12 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{
-    super::{Runtime, roots::Folder},
+    super::roots::Folder,
     annotations::Annotations,
     process::Init,
     read::{FolderName, Reader, Unread},
 };
+use crate::event::container::Runtime;
 
 /// What runc or crun wrote of a container.
 #[derive(Debug)]

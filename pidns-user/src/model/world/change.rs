@@ -1,6 +1,6 @@
 //! What an event changes, and what it shows to have gone by unseen.
 
-use super::Identity;
+use crate::event::identity::Identity;
 
 /// What an event changed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,10 +2,10 @@
 
 use std::cmp::Ordering;
 
-use super::resident::is_one_time;
+use crate::event::identity::is_one_time;
 use crate::{
+    event::snapshot::{self, Holder},
     event::{Cause, Namespace, Process},
-    snapshot::{self, Holder},
 };
 
 /// How far a namespace has come.

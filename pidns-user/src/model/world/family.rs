@@ -8,7 +8,8 @@
 //! A PID 1 that exits keeps its children: the kernel kills them, with all that is in the namespace and below, and PID 1
 //! reaps them, before it would give them to anybody (`zap_pid_ns_processes()`).
 
-use super::{Change, Identity, Resident, World, resident::is_one};
+use super::{Change, Resident, World};
+use crate::event::identity::{Identity, is_one};
 
 /// Who reaps a process when it ends: its parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

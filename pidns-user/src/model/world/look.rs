@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::snapshot::Holder;
+use crate::event::snapshot::Holder;
 
 /// Who was known when it began and has not been named by it yet, and what it has told that belongs to others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,12 +3,12 @@
 use super::{
     Change, Domain, Stage, World,
     domain::{Source, Which, as_looked_at},
-    resident::is_one_time,
 };
 use crate::{
+    event::identity::is_one_time,
+    event::snapshot::{self, Holder},
     event::{Cause, Namespace, Process},
-    model::past::DeadNamespace,
-    snapshot::{self, Holder},
+    model::world::history::DeadNamespace,
 };
 
 impl World {

@@ -1,9 +1,10 @@
 //! What becomes of processes: they are told of, get another parent, end, are reaped.
 
-use super::{Change, Ended, Entered, Resident, World, resident::identity};
+use super::{Change, Ended, Entered, Resident, World};
+use crate::event::identity::identity;
 use crate::{
     event::{Exit, Process},
-    model::past::DeadProcess,
+    model::world::history::DeadProcess,
 };
 
 impl World {

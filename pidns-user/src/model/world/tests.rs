@@ -10,7 +10,8 @@ mod orphans;
 use std::collections::BTreeSet;
 
 use self::kernel::{ACTS, Kernel, Kind};
-use super::{domain::as_looked_at, resident::identity, *};
+use super::{domain::as_looked_at, *};
+use crate::event::identity::identity;
 use crate::{
     event::{Cause, Exit, Filter, Namespace, Process},
     text::Name,

@@ -6,7 +6,6 @@ use jiff::ZonedDateTime;
 
 use super::Sheet;
 use crate::{
-    count::Count,
     event::Event,
     explanation::{Counts, Facts, History},
     output::{
@@ -14,6 +13,7 @@ use crate::{
         phrases::pids,
         table,
     },
+    text::Count,
 };
 
 const SIDES: [Side; 6] = [Side::Left, Side::Left, Side::Left, Side::Left, Side::Left, Side::Left];

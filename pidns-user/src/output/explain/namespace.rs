@@ -4,14 +4,14 @@ use std::io;
 
 use super::{Sheet, forked_by, level_words, must_reap, numbered, state_words};
 use crate::{
-    count::Count,
+    event::snapshot::{Holder, Namespace},
     event::{Body, Event},
     explanation::{Below, NamespaceFacts, State, Zombie},
     output::{
         forest::{held_by, who},
         phrases::{Death, Duration, Ended},
     },
-    snapshot::{Holder, Namespace},
+    text::Count,
 };
 
 pub(super) fn write(facts: &NamespaceFacts, sheet: &mut Sheet<'_>) -> io::Result<()> {

@@ -4,14 +4,14 @@ use std::io;
 
 use super::{Sheet, forked_by, level_words, must_reap, numbered, state_words};
 use crate::{
-    count::Count,
     event::INITIAL_NS,
+    event::snapshot::Process,
     explanation::{Gone, ProcessFacts},
     output::{
         forest::who,
         phrases::{Duration, Ended},
     },
-    snapshot::Process,
+    text::Count,
 };
 
 pub(super) fn write(facts: &ProcessFacts, sheet: &mut Sheet<'_>) -> io::Result<()> {

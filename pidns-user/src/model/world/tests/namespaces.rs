@@ -1,7 +1,7 @@
 //! Which namespace is which, and how far each has come.
 
 use super::*;
-use crate::snapshot;
+use crate::event::snapshot;
 
 const INUM: u32 = 200;
 

@@ -2,7 +2,7 @@
 
 use super::Selection;
 use crate::{
-    container::Container,
+    event::container::Container,
     event::{Body, Process},
     model::World,
 };
@@ -159,7 +159,7 @@ fn about(body: &Body) -> About<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{container::Runtime, selection::Asked, snapshot, text::Name};
+    use crate::{event::container::Runtime, event::snapshot, filter::Asked, text::Name};
 
     fn selection(asked: Asked) -> Selection {
         Selection::of_recording(&asked).expect("good options")

@@ -9,8 +9,8 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    count::Count,
     event::{Body, Event, VERSION},
+    text::Count,
     text::printable,
 };
 

@@ -8,7 +8,7 @@ use pidns_ebpf::abi::decode;
 use serde_json::Value;
 
 use super::*;
-use crate::{kernel::stats::KindTotals, output::Json, selection::Asked};
+use crate::{filter::Asked, kernel::stats::KindTotals, output::Json};
 
 fn run_to(output: impl AsFd + Send + 'static, events: &str, count: Option<u64>) -> Run {
     let asked = Asked { events: vec![events.to_owned()], ..Asked::default() };

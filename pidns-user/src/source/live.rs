@@ -1,7 +1,5 @@
 //! A run of the live stream: from the ring buffer to the output, in one thread.
 
-mod teller;
-
 use std::{
     collections::BTreeMap,
     sync::{
@@ -13,23 +11,23 @@ use std::{
 
 use pidns_ebpf::abi::{Header, Kind, Record};
 
-use self::teller::Teller;
 use crate::{
+    commands::failure::Failure,
     container::Containers,
     event::{Body, KernelCount, ThreadCount, Word},
-    failure::Failure,
+    filter::{Selection, record_event},
+    kernel::zombies::Zombies,
     kernel::{
         clock,
         load::{LoadError, Loaded},
         ring::Reader,
         stats::{MissedRuns, Totals},
     },
-    model::Zombies,
     output::View,
-    resync::Existing,
-    selection::{Selection, record_event},
-    sink::Sink,
-    translate::{Translated, Translator},
+    output::sink::Sink,
+    pipeline::printer::Teller,
+    pipeline::resync::Existing,
+    source::translate::{Translated, Translator},
 };
 
 /// How often losses are looked for.
@@ -299,4 +297,5 @@ fn by_word(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<Word, u64> {
 }
 
 #[cfg(test)]
+#[path = "live_tests.rs"]
 mod tests;

@@ -5,10 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use super::{unread::Said, voice::Voice};
 use crate::{
-    container::{self, Api, Container, Names, Roots},
-    failure::Failure,
+    commands::failure::Failure,
+    commands::{unread::Said, voice::Voice},
+    container::{self, Api, Names, Roots},
+    event::container::Container,
+    event::snapshot::{Process, Snapshot},
     kernel::{
         capabilities::{self, Uses},
         clock,
@@ -17,13 +19,12 @@ use crate::{
         namespace,
     },
     procfs::Procfs,
-    snapshot::{Process, Snapshot},
     target::Words,
 };
 
 /// Why there is no task iterator.
 #[derive(Debug)]
-pub(super) enum Without {
+pub(crate) enum Without {
     /// This is not the host's own PID namespace: the iterator's numbers match nothing in this /proc.
     Elsewhere,
     /// A privilege is missing. Nothing is wrong then: /proc shows the user's own processes, and what it does not is told.
@@ -48,7 +49,7 @@ impl Display for Without {
 }
 
 /// What snapshots are taken with.
-pub(super) struct Eyes {
+pub(crate) struct Eyes {
     /// None before the first snapshot.
     iterator: Option<Result<TaskIterator, Without>>,
     load: fn() -> Result<TaskIterator, Without>,
@@ -64,17 +65,17 @@ pub(super) struct Eyes {
 
 impl Eyes {
     /// Those of a command that does nothing but look: it gives up all other privileges.
-    pub(super) fn new(runtime_api: bool, voice: Voice) -> Self {
+    pub(crate) fn new(runtime_api: bool, voice: Voice) -> Self {
         Self { gives_up: true, ..Self::before_a_stream(runtime_api, voice) }
     }
 
     /// Those that look before a stream is loaded, which takes privileges.
-    pub(super) fn before_a_stream(runtime_api: bool, voice: Voice) -> Self {
+    pub(crate) fn before_a_stream(runtime_api: bool, voice: Voice) -> Self {
         Self { iterator: None, load, gives_up: false, voice, said: Said::default(), runtime_api, names: None }
     }
 
     /// Takes a snapshot.
-    pub(super) fn snapshot(&mut self, holders: bool) -> Result<Snapshot, Failure> {
+    pub(crate) fn snapshot(&mut self, holders: bool) -> Result<Snapshot, Failure> {
         self.open()?;
         let procfs = Procfs::default();
         let boot_ns = clock::boottime_ns();
@@ -100,7 +101,7 @@ impl Eyes {
     }
 
     /// Why the last snapshot was not the iterator's.
-    pub(super) fn without(&self) -> Option<&Without> {
+    pub(crate) fn without(&self) -> Option<&Without> {
         self.iterator.as_ref()?.as_ref().err()
     }
 
@@ -126,7 +127,7 @@ impl Eyes {
     }
 
     /// Adds the containers: what the PID 1 of each namespace but the host's own runs in.
-    pub(super) fn name_containers(&mut self, snapshot: &mut Snapshot) {
+    pub(crate) fn name_containers(&mut self, snapshot: &mut Snapshot) {
         let inits =
             snapshot.processes.iter().filter(|process| process.is_init() && process.level() > Some(0));
         for process in inits {
@@ -138,7 +139,7 @@ impl Eyes {
     }
 
     /// The container of one namespace: what its PID 1 runs in; of the host's own none.
-    pub(super) fn container_of(&mut self, snapshot: &Snapshot, inum: u32) -> Option<Arc<Container>> {
+    pub(crate) fn container_of(&mut self, snapshot: &Snapshot, inum: u32) -> Option<Arc<Container>> {
         let is_it =
             |process: &&Process| process.ns == Some(inum) && process.is_init() && process.level() > Some(0);
         self.container_of_init(snapshot.processes.iter().find(is_it)?)
@@ -150,7 +151,7 @@ impl Eyes {
     }
 
     /// Adds the containers where the TARGET may be the name of one.
-    pub(super) fn name_containers_for(&mut self, target: Option<&str>, snapshot: &mut Snapshot) {
+    pub(crate) fn name_containers_for(&mut self, target: Option<&str>, snapshot: &mut Snapshot) {
         if target.is_some_and(|target| matches!(Words::of(target), Ok(Words::Name(_)))) {
             self.name_containers(snapshot);
         }
@@ -175,7 +176,7 @@ impl Eyes {
 }
 
 /// What names the containers of this machine; with the daemons' help where that is wanted.
-pub(super) fn names(runtime_api: bool) -> Result<Names, Failure> {
+pub(crate) fn names(runtime_api: bool) -> Result<Names, Failure> {
     let roots = Roots::host();
     if !runtime_api {
         return Ok(Names::new(roots));
@@ -198,7 +199,7 @@ fn load() -> Result<TaskIterator, Without> {
 #[cfg(test)]
 impl Eyes {
     /// Those that a kernel refuses its iterator to.
-    pub(super) fn refused(why: fn() -> Result<TaskIterator, Without>) -> Self {
+    pub(crate) fn refused(why: fn() -> Result<TaskIterator, Without>) -> Self {
         Self { load: why, ..Self::before_a_stream(false, Voice::new(true)) }
     }
 }
@@ -206,7 +207,7 @@ impl Eyes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::Source;
+    use crate::event::snapshot::Source;
 
     #[test]
     fn where_the_iterator_is_refused_proc_is_read_and_the_reason_kept() {

@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::world::{Domain, Identity, Resident, rounded};
-use crate::snapshot;
+use super::{domain::Domain, resident::Resident};
+use crate::event::identity::{Identity, rounded};
+use crate::event::snapshot;
 
 /// Most of each that are remembered where nothing else is asked for; of more, those that went first are forgotten.
 pub const LIMIT: usize = 10_000;

@@ -3,18 +3,18 @@
 use std::{collections::BTreeSet, path::Path};
 
 use crate::{
-    container::{Called, Container},
-    count::Count,
-    failure::Failure,
+    commands::failure::Failure,
+    event::container::{Called, Container},
+    event::snapshot::{Namespace, Snapshot, Source},
     model::Forest,
     procfs::Procfs,
-    snapshot::{Namespace, Snapshot, Source},
     target::{self, NotFound, Words},
+    text::Count,
 };
 
 /// What a TARGET names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Named {
+pub(crate) enum Named {
     /// The namespace of this inode number, if there is one.
     Namespace(u32),
     /// The process of this PID on the host, if there is one.
@@ -32,7 +32,7 @@ pub(super) enum Named {
 
 /// What a TARGET names. Of a recording a container may be meant that is gone, with its namespace: these are `gone`, the last
 /// to go first.
-pub(super) fn name(target: &str, snapshot: &Snapshot, gone: &[Namespace]) -> Result<Named, Failure> {
+pub(crate) fn name(target: &str, snapshot: &Snapshot, gone: &[Namespace]) -> Result<Named, Failure> {
     let refused = |error| refusal(target, error, snapshot);
     match Words::of(target).map_err(refused)? {
         Words::Namespace(inum) => Ok(Named::Namespace(inum)),
@@ -51,7 +51,7 @@ pub(super) fn name(target: &str, snapshot: &Snapshot, gone: &[Namespace]) -> Res
 }
 
 /// The namespace that a TARGET stands for, which exists.
-pub(super) fn namespace(target: &str, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<u32, Failure> {
+pub(crate) fn namespace(target: &str, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<u32, Failure> {
     let inum = match name(target, snapshot, &[])? {
         Named::Namespace(inum) | Named::Container(inum) | Named::GoneContainer { inum, .. } => inum,
         Named::Process(pid) => match (forest.process(pid), snapshot.source) {
@@ -71,7 +71,7 @@ pub(super) fn namespace(target: &str, snapshot: &Snapshot, forest: &Forest<'_>) 
 }
 
 /// Why nothing is told of a namespace of this number.
-pub(super) fn no_namespace(inum: u32, snapshot: &Snapshot) -> Failure {
+pub(crate) fn no_namespace(inum: u32, snapshot: &Snapshot) -> Failure {
     Failure::NoMatch(match snapshot.source {
         Source::Recording => {
             format!("{inum}: there was no such namespace then, as far as the recording tells")
@@ -91,12 +91,12 @@ pub(super) fn no_namespace(inum: u32, snapshot: &Snapshot) -> Failure {
 }
 
 /// Whether a TARGET that is a namespace's number is that of one that is gone.
-pub(super) fn was_there(target: &str, gone: &[Namespace]) -> bool {
+pub(crate) fn was_there(target: &str, gone: &[Namespace]) -> bool {
     matches!(Words::of(target), Ok(Words::Namespace(inum)) if gone.iter().any(|ns| ns.inum == inum))
 }
 
 /// Why nothing is told of a process of this PID.
-pub(super) fn no_process(pid: u32, snapshot: &Snapshot) -> Failure {
+pub(crate) fn no_process(pid: u32, snapshot: &Snapshot) -> Failure {
     if snapshot.source == Source::Recording {
         return Failure::NoMatch(format!(
             "no process had the PID {pid} there, as far as the recording tells"
@@ -217,7 +217,7 @@ fn is_within_its_own(inum: u32, container: &Container, snapshot: &Snapshot) -> b
 }
 
 /// The containers that there are, some of them.
-pub(super) fn those_there(snapshot: &Snapshot) -> String {
+pub(crate) fn those_there(snapshot: &Snapshot) -> String {
     const NAMED: usize = 5;
     let labels = snapshot.containers().map(|(_, container)| container.label().for_terminal().to_string());
     let labels: BTreeSet<String> = labels.collect();
@@ -248,8 +248,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        container::Runtime,
-        snapshot::{Process, Unread},
+        event::container::Runtime,
+        event::snapshot::{Process, Unread},
         text::Name,
     };
 

@@ -1,5 +1,8 @@
 //! What a namespace or a PID on the command line stands for, looked up in /proc.
 
+pub(crate) mod find;
+pub(crate) mod pinned;
+
 use std::{fs, io, path::Path};
 
 use rustix::{
@@ -7,7 +10,7 @@ use rustix::{
     process::{Pid, test_kill_process},
 };
 
-use crate::{count::Count, kernel::namespace, procfs::nsfs};
+use crate::{kernel::namespace, procfs::nsfs, text::Count};
 
 /// Where /proc begins to number namespaces (`PROC_DYNAMIC_FIRST`, fs/proc/generic.c, and the initial ones below).
 const FIRST_INUM: u32 = 0xeffffff8;

@@ -12,7 +12,7 @@ const LIMIT: usize = 10_000;
 
 /// A signal that reached an init.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SeenSignal {
+pub(super) struct SeenSignal {
     /// Its number.
     pub signal: u32,
     /// `si_code`: above 0 the kernel tells what it forbids.
@@ -25,11 +25,11 @@ pub struct SeenSignal {
 
 /// By init.
 #[derive(Debug, Default)]
-pub struct Inits(HashMap<ProcessKey, Vec<SeenSignal>>);
+pub(super) struct Inits(HashMap<ProcessKey, Vec<SeenSignal>>);
 
 impl Inits {
     /// A signal was delivered to this init.
-    pub fn signalled(&mut self, init: ProcessKey, seen: SeenSignal) {
+    pub(super) fn signalled(&mut self, init: ProcessKey, seen: SeenSignal) {
         if self.0.len() >= LIMIT && !self.0.contains_key(&init) {
             // Inits that died unseen, after a loss: none of the rest is worth more than another.
             self.0.clear();
@@ -40,7 +40,7 @@ impl Inits {
     }
 
     /// The init died of this signal: why, as far as it was seen. Forgets the init.
-    pub fn died_of(&mut self, init: ProcessKey, signal: u32) -> Cause {
+    pub(super) fn died_of(&mut self, init: ProcessKey, signal: u32) -> Cause {
         let seen = self.0.remove(&init).into_iter().flatten().find(|seen| seen.signal == signal);
         match seen {
             None => Cause::Unknown,
@@ -56,7 +56,7 @@ impl Inits {
     }
 
     /// The init ended otherwise.
-    pub fn forget(&mut self, init: ProcessKey) {
+    pub(super) fn forget(&mut self, init: ProcessKey) {
         self.0.remove(&init);
     }
 }

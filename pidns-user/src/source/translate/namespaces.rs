@@ -22,7 +22,7 @@ struct Known {
 
 /// Namespaces by inode number; the kernel gives a number to the next one at once.
 #[derive(Debug, Default)]
-pub struct KnownNamespaces {
+pub(super) struct KnownNamespaces {
     /// Namespaces that went down with an outer one that is not over yet: its number is not another's before.
     nested: HashMap<u32, Vec<u32>>,
     by_inum: HashMap<u32, Known>,
@@ -32,7 +32,7 @@ pub struct KnownNamespaces {
 
 impl KnownNamespaces {
     /// A namespace was created at this time: whatever had its number before is gone.
-    pub fn created(&mut self, part: &NamespacePart, boot_ns: u64) -> Namespace {
+    pub(super) fn created(&mut self, part: &NamespacePart, boot_ns: u64) -> Namespace {
         // Of one whose end was lost.
         self.nested.remove(&part.inum);
         self.insert(part, boot_ns);
@@ -40,7 +40,7 @@ impl KnownNamespaces {
     }
 
     /// The namespace as events show it, with its birth where that is known.
-    pub fn describe(&mut self, part: &NamespacePart) -> Namespace {
+    pub(super) fn describe(&mut self, part: &NamespacePart) -> Namespace {
         let NamespacePart {
             kernel_id,
             init_start_boot_ns,
@@ -79,7 +79,7 @@ impl KnownNamespaces {
     }
 
     /// The namespace went down with an outer one.
-    pub fn went_down_with(&mut self, outer: u32, inum: u32) {
+    pub(super) fn went_down_with(&mut self, outer: u32, inum: u32) {
         if self.nested.len() >= LIMIT && !self.nested.contains_key(&outer) {
             // Teardowns whose end was lost: none is worth more than another.
             self.nested.clear();
@@ -88,12 +88,12 @@ impl KnownNamespaces {
     }
 
     /// The namespaces that went down with this one, in the order of their ends.
-    pub fn take_nested(&mut self, inum: u32) -> Vec<u32> {
+    pub(super) fn take_nested(&mut self, inum: u32) -> Vec<u32> {
         self.nested.remove(&inum).unwrap_or_default()
     }
 
     /// The namespace is gone, and its number is free.
-    pub fn destroyed(&mut self, part: &NamespacePart) {
+    pub(super) fn destroyed(&mut self, part: &NamespacePart) {
         if self.by_inum.get(&part.inum).is_some_and(|known| known.is(part)) {
             self.by_inum.remove(&part.inum);
         }

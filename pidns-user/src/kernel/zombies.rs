@@ -7,8 +7,7 @@ use pidns_ebpf::abi::{
     COMM_LEN, Header, Kind, PIDS_ROOM, Process, ProcessKey, ProcessPart, ReapRecord, Record, Zombie,
 };
 
-use super::world::rounded;
-use crate::event;
+use crate::event::{self, identity::rounded};
 
 /// Most zombies that are remembered, as many as the kernel side would: 13 MB of them.
 const MOST: usize = 65_536;

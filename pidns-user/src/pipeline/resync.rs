@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use crate::{
+    commands::failure::Failure,
+    event::snapshot::{self, Snapshot},
     event::{Body, ModelCount, Process},
-    failure::Failure,
     model::{Entry, Forest, World, drift},
-    snapshot::{self, Snapshot},
 };
 
 /// Looks at all that exists; at what holds namespaces too where that is asked for, which takes longer.
@@ -240,7 +240,7 @@ mod tests {
     use super::*;
     use crate::{
         event::Event,
-        snapshot::{Namespace, Source, Unread},
+        event::snapshot::{Namespace, Source, Unread},
         text::Name,
     };
 

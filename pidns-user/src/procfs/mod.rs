@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    snapshot::{Namespace, Process, Snapshot, Source},
+    event::snapshot::{Namespace, Process, Snapshot, Source},
     text::Name,
 };
 

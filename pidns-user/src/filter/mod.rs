@@ -1,19 +1,19 @@
 //! What the user asked to see: from the options to what the kernel filters and what is left to do here.
 
-mod shown;
-mod values;
+mod matches;
+mod parse;
 
 use std::sync::OnceLock;
 
 use globset::GlobMatcher;
 use pidns_ebpf::abi::{Kind, MAX_LEVEL};
 
-use self::values::{check_comm, mask, matcher, parse_levels, select_events};
-pub use self::{shown::inner_namespace, values::SelectionError};
+use self::parse::{check_comm, mask, matcher, parse_levels, select_events};
+pub use self::{matches::inner_namespace, parse::SelectionError};
 use crate::{
     cli::Filters,
     event::Filter,
-    snapshot,
+    event::snapshot,
     target::{doubt_namespace, doubt_pid, find_namespace, number_of_namespace},
 };
 

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, process::ExitCode};
 
-use crate::{count::Count, kernel::load::LoadError, recording::Damage, selection::SelectionError};
+use crate::{filter::SelectionError, kernel::load::LoadError, source::recording::Damage, text::Count};
 
 /// Exit codes of the program, but for 0 and clap's own 2.
 pub mod code {

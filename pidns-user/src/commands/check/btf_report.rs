@@ -12,11 +12,11 @@ use pidns_ebpf::abi::symbols::{OFFSETS, SNAPSHOT_OFFSETS, Source};
 use super::{Report, Verdict, conclude};
 use crate::{
     cli::CheckArgs,
-    failure::{Failure, code},
+    commands::failure::{Failure, code},
     kernel::{
         btf::{BtfError, Unusable, whole},
+        btf_report::{Judgement, SnapshotJudgement, Use, judge},
         hooks::{Form, HookSet},
-        judge::{Judgement, SnapshotJudgement, Use, judge},
         layout::{Layout, Missing, SnapshotLayout},
     },
 };

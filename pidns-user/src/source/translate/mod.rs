@@ -1,5 +1,8 @@
 //! From the kernel's records to events.
 
+mod init_signals;
+mod namespaces;
+
 use std::collections::HashMap;
 
 use pidns_ebpf::abi::{
@@ -7,9 +10,12 @@ use pidns_ebpf::abi::{
     Namespaced, Origin, ProcessKey, Reason, Record, RefusalBody, SignalBody, Via, decode,
 };
 
+use self::{
+    init_signals::{Inits, SeenSignal},
+    namespaces::KnownNamespaces,
+};
 use crate::{
     event::{Body, Cause, Exit, Process, Word},
-    model::{Inits, KnownNamespaces, SeenSignal},
     signals::{errno_name, signal_name},
     text::Name,
 };

@@ -5,41 +5,42 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 
 use crate::{
-    container::{self, Container, Containers},
+    commands::failure::Failure,
+    container::{self, Containers},
+    event::container::Container,
     event::{Body, Event, Process},
-    failure::Failure,
+    filter::{Selection, inner_namespace},
     kernel::clock,
     output::View,
-    resync::Existing,
-    selection::{Selection, inner_namespace},
-    sink::{Sink, Written},
+    output::sink::{Sink, Written},
+    pipeline::resync::Existing,
 };
 
 /// Tells events, in order.
-pub(super) struct Teller {
-    pub(super) selection: Selection,
-    pub(super) view: Box<dyn View + Send>,
-    pub(super) sink: Sink,
+pub(crate) struct Teller {
+    pub(crate) selection: Selection,
+    pub(crate) view: Box<dyn View + Send>,
+    pub(crate) sink: Sink,
     /// What exists by the events so far, where that is followed: everything comes from the kernel then.
-    pub(super) existing: Option<Existing>,
+    pub(crate) existing: Option<Existing>,
     /// None where the numbers of processes are not those of this /proc.
-    pub(super) containers: Option<Containers>,
+    pub(crate) containers: Option<Containers>,
     /// How many were shown, by name.
-    pub(super) events: BTreeMap<&'static str, u64>,
+    pub(crate) events: BTreeMap<&'static str, u64>,
     /// Whether the output's reader has gone.
-    pub(super) closed: bool,
+    pub(crate) closed: bool,
     /// Whether nothing more is to be told.
-    pub(super) over: bool,
-    pub(super) failure: Option<Failure>,
+    pub(crate) over: bool,
+    pub(crate) failure: Option<Failure>,
     /// Zombies that a look has found since somebody took them from here.
-    pub(super) found_zombies: Vec<Process>,
+    pub(crate) found_zombies: Vec<Process>,
     seq: u64,
     last_boot_ns: u64,
-    pub(super) wall_offset_ns: i128,
+    pub(crate) wall_offset_ns: i128,
 }
 
 impl Teller {
-    pub(super) fn new(
+    pub(crate) fn new(
         selection: Selection,
         view: Box<dyn View + Send>,
         sink: Sink,
@@ -65,19 +66,19 @@ impl Teller {
     }
 
     /// Writes what stands before the first event.
-    pub(super) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         if let Err(error) = self.view.begin(self.sink.buffer()) {
             self.fail(Failure::Output { error, unwritten: 0 });
         }
     }
 
     /// The wall clock may have been set.
-    pub(super) fn read_wall_clock(&mut self) {
+    pub(crate) fn read_wall_clock(&mut self) {
         self.wall_offset_ns = clock::wall_offset_ns();
     }
 
     /// Takes note of namespaces and their PID 1s, before what names them is told.
-    pub(super) fn take_note(&mut self, body: &Body) {
+    pub(crate) fn take_note(&mut self, body: &Body) {
         let Some(containers) = &mut self.containers else { return };
         let identity =
             |process: &Process| container::Process { pid: process.pid, start_boot_ns: process.start_boot_ns };
@@ -93,12 +94,12 @@ impl Teller {
     }
 
     /// Tells an event of the time of the one before it.
-    pub(super) fn tell_now(&mut self, body: Body) {
+    pub(crate) fn tell_now(&mut self, body: Body) {
         self.tell(self.last_boot_ns, true, body);
     }
 
     /// Tells an event, unless it was not asked for; says whether it was.
-    pub(super) fn tell(&mut self, boot_ns: u64, exact: bool, mut body: Body) -> bool {
+    pub(crate) fn tell(&mut self, boot_ns: u64, exact: bool, mut body: Body) -> bool {
         if self.closed {
             return false;
         }
@@ -147,7 +148,7 @@ impl Teller {
     }
 
     /// Looks at all that exists: to tell it, or to know the containers.
-    pub(super) fn look_around(&mut self) {
+    pub(crate) fn look_around(&mut self) {
         match &mut self.existing {
             Some(existing) => {
                 let told = existing.tell();
@@ -162,7 +163,7 @@ impl Teller {
     }
 
     /// Events were lost.
-    pub(super) fn doubt(&mut self) {
+    pub(crate) fn doubt(&mut self) {
         if let Some(existing) = &mut self.existing {
             existing.doubt();
         } else if let Some(containers) = &mut self.containers {
@@ -171,7 +172,7 @@ impl Teller {
     }
 
     /// Looks again where it is time to: after a loss, or to compare.
-    pub(super) fn look_again(&mut self, at_the_end: bool) {
+    pub(crate) fn look_again(&mut self, at_the_end: bool) {
         if let Some(existing) = &mut self.existing {
             let told = existing.look_again(at_the_end);
             self.tell_all(told);
@@ -204,19 +205,19 @@ impl Teller {
     }
 
     /// Writes out what was told.
-    pub(super) fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         let written = self.sink.flush();
         self.judge(written);
     }
 
     /// Writes out what was told, and the end of the file.
-    pub(super) fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         let written = self.sink.finish();
         self.judge(written);
     }
 
     /// Ends it for this reason, if there is none yet.
-    pub(super) fn fail(&mut self, failure: Failure) {
+    pub(crate) fn fail(&mut self, failure: Failure) {
         self.failure.get_or_insert(failure);
         self.over = true;
     }

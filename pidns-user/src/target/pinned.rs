@@ -2,20 +2,21 @@
 
 use super::find;
 use crate::{
-    failure::Failure,
-    model::{Forest, is_one_time},
-    snapshot::{Namespace, Snapshot},
+    commands::failure::Failure,
+    event::identity::is_one_time,
+    event::snapshot::{Namespace, Snapshot},
+    model::Forest,
 };
 
 /// A TARGET: found by its words once, and from then on the same namespace.
-pub(super) struct Followed<'a> {
+pub(crate) struct Followed<'a> {
     words: Option<&'a str>,
     found: Option<Namespace>,
 }
 
 /// What is to be looked at now.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum From {
+pub(crate) enum From {
     /// All there is.
     All,
     /// This namespace, and what is below it.
@@ -25,17 +26,17 @@ pub(super) enum From {
 }
 
 impl<'a> Followed<'a> {
-    pub(super) fn new(words: Option<&'a str>) -> Self {
+    pub(crate) fn new(words: Option<&'a str>) -> Self {
         Self { words, found: None }
     }
 
     /// The words, as long as they have to be looked up.
-    pub(super) fn words(&self) -> Option<&'a str> {
+    pub(crate) fn words(&self) -> Option<&'a str> {
         self.words.filter(|_| self.found.is_none())
     }
 
     /// Finds it in a snapshot.
-    pub(super) fn find(&mut self, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<From, Failure> {
+    pub(crate) fn find(&mut self, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<From, Failure> {
         if let Some(words) = self.words() {
             let inum = find::namespace(words, snapshot, forest)?;
             self.found = forest.node(inum).map(|node| node.namespace.clone());
@@ -62,7 +63,7 @@ fn is_same(earlier: &Namespace, later: &Namespace) -> bool {
 mod tests {
 
     use super::*;
-    use crate::snapshot::Source;
+    use crate::event::snapshot::Source;
 
     fn snapshot(namespaces: &[Namespace]) -> Snapshot {
         Snapshot {

@@ -9,7 +9,7 @@ use pidns_ebpf::abi::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    container::Container,
+    event::container::Container,
     event::objects::is_zero,
     text::{Name, or_unknown},
 };

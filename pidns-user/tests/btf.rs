@@ -7,7 +7,7 @@ use pidns_user::kernel::{
         draft::{Cell, Draft, Entry},
         whole,
     },
-    btf_report::judge,
+    btf_report::btf_report,
     hooks::{self, AttachPoints, Drift, Form, Hook, HookSet},
     layout::{Layout, SnapshotLayout},
 };
@@ -222,7 +222,7 @@ fn the_layout_of_every_kernel_is_resolved() {
 fn snapshots_of_every_kernel_are_taken_with_the_iterator_and_lack_nothing() {
     for Kernel { release, btf, snapshot_offsets, probe_numbers, .. } in KERNELS {
         let btf = whole(btf).expect("an extract is whole");
-        let snapshots = judge(&btf, HookSet::Auto).expect("a judgement").snapshots;
+        let snapshots = btf_report(&btf, HookSet::Auto).expect("a judgement").snapshots;
         assert!(snapshots.missing.is_empty() && snapshots.losses.is_empty(), "{release}: {snapshots:#?}");
         let layout = SnapshotLayout::resolve(&btf).expect("a layout");
         assert_eq!(layout.probe_numbers, *probe_numbers, "{release}: pid.numbers has a stated length");
@@ -253,7 +253,7 @@ fn every_kernel_is_judged_to_run_in_every_set_of_hooks() {
     for Kernel { release, btf, losses, .. } in KERNELS {
         let btf = whole(btf).expect("an extract is whole");
         for set in [HookSet::Auto, HookSet::Function, HookSet::Tracepoint] {
-            let judgement = judge(&btf, set).expect("a judgement");
+            let judgement = btf_report(&btf, set).expect("a judgement");
             assert!(judgement.runs(), "{release}, {set:?}: {judgement:#?}");
             let lost: Vec<_> = judgement.losses.iter().map(|of| of.name).collect();
             assert_eq!(lost, *losses, "{release}, {set:?}");
@@ -375,7 +375,7 @@ fn an_indispensable_hook_that_drifts_keeps_the_stream_from_running() {
     let mut draft = Kernel::named("6.18.15").draft();
     entry(&mut draft, "btf_trace_sched_process_fork").name.push_str("_2");
     let bytes = draft.write();
-    let judgement = judge(&whole(&bytes).expect("whole"), HookSet::Auto).expect("a judgement");
+    let judgement = btf_report(&whole(&bytes).expect("whole"), HookSet::Auto).expect("a judgement");
     assert!(!judgement.runs());
     assert!(judgement.missing.is_empty(), "the layout is whole");
 }
@@ -387,7 +387,7 @@ fn a_required_member_that_is_gone_is_missing_by_name() {
         entry.rows.retain(|row| row[0] != Cell::Name("child_reaper".to_owned()));
     }
     let bytes = draft.write();
-    let judgement = judge(&whole(&bytes).expect("whole"), HookSet::Auto).expect("a judgement");
+    let judgement = btf_report(&whole(&bytes).expect("whole"), HookSet::Auto).expect("a judgement");
     assert!(!judgement.runs());
     let gone = BtfError::NoField { structure: "pid_namespace".into(), field: "child_reaper".into() };
     assert_eq!(judgement.missing, [gone]);
@@ -469,10 +469,10 @@ proptest! {
         // The stream's own way, and that of `check --btf`.
         if let Ok(btf) = Btf::parse(&damaged) {
             let _ = Layout::resolve(&btf);
-            let _ = judge(&btf, HookSet::Auto);
+            let _ = btf_report(&btf, HookSet::Auto);
         }
         if let Ok(btf) = whole(&damaged) {
-            let _ = judge(&btf, HookSet::Tracepoint);
+            let _ = btf_report(&btf, HookSet::Tracepoint);
             let _ = btf.to_draft().expect("what is whole can be read").write();
         }
     }

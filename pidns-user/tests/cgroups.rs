@@ -3,7 +3,7 @@
 use std::fs;
 
 use pidns_user::container::cgroup::{Layer, Place, parse};
-use pidns_user::container::{Names, Process, Roots};
+use pidns_user::container::{ContainerCache, Process, Roots};
 use pidns_user::event::container::Container;
 use pidns_user::text::Name;
 use proptest::prelude::*;
@@ -141,7 +141,7 @@ fn a_path_of_junk_of_the_greatest_length_does_no_harm() {
         let text = [b"0::/", &path[..], b"\n"].concat();
         let place = parse(&text).expect("a place");
         fs::write(folder.join("cgroup"), &text).expect("a file");
-        let mut names = Names::new(Roots::below(base.path()));
+        let mut names = ContainerCache::new(Roots::below(base.path()));
         let found = names.find(Process { pid: 7, start_boot_ns: 5_000_000_000 });
         assert_eq!(found.is_some(), !place.containers.is_empty() || place.unit.is_some(), "{begin}");
         let Some(found) = found else { continue };

@@ -10,10 +10,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::{
     snapshot::{
-        ExplainArgs, ExplainOutput, Memory, Moment, Past, PidArgs, PsArgs, Repeat, SnapshotOutput, TreeArgs,
-        TreeOutput,
+        ExplainArgs, ExplainOutput, Memory, Moment, PidArgs, PsArgs, Repeat, SnapshotOutput, SourceArgs,
+        TreeArgs, TreeOutput,
     },
-    stream::{Filters, Kernel, LogLevel, Output, RecordArgs, ReplayArgs, Stop, TraceArgs, ViewArgs},
+    stream::{FilterOptions, Kernel, LogLevel, Output, RecordArgs, ReplayArgs, Stop, TraceArgs, ViewArgs},
 };
 use crate::kernel::hooks::HookSet;
 

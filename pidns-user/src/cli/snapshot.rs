@@ -30,7 +30,7 @@ pub enum TreeOutput {
 
 /// Where to look: here and now, or into a recording.
 #[derive(Clone, Debug, Default, Args)]
-pub struct Past {
+pub struct SourceArgs {
     /// Look into this recording (made by `record`) in place of the kernel; - for standard input (not of `explain`, which
     /// reads it twice). TARGET is a namespace's inode number, a PID of the host, or a container's name, pod or id in it.
     #[arg(long, value_name = "FILE")]
@@ -94,7 +94,7 @@ pub struct TreeArgs {
 
     /// Where to look.
     #[command(flatten)]
-    pub past: Past,
+    pub past: SourceArgs,
 }
 
 /// Options of `ps`.
@@ -127,7 +127,7 @@ pub struct PsArgs {
 
     /// Where to look.
     #[command(flatten)]
-    pub past: Past,
+    pub past: SourceArgs,
 }
 
 /// Options of `pid`.
@@ -166,7 +166,7 @@ pub struct PidArgs {
 
     /// Where to look.
     #[command(flatten)]
-    pub past: Past,
+    pub past: SourceArgs,
 
     /// What is remembered there.
     #[command(flatten)]
@@ -190,7 +190,7 @@ pub struct ExplainArgs {
 
     /// Where to look.
     #[command(flatten)]
-    pub past: Past,
+    pub past: SourceArgs,
 
     /// What is remembered there.
     #[command(flatten)]

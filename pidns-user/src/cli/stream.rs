@@ -21,7 +21,7 @@ pub enum Output {
 pub struct TraceArgs {
     /// What of it is shown.
     #[command(flatten)]
-    pub filters: Filters,
+    pub filters: FilterOptions,
     /// When it ends.
     #[command(flatten)]
     pub stop: Stop,
@@ -35,7 +35,7 @@ pub struct TraceArgs {
 
 /// What of a stream is shown.
 #[derive(Clone, Debug, Default, Args)]
-pub struct Filters {
+pub struct FilterOptions {
     /// Show only these events: a name, a pattern like 'namespace.*', or 'all'; several with commas [repeatable].
     ///
     /// Without this option: namespace.*, init.*, fork.failed, and the process.fork, process.exec and process.exit of
@@ -222,7 +222,7 @@ pub struct ReplayArgs {
 
     /// What of it is shown.
     #[command(flatten)]
-    pub filters: Filters,
+    pub filters: FilterOptions,
     /// How it is shown.
     #[command(flatten)]
     pub view: ViewArgs,

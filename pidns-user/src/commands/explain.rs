@@ -6,19 +6,19 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
     look,
+    notices::Notices,
     recorded::{self, Recorded},
-    voice::Voice,
 };
 use crate::{
     cli::{ExplainArgs, ExplainOutput},
     commands::failure::Failure,
     event::snapshot::Namespace,
-    explanation::{About, Explanation, Scene, Subject},
+    explanation::{About, Explanation, Host, Subject},
     kernel::clock,
     model::Forest,
     output::explain,
-    source::observer::Eyes,
-    target::find::{self, Named},
+    source::observer::Observer,
+    target::find::{self, Target},
 };
 
 /// Takes a snapshot, or reads a recording, and tells.
@@ -29,14 +29,14 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
             return of_recording(args, file, recorded);
         }
     }
-    let mut eyes = Eyes::new(args.past.runtime_api, Voice::new(args.quiet));
-    let mut snapshot = eyes.snapshot(true)?;
-    eyes.name_containers(&mut snapshot);
+    let mut observer = Observer::new(args.past.runtime_api, Notices::new(args.quiet));
+    let mut snapshot = observer.snapshot(true)?;
+    observer.name_containers(&mut snapshot);
     let time = Timestamp::from_nanosecond(i128::from(snapshot.boot_ns) + clock::wall_offset_ns());
     let time = time.unwrap_or_default();
     let forest = Forest::new(&snapshot);
-    let scene = Scene { snapshot: &snapshot, forest: &forest, world: None };
-    let (explanation, _) = explain(&args.target, scene, &[], time)?;
+    let host = Host { snapshot: &snapshot, forest: &forest, world: None };
+    let (explanation, _) = explain(&args.target, host, &[], time)?;
     print(args, &explanation)
 }
 
@@ -44,8 +44,8 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
 fn of_recording(args: &ExplainArgs, file: &Path, recorded: Recorded) -> Result<ExitCode, Failure> {
     let Recorded { snapshot, dead: _, gone, world, time, stream, damage } = recorded;
     let forest = Forest::new(&snapshot).with_gone(&gone);
-    let scene = Scene { snapshot: &snapshot, forest: &forest, world: Some(&world) };
-    let told = explain(&args.target, scene, &gone, time.unwrap_or_default());
+    let host = Host { snapshot: &snapshot, forest: &forest, world: Some(&world) };
+    let told = explain(&args.target, host, &gone, time.unwrap_or_default());
     let told = told.and_then(|(mut explanation, subject)| {
         explanation.history = Some(recorded::history(file, subject, stream, snapshot.boot_ns)?);
         print(args, &explanation)
@@ -55,25 +55,25 @@ fn of_recording(args: &ExplainArgs, file: &Path, recorded: Recorded) -> Result<E
 
 fn explain(
     target: &str,
-    scene: Scene<'_>,
+    host: Host<'_>,
     gone: &[Namespace],
     time: Timestamp,
 ) -> Result<(Explanation, Subject), Failure> {
-    let snapshot = scene.snapshot;
+    let snapshot = host.snapshot;
     let named = find::name(target, snapshot, gone)?;
     let (about, found) = match named {
-        Named::Namespace(inum) => (About::Namespace, scene.explain_namespace(inum)),
-        Named::Container(inum) => (About::Container, scene.explain_namespace(inum)),
-        Named::GoneContainer { inum, born_boot_ns } => {
-            (About::Container, scene.explain_gone_namespace(inum, born_boot_ns))
+        Target::Namespace(inum) => (About::Namespace, host.explain_namespace(inum)),
+        Target::Container(inum) => (About::Container, host.explain_namespace(inum)),
+        Target::GoneContainer { inum, born_boot_ns } => {
+            (About::Container, host.explain_gone_namespace(inum, born_boot_ns))
         }
-        Named::Process(pid) => (About::Process, scene.explain_process(pid)),
+        Target::Process(pid) => (About::Process, host.explain_process(pid)),
     };
     let (facts, subject) = found.ok_or_else(|| match named {
-        Named::Namespace(inum) | Named::Container(inum) | Named::GoneContainer { inum, .. } => {
+        Target::Namespace(inum) | Target::Container(inum) | Target::GoneContainer { inum, .. } => {
             find::no_namespace(inum, snapshot)
         }
-        Named::Process(pid) => find::no_process(pid, snapshot),
+        Target::Process(pid) => find::no_process(pid, snapshot),
     })?;
     let explanation = Explanation {
         source: snapshot.source,

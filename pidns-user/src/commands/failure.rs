@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, process::ExitCode};
 
-use crate::{filter::SelectionError, kernel::load::LoadError, source::recording::Damage, text::Count};
+use crate::{filter::FilterError, kernel::load::LoadError, source::recording::Damage, text::Count};
 
 /// Exit codes of the program, but for 0 and clap's own 2.
 pub mod code {
@@ -23,7 +23,7 @@ pub mod code {
 pub enum Failure {
     /// An option's value means nothing.
     #[error(transparent)]
-    Selection(#[from] SelectionError),
+    Filter(#[from] FilterError),
     /// An argument means nothing, or not with the others.
     #[error("{0}")]
     Usage(String),
@@ -105,7 +105,7 @@ impl Failure {
                 | LoadError::Iterator(_),
             ) => code::KERNEL,
             Self::NoMatch(_) => code::NO_MATCH,
-            Self::Selection(_)
+            Self::Filter(_)
             | Self::Usage(_)
             | Self::File { .. }
             | Self::Write { .. }
@@ -134,7 +134,7 @@ mod tests {
         assert!(output.to_string().ends_with("1 event was not written"), "{output}");
         for (failure, code) in [
             (output, code::USAGE),
-            (Failure::Selection(SelectionError::BadLevel("x".to_owned())), code::USAGE),
+            (Failure::Filter(FilterError::BadLevel("x".to_owned())), code::USAGE),
             (Failure::Usage("x".to_owned()), code::USAGE),
             (Failure::NoMatch("x".to_owned()), code::NO_MATCH),
             (Failure::Load(LoadError::NoObject), code::USAGE),

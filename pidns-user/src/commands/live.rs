@@ -15,14 +15,14 @@ use jiff::Timestamp;
 use rustix::{io::ioctl_fionread, stdio::stdout};
 use tokio::sync::oneshot;
 
-use super::voice::Voice;
+use super::notices::Notices;
 use crate::{
     cli::{Kernel, Stop},
     commands::failure::{Failure, code},
     commands::interrupts::Interrupts,
-    container::Containers,
+    container::ContainerTracker,
     event::Body,
-    filter::Selection,
+    filter::Filter,
     kernel::log::KernelLog,
     kernel::{
         capabilities::{self, Uses},
@@ -36,14 +36,14 @@ use crate::{
     output::sink::Sink,
     pipeline::resync::{Existing, Holders, Look},
     source::live::{Report, Session},
-    source::observer::{self, Eyes, Without},
+    source::observer::{self, Observer, Without},
     text::Count,
 };
 
 /// What is streamed, and where to.
 pub(super) struct Live<'a> {
     pub(super) kernel: &'a Kernel,
-    pub(super) selection: Selection,
+    pub(super) filter: Filter,
     pub(super) stop: &'a Stop,
     pub(super) view: Box<dyn View + Send>,
     /// Opens what it is written to, when it is known that there is something to write.
@@ -55,10 +55,10 @@ pub(super) struct Live<'a> {
 impl Live<'_> {
     /// Streams to the end, tells what there is to tell about it, and says how it went.
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let Self { kernel, selection, stop: Stop { duration, count }, view, open, existing } = self;
+        let Self { kernel, filter, stop: Stop { duration, count }, view, open, existing } = self;
         // To follow what exists takes everything: it is filtered here then.
-        let everything = existing.as_ref().map(|_| Selection::everything()).transpose()?;
-        let wanted = everything.as_ref().unwrap_or(&selection);
+        let everything = existing.as_ref().map(|_| Filter::everything()).transpose()?;
+        let wanted = everything.as_ref().unwrap_or(&filter);
         let (mut loaded, reader, waker) = load::load(&Settings {
             ring_bytes: kernel.ring_size,
             event_mask: wanted.event_mask(),
@@ -85,13 +85,13 @@ impl Live<'_> {
             })?),
             None => None,
         };
-        let voice = Voice::new(kernel.quiet);
-        selection.warnings.iter().for_each(|warning| voice.say(warning));
-        say_what_stays_unseen(&loaded, voice);
+        let notices = Notices::new(kernel.quiet);
+        filter.warnings.iter().for_each(|warning| notices.notify(warning));
+        say_what_stays_unseen(&loaded, notices);
         let stop = Arc::new(AtomicBool::new(false));
         let session = Session {
-            start: start(&loaded, &selection),
-            selection,
+            start: start(&loaded, &filter),
+            filter,
             view,
             sink,
             count: *count,
@@ -100,7 +100,7 @@ impl Live<'_> {
             stop: Arc::clone(&stop),
         };
         let report = stream(session, loaded, reader, &waker, &stop, *duration, log)?;
-        summarize(&report).iter().for_each(|line| voice.say(line));
+        summarize(&report).iter().for_each(|line| notices.notify(line));
         let lost = report.lost.values().sum::<u64>();
         Ok(if kernel.strict && lost > 0 { ExitCode::from(code::LOST) } else { ExitCode::SUCCESS })
     }
@@ -108,13 +108,13 @@ impl Live<'_> {
 
 /// What follows all that exists. It is looked at at once: what cannot be done is to be told before anything is written.
 pub(super) fn existing(kernel: &Kernel) -> Result<Existing, Failure> {
-    let eyes = Eyes::before_a_stream(false, Voice::new(kernel.quiet));
-    existing_with(eyes, kernel.verify_interval)
+    let observer = Observer::before_a_stream(false, Notices::new(kernel.quiet));
+    existing_with(observer, kernel.verify_interval)
 }
 
-fn existing_with(mut eyes: Eyes, verify_interval: Option<Duration>) -> Result<Existing, Failure> {
-    eyes.snapshot(false)?;
-    match eyes.without() {
+fn existing_with(mut observer: Observer, verify_interval: Option<Duration>) -> Result<Existing, Failure> {
+    observer.snapshot(false)?;
+    match observer.without() {
         // /proc tells of the same processes.
         None | Some(Without::Refused(_)) => {}
         Some(Without::Elsewhere | Without::Unprivileged) => {
@@ -125,19 +125,19 @@ fn existing_with(mut eyes: Eyes, verify_interval: Option<Duration>) -> Result<Ex
             ));
         }
     }
-    let look: Look = Box::new(move |holders| eyes.snapshot(holders == Holders::Sought));
+    let look: Look = Box::new(move |holders| observer.snapshot(holders == Holders::Sought));
     Ok(Existing::new(look, verify_interval))
 }
 
 /// What names the containers; none where the events' numbers of processes are not those of this /proc.
-fn containers(kernel: &Kernel) -> Result<Option<Containers>, Failure> {
+fn containers(kernel: &Kernel) -> Result<Option<ContainerTracker>, Failure> {
     if namespace::is_initial() != Some(true) {
         return Ok(None);
     }
-    observer::names(kernel.runtime_api).map(|names| Some(Containers::new(names)))
+    observer::names(kernel.runtime_api).map(|names| Some(ContainerTracker::new(names)))
 }
 
-fn start(loaded: &Loaded, selection: &Selection) -> Body {
+fn start(loaded: &Loaded, filter: &Filter) -> Body {
     let trimmed = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
     let boot = Timestamp::from_nanosecond(clock::wall_offset_ns()).unwrap_or(Timestamp::UNIX_EPOCH);
     Body::StreamStart {
@@ -150,25 +150,25 @@ fn start(loaded: &Loaded, selection: &Selection) -> Body {
             .iter()
             .map(|(hook, form)| (hook.name.to_owned(), form.to_string()))
             .collect::<BTreeMap<_, _>>(),
-        filter: selection.filter.clone(),
+        filter: filter.filter.clone(),
     }
 }
 
-fn say_what_stays_unseen(loaded: &Loaded, voice: Voice) {
+fn say_what_stays_unseen(loaded: &Loaded, notices: Notices) {
     let (functions, others): (Vec<_>, Vec<_>) = loaded.hooks.iter().partition(|(hook, _)| hook.is_function());
     if functions.iter().all(|(_, form)| matches!(form, Form::Off(_))) {
-        voice.say(
+        notices.notify(
             "no function hooks, tracepoints alone: no namespace.destroy, and some facts are less exact \
              (`pidns-trace check` tells which, and why)",
         );
     }
     for (hook, form) in others {
         if let Some(words) = unseen(hook, form) {
-            voice.say(words);
+            notices.notify(words);
         }
     }
     if namespace::is_initial() == Some(false) {
-        voice.say(namespace::ELSEWHERE);
+        notices.notify(namespace::ELSEWHERE);
     }
 }
 
@@ -285,9 +285,9 @@ mod tests {
     #[test]
     fn where_the_kernel_refuses_its_iterator_proc_will_do() {
         let refused =
-            Eyes::refused(|| Err(Without::Refused(LoadError::Iterator("no such thing".to_owned()))));
+            Observer::refused(|| Err(Without::Refused(LoadError::Iterator("no such thing".to_owned()))));
         assert!(existing_with(refused, Some(Duration::from_secs(1))).is_ok());
-        let elsewhere = existing_with(Eyes::refused(|| Err(Without::Elsewhere)), None).err();
+        let elsewhere = existing_with(Observer::refused(|| Err(Without::Elsewhere)), None).err();
         let elsewhere = elsewhere.expect("a refusal");
         assert!(
             elsewhere.code() == code::USAGE && elsewhere.to_string().contains("host's own PID namespace")

@@ -6,23 +6,23 @@ use std::{
 };
 
 use super::{
+    notices::Notices,
     recorded::{self, Recorded},
-    voice::Voice,
     watch::{self, Look, Shown},
 };
 use crate::{
-    cli::{Memory, Past, Repeat},
+    cli::{Memory, Repeat, SourceArgs},
     commands::failure::Failure,
     event::snapshot::Snapshot,
     model::Forest,
-    source::observer::Eyes,
+    source::observer::Observer,
     target::find,
-    target::pinned::{Followed, From},
+    target::pinned::{Lookup, PinnedTarget},
 };
 
 /// What is to be looked at, and how.
-pub(super) struct Asked<'a> {
-    pub(super) past: &'a Past,
+pub(super) struct Request<'a> {
+    pub(super) past: &'a SourceArgs,
     pub(super) repeat: Repeat,
     pub(super) target: Option<&'a str>,
     /// Whether what holds namespaces is to be found.
@@ -37,10 +37,10 @@ pub(super) struct Asked<'a> {
 
 /// Looks, and has `write` write what there is from the TARGET down.
 pub(super) fn show(
-    asked: &Asked<'_>,
+    asked: &Request<'_>,
     write: impl Fn(&Snapshot, &Forest<'_>, Option<u32>, &mut dyn io::Write) -> io::Result<()>,
 ) -> Result<ExitCode, Failure> {
-    let Asked { past, repeat, target, holders, containers, shown, quiet } = *asked;
+    let Request { past, repeat, target, holders, containers, shown, quiet } = *asked;
     if let Some(Recorded { snapshot, world, gone, damage, .. }) = recorded::look(past, Memory::default())? {
         let forest = Forest::new(&snapshot).with_entries(&world);
         let from = target.map(|target| find::namespace(target, &snapshot, &forest)).transpose();
@@ -53,22 +53,22 @@ pub(super) fn show(
         let told = from.and_then(|from| print(|to| write(&snapshot, &forest, from, to)));
         return recorded::with_damage(told, damage);
     }
-    let voice = Voice::new(quiet);
-    let mut eyes = Eyes::new(past.runtime_api, voice);
-    let mut followed = Followed::new(target);
+    let notices = Notices::new(quiet);
+    let mut observer = Observer::new(past.runtime_api, notices);
+    let mut followed = PinnedTarget::new(target);
     // Whether it is gone. What is shown once is written as it comes, as it can be megabytes.
     let mut look = |show: &mut Show<'_>| -> Result<Option<String>, Failure> {
-        let mut snapshot = eyes.snapshot(holders)?;
+        let mut snapshot = observer.snapshot(holders)?;
         if containers {
-            eyes.name_containers(&mut snapshot);
+            observer.name_containers(&mut snapshot);
         } else {
-            eyes.name_containers_for(followed.words(), &mut snapshot);
+            observer.name_containers_for(followed.words(), &mut snapshot);
         }
         let forest = Forest::new(&snapshot);
         let from = match followed.find(&snapshot, &forest)? {
-            From::All => None,
-            From::Namespace(inum) => Some(inum),
-            From::Gone(inum) => return Ok(Some(format!("namespace {inum} is gone"))),
+            Lookup::All => None,
+            Lookup::Namespace(inum) => Some(inum),
+            Lookup::Gone(inum) => return Ok(Some(format!("namespace {inum} is gone"))),
         };
         show(&|to| write(&snapshot, &forest, from, to))?;
         Ok(None)
@@ -77,7 +77,7 @@ pub(super) fn show(
         look(&mut |write| print(write).map(drop))?;
         return Ok(ExitCode::SUCCESS);
     };
-    watch::repeat(interval, shown, voice, || {
+    watch::repeat(interval, shown, notices, || {
         let mut text = Vec::new();
         let gone = look(&mut |write| {
             write(&mut text).map_err(|error| Failure::Io { what: "write to memory", error })

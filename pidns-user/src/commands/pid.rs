@@ -8,8 +8,8 @@ use std::{process::ExitCode, sync::Arc};
 use self::place::Place;
 use super::{
     look,
+    notices::Notices,
     recorded::{self, Recorded},
-    voice::Voice,
 };
 use crate::{
     cli::{PidArgs, SnapshotOutput},
@@ -18,19 +18,19 @@ use crate::{
     event::snapshot::{Namespace, Process, Snapshot, Source},
     model::Forest,
     output::levels::{self, Field, Level},
-    source::observer::Eyes,
-    target::find::{self, Named},
+    source::observer::Observer,
+    target::find::{self, Target},
 };
 
 /// What the PID is looked up in.
-struct Scene<'a> {
+struct Host<'a> {
     snapshot: &'a Snapshot,
     model: Forest<'a>,
     /// Processes that were gone by then, the last to go first; none but of a recording.
     dead: &'a [Process],
 }
 
-impl Scene<'_> {
+impl Host<'_> {
     /// Those that exist, then those that did.
     fn processes(&self) -> impl Iterator<Item = &Process> {
         self.snapshot.processes.iter().chain(self.dead)
@@ -75,42 +75,41 @@ pub fn run(args: &PidArgs) -> Result<ExitCode, Failure> {
 }
 
 fn live(args: &PidArgs) -> Result<ExitCode, Failure> {
-    let mut eyes = Eyes::new(args.past.runtime_api, Voice::new(args.quiet));
-    let mut snapshot = eyes.snapshot(false)?;
+    let mut observer = Observer::new(args.past.runtime_api, Notices::new(args.quiet));
+    let mut snapshot = observer.snapshot(false)?;
     for target in [&args.target, &args.to] {
-        eyes.name_containers_for(target.as_deref(), &mut snapshot);
+        observer.name_containers_for(target.as_deref(), &mut snapshot);
     }
     let model = Forest::new(&snapshot);
-    let scene = Scene { snapshot: &snapshot, model, dead: &[] };
-    let (process, asked) = search(args, &scene, |target| {
-        find::namespace(target, &snapshot, &scene.model).map(Place::of_number)
-    })?;
+    let host = Host { snapshot: &snapshot, model, dead: &[] };
+    let (process, asked) =
+        search(args, &host, |target| find::namespace(target, &snapshot, &host.model).map(Place::of_number))?;
     let wants_containers = args.fields.as_ref().is_none_or(|fields| fields.has(Field::Container));
     let container =
-        |ns: &Namespace| wants_containers.then(|| eyes.container_of(&snapshot, ns.inum)).flatten();
-    print(args, &scene, process, asked, container)
+        |ns: &Namespace| wants_containers.then(|| observer.container_of(&snapshot, ns.inum)).flatten();
+    print(args, &host, process, asked, container)
 }
 
 /// The same of a recording, which remembers the dead: the last of them to have had the number.
 fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure> {
     let Recorded { snapshot, dead, gone, world, damage, .. } = recorded;
     let model = Forest::new(&snapshot).with_gone(&gone);
-    let scene = Scene { snapshot: &snapshot, model, dead: &dead };
-    let told = search(args, &scene, |target| {
+    let host = Host { snapshot: &snapshot, model, dead: &dead };
+    let told = search(args, &host, |target| {
         Ok(match find::name(target, &snapshot, &gone)? {
             // By its number alone it may be gone too, and another one's by now.
-            Named::Namespace(inum) => match scene.model.node(inum).is_some() {
+            Target::Namespace(inum) => match host.model.node(inum).is_some() {
                 false if gone.iter().all(|gone| gone.inum != inum) => {
                     return Err(find::no_namespace(inum, &snapshot));
                 }
                 _ => Place::of_number(inum),
             },
-            Named::Container(inum) => Place::of_living(inum, &world),
-            Named::GoneContainer { inum, born_boot_ns } => Place::of_birth(inum, born_boot_ns, &world),
-            Named::Process(pid) => {
-                let process = scene.of_number(pid).ok_or_else(|| find::no_process(pid, &snapshot))?;
+            Target::Container(inum) => Place::of_living(inum, &world),
+            Target::GoneContainer { inum, born_boot_ns } => Place::of_birth(inum, born_boot_ns, &world),
+            Target::Process(pid) => {
+                let process = host.of_number(pid).ok_or_else(|| find::no_process(pid, &snapshot))?;
                 let inum = process.ns.ok_or_else(|| find::no_process(pid, &snapshot))?;
-                match scene.model.ancestry(inum, process.start_boot_ns).first() {
+                match host.model.ancestry(inum, process.start_boot_ns).first() {
                     Some(own) => Place::of_birth(inum, own.born_boot_ns, &world),
                     None => Place::of_number(inum),
                 }
@@ -118,10 +117,10 @@ fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure>
         })
     })
     .and_then(|(process, asked)| {
-        if scene.is_dead(process) {
-            Voice::new(args.quiet).say("that process was gone by then");
+        if host.is_dead(process) {
+            Notices::new(args.quiet).notify("that process was gone by then");
         }
-        print(args, &scene, process, asked, |ns| ns.container.clone())
+        print(args, &host, process, asked, |ns| ns.container.clone())
     });
     recorded::with_damage(recorded::with_the_forgotten(told, &world), damage)
 }
@@ -129,43 +128,43 @@ fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure>
 /// Whom the command asks for, and where: what `--in` and `--to` name.
 fn search<'a>(
     args: &PidArgs,
-    scene: &'a Scene<'_>,
+    host: &'a Host<'_>,
     place: impl Fn(&str) -> Result<Place, Failure>,
-) -> Result<(&'a Process, Asked), Failure> {
+) -> Result<(&'a Process, Request), Failure> {
     let PidArgs { pid, target, to, .. } = args;
     let seen_in = target.as_deref().map(&place).transpose()?;
     let to = to.as_deref().map(&place).transpose()?;
     let process = match seen_in {
-        Some(place) => scene.in_place(*pid, place).ok_or_else(|| words::nobody_in(*pid, place, scene))?,
-        None => scene.of_number(*pid).ok_or_else(|| match words::elsewhere(*pid, scene) {
+        Some(place) => host.in_place(*pid, place).ok_or_else(|| words::nobody_in(*pid, place, host))?,
+        None => host.of_number(*pid).ok_or_else(|| match words::elsewhere(*pid, host) {
             Some(elsewhere) => Failure::NoMatch(format!(
                 "no process of the host has PID {pid}{}, but {elsewhere}: ask with --in",
-                scene.how_far_that_is_known()
+                host.how_far_that_is_known()
             )),
-            None => find::no_process(*pid, scene.snapshot),
+            None => find::no_process(*pid, host.snapshot),
         })?,
     };
-    Ok((process, Asked { seen_in, to }))
+    Ok((process, Request { seen_in, to }))
 }
 
 /// Where the PID was given, and where it is asked for.
-struct Asked {
+struct Request {
     seen_in: Option<Place>,
     to: Option<Place>,
 }
 
 fn print(
     args: &PidArgs,
-    scene: &Scene<'_>,
+    host: &Host<'_>,
     process: &Process,
-    Asked { seen_in, to }: Asked,
+    Request { seen_in, to }: Request,
     container: impl FnMut(&Namespace) -> Option<Arc<Container>>,
 ) -> Result<ExitCode, Failure> {
     let PidArgs { pid, fields, output, no_headers, .. } = args;
-    let mut levels = levels(&scene.model, process, container);
+    let mut levels = levels(&host.model, process, container);
     if let Some(to) = to {
-        let at = to.level_of(process, &scene.model.levels(process));
-        let at = at.ok_or_else(|| words::invisible((*pid, seen_in), process, to, scene))?;
+        let at = to.level_of(process, &host.model.levels(process));
+        let at = at.ok_or_else(|| words::invisible((*pid, seen_in), process, to, host))?;
         levels = levels.into_iter().skip(at).take(1).collect();
     }
     let is_all = to.is_some() || !process.pids.is_empty();
@@ -173,7 +172,7 @@ fn print(
         SnapshotOutput::Table => {
             levels::table(&levels, is_all, &fields.clone().unwrap_or_default(), !no_headers, to)
         }
-        SnapshotOutput::Json => levels::json(scene.snapshot.source, process, &levels, fields.as_ref(), to),
+        SnapshotOutput::Json => levels::json(host.snapshot.source, process, &levels, fields.as_ref(), to),
     })
 }
 

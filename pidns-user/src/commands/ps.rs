@@ -3,7 +3,7 @@
 use std::{io, process::ExitCode};
 
 use super::{
-    look::{self, Asked},
+    look::{self, Request},
     watch::Shown,
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 
 /// Takes a snapshot and prints the processes; with `--watch` again and again.
 pub fn run(args: &PsArgs) -> Result<ExitCode, Failure> {
-    let asked = Asked {
+    let asked = Request {
         past: &args.past,
         repeat: args.repeat,
         target: args.target.as_deref(),

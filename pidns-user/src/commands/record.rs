@@ -10,10 +10,10 @@ use std::{
 
 use super::{
     live::{self, Live},
-    voice::Voice,
+    notices::Notices,
 };
 use crate::{
-    cli::RecordArgs, commands::failure::Failure, filter::Selection, kernel::load, output::Json,
+    cli::RecordArgs, commands::failure::Failure, filter::Filter, kernel::load, output::Json,
     output::sink::Sink, text::Count,
 };
 
@@ -25,7 +25,7 @@ pub fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
             "record writes to a file; `pidns-trace --snapshot -o json -e '*'` writes the same to standard output".to_owned(),
         ));
     }
-    let selection = Selection::everything()?;
+    let filter = Filter::everything()?;
     // Before anything is written: without the privileges there is nothing to write.
     load::check_privileges()?;
     let cannot = |error| Failure::Write { file: file.clone(), error };
@@ -37,11 +37,11 @@ pub fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
         if compressed { Sink::compressed(to).map_err(cannot) } else { Ok(Sink::new(to)) }
     };
     let open = Box::new(open);
-    let live = Live { kernel, selection, stop, view: Box::new(Json), open, existing: Some(existing) };
+    let live = Live { kernel, filter, stop, view: Box::new(Json), open, existing: Some(existing) };
     let code = live.run()?;
     // Whoever has taken it away meanwhile knows how large it is.
     let bytes = fs::metadata(file).map_or(0, |file| file.len());
-    Voice::new(kernel.quiet).say(format_args!("{}: {}", file.display(), Count(bytes, "byte", "bytes")));
+    Notices::new(kernel.quiet).notify(format_args!("{}: {}", file.display(), Count(bytes, "byte", "bytes")));
     Ok(code)
 }
 

@@ -4,14 +4,14 @@ use std::{path::Path, process::ExitCode, time::Duration};
 
 use jiff::Timestamp;
 
-use super::voice::Voice;
+use super::notices::Notices;
 use crate::{
-    cli::{Memory, Moment, Past},
+    cli::{Memory, Moment, SourceArgs},
     commands::failure::Failure,
     event::snapshot::{self, Snapshot},
     event::{Body, Event},
-    explanation::{History, Subject},
-    model::{DeadProcess, PAST_LIMIT, World},
+    explanation::{Subject, Timeline},
+    model::{DeadProcess, HISTORY_LIMIT, World},
     source::recording::{Damage, Recording},
 };
 
@@ -34,15 +34,15 @@ pub(super) struct Recorded {
 }
 
 /// Reads the recording up to the moment; `None` where none was asked for.
-pub(super) fn look(past: &Past, memory: Memory) -> Result<Option<Recorded>, Failure> {
-    let Past { from, at, runtime_api: _ } = past;
+pub(super) fn look(past: &SourceArgs, memory: Memory) -> Result<Option<Recorded>, Failure> {
+    let SourceArgs { from, at, runtime_api: _ } = past;
     let Some(file) = from else { return Ok(None) };
     let recording = Recording::open(file).map_err(|error| Failure::File { file: file.clone(), error })?;
     let Replayed { mut world, last, behind, stream, damage } = replay(file, recording, *at, memory)?;
     match damage {
         // Of a look that the moment is right behind, no more follows.
         None => world.settle(),
-        Some(_) if world.is_being_looked_at() => Voice::new(false).say(format_args!(
+        Some(_) if world.is_in_snapshot() => Notices::new(false).notify(format_args!(
             "{}: the damage is in the midst of what existed when all was looked at: processes and namespaces are missing \
              from what is shown",
             file.display()
@@ -53,8 +53,8 @@ pub(super) fn look(past: &Past, memory: Memory) -> Result<Option<Recorded>, Fail
     let nanoseconds = u64::try_from(behind.as_nanos()).unwrap_or(u64::MAX);
     snapshot.boot_ns = snapshot.boot_ns.saturating_add(nanoseconds);
     let time = last.and_then(|(_, time)| time.checked_add(behind).ok());
-    let dead = world.past().processes().map(DeadProcess::as_it_was).collect();
-    let gone = world.past().namespaces().map(|gone| gone.domain.namespace.clone()).collect();
+    let dead = world.history().processes().map(DeadProcess::as_it_was).collect();
+    let gone = world.history().namespaces().map(|gone| gone.state.namespace.clone()).collect();
     Ok(Some(Recorded { snapshot, dead, gone, world, time, stream, damage }))
 }
 
@@ -67,7 +67,7 @@ pub(super) fn with_damage(
     match (told, damage) {
         (Ok(_), Some(damage)) => Err(damage),
         (Err(error @ Failure::NoMatch(_)), Some(damage)) => {
-            Voice::new(false).say(format_args!("{error}, before the damage"));
+            Notices::new(false).notify(format_args!("{error}, before the damage"));
             Err(damage)
         }
         (told, _) => told,
@@ -77,10 +77,10 @@ pub(super) fn with_damage(
 /// The same of a command that finds those that are gone, too: what is not there may only be forgotten.
 pub(super) fn with_the_forgotten<T>(told: Result<T, Failure>, world: &World) -> Result<T, Failure> {
     match told {
-        Err(Failure::NoMatch(words)) if world.past().has_forgotten() => Err(Failure::NoMatch(format!(
+        Err(Failure::NoMatch(words)) if world.history().has_forgotten() => Err(Failure::NoMatch(format!(
             "{words}; of what was gone by then the last {} are remembered: an earlier moment (--at) has others, and \
              --remember asks for more",
-            world.past().limit()
+            world.history().limit()
         ))),
         told => told,
     }
@@ -88,9 +88,9 @@ pub(super) fn with_the_forgotten<T>(told: Result<T, Failure>, world: &World) -> 
 
 /// What happened to somebody in this stream of the file up to this time (CLOCK_BOOTTIME, nanoseconds). The file is read
 /// another time: who it is about is known only when it was read to the moment.
-pub(super) fn history(file: &Path, subject: Subject, stream: u64, until: u64) -> Result<History, Failure> {
+pub(super) fn history(file: &Path, subject: Subject, stream: u64, until: u64) -> Result<Timeline, Failure> {
     let recording = Recording::open(file).map_err(|error| Failure::File { file: file.to_owned(), error })?;
-    let mut history = History::new(subject);
+    let mut history = Timeline::new(subject);
     let mut at = 0;
     // Damage was met at the first reading.
     for event in recording.map_while(Result::ok) {
@@ -124,7 +124,7 @@ fn replay(
     at: Option<Moment>,
     Memory { remember }: Memory,
 ) -> Result<Replayed, Failure> {
-    let empty = || World::remembering(remember.unwrap_or(PAST_LIMIT));
+    let empty = || World::remembering(remember.unwrap_or(HISTORY_LIMIT));
     let mut it = Replayed { world: empty(), last: None, behind: Duration::ZERO, stream: 0, damage: None };
     let no_match = |words: String| Failure::NoMatch(format!("{}: {words}", file.display()));
     let mut clock = Clock::default();
@@ -208,7 +208,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::event::Filter;
+    use crate::event::StreamFilter;
 
     fn lost(second: i64) -> Event {
         Event {
@@ -272,7 +272,7 @@ mod tests {
                 kernel: None,
                 boot_time: String::new(),
                 hooks: BTreeMap::new(),
-                filter: Filter::default(),
+                filter: StreamFilter::default(),
             };
             Event { body, ..lost(second) }
         };
@@ -294,7 +294,7 @@ mod tests {
             let events = events.iter().cloned().map(Ok);
             let Replayed { world, stream, .. } =
                 replay(Path::new("f"), events, moment, Memory::default()).unwrap();
-            (stream, world.namespaces().map(|domain| domain.namespace.inum).collect::<Vec<_>>())
+            (stream, world.namespaces().map(|entry| entry.namespace.inum).collect::<Vec<_>>())
         };
         assert_eq!(inums(None), (2, vec![3]));
         assert_eq!(inums(after(3_000)), (1, vec![2]));

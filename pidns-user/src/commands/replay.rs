@@ -12,13 +12,13 @@ use std::{
 
 use rustix::stdio::stdout;
 
-use super::{ending::Ending, recorded::Clock, trace, voice::Voice};
+use super::{ending::Ending, notices::Notices, recorded::Clock, trace};
 use crate::{
     cli::ReplayArgs,
     commands::failure::Failure,
     event::container::Container,
     event::{Body, Event},
-    filter::{Asked, Selection, inner_namespace},
+    filter::{Filter, FilterArgs, inner_namespace},
     model::World,
     output::sink::{Sink, Written},
     source::recording::{Damage, Recording},
@@ -33,14 +33,14 @@ const AHEAD: usize = 1_000;
 /// Prints what the filters let through, up to the end or the damage.
 pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     let ReplayArgs { file, speed, duration, count, quiet, filters, view } = args;
-    let selection = Selection::of_recording(&Asked::of(filters, false))?;
+    let filter = Filter::of_recording(&FilterArgs::of(filters, false))?;
     let recording = Recording::open(file).map_err(|error| Failure::File { file: file.clone(), error })?;
     let mut view = trace::view(view);
     let mut sink = Sink::new(stdout());
     let ending = Ending::listen(sink.progress())?;
     let into_memory = |error| Failure::Io { what: "write to memory", error };
     view.begin(sink.buffer()).map_err(into_memory)?;
-    let mut scene = Scene { selection, world: World::default() };
+    let mut host = Host { filter, world: World::default() };
     let mut clock = Clock::default();
     let mut pause = Duration::ZERO;
     let mut began = false;
@@ -72,7 +72,7 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
         if duration.is_some_and(|duration| clock.elapsed > duration) {
             break;
         }
-        let Some(container) = scene.shows(&event) else { continue };
+        let Some(container) = host.shows(&event) else { continue };
         let pause = std::mem::take(&mut pause);
         let time = match speed {
             // For the first that is shown nobody waits.
@@ -102,8 +102,8 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     flush(&mut sink)?;
     if unknown > 0 {
         let left_out = Count(unknown, "event", "events");
-        Voice::new(*quiet)
-            .say(format_args!("{}: left out {left_out} that only a later version knows", file.display()));
+        Notices::new(*quiet)
+            .notify(format_args!("{}: left out {left_out} that only a later version knows", file.display()));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -155,12 +155,12 @@ fn flush(sink: &mut Sink) -> Result<Reader, Failure> {
 }
 
 /// What is chosen, and what exists by the events so far.
-struct Scene {
-    selection: Selection,
+struct Host {
+    filter: Filter,
     world: World,
 }
 
-impl Scene {
+impl Host {
     /// Follows an event; whether it is shown, and with which container.
     fn shows(&mut self, event: &Event) -> Option<Option<Arc<Container>>> {
         if matches!(event.body, Body::StreamStart { .. }) {
@@ -168,11 +168,10 @@ impl Scene {
             self.world = World::default();
         }
         let was_in = self.container(&event.body);
-        let was_wanted = self.selection.shows_unfiltered(&event.body, was_in.as_deref(), &self.world);
+        let was_wanted = self.filter.matches_all(&event.body, was_in.as_deref(), &self.world);
         self.world.apply(event);
         let container = self.container(&event.body).or(was_in);
-        let is_wanted =
-            was_wanted || self.selection.shows_unfiltered(&event.body, container.as_deref(), &self.world);
+        let is_wanted = was_wanted || self.filter.matches_all(&event.body, container.as_deref(), &self.world);
         is_wanted.then_some(container)
     }
 

@@ -11,28 +11,28 @@ use rustix::stdio::stdout;
 
 use super::{
     live::{self, Live},
-    voice::Voice,
+    notices::Notices,
 };
 use crate::{
     cli::{Kernel, Output, TraceArgs, ViewArgs},
     commands::failure::Failure,
-    filter::{Asked, Selection},
+    filter::{Filter, FilterArgs},
     kernel::load,
     model::Forest,
     output::sink::Sink,
     output::{Json, Style, Table, View},
-    source::observer::Eyes,
-    target::Words,
+    source::observer::Observer,
+    target::ParsedTarget,
     target::find,
 };
 
 /// Runs the live stream to its end.
 pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
     let TraceArgs { filters, stop, view: how, kernel } = args;
-    let mut asked = Asked::of(filters, kernel.no_syscall_hooks);
-    let warnings = find_containers(&mut asked, kernel)?;
-    let mut selection = Selection::new(&asked)?;
-    selection.warnings.extend(warnings);
+    let mut args = FilterArgs::of(filters, kernel.no_syscall_hooks);
+    let warnings = find_containers(&mut args, kernel)?;
+    let mut filter = Filter::new(&args)?;
+    filter.warnings.extend(warnings);
     let is_followed = filters.snapshot || kernel.verify_interval.is_some();
     let existing = if is_followed {
         load::check_privileges()?;
@@ -41,24 +41,24 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
         None
     };
     let open = Box::new(|| Ok(Sink::new(stdout())));
-    let live = Live { kernel, selection, stop, view: view(how), open, existing };
+    let live = Live { kernel, filter, stop, view: view(how), open, existing };
     live.run()
 }
 
 /// Looks for the containers that a stream's filter names: a TARGET is turned into the number of its namespace; of another name,
 /// which may be that of one to come, it is said that none has it now.
-fn find_containers(asked: &mut Asked, kernel: &Kernel) -> Result<Vec<String>, Failure> {
-    let is_name = |target: &String| matches!(Words::of(target), Ok(Words::Name(_)));
-    if asked.containers.is_empty() && !asked.namespaces.iter().any(is_name) {
+fn find_containers(args: &mut FilterArgs, kernel: &Kernel) -> Result<Vec<String>, Failure> {
+    let is_name = |target: &String| matches!(ParsedTarget::of(target), Ok(ParsedTarget::Name(_)));
+    if args.containers.is_empty() && !args.namespaces.iter().any(is_name) {
         return Ok(Vec::new());
     }
-    let mut eyes = Eyes::before_a_stream(kernel.runtime_api, Voice::new(kernel.quiet));
-    let mut snapshot = eyes.snapshot(false)?;
-    eyes.name_containers(&mut snapshot);
+    let mut observer = Observer::before_a_stream(kernel.runtime_api, Notices::new(kernel.quiet));
+    let mut snapshot = observer.snapshot(false)?;
+    observer.name_containers(&mut snapshot);
     // With them ends the thread that asks daemons: it has all privileges, and loading wants no other thread.
-    drop(eyes);
+    drop(observer);
     let forest = Forest::new(&snapshot);
-    for target in asked.namespaces.iter_mut().filter(|target| is_name(target)) {
+    for target in args.namespaces.iter_mut().filter(|target| is_name(target)) {
         *target = match find::namespace(target, &snapshot, &forest) {
             // As a PID of nobody: there is nothing that the stream could be of.
             Err(Failure::NoMatch(words)) => return Err(Failure::Usage(format!("--ns: {words}"))),
@@ -66,7 +66,7 @@ fn find_containers(asked: &mut Asked, kernel: &Kernel) -> Result<Vec<String>, Fa
         };
     }
     let is_there = |name: &str| snapshot.containers().any(|(_, container)| container.is_within(name));
-    let unknown = asked.containers.iter().filter(|name| !name.is_empty() && !is_there(name));
+    let unknown = args.containers.iter().filter(|name| !name.is_empty() && !is_there(name));
     let warn = |name: &String| {
         let there = find::those_there(&snapshot);
         format!("--container {name}: none is called so now ({there}); one that is started later is shown")

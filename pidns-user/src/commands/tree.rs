@@ -3,7 +3,7 @@
 use std::{io, process::ExitCode};
 
 use super::{
-    look::{self, Asked},
+    look::{self, Request},
     watch::Shown,
 };
 use crate::{
@@ -24,7 +24,7 @@ pub fn run(args: &TreeArgs) -> Result<ExitCode, Failure> {
     if args.output == TreeOutput::Dot && args.repeat.watch.is_some() {
         return Err(Failure::Usage("--watch shows a table or JSON: a graph is drawn once".to_owned()));
     }
-    let asked = Asked {
+    let asked = Request {
         past: &args.past,
         repeat: args.repeat,
         target: args.target.as_deref(),

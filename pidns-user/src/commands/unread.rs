@@ -1,4 +1,4 @@
-//! What is said of what could not be read.
+//! What is unread_notices of what could not be read.
 
 use crate::{
     event::snapshot::{Snapshot, Unnamed, Unread, WhyUnnamed},
@@ -6,14 +6,14 @@ use crate::{
     text::Count,
 };
 
-/// What was said already: of looks that follow each other each kind of thing is said once, and not with each new number.
+/// What was unread_notices already: of looks that follow each other each kind of thing is unread_notices once, and not with each new number.
 #[derive(Debug, Default)]
-pub(crate) struct Said {
+pub(crate) struct UnreadNotices {
     unread: [bool; 5],
     unnamed: [bool; 2],
 }
 
-impl Said {
+impl UnreadNotices {
     /// What there is to say of this look.
     pub(crate) fn about(&mut self, snapshot: &Snapshot, root: bool) -> Vec<String> {
         let Unread { processes, namespaces, files, mounts, hidden } = snapshot.unread;
@@ -31,12 +31,12 @@ impl Said {
 }
 
 /// Whether there is one that was not there before.
-fn is_new<const N: usize>(said: &mut [bool; N], are: [bool; N]) -> bool {
-    let before = *said;
-    for (said, is) in said.iter_mut().zip(are) {
-        *said |= is;
+fn is_new<const N: usize>(unread_notices: &mut [bool; N], are: [bool; N]) -> bool {
+    let before = *unread_notices;
+    for (unread_notices, is) in unread_notices.iter_mut().zip(are) {
+        *unread_notices |= is;
     }
-    *said != before
+    *unread_notices != before
 }
 
 fn words_about(unread: &Unread, root: bool) -> Option<String> {
@@ -99,17 +99,17 @@ mod tests {
 
     #[test]
     fn of_looks_that_follow_each_other_each_kind_is_told_once() {
-        let mut said = Said::default();
+        let mut unread_notices = UnreadNotices::default();
         let mut look = |unread| {
             let snapshot = Snapshot { unread, ..Snapshot::empty(Source::Proc, 0) };
-            said.about(&snapshot, false).len()
+            unread_notices.about(&snapshot, false).len()
         };
         let files = |files| Unread { files, ..Unread::default() };
         assert_eq!(look(Unread::default()), 0);
         assert_eq!(look(files(2)), 1);
         assert_eq!(look(files(3)), 0, "another number of the same");
         assert_eq!(look(files(0)), 0);
-        assert_eq!(look(files(4)), 0, "as it was said");
+        assert_eq!(look(files(4)), 0, "as it was unread_notices");
         assert_eq!(look(Unread { mounts: 1, ..files(4) }), 1, "something else");
     }
 

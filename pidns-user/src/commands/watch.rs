@@ -11,7 +11,7 @@ use jiff::ZonedDateTime;
 use rustix::stdio::stdout;
 use unicode_width::UnicodeWidthChar as _;
 
-use super::{ending::Ending, voice::Voice};
+use super::{ending::Ending, notices::Notices};
 use crate::{
     commands::failure::Failure,
     output::sink::{Sink, Written},
@@ -41,7 +41,7 @@ pub(super) enum Shown {
 pub(super) fn repeat(
     interval: Duration,
     shown: Shown,
-    voice: Voice,
+    notices: Notices,
     mut look: impl FnMut() -> Result<Look, Failure>,
 ) -> Result<ExitCode, Failure> {
     let mut seen = look()?;
@@ -50,7 +50,7 @@ pub(super) fn repeat(
     loop {
         match seen {
             Look::Gone(words) => {
-                voice.say(words);
+                notices.notify(words);
                 return Ok(ExitCode::SUCCESS);
             }
             Look::Seen(text) => sink.buffer().extend(laid_out(text, interval, shown)),

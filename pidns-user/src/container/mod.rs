@@ -5,14 +5,14 @@
 //! container's first process, by PID and mostly by start (a daemon's has none). What it says is believed of
 //! that process, and while it lives in the container's cgroup of the others there.
 
+mod cache;
 pub mod cgroup;
-mod names;
-mod namespaces;
 mod ring;
 mod roots;
 mod state;
+mod tracker;
 
-pub use names::Names;
-pub use namespaces::Containers;
+pub use cache::ContainerCache;
 pub use roots::Roots;
 pub use state::{Api, Process};
+pub use tracker::ContainerTracker;

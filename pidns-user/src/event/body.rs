@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cause, Exit, Filter, KernelCount, ModelCount, Namespace, Process, ThreadCount, Word,
+    Cause, Exit, KernelCount, ModelCount, Namespace, Process, StreamFilter, ThreadCount, Token,
     objects::{is_false, is_zero},
 };
 use crate::{
@@ -47,7 +47,7 @@ bodies! {
     /// The first event.
     StreamStart = "stream.start" {
         /// Of pidns-trace.
-        version: Word,
+        version: Token,
         /// Host name; absent where /proc does not tell it.
         #[serde(skip_serializing_if = "Option::is_none")]
         host: Option<String>,
@@ -59,7 +59,7 @@ bodies! {
         /// Hook to form.
         hooks: BTreeMap<String, String>,
         /// What the stream is limited to.
-        filter: Filter,
+        filter: StreamFilter,
     }
     /// A PID namespace that exists already: in recordings, after `stream.start` and after a `stream.resync`.
     SnapshotNamespace = "snapshot.namespace" {
@@ -95,20 +95,20 @@ bodies! {
         ns: Namespace,
         /// "clone", "clone3" or "unshare"; absent where a 32-bit call was used.
         #[serde(skip_serializing_if = "Option::is_none")]
-        via: Option<Word>,
+        via: Option<Token>,
         /// Who made it.
         creator: Process,
     }
     /// It could not.
     NamespaceCreateFailed = "namespace.create_failed" {
         /// "clone", "clone3" or "unshare".
-        via: Word,
+        via: Token,
         /// Who tried.
         creator: Process,
         /// "ENOSPC".
         errno: String,
         /// Why, as far as the kernel's state shows.
-        reason: Word,
+        reason: Token,
     }
     /// Its first process exists.
     NamespaceInit = "namespace.init" {
@@ -137,7 +137,7 @@ bodies! {
         /// "EINVAL".
         errno: String,
         /// Why, as far as the kernel's state shows.
-        reason: Word,
+        reason: Token,
     }
     /// Its PID 1 exits.
     NamespaceInitExit = "namespace.init_exit" {
@@ -235,9 +235,9 @@ bodies! {
         #[serde(skip_serializing_if = "Option::is_none")]
         sender: Option<Process>,
         /// "inside", "ancestor" or "kernel".
-        from: Word,
+        from: Token,
         /// "delivered", "ignored", "already_pending", "queue_full" or "info_lost".
-        fate: Word,
+        fate: Token,
     }
     /// fork or clone was refused.
     ForkFailed = "fork.failed" {
@@ -249,7 +249,7 @@ bodies! {
         /// "ENOMEM".
         errno: String,
         /// Why, as far as the kernel's state shows.
-        reason: Word,
+        reason: Token,
         /// Whether a thread was asked for.
         #[serde(default, skip_serializing_if = "is_false")]
         thread: bool,
@@ -257,7 +257,7 @@ bodies! {
     /// Events were dropped since the last one of these.
     StreamLost = "stream.lost" {
         /// "ring": the ring buffer was full. "hook": the kernel left a program out.
-        stage: Word,
+        stage: Token,
         /// How many.
         count: u64,
     }
@@ -273,19 +273,19 @@ bodies! {
     /// The last event.
     StreamEnd = "stream.end" {
         /// Events printed, by name, this one left out.
-        events: BTreeMap<Word, u64>,
+        events: BTreeMap<Token, u64>,
         /// Events lost, by stage.
-        lost: BTreeMap<Word, u64>,
+        lost: BTreeMap<Token, u64>,
         /// The kernel side's own counts, by record.
-        kernel: BTreeMap<Word, KernelCount>,
+        kernel: BTreeMap<Token, KernelCount>,
         /// Threads created and ended, which are counted and not streamed.
         threads: ThreadCount,
         /// Ends that no hook told, but a look at what is left, by event.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        swept: BTreeMap<Word, u64>,
+        swept: BTreeMap<Token, u64>,
         /// What the kernel side had no room to follow, by what is missing for it.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        untracked: BTreeMap<Word, u64>,
+        untracked: BTreeMap<Token, u64>,
         /// What exists by the events, where that was followed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         model: Option<ModelCount>,

@@ -16,14 +16,16 @@ use serde::{Deserialize, Serialize};
 use self::body::Named;
 pub use self::{
     body::Body,
-    objects::{Cause, Exit, Filter, INITIAL_NS, KernelCount, ModelCount, Namespace, Process, ThreadCount},
+    objects::{
+        Cause, Exit, INITIAL_NS, KernelCount, ModelCount, Namespace, Process, StreamFilter, ThreadCount,
+    },
 };
 
 /// The version of the schema, `v` of every event.
 pub const VERSION: u8 = 1;
 
 /// A word of a vocabulary: ours, or one that was read.
-pub type Word = Cow<'static, str>;
+pub type Token = Cow<'static, str>;
 
 /// An event.
 #[derive(Clone, Debug, PartialEq, Eq)]

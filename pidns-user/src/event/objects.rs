@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::Word;
+use super::Token;
 use crate::{event::container::Container, text::Name};
 
 /// Inode number of the initial PID namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
@@ -98,7 +98,7 @@ pub enum Cause {
     Reboot {
         /// "restart", "restart2", "halt" or "power_off"; in the tracepoint set "restart" or "halt" alone, which stand
         /// for the others too: the kernel keeps no difference.
-        command: Word,
+        command: Token,
     },
     /// The kernel chose it when memory ran out.
     Oom {
@@ -152,7 +152,7 @@ pub struct ModelCount {
     pub drift: u64,
     /// What events said that could not be, had everything been seen, by kind.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub surprises: BTreeMap<Word, u64>,
+    pub surprises: BTreeMap<Token, u64>,
 }
 
 pub(crate) fn is_zero(value: &u64) -> bool {
@@ -161,9 +161,9 @@ pub(crate) fn is_zero(value: &u64) -> bool {
 
 /// What a stream is limited to, as given on the command line; absent: not limited.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Filter {
+pub struct StreamFilter {
     /// Names of the events.
-    pub events: Vec<Word>,
+    pub events: Vec<Token>,
     /// Inode numbers of the namespaces.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<u32>,

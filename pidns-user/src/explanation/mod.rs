@@ -1,17 +1,17 @@
 //! All that is known about one namespace, process or container, gathered into one value. Pure: it takes a snapshot, or what
 //! a recording makes of one, and returns what is to be told.
 
-mod history;
 mod namespace;
 mod process;
+mod timeline;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 pub use self::{
-    history::{Counts, FIRST_LINES, History, LAST_LINES, Subject},
     namespace::{Below, Joiner, NamespaceFacts, State},
     process::{LevelFacts, ProcessFacts},
+    timeline::{Counts, FIRST_LINES, LAST_LINES, Subject, Timeline},
 };
 use crate::{
     event::Exit,
@@ -22,7 +22,7 @@ use crate::{
 
 /// What is known, and from where.
 #[derive(Clone, Copy, Debug)]
-pub struct Scene<'a> {
+pub struct Host<'a> {
     /// What exists.
     pub snapshot: &'a Snapshot,
     /// The same, as a forest; of a recording with the namespaces that are gone.
@@ -69,7 +69,7 @@ pub struct Explanation {
     pub facts: Facts,
     /// What happened to it, of a recording.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub history: Option<History>,
+    pub history: Option<Timeline>,
     /// What could not be read.
     pub unread: Unread,
 }
@@ -123,7 +123,7 @@ pub struct Gone {
     pub reaped_boot_ns: Option<u64>,
 }
 
-impl<'a> Scene<'a> {
+impl<'a> Host<'a> {
     /// The container of what is in this namespace.
     fn container(&self, inum: u32) -> Option<&'a Container> {
         self.snapshot.namespaces.get(&inum)?.container.as_deref()
@@ -143,7 +143,7 @@ impl<'a> Scene<'a> {
     }
 
     fn last_of(&self, is_it: impl Fn(&Namespace) -> bool) -> Option<(Facts, Subject)> {
-        let dead = self.world?.past().namespaces().find(|gone| is_it(&gone.domain.namespace))?;
+        let dead = self.world?.history().namespaces().find(|gone| is_it(&gone.state.namespace))?;
         Some(of_namespace(self.namespace_that_was(dead), dead.gone_boot_ns))
     }
 
@@ -152,7 +152,7 @@ impl<'a> Scene<'a> {
         let (facts, gone) = match self.forest.process(pid) {
             Some(process) => (self.process(process), None),
             None => {
-                let dead = self.world?.past().processes().find(|gone| gone.resident.process.pid == pid)?;
+                let dead = self.world?.history().processes().find(|gone| gone.state.process.pid == pid)?;
                 (self.process_that_was(dead), dead.gone_boot_ns)
             }
         };
@@ -169,7 +169,7 @@ impl<'a> Scene<'a> {
         if let Some(living) = self.forest.process(pid).filter(|process| was_there(process)) {
             return Some(living.clone());
         }
-        let gone = self.world?.past().processes().filter(|gone| gone.resident.process.pid == pid);
+        let gone = self.world?.history().processes().filter(|gone| gone.state.process.pid == pid);
         gone.map(DeadProcess::as_it_was).find(was_there)
     }
 

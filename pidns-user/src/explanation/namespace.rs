@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Scene, Zombie, doubts};
+use super::{Host, Zombie, doubts};
 use crate::{
     event::snapshot::{Holder, Namespace, Process},
     event::{Cause, objects::is_zero},
@@ -105,7 +105,7 @@ pub struct NamespaceFacts {
     pub holders_left_out: u64,
 }
 
-impl Scene<'_> {
+impl Host<'_> {
     /// What is known about the namespace of this number, if it exists.
     pub fn namespace(&self, inum: u32) -> Option<NamespaceFacts> {
         let node = self.forest.node(inum)?;
@@ -142,7 +142,7 @@ impl Scene<'_> {
 
     /// What is remembered of a namespace that is gone.
     pub fn namespace_that_was(&self, gone: &DeadNamespace) -> NamespaceFacts {
-        let ns = gone.domain.namespace.clone();
+        let ns = gone.state.namespace.clone();
         let state = match gone.gone_boot_ns {
             Some(since_boot_ns) if !gone.destroyed => State::Ended { since_boot_ns },
             since_boot_ns => State::Gone { since_boot_ns },
@@ -169,9 +169,9 @@ impl Scene<'_> {
     }
 
     fn state(&self, inum: u32) -> Option<State> {
-        if let Some(domain) = self.world.and_then(|world| world.namespace(inum)) {
+        if let Some(entry) = self.world.and_then(|world| world.namespace(inum)) {
             let init = self.forest.node(inum).and_then(|node| node.init());
-            return match &domain.stage {
+            return match &entry.stage {
                 Stage::Empty => Some(State::Empty),
                 Stage::Dying { since, cause, torn_down: _ } => {
                     Some(State::Dying { since_boot_ns: Some(*since), cause: Some(cause.clone()) })
@@ -213,16 +213,15 @@ impl Scene<'_> {
     /// How a process got into its namespace: what was seen of it, else what its parent shows.
     pub(super) fn entered(&self, process: &Process) -> Entered {
         use crate::model::Entered as Seen;
-        let resident = self.world.and_then(|world| {
+        let entry = self.world.and_then(|world| {
             let living = world.process(process.pid);
-            let gone = || world.past().processes().map(|gone| &gone.resident);
-            let is_it = |resident: &&crate::model::Resident| {
-                Some(resident.process.start_boot_ns) == process.start_boot_ns
-                    && resident.process.pid == process.pid
+            let gone = || world.history().processes().map(|gone| &gone.state);
+            let is_it = |entry: &&crate::model::ProcessState| {
+                Some(entry.process.start_boot_ns) == process.start_boot_ns && entry.process.pid == process.pid
             };
             living.filter(is_it).or_else(|| gone().find(is_it))
         });
-        match resident.map(|resident| resident.entered) {
+        match entry.map(|entry| entry.entered) {
             Some(Seen::Born) => return Entered::Born,
             Some(Seen::Joined { parent }) => {
                 return Entered::Joined { parent, process: self.who_had(parent, process.start_boot_ns) };

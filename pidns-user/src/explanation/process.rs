@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Gone, Joiner, Scene, Wait, doubts, namespace::Entered};
+use super::{Gone, Host, Joiner, Wait, doubts, namespace::Entered};
 use crate::{
     event::container::Container,
     event::snapshot::{Holder, Process},
@@ -67,11 +67,11 @@ pub struct ProcessFacts {
     pub gone: Option<Gone>,
 }
 
-impl Scene<'_> {
+impl Host<'_> {
     /// What is known about a process that exists.
     pub fn process(&self, process: &Process) -> ProcessFacts {
-        let resident = self.world.and_then(|world| world.process(process.pid));
-        let reaper = self.world.zip(resident).map(|(world, resident)| world.reaper(resident));
+        let entry = self.world.and_then(|world| world.process(process.pid));
+        let reaper = self.world.zip(entry).map(|(world, entry)| world.reaper(entry));
         let children = self.snapshot.processes.iter().filter(|child| child.ppid == Some(process.pid));
         let held = self.snapshot.holders.iter().find_map(|(inum, holder)| match holder {
             Holder::PidForChildren { pid, .. } if *pid == process.pid => Some(*inum),
@@ -83,9 +83,7 @@ impl Scene<'_> {
         });
         ProcessFacts {
             children: children.cloned().collect(),
-            children_ns: resident
-                .map_or(held, |resident| resident.children_ns)
-                .filter(|&ns| Some(ns) != process.ns),
+            children_ns: entry.map_or(held, |entry| entry.children_ns).filter(|&ns| Some(ns) != process.ns),
             init_of,
             zombie: self.wait(process),
             orphaned: matches!(reaper, Some(Reaper::InitOrSubreaper { .. })),
@@ -96,7 +94,7 @@ impl Scene<'_> {
 
     /// What is remembered of a process that is gone.
     pub fn process_that_was(&self, gone: &DeadProcess) -> ProcessFacts {
-        let (ended_boot_ns, exit) = match &gone.resident.ended {
+        let (ended_boot_ns, exit) = match &gone.state.ended {
             Some(ended) => (ended.since, ended.exit.clone()),
             None => (None, None),
         };

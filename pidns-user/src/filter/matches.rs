@@ -1,6 +1,6 @@
 //! Whether an event is to be shown.
 
-use super::Selection;
+use super::Filter;
 use crate::{
     event::container::Container,
     event::{Body, Process},
@@ -19,26 +19,25 @@ struct About<'a> {
     ns: Option<u32>,
 }
 
-impl Selection {
-    /// Whether the event is to be shown. What the kernel has filtered already is not asked again. `container` is that of
+impl Filter {
+    /// Whether the event is to be shown. What the kernel has filtered already is not args again. `container` is that of
     /// the namespace that it belongs to.
-    pub fn shows(&self, body: &Body, container: Option<&Container>) -> bool {
+    pub fn matches(&self, body: &Body, container: Option<&Container>) -> bool {
         self.is_frame(body).unwrap_or_else(|| self.has(body.name()) && self.wants(&about(body), container))
     }
 
-    /// Whether an event is to be shown of a stream in which everything is: all is asked here. What is below what the events
+    /// Whether an event is to be shown of a stream in which everything is: all is args here. What is below what the events
     /// so far tell.
-    pub fn shows_unfiltered(&self, body: &Body, container: Option<&Container>, world: &World) -> bool {
+    pub fn matches_all(&self, body: &Body, container: Option<&Container>, world: &World) -> bool {
         if let Some(is_shown) = self.is_frame(body) {
             return is_shown;
         }
         let is_existing = matches!(body, Body::SnapshotNamespace { .. } | Body::SnapshotProcess { .. });
         let about = about(body);
         let is_wanted = |inum: u32| {
-            let asked = self.filter.namespaces.iter().enumerate();
-            asked
-                .into_iter()
-                .any(|(index, &top)| self.is_the_one(index, top, body, world) && world.is_within(inum, top))
+            let args = self.filter.namespaces.iter().enumerate();
+            args.into_iter()
+                .any(|(index, &top)| self.is_pinned(index, top, body, world) && world.is_within(inum, top))
         };
         (is_existing || self.has(body.name()))
             && self.wants(&about, container)
@@ -47,12 +46,12 @@ impl Selection {
             && (self.filter.namespaces.is_empty() || about.ns.is_some_and(is_wanted))
     }
 
-    /// Whether the namespace of an asked number is the one that was meant: the kernel gives the number to the next at once.
-    fn is_the_one(&self, index: usize, inum: u32, body: &Body, world: &World) -> bool {
-        let Some(met) = self.met.as_ref().map(|met| &met[index]) else { return true };
-        match (world.namespace(inum), met.get()) {
-            (Some(domain), _) => domain.is(met.get_or_init(|| domain.namespace.clone())),
-            // It was met, and exists no more: what is created is the next.
+    /// Whether the namespace of an args number is the one that was meant: the kernel gives the number to the next at once.
+    fn is_pinned(&self, index: usize, inum: u32, body: &Body, world: &World) -> bool {
+        let Some(pinned) = self.pinned.as_ref().map(|pinned| &pinned[index]) else { return true };
+        match (world.namespace(inum), pinned.get()) {
+            (Some(entry), _) => entry.is(pinned.get_or_init(|| entry.namespace.clone())),
+            // It was pinned, and exists no more: what is created is the next.
             (None, Some(_)) => !matches!(body, Body::NamespaceCreate { ns, .. } if ns.inum == inum),
             (None, None) => true,
         }
@@ -159,10 +158,10 @@ fn about(body: &Body) -> About<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{event::container::Runtime, event::snapshot, filter::Asked, text::Name};
+    use crate::{event::container::Runtime, event::snapshot, filter::FilterArgs, text::Name};
 
-    fn selection(asked: Asked) -> Selection {
-        Selection::of_recording(&asked).expect("good options")
+    fn filter(args: FilterArgs) -> Filter {
+        Filter::of_recording(&args).expect("good options")
     }
 
     fn exec(pids: &[u32], ns: u32) -> Body {
@@ -190,13 +189,13 @@ mod tests {
 
     #[test]
     fn a_container_is_shown_with_what_runs_in_it() {
-        let web = selection(Asked { containers: vec!["web".to_owned()], ..Asked::default() });
+        let web = filter(FilterArgs { containers: vec!["web".to_owned()], ..FilterArgs::default() });
         let event = exec(&[7, 1], 9);
         let (web_itself, inner) = (docker("web", None), docker("job", Some(docker("web", None))));
-        assert!(web.shows(&event, Some(&web_itself)) && web.shows(&event, Some(&inner)));
-        assert!(!web.shows(&event, Some(&docker("job", None))) && !web.shows(&event, None));
+        assert!(web.matches(&event, Some(&web_itself)) && web.matches(&event, Some(&inner)));
+        assert!(!web.matches(&event, Some(&docker("job", None))) && !web.matches(&event, None));
         let lost = Body::StreamLost { stage: "ring".into(), count: 1 };
-        assert!(web.shows(&lost, None), "a loss is told whatever is asked for");
+        assert!(web.matches(&lost, None), "a loss is told whatever is args for");
     }
 
     #[test]
@@ -213,31 +212,28 @@ mod tests {
             exact: true,
             body: Body::SnapshotNamespace { ns: of(kernel_id), holders: Vec::new(), holders_left_out: 0 },
         };
-        let asked = Asked { namespaces: vec!["4026532000".to_owned()], ..Asked::default() };
-        let (live, recorded) = (Selection::new(&asked).expect("a number"), selection(asked));
+        let args = FilterArgs { namespaces: vec!["4026532000".to_owned()], ..FilterArgs::default() };
+        let (live, recorded) = (Filter::new(&args).expect("a number"), filter(args));
         let event = exec(&[7, 1], 4026532000);
         assert!(
-            !recorded.shows_unfiltered(&exec(&[7; 70], 4026532000), None, &World::default()),
+            !recorded.matches_all(&exec(&[7; 70], 4026532000), None, &World::default()),
             "no level of ours"
         );
         let mut world = World::default();
         for (kernel_id, of_live) in [(5, true), (6, false)] {
             world.apply(&look(kernel_id));
-            assert_eq!(live.shows_unfiltered(&event, None, &world), of_live);
-            assert!(
-                recorded.shows_unfiltered(&event, None, &world),
-                "in a recording all of the number are meant"
-            );
+            assert_eq!(live.matches_all(&event, None, &world), of_live);
+            assert!(recorded.matches_all(&event, None, &world), "in a recording all of the number are meant");
         }
     }
 
     #[test]
     fn of_everything_the_levels_and_namespaces_asked_for_are_shown() {
         let mut world = World::default();
-        let default = selection(Asked::default());
-        assert!(!default.shows_unfiltered(&exec(&[7], 4026531836), None, &world), "of the host");
-        assert!(default.shows_unfiltered(&exec(&[7, 1], 4026532000), None, &world));
-        let one = selection(Asked { namespaces: vec!["4026532000".to_owned()], ..Asked::default() });
+        let default = filter(FilterArgs::default());
+        assert!(!default.matches_all(&exec(&[7], 4026531836), None, &world), "of the host");
+        assert!(default.matches_all(&exec(&[7, 1], 4026532000), None, &world));
+        let one = filter(FilterArgs { namespaces: vec!["4026532000".to_owned()], ..FilterArgs::default() });
         let inner =
             snapshot::Namespace { parent: Some(4026532000), ..snapshot::Namespace::bare(4026532001, 2) };
         let tell = Body::SnapshotNamespace { ns: inner, holders: Vec::new(), holders_left_out: 0 };
@@ -248,11 +244,12 @@ mod tests {
             exact: true,
             body: tell.clone(),
         };
-        assert!(!one.shows_unfiltered(&exec(&[7, 3, 1], 4026532001), None, &world), "not known to be below");
+        assert!(!one.matches_all(&exec(&[7, 3, 1], 4026532001), None, &world), "not known to be below");
         world.apply(&event);
-        assert!(one.shows_unfiltered(&exec(&[7, 3, 1], 4026532001), None, &world));
-        assert!(!one.shows_unfiltered(&tell, None, &world), "what exists, only where it is asked for");
-        let with = Asked { namespaces: vec!["4026532000".to_owned()], existing: true, ..Asked::default() };
-        assert!(selection(with).shows_unfiltered(&tell, None, &world));
+        assert!(one.matches_all(&exec(&[7, 3, 1], 4026532001), None, &world));
+        assert!(!one.matches_all(&tell, None, &world), "what exists, only where it is args for");
+        let with =
+            FilterArgs { namespaces: vec!["4026532000".to_owned()], existing: true, ..FilterArgs::default() };
+        assert!(filter(with).matches_all(&tell, None, &world));
     }
 }

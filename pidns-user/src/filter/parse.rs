@@ -3,7 +3,7 @@
 use globset::{Glob, GlobMatcher};
 use pidns_ebpf::abi::{COMM_LEN, MAX_LEVEL};
 
-use crate::event::{Body, Word};
+use crate::event::{Body, Token};
 
 /// The events of the live stream where none is asked for. Process events are of non-initial namespaces then.
 const DEFAULT_EVENTS: [&str; 4] = ["namespace.*", "init.*", "fork.failed", "process.{fork,exec,exit}"];
@@ -15,7 +15,7 @@ const REFUSALS: [&str; 3] = ["namespace.create_failed", "namespace.join_failed",
 
 /// An option's value that means nothing.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum SelectionError {
+pub enum FilterError {
     /// No event matches.
     #[error("--event {0:?}: no such event. Events: {list}. Patterns like namespace.* and the word all are allowed too", list = event_list())]
     NoEvent(String),
@@ -81,16 +81,16 @@ fn event_list() -> String {
     Body::NAMES.iter().filter(|name| !FRAME.contains(name)).copied().collect::<Vec<_>>().join(", ")
 }
 
-pub(super) fn matcher(option: &'static str, glob: &str) -> Result<GlobMatcher, SelectionError> {
+pub(super) fn matcher(option: &'static str, glob: &str) -> Result<GlobMatcher, FilterError> {
     match Glob::new(glob) {
         Ok(glob) => Ok(glob.compile_matcher()),
         Err(error) => {
-            Err(SelectionError::BadGlob { option, value: glob.to_owned(), error: error.kind().to_string() })
+            Err(FilterError::BadGlob { option, value: glob.to_owned(), error: error.kind().to_string() })
         }
     }
 }
 
-pub(super) fn select_events(asked: &[String], no_syscall_hooks: bool) -> Result<Vec<Word>, SelectionError> {
+pub(super) fn select_events(asked: &[String], no_syscall_hooks: bool) -> Result<Vec<Token>, FilterError> {
     let mut chosen = vec![false; Body::NAMES.len()];
     let given: Vec<&str> = asked.iter().flat_map(|patterns| split_at_commas(patterns)).collect();
     for &pattern in if asked.is_empty() { &DEFAULT_EVENTS[..] } else { &given } {
@@ -106,11 +106,11 @@ pub(super) fn select_events(asked: &[String], no_syscall_hooks: bool) -> Result<
             }
         }
         match (any, frame) {
-            (false, true) => return Err(SelectionError::Frame(pattern.to_owned())),
-            (false, false) => return Err(SelectionError::NoEvent(pattern.to_owned())),
+            (false, true) => return Err(FilterError::Frame(pattern.to_owned())),
+            (false, false) => return Err(FilterError::NoEvent(pattern.to_owned())),
             // The default is made for whatever hooks there are.
             (true, _) if only_refusals && no_syscall_hooks && !asked.is_empty() => {
-                return Err(SelectionError::NoRefusals(pattern.to_owned()));
+                return Err(FilterError::NoRefusals(pattern.to_owned()));
             }
             (true, _) => {}
         }
@@ -122,9 +122,9 @@ pub(super) fn mask(from: u32, to: u32) -> u64 {
     (from..=to).fold(0, |mask, level| mask | 1 << level)
 }
 
-pub(super) fn parse_levels(levels: &[String]) -> Result<u64, SelectionError> {
+pub(super) fn parse_levels(levels: &[String]) -> Result<u64, FilterError> {
     levels.iter().try_fold(0, |all, text| {
-        let bad = || SelectionError::BadLevel(text.clone());
+        let bad = || FilterError::BadLevel(text.clone());
         let number =
             |text: &str| text.parse::<u32>().ok().filter(|&level| level <= MAX_LEVEL).ok_or_else(bad);
         let (from, to) = match (text.strip_suffix('+'), text.split_once('-')) {
@@ -186,7 +186,7 @@ fn least_bytes(pattern: &mut impl Iterator<Item = char>) -> usize {
 }
 
 /// A `--comm` that no name can match is refused. One with a backslash may be about bytes that are shown as four.
-pub(super) fn check_comm(pattern: &str) -> Result<(), SelectionError> {
+pub(super) fn check_comm(pattern: &str) -> Result<(), FilterError> {
     const MOST: usize = COMM_LEN - 1;
     if pattern.contains('\\') || least_bytes(&mut pattern.chars()) <= MOST {
         return Ok(());
@@ -196,5 +196,5 @@ pub(super) fn check_comm(pattern: &str) -> Result<(), SelectionError> {
         .take_while(|(at, c)| at + c.len_utf8() <= MOST && !"*?[{".contains(*c))
         .map(|(_, c)| c)
         .collect();
-    Err(SelectionError::LongComm { pattern: pattern.to_owned(), cut })
+    Err(FilterError::LongComm { pattern: pattern.to_owned(), cut })
 }

@@ -9,7 +9,7 @@ use super::{
 
 /// What BTF says of a kernel.
 #[derive(Debug)]
-pub struct Judgement {
+pub struct BtfReport {
     /// What is known of its layout.
     pub layout: Layout,
     /// What the programs need and it lacks.
@@ -19,14 +19,14 @@ pub struct Judgement {
     /// Each hook, and the form that it would take.
     pub hooks: Vec<(Hook, Form)>,
     /// What is known of it for snapshots.
-    pub snapshots: SnapshotJudgement,
+    pub snapshots: SnapshotReport,
     /// The hooks that were asked for.
     set: HookSet,
 }
 
 /// What BTF says of the task iterator, which snapshots are taken with.
 #[derive(Debug)]
-pub struct SnapshotJudgement {
+pub struct SnapshotReport {
     /// What is known of the layout that its program needs.
     pub layout: SnapshotLayout,
     /// What the program needs and the kernel lacks: the iterator itself, or some of the layout.
@@ -35,7 +35,7 @@ pub struct SnapshotJudgement {
     pub losses: Vec<&'static Use>,
 }
 
-impl SnapshotJudgement {
+impl SnapshotReport {
     fn of(btf: &Btf<'_>) -> Result<Self, BtfError> {
         let (layout, mut missing) = SnapshotLayout::look_up(btf);
         if !btf.functions(&[iterator::FUNCTION])?.contains_key(iterator::FUNCTION) {
@@ -47,11 +47,11 @@ impl SnapshotJudgement {
 }
 
 /// Judges a kernel, of which these hooks are asked.
-pub fn judge(btf: &Btf<'_>, set: HookSet) -> Result<Judgement, BtfError> {
+pub fn btf_report(btf: &Btf<'_>, set: HookSet) -> Result<BtfReport, BtfError> {
     let (layout, missing) = Layout::look_up(btf);
     let met = |of: &&Use| !of.needs.met(&layout.offsets, layout.have_task_pt_regs);
     let losses = USES.iter().filter(met).collect();
-    let snapshots = SnapshotJudgement::of(btf)?;
+    let snapshots = SnapshotReport::of(btf)?;
     let all = hooks::all(&layout);
     let points = AttachPoints::of(btf, &all)?;
     let mut forms: Vec<(Hook, Form)> = Vec::new();
@@ -72,10 +72,10 @@ pub fn judge(btf: &Btf<'_>, set: HookSet) -> Result<Judgement, BtfError> {
             *form = Form::Unneeded;
         }
     }
-    Ok(Judgement { layout, missing, losses, hooks: forms, snapshots, set })
+    Ok(BtfReport { layout, missing, losses, hooks: forms, snapshots, set })
 }
 
-impl Judgement {
+impl BtfReport {
     /// Whether the live stream would not run, this hook having this form.
     pub fn is_fatal(&self, hook: &Hook, form: &Form) -> bool {
         matches!(form, Form::Off(_)) && hook.is_indispensable(self.set)

@@ -22,8 +22,8 @@ pub fn drift(world: &World, snapshot: &Snapshot) -> u64 {
     let seen: HashSet<_> = snapshot.processes.iter().map(|process| process.pid).collect();
     let ghosts = world
         .processes()
-        .filter(|resident| !seen.contains(&resident.process.pid) && resident.process.start_boot_ns < since)
-        .filter(|resident| match &resident.ended {
+        .filter(|entry| !seen.contains(&entry.process.pid) && entry.process.start_boot_ns < since)
+        .filter(|entry| match &entry.ended {
             None => true,
             // One whose end was not seen was a zombie before the events began.
             Some(Ended { since: ended, .. }) => {
@@ -33,7 +33,7 @@ pub fn drift(world: &World, snapshot: &Snapshot) -> u64 {
     let ghosts = ghosts.count();
 
     let is_another = |ns: &&Namespace| {
-        let known = world.namespace(ns.inum).map(|domain| &domain.namespace);
+        let known = world.namespace(ns.inum).map(|entry| &entry.namespace);
         known.is_some_and(|known| {
             known.kernel_id.zip(ns.kernel_id).is_some_and(|(known, seen)| known != seen)
                 && known.born_boot_ns.is_none_or(|born| born < since)
@@ -55,9 +55,9 @@ fn is_wrong(world: &World, process: &Process, since: u64) -> bool {
         }
         // It may have gone when it had been looked at.
         _ => {
-            let is_it = |dead: &&DeadProcess| is_one(dead.resident.identity(), (process.pid, start));
-            let since_then = || world.past().processes().take_while(|dead| dead.known_boot_ns >= since);
-            let dead = world.past().process((process.pid, start)).or_else(|| since_then().find(is_it));
+            let is_it = |dead: &&DeadProcess| is_one(dead.state.identity(), (process.pid, start));
+            let since_then = || world.history().processes().take_while(|dead| dead.known_boot_ns >= since);
+            let dead = world.history().process((process.pid, start)).or_else(|| since_then().find(is_it));
             dead.is_none_or(|dead| dead.gone_boot_ns.unwrap_or(dead.known_boot_ns) < since)
         }
     }

@@ -114,8 +114,8 @@ impl<'a> Forest<'a> {
 
     /// The same with what a stream has told of how processes got in: whoever forked them may be gone.
     pub fn with_entries(mut self, world: &World) -> Self {
-        let seen = world.processes().filter(|resident| resident.entered != Entered::Unseen);
-        self.seen = seen.map(|resident| (resident.process.pid, resident.entered)).collect();
+        let seen = world.processes().filter(|entry| entry.entered != Entered::Unseen);
+        self.seen = seen.map(|entry| (entry.process.pid, entry.entered)).collect();
         self
     }
 

@@ -7,6 +7,6 @@ mod world;
 pub use drift::drift;
 pub use forest::{Entry, Forest, Node};
 pub use world::{
-    Change, DeadNamespace, DeadProcess, Domain, Ended, Entered, PAST_LIMIT, Past, Reaper, Resident, Stage,
-    Surprises, World,
+    Change, DeadNamespace, DeadProcess, Ended, Entered, HISTORY_LIMIT, History, Inconsistencies,
+    NamespaceState, ProcessState, Reaper, Stage, World,
 };

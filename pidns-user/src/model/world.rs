@@ -2,26 +2,26 @@
 //! live and one that is replayed make the same.
 //!
 //! What an event says is believed; what had to be seen before it and was not (an end of whoever had a PID before, say) is
-//! made up for and counted ([`Surprises`]). Any order of events is taken, none panics.
+//! made up for and counted ([`Inconsistencies`]). Any order of events is taken, none panics.
 
 mod change;
-mod domain;
 mod family;
 mod history;
-mod look;
+mod namespace_state;
 mod namespaces;
+mod process_state;
 mod processes;
-mod resident;
+mod snapshot_pass;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-pub use self::history::{DeadNamespace, DeadProcess, LIMIT as PAST_LIMIT, Past};
-use self::look::Look;
+pub use self::history::{DeadNamespace, DeadProcess, History, LIMIT as HISTORY_LIMIT};
+use self::snapshot_pass::SnapshotPass;
 pub use self::{
-    change::{Change, Surprises},
-    domain::{Domain, Stage},
+    change::{Change, Inconsistencies},
     family::Reaper,
-    resident::{Ended, Entered, Resident},
+    namespace_state::{NamespaceState, Stage},
+    process_state::{Ended, Entered, ProcessState},
 };
 use crate::{
     event::snapshot::{self, Snapshot, Source, Unread},
@@ -31,14 +31,14 @@ use crate::{
 /// All of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct World {
-    processes: HashMap<u32, Resident>,
+    processes: HashMap<u32, ProcessState>,
     /// Children by their parent's PID.
     children: HashMap<u32, BTreeSet<u32>>,
-    namespaces: BTreeMap<u32, Domain>,
-    past: Past,
-    surprises: Surprises,
+    namespaces: BTreeMap<u32, NamespaceState>,
+    history: History,
+    surprises: Inconsistencies,
     /// The look that is being told, if one is.
-    look: Option<Look>,
+    pass: Option<SnapshotPass>,
     /// Whether reapings and destructions are among the events: without them an exit and a teardown are the end.
     reapings_told: bool,
     destructions_told: bool,
@@ -47,7 +47,7 @@ pub struct World {
 
 impl Default for World {
     fn default() -> Self {
-        Self::remembering(PAST_LIMIT)
+        Self::remembering(HISTORY_LIMIT)
     }
 }
 
@@ -58,9 +58,9 @@ impl World {
             processes: HashMap::new(),
             children: HashMap::new(),
             namespaces: BTreeMap::new(),
-            past: Past::new(limit),
-            surprises: Surprises::default(),
-            look: None,
+            history: History::new(limit),
+            surprises: Inconsistencies::default(),
+            pass: None,
             reapings_told: true,
             destructions_told: true,
             boot_ns: 0,
@@ -78,57 +78,58 @@ impl World {
         match &event.body {
             Body::StreamStart { hooks, filter, .. } => {
                 self.is_told(hooks, |name| filter.events.iter().any(|event| event == name));
-                self.look = Some(Look::default());
+                self.pass = Some(SnapshotPass::default());
             }
             Body::StreamResync { .. } => {
-                self.look = Some(Look::of(self.processes.keys().copied(), self.namespaces.keys().copied()));
+                self.pass =
+                    Some(SnapshotPass::of(self.processes.keys().copied(), self.namespaces.keys().copied()));
             }
             Body::SnapshotNamespace { ns, holders, holders_left_out } => {
-                self.namespace_looked_at(ns, (holders, *holders_left_out), &mut changes);
+                self.on_snapshot_namespace(ns, (holders, *holders_left_out), &mut changes);
             }
             Body::SnapshotProcess { process, state, threads, zombie_since_boot_ns, joined } => {
                 let looked = (*state, *threads);
-                self.process_looked_at(process, looked, *zombie_since_boot_ns, *joined, &mut changes);
+                self.on_snapshot_process(process, looked, *zombie_since_boot_ns, *joined, &mut changes);
             }
             Body::NamespaceCreate { ns, creator, via } => {
-                self.mentioned(creator, &mut changes);
-                self.created(ns, &mut changes);
+                self.on_mention(creator, &mut changes);
+                self.on_create(ns, &mut changes);
                 if via.as_deref() == Some("unshare") {
                     self.children_go_to(creator, ns.inum, &mut changes);
                 }
             }
-            Body::NamespaceInit { ns, process } => self.begun(ns, process, &mut changes),
+            Body::NamespaceInit { ns, process } => self.on_init(ns, process, &mut changes),
             Body::NamespaceJoin { ns, process, .. } => {
-                self.told_of(ns, &mut changes);
+                self.on_namespace(ns, &mut changes);
                 self.children_go_to(process, ns.inum, &mut changes);
             }
             Body::NamespaceInitExit { ns, process, cause, .. } => {
-                self.mentioned(process, &mut changes);
-                if self.told_of(ns, &mut changes)
-                    && let Some(domain) = self.namespaces.get_mut(&ns.inum)
+                self.on_mention(process, &mut changes);
+                if self.on_namespace(ns, &mut changes)
+                    && let Some(entry) = self.namespaces.get_mut(&ns.inum)
                 {
-                    domain.stage = Stage::Dying { since: at, cause: cause.clone(), torn_down: false };
-                    changes.push(Change::Told(ns.inum));
+                    entry.stage = Stage::Dying { since: at, cause: cause.clone(), torn_down: false };
+                    changes.push(Change::NamespaceUpdated(ns.inum));
                 }
             }
-            Body::NamespaceTeardown { ns, .. } => self.torn_down(ns, at, &mut changes),
-            Body::NamespaceDestroy { ns, .. } => self.destroyed(ns, at, &mut changes),
+            Body::NamespaceTeardown { ns, .. } => self.on_teardown(ns, at, &mut changes),
+            Body::NamespaceDestroy { ns, .. } => self.on_destroy(ns, at, &mut changes),
             Body::ProcessFork { process, parent, crosses, .. } => {
-                self.mentioned(parent, &mut changes);
-                self.forked(process, parent, *crosses, &mut changes);
+                self.on_mention(parent, &mut changes);
+                self.on_fork(process, parent, *crosses, &mut changes);
             }
-            Body::ProcessExec { process, .. } => self.heard_of(process, &mut changes),
-            Body::ProcessExit { process, exit, .. } => self.exited(process, exit, at, &mut changes),
-            Body::ProcessReap { process, .. } => self.reaped(process, at, &mut changes),
+            Body::ProcessExec { process, .. } => self.on_process(process, &mut changes),
+            Body::ProcessExit { process, exit, .. } => self.on_exit(process, exit, at, &mut changes),
+            Body::ProcessReap { process, .. } => self.on_reap(process, at, &mut changes),
             Body::InitSignal { process, sender, .. } => {
-                self.mentioned(process, &mut changes);
+                self.on_mention(process, &mut changes);
                 if let Some(sender) = sender {
-                    self.mentioned(sender, &mut changes);
+                    self.on_mention(sender, &mut changes);
                 }
             }
             Body::ForkFailed { process, .. }
             | Body::NamespaceCreateFailed { creator: process, .. }
-            | Body::NamespaceJoinFailed { process, .. } => self.mentioned(process, &mut changes),
+            | Body::NamespaceJoinFailed { process, .. } => self.on_mention(process, &mut changes),
             Body::StreamLost { .. } | Body::StreamEnd { .. } => {}
         }
         changes
@@ -152,27 +153,27 @@ impl World {
     }
 
     /// What could not be, had everything been seen.
-    pub fn surprises(&self) -> Surprises {
+    pub fn surprises(&self) -> Inconsistencies {
         self.surprises
     }
 
     /// The processes that exist, zombies included.
-    pub fn processes(&self) -> impl Iterator<Item = &Resident> {
+    pub fn processes(&self) -> impl Iterator<Item = &ProcessState> {
         self.processes.values()
     }
 
     /// The one that has this PID at level 0.
-    pub fn process(&self, pid: u32) -> Option<&Resident> {
+    pub fn process(&self, pid: u32) -> Option<&ProcessState> {
         self.processes.get(&pid)
     }
 
     /// The namespaces that exist.
-    pub fn namespaces(&self) -> impl Iterator<Item = &Domain> {
+    pub fn namespaces(&self) -> impl Iterator<Item = &NamespaceState> {
         self.namespaces.values()
     }
 
     /// The one of this inode number.
-    pub fn namespace(&self, inum: u32) -> Option<&Domain> {
+    pub fn namespace(&self, inum: u32) -> Option<&NamespaceState> {
         self.namespaces.get(&inum)
     }
 
@@ -185,7 +186,7 @@ impl World {
                 return true;
             }
             // A parent that is no level further up would be a circle.
-            next = self.namespaces.get(&inum).map(|domain| &domain.namespace).and_then(|ns| {
+            next = self.namespaces.get(&inum).map(|entry| &entry.namespace).and_then(|ns| {
                 let further_up = ns.level < level;
                 level = ns.level;
                 ns.parent.filter(|_| further_up)
@@ -195,19 +196,19 @@ impl World {
     }
 
     /// Those that existed.
-    pub fn past(&self) -> &Past {
-        &self.past
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// What exists, in the form that a look at the kernel has.
     pub fn snapshot(&self) -> Snapshot {
         let mut processes: Vec<snapshot::Process> =
-            self.processes.values().map(Resident::as_looked_at).collect();
+            self.processes.values().map(ProcessState::as_snapshot).collect();
         processes.sort_by_key(|process| process.pid);
         let holders = self
             .namespaces
             .values()
-            .flat_map(|domain| domain.holders.iter().map(|holder| (domain.namespace.inum, holder.clone())));
+            .flat_map(|entry| entry.holders.iter().map(|holder| (entry.namespace.inum, holder.clone())));
         Snapshot {
             source: Source::Recording,
             boot_ns: self.boot_ns,
@@ -215,14 +216,14 @@ impl World {
             namespaces: self
                 .namespaces
                 .iter()
-                .map(|(&inum, domain)| (inum, domain.namespace.clone()))
+                .map(|(&inum, entry)| (inum, entry.namespace.clone()))
                 .collect(),
             holders: holders.collect(),
             holders_left_out: self
                 .namespaces
                 .iter()
-                .filter(|(_, domain)| domain.holders_left_out > 0)
-                .map(|(&inum, domain)| (inum, domain.holders_left_out))
+                .filter(|(_, entry)| entry.holders_left_out > 0)
+                .map(|(&inum, entry)| (inum, entry.holders_left_out))
                 .collect(),
             unnamed: Vec::new(),
             unread: Unread::default(),
@@ -230,8 +231,8 @@ impl World {
     }
 
     /// Whether the last event was part of a look: more of it may follow.
-    pub fn is_being_looked_at(&self) -> bool {
-        self.look.is_some()
+    pub fn is_in_snapshot(&self) -> bool {
+        self.pass.is_some()
     }
 
     /// No more of a look follows: what it did not name is gone. The next event that is no part of it does the same.
@@ -240,7 +241,7 @@ impl World {
     }
 
     fn settle_into(&mut self, changes: &mut Vec<Change>) {
-        let Some((processes, namespaces)) = self.look.take().and_then(Look::unnamed) else { return };
+        let Some((processes, namespaces)) = self.pass.take().and_then(SnapshotPass::unnamed) else { return };
         for pid in processes {
             self.remove(pid, None, changes);
         }

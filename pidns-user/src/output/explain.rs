@@ -1,8 +1,8 @@
 //! `explain`: one namespace or process, in sentences.
 
-mod history;
 mod namespace;
 mod process;
+mod timeline;
 
 use std::{fmt::Display, io};
 
@@ -39,7 +39,7 @@ pub fn text(explanation: &Explanation, zone: &TimeZone, to: &mut dyn io::Write) 
         Facts::Namespace(facts) => namespace::write(facts, &mut sheet)?,
         Facts::Process(facts) => process::write(facts, &mut sheet)?,
     }
-    history::write(&mut sheet)
+    timeline::write(&mut sheet)
 }
 
 /// Where the text goes: lines of a label and what is said.

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 
 use crate::{
     commands::failure::Failure,
-    container::{self, Containers},
+    container::{self, ContainerTracker},
     event::container::Container,
     event::{Body, Event, Process},
-    filter::{Selection, inner_namespace},
+    filter::{Filter, inner_namespace},
     kernel::clock,
     output::View,
     output::sink::{Sink, Written},
@@ -18,13 +18,13 @@ use crate::{
 
 /// Tells events, in order.
 pub(crate) struct Teller {
-    pub(crate) selection: Selection,
+    pub(crate) filter: Filter,
     pub(crate) view: Box<dyn View + Send>,
     pub(crate) sink: Sink,
     /// What exists by the events so far, where that is followed: everything comes from the kernel then.
     pub(crate) existing: Option<Existing>,
     /// None where the numbers of processes are not those of this /proc.
-    pub(crate) containers: Option<Containers>,
+    pub(crate) containers: Option<ContainerTracker>,
     /// How many were shown, by name.
     pub(crate) events: BTreeMap<&'static str, u64>,
     /// Whether the output's reader has gone.
@@ -41,15 +41,15 @@ pub(crate) struct Teller {
 
 impl Teller {
     pub(crate) fn new(
-        selection: Selection,
+        filter: Filter,
         view: Box<dyn View + Send>,
         sink: Sink,
         existing: Option<Existing>,
-        containers: Option<Containers>,
+        containers: Option<ContainerTracker>,
         began_boot_ns: u64,
     ) -> Self {
         Self {
-            selection,
+            filter,
             view,
             sink,
             existing,
@@ -235,16 +235,16 @@ impl Teller {
 
     /// Changes what exists by the event; says whether it is to be shown.
     fn follow(&mut self, event: &Event, container: Option<&Container>) -> bool {
-        let Some(existing) = &mut self.existing else { return self.selection.shows(&event.body, container) };
+        let Some(existing) = &mut self.existing else { return self.filter.matches(&event.body, container) };
         // Of what ends, what was before it tells where it was; of what begins, what is after it.
         let world = existing.world();
-        let was_wanted = self.selection.shows_unfiltered(&event.body, container, world);
+        let was_wanted = self.filter.matches_all(&event.body, container, world);
         world.apply(event);
         if let Body::StreamStart { hooks, .. } = &event.body {
             // Whatever of it is shown.
             world.follow_everything(hooks);
         }
-        was_wanted || self.selection.shows_unfiltered(&event.body, container, world)
+        was_wanted || self.filter.matches_all(&event.body, container, world)
     }
 
     fn judge(&mut self, written: Written) {

@@ -314,7 +314,7 @@ mod tests {
             body: Body::StreamLost { stage: "ring".into(), count: 1 },
         };
         existing.world().apply(&event);
-        let mut pids: Vec<_> = existing.world().processes().map(|resident| resident.process.pid).collect();
+        let mut pids: Vec<_> = existing.world().processes().map(|entry| entry.process.pid).collect();
         pids.sort_unstable();
         assert_eq!(pids, [1, 2, 4, 5]);
     }

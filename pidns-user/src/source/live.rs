@@ -13,9 +13,9 @@ use pidns_ebpf::abi::{Header, Kind, Record};
 
 use crate::{
     commands::failure::Failure,
-    container::Containers,
-    event::{Body, KernelCount, ThreadCount, Word},
-    filter::{Selection, record_event},
+    container::ContainerTracker,
+    event::{Body, KernelCount, ThreadCount, Token},
+    filter::{Filter, record_event},
     kernel::zombies::Zombies,
     kernel::{
         clock,
@@ -40,7 +40,7 @@ const LAST_RECORDS: Duration = Duration::from_millis(200);
 /// What a run is made of.
 pub struct Session {
     /// What to show.
-    pub selection: Selection,
+    pub filter: Filter,
     /// How to show it.
     pub view: Box<dyn View + Send>,
     /// Where.
@@ -52,7 +52,7 @@ pub struct Session {
     /// What exists, where that is followed: in a recording, say.
     pub existing: Option<Existing>,
     /// What finds the containers of namespaces; none where the numbers of processes are not those of this /proc.
-    pub containers: Option<Containers>,
+    pub containers: Option<ContainerTracker>,
     /// Set when the run is to end.
     pub stop: Arc<AtomicBool>,
 }
@@ -85,11 +85,11 @@ struct Run {
 impl Session {
     /// Runs to the end.
     pub fn run(self, mut loaded: Loaded, mut reader: Reader, log: impl FnMut()) -> Result<Report, Failure> {
-        let Self { selection, view, sink, count, start, existing, containers, stop } = self;
+        let Self { filter, view, sink, count, start, existing, containers, stop } = self;
         let began = Instant::now();
-        let asks_for_reaps = selection.event_mask() & (1 << Kind::ProcessReap as u32) != 0;
+        let asks_for_reaps = filter.event_mask() & (1 << Kind::ProcessReap as u32) != 0;
         let zombies_are_ours = loaded.ends_by_function() && (asks_for_reaps || existing.is_some());
-        let teller = Teller::new(selection, view, sink, existing, containers, loaded.began_boot_ns);
+        let teller = Teller::new(filter, view, sink, existing, containers, loaded.began_boot_ns);
         let mut run = Run::new(teller, count, loaded.observed_since_ns);
         run.zombies = Zombies::new(zombies_are_ours);
         run.begin(start);
@@ -292,7 +292,7 @@ fn read(loaded: &Loaded) -> Result<Totals, Failure> {
     Ok(loaded.stats.read().map_err(LoadError::from)?)
 }
 
-fn by_word(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<Word, u64> {
+fn by_word(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<Token, u64> {
     counts.iter().map(|(&name, &count)| (name.into(), count)).collect()
 }
 

@@ -8,12 +8,12 @@ use pidns_ebpf::abi::decode;
 use serde_json::Value;
 
 use super::*;
-use crate::{filter::Asked, kernel::stats::KindTotals, output::Json};
+use crate::{filter::FilterArgs, kernel::stats::KindTotals, output::Json};
 
 fn run_to(output: impl AsFd + Send + 'static, events: &str, count: Option<u64>) -> Run {
-    let asked = Asked { events: vec![events.to_owned()], ..Asked::default() };
-    let selection = Selection::new(&asked).unwrap();
-    let teller = Teller::new(selection, Box::new(Json), Sink::new(output), None, None, 1_000);
+    let args = FilterArgs { events: vec![events.to_owned()], ..FilterArgs::default() };
+    let filter = Filter::new(&args).unwrap();
+    let teller = Teller::new(filter, Box::new(Json), Sink::new(output), None, None, 1_000);
     Run::new(teller, count, 0)
 }
 

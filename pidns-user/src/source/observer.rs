@@ -7,8 +7,8 @@ use std::{
 
 use crate::{
     commands::failure::Failure,
-    commands::{unread::Said, voice::Voice},
-    container::{self, Api, Names, Roots},
+    commands::{notices::Notices, unread::UnreadNotices},
+    container::{self, Api, ContainerCache, Roots},
     event::container::Container,
     event::snapshot::{Process, Snapshot},
     kernel::{
@@ -19,7 +19,7 @@ use crate::{
         namespace,
     },
     procfs::Procfs,
-    target::Words,
+    target::ParsedTarget,
 };
 
 /// Why there is no task iterator.
@@ -49,29 +49,37 @@ impl Display for Without {
 }
 
 /// What snapshots are taken with.
-pub(crate) struct Eyes {
+pub(crate) struct Observer {
     /// None before the first snapshot.
     iterator: Option<Result<TaskIterator, Without>>,
     load: fn() -> Result<TaskIterator, Without>,
     /// Whether what looking does not take of privileges is given up before the first look.
     gives_up: bool,
-    voice: Voice,
-    said: Said,
+    notices: Notices,
+    unread_notices: UnreadNotices,
     /// Whether daemons are asked for the names of containers.
     runtime_api: bool,
     /// The containers that were seen, so that each is looked up once.
-    names: Option<Names>,
+    names: Option<ContainerCache>,
 }
 
-impl Eyes {
+impl Observer {
     /// Those of a command that does nothing but look: it gives up all other privileges.
-    pub(crate) fn new(runtime_api: bool, voice: Voice) -> Self {
-        Self { gives_up: true, ..Self::before_a_stream(runtime_api, voice) }
+    pub(crate) fn new(runtime_api: bool, notices: Notices) -> Self {
+        Self { gives_up: true, ..Self::before_a_stream(runtime_api, notices) }
     }
 
     /// Those that look before a stream is loaded, which takes privileges.
-    pub(crate) fn before_a_stream(runtime_api: bool, voice: Voice) -> Self {
-        Self { iterator: None, load, gives_up: false, voice, said: Said::default(), runtime_api, names: None }
+    pub(crate) fn before_a_stream(runtime_api: bool, notices: Notices) -> Self {
+        Self {
+            iterator: None,
+            load,
+            gives_up: false,
+            notices,
+            unread_notices: UnreadNotices::default(),
+            runtime_api,
+            names: None,
+        }
     }
 
     /// Takes a snapshot.
@@ -82,7 +90,7 @@ impl Eyes {
         let mut snapshot = match self.iterate(boot_ns) {
             Some(mut snapshot) => {
                 if let Err(error) = procfs.add_left_out(&mut snapshot) {
-                    self.voice.say(format_args!(
+                    self.notices.notify(format_args!(
                         "cannot read /proc: {error}: what the task iterator left out is missing"
                     ));
                 }
@@ -94,8 +102,8 @@ impl Eyes {
             procfs.add_holders(&mut snapshot);
         }
         let root = rustix::process::geteuid().is_root();
-        for words in self.said.about(&snapshot, root) {
-            self.voice.say(words);
+        for words in self.unread_notices.about(&snapshot, root) {
+            self.notices.notify(words);
         }
         Ok(snapshot)
     }
@@ -113,7 +121,7 @@ impl Eyes {
         }
         let iterator = self.iterator.insert((self.load)());
         if let Err(without @ (Without::Elsewhere | Without::Refused(_))) = iterator {
-            self.voice.say(without);
+            self.notices.notify(without);
         }
         if self.gives_up {
             let uses = if iterator.is_ok() { Uses::BpfAndProc } else { Uses::Proc };
@@ -146,18 +154,18 @@ impl Eyes {
     }
 
     fn container_of_init(&mut self, init: &Process) -> Option<Arc<Container>> {
-        let names = self.names.get_or_insert_with(|| Names::new(Roots::host()));
+        let names = self.names.get_or_insert_with(|| ContainerCache::new(Roots::host()));
         names.find(container::Process { pid: init.pid, start_boot_ns: init.start_boot_ns? })
     }
 
     /// Adds the containers where the TARGET may be the name of one.
     pub(crate) fn name_containers_for(&mut self, target: Option<&str>, snapshot: &mut Snapshot) {
-        if target.is_some_and(|target| matches!(Words::of(target), Ok(Words::Name(_)))) {
+        if target.is_some_and(|target| matches!(ParsedTarget::of(target), Ok(ParsedTarget::Name(_)))) {
             self.name_containers(snapshot);
         }
     }
 
-    /// What the iterator tells; `None` where there is none, which is said once.
+    /// What the iterator tells; `None` where there is none, which is unread_notices once.
     fn iterate(&mut self, boot_ns: u64) -> Option<Snapshot> {
         let iterator = self.iterator.as_mut()?.as_mut().ok()?;
         let read = iterator.read().and_then(|records| {
@@ -167,7 +175,7 @@ impl Eyes {
             Ok(snapshot) => Some(snapshot),
             Err(error) => {
                 let without = Without::Refused(error);
-                self.voice.say(&without);
+                self.notices.notify(&without);
                 self.iterator = Some(Err(without));
                 None
             }
@@ -176,14 +184,14 @@ impl Eyes {
 }
 
 /// What names the containers of this machine; with the daemons' help where that is wanted.
-pub(crate) fn names(runtime_api: bool) -> Result<Names, Failure> {
+pub(crate) fn names(runtime_api: bool) -> Result<ContainerCache, Failure> {
     let roots = Roots::host();
     if !runtime_api {
-        return Ok(Names::new(roots));
+        return Ok(ContainerCache::new(roots));
     }
     let api =
         Api::new(&roots).map_err(|error| Failure::Io { what: "start a thread to ask daemons", error })?;
-    Ok(Names::asking(roots, api))
+    Ok(ContainerCache::asking(roots, api))
 }
 
 fn load() -> Result<TaskIterator, Without> {
@@ -197,10 +205,10 @@ fn load() -> Result<TaskIterator, Without> {
 }
 
 #[cfg(test)]
-impl Eyes {
+impl Observer {
     /// Those that a kernel refuses its iterator to.
     pub(crate) fn refused(why: fn() -> Result<TaskIterator, Without>) -> Self {
-        Self { load: why, ..Self::before_a_stream(false, Voice::new(true)) }
+        Self { load: why, ..Self::before_a_stream(false, Notices::new(true)) }
     }
 }
 
@@ -211,13 +219,13 @@ mod tests {
 
     #[test]
     fn where_the_iterator_is_refused_proc_is_read_and_the_reason_kept() {
-        let mut eyes =
-            Eyes::refused(|| Err(Without::Refused(LoadError::Iterator("no such thing".to_owned()))));
-        assert!(eyes.without().is_none(), "nothing was tried yet");
-        let snapshot = eyes.snapshot(false).unwrap();
+        let mut observer =
+            Observer::refused(|| Err(Without::Refused(LoadError::Iterator("no such thing".to_owned()))));
+        assert!(observer.without().is_none(), "nothing was tried yet");
+        let snapshot = observer.snapshot(false).unwrap();
         assert_eq!(snapshot.source, Source::Proc);
         assert!(snapshot.processes.iter().any(|process| process.pid == std::process::id()));
-        let words = eyes.without().expect("a reason").to_string();
+        let words = observer.without().expect("a reason").to_string();
         for part in ["task iterator", "no such thing", "rounded"] {
             assert!(words.contains(part), "{part}: {words}");
         }

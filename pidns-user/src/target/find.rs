@@ -8,13 +8,13 @@ use crate::{
     event::snapshot::{Namespace, Snapshot, Source},
     model::Forest,
     procfs::Procfs,
-    target::{self, NotFound, Words},
+    target::{self, NotFound, ParsedTarget},
     text::Count,
 };
 
 /// What a TARGET names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Named {
+pub(crate) enum Target {
     /// The namespace of this inode number, if there is one.
     Namespace(u32),
     /// The process of this PID on the host, if there is one.
@@ -32,29 +32,29 @@ pub(crate) enum Named {
 
 /// What a TARGET names. Of a recording a container may be meant that is gone, with its namespace: these are `gone`, the last
 /// to go first.
-pub(crate) fn name(target: &str, snapshot: &Snapshot, gone: &[Namespace]) -> Result<Named, Failure> {
+pub(crate) fn name(target: &str, snapshot: &Snapshot, gone: &[Namespace]) -> Result<Target, Failure> {
     let refused = |error| refusal(target, error, snapshot);
-    match Words::of(target).map_err(refused)? {
-        Words::Namespace(inum) => Ok(Named::Namespace(inum)),
-        Words::Pid(pid) => Ok(Named::Process(pid)),
-        Words::Name("") => Err(refused(NotFound::Meaningless("these are no words".to_owned()))),
-        Words::Name(name) => match container(name, snapshot, gone)? {
+    match ParsedTarget::of(target).map_err(refused)? {
+        ParsedTarget::Namespace(inum) => Ok(Target::Namespace(inum)),
+        ParsedTarget::Pid(pid) => Ok(Target::Process(pid)),
+        ParsedTarget::Name("") => Err(refused(NotFound::Meaningless("these are no words".to_owned()))),
+        ParsedTarget::Name(name) => match container(name, snapshot, gone)? {
             Some(found) => Ok(found),
             // The name of a file in this folder.
             None if snapshot.source != Source::Recording && is_file(name) => {
-                look_up(target, snapshot).map(Named::Namespace)
+                look_up(target, snapshot).map(Target::Namespace)
             }
             None => Err(no_container(name, snapshot)),
         },
-        Words::Path(_) => look_up(target, snapshot).map(Named::Namespace),
+        ParsedTarget::Path(_) => look_up(target, snapshot).map(Target::Namespace),
     }
 }
 
 /// The namespace that a TARGET stands for, which exists.
 pub(crate) fn namespace(target: &str, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<u32, Failure> {
     let inum = match name(target, snapshot, &[])? {
-        Named::Namespace(inum) | Named::Container(inum) | Named::GoneContainer { inum, .. } => inum,
-        Named::Process(pid) => match (forest.process(pid), snapshot.source) {
+        Target::Namespace(inum) | Target::Container(inum) | Target::GoneContainer { inum, .. } => inum,
+        Target::Process(pid) => match (forest.process(pid), snapshot.source) {
             (Some(process), Source::Recording) => process.ns.ok_or_else(|| no_process(pid, snapshot))?,
             (None, Source::Recording) => return Err(no_process(pid, snapshot)),
             // A thread has a namespace too.
@@ -92,7 +92,7 @@ pub(crate) fn no_namespace(inum: u32, snapshot: &Snapshot) -> Failure {
 
 /// Whether a TARGET that is a namespace's number is that of one that is gone.
 pub(crate) fn was_there(target: &str, gone: &[Namespace]) -> bool {
-    matches!(Words::of(target), Ok(Words::Namespace(inum)) if gone.iter().any(|ns| ns.inum == inum))
+    matches!(ParsedTarget::of(target), Ok(ParsedTarget::Namespace(inum)) if gone.iter().any(|ns| ns.inum == inum))
 }
 
 /// Why nothing is told of a process of this PID.
@@ -146,14 +146,14 @@ fn is_file(name: &str) -> bool {
 /// The container that is called so, or was: `None` where none is. What somebody is called goes before what an id begins with,
 /// of those that are gone too. Who may make a cgroup may call it what he likes: that takes no name from a container that a
 /// runtime vouches for, or did.
-fn container(words: &str, snapshot: &Snapshot, gone: &[Namespace]) -> Result<Option<Named>, Failure> {
+fn container(words: &str, snapshot: &Snapshot, gone: &[Namespace]) -> Result<Option<Target>, Failure> {
     for how in [Called::So, Called::Beginning] {
         for is_vouched in [true, false] {
             let is_it = |container: &Container| {
                 container.is_vouched() == is_vouched && container.called(words) == Some(how)
             };
             if let Some(inum) = living_container(words, is_it, snapshot)? {
-                return Ok(Some(Named::Container(inum)));
+                return Ok(Some(Target::Container(inum)));
             }
             if let Some(gone) = gone_container(is_it, gone) {
                 return Ok(Some(gone));
@@ -192,12 +192,12 @@ fn living_container(
 }
 
 /// The container that was called so and was the last to go.
-fn gone_container(is_it: impl Fn(&Container) -> bool, gone: &[Namespace]) -> Option<Named> {
+fn gone_container(is_it: impl Fn(&Container) -> bool, gone: &[Namespace]) -> Option<Target> {
     let called = |ns: &&Namespace| ns.container.as_ref().is_some_and(|container| is_it(container));
     let last = gone.iter().find(called)?;
     // One that was made in a container has its cgroup too.
     let its_own = gone.iter().filter(|ns| ns.container == last.container).min_by_key(|ns| ns.level);
-    its_own.map(|ns| Named::GoneContainer { inum: ns.inum, born_boot_ns: ns.born_boot_ns })
+    its_own.map(|ns| Target::GoneContainer { inum: ns.inum, born_boot_ns: ns.born_boot_ns })
 }
 
 /// Whether a namespace further out is the same container's: one that was made in a container has its cgroup too.
@@ -304,9 +304,9 @@ mod tests {
         for source in [Source::Iterator, Source::Recording] {
             let snapshot = snapshot(source);
             for words in ["web", "docker/web", "c0ff"] {
-                assert_eq!(name(words, &snapshot, &[]).unwrap(), Named::Container(WEB), "{words}");
+                assert_eq!(name(words, &snapshot, &[]).unwrap(), Target::Container(WEB), "{words}");
             }
-            assert_eq!(name("7", &snapshot, &[]).unwrap(), Named::Process(7));
+            assert_eq!(name("7", &snapshot, &[]).unwrap(), Target::Process(7));
             let forest = Forest::new(&snapshot);
             assert_eq!(namespace("7", &snapshot, &forest).unwrap(), WEB);
             assert_eq!(namespace("job", &snapshot, &forest).unwrap(), OTHER);
@@ -319,15 +319,15 @@ mod tests {
         let impostor = Container { by_cgroup_alone: true, ..(*container("beef", "web")).clone() };
         let ns = snapshot.namespaces.get_mut(&OTHER).expect("it is there");
         ns.container = Some(Arc::new(impostor));
-        assert_eq!(name("web", &snapshot, &[]).unwrap(), Named::Container(WEB));
-        assert_eq!(name("beef", &snapshot, &[]).unwrap(), Named::Container(OTHER), "its id is its own");
+        assert_eq!(name("web", &snapshot, &[]).unwrap(), Target::Container(WEB));
+        assert_eq!(name("beef", &snapshot, &[]).unwrap(), Target::Container(OTHER), "its id is its own");
         snapshot.namespaces.remove(&WEB);
         snapshot.namespaces.remove(&IN_WEB);
         let gone = [Namespace { container: Some(container("c0ffee", "web")), ..Namespace::bare(WEB, 1) }];
         let found = name("web", &snapshot, &gone).unwrap();
         assert_eq!(
             found,
-            Named::GoneContainer { inum: WEB, born_boot_ns: None },
+            Target::GoneContainer { inum: WEB, born_boot_ns: None },
             "not the impostor that lives"
         );
     }
@@ -341,9 +341,9 @@ mod tests {
             ..Namespace::bare(inum, level)
         };
         let gone = [was(9, 2, "db"), was(8, 1, "db"), was(7, 1, "web")];
-        let found = Named::GoneContainer { inum: 8, born_boot_ns: Some(5) };
+        let found = Target::GoneContainer { inum: 8, born_boot_ns: Some(5) };
         assert_eq!(name("db", &snapshot, &gone).unwrap(), found, "not the one within it");
-        assert_eq!(name("web", &snapshot, &gone).unwrap(), Named::Container(WEB));
+        assert_eq!(name("web", &snapshot, &gone).unwrap(), Target::Container(WEB));
         assert_eq!(name("nobody", &snapshot, &gone).unwrap_err().code(), 1);
     }
 
@@ -354,11 +354,11 @@ mod tests {
         let db = Namespace { container: Some(container("ab", "db")), ..Namespace::bare(DB, 1) };
         let other = Namespace { container: Some(container("db7", "x")), ..Namespace::bare(DB + 1, 1) };
         snapshot.namespaces.insert(DB + 1, other.clone());
-        assert_eq!(name("db", &snapshot, &[]).unwrap(), Named::Container(DB + 1), "it begins an id");
-        let gone = Named::GoneContainer { inum: DB, born_boot_ns: None };
+        assert_eq!(name("db", &snapshot, &[]).unwrap(), Target::Container(DB + 1), "it begins an id");
+        let gone = Target::GoneContainer { inum: DB, born_boot_ns: None };
         assert_eq!(name("db", &snapshot, &[other, db.clone()]).unwrap(), gone, "and was a name");
         snapshot.namespaces.insert(DB, db);
-        assert_eq!(name("db", &snapshot, &[]).unwrap(), Named::Container(DB));
+        assert_eq!(name("db", &snapshot, &[]).unwrap(), Target::Container(DB));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub enum NotFound {
 
 /// What the words of a TARGET say that it is. Whether there is such a thing is another question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Words<'a> {
+pub enum ParsedTarget<'a> {
     /// The namespace of this inode number.
     Namespace(u32),
     /// The process of this PID on the host.
@@ -50,7 +50,7 @@ pub enum Words<'a> {
     Name(&'a str),
 }
 
-impl<'a> Words<'a> {
+impl<'a> ParsedTarget<'a> {
     /// What this TARGET says that it is.
     pub fn of(target: &'a str) -> Result<Self, NotFound> {
         let number = target.strip_prefix("pid:[").and_then(|rest| rest.strip_suffix(']'));
@@ -69,8 +69,8 @@ impl<'a> Words<'a> {
 
 /// The inode number that a TARGET stands for where nothing can be looked up.
 pub fn number_of_namespace(target: &str) -> Result<u32, String> {
-    match Words::of(target) {
-        Ok(Words::Namespace(inum)) => Ok(inum),
+    match ParsedTarget::of(target) {
+        Ok(ParsedTarget::Namespace(inum)) => Ok(inum),
         _ => Err("in a recording a namespace is asked for by its inode number".to_owned()),
     }
 }
@@ -84,9 +84,9 @@ pub fn find_namespace(target: &str) -> Result<u32, String> {
 
 /// The inode number that a TARGET stands for; or why it stands for none.
 pub fn look_up_namespace(target: &str) -> Result<u32, NotFound> {
-    match Words::of(target)? {
-        Words::Namespace(inum) => Ok(inum),
-        Words::Pid(pid) => {
+    match ParsedTarget::of(target)? {
+        ParsedTarget::Namespace(inum) => Ok(inum),
+        ParsedTarget::Pid(pid) => {
             inode(Path::new(&format!("/proc/{pid}/ns/pid"))).map_err(|error| match error.kind() {
                 io::ErrorKind::NotFound => NotFound::Nothing(format!("there is no process of PID {pid}")),
                 _ => NotFound::Unreadable(format!(
@@ -95,10 +95,12 @@ pub fn look_up_namespace(target: &str) -> Result<u32, NotFound> {
                 )),
             })
         }
-        Words::Path(path) | Words::Name(path) if path.contains('/') => {
+        ParsedTarget::Path(path) | ParsedTarget::Name(path) if path.contains('/') => {
             inode(Path::new(path)).map_err(|error| NotFound::Unreadable(explain(&error)))
         }
-        Words::Path(_) | Words::Name(_) => Err(NotFound::Meaningless("this names no namespace".to_owned())),
+        ParsedTarget::Path(_) | ParsedTarget::Name(_) => {
+            Err(NotFound::Meaningless("this names no namespace".to_owned()))
+        }
     }
 }
 
@@ -225,20 +227,20 @@ mod tests {
     #[test]
     fn words_are_told_apart_by_their_form_alone() {
         for (target, words) in [
-            ("4026532178", Words::Namespace(4026532178)),
-            ("pid:[4026532178]", Words::Namespace(4026532178)),
-            ("1", Words::Pid(1)),
-            ("./x", Words::Path("./x")),
-            ("/proc/1/ns/pid", Words::Path("/proc/1/ns/pid")),
-            ("web", Words::Name("web")),
-            ("default/api-7f", Words::Name("default/api-7f")),
+            ("4026532178", ParsedTarget::Namespace(4026532178)),
+            ("pid:[4026532178]", ParsedTarget::Namespace(4026532178)),
+            ("1", ParsedTarget::Pid(1)),
+            ("./x", ParsedTarget::Path("./x")),
+            ("/proc/1/ns/pid", ParsedTarget::Path("/proc/1/ns/pid")),
+            ("web", ParsedTarget::Name("web")),
+            ("default/api-7f", ParsedTarget::Name("default/api-7f")),
             // No namespace has so large a number: the beginning of an id.
-            ("402653217812", Words::Name("402653217812")),
+            ("402653217812", ParsedTarget::Name("402653217812")),
         ] {
-            assert_eq!(Words::of(target), Ok(words), "{target}");
+            assert_eq!(ParsedTarget::of(target), Ok(words), "{target}");
         }
         for nonsense in ["pid:[12]", "pid:[web]", "pid:[]"] {
-            assert!(matches!(Words::of(nonsense), Err(NotFound::Meaningless(_))), "{nonsense}");
+            assert!(matches!(ParsedTarget::of(nonsense), Err(NotFound::Meaningless(_))), "{nonsense}");
         }
     }
 

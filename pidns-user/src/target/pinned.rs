@@ -9,14 +9,14 @@ use crate::{
 };
 
 /// A TARGET: found by its words once, and from then on the same namespace.
-pub(crate) struct Followed<'a> {
+pub(crate) struct PinnedTarget<'a> {
     words: Option<&'a str>,
     found: Option<Namespace>,
 }
 
 /// What is to be looked at now.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum From {
+pub(crate) enum Lookup {
     /// All there is.
     All,
     /// This namespace, and what is below it.
@@ -25,7 +25,7 @@ pub(crate) enum From {
     Gone(u32),
 }
 
-impl<'a> Followed<'a> {
+impl<'a> PinnedTarget<'a> {
     pub(crate) fn new(words: Option<&'a str>) -> Self {
         Self { words, found: None }
     }
@@ -36,14 +36,14 @@ impl<'a> Followed<'a> {
     }
 
     /// Finds it in a snapshot.
-    pub(crate) fn find(&mut self, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<From, Failure> {
+    pub(crate) fn find(&mut self, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<Lookup, Failure> {
         if let Some(words) = self.words() {
             let inum = find::namespace(words, snapshot, forest)?;
             self.found = forest.node(inum).map(|node| node.namespace.clone());
         }
-        let Some(found) = &self.found else { return Ok(From::All) };
+        let Some(found) = &self.found else { return Ok(Lookup::All) };
         let is_there = forest.node(found.inum).is_some_and(|node| is_same(found, node.namespace));
-        Ok(if is_there { From::Namespace(found.inum) } else { From::Gone(found.inum) })
+        Ok(if is_there { Lookup::Namespace(found.inum) } else { Lookup::Gone(found.inum) })
     }
 }
 
@@ -77,16 +77,16 @@ mod tests {
         const INUM: u32 = 4026532001;
         let born = |born| Namespace { born_boot_ns: Some(born), ..Namespace::bare(INUM, 1) };
         let words = INUM.to_string();
-        let mut followed = Followed::new(Some(&words));
+        let mut followed = PinnedTarget::new(Some(&words));
         let mut look = |namespaces: &[Namespace]| {
             let snapshot = snapshot(namespaces);
             let found = followed.find(&snapshot, &Forest::new(&snapshot)).expect("it was there");
             (found, followed.words().is_some())
         };
-        assert_eq!(look(&[born(5)]), (From::Namespace(INUM), false), "no name is needed any more");
-        assert_eq!(look(&[born(5)]), (From::Namespace(INUM), false));
-        assert_eq!(look(&[]), (From::Gone(INUM), false));
-        assert_eq!(look(&[born(5_000_000_000)]), (From::Gone(INUM), false), "a later one of the number");
+        assert_eq!(look(&[born(5)]), (Lookup::Namespace(INUM), false), "no name is needed any more");
+        assert_eq!(look(&[born(5)]), (Lookup::Namespace(INUM), false));
+        assert_eq!(look(&[]), (Lookup::Gone(INUM), false));
+        assert_eq!(look(&[born(5_000_000_000)]), (Lookup::Gone(INUM), false), "a later one of the number");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use pidns_user::{
-    container::{Api, Names, Process, Roots},
+    container::{Api, ContainerCache, Process, Roots},
     text::Name,
 };
 use serde_json::json;
@@ -16,7 +16,7 @@ fn a_daemon_that_never_answers_is_asked_once() {
     let socket = world.path("run/docker.sock");
     let _silent = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
     let roots = Roots::below(world.base.path());
-    let mut names = Names::asking(roots.clone(), Api::new(&roots).expect("a thread"));
+    let mut names = ContainerCache::asking(roots.clone(), Api::new(&roots).expect("a thread"));
     let before = std::time::Instant::now();
     let found = of(&mut names, INIT, DOCKER).expect("the cgroup alone tells");
     assert!(found.doubts[0].contains("no answer within 2 s: it is not asked again"), "{:?}", found.doubts);
@@ -64,7 +64,7 @@ fn what_a_daemon_answers_is_believed_of_its_own_process_alone() {
         });
         server(&world.path("run/docker.sock"), status, body.to_string());
         let roots = Roots::below(world.base.path());
-        let mut names = Names::asking(roots.clone(), Api::new(&roots).expect("a thread"));
+        let mut names = ContainerCache::asking(roots.clone(), Api::new(&roots).expect("a thread"));
         let found = of(&mut names, INIT, DOCKER).expect("the cgroup alone tells");
         assert_eq!(found.name, expected.map(Name::from), "{pid} {status}: {:?}", found.doubts);
         let doubts = found.doubts.join("\n");

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, sync::Arc};
 
 use pidns_user::{
-    container::{Names, Process, Roots},
+    container::{ContainerCache, Process, Roots},
     event::container::Container,
     text::Name,
 };
@@ -55,8 +55,8 @@ impl World {
         self.write(&format!("{folder}/state.json"), &state)
     }
 
-    pub(crate) fn names(&self) -> Names {
-        Names::new(Roots::below(self.base.path()))
+    pub(crate) fn names(&self) -> ContainerCache {
+        ContainerCache::new(Roots::below(self.base.path()))
     }
 
     /// The container of INIT in this cgroup.
@@ -82,7 +82,7 @@ impl World {
     }
 }
 
-pub(crate) fn of(names: &mut Names, process: Process, cgroup: &str) -> Option<Arc<Container>> {
+pub(crate) fn of(names: &mut ContainerCache, process: Process, cgroup: &str) -> Option<Arc<Container>> {
     names.of(process, format!("0::{}\n", cgroup.replace("$ID", &id())).as_bytes())
 }
 

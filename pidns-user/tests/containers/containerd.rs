@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use pidns_user::container::{Names, Roots};
+use pidns_user::container::{ContainerCache, Roots};
 use pidns_user::event::container::Runtime;
 
 use crate::{
@@ -103,7 +103,7 @@ fn containerd_is_known_with_its_namespace_and_annotations() {
     let plain = Running::start(&scratch, "default", &id, &[]);
     let named = Running::start(&scratch, "pidns-team", &id, &annotations);
 
-    let mut names = Names::new(roots(&scratch));
+    let mut names = ContainerCache::new(roots(&scratch));
     let container = sure_container_of(&mut names, plain.pid);
     assert_eq!((container.runtime, &container.id), (Some(Runtime::Containerd), &name(&id)));
     assert_eq!((&container.runtime_namespace, &container.name), (&name("default"), &None));
@@ -112,7 +112,7 @@ fn containerd_is_known_with_its_namespace_and_annotations() {
     assert_eq!((&container.runtime_namespace, &container.name), (&name("pidns-team"), &name("front")));
     assert_eq!(container.image, name("busybox:1"));
     assert_eq!(container.pod, None, "its cgroup is not one that the kubelet made");
-    assert_another_start_is_not_believed(Names::new(roots(&scratch)), named.pid);
+    assert_another_start_is_not_believed(ContainerCache::new(roots(&scratch)), named.pid);
 
     let first = process(named.pid);
     drop(named);
@@ -128,6 +128,6 @@ fn a_bundle_of_containerd_tells_where_no_state_of_runc_does() {
     let running = Running::start(&scratch, "default", &id, &["nerdctl/name=front"]);
     // As with a shim that runs something else than runc.
     let roots = Roots { containerd_runc: scratch.path("nowhere"), ..roots(&scratch) };
-    let container = sure_container_of(&mut Names::new(roots), running.pid);
+    let container = sure_container_of(&mut ContainerCache::new(roots), running.pid);
     assert_eq!((container.runtime, &container.name), (Some(Runtime::Containerd), &name("front")));
 }

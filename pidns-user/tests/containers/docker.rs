@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use pidns_user::container::{Api, Names, Roots};
+use pidns_user::container::{Api, ContainerCache, Roots};
 use pidns_user::event::container::Runtime;
 
 use crate::{
@@ -16,18 +16,18 @@ use crate::{
 
 /// dockerd; dropped in this order.
 struct Docker {
-    containers: Containers,
+    containers: ContainerTracker,
     _docker: Daemon,
     _containerd: Containerd,
     scratch: Scratch,
 }
 
 /// All containers of the daemon, which end with this.
-struct Containers {
+struct ContainerTracker {
     socket: String,
 }
 
-impl Containers {
+impl ContainerTracker {
     fn command(&self, args: &[&str]) -> Command {
         let mut docker = Command::new("docker");
         docker.args(["--host", &self.socket]).args(args);
@@ -35,7 +35,7 @@ impl Containers {
     }
 }
 
-impl Drop for Containers {
+impl Drop for ContainerTracker {
     fn drop(&mut self) {
         let ids = output(&mut self.command(&["ps", "--all", "--quiet"])).stdout;
         for id in String::from_utf8_lossy(&ids).lines() {
@@ -48,7 +48,7 @@ impl Docker {
     fn start() -> Self {
         let scratch = Scratch::new();
         let containerd = Containerd::start(&scratch);
-        let containers = Containers { socket: format!("unix://{}", scratch.arg("docker.sock")) };
+        let containers = ContainerTracker { socket: format!("unix://{}", scratch.arg("docker.sock")) };
         let mut dockerd = Command::new("dockerd");
         // Nothing of the machine's network is touched.
         dockerd.args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]);
@@ -91,12 +91,12 @@ fn docker_is_known_by_name_and_image() {
     let id = docker.run(&[&run[..], &SLEEP].concat());
     let init = docker.pid(&id);
 
-    let mut names = Names::new(docker.roots());
+    let mut names = ContainerCache::new(docker.roots());
     let container = sure_container_of(&mut names, init);
     assert_eq!(container.runtime, Some(Runtime::Docker));
     assert_eq!((&container.id, &container.name), (&name(&id), &name("front")));
     assert_eq!(container.image, name("pidns-busybox:1"));
-    assert_another_start_is_not_believed(Names::new(docker.roots()), init);
+    assert_another_start_is_not_believed(ContainerCache::new(docker.roots()), init);
 
     docker.run(&[&["exec", "--detach", &id], &SLEEP[..]].concat());
     let others = || processes_of(&id).into_iter().filter(|&pid| pid != init).collect::<Vec<_>>();
@@ -131,10 +131,11 @@ fn docker_is_asked_where_its_files_do_not_tell() {
         ..docker.roots()
     };
     let roots = Roots { docker_socket: docker.scratch.path("docker.sock"), ..roots };
-    let silent = container_of(&mut Names::new(roots.clone()), init).expect("its cgroup tells of a container");
+    let silent =
+        container_of(&mut ContainerCache::new(roots.clone()), init).expect("its cgroup tells of a container");
     assert_eq!((silent.runtime, &silent.id, &silent.name), (None, &name(&id), &None));
 
-    let asking = || Names::asking(roots.clone(), Api::new(&roots).expect("a thread"));
+    let asking = || ContainerCache::asking(roots.clone(), Api::new(&roots).expect("a thread"));
     let container = container_of(&mut asking(), init).expect("a container");
     assert_eq!((container.runtime, &container.name), (Some(Runtime::Docker), &name("front")));
     assert_eq!((&container.id, &container.image), (&name(&id), &name("pidns-busybox:1")));

@@ -1,4 +1,4 @@
-//! Containers that real runtimes run, as their cgroups and files tell of them, and as the stream and recordings do.
+//! ContainerTracker that real runtimes run, as their cgroups and files tell of them, and as the stream and recordings do.
 //!
 //! As root. Each test has its daemons, state and images in a scratch folder, starts them itself and ends them
 //! by PID; nothing is on a network. `cargo xtask setup` installs the runtimes, and without them the tests

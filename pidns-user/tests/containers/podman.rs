@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use pidns_user::container::{Api, Names, Roots};
+use pidns_user::container::{Api, ContainerCache, Roots};
 use pidns_user::event::container::Runtime;
 
 use crate::daemon::Daemon;
@@ -78,13 +78,13 @@ fn podman_is_known_by_name_and_image() {
     let id = podman.run(&[&run[..], &["pidns-busybox:1"], &SLEEP].concat());
     let (init, conmon) = (podman.pid(&id, "Pid"), podman.pid(&id, "ConmonPid"));
 
-    let mut names = Names::new(podman.roots());
+    let mut names = ContainerCache::new(podman.roots());
     let container = sure_container_of(&mut names, init);
     assert_eq!(container.runtime, Some(Runtime::Podman));
     assert_eq!((&container.id, &container.name), (&name(&id), &name("front")));
     assert_eq!(container.image, name("localhost/pidns-busybox:1"));
     assert_eq!(container.label(), pidns_user::text::Name::from("podman/front"));
-    assert_another_start_is_not_believed(Names::new(podman.roots()), init);
+    assert_another_start_is_not_believed(ContainerCache::new(podman.roots()), init);
     let watcher = container_of(&mut names, conmon);
     assert!(watcher.is_none_or(|found| found.id != container.id), "conmon is outside");
 
@@ -124,7 +124,7 @@ fn podman_is_asked_where_its_files_do_not_tell() {
         podman_socket: socket.clone(),
         ..podman.roots()
     };
-    let mut names = Names::asking(roots.clone(), Api::new(&roots).expect("a thread"));
+    let mut names = ContainerCache::asking(roots.clone(), Api::new(&roots).expect("a thread"));
     let container = sure_container_of(&mut names, init);
     assert_eq!((container.runtime, &container.name), (Some(Runtime::Podman), &name("front")));
     assert_eq!(container.image, name("localhost/pidns-busybox:1"));

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use pidns_user::container::{Names, Roots};
+use pidns_user::container::{ContainerCache, Roots};
 use pidns_user::event::container::Runtime;
 use serde_json::{Value, json};
 
@@ -100,11 +100,11 @@ fn runc_by_hand_is_known_by_its_state() {
     let id = format!("pidns-{}", std::process::id());
     let annotations = json!({"org.opencontainers.image.ref.name": "busybox:1"});
     let running = Running::start(&scratch, &id, &annotations);
-    let mut names = Names::new(roots(&scratch));
+    let mut names = ContainerCache::new(roots(&scratch));
     let container = sure_container_of(&mut names, running.pid);
     assert_eq!(container.runtime, Some(Runtime::Runc));
     assert_eq!((&container.id, &container.image), (&name(&id), &name("busybox:1")));
-    assert_another_start_is_not_believed(Names::new(roots(&scratch)), running.pid);
+    assert_another_start_is_not_believed(ContainerCache::new(roots(&scratch)), running.pid);
 
     let first = process(running.pid);
     drop(running);
@@ -158,7 +158,7 @@ fn a_process_that_joined_a_container_of_runc_is_in_it() {
     let id = format!("pidns-join-{}", std::process::id());
     let running = Running::start(&scratch, &id, &json!({}));
     let joined = exec(&running.root, &scratch, &id);
-    let mut names = Names::new(roots(&scratch));
+    let mut names = ContainerCache::new(roots(&scratch));
     let container = sure_container_of(&mut names, joined);
     assert_eq!((container.runtime, &container.id), (Some(Runtime::Runc), &name(&id)));
     assert_eq!(sure_container_of(&mut names, running.pid), container);

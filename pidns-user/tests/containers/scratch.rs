@@ -10,7 +10,7 @@ use std::{
 };
 
 use pidns_user::{
-    container::{Names, Process},
+    container::{ContainerCache, Process},
     event::container::Container,
     text::Name,
 };
@@ -116,13 +116,13 @@ fn cgroup(pid: u32) -> Option<Vec<u8>> {
 
 /// The container of a living process.
 #[track_caller]
-pub(crate) fn container_of(names: &mut Names, pid: u32) -> Option<Arc<Container>> {
+pub(crate) fn container_of(names: &mut ContainerCache, pid: u32) -> Option<Arc<Container>> {
     names.of(process(pid), &cgroup(pid).expect("the process lives"))
 }
 
 /// The container of a living process, which must have been found without doubt.
 #[track_caller]
-pub(crate) fn sure_container_of(names: &mut Names, pid: u32) -> Arc<Container> {
+pub(crate) fn sure_container_of(names: &mut ContainerCache, pid: u32) -> Arc<Container> {
     let text = String::from_utf8_lossy(&cgroup(pid).unwrap_or_default()).into_owned();
     let container = container_of(names, pid);
     let container =
@@ -133,7 +133,7 @@ pub(crate) fn sure_container_of(names: &mut Names, pid: u32) -> Arc<Container> {
 
 /// Whether what the files say is believed of a process of the same PID that started later: it must not be.
 #[track_caller]
-pub(crate) fn assert_another_start_is_not_believed(mut names: Names, pid: u32) {
+pub(crate) fn assert_another_start_is_not_believed(mut names: ContainerCache, pid: u32) {
     let real = process(pid);
     let text = cgroup(pid).expect("the process lives");
     let believed = names.of(real, &text).expect("a container");

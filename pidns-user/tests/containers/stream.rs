@@ -1,4 +1,4 @@
-//! Containers in the live stream and in recordings.
+//! ContainerTracker in the live stream and in recordings.
 
 use std::{
     fs::{self, File},

@@ -15,7 +15,7 @@ use crate::{
     commands::failure::{Failure, code},
     kernel::{
         btf::{BtfError, Unusable, whole},
-        btf_report::{Judgement, SnapshotJudgement, Use, judge},
+        btf_report::{BtfReport, SnapshotReport, Use, btf_report},
         hooks::{Form, HookSet},
         layout::{Layout, Missing, SnapshotLayout},
     },
@@ -55,7 +55,7 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
 /// Whether the live stream would run.
 fn judge_bytes(report: &mut Report, file: &Path, bytes: &[u8], set: HookSet) -> Result<bool, Unusable> {
     let btf = whole(bytes)?;
-    let judgement = judge(&btf, set).map_err(Unusable::Damaged)?;
+    let judgement = btf_report(&btf, set).map_err(Unusable::Damaged)?;
     report.ok("BTF", format!("{}, {} types", file.display(), btf.len() - 1));
     tell_layout(report, &judgement);
     tell_hooks(report, &judgement);
@@ -70,8 +70,8 @@ fn judge_bytes(report: &mut Report, file: &Path, bytes: &[u8], set: HookSet) -> 
     Ok(judgement.runs())
 }
 
-fn tell_layout(report: &mut Report, judgement: &Judgement) {
-    let Judgement { layout, missing, losses, .. } = judgement;
+fn tell_layout(report: &mut Report, judgement: &BtfReport) {
+    let BtfReport { layout, missing, losses, .. } = judgement;
     if missing.is_empty() {
         let found = OFFSETS.iter().filter(|offset| layout.has(offset.symbol)).count();
         let told: usize = losses.iter().map(|of| of.lacks(&layout.offsets).count()).sum();
@@ -160,8 +160,8 @@ fn tell_switches(report: &mut Report, layout: &Layout) {
 }
 
 /// The task iterator, which the live stream does not need.
-fn tell_snapshots(report: &mut Report, judgement: &SnapshotJudgement) {
-    let SnapshotJudgement { layout, missing, losses } = judgement;
+fn tell_snapshots(report: &mut Report, judgement: &SnapshotReport) {
+    let SnapshotReport { layout, missing, losses } = judgement;
     if missing.is_empty() {
         let all = SnapshotLayout::wanted().count();
         let found = SnapshotLayout::wanted().filter(|offset| layout.has(offset.symbol)).count();
@@ -176,7 +176,7 @@ fn tell_snapshots(report: &mut Report, judgement: &SnapshotJudgement) {
     tell_losses(report, losses, &layout.offsets);
 }
 
-fn tell_hooks(report: &mut Report, judgement: &Judgement) {
+fn tell_hooks(report: &mut Report, judgement: &BtfReport) {
     for (hook, form) in &judgement.hooks {
         match form {
             Form::On(_) => report.ok(hook.name, format!("would take {form}: {}", hook.shows)),

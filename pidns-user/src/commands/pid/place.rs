@@ -39,8 +39,8 @@ impl Place {
     }
 
     fn one(inum: u32, world: &World, is_it: impl Fn(&Namespace, bool) -> bool) -> Self {
-        let gone = world.past().namespaces().map(|gone| (&gone.domain.namespace, true, gone.gone_boot_ns));
-        let living = world.namespace(inum).map(|domain| (&domain.namespace, false, None));
+        let gone = world.history().namespaces().map(|gone| (&gone.state.namespace, true, gone.gone_boot_ns));
+        let living = world.namespace(inum).map(|entry| (&entry.namespace, false, None));
         // Of this number, the last first.
         let all: Vec<_> = living.into_iter().chain(gone).filter(|(ns, ..)| ns.inum == inum).collect();
         let Some(at) = all.iter().position(|&(ns, is_gone, _)| is_it(ns, is_gone)) else {

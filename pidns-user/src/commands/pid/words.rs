@@ -1,6 +1,6 @@
 //! What is said where a PID is nobody's in a namespace, or its process is not seen there.
 
-use super::{Scene, place::Place};
+use super::{Host, place::Place};
 use crate::{
     commands::failure::Failure,
     event::snapshot::{Process, Source},
@@ -10,17 +10,17 @@ use crate::{
 const NAMED: usize = 3;
 
 /// Why nobody is found by this PID in this namespace, and what the number is elsewhere: it is mostly taken for that.
-pub(super) fn nobody_in(pid: u32, place: Place, scene: &Scene<'_>) -> Failure {
+pub(super) fn nobody_in(pid: u32, place: Place, host: &Host<'_>) -> Failure {
     let inum = place.inum;
-    let known = scene.how_far_that_is_known();
+    let known = host.how_far_that_is_known();
     let words = format!("no process has PID {pid} in namespace {inum}{known}");
-    let Some(process) = scene.of_number(pid) else {
-        return Failure::NoMatch(match elsewhere(pid, scene) {
+    let Some(process) = host.of_number(pid) else {
+        return Failure::NoMatch(match elsewhere(pid, host) {
             Some(elsewhere) => format!("{words}: {elsewhere}"),
             None => words,
         });
     };
-    let levels = scene.model.levels(process);
+    let levels = host.model.levels(process);
     let inside = place.level_of(process, &levels).and_then(|level| process.pids.get(level));
     let name = process.name();
     Failure::NoMatch(match inside {
@@ -33,10 +33,10 @@ pub(super) fn nobody_in(pid: u32, place: Place, scene: &Scene<'_>) -> Failure {
 }
 
 /// Where a number that is nobody's on the host is somebody's: "7 is nginx[48213] in namespace 4026532178".
-pub(super) fn elsewhere(pid: u32, scene: &Scene<'_>) -> Option<String> {
+pub(super) fn elsewhere(pid: u32, host: &Host<'_>) -> Option<String> {
     let mut found = Vec::new();
-    for process in scene.processes() {
-        let levels = scene.model.levels(process);
+    for process in host.processes() {
+        let levels = host.model.levels(process);
         // At level 0 it would have been found.
         for (_, ns) in process.pids.iter().zip(levels).skip(1).filter(|(found, _)| **found == pid) {
             let ns = ns.map_or_else(|| "one that is not known".to_owned(), |ns| format!("namespace {ns}"));
@@ -55,16 +55,16 @@ pub(super) fn invisible(
     asked: (u32, Option<Place>),
     process: &Process,
     place: Place,
-    scene: &Scene<'_>,
+    host: &Host<'_>,
 ) -> Failure {
-    let levels = scene.model.levels(process);
+    let levels = host.model.levels(process);
     let (name, inum) = (process.name(), place.inum);
     let who = match asked {
         (pid, Some(seen_in)) => format!("{pid} in {} is {} on the host ({name})", seen_in.inum, process.pid),
         (pid, None) => format!("{pid} ({name}) is"),
     };
     if process.pids.is_empty() || levels.contains(&None) {
-        let remedy = match scene.snapshot.source {
+        let remedy = match host.snapshot.source {
             Source::Recording => "the recording does not tell all the namespaces that it is in",
             Source::Iterator | Source::Proc => {
                 "its namespaces may not be read. That takes CAP_SYS_PTRACE: run it with sudo"

@@ -19,7 +19,7 @@ use bollard::{API_DEFAULT_VERSION, Docker, errors::Error, models::ContainerInspe
 use super::{
     super::Roots,
     annotations::{self, Whose, name},
-    daemons::Said,
+    daemons::DaemonRecord,
 };
 use crate::event::container::{Container, Runtime};
 
@@ -36,7 +36,7 @@ struct Question {
     id: String,
     /// Whether the kubelet made the cgroup around it.
     in_pod: bool,
-    answer: SyncSender<Result<Option<Said>, String>>,
+    answer: SyncSender<Result<Option<DaemonRecord>, String>>,
 }
 
 /// Docker's and Podman's sockets. What they answer is believed as their files are: if it names the process.
@@ -84,7 +84,7 @@ impl Api {
         id: &str,
         in_pod: bool,
         doubts: &mut Vec<String>,
-    ) -> Option<(Runtime, Said)> {
+    ) -> Option<(Runtime, DaemonRecord)> {
         let asked = self.sockets.iter().filter(|socket| runtime.is_none_or(|named| named == socket.runtime));
         for socket in asked {
             if socket.is_dead.load(Ordering::Relaxed) || !socket.path.exists() {
@@ -99,7 +99,7 @@ impl Api {
         None
     }
 
-    fn ask_one(&self, socket: &Socket, id: &str, in_pod: bool) -> Result<Option<Said>, String> {
+    fn ask_one(&self, socket: &Socket, id: &str, in_pod: bool) -> Result<Option<DaemonRecord>, String> {
         let (answer, answered) = sync_channel(1);
         let question = Question { socket: socket.path.clone(), id: id.to_owned(), in_pod, answer };
         self.questions
@@ -147,7 +147,7 @@ fn answer_all(questions: &Receiver<Question>) {
 }
 
 /// Asks for one container; none where the daemon has no such.
-async fn inspect(socket: &Path, id: &str, in_pod: bool) -> Result<Option<Said>, Error> {
+async fn inspect(socket: &Path, id: &str, in_pod: bool) -> Result<Option<DaemonRecord>, Error> {
     let path = socket.to_string_lossy();
     // An older daemon refuses the words of a newer client.
     let docker = Docker::connect_with_unix(&path, PATIENCE.as_secs(), API_DEFAULT_VERSION)?
@@ -160,7 +160,7 @@ async fn inspect(socket: &Path, id: &str, in_pod: bool) -> Result<Option<Said>, 
     }
 }
 
-fn said(inspected: ContainerInspectResponse, in_pod: bool) -> Said {
+fn said(inspected: ContainerInspectResponse, in_pod: bool) -> DaemonRecord {
     let pid = inspected.state.and_then(|state| state.pid).and_then(|pid| u32::try_from(pid).ok());
     let config = inspected.config.unwrap_or_default();
     let mut names = Container::default();
@@ -170,7 +170,7 @@ fn said(inspected: ContainerInspectResponse, in_pod: bool) -> Said {
     let own = inspected.name.unwrap_or_default();
     names.name = names.name.or_else(|| name(own.strip_prefix('/').unwrap_or(&own)));
     names.image = names.image.or_else(|| name(&config.image.unwrap_or_default()));
-    Said { pid: pid.filter(|&pid| pid != 0), names }
+    DaemonRecord { pid: pid.filter(|&pid| pid != 0), names }
 }
 
 #[cfg(test)]

@@ -15,13 +15,13 @@ use crate::event::container::{Container, Runtime};
 
 /// What a file says, and of which process.
 #[derive(Debug, Default)]
-pub(super) struct Said {
+pub(super) struct DaemonRecord {
     /// Its first process, where the files tell.
     pub(super) pid: Option<u32>,
     pub(super) names: Container,
 }
 
-impl Said {
+impl DaemonRecord {
     pub(super) fn init(&self) -> Option<Init> {
         self.pid.map(|pid| Init { pid, start_ticks: None })
     }
@@ -59,7 +59,7 @@ pub(super) fn docker(
     folders: &Folders,
     id: FolderName<'_>,
     in_pod: bool,
-) -> Result<Said, Unread> {
+) -> Result<DaemonRecord, Unread> {
     let file = Path::new("containers").join(id.as_str()).join("config.v2.json");
     let docker: Docker = reader.json(&folders.docker_data, &file)?;
     let mut names = Container::default();
@@ -67,7 +67,7 @@ pub(super) fn docker(
     annotations::fill(&mut names, &docker.config.labels.unwrap_or_default(), whose);
     names.name = names.name.or_else(|| name(docker.name.strip_prefix('/').unwrap_or(&docker.name)));
     names.image = names.image.or_else(|| name(&docker.config.image));
-    Ok(Said { pid: (docker.state.pid != 0).then_some(docker.state.pid), names })
+    Ok(DaemonRecord { pid: (docker.state.pid != 0).then_some(docker.state.pid), names })
 }
 
 /// containerd's bundle of a container: its configuration, and the PID that the shim wrote
@@ -77,13 +77,13 @@ pub(super) fn containerd(
     folders: &Folders,
     (namespace, id): (FolderName<'_>, FolderName<'_>),
     in_pod: bool,
-) -> Result<Said, Unread> {
+) -> Result<DaemonRecord, Unread> {
     let bundle = Path::new(namespace.as_str()).join(id.as_str());
     let config: Config = reader.json(&folders.containerd_tasks, &bundle.join("config.json"))?;
     let mut names = Container::default();
     let whose = Whose { runtime: Some(Runtime::Containerd), in_pod };
     annotations::fill(&mut names, &config.annotations.unwrap_or_default(), whose);
-    Ok(Said { pid: reader.pid(&folders.containerd_tasks, &bundle.join("init.pid")).ok(), names })
+    Ok(DaemonRecord { pid: reader.pid(&folders.containerd_tasks, &bundle.join("init.pid")).ok(), names })
 }
 
 /// An entry of containers.json: Container, containers.go of containers/storage.
@@ -116,8 +116,8 @@ pub(super) fn storage(
     id: FolderName<'_>,
     whose: Whose,
     doubts: &mut Vec<String>,
-) -> Option<Said> {
-    let mut said: Option<Said> = None;
+) -> Option<DaemonRecord> {
+    let mut said: Option<DaemonRecord> = None;
     for root in &folders.storage {
         for driver in reader.folders(root, doubts, |name| name.as_str().ends_with("-containers")) {
             if let Err(error) = reader.enter() {

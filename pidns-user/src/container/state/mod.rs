@@ -22,7 +22,7 @@ use crate::{
 };
 use annotations::Whose;
 pub use api::Api;
-use daemons::Said;
+use daemons::DaemonRecord;
 use process::Init;
 pub use process::Process;
 use read::{FolderName, Reader, Unread};
@@ -421,7 +421,12 @@ impl Sought<'_> {
     }
 
     /// What the daemon of the container's runtime has of it.
-    fn daemon(&self, folders: &Folders, id: FolderName<'_>, container: &mut Container) -> Option<Said> {
+    fn daemon(
+        &self,
+        folders: &Folders,
+        id: FolderName<'_>,
+        container: &mut Container,
+    ) -> Option<DaemonRecord> {
         let doubts = &mut container.doubts;
         match container.runtime? {
             Runtime::Docker => believe(daemons::docker(self.reader, folders, id, self.in_pod()), doubts),
@@ -446,7 +451,7 @@ impl Sought<'_> {
     }
 }
 
-fn believe(said: Result<Said, Unread>, doubts: &mut Vec<String>) -> Option<Said> {
+fn believe(said: Result<DaemonRecord, Unread>, doubts: &mut Vec<String>) -> Option<DaemonRecord> {
     match said {
         Ok(said) => Some(said),
         Err(Unread::Absent(_)) => None,

@@ -6,24 +6,24 @@ use crate::event::identity::Identity;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A process is there.
-    Appeared(Identity),
+    ProcessAdded(Identity),
     /// More, or something else, is known of it.
-    Learnt(Identity),
+    ProcessUpdated(Identity),
     /// It is a zombie.
-    Ended(Identity),
+    ProcessEnded(Identity),
     /// It is gone.
-    Gone(Identity),
+    ProcessRemoved(Identity),
     /// A namespace is there.
-    Opened(u32),
+    NamespaceAdded(u32),
     /// More, or something else, is known of it.
-    Told(u32),
+    NamespaceUpdated(u32),
     /// It is gone.
-    Closed(u32),
+    NamespaceRemoved(u32),
 }
 
 /// What could not be, had everything been seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Surprises {
+pub struct Inconsistencies {
     /// Processes whose PID was another's, or whose namespace was gone, before anybody saw their end.
     pub ends_unseen: u64,
     /// Words about a process that was gone already.

@@ -8,7 +8,7 @@
 //! A PID 1 that exits keeps its children: the kernel kills them, with all that is in the namespace and below, and PID 1
 //! reaps them, before it would give them to anybody (`zap_pid_ns_processes()`).
 
-use super::{Change, Resident, World};
+use super::{Change, ProcessState, World};
 use crate::event::identity::{Identity, is_one};
 
 /// Who reaps a process when it ends: its parent.
@@ -38,8 +38,8 @@ pub(super) struct Heir {
 
 impl World {
     /// Who reaps this process when it ends, or is to reap its zombie, as far as that is certain.
-    pub fn reaper(&self, resident: &Resident) -> Reaper {
-        match (resident.parent, resident.heir) {
+    pub fn reaper(&self, entry: &ProcessState) -> Reaper {
+        match (entry.parent, entry.heir) {
             (Some(parent), _) => Reaper::Parent(parent),
             (None, Some(heir)) => {
                 Reaper::InitOrSubreaper { init: heir.init.filter(|&init| self.has(init)).map(|(pid, _)| pid) }
@@ -76,23 +76,23 @@ impl World {
         for child in self.children.remove(&pid).unwrap_or_default() {
             if let Some(child) = self.processes.get_mut(&child) {
                 child.parent = None;
-                changes.push(Change::Learnt(child.identity()));
+                changes.push(Change::ProcessUpdated(child.identity()));
             }
         }
-        if let Some(parent) = self.processes.get(&pid).and_then(|resident| resident.parent) {
+        if let Some(parent) = self.processes.get(&pid).and_then(|entry| entry.parent) {
             self.forget_child(parent, pid);
         }
     }
 
     /// Who takes its children. That it is certain stays so: neither PID 1 as the parent nor one further out ever turns
     /// into a member of the same level.
-    fn heir(&self, dead: &Resident) -> Heir {
-        let init = self.namespaces.get(&dead.process.ns).and_then(|domain| domain.init);
-        let is_further_out = |parent: &Resident| parent.process.pids.len() < dead.process.pids.len();
+    fn heir(&self, dead: &ProcessState) -> Heir {
+        let init = self.namespaces.get(&dead.process.ns).and_then(|entry| entry.init);
+        let is_further_out = |parent: &ProcessState| parent.process.pids.len() < dead.process.pids.len();
         let certain = dead.parent.is_some_and(|parent| {
             Some(parent) == init || self.processes.get(&parent).is_some_and(is_further_out)
         });
-        Heir { init: init.and_then(|init| self.processes.get(&init)).map(Resident::identity), certain }
+        Heir { init: init.and_then(|init| self.processes.get(&init)).map(ProcessState::identity), certain }
     }
 
     fn orphan(&mut self, pid: u32, heir: Heir, changes: &mut Vec<Change>) {
@@ -101,7 +101,7 @@ impl World {
         let Some(child) = self.processes.get_mut(&pid) else { return };
         child.orphaned = true;
         child.heir = parent.is_none().then_some(heir);
-        changes.push(Change::Learnt(child.identity()));
+        changes.push(Change::ProcessUpdated(child.identity()));
     }
 
     fn move_to(&mut self, pid: u32, parent: Option<u32>) {
@@ -109,9 +109,9 @@ impl World {
         if let Some(parent) = parent {
             self.keep_from_circling(pid, parent);
         }
-        let Some(resident) = self.processes.get_mut(&pid) else { return };
-        resident.heir = None;
-        if let Some(before) = std::mem::replace(&mut resident.parent, parent) {
+        let Some(entry) = self.processes.get_mut(&pid) else { return };
+        entry.heir = None;
+        if let Some(before) = std::mem::replace(&mut entry.parent, parent) {
             self.forget_child(before, pid);
         }
         if let Some(parent) = parent {
@@ -125,7 +125,7 @@ impl World {
             return;
         }
         let mut below = parent;
-        while let Some(above) = self.processes.get(&below).and_then(|resident| resident.parent) {
+        while let Some(above) = self.processes.get(&below).and_then(|entry| entry.parent) {
             if above == pid {
                 return self.move_to(below, None);
             }
@@ -143,6 +143,6 @@ impl World {
     }
 
     fn has(&self, identity: Identity) -> bool {
-        self.processes.get(&identity.0).is_some_and(|resident| is_one(resident.identity(), identity))
+        self.processes.get(&identity.0).is_some_and(|entry| is_one(entry.identity(), identity))
     }
 }

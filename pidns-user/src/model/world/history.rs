@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::{domain::Domain, resident::Resident};
+use super::{namespace_state::NamespaceState, process_state::ProcessState};
 use crate::event::identity::{Identity, rounded};
 use crate::event::snapshot;
 
@@ -13,7 +13,7 @@ pub const LIMIT: usize = 10_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadProcess {
     /// As it was.
-    pub resident: Resident,
+    pub state: ProcessState,
     /// When it was reaped: CLOCK_BOOTTIME, nanoseconds; `None` where nobody saw that.
     pub gone_boot_ns: Option<u64>,
     /// When it was known to be gone, at the latest: CLOCK_BOOTTIME, nanoseconds.
@@ -23,7 +23,7 @@ pub struct DeadProcess {
 impl DeadProcess {
     /// Whether an event told of its end. Else it was only thought to be gone.
     pub fn was_seen_to_end(&self) -> bool {
-        self.gone_boot_ns.is_some() || self.resident.ended.as_ref().is_some_and(|ended| ended.since.is_some())
+        self.gone_boot_ns.is_some() || self.state.ended.as_ref().is_some_and(|ended| ended.since.is_some())
     }
 
     /// In the form that a look at the kernel has, without a state, which it has no more. Its parent is the one it had when it
@@ -33,8 +33,8 @@ impl DeadProcess {
             state: None,
             threads: None,
             zombie_since_boot_ns: None,
-            ppid: self.resident.ended.as_ref().and_then(|ended| ended.parent).or(self.resident.parent),
-            ..self.resident.as_looked_at()
+            ppid: self.state.ended.as_ref().and_then(|ended| ended.parent).or(self.state.parent),
+            ..self.state.as_snapshot()
         }
     }
 }
@@ -43,7 +43,7 @@ impl DeadProcess {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadNamespace {
     /// As it was.
-    pub domain: Domain,
+    pub state: NamespaceState,
     /// When it went: CLOCK_BOOTTIME, nanoseconds; `None` where nobody saw that.
     pub gone_boot_ns: Option<u64>,
     /// Whether an event told that its last reference was gone; else only its processes are known to be.
@@ -52,7 +52,7 @@ pub struct DeadNamespace {
 
 /// Those that are gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Past {
+pub struct History {
     limit: usize,
     /// In the order of their ends. The place of one that turned out not to be gone is empty.
     processes: VecDeque<Option<DeadProcess>>,
@@ -65,7 +65,7 @@ pub struct Past {
     has_forgotten: bool,
 }
 
-impl Past {
+impl History {
     /// Of nobody yet, and of so many at most.
     pub(super) fn new(limit: usize) -> Self {
         Self {
@@ -103,17 +103,17 @@ impl Past {
         self.namespaces.iter().rev()
     }
 
-    pub(super) fn buried(&mut self, process: DeadProcess) {
-        let identity = process.resident.identity();
+    pub(super) fn add_process(&mut self, process: DeadProcess) {
+        let identity = process.state.identity();
         // A stream that contradicts itself can bury one twice: the last time counts.
-        self.raised(identity);
+        self.revived(identity);
         self.places.insert(identity, self.first + self.processes.len() as u64);
         self.processes.push_back(Some(process));
         if self.processes.len() > self.limit {
             self.first += 1;
             self.has_forgotten = true;
             if let Some(Some(forgotten)) = self.processes.pop_front() {
-                self.places.remove(&forgotten.resident.identity());
+                self.places.remove(&forgotten.state.identity());
             }
         }
     }
@@ -121,7 +121,7 @@ impl Past {
     /// When one that went with its namespace was reaped comes after that namespace's end. Returns whether it is such a one.
     pub(super) fn reaped(&mut self, identity: Identity, at: u64) -> bool {
         let dead = self.index(identity).and_then(|index| self.processes.get_mut(index)?.as_mut());
-        match dead.filter(|dead| dead.gone_boot_ns.is_none() && dead.resident.ended.is_some()) {
+        match dead.filter(|dead| dead.gone_boot_ns.is_none() && dead.state.ended.is_some()) {
             Some(dead) => {
                 dead.gone_boot_ns = Some(at);
                 true
@@ -131,14 +131,14 @@ impl Past {
     }
 
     /// It is not gone after all.
-    pub(super) fn raised(&mut self, identity: Identity) {
+    pub(super) fn revived(&mut self, identity: Identity) {
         let place = self.index(identity).and_then(|index| self.processes.get_mut(index));
         if let Some(raised) = place.and_then(Option::take) {
-            self.places.remove(&raised.resident.identity());
+            self.places.remove(&raised.state.identity());
         }
     }
 
-    pub(super) fn closed(&mut self, namespace: DeadNamespace) {
+    pub(super) fn add_namespace(&mut self, namespace: DeadNamespace) {
         self.namespaces.push_back(namespace);
         if self.namespaces.len() > self.limit {
             self.namespaces.pop_front();

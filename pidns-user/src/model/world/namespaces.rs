@@ -1,8 +1,8 @@
 //! What becomes of namespaces: they open, are told of, get and lose members, are torn down, close.
 
 use super::{
-    Change, Domain, Stage, World,
-    domain::{Source, Which, as_looked_at},
+    Change, NamespaceState, Stage, World,
+    namespace_state::{KnownFrom, Which, as_snapshot},
 };
 use crate::{
     event::identity::is_one_time,
@@ -13,163 +13,167 @@ use crate::{
 
 impl World {
     /// Its namespace exists, whether or not anybody said so.
-    pub(super) fn house(&mut self, process: &Process, changes: &mut Vec<Change>) {
+    pub(super) fn ensure_namespace(&mut self, process: &Process, changes: &mut Vec<Change>) {
         if let Some(known) = self.namespaces.get(&process.ns).filter(|known| known.cannot_have(process)) {
-            let is_named = self.look.as_ref().is_some_and(|look| look.has_named(process.ns));
+            let is_named = self.pass.as_ref().is_some_and(|look| look.has_named(process.ns));
             if is_named {
                 // What the look has said of it is right, and what was known before it was another's.
                 let (seen, holders) = (known.namespace.clone(), known.holders.clone());
                 let holders_left_out = known.holders_left_out;
-                self.replace(seen, Stage::Alive, Source::Look, changes);
-                if let Some(domain) = self.namespaces.get_mut(&process.ns) {
-                    (domain.holders, domain.holders_left_out) = (holders, holders_left_out);
+                self.replace(seen, Stage::Alive, KnownFrom::Snapshot, changes);
+                if let Some(entry) = self.namespaces.get_mut(&process.ns) {
+                    (entry.holders, entry.holders_left_out) = (holders, holders_left_out);
                 }
             } else {
                 let level = process.pids.len().saturating_sub(1) as u32;
                 let another = snapshot::Namespace::bare(process.ns, level);
-                self.replace(another, Stage::Alive, Source::Mention, changes);
+                self.replace(another, Stage::Alive, KnownFrom::Mention, changes);
             }
         }
-        let domain = self.namespaces.entry(process.ns).or_insert_with(|| {
-            changes.push(Change::Opened(process.ns));
+        let entry = self.namespaces.entry(process.ns).or_insert_with(|| {
+            changes.push(Change::NamespaceAdded(process.ns));
             let level = process.pids.len().saturating_sub(1) as u32;
-            Domain::new(snapshot::Namespace::bare(process.ns, level), Stage::Alive, Source::Mention)
+            NamespaceState::new(
+                snapshot::Namespace::bare(process.ns, level),
+                Stage::Alive,
+                KnownFrom::Mention,
+            )
         });
-        domain.members += 1;
+        entry.members += 1;
         // A late word of a PID 1 that the number's namespace before had leaves the later one alone.
-        let is_newest = domain.init_start.is_none_or(|known| process.start_boot_ns >= known);
-        if process.pids.last() == Some(&1) && (domain.init.is_none() || is_newest) {
-            domain.has_init(process);
+        let is_newest = entry.init_start.is_none_or(|known| process.start_boot_ns >= known);
+        if process.pids.last() == Some(&1) && (entry.init.is_none() || is_newest) {
+            entry.has_init(process);
         }
     }
 
     /// A member is gone, at this time or at one that nobody saw.
     pub(super) fn leave(&mut self, inum: u32, pid: u32, at: Option<u64>, changes: &mut Vec<Change>) {
-        let Some(domain) = self.namespaces.get_mut(&inum) else { return };
-        domain.members = domain.members.saturating_sub(1);
-        let was_init = domain.init == Some(pid);
+        let Some(entry) = self.namespaces.get_mut(&inum) else { return };
+        entry.members = entry.members.saturating_sub(1);
+        let was_init = entry.init == Some(pid);
         if was_init {
-            domain.init = None;
+            entry.init = None;
         }
         // PID 1 is the last that is reaped.
-        let is_over = was_init || matches!(domain.stage, Stage::Dying { torn_down: true, .. });
-        if domain.members == 0 && is_over {
+        let is_over = was_init || matches!(entry.stage, Stage::Dying { torn_down: true, .. });
+        if entry.members == 0 && is_over {
             self.emptied(inum, at, changes);
         }
     }
 
     /// Its creation is told.
-    pub(super) fn created(&mut self, ns: &Namespace, changes: &mut Vec<Change>) {
+    pub(super) fn on_create(&mut self, ns: &Namespace, changes: &mut Vec<Change>) {
         // What a late word of a PID 1 made of one in which a look found none.
-        if let Some(domain) = self.namespaces.get_mut(&ns.inum)
-            && domain.source == Source::Look
-            && domain.namespace.born_boot_ns.is_none()
+        if let Some(entry) = self.namespaces.get_mut(&ns.inum)
+            && entry.source == KnownFrom::Snapshot
+            && entry.namespace.born_boot_ns.is_none()
         {
-            (domain.init, domain.init_start) = (None, None);
+            (entry.init, entry.init_start) = (None, None);
         }
         let known = self.namespaces.get(&ns.inum);
-        match known.map(|domain| domain.which_was_created(ns.kernel_id, ns.born_boot_ns)) {
+        match known.map(|entry| entry.which_was_created(ns.kernel_id, ns.born_boot_ns)) {
             Some(Which::Earlier) => return,
             Some(Which::This) => self.learn(ns, changes),
-            Some(Which::Later) => self.replace(as_looked_at(ns), Stage::Empty, Source::Creation, changes),
-            None => self.open(as_looked_at(ns), Stage::Empty, Source::Creation, changes),
+            Some(Which::Later) => self.replace(as_snapshot(ns), Stage::Empty, KnownFrom::Creation, changes),
+            None => self.open(as_snapshot(ns), Stage::Empty, KnownFrom::Creation, changes),
         }
-        if let Some(domain) = self.namespaces.get_mut(&ns.inum) {
-            domain.source = Source::Creation;
-            domain.namespace.born_boot_ns = ns.born_boot_ns;
-            if domain.init_start.is_none() {
+        if let Some(entry) = self.namespaces.get_mut(&ns.inum) {
+            entry.source = KnownFrom::Creation;
+            entry.namespace.born_boot_ns = ns.born_boot_ns;
+            if entry.init_start.is_none() {
                 // A look cannot tell one that has no process yet from one that has none any more.
-                domain.stage = Stage::Empty;
+                entry.stage = Stage::Empty;
             }
         }
     }
 
     /// An event describes it. Says whether it is the one of its number that exists: else it is gone already.
-    pub(super) fn told_of(&mut self, ns: &Namespace, changes: &mut Vec<Change>) -> bool {
+    pub(super) fn on_namespace(&mut self, ns: &Namespace, changes: &mut Vec<Change>) -> bool {
         let known = self.namespaces.get(&ns.inum);
-        match known.map(|domain| domain.which(ns.kernel_id, ns.born_boot_ns)) {
+        match known.map(|entry| entry.which(ns.kernel_id, ns.born_boot_ns)) {
             Some(Which::Earlier) => return false,
             Some(Which::This) => self.learn(ns, changes),
-            Some(Which::Later) => self.replace(as_looked_at(ns), Stage::Alive, Source::Mention, changes),
+            Some(Which::Later) => self.replace(as_snapshot(ns), Stage::Alive, KnownFrom::Mention, changes),
             None => match self.is_over(ns) {
                 // Where no event tells of ends, one that is held can be spoken of after its own.
                 Some(had_init) if had_init => return false,
-                Some(_) => self.open(as_looked_at(ns), Stage::Empty, Source::Creation, changes),
-                None => self.open(as_looked_at(ns), Stage::Alive, Source::Mention, changes),
+                Some(_) => self.open(as_snapshot(ns), Stage::Empty, KnownFrom::Creation, changes),
+                None => self.open(as_snapshot(ns), Stage::Alive, KnownFrom::Mention, changes),
             },
         }
         true
     }
 
     /// Its PID 1 exists. Where nothing else tells namespaces of one number apart, their PID 1s do.
-    pub(super) fn begun(&mut self, ns: &Namespace, init: &Process, changes: &mut Vec<Change>) {
-        if !self.told_of(ns, changes) {
+    pub(super) fn on_init(&mut self, ns: &Namespace, init: &Process, changes: &mut Vec<Change>) {
+        if !self.on_namespace(ns, changes) {
             return;
         }
-        if let Some(domain) = self.namespaces.get(&ns.inum)
-            && domain.namespace.kernel_id.is_none()
-            && let Some(start) = domain.init_start
+        if let Some(entry) = self.namespaces.get(&ns.inum)
+            && entry.namespace.kernel_id.is_none()
+            && let Some(start) = entry.init_start
             && !is_one_time(start, init.start_boot_ns)
         {
             if init.start_boot_ns < start {
                 return;
             }
-            self.replace(as_looked_at(ns), Stage::Alive, Source::Mention, changes);
+            self.replace(as_snapshot(ns), Stage::Alive, KnownFrom::Mention, changes);
         }
         let is_there = self.processes.get(&init.pid).is_none_or(|known| known.is(init));
-        if let Some(domain) = self.namespaces.get_mut(&ns.inum) {
-            domain.has_init(init);
+        if let Some(entry) = self.namespaces.get_mut(&ns.inum) {
+            entry.has_init(init);
             if !is_there {
                 // It is over already, and its PID another's.
-                domain.init = None;
+                entry.init = None;
             }
         }
     }
 
     /// A look at what exists found it.
-    pub(super) fn namespace_looked_at(
+    pub(super) fn on_snapshot_namespace(
         &mut self,
         ns: &snapshot::Namespace,
         (holders, holders_left_out): (&[Holder], u64),
         changes: &mut Vec<Change>,
     ) {
-        if let Some(look) = &mut self.look {
+        if let Some(look) = &mut self.pass {
             look.has_seen_namespace(ns.inum, holders, holders_left_out);
         }
         match self.namespaces.get(&ns.inum) {
-            Some(domain) if domain.is(ns) && !domain.had_another_init(ns) => self.fill_in(ns, changes),
-            Some(_) => self.replace(ns.clone(), Stage::Alive, Source::Look, changes),
-            None => self.open(ns.clone(), Stage::Alive, Source::Look, changes),
+            Some(entry) if entry.is(ns) && !entry.had_another_init(ns) => self.fill_in(ns, changes),
+            Some(_) => self.replace(ns.clone(), Stage::Alive, KnownFrom::Snapshot, changes),
+            None => self.open(ns.clone(), Stage::Alive, KnownFrom::Snapshot, changes),
         }
-        if let Some(domain) = self.namespaces.get_mut(&ns.inum) {
-            domain.holders = holders.to_vec();
-            domain.holders_left_out = holders_left_out;
-            if domain.source == Source::Mention {
-                domain.source = Source::Look;
+        if let Some(entry) = self.namespaces.get_mut(&ns.inum) {
+            entry.holders = holders.to_vec();
+            entry.holders_left_out = holders_left_out;
+            if entry.source == KnownFrom::Mention {
+                entry.source = KnownFrom::Snapshot;
             }
         }
     }
 
     /// All its members but PID 1 have been killed and reaped.
-    pub(super) fn torn_down(&mut self, ns: &Namespace, at: u64, changes: &mut Vec<Change>) {
+    pub(super) fn on_teardown(&mut self, ns: &Namespace, at: u64, changes: &mut Vec<Change>) {
         if !self.is_known(ns) {
             return;
         }
-        let Some(domain) = self.namespaces.get_mut(&ns.inum) else { return };
-        changes.push(Change::Told(ns.inum));
-        match &mut domain.stage {
+        let Some(entry) = self.namespaces.get_mut(&ns.inum) else { return };
+        changes.push(Change::NamespaceUpdated(ns.inum));
+        match &mut entry.stage {
             Stage::Dying { torn_down, .. } => *torn_down = true,
             Stage::Empty | Stage::Alive | Stage::Held { .. } => {
-                domain.stage = Stage::Dying { since: at, cause: Cause::Unknown, torn_down: true };
+                entry.stage = Stage::Dying { since: at, cause: Cause::Unknown, torn_down: true };
             }
         }
-        if domain.members == 0 {
+        if entry.members == 0 {
             self.emptied(ns.inum, Some(at), changes);
         }
     }
 
     /// Its last reference is gone.
-    pub(super) fn destroyed(&mut self, ns: &Namespace, at: u64, changes: &mut Vec<Change>) {
+    pub(super) fn on_destroy(&mut self, ns: &Namespace, at: u64, changes: &mut Vec<Change>) {
         if self.is_known(ns) {
             self.close(ns.inum, Some(at), true, changes);
         }
@@ -178,13 +182,11 @@ impl World {
     /// Where no event tells of the end of a namespace that never had a process, this one's is nobody's to tell: whoever's
     /// children would have been born there is gone, or has them born elsewhere.
     pub(super) fn let_go(&mut self, inum: u32, at: u64, changes: &mut Vec<Change>) {
-        let is_empty = self
-            .namespaces
-            .get(&inum)
-            .is_some_and(|domain| domain.stage == Stage::Empty && domain.members == 0);
+        let is_empty =
+            self.namespaces.get(&inum).is_some_and(|entry| entry.stage == Stage::Empty && entry.members == 0);
         if is_empty
             && !self.destructions_told
-            && !self.processes.values().any(|resident| resident.children_ns == Some(inum))
+            && !self.processes.values().any(|entry| entry.children_ns == Some(inum))
         {
             self.close(inum, Some(at), false, changes);
         }
@@ -193,7 +195,7 @@ impl World {
     /// Whether these words are about the one of its number that exists.
     fn is_known(&self, ns: &Namespace) -> bool {
         let known = self.namespaces.get(&ns.inum);
-        known.is_some_and(|domain| domain.which(ns.kernel_id, ns.born_boot_ns) == Which::This)
+        known.is_some_and(|entry| entry.which(ns.kernel_id, ns.born_boot_ns) == Which::This)
     }
 
     /// Whether it is one that was closed without word of its destruction; and if so, whether it had a PID 1.
@@ -201,30 +203,36 @@ impl World {
         if self.destructions_told {
             return None;
         }
-        let gone = self.past.namespaces().find(|gone| gone.domain.namespace.inum == ns.inum)?;
+        let gone = self.history.namespaces().find(|gone| gone.state.namespace.inum == ns.inum)?;
         let is_it =
-            gone.gone_boot_ns.is_some() && gone.domain.which(ns.kernel_id, ns.born_boot_ns) == Which::This;
-        is_it.then_some(gone.domain.init_start.is_some())
+            gone.gone_boot_ns.is_some() && gone.state.which(ns.kernel_id, ns.born_boot_ns) == Which::This;
+        is_it.then_some(gone.state.init_start.is_some())
     }
 
     /// It has no process any more, and never will have, since this time or since one that nobody saw.
     fn emptied(&mut self, inum: u32, at: Option<u64>, changes: &mut Vec<Change>) {
         if at.is_some() && !self.destructions_told {
             self.close(inum, at, false, changes);
-        } else if let Some(domain) = self.namespaces.get_mut(&inum) {
+        } else if let Some(entry) = self.namespaces.get_mut(&inum) {
             // Where a look has not named the process, it has named what it was in: something holds that.
-            domain.stage = Stage::Held { since: at.unwrap_or(self.boot_ns) };
-            changes.push(Change::Told(inum));
+            entry.stage = Stage::Held { since: at.unwrap_or(self.boot_ns) };
+            changes.push(Change::NamespaceUpdated(inum));
         }
     }
 
-    fn open(&mut self, ns: snapshot::Namespace, stage: Stage, source: Source, changes: &mut Vec<Change>) {
-        changes.push(Change::Opened(ns.inum));
-        self.namespaces.insert(ns.inum, Domain::new(ns, stage, source));
+    fn open(&mut self, ns: snapshot::Namespace, stage: Stage, source: KnownFrom, changes: &mut Vec<Change>) {
+        changes.push(Change::NamespaceAdded(ns.inum));
+        self.namespaces.insert(ns.inum, NamespaceState::new(ns, stage, source));
     }
 
     /// Another one has its number: nobody saw its end.
-    fn replace(&mut self, ns: snapshot::Namespace, stage: Stage, source: Source, changes: &mut Vec<Change>) {
+    fn replace(
+        &mut self,
+        ns: snapshot::Namespace,
+        stage: Stage,
+        source: KnownFrom,
+        changes: &mut Vec<Change>,
+    ) {
         self.surprises.destructions_unseen += 1;
         self.close(ns.inum, None, false, changes);
         self.open(ns, stage, source, changes);
@@ -232,21 +240,21 @@ impl World {
 
     /// What an event says of it is believed, but for its birth where that is known better.
     fn learn(&mut self, ns: &Namespace, changes: &mut Vec<Change>) {
-        let Some(domain) = self.namespaces.get_mut(&ns.inum) else { return };
-        let mut told = as_looked_at(ns);
-        told.container = told.container.or(domain.namespace.container.take());
-        told.kernel_id = told.kernel_id.or(domain.namespace.kernel_id);
-        told.born_boot_ns = domain.namespace.born_boot_ns.or(told.born_boot_ns);
-        if domain.namespace != told {
-            domain.namespace = told;
-            changes.push(Change::Told(ns.inum));
+        let Some(entry) = self.namespaces.get_mut(&ns.inum) else { return };
+        let mut told = as_snapshot(ns);
+        told.container = told.container.or(entry.namespace.container.take());
+        told.kernel_id = told.kernel_id.or(entry.namespace.kernel_id);
+        told.born_boot_ns = entry.namespace.born_boot_ns.or(told.born_boot_ns);
+        if entry.namespace != told {
+            entry.namespace = told;
+            changes.push(Change::NamespaceUpdated(ns.inum));
         }
     }
 
     /// What a look says of it fills in what is not known.
     fn fill_in(&mut self, ns: &snapshot::Namespace, changes: &mut Vec<Change>) {
-        let Some(domain) = self.namespaces.get_mut(&ns.inum) else { return };
-        let known = &domain.namespace;
+        let Some(entry) = self.namespaces.get_mut(&ns.inum) else { return };
+        let known = &entry.namespace;
         let filled = snapshot::Namespace {
             inum: ns.inum,
             level: ns.level,
@@ -257,26 +265,26 @@ impl World {
             owner_uid: known.owner_uid.or(ns.owner_uid),
             container: known.container.clone().or_else(|| ns.container.clone()),
         };
-        if domain.namespace != filled {
-            domain.namespace = filled;
-            changes.push(Change::Told(ns.inum));
+        if entry.namespace != filled {
+            entry.namespace = filled;
+            changes.push(Change::NamespaceUpdated(ns.inum));
         }
     }
 
     /// It exists no more, since this time or since one that nobody saw; `destroyed`: its last reference is known to be gone.
     pub(super) fn close(&mut self, inum: u32, at: Option<u64>, destroyed: bool, changes: &mut Vec<Change>) {
-        let Some(mut domain) = self.namespaces.remove(&inum) else { return };
-        if domain.members > 0 {
+        let Some(mut entry) = self.namespaces.remove(&inum) else { return };
+        if entry.members > 0 {
             // Members keep it: they have been reaped, and those that are no zombies ended unseen.
-            let members = self.processes.values().filter(|resident| resident.process.ns == inum);
-            let members = members.map(|resident| (resident.process.pid, resident.ended.is_none()));
+            let members = self.processes.values().filter(|entry| entry.process.ns == inum);
+            let members = members.map(|entry| (entry.process.pid, entry.ended.is_none()));
             for (pid, ended_unseen) in members.collect::<Vec<_>>() {
                 self.surprises.ends_unseen += u64::from(ended_unseen);
                 self.remove(pid, None, changes);
             }
-            (domain.members, domain.init) = (0, None);
+            (entry.members, entry.init) = (0, None);
         }
-        self.past.closed(DeadNamespace { domain, gone_boot_ns: at, destroyed });
-        changes.push(Change::Closed(inum));
+        self.history.add_namespace(DeadNamespace { state: entry, gone_boot_ns: at, destroyed });
+        changes.push(Change::NamespaceRemoved(inum));
     }
 }

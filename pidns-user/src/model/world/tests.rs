@@ -10,10 +10,10 @@ mod orphans;
 use std::collections::BTreeSet;
 
 use self::kernel::{ACTS, Kernel, Kind};
-use super::{domain::as_looked_at, *};
+use super::{namespace_state::as_snapshot, *};
 use crate::event::identity::identity;
 use crate::{
-    event::{Cause, Exit, Filter, Namespace, Process},
+    event::{Cause, Exit, Namespace, Process, StreamFilter},
     text::Name,
 };
 
@@ -88,9 +88,9 @@ fn start(destructions: bool) -> Body {
         kernel: None,
         boot_time: String::new(),
         hooks: BTreeMap::from([("proc_free_inum".to_owned(), form.to_owned())]),
-        filter: Filter {
+        filter: StreamFilter {
             events: vec!["process.reap".into(), "namespace.destroy".into()],
-            ..Filter::default()
+            ..StreamFilter::default()
         },
     }
 }
@@ -109,27 +109,27 @@ fn follow<'a>(events: impl IntoIterator<Item = &'a Event>) -> World {
 
 /// What holds of any world, whatever it was told.
 fn expect_sound(world: &World) {
-    for (pid, resident) in &world.processes {
-        assert_eq!(*pid, resident.process.pid);
-        assert!(world.namespaces.contains_key(&resident.process.ns), "it is somewhere: {resident:?}");
-        let parent = resident.parent;
+    for (pid, entry) in &world.processes {
+        assert_eq!(*pid, entry.process.pid);
+        assert!(world.namespaces.contains_key(&entry.process.ns), "it is somewhere: {entry:?}");
+        let parent = entry.parent;
         assert!(
             parent.is_none_or(|parent| world
                 .children
                 .get(&parent)
                 .is_some_and(|children| children.contains(pid))),
-            "its parent knows it: {resident:?}"
+            "its parent knows it: {entry:?}"
         );
-        let above = |pid| world.process(pid).and_then(|resident| resident.parent);
+        let above = |pid| world.process(pid).and_then(|entry| entry.parent);
         let ancestors = std::iter::successors(parent, |&pid| above(pid));
         assert!(
             !ancestors.take(world.processes.len() + 1).any(|ancestor| ancestor == *pid),
-            "nobody is their own ancestor: {resident:?}"
+            "nobody is their own ancestor: {entry:?}"
         );
     }
-    for (inum, domain) in &world.namespaces {
-        let members = world.processes.values().filter(|resident| resident.process.ns == *inum);
-        assert_eq!(members.count(), domain.members as usize, "{domain:?}");
+    for (inum, entry) in &world.namespaces {
+        let members = world.processes.values().filter(|entry| entry.process.ns == *inum);
+        assert_eq!(members.count(), entry.members as usize, "{entry:?}");
     }
     for (parent, children) in &world.children {
         assert!(!children.is_empty());
@@ -137,7 +137,10 @@ fn expect_sound(world: &World) {
             assert_eq!(world.processes.get(child).and_then(|child| child.parent), Some(*parent));
         }
     }
-    assert!(world.past.processes().count() <= PAST_LIMIT && world.past.namespaces().count() <= PAST_LIMIT);
+    assert!(
+        world.history.processes().count() <= HISTORY_LIMIT
+            && world.history.namespaces().count() <= HISTORY_LIMIT
+    );
 }
 
 /// The world is what there is, which it knows of which namespaces.
@@ -149,15 +152,13 @@ fn expect_equal(world: &World, kernel: &Kernel, kind: Kind) {
         .chain(kernel.zombies.iter().map(|process| (process, true)))
         .map(|(process, zombie)| (identity(process), process.ns, zombie))
         .collect();
-    let mut found: Vec<_> = world
-        .processes()
-        .map(|resident| (resident.identity(), resident.process.ns, resident.ended.is_some()))
-        .collect();
+    let mut found: Vec<_> =
+        world.processes().map(|entry| (entry.identity(), entry.process.ns, entry.ended.is_some())).collect();
     expected.sort_unstable();
     found.sort_unstable();
     assert_eq!(found, expected);
     let found: Vec<_> =
-        world.namespaces().map(|domain| (domain.namespace.inum, domain.namespace.kernel_id)).collect();
+        world.namespaces().map(|entry| (entry.namespace.inum, entry.namespace.kernel_id)).collect();
     let mut expected: Vec<_> = kernel
         .namespaces
         .iter()
@@ -167,13 +168,13 @@ fn expect_equal(world: &World, kernel: &Kernel, kind: Kind) {
     expected.sort_unstable();
     assert_eq!(found, expected);
     for space in &kernel.namespaces {
-        let Some(domain) = world.namespace(space.inum()) else { continue };
+        let Some(entry) = world.namespace(space.inum()) else { continue };
         let init =
             kernel.living.iter().chain(&kernel.zombies).find(|init| init.ns == space.inum() && is_init(init));
-        assert_eq!(domain.init, init.map(|init| init.pid), "{domain:?}");
+        assert_eq!(entry.init, init.map(|init| init.pid), "{entry:?}");
         let is_dying = init.is_some_and(|init| kernel.zombies.contains(init));
-        assert_eq!(matches!(domain.stage, Stage::Dying { .. }), is_dying, "{domain:?}");
-        assert_eq!(domain.stage == Stage::Empty, space.init_start.is_none(), "{domain:?}");
+        assert_eq!(matches!(entry.stage, Stage::Dying { .. }), is_dying, "{entry:?}");
+        assert_eq!(entry.stage == Stage::Empty, space.init_start.is_none(), "{entry:?}");
     }
     for process in &kernel.living {
         let known = world.process(process.pid).expect("it is known");
@@ -202,7 +203,7 @@ proptest! {
         expect_sound(&world);
         expect_equal(&world, &kernel, kind);
         orphans::expect_no_more_than_is_known(&world, &kernel);
-        prop_assert_eq!(world.surprises(), Surprises::default());
+        prop_assert_eq!(world.surprises(), Inconsistencies::default());
         let count = |name| kernel.told.iter().filter(|event| event.body.name() == name).count();
         prop_assert_eq!(world.processes().count(), 1 + count("process.fork") - count("process.reap"));
     }
@@ -231,10 +232,10 @@ proptest! {
         let ids = |processes: &[Process]| processes.iter().map(identity).collect::<BTreeSet<_>>();
         let mut expected = ids(&kernel.living);
         expected.append(&mut ids(&kernel.zombies));
-        prop_assert_eq!(world.processes().map(Resident::identity).collect::<BTreeSet<_>>(), expected);
+        prop_assert_eq!(world.processes().map(ProcessState::identity).collect::<BTreeSet<_>>(), expected);
         let expected: Vec<_> = kernel.namespaces.iter().map(|space| (space.inum(), space.kernel_id)).collect();
         let mut found: Vec<_> =
-            world.namespaces().map(|domain| (domain.namespace.inum, domain.namespace.kernel_id)).collect();
+            world.namespaces().map(|entry| (entry.namespace.inum, entry.namespace.kernel_id)).collect();
         found.sort_by_key(|(inum, _)| expected.iter().position(|(known, _)| known == inum));
         prop_assert_eq!(found, expected);
         for process in kernel.living.iter().chain(&kernel.zombies) {
@@ -243,9 +244,9 @@ proptest! {
             prop_assert_eq!(known.children_ns, kernel.elsewhere(process));
         }
         for space in &kernel.namespaces {
-            let domain = world.namespace(space.inum()).expect("the look has named it");
+            let entry = world.namespace(space.inum()).expect("the look has named it");
             let lives = kernel.living.iter().any(|init| init.ns == space.inum() && is_init(init));
-            prop_assert!(!lives || domain.stage == Stage::Alive, "{:?}", domain);
+            prop_assert!(!lives || entry.stage == Stage::Alive, "{:?}", entry);
         }
     }
 
@@ -258,7 +259,7 @@ proptest! {
         let look = kernel.look();
         let world = follow([&first].into_iter().chain(&look).chain(&kernel.told));
         expect_sound(&world);
-        let found = world.processes().map(Resident::identity).collect::<BTreeSet<_>>();
+        let found = world.processes().map(ProcessState::identity).collect::<BTreeSet<_>>();
         let expected = kernel.living.iter().chain(&kernel.zombies).map(identity).collect::<BTreeSet<_>>();
         prop_assert_eq!(found, expected);
         // Without these, one that ended before the look can be left over from an event that came after it.
@@ -281,7 +282,7 @@ proptest! {
                 1 => exit(&one),
                 2 => reap(&one),
                 3 => look_at(&one, if other == 0 { 'Z' } else { 'S' }),
-                4 => Body::SnapshotNamespace { ns: as_looked_at(&ns), holders: Vec::new(), holders_left_out: 0 },
+                4 => Body::SnapshotNamespace { ns: as_snapshot(&ns), holders: Vec::new(), holders_left_out: 0 },
                 5 => resync(),
                 6 => Body::NamespaceCreate { ns, via: Some("unshare".into()), creator: one },
                 7 => Body::NamespaceInit { ns, process: one },
@@ -309,8 +310,8 @@ fn whoever_has_a_pid_next_ends_the_one_before() {
     let (first, second) = (process(&[5], 10, Some(1), HOST), process(&[5], 20, Some(1), HOST));
     let world = follow(&[event(10, fork(&first, &parent)), event(20, fork(&second, &parent))]);
     assert_eq!(world.surprises().ends_unseen, 1);
-    assert_eq!(world.process(5).map(Resident::identity), Some((5, 20)));
-    assert_eq!(world.past().processes().map(|dead| dead.gone_boot_ns).collect::<Vec<_>>(), [None]);
+    assert_eq!(world.process(5).map(ProcessState::identity), Some((5, 20)));
+    assert_eq!(world.history().processes().map(|dead| dead.gone_boot_ns).collect::<Vec<_>>(), [None]);
 }
 
 #[test]
@@ -323,17 +324,17 @@ fn a_start_that_proc_has_rounded_is_no_other_process() {
     {
         let [first, second] = told.map(|body| event(1, body));
         let mut world = follow(&[first, second]);
-        assert_eq!(world.process(5).map(Resident::identity), Some((5, 47_123_456)));
+        assert_eq!(world.process(5).map(ProcessState::identity), Some((5, 47_123_456)));
         for body in [exit(&exact), reap(&exact)] {
             world.apply(&event(2, body));
         }
         assert_eq!(world.processes().count(), 0, "nothing of it is left");
-        assert_eq!(world.surprises(), Surprises::default());
+        assert_eq!(world.surprises(), Inconsistencies::default());
     }
     let later = process(&[5], 50_000_001, Some(1), HOST);
     let world = follow(&[event(1, look_at(&rounded, 'R')), event(2, fork(&later, &parent))]);
     assert_eq!(
-        (world.process(5).map(Resident::identity), world.surprises().ends_unseen),
+        (world.process(5).map(ProcessState::identity), world.surprises().ends_unseen),
         (Some((5, 50_000_001)), 1)
     );
 }
@@ -342,15 +343,15 @@ fn a_start_that_proc_has_rounded_is_no_other_process() {
 fn the_dead_are_remembered_up_to_a_limit_and_stay_dead() {
     let parent = process(&[1], 1, None, HOST);
     let mut world = World::default();
-    for pid in 2..PAST_LIMIT as u32 + 12 {
+    for pid in 2..HISTORY_LIMIT as u32 + 12 {
         let child = process(&[pid], u64::from(pid), Some(1), HOST);
         for body in [fork(&child, &parent), exit(&child), reap(&child)] {
             world.apply(&event(u64::from(pid), body));
         }
         world.apply(&event(u64::from(pid), exit(&child)));
     }
-    assert_eq!(world.past().processes().count(), PAST_LIMIT);
-    assert_eq!(world.surprises().after_the_end, PAST_LIMIT as u64 + 10);
+    assert_eq!(world.history().processes().count(), HISTORY_LIMIT);
+    assert_eq!(world.surprises().after_the_end, HISTORY_LIMIT as u64 + 10);
     assert_eq!(world.processes().count(), 0);
 }
 
@@ -364,10 +365,10 @@ fn as_many_of_the_dead_are_remembered_as_is_asked_for() {
             world.apply(&event(u64::from(pid), body));
         }
     }
-    let remembered: Vec<u32> = world.past().processes().map(|dead| dead.resident.process.pid).collect();
+    let remembered: Vec<u32> = world.history().processes().map(|dead| dead.state.process.pid).collect();
     assert_eq!(remembered, [5, 4]);
     assert_eq!(
-        (world.past().process((5, 5)).is_some(), world.past().process((3, 3)).is_some()),
+        (world.history().process((5, 5)).is_some(), world.history().process((3, 3)).is_some()),
         (true, false)
     );
 }
@@ -375,12 +376,12 @@ fn as_many_of_the_dead_are_remembered_as_is_asked_for() {
 #[test]
 fn an_exit_is_the_end_where_no_reaping_is_told() {
     let Body::StreamStart { version, host, kernel, boot_time, hooks, .. } = start(true) else { panic!() };
-    let filter = Filter { events: vec!["process.exit".into()], ..Filter::default() };
+    let filter = StreamFilter { events: vec!["process.exit".into()], ..StreamFilter::default() };
     let start = Body::StreamStart { version, host, kernel, boot_time, hooks, filter };
     let one = process(&[5, 2], 1, None, 200);
     let world = follow(&[event(1, start), event(2, exit(&one))]);
     assert_eq!(world.processes().count(), 0);
-    assert_eq!(world.past().processes().count(), 1);
+    assert_eq!(world.history().processes().count(), 1);
 }
 
 #[test]

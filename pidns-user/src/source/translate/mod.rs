@@ -15,7 +15,7 @@ use self::{
     namespaces::KnownNamespaces,
 };
 use crate::{
-    event::{Body, Cause, Exit, Process, Word},
+    event::{Body, Cause, Exit, Process, Token},
     signals::{errno_name, signal_name},
     text::Name,
 };
@@ -319,7 +319,7 @@ fn process(process: &decode::Process<'_>) -> Process {
 
 /// The command of reboot(2) (include/uapi/linux/reboot.h); where it is not known, what the signal that the namespace
 /// keeps for it stands for.
-fn command(number: u32, signal: u32) -> Word {
+fn command(number: u32, signal: u32) -> Token {
     match number {
         0x0123_4567 => "restart".into(),
         0xa1b2_c3d4 => "restart2".into(),
@@ -350,7 +350,7 @@ fn arguments(bytes: &[u8]) -> Vec<Name> {
     bytes.strip_suffix(b"\0").unwrap_or(bytes).split(|&b| b == 0).map(Name::from).collect()
 }
 
-fn via(number: u32) -> Option<Word> {
+fn via(number: u32) -> Option<Token> {
     match Via::from_number(number)? {
         Via::Unknown => None,
         Via::Clone => Some("clone".into()),
@@ -362,7 +362,7 @@ fn via(number: u32) -> Option<Word> {
     }
 }
 
-fn reason(body: &RefusalBody) -> Word {
+fn reason(body: &RefusalBody) -> Token {
     match Reason::from_number(body.reason).unwrap_or(Reason::Other) {
         Reason::Other => "other".into(),
         Reason::DepthLimit => "depth_limit".into(),

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{HOST, as_looked_at, event, exit, fork, look_at, process, reap, start};
+use super::{HOST, as_snapshot, event, exit, fork, look_at, process, reap, start};
 use crate::{
     event::snapshot::Holder,
     event::{Body, Cause, Event, Exit, Namespace, Process},
@@ -379,7 +379,7 @@ impl Kernel {
             let holders = self.elsewhere.iter().filter(|(_, inum)| **inum == space.inum);
             let holders = holders.map(|(&pid, _)| Holder::PidForChildren { pid, comm: None });
             Body::SnapshotNamespace {
-                ns: crate::event::snapshot::Namespace { born_boot_ns, ..as_looked_at(&space.told()) },
+                ns: crate::event::snapshot::Namespace { born_boot_ns, ..as_snapshot(&space.told()) },
                 holders: holders.collect(),
                 holders_left_out: 0,
             }

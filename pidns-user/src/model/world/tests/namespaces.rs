@@ -11,7 +11,7 @@ fn told(born: u64, kernel_id: Option<u64>) -> Namespace {
 }
 
 fn look(born_boot_ns: Option<u64>, kernel_id: Option<u64>) -> Body {
-    let ns = snapshot::Namespace { born_boot_ns, ..as_looked_at(&told(0, kernel_id)) };
+    let ns = snapshot::Namespace { born_boot_ns, ..as_snapshot(&told(0, kernel_id)) };
     Body::SnapshotNamespace { ns, holders: Vec::new(), holders_left_out: 0 }
 }
 
@@ -66,9 +66,9 @@ fn a_creation_that_a_look_has_forestalled_is_that_of_the_namespace_it_found() {
             fork(&first, &host()),
             fork(&member, &first),
         ]);
-        let domain = world.namespace(INUM).expect("it exists");
-        assert_eq!((domain.init, domain.members, domain.namespace.born_boot_ns), (Some(5), 2, Some(41)));
-        assert_eq!((&domain.stage, world.surprises()), (&Stage::Alive, Surprises::default()));
+        let entry = world.namespace(INUM).expect("it exists");
+        assert_eq!((entry.init, entry.members, entry.namespace.born_boot_ns), (Some(5), 2, Some(41)));
+        assert_eq!((&entry.stage, world.surprises()), (&Stage::Alive, Inconsistencies::default()));
     }
 }
 
@@ -87,10 +87,11 @@ fn a_look_after_a_loss_tells_a_namespace_from_an_earlier_one_of_its_number() {
             look_at(&db, 'S'),
             resync(),
         ]);
-        let domain = world.namespace(INUM).expect("it exists");
-        assert_eq!((&domain.stage, domain.init), (&Stage::Alive, Some(6)));
-        assert_eq!((domain.namespace.born_boot_ns, domain.namespace.kernel_id), (Some(90), kernel_ids[1]));
-        let gone: Vec<_> = world.past().namespaces().map(|gone| gone.domain.namespace.born_boot_ns).collect();
+        let entry = world.namespace(INUM).expect("it exists");
+        assert_eq!((&entry.stage, entry.init), (&Stage::Alive, Some(6)));
+        assert_eq!((entry.namespace.born_boot_ns, entry.namespace.kernel_id), (Some(90), kernel_ids[1]));
+        let gone: Vec<_> =
+            world.history().namespaces().map(|gone| gone.state.namespace.born_boot_ns).collect();
         assert_eq!(gone, [Some(41)]);
     }
 }
@@ -103,9 +104,9 @@ fn a_word_that_comes_late_leaves_the_next_namespace_of_the_number_alone() {
         for late in [teardown(&web), init_exit(&web, &init_of(5, 40))] {
             let world =
                 follow_in_order([start(false), create(&db), init(&db, &last), fork(&last, &host()), late]);
-            let domain = world.namespace(INUM).expect("it exists");
-            assert_eq!((&domain.stage, domain.members), (&Stage::Alive, 1));
-            assert_eq!(domain.namespace.born_boot_ns, Some(91));
+            let entry = world.namespace(INUM).expect("it exists");
+            assert_eq!((&entry.stage, entry.members), (&Stage::Alive, 1));
+            assert_eq!(entry.namespace.born_boot_ns, Some(91));
         }
     }
 }
@@ -124,13 +125,13 @@ fn a_namespace_is_empty_when_its_pid_1_has_been_reaped() {
             exit(&one),
             teardown(&ns),
         ]);
-        let domain = world.namespace(INUM).expect("it exists");
-        assert!(matches!(domain.stage, Stage::Dying { torn_down: true, .. }), "{domain:?}");
+        let entry = world.namespace(INUM).expect("it exists");
+        assert!(matches!(entry.stage, Stage::Dying { torn_down: true, .. }), "{entry:?}");
         assert!(world.process(5).is_some_and(|zombie| zombie.ended.is_some()), "nobody has reaped it");
         world.apply(&event(200, reap(&one)));
-        let stage = world.namespace(INUM).map(|domain| domain.stage.clone());
+        let stage = world.namespace(INUM).map(|entry| entry.stage.clone());
         assert_eq!(stage, destructions.then_some(Stage::Held { since: 200 }));
-        let gone = world.past().namespaces().next().map(|gone| (gone.gone_boot_ns, gone.destroyed));
+        let gone = world.history().namespaces().next().map(|gone| (gone.gone_boot_ns, gone.destroyed));
         assert_eq!(gone, (!destructions).then_some((Some(200), false)));
     }
 }
@@ -141,7 +142,7 @@ fn one_that_never_had_a_process_goes_with_who_unshared_it_where_nothing_else_tel
     let unshare =
         Body::NamespaceCreate { ns: ns.clone(), via: Some("unshare".into()), creator: shell.clone() };
     let mut world = follow_in_order([start(false), look_at(&host(), 'S'), look_at(&shell, 'S'), unshare]);
-    assert_eq!(world.namespace(INUM).map(|domain| &domain.stage), Some(&Stage::Empty));
+    assert_eq!(world.namespace(INUM).map(|entry| &entry.stage), Some(&Stage::Empty));
     world.apply(&event(200, exit(&shell)));
     assert_eq!(world.namespace(INUM), None);
 }
@@ -190,11 +191,11 @@ fn a_pid_1_that_waits_to_be_reaped_keeps_its_namespace_dying_through_a_look() {
         let told = told.into_iter().filter(|_| !from_the_start).chain([resync()]);
         let mut world = follow_in_order([start(destructions)].into_iter().chain(told).chain(seen));
         world.settle();
-        let domain = world.namespace(INUM).expect("it exists");
-        assert!(!matches!(domain.stage, Stage::Held { .. }), "PID 1 is still there: {domain:?}");
-        assert_eq!(domain.init, Some(5));
+        let entry = world.namespace(INUM).expect("it exists");
+        assert!(!matches!(entry.stage, Stage::Held { .. }), "PID 1 is still there: {entry:?}");
+        assert_eq!(entry.init, Some(5));
         world.apply(&event(200, reap(&one)));
-        let stage = world.namespace(INUM).map(|domain| domain.stage.clone());
+        let stage = world.namespace(INUM).map(|entry| entry.stage.clone());
         assert_eq!(stage, destructions.then_some(Stage::Held { since: 200 }), "{from_the_start}");
     }
 }

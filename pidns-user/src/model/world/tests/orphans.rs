@@ -5,20 +5,20 @@ use super::*;
 /// Of each process the model names the parent that it has, or what leaves that one open.
 pub(super) fn expect_no_more_than_is_known(world: &World, kernel: &Kernel) {
     for process in kernel.living.iter().chain(&kernel.zombies) {
-        let resident = world.process(process.pid).expect("what exists is known");
-        match world.reaper(resident) {
+        let entry = world.process(process.pid).expect("what exists is known");
+        match world.reaper(entry) {
             Reaper::Parent(parent) => {
-                assert_eq!(Some(parent), process.ppid, "{resident:?}");
-                assert!(world.process(parent).is_some(), "a parent exists: {resident:?}");
+                assert_eq!(Some(parent), process.ppid, "{entry:?}");
+                assert!(world.process(parent).is_some(), "a parent exists: {entry:?}");
             }
             Reaper::InitOrSubreaper { init } => {
                 let parent = process.ppid.expect("an orphan has another parent");
                 let init = init.expect("each PID 1 is known");
-                assert!(resident.orphaned, "{resident:?}");
-                assert!(parent == init || kernel.is_subreaper(parent), "{parent} takes {resident:?}");
+                assert!(entry.orphaned, "{entry:?}");
+                assert!(parent == init || kernel.is_subreaper(parent), "{parent} takes {entry:?}");
                 assert!(kernel.living.iter().any(|process| process.pid == init));
             }
-            Reaper::Unknown => assert_eq!(process.ppid, None, "{resident:?}"),
+            Reaper::Unknown => assert_eq!(process.ppid, None, "{entry:?}"),
         }
     }
 }
@@ -45,18 +45,18 @@ fn family() -> (World, impl Fn(u32) -> Process) {
 
 #[track_caller]
 fn expect_reaper(world: &World, pid: u32, reaper: Reaper) {
-    let resident = world.process(pid).expect("it exists");
-    assert_eq!(world.reaper(resident), reaper, "{resident:?}");
+    let entry = world.process(pid).expect("it exists");
+    assert_eq!(world.reaper(entry), reaper, "{entry:?}");
 }
 
 #[test]
 fn an_exit_makes_orphans_and_not_a_reaping() {
     let (mut world, inside) = family();
     let changes = world.apply(&event(20, exit(&inside(2))));
-    assert!(changes.contains(&Change::Learnt((3, 3))), "{changes:?}");
+    assert!(changes.contains(&Change::ProcessUpdated((3, 3))), "{changes:?}");
     assert!(world.process(3).is_some_and(|orphan| orphan.orphaned && orphan.parent == Some(1)));
     let changes = world.apply(&event(21, reap(&inside(2))));
-    assert!(!changes.contains(&Change::Learnt((3, 3))), "{changes:?}");
+    assert!(!changes.contains(&Change::ProcessUpdated((3, 3))), "{changes:?}");
 }
 
 #[test]
@@ -157,14 +157,14 @@ fn the_dead_are_remembered_with_the_parent_they_had() {
     let (mut world, inside) = family();
     world.apply(&event(20, exit(&inside(4))));
     world.apply(&event(21, reap(&inside(4))));
-    let dead = world.past().processes().next().expect("it is gone");
-    assert_eq!((dead.resident.process.pid, dead.resident.parent), (4, Some(3)));
+    let dead = world.history().processes().next().expect("it is gone");
+    assert_eq!((dead.state.process.pid, dead.state.parent), (4, Some(3)));
     // A reaping can be known only when who has reaped is gone.
     for (at, body) in
         [(22, exit(&inside(13))), (23, exit(&inside(12))), (24, reap(&inside(12))), (25, reap(&inside(13)))]
     {
         world.apply(&event(at, body));
     }
-    let dead = world.past().processes().next().expect("it is gone");
-    assert_eq!((dead.resident.parent, dead.as_it_was().ppid), (None, Some(12)));
+    let dead = world.history().processes().next().expect("it is gone");
+    assert_eq!((dead.state.parent, dead.as_it_was().ppid), (None, Some(12)));
 }

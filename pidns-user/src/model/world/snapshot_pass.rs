@@ -6,7 +6,7 @@ use crate::event::snapshot::Holder;
 
 /// Who was known when it began and has not been named by it yet, and what it has told that belongs to others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Look {
+pub(super) struct SnapshotPass {
     processes: HashSet<u32>,
     namespaces: BTreeSet<u32>,
     /// The namespaces that it has named.
@@ -19,7 +19,7 @@ pub(super) struct Look {
     has_begun: bool,
 }
 
-impl Look {
+impl SnapshotPass {
     /// One at a time at which these are known.
     pub(super) fn of(processes: impl Iterator<Item = u32>, namespaces: impl Iterator<Item = u32>) -> Self {
         Self { processes: processes.collect(), namespaces: namespaces.collect(), ..Self::default() }

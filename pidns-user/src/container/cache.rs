@@ -51,14 +51,14 @@ struct Shared {
 
 /// Finds the containers of processes, and remembers them.
 #[derive(Debug)]
-pub struct Names {
+pub struct ContainerCache {
     roots: Roots,
     api: Option<Api>,
     processes: Ring<Process, Known>,
     places: Ring<Arc<Place>, Shared>,
 }
 
-impl Names {
+impl ContainerCache {
     /// Nothing is read yet.
     pub fn new(roots: Roots) -> Self {
         Self { roots, api: None, processes: Ring::default(), places: Ring::default() }
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn a_file_that_comes_late_is_found() {
         let base = tempfile::tempdir().unwrap();
-        let mut names = Names::new(Roots::below(base.path()));
+        let mut names = ContainerCache::new(Roots::below(base.path()));
         let start = Instant::now();
         let mut at = |milliseconds| names.of_at(process(7), JOB, start + Duration::from_millis(milliseconds));
         assert_eq!(at(0), None);
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn what_is_not_found_is_looked_for_four_times() {
         let base = tempfile::tempdir().unwrap();
-        let mut names = Names::new(Roots::below(base.path()));
+        let mut names = ContainerCache::new(Roots::below(base.path()));
         let start = Instant::now();
         for seconds in [0.0, 0.5, 2.0, 15.0] {
             assert_eq!(names.of_at(process(7), JOB, start + Duration::from_secs_f64(seconds)), None);
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn a_place_that_the_files_do_not_tell_of_is_looked_at_once_in_a_while() {
         let base = tempfile::tempdir().unwrap();
-        let mut names = Names::new(Roots::below(base.path()));
+        let mut names = ContainerCache::new(Roots::below(base.path()));
         let start = Instant::now();
         assert_eq!(names.of_at(process(1), JOB, start), None);
         write_state(base.path(), 7);
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn memory_is_bounded() {
         let base = tempfile::tempdir().unwrap();
-        let mut names = Names::new(Roots::below(base.path()));
+        let mut names = ContainerCache::new(Roots::below(base.path()));
         let last = LIMIT as u32 + 500;
         for pid in 1..=last {
             let container = names.of(process(pid), format!("0::/lxc.payload.c{pid}\n").as_bytes());
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn the_next_process_of_a_pid_does_not_rename_the_one_before() {
         let base = tempfile::tempdir().unwrap();
-        let mut names = Names::new(Roots::below(base.path()));
+        let mut names = ContainerCache::new(Roots::below(base.path()));
         let id = |found: Option<Arc<Container>>| found.and_then(|found| found.id.clone());
         put(base.path(), 7, 500, "/lxc.payload.web");
         assert_eq!(id(names.find(process(7))), Some(Name::from("web")));
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn who_lives_is_forgotten_after_the_dead() {
         let base = tempfile::tempdir().unwrap();
-        let mut names = Names::new(Roots::below(base.path()));
+        let mut names = ContainerCache::new(Roots::below(base.path()));
         put(base.path(), 1, 500, "/lxc.payload.web");
         assert!(names.find(process(1)).is_some());
         for pid in 2..LIMIT as u32 * 2 {

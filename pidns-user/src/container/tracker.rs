@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Names, Process, names::AGAIN_AFTER, ring::Ring};
+use super::{ContainerCache, Process, cache::AGAIN_AFTER, ring::Ring};
 use crate::{event::container::Container, procfs::Procfs};
 
 /// Least time between two looks at all of /proc.
@@ -22,8 +22,8 @@ struct Init {
 /// Namespaces by their inode number: of more than 10,000 the longest known are forgotten, and of those whose PID 1 lives
 /// the ones beyond 11,000.
 #[derive(Debug)]
-pub struct Containers {
-    names: Names,
+pub struct ContainerTracker {
+    names: ContainerCache,
     /// None where it has none yet.
     inits: Ring<u32, Option<Init>>,
     /// Whether inits may have been missed, and when all were looked at last.
@@ -31,9 +31,9 @@ pub struct Containers {
     looked: Option<Instant>,
 }
 
-impl Containers {
+impl ContainerTracker {
     /// No namespace is known yet.
-    pub fn new(names: Names) -> Self {
+    pub fn new(names: ContainerCache) -> Self {
         Self { names, inits: Ring::default(), doubtful: false, looked: None }
     }
 
@@ -129,7 +129,7 @@ mod tests {
         let base = tempfile::tempdir().expect("a temporary directory");
         let proc = base.path().join("proc");
         put(&proc, "web");
-        let mut containers = Containers::new(Names::new(Roots::below(base.path())));
+        let mut containers = ContainerTracker::new(ContainerCache::new(Roots::below(base.path())));
         assert_eq!(containers.of(200), None, "nobody has told of it");
         containers.look_around();
         assert_eq!(name(containers.of(200)), Some(Name::from("web")));
@@ -144,7 +144,7 @@ mod tests {
         let base = tempfile::tempdir().expect("a temporary directory");
         let proc = base.path().join("proc");
         put(&proc, "before");
-        let mut containers = Containers::new(Names::new(Roots::below(base.path())));
+        let mut containers = ContainerTracker::new(ContainerCache::new(Roots::below(base.path())));
         containers.look_at(200, INIT);
         put(&proc, "after");
         assert_eq!(name(containers.of(200)), Some(Name::from("before")), "not at every event");
@@ -156,7 +156,7 @@ mod tests {
     fn a_namespace_that_lives_keeps_its_container_while_thousands_come_and_go() {
         let base = tempfile::tempdir().expect("a temporary directory");
         put(&base.path().join("proc"), "web");
-        let mut containers = Containers::new(Names::new(Roots::below(base.path())));
+        let mut containers = ContainerTracker::new(ContainerCache::new(Roots::below(base.path())));
         containers.look_around();
         for pid in 1_000..22_000 {
             containers.begins(pid);
@@ -170,7 +170,7 @@ mod tests {
     fn after_a_loss_it_looks_around_at_most_once_a_second() {
         let base = tempfile::tempdir().expect("a temporary directory");
         let proc = base.path().join("proc");
-        let mut containers = Containers::new(Names::new(Roots::below(base.path())));
+        let mut containers = ContainerTracker::new(ContainerCache::new(Roots::below(base.path())));
         containers.look_around();
         put(&proc, "web");
         containers.doubt();

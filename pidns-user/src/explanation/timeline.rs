@@ -50,7 +50,7 @@ pub struct Counts {
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct History {
+pub struct Timeline {
     #[serde(skip)]
     subject: Subject,
     /// When the recording begins, by CLOCK_BOOTTIME in nanoseconds and by the wall clock.
@@ -95,7 +95,7 @@ fn boot_ns<S: Serializer>(begins: &Option<(u64, Timestamp)>, serializer: S) -> R
     begins.map(|(boot_ns, _)| boot_ns).serialize(serializer)
 }
 
-impl History {
+impl Timeline {
     /// Nothing has happened yet.
     pub fn new(subject: Subject) -> Self {
         Self {
@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn what_happens_to_the_next_namespace_of_the_number_is_not_its_history() {
         let known = snapshot::Namespace { born_boot_ns: Some(50), ..snapshot::Namespace::bare(200, 1) };
-        let mut history = History::new(Subject::Namespace { ns: known, gone: None });
+        let mut history = Timeline::new(Subject::Namespace { ns: known, gone: None });
         for (at, born) in [(60, 50), (90, 80), (95, 30)] {
             history.follow(&event(at, teardown(&told(born))));
         }

@@ -7,16 +7,16 @@ use std::{
 
 /// Says them, or nothing.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Voice {
+pub(crate) struct Notices {
     quiet: bool,
 }
 
-impl Voice {
+impl Notices {
     pub(crate) fn new(quiet: bool) -> Self {
         Self { quiet }
     }
 
-    pub(crate) fn say(self, words: impl Display) {
+    pub(crate) fn notify(self, words: impl Display) {
         if !self.quiet {
             // Whoever has closed stderr wants no words.
             let _ = writeln!(io::stderr(), "pidns-trace: {words}");

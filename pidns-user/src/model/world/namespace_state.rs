@@ -33,7 +33,7 @@ pub enum Stage {
 
 /// A namespace that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Domain {
+pub struct NamespaceState {
     /// What is known of it.
     pub namespace: snapshot::Namespace,
     /// How far it has come.
@@ -43,7 +43,7 @@ pub struct Domain {
     /// When PID 1 was started, while it is there and afterwards: CLOCK_BOOTTIME, nanoseconds.
     pub(super) init_start: Option<u64>,
     /// What its birth is known from.
-    pub(super) source: Source,
+    pub(super) source: KnownFrom,
     /// Its processes, zombies included; those of the namespaces below not.
     pub members: u32,
     /// What held it when it was looked at.
@@ -54,11 +54,11 @@ pub struct Domain {
 
 /// How a namespace came to be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum KnownFrom {
     /// Its creation was told: its birth is that.
     Creation,
     /// A look found it: its birth is its PID 1's start.
-    Look,
+    Snapshot,
     /// An event was about it, or about a member.
     Mention,
 }
@@ -84,8 +84,8 @@ impl From<Ordering> for Which {
     }
 }
 
-impl Domain {
-    pub(super) fn new(namespace: snapshot::Namespace, stage: Stage, source: Source) -> Self {
+impl NamespaceState {
+    pub(super) fn new(namespace: snapshot::Namespace, stage: Stage, source: KnownFrom) -> Self {
         Self {
             namespace,
             stage,
@@ -130,11 +130,11 @@ impl Domain {
         }
         match self.source {
             _ if born_boot_ns == self.namespace.born_boot_ns => Which::This,
-            Source::Creation => born_boot_ns.cmp(&self.namespace.born_boot_ns).into(),
-            Source::Mention => Which::Later,
+            KnownFrom::Creation => born_boot_ns.cmp(&self.namespace.born_boot_ns).into(),
+            KnownFrom::Mention => Which::Later,
             // The look was faster than the event. It knows the start of PID 1, which is a little before the creation is told
             // where clone made it, and any time after it where unshare did. Whether it is that one its PID 1 will show.
-            Source::Look => match self.init_start {
+            KnownFrom::Snapshot => match self.init_start {
                 Some(start) if self.init.is_none() && born_boot_ns.is_some_and(|born| born > start) => {
                     Which::Later
                 }
@@ -173,7 +173,7 @@ impl Domain {
     }
 }
 
-pub(super) fn as_looked_at(ns: &Namespace) -> snapshot::Namespace {
+pub(super) fn as_snapshot(ns: &Namespace) -> snapshot::Namespace {
     let Namespace { inum, level, parent, born_boot_ns, kernel_id, user_ns, owner_uid, ref container } = *ns;
     snapshot::Namespace {
         inum,

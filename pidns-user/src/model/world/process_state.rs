@@ -34,7 +34,7 @@ pub struct Ended {
 
 /// A process that exists, or is a zombie.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resident {
+pub struct ProcessState {
     /// As the last word about it has it, but for `ppid`.
     pub process: Process,
     /// Its parent at level 0; `None` where it has none, or where that is not certain: [`World::reaper`] tells.
@@ -55,7 +55,7 @@ pub struct Resident {
     pub children_ns: Option<u32>,
 }
 
-impl Resident {
+impl ProcessState {
     /// Which process it is.
     pub fn identity(&self) -> Identity {
         identity(&self.process)
@@ -77,7 +77,7 @@ impl Resident {
     }
 
     /// In the form that a look at the kernel has.
-    pub fn as_looked_at(&self) -> snapshot::Process {
+    pub fn as_snapshot(&self) -> snapshot::Process {
         let Process { pid, pids, comm, start_boot_ns, uid, ns, ppid: _ } = &self.process;
         let (state, threads) = match (&self.ended, self.looked) {
             (Some(_), _) => (Some('Z'), Some(1)),

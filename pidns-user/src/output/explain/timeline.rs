@@ -7,7 +7,7 @@ use jiff::ZonedDateTime;
 use super::Sheet;
 use crate::{
     event::Event,
-    explanation::{Counts, Facts, History},
+    explanation::{Counts, Facts, Timeline},
     output::{
         columns::{self, Side},
         phrases::pids,
@@ -34,7 +34,7 @@ pub(super) fn write(sheet: &mut Sheet<'_>) -> io::Result<()> {
     });
     let counts = counts(&history.counts, &explanation.facts);
     writeln!(sheet.to, "\nHistory{}{counts}:", began.unwrap_or_default())?;
-    let History { events, left_out, .. } = history;
+    let Timeline { events, left_out, .. } = history;
     // Both in columns of one width, so that they can be read as one.
     let first: Vec<Vec<String>> = events.first.iter().filter_map(|event| row(event, sheet)).collect();
     let last: Vec<Vec<String>> = events.last.iter().filter_map(|event| row(event, sheet)).collect();

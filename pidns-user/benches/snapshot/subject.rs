@@ -10,8 +10,10 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use pidns_user::{
-    event::snapshot::Snapshot,
-    kernel::{clock, iterator::TaskIterator},
+    kernel::{
+        clock,
+        iterator::{TaskIterator, snapshot_of},
+    },
     procfs::Procfs,
 };
 use serde::Serialize;
@@ -102,14 +104,14 @@ impl Subjects {
                 ]))
             }
             Subject::StatusLoop => timed(status_loop),
-            Subject::OursProc => {
-                timed(|| Ok(Procfs::default().snapshot(clock::boottime_ns())?.processes.len() as u64))
-            }
+            Subject::OursProc => timed(|| {
+                Ok(Procfs::default().snapshot(clock::boottime_ns(), &mut || {})?.processes.len() as u64)
+            }),
             Subject::OursPass => {
                 let began = Instant::now();
                 let records = self.iterator.read()?;
                 let ms = milliseconds(began.elapsed());
-                let seen = Snapshot::from_records(0, &records)?.processes.len() as u64;
+                let seen = snapshot_of(0, &records)?.processes.len() as u64;
                 Ok(Took { ms, peak_kib: None, seen: Some(seen) })
             }
         }

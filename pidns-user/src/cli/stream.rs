@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, ColorChoice, ValueEnum};
 
 use super::values::{parse_duration, parse_pid, parse_ring_size, parse_speed};
-use crate::kernel::hooks::HookSet;
+use crate::{filter::FilterArgs, kernel::hooks::HookSet};
 
 /// The form of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -90,6 +90,14 @@ pub struct FilterOptions {
     /// Live, the kernel then sends everything, and it is filtered here: that costs as much as `record`.
     #[arg(long)]
     pub snapshot: bool,
+}
+
+impl FilterOptions {
+    /// What these options ask for.
+    pub fn args(&self, no_syscall_hooks: bool) -> FilterArgs {
+        let Self { events, namespaces, containers, pids, comms, levels, snapshot: existing } = self.clone();
+        FilterArgs { events, namespaces, containers, pids, comms, levels, existing, no_syscall_hooks }
+    }
 }
 
 /// When a stream ends.

@@ -16,9 +16,10 @@ use crate::{
     kernel::{
         btf::{self, Btf},
         capabilities::{self, Capabilities, NEEDED},
+        error::LoadError,
         hooks::{self, Form, Hook, HookSet},
         layout::Layout,
-        load::{self, LoadError, Settings},
+        load::{self, Settings},
         namespace,
     },
 };

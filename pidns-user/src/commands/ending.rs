@@ -4,52 +4,68 @@ use std::{
     process,
     sync::{
         Arc,
+        atomic::{AtomicBool, Ordering},
         mpsc::{self, Receiver, RecvTimeoutError},
     },
-    thread,
     time::Duration,
 };
 
 use rustix::{io::ioctl_fionread, stdio::stdout};
 
-use crate::{commands::failure::Failure, commands::interrupts::Interrupts, output::sink::Progress};
+use super::{background::Background, failure::Failure, interrupts::Interrupts};
+use crate::output::sink::Progress;
 
 /// A further signal ended it while the output stood still.
 const CUT_OFF: i32 = 130;
 
 /// That the end was asked for.
-pub(super) struct Ending(Receiver<()>);
+pub(super) struct Ending {
+    asked: Receiver<()>,
+    flag: Arc<AtomicBool>,
+    _background: Arc<Background>,
+}
 
 impl Ending {
-    /// Listens from now on, in a thread of its own, while `progress` tells how the output gets on.
+    /// Listens from now on, while `progress` tells how the output gets on.
     pub(super) fn listen(progress: Arc<Progress>) -> Result<Self, Failure> {
         let io = |error| Failure::Io { what: "wait for signals", error };
         let (ask, asked) = mpsc::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io)?;
-        let mut interrupts = runtime.block_on(async { Interrupts::new() }).map_err(io)?;
-        let wait = move || {
-            runtime.block_on(async {
-                interrupts.next().await;
-                // Who is not there to be told has ended.
-                let _ = ask.send(());
-                // A look or a pause ends by itself; a write to who does not read never does.
-                let place = || Some((progress.of_flush()?, ioctl_fionread(stdout()).ok()));
-                interrupts.cut_off(place).await;
-                process::exit(CUT_OFF)
-            })
+        let background = Background::get().map_err(io)?;
+        let mut interrupts = {
+            let _context = background.handle().enter();
+            Interrupts::new().map_err(io)?
         };
-        thread::Builder::new().name("signals".to_owned()).spawn(wait).map_err(io)?;
-        Ok(Self(asked))
+        let flag = Arc::new(AtomicBool::new(false));
+        let set = Arc::clone(&flag);
+        background.handle().spawn(async move {
+            interrupts.next().await;
+            set.store(true, Ordering::Release);
+            // Who is not there to be told has ended.
+            let _ = ask.send(());
+            // A snapshot or a pause ends by itself; a write to who does not read never does.
+            let place = || Some((progress.of_flush()?, ioctl_fionread(stdout()).ok()));
+            interrupts.cut_off(place).await;
+            process::exit(CUT_OFF)
+        });
+        Ok(Self { asked, flag, _background: background })
+    }
+
+    /// Set when the end is asked for.
+    pub(super) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.flag)
     }
 
     /// Waits for so long, or until the end is asked for: whether it was.
     pub(super) fn comes_within(&self, time: Duration) -> bool {
-        !matches!(self.0.recv_timeout(time), Err(RecvTimeoutError::Timeout))
+        self.flag.load(Ordering::Acquire)
+            || !matches!(self.asked.recv_timeout(time), Err(RecvTimeoutError::Timeout))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use rustix::process::{Signal, getpid, kill_process};
 
     use super::*;
@@ -61,7 +77,8 @@ mod tests {
         assert!(!ending.comes_within(Duration::ZERO), "nobody has asked");
         kill_process(getpid(), Signal::INT).unwrap();
         assert!(ending.comes_within(Duration::from_secs(10)));
-        // A look is under way now, say. (Cut off, this test would end with 130.)
+        assert!(ending.flag().load(Ordering::Acquire));
+        // A snapshot is taken now, say. (Cut off, this test would end with 130.)
         kill_process(getpid(), Signal::INT).unwrap();
         thread::sleep(GRACE + Duration::from_millis(500));
     }

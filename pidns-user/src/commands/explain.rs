@@ -5,6 +5,7 @@ use std::{path::Path, process::ExitCode};
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
+    host_observer::HostObserver,
     look,
     notices::Notices,
     recorded::{self, Recorded},
@@ -17,7 +18,6 @@ use crate::{
     kernel::clock,
     model::Forest,
     output::explain,
-    source::observer::Observer,
     target::find::{self, Target},
 };
 
@@ -29,9 +29,9 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
             return of_recording(args, file, recorded);
         }
     }
-    let mut observer = Observer::new(args.past.runtime_api, Notices::new(args.quiet));
+    let mut observer = HostObserver::new(args.past.runtime_api, Notices::new(args.quiet));
     let mut snapshot = observer.snapshot(true)?;
-    observer.name_containers(&mut snapshot);
+    observer.name_containers(&mut snapshot)?;
     let time = Timestamp::from_nanosecond(i128::from(snapshot.boot_ns) + clock::wall_offset_ns());
     let time = time.unwrap_or_default();
     let forest = Forest::new(&snapshot);
@@ -47,7 +47,7 @@ fn of_recording(args: &ExplainArgs, file: &Path, recorded: Recorded) -> Result<E
     let host = Host { snapshot: &snapshot, forest: &forest, world: Some(&world) };
     let told = explain(&args.target, host, &gone, time.unwrap_or_default());
     let told = told.and_then(|(mut explanation, subject)| {
-        explanation.history = Some(recorded::history(file, subject, stream, snapshot.boot_ns)?);
+        explanation.history = Some(recorded::timeline(file, subject, stream, snapshot.boot_ns)?);
         print(args, &explanation)
     });
     recorded::with_damage(recorded::with_the_forgotten(told, &world), damage)

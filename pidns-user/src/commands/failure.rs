@@ -1,8 +1,19 @@
 //! Why a command did not do what it was asked to, and the exit code that says so.
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use crate::{filter::FilterError, kernel::load::LoadError, source::recording::Damage, text::Count};
+use crate::{
+    filter::FilterError,
+    kernel::error::LoadError,
+    pipeline::{ConsumerError, PipelineError},
+    source::{SourceError, observer::SnapshotError, recording::Damage},
+    target::TargetError,
+    text::Count,
+};
 
 /// Exit codes of the program, but for 0 and clap's own 2.
 pub mod code {
@@ -113,6 +124,56 @@ impl Failure {
             | Self::Output { .. }
             | Self::Io { .. }
             | Self::Load(LoadError::NoObject | LoadError::Io { .. }) => code::USAGE,
+        }
+    }
+}
+
+impl From<TargetError> for Failure {
+    fn from(error: TargetError) -> Self {
+        match error {
+            TargetError::NoMatch(message) => Self::NoMatch(message),
+            TargetError::Usage(message) => Self::Usage(message),
+        }
+    }
+}
+
+impl From<SnapshotError> for Failure {
+    fn from(error: SnapshotError) -> Self {
+        match error {
+            SnapshotError::Proc(error) => Self::Io { what: "read /proc", error },
+            SnapshotError::Capabilities(error) => {
+                Self::Io { what: "drop the capabilities that are not needed any more", error }
+            }
+            SnapshotError::ThreadEnded => {
+                Self::Io { what: "take a snapshot", error: io::Error::other(error.to_string()) }
+            }
+        }
+    }
+}
+
+impl From<ConsumerError> for Failure {
+    fn from(error: ConsumerError) -> Self {
+        match error {
+            ConsumerError::Output { error, unwritten } => Self::Output { error, unwritten },
+            error @ ConsumerError::Slow { .. } => {
+                Self::Io { what: "hand events on", error: io::Error::other(error.to_string()) }
+            }
+        }
+    }
+}
+
+impl Failure {
+    /// Of a pipeline whose source is this recording; `None`: the running kernel.
+    pub(super) fn of_pipeline(error: PipelineError, file: Option<&Path>) -> Self {
+        match error {
+            PipelineError::Snapshot(error) => error.into(),
+            PipelineError::Source(SourceError::Kernel(error)) => error.into(),
+            PipelineError::Source(SourceError::Wait(error)) => {
+                Self::Io { what: "wait for the ring buffer", error }
+            }
+            PipelineError::Source(SourceError::Recording(damage)) => {
+                Self::Recording { file: file.unwrap_or(Path::new("-")).to_owned(), damage }
+            }
         }
     }
 }

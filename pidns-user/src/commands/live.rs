@@ -1,4 +1,4 @@
-//! What `trace` and `record` share: the kernel side is loaded, and streams until something ends it.
+//! What `trace` and `record` share: the kernel side is loaded, and its events go through the pipeline until something ends it.
 
 use std::{
     collections::BTreeMap,
@@ -15,56 +15,72 @@ use jiff::Timestamp;
 use rustix::{io::ioctl_fionread, stdio::stdout};
 use tokio::sync::oneshot;
 
-use super::notices::Notices;
+use super::{
+    background::Background,
+    failure::{Failure, code},
+    host_observer::{self, Containers as NamedContainers},
+    interrupts::Interrupts,
+    notices::Notices,
+};
 use crate::{
     cli::{Kernel, Stop},
-    commands::failure::{Failure, code},
-    commands::interrupts::Interrupts,
     container::ContainerTracker,
     event::Body,
     filter::Filter,
-    kernel::log::KernelLog,
     kernel::{
         capabilities::{self, Uses},
         clock,
         hooks::{Form, Hook},
         load::{self, Loaded, Settings},
+        log::KernelLog,
         namespace,
-        ring::{Reader, Waker},
+        ring::Waker,
     },
-    output::View,
-    output::sink::Sink,
-    pipeline::resync::{Existing, Holders, Look},
-    source::live::{Report, Session},
-    source::observer::{self, Observer, Without},
+    output::{
+        View,
+        printer::{Printer, Seq},
+        sink::{Progress, Sink},
+    },
+    pipeline::{Consumer, Containers, Follow, Pipeline, Report, Resync, follow::KernelFilter},
+    source::{
+        live::Live,
+        observer::{NoIterator, Observed, Observer},
+        snapshots,
+    },
     text::Count,
 };
 
 /// What is streamed, and where to.
-pub(super) struct Live<'a> {
+pub(super) struct Stream<'a> {
     pub(super) kernel: &'a Kernel,
     pub(super) filter: Filter,
+    pub(super) follow: Follow,
+    /// What takes the snapshots, where something is followed.
+    pub(super) observer: Option<Observer>,
     pub(super) stop: &'a Stop,
     pub(super) view: Box<dyn View + Send>,
     /// Opens what it is written to, when it is known that there is something to write.
     pub(super) open: Box<dyn FnOnce() -> Result<Sink, Failure> + 'a>,
-    /// What exists, where that is followed.
-    pub(super) existing: Option<Existing>,
 }
 
-impl Live<'_> {
-    /// Streams to the end, tells what there is to tell about it, and says how it went.
+/// How a stream went.
+struct Streamed {
+    report: Report,
+    /// Events printed, by name.
+    printed: BTreeMap<&'static str, u64>,
+}
+
+impl Stream<'_> {
+    /// Streams to the end, prints a summary of it, and says how it went.
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let Self { kernel, filter, stop: Stop { duration, count }, view, open, existing } = self;
-        // To follow what exists takes everything: it is filtered here then.
-        let everything = existing.as_ref().map(|_| Filter::everything()).transpose()?;
-        let wanted = everything.as_ref().unwrap_or(&filter);
+        let Self { kernel, filter, follow, observer, stop: Stop { duration, count }, view, open } = self;
+        let KernelFilter { event_mask, level_mask, namespaces, pids } = follow.kernel_filter(&filter);
         let (mut loaded, reader, waker) = load::load(&Settings {
             ring_bytes: kernel.ring_size,
-            event_mask: wanted.event_mask(),
-            level_mask: wanted.level_mask,
-            namespaces: wanted.filter.namespaces.clone(),
-            pids: wanted.filter.pids.clone(),
+            event_mask,
+            level_mask,
+            namespaces,
+            pids,
             args: kernel.args,
             hooks: kernel.hooks,
             syscall_hooks: !kernel.no_syscall_hooks,
@@ -77,64 +93,94 @@ impl Live<'_> {
             error,
         })?;
         // What it starts of threads have what this one has left: each thread has its own capabilities.
-        let containers = containers(kernel)?;
+        let (containers, background) = containers(kernel)?;
+        let notices = Notices::new(kernel.quiet);
         let log = match kernel.bpf_log {
-            Some(_) => Some(KernelLog::new(&mut loaded).map_err(|error| Failure::Io {
+            Some(_) => Some(KernelLog::new(&mut loaded, print_always).map_err(|error| Failure::Io {
                 what: "read the kernel side's log",
                 error: io::Error::other(error),
             })?),
             None => None,
         };
-        let notices = Notices::new(kernel.quiet);
         filter.warnings.iter().for_each(|warning| notices.notify(warning));
-        say_what_stays_unseen(&loaded, notices);
+        notify_of_what_stays_unseen(&loaded, notices);
+        let progress = sink.progress();
+        let start = start(&loaded, &filter);
+        let source = Live::new(loaded, reader, log, start, follow.has_reaps(&filter));
+        let mut printer = Printer::new(filter, view, sink, Seq::Printed).stop_after(*count);
+        let verify = kernel.verify_interval;
         let stop = Arc::new(AtomicBool::new(false));
-        let session = Session {
-            start: start(&loaded, &filter),
-            filter,
-            view,
-            sink,
-            count: *count,
-            existing,
-            containers,
-            stop: Arc::clone(&stop),
+        let stopped = Arc::clone(&stop);
+        let work = move || {
+            let mut pipeline = Pipeline::new(source, follow, containers);
+            if let Some(observer) = observer {
+                let resync = Resync::new(snapshots::beside(observer), verify, follow.refresh());
+                pipeline = pipeline.with_snapshots(resync);
+            }
+            let mut notices = notices;
+            let consumers: &mut [&mut dyn Consumer] = &mut [&mut printer, &mut notices];
+            let (report, ..) = pipeline.run(consumers, &stopped);
+            Streamed { report, printed: printer.printed().clone() }
         };
-        let report = stream(session, loaded, reader, &waker, &stop, *duration, log)?;
-        summarize(&report).iter().for_each(|line| notices.notify(line));
-        let lost = report.lost.values().sum::<u64>();
+        let streamed = until_the_end(work, &progress, &waker, &stop, *duration)?;
+        drop(background);
+        let lost = streamed.report.lost.values().sum::<u64>();
+        conclude(streamed, notices)?;
         Ok(if kernel.strict && lost > 0 { ExitCode::from(code::LOST) } else { ExitCode::SUCCESS })
     }
 }
 
-/// What follows all that exists. It is looked at at once: what cannot be done is to be told before anything is written.
-pub(super) fn existing(kernel: &Kernel) -> Result<Existing, Failure> {
-    let observer = Observer::before_a_stream(false, Notices::new(kernel.quiet));
-    existing_with(observer, kernel.verify_interval)
+/// Prints the summary, unless something failed.
+fn conclude(Streamed { mut report, printed }: Streamed, notices: Notices) -> Result<(), Failure> {
+    if !report.failures.is_empty() {
+        return Err(report.failures.remove(0).into());
+    }
+    if let Some(error) = report.error.take() {
+        return Err(Failure::of_pipeline(error, None));
+    }
+    if report.without_snapshot {
+        notices.notify(
+            "it ended before the first snapshot was there: what existed at the start is missing from it",
+        );
+    }
+    summarize(&report, &printed).iter().for_each(|line| notices.notify(line));
+    Ok(())
 }
 
-fn existing_with(mut observer: Observer, verify_interval: Option<Duration>) -> Result<Existing, Failure> {
-    observer.snapshot(false)?;
-    match observer.without() {
+/// `-q` silences notices, and this was asked for.
+fn print_always(line: &dyn std::fmt::Display) {
+    Notices::new(false).notify(line);
+}
+
+/// What takes the snapshots of a stream that follows everything. One is taken at once: what cannot be done is said before
+/// anything is written.
+pub(super) fn observer(kernel: &Kernel) -> Result<Observer, Failure> {
+    let mut observer = Observer::before_a_stream();
+    let Observed { notices, .. } = observer.snapshot(false, &mut || {})?;
+    notices.iter().for_each(|notice| Notices::new(kernel.quiet).notice(notice));
+    check_iterator(&observer)?;
+    Ok(observer)
+}
+
+fn check_iterator(observer: &Observer) -> Result<(), Failure> {
+    match observer.without_iterator() {
         // /proc tells of the same processes.
-        None | Some(Without::Refused(_)) => {}
-        Some(Without::Elsewhere | Without::Unprivileged) => {
-            return Err(Failure::Usage(
-                "what exists is told by the kernel's task iterator, which takes the host's own PID namespace: a \
-                 recording, --snapshot and --verify-interval begin with it"
-                    .to_owned(),
-            ));
-        }
+        None | Some(NoIterator::Refused(_)) => Ok(()),
+        Some(NoIterator::Elsewhere | NoIterator::Unprivileged) => Err(Failure::Usage(
+            "what exists is told by the kernel's task iterator, which takes the host's own PID namespace: a \
+             recording, --snapshot and --verify-interval begin with it"
+                .to_owned(),
+        )),
     }
-    let look: Look = Box::new(move |holders| observer.snapshot(holders == Holders::Sought));
-    Ok(Existing::new(look, verify_interval))
 }
 
 /// What names the containers; none where the events' numbers of processes are not those of this /proc.
-fn containers(kernel: &Kernel) -> Result<Option<ContainerTracker>, Failure> {
+fn containers(kernel: &Kernel) -> Result<(Containers, Option<Arc<Background>>), Failure> {
     if namespace::is_initial() != Some(true) {
-        return Ok(None);
+        return Ok((Containers::Unknown, None));
     }
-    observer::names(kernel.runtime_api).map(|names| Some(ContainerTracker::new(names)))
+    let NamedContainers { cache, background } = host_observer::containers(kernel.runtime_api)?;
+    Ok((Containers::Tracked(Box::new(ContainerTracker::new(cache))), background))
 }
 
 fn start(loaded: &Loaded, filter: &Filter) -> Body {
@@ -154,7 +200,7 @@ fn start(loaded: &Loaded, filter: &Filter) -> Body {
     }
 }
 
-fn say_what_stays_unseen(loaded: &Loaded, notices: Notices) {
+fn notify_of_what_stays_unseen(loaded: &Loaded, notices: Notices) {
     let (functions, others): (Vec<_>, Vec<_>) = loaded.hooks.iter().partition(|(hook, _)| hook.is_function());
     if functions.iter().all(|(_, form)| matches!(form, Form::Off(_))) {
         notices.notify(
@@ -181,35 +227,25 @@ fn unseen(hook: &Hook, form: &Form) -> Option<String> {
     }
 }
 
-/// The stream runs in a thread of its own; this one waits for what ends it.
-fn stream(
-    session: Session,
-    loaded: Loaded,
-    reader: Reader,
+/// Has `work` done in a thread of its own. This one waits for what ends it.
+fn until_the_end(
+    work: impl FnOnce() -> Streamed + Send + 'static,
+    progress: &Progress,
     waker: &Waker,
     stop: &AtomicBool,
     duration: Option<Duration>,
-    mut log: Option<KernelLog>,
-) -> Result<Report, Failure> {
+) -> Result<Streamed, Failure> {
     let io = |what| move |error| Failure::Io { what, error };
-    let progress = session.sink.progress();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(io("start the runtime"))?;
-    runtime.block_on(async {
+    let background = Background::get().map_err(io("start the runtime"))?;
+    background.handle().block_on(async {
         let mut interrupts = Interrupts::new().map_err(io("listen for signals"))?;
         let (done, mut finished) = oneshot::channel();
         let worker = std::thread::Builder::new()
             .name("stream".to_owned())
             .spawn(move || {
-                let result = session.run(loaded, reader, || {
-                    if let Some(log) = &mut log {
-                        log.flush();
-                    }
-                });
+                let streamed = work();
                 let _ = done.send(());
-                result
+                streamed
             })
             .map_err(io("start the stream's thread"))?;
         let over = async {
@@ -235,14 +271,14 @@ fn stream(
                 }
             }
         }
-        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        Ok(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
 
 /// What happened, and what was lost, line by line.
-fn summarize(report: &Report) -> Vec<String> {
-    let Report { events, lost, duration } = report;
-    let shown = || events.iter().filter(|(name, _)| !name.starts_with("stream."));
+fn summarize(report: &Report, printed: &BTreeMap<&'static str, u64>) -> Vec<String> {
+    let Report { lost, duration, .. } = report;
+    let shown = || printed.iter().filter(|(name, _)| !name.starts_with("stream."));
     let by_name: Vec<String> = shown().map(|(name, count)| format!("{name} {count}")).collect();
     let colon = if by_name.is_empty() { "" } else { ": " };
     let total = Count(shown().map(|(_, count)| count).sum(), "event", "events");
@@ -265,30 +301,31 @@ mod tests {
     use crate::kernel::{
         btf::{Prototype, Value},
         hooks::Need,
-        load::LoadError,
     };
 
     #[test]
     fn a_summary_counts_in_good_grammar() {
         let mut report = Report { duration: Duration::from_millis(1250), ..Report::default() };
-        report.events.insert("stream.start", 1);
-        assert_eq!(summarize(&report), ["0 events in 1.2 s"]);
-        report.events.insert("process.exit", 1);
-        report.lost.insert("ring", 1);
-        let lines = summarize(&report);
+        let mut printed = BTreeMap::from([("stream.start", 1)]);
+        assert_eq!(summarize(&report, &printed), ["0 events in 1.2 s"]);
+        printed.insert("process.exit", 1);
+        report.lost.insert("ring".to_owned(), 1);
+        let lines = summarize(&report, &printed);
         assert_eq!(lines[0], "1 event in 1.2 s: process.exit 1");
         assert!(lines[1].starts_with("LOST 1 event (the ring buffer was full"), "{lines:?}");
-        report.events.insert("process.fork", 2);
-        assert_eq!(summarize(&report)[0], "3 events in 1.2 s: process.exit 1, process.fork 2");
+        printed.insert("process.fork", 2);
+        assert_eq!(summarize(&report, &printed)[0], "3 events in 1.2 s: process.exit 1, process.fork 2");
     }
 
     #[test]
     fn where_the_kernel_refuses_its_iterator_proc_will_do() {
-        let refused =
-            Observer::refused(|| Err(Without::Refused(LoadError::Iterator("no such thing".to_owned()))));
-        assert!(existing_with(refused, Some(Duration::from_secs(1))).is_ok());
-        let elsewhere = existing_with(Observer::refused(|| Err(Without::Elsewhere)), None).err();
-        let elsewhere = elsewhere.expect("a refusal");
+        let check = |why| {
+            let mut observer = Observer::refused(why);
+            observer.snapshot(false, &mut || {}).unwrap();
+            check_iterator(&observer)
+        };
+        assert!(check(|| Err(NoIterator::Refused("no such thing".to_owned()))).is_ok());
+        let elsewhere = check(|| Err(NoIterator::Elsewhere)).expect_err("a refusal");
         assert!(
             elsewhere.code() == code::USAGE && elsewhere.to_string().contains("host's own PID namespace")
         );

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    host_observer::HostObserver,
     notices::Notices,
     recorded::{self, Recorded},
     watch::{self, Look, Shown},
@@ -15,9 +16,10 @@ use crate::{
     commands::failure::Failure,
     event::snapshot::Snapshot,
     model::Forest,
-    source::observer::Observer,
-    target::find,
-    target::pinned::{Lookup, PinnedTarget},
+    target::{
+        TargetError, find,
+        pinned::{Lookup, PinnedTarget},
+    },
 };
 
 /// What is to be looked at, and how.
@@ -45,24 +47,25 @@ pub(super) fn show(
         let forest = Forest::new(&snapshot).with_entries(&world);
         let from = target.map(|target| find::namespace(target, &snapshot, &forest)).transpose();
         let from = from.map_err(|error| match error {
-            Failure::NoMatch(words) if target.is_some_and(|target| find::was_there(target, &gone)) => {
-                Failure::NoMatch(format!("{words}: it was gone by then, and `explain` tells of it"))
+            TargetError::NoMatch(words) if target.is_some_and(|target| find::was_there(target, &gone)) => {
+                TargetError::NoMatch(format!("{words}: it was gone by then, and `explain` tells of it"))
             }
             error => error,
         });
-        let told = from.and_then(|from| print(|to| write(&snapshot, &forest, from, to)));
+        let told =
+            from.map_err(Failure::from).and_then(|from| print(|to| write(&snapshot, &forest, from, to)));
         return recorded::with_damage(told, damage);
     }
     let notices = Notices::new(quiet);
-    let mut observer = Observer::new(past.runtime_api, notices);
+    let mut observer = HostObserver::new(past.runtime_api, notices);
     let mut followed = PinnedTarget::new(target);
     // Whether it is gone. What is shown once is written as it comes, as it can be megabytes.
     let mut look = |show: &mut Show<'_>| -> Result<Option<String>, Failure> {
         let mut snapshot = observer.snapshot(holders)?;
         if containers {
-            observer.name_containers(&mut snapshot);
+            observer.name_containers(&mut snapshot)?;
         } else {
-            observer.name_containers_for(followed.words(), &mut snapshot);
+            observer.name_containers_for(followed.words(), &mut snapshot)?;
         }
         let forest = Forest::new(&snapshot);
         let from = match followed.find(&snapshot, &forest)? {

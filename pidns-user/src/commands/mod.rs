@@ -1,13 +1,16 @@
 //! The commands, one a file.
 
+mod background;
 pub mod check;
 mod ending;
 pub mod explain;
 pub mod failure;
+mod host_observer;
 pub mod interrupts;
 mod live;
 mod look;
-pub(crate) mod notices;
+mod notices;
+
 pub mod pid;
 pub mod ps;
 pub mod record;
@@ -15,5 +18,5 @@ mod recorded;
 pub mod replay;
 pub mod trace;
 pub mod tree;
-pub(crate) mod unread;
+mod unread;
 mod watch;

@@ -1,11 +1,17 @@
-//! Words about what is shown, for stderr: what is no error, and what `-q` silences.
+//! What there is to say on stderr that is no error, and that `-q` silences.
 
 use std::{
     fmt::Display,
     io::{self, Write as _},
 };
 
-/// Says them, or nothing.
+use super::unread;
+use crate::{
+    pipeline::{Consumer, Update, Wants},
+    source::observer::Notice,
+};
+
+/// Prints notices, or nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Notices {
     quiet: bool,
@@ -16,10 +22,43 @@ impl Notices {
         Self { quiet }
     }
 
-    pub(crate) fn notify(self, words: impl Display) {
+    /// Prints one line.
+    pub(crate) fn notify(self, message: impl Display) {
         if !self.quiet {
-            // Whoever has closed stderr wants no words.
-            let _ = writeln!(io::stderr(), "pidns-trace: {words}");
+            // Whoever has closed stderr wants no notices.
+            let _ = writeln!(io::stderr(), "pidns-trace: {message}");
         }
+    }
+
+    /// Prints what there is to say of a snapshot.
+    pub(crate) fn notice(self, notice: &Notice) {
+        match notice {
+            Notice::NoIterator(why) => self.notify(why),
+            Notice::LeftOut(error) => self.notify(format_args!(
+                "cannot read /proc: {error}: what the task iterator left out is missing"
+            )),
+            Notice::Unread(unread) => {
+                let root = rustix::process::geteuid().is_root();
+                unread::about(unread, root).into_iter().for_each(|message| self.notify(message));
+            }
+            Notice::Unnamed(procs) => {
+                unread::about_procs(procs).into_iter().for_each(|message| self.notify(message));
+            }
+        }
+    }
+}
+
+impl Consumer for Notices {
+    /// It wants no event: a stream does not go on for its sake.
+    fn update(&mut self, _: &Update<'_>) -> Wants {
+        Wants::NoMore
+    }
+
+    fn tick(&mut self, _: Option<&crate::model::World>) -> Wants {
+        Wants::NoMore
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        Self::notice(*self, notice);
     }
 }

@@ -7,6 +7,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use self::place::Place;
 use super::{
+    host_observer::HostObserver,
     look,
     notices::Notices,
     recorded::{self, Recorded},
@@ -18,19 +19,18 @@ use crate::{
     event::snapshot::{Namespace, Process, Snapshot, Source},
     model::Forest,
     output::levels::{self, Field, Level},
-    source::observer::Observer,
     target::find::{self, Target},
 };
 
 /// What the PID is looked up in.
-struct Host<'a> {
+struct PidTable<'a> {
     snapshot: &'a Snapshot,
     model: Forest<'a>,
     /// Processes that were gone by then, the last to go first; none but of a recording.
     dead: &'a [Process],
 }
 
-impl Host<'_> {
+impl PidTable<'_> {
     /// Those that exist, then those that did.
     fn processes(&self) -> impl Iterator<Item = &Process> {
         self.snapshot.processes.iter().chain(self.dead)
@@ -75,32 +75,39 @@ pub fn run(args: &PidArgs) -> Result<ExitCode, Failure> {
 }
 
 fn live(args: &PidArgs) -> Result<ExitCode, Failure> {
-    let mut observer = Observer::new(args.past.runtime_api, Notices::new(args.quiet));
+    let mut observer = HostObserver::new(args.past.runtime_api, Notices::new(args.quiet));
     let mut snapshot = observer.snapshot(false)?;
     for target in [&args.target, &args.to] {
-        observer.name_containers_for(target.as_deref(), &mut snapshot);
+        observer.name_containers_for(target.as_deref(), &mut snapshot)?;
     }
     let model = Forest::new(&snapshot);
-    let host = Host { snapshot: &snapshot, model, dead: &[] };
+    let host = PidTable { snapshot: &snapshot, model, dead: &[] };
     let (process, asked) =
-        search(args, &host, |target| find::namespace(target, &snapshot, &host.model).map(Place::of_number))?;
+        search(args, &host, |target| Ok(Place::of_number(find::namespace(target, &snapshot, &host.model)?)))?;
     let wants_containers = args.fields.as_ref().is_none_or(|fields| fields.has(Field::Container));
-    let container =
-        |ns: &Namespace| wants_containers.then(|| observer.container_of(&snapshot, ns.inum)).flatten();
-    print(args, &host, process, asked, container)
+    let mut failure = None;
+    let container = |ns: &Namespace| {
+        let found = wants_containers.then(|| observer.container_of(&snapshot, ns.inum)).transpose();
+        found.unwrap_or_else(|error| {
+            failure.get_or_insert(error);
+            None
+        })?
+    };
+    let printed = print(args, &host, process, asked, container);
+    failure.map_or(printed, Err)
 }
 
 /// The same of a recording, which remembers the dead: the last of them to have had the number.
 fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure> {
     let Recorded { snapshot, dead, gone, world, damage, .. } = recorded;
     let model = Forest::new(&snapshot).with_gone(&gone);
-    let host = Host { snapshot: &snapshot, model, dead: &dead };
+    let host = PidTable { snapshot: &snapshot, model, dead: &dead };
     let told = search(args, &host, |target| {
         Ok(match find::name(target, &snapshot, &gone)? {
             // By its number alone it may be gone too, and another one's by now.
             Target::Namespace(inum) => match host.model.node(inum).is_some() {
                 false if gone.iter().all(|gone| gone.inum != inum) => {
-                    return Err(find::no_namespace(inum, &snapshot));
+                    return Err(find::no_namespace(inum, &snapshot).into());
                 }
                 _ => Place::of_number(inum),
             },
@@ -128,7 +135,7 @@ fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure>
 /// Whom the command asks for, and where: what `--in` and `--to` name.
 fn search<'a>(
     args: &PidArgs,
-    host: &'a Host<'_>,
+    host: &'a PidTable<'_>,
     place: impl Fn(&str) -> Result<Place, Failure>,
 ) -> Result<(&'a Process, Request), Failure> {
     let PidArgs { pid, target, to, .. } = args;
@@ -141,7 +148,7 @@ fn search<'a>(
                 "no process of the host has PID {pid}{}, but {elsewhere}: ask with --in",
                 host.how_far_that_is_known()
             )),
-            None => find::no_process(*pid, host.snapshot),
+            None => find::no_process(*pid, host.snapshot).into(),
         })?,
     };
     Ok((process, Request { seen_in, to }))
@@ -155,7 +162,7 @@ struct Request {
 
 fn print(
     args: &PidArgs,
-    host: &Host<'_>,
+    host: &PidTable<'_>,
     process: &Process,
     Request { seen_in, to }: Request,
     container: impl FnMut(&Namespace) -> Option<Arc<Container>>,

@@ -9,12 +9,12 @@ use std::{
 };
 
 use super::{
-    live::{self, Live},
+    live::{self, Stream},
     notices::Notices,
 };
 use crate::{
     cli::RecordArgs, commands::failure::Failure, filter::Filter, kernel::load, output::Json,
-    output::sink::Sink, text::Count,
+    output::sink::Sink, pipeline::Follow, text::Count,
 };
 
 /// Records until something ends it.
@@ -29,7 +29,7 @@ pub fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
     // Before anything is written: without the privileges there is nothing to write.
     load::check_privileges()?;
     let cannot = |error| Failure::Write { file: file.clone(), error };
-    let existing = live::existing(kernel)?;
+    let observer = Some(live::observer(kernel)?);
     let compressed = file.extension().is_some_and(|extension| extension == "zst");
     // Only when the kernel side is in place: where it is refused, no empty file is left, and none is emptied.
     let open = || {
@@ -37,8 +37,8 @@ pub fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
         if compressed { Sink::compressed(to).map_err(cannot) } else { Ok(Sink::new(to)) }
     };
     let open = Box::new(open);
-    let live = Live { kernel, filter, stop, view: Box::new(Json), open, existing: Some(existing) };
-    let code = live.run()?;
+    let follow = Follow::Everything;
+    let code = Stream { kernel, filter, follow, observer, stop, view: Box::new(Json), open }.run()?;
     // Whoever has taken it away meanwhile knows how large it is.
     let bytes = fs::metadata(file).map_or(0, |file| file.len());
     Notices::new(kernel.quiet).notify(format_args!("{}: {}", file.display(), Count(bytes, "byte", "bytes")));

@@ -1,18 +1,21 @@
 //! `--from FILE --at TIME`: what existed at a moment of a recording.
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode, sync::atomic::AtomicBool};
 
 use jiff::Timestamp;
 
 use super::notices::Notices;
 use crate::{
-    cli::{Memory, Moment, SourceArgs},
+    cli::{self, Memory, SourceArgs},
     commands::failure::Failure,
-    event::snapshot::{self, Snapshot},
-    event::{Body, Event},
+    event::{Body, Event, snapshot, snapshot::Snapshot},
     explanation::{Subject, Timeline},
     model::{DeadProcess, HISTORY_LIMIT, World},
-    source::recording::{Damage, Recording},
+    pipeline::{Consumer, Containers, Follow, Pipeline, Update, Wants},
+    source::{
+        recording::{Damage, Recording},
+        replay::{Moment, Replay, Until},
+    },
 };
 
 /// What existed, and what is remembered of what had.
@@ -38,17 +41,17 @@ pub(super) fn look(past: &SourceArgs, memory: Memory) -> Result<Option<Recorded>
     let SourceArgs { from, at, runtime_api: _ } = past;
     let Some(file) = from else { return Ok(None) };
     let recording = Recording::open(file).map_err(|error| Failure::File { file: file.clone(), error })?;
-    let Replayed { mut world, last, behind, stream, damage } = replay(file, recording, *at, memory)?;
+    let (mut world, moment, damage) = replay(file, recording, *at, memory)?;
     match damage {
-        // Of a look that the moment is right behind, no more follows.
-        None => world.settle(),
+        // Of a snapshot that the moment is right behind, no more follows.
+        None => drop(world.settle()),
         Some(_) if world.is_in_snapshot() => Notices::new(false).notify(format_args!(
-            "{}: the damage is in the midst of what existed when all was looked at: processes and namespaces are missing \
-             from what is shown",
+            "{}: the damage is in the midst of a snapshot: processes and namespaces are missing from what is shown",
             file.display()
         )),
         Some(_) => {}
     }
+    let Moment { last, behind, stream, .. } = moment;
     let mut snapshot = world.snapshot();
     let nanoseconds = u64::try_from(behind.as_nanos()).unwrap_or(u64::MAX);
     snapshot.boot_ns = snapshot.boot_ns.saturating_add(nanoseconds);
@@ -86,126 +89,72 @@ pub(super) fn with_the_forgotten<T>(told: Result<T, Failure>, world: &World) -> 
     }
 }
 
-/// What happened to somebody in this stream of the file up to this time (CLOCK_BOOTTIME, nanoseconds). The file is read
-/// another time: who it is about is known only when it was read to the moment.
-pub(super) fn history(file: &Path, subject: Subject, stream: u64, until: u64) -> Result<Timeline, Failure> {
+/// What happened to the subject in this stream of the file up to this time (CLOCK_BOOTTIME, nanoseconds). The file is read
+/// another time: the subject is known only when it was read to the moment.
+pub(super) fn timeline(file: &Path, subject: Subject, stream: u64, until: u64) -> Result<Timeline, Failure> {
     let recording = Recording::open(file).map_err(|error| Failure::File { file: file.to_owned(), error })?;
-    let mut history = Timeline::new(subject);
-    let mut at = 0;
+    let mut follower = TimelineOf { timeline: Timeline::new(subject), at: 0, stream, until };
+    let pipeline = Pipeline::new(Replay::new(recording, Until::End), Follow::Nothing, Containers::Recorded);
     // Damage was met at the first reading.
-    for event in recording.map_while(Result::ok) {
-        at += u64::from(matches!(event.body, Body::StreamStart { .. }));
-        if at > stream || (at == stream && event.boot_ns > until) {
-            break;
-        }
-        if at == stream {
-            history.follow(&event);
-        }
-    }
-    Ok(history)
+    pipeline.run(&mut [&mut follower], &AtomicBool::new(false));
+    Ok(follower.timeline)
 }
 
-/// What the events up to the moment make.
-struct Replayed {
-    world: World,
-    /// The last event before it, by both clocks.
-    last: Option<(u64, Timestamp)>,
-    /// How long the moment is behind that event.
-    behind: Duration,
-    /// In which stream that is, from 1: recordings can stand one behind the other in a file.
+/// Gathers a timeline of one of a file's streams, up to a time of it.
+struct TimelineOf {
+    timeline: Timeline,
+    at: u64,
     stream: u64,
-    /// What was met before the moment.
-    damage: Option<Failure>,
+    until: u64,
 }
 
+impl Consumer for TimelineOf {
+    fn update(&mut self, Update { event, .. }: &Update<'_>) -> Wants {
+        self.at += u64::from(matches!(event.body, Body::StreamStart { .. }));
+        if self.at > self.stream || (self.at == self.stream && event.boot_ns > self.until) {
+            return Wants::NoMore;
+        }
+        if self.at == self.stream {
+            self.timeline.follow(event);
+        }
+        Wants::More
+    }
+}
+
+/// What the events up to the moment make of a recording, and what kept the rest from being read.
 fn replay(
     file: &Path,
     recording: impl Iterator<Item = Result<Event, Damage>>,
-    at: Option<Moment>,
+    at: Option<cli::Moment>,
     Memory { remember }: Memory,
-) -> Result<Replayed, Failure> {
-    let empty = || World::remembering(remember.unwrap_or(HISTORY_LIMIT));
-    let mut it = Replayed { world: empty(), last: None, behind: Duration::ZERO, stream: 0, damage: None };
-    let no_match = |words: String| Failure::NoMatch(format!("{}: {words}", file.display()));
-    let mut clock = Clock::default();
-    for event in recording {
-        let event = match event {
-            Ok(event) => event,
-            Err(damage) => {
-                // The moment may be behind the damage.
-                it.damage = Some(Failure::Recording { file: file.to_owned(), damage });
-                return Ok(it);
-            }
-        };
-        let since = clock.follow(&event);
-        let elapsed = clock.elapsed;
-        let is_later = match at {
-            // Not by the kernel's clock from the first event on: this one may have been set since, and is what is shown.
-            Some(Moment::At(time)) => event.time > time,
-            Some(Moment::After(after)) => elapsed > after,
-            None => false,
-        };
-        if is_later {
-            let Some((_, last)) = it.last else {
-                return Err(no_match(format!("it begins at {:.3}, after that", event.time)));
-            };
-            let behind = match at {
-                Some(Moment::At(time)) => between(last, time),
-                Some(Moment::After(after)) => since.saturating_sub(elapsed.saturating_sub(after)),
-                None => Duration::ZERO,
-            };
-            // Before this event by the kernel's clock too, however far the other was set.
-            return Ok(Replayed { behind: behind.min(since.saturating_sub(Duration::from_nanos(1))), ..it });
-        }
-        if matches!(event.body, Body::StreamStart { .. }) {
-            it.stream += 1;
-            // What exists is told anew.
-            it.world = empty();
-        }
-        it.last = Some((event.boot_ns, event.time));
-        it.world.apply(&event);
-    }
-    let is_behind = |last| match at {
-        Some(Moment::At(time)) => time > last,
-        Some(Moment::After(after)) => after > clock.elapsed,
-        None => false,
+) -> Result<(World, Moment, Option<Failure>), Failure> {
+    let until = match at {
+        Some(cli::Moment::At(time)) => Until::Time(time),
+        Some(cli::Moment::After(after)) => Until::Elapsed(after),
+        None => Until::End,
     };
-    match it.last {
-        Some((_, last)) if is_behind(last) => Err(no_match(format!("it ends at {last:.3}, before that"))),
-        _ => Ok(it),
+    let source = Replay::new(recording, until);
+    let pipeline = Pipeline::new(source, Follow::Everything, Containers::Recorded)
+        .with_model(World::remembering(remember.unwrap_or(HISTORY_LIMIT)));
+    let (report, source, world) = pipeline.run(&mut [], &AtomicBool::new(false));
+    let moment = source.moment();
+    let no_match = |message: String| Err(Failure::NoMatch(format!("{}: {message}", file.display())));
+    match (moment.last, moment.first) {
+        (None, Some(first)) => return no_match(format!("it begins at {first:.3}, after that")),
+        (Some((_, last)), _) if !moment.is_within => {
+            return no_match(format!("it ends at {last:.3}, before that"));
+        }
+        _ => {}
     }
-}
-
-/// How long a recording has gone on, by its events.
-#[derive(Default)]
-pub(super) struct Clock {
-    last: Option<(u64, Timestamp)>,
-    /// Since its first event.
-    pub(super) elapsed: Duration,
-}
-
-impl Clock {
-    /// Goes on to this event: how long that is since the one before.
-    pub(super) fn follow(&mut self, event: &Event) -> Duration {
-        let since = self.last.map_or(Duration::ZERO, |(boot_ns, time)| match event.body {
-            // Of another stream: the machine may have been started anew between the two.
-            Body::StreamStart { .. } => between(time, event.time),
-            _ => Duration::from_nanos(event.boot_ns.saturating_sub(boot_ns)),
-        });
-        self.last = Some((event.boot_ns, event.time));
-        self.elapsed += since;
-        since
-    }
-}
-
-/// Zero where the clock was set back.
-fn between(from: Timestamp, to: Timestamp) -> Duration {
-    Duration::try_from(to.duration_since(from)).unwrap_or_default()
+    let damage = report.error.map(|error| Failure::of_pipeline(error, Some(file)));
+    Ok((world.unwrap_or_default(), moment, damage))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, time::Duration};
+
+    use jiff::Timestamp;
 
     use super::*;
     use crate::event::StreamFilter;
@@ -221,9 +170,9 @@ mod tests {
     }
 
     /// At which second by the kernel's clock the last event before the moment is, and the moment itself, in milliseconds.
-    fn at(events: &[Event], moment: Option<Moment>) -> Result<(u64, u64), String> {
+    fn at(events: &[Event], moment: Option<cli::Moment>) -> Result<(u64, u64), String> {
         let events = events.iter().cloned().map(Ok);
-        let Replayed { last, behind, damage, .. } =
+        let (_, Moment { last, behind, .. }, damage) =
             replay(Path::new("f"), events, moment, Memory::default()).map_err(|error| error.to_string())?;
         assert!(damage.is_none());
         let (last, _) = last.expect("an event");
@@ -231,12 +180,12 @@ mod tests {
         Ok((last / 1_000_000_000, u64::try_from(moment.as_millis()).unwrap()))
     }
 
-    fn by_clock(second: i64) -> Option<Moment> {
-        Some(Moment::At(Timestamp::new(second, 0).unwrap()))
+    fn by_clock(second: i64) -> Option<cli::Moment> {
+        Some(cli::Moment::At(Timestamp::new(second, 0).unwrap()))
     }
 
-    fn after(milliseconds: u64) -> Option<Moment> {
-        Some(Moment::After(Duration::from_millis(milliseconds)))
+    fn after(milliseconds: u64) -> Option<cli::Moment> {
+        Some(cli::Moment::After(Duration::from_millis(milliseconds)))
     }
 
     #[test]
@@ -292,9 +241,8 @@ mod tests {
         let events = [vec![start(0), there(1, 2)], second.to_vec()].concat();
         let inums = |moment| {
             let events = events.iter().cloned().map(Ok);
-            let Replayed { world, stream, .. } =
-                replay(Path::new("f"), events, moment, Memory::default()).unwrap();
-            (stream, world.namespaces().map(|entry| entry.namespace.inum).collect::<Vec<_>>())
+            let (world, moment, _) = replay(Path::new("f"), events, moment, Memory::default()).unwrap();
+            (moment.stream, world.namespaces().map(|entry| entry.namespace.inum).collect::<Vec<_>>())
         };
         assert_eq!(inums(None), (2, vec![3]));
         assert_eq!(inums(after(3_000)), (1, vec![2]));

@@ -10,7 +10,8 @@ use jiff::tz::TimeZone;
 use rustix::stdio::stdout;
 
 use super::{
-    live::{self, Live},
+    host_observer::HostObserver,
+    live::{self, Stream},
     notices::Notices,
 };
 use crate::{
@@ -21,28 +22,27 @@ use crate::{
     model::Forest,
     output::sink::Sink,
     output::{Json, Style, Table, View},
-    source::observer::Observer,
-    target::ParsedTarget,
+    pipeline::Follow,
     target::find,
+    target::{ParsedTarget, TargetError},
 };
 
 /// Runs the live stream to its end.
 pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
     let TraceArgs { filters, stop, view: how, kernel } = args;
-    let mut args = FilterArgs::of(filters, kernel.no_syscall_hooks);
+    let mut args = filters.args(kernel.no_syscall_hooks);
     let warnings = find_containers(&mut args, kernel)?;
     let mut filter = Filter::new(&args)?;
     filter.warnings.extend(warnings);
     let is_followed = filters.snapshot || kernel.verify_interval.is_some();
-    let existing = if is_followed {
+    let (follow, observer) = if is_followed {
         load::check_privileges()?;
-        Some(live::existing(kernel)?)
+        (Follow::Everything, Some(live::observer(kernel)?))
     } else {
-        None
+        (Follow::Nothing, None)
     };
     let open = Box::new(|| Ok(Sink::new(stdout())));
-    let live = Live { kernel, filter, stop, view: view(how), open, existing };
-    live.run()
+    Stream { kernel, filter, follow, observer, stop, view: view(how), open }.run()
 }
 
 /// Looks for the containers that a stream's filter names: a TARGET is turned into the number of its namespace; of another name,
@@ -52,16 +52,16 @@ fn find_containers(args: &mut FilterArgs, kernel: &Kernel) -> Result<Vec<String>
     if args.containers.is_empty() && !args.namespaces.iter().any(is_name) {
         return Ok(Vec::new());
     }
-    let mut observer = Observer::before_a_stream(kernel.runtime_api, Notices::new(kernel.quiet));
+    let mut observer = HostObserver::before_a_stream(kernel.runtime_api, Notices::new(kernel.quiet));
     let mut snapshot = observer.snapshot(false)?;
-    observer.name_containers(&mut snapshot);
+    observer.name_containers(&mut snapshot)?;
     // With them ends the thread that asks daemons: it has all privileges, and loading wants no other thread.
     drop(observer);
     let forest = Forest::new(&snapshot);
     for target in args.namespaces.iter_mut().filter(|target| is_name(target)) {
         *target = match find::namespace(target, &snapshot, &forest) {
             // As a PID of nobody: there is nothing that the stream could be of.
-            Err(Failure::NoMatch(words)) => return Err(Failure::Usage(format!("--ns: {words}"))),
+            Err(TargetError::NoMatch(words)) => return Err(Failure::Usage(format!("--ns: {words}"))),
             found => found?.to_string(),
         };
     }

@@ -27,14 +27,14 @@ pub struct ContainerTracker {
     /// None where it has none yet.
     inits: Ring<u32, Option<Init>>,
     /// Whether inits may have been missed, and when all were looked at last.
-    doubtful: bool,
+    stale: bool,
     looked: Option<Instant>,
 }
 
 impl ContainerTracker {
     /// No namespace is known yet.
     pub fn new(names: ContainerCache) -> Self {
-        Self { names, inits: Ring::default(), doubtful: false, looked: None }
+        Self { names, inits: Ring::default(), stale: false, looked: None }
     }
 
     /// Looks at the PID 1s of all namespaces in /proc but the one that this program is in.
@@ -50,18 +50,18 @@ impl ContainerTracker {
                 self.look_at(inum, init);
             }
         }
-        self.doubtful = false;
+        self.stale = false;
         self.looked = Some(Instant::now());
     }
 
     /// Events were lost: a PID 1 may have been missed.
-    pub fn doubt(&mut self) {
-        self.doubtful = true;
+    pub fn mark_stale(&mut self) {
+        self.stale = true;
     }
 
     /// Looks around after a loss, at most once a second.
     pub fn look_again(&mut self) {
-        if self.doubtful && self.looked.is_none_or(|looked| looked.elapsed() >= PAUSE) {
+        if self.stale && self.looked.is_none_or(|looked| looked.elapsed() >= PAUSE) {
             self.look_around();
         }
     }
@@ -173,7 +173,7 @@ mod tests {
         let mut containers = ContainerTracker::new(ContainerCache::new(Roots::below(base.path())));
         containers.look_around();
         put(&proc, "web");
-        containers.doubt();
+        containers.mark_stale();
         containers.look_again();
         assert_eq!(containers.of(200), None, "not again at once");
         containers.looked = Instant::now().checked_sub(PAUSE);

@@ -17,7 +17,8 @@ use self::body::Named;
 pub use self::{
     body::Body,
     objects::{
-        Cause, Exit, INITIAL_NS, KernelCount, ModelCount, Namespace, Process, StreamFilter, ThreadCount,
+        COMM_LEN, Cause, Exit, INITIAL_NS, KernelCount, MAX_LEVEL, ModelCount, Namespace, Process,
+        StreamFilter, ThreadCount,
     },
 };
 
@@ -44,6 +45,21 @@ pub struct Event {
 
 impl Serialize for Event {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Numbered { seq: self.seq, event: self }.serialize(serializer)
+    }
+}
+
+/// An event with another number: its place among those that are printed.
+#[derive(Clone, Copy, Debug)]
+pub struct Numbered<'a> {
+    /// The number.
+    pub seq: u64,
+    /// The event.
+    pub event: &'a Event,
+}
+
+impl Serialize for Numbered<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct Line<'a> {
             v: u8,
@@ -56,11 +72,11 @@ impl Serialize for Event {
             #[serde(flatten)]
             body: &'a Body,
         }
-        let Self { seq, time, boot_ns, exact, body } = self;
+        let Self { seq, event: Event { seq: _, time, boot_ns, exact, body } } = *self;
         Line {
             v: VERSION,
             event: body.name(),
-            seq: *seq,
+            seq,
             time: Nanoseconds(*time),
             boot_ns: *boot_ns,
             exact: (!exact).then_some(false),

@@ -10,6 +10,11 @@ use crate::{event::container::Container, text::Name};
 /// Inode number of the initial PID namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
 pub const INITIAL_NS: u32 = 0xefff_fffc;
 
+/// The deepest level of a PID namespace (`MAX_PID_NS_LEVEL`, include/linux/pid_namespace.h).
+pub const MAX_LEVEL: u32 = 32;
+/// Bytes that the kernel keeps of a process's name (`TASK_COMM_LEN`, include/linux/sched.h), the closing NUL included.
+pub const COMM_LEN: usize = 16;
+
 /// A process. Its identity is (`pid`, `start_boot_ns`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {

@@ -20,13 +20,13 @@ struct About<'a> {
 }
 
 impl Filter {
-    /// Whether the event is to be shown. What the kernel has filtered already is not args again. `container` is that of
+    /// Whether the event is to be shown. What the kernel has filtered already is not asked again. `container` is that of
     /// the namespace that it belongs to.
     pub fn matches(&self, body: &Body, container: Option<&Container>) -> bool {
         self.is_frame(body).unwrap_or_else(|| self.has(body.name()) && self.wants(&about(body), container))
     }
 
-    /// Whether an event is to be shown of a stream in which everything is: all is args here. What is below what the events
+    /// Whether an event is to be shown of a stream in which everything is: all is asked here. What is below what the events
     /// so far tell.
     pub fn matches_all(&self, body: &Body, container: Option<&Container>, world: &World) -> bool {
         if let Some(is_shown) = self.is_frame(body) {
@@ -46,12 +46,12 @@ impl Filter {
             && (self.filter.namespaces.is_empty() || about.ns.is_some_and(is_wanted))
     }
 
-    /// Whether the namespace of an args number is the one that was meant: the kernel gives the number to the next at once.
+    /// Whether the namespace of an asked number is the one that was meant: the kernel gives the number to the next at once.
     fn is_pinned(&self, index: usize, inum: u32, body: &Body, world: &World) -> bool {
         let Some(pinned) = self.pinned.as_ref().map(|pinned| &pinned[index]) else { return true };
         match (world.namespace(inum), pinned.get()) {
             (Some(entry), _) => entry.is(pinned.get_or_init(|| entry.namespace.clone())),
-            // It was pinned, and exists no more: what is created is the next.
+            // It was met, and exists no more: what is created is the next.
             (None, Some(_)) => !matches!(body, Body::NamespaceCreate { ns, .. } if ns.inum == inum),
             (None, None) => true,
         }

@@ -1,4 +1,4 @@
-//! What the user args to see: from the options to what the kernel filters and what is left to do here.
+//! What the user asked to see: from the options to what the kernel filters and what is left to do here.
 
 mod matches;
 mod parse;
@@ -6,16 +6,17 @@ mod parse;
 use std::sync::OnceLock;
 
 use globset::GlobMatcher;
-use pidns_ebpf::abi::{Kind, MAX_LEVEL};
 
 use self::parse::{check_comm, mask, matcher, parse_levels, select_events};
 pub use self::{matches::inner_namespace, parse::FilterError};
 use crate::{
-    cli::FilterOptions,
-    event::StreamFilter,
     event::snapshot,
+    event::{MAX_LEVEL, StreamFilter},
     target::{doubt_namespace, doubt_pid, find_namespace, number_of_namespace},
 };
+
+/// Most namespaces, and most PIDs, that a filter may name: the kernel side has room for as many.
+pub const MOST_OF_A_KIND: u32 = 1024;
 
 /// The options as given.
 #[derive(Clone, Debug, Default)]
@@ -38,15 +39,6 @@ pub struct FilterArgs {
     pub no_syscall_hooks: bool,
 }
 
-impl FilterArgs {
-    /// What these options ask for.
-    pub fn of(filters: &FilterOptions, no_syscall_hooks: bool) -> Self {
-        let FilterOptions { events, namespaces, containers, pids, comms, levels, snapshot: existing } =
-            filters.clone();
-        Self { events, namespaces, containers, pids, comms, levels, existing, no_syscall_hooks }
-    }
-}
-
 /// What is to be seen.
 #[derive(Debug)]
 pub struct Filter {
@@ -61,7 +53,7 @@ pub struct Filter {
     comms: Vec<GlobMatcher>,
     /// Whether what exists already is to be seen too.
     existing: bool,
-    /// The namespaces args for, as they were when they were pinned first; none of a recording, in which all are meant that ever
+    /// The namespaces asked for, as they were when they were met first; none of a recording, in which all are meant that ever
     /// had the number.
     pinned: Option<Vec<OnceLock<snapshot::Namespace>>>,
 }
@@ -97,7 +89,7 @@ impl Filter {
         } else {
             parse_levels(levels)?
         };
-        let most = pidns_ebpf::abi::names::FILTER_ENTRIES;
+        let most = MOST_OF_A_KIND;
         for (option, count) in [("--ns", namespaces.len()), ("--pid", pids.len())] {
             if count > most as usize {
                 return Err(FilterError::TooMany { option, most });
@@ -129,43 +121,9 @@ impl Filter {
         })
     }
 
-    /// Bit mask by record kind of what the kernel is to send. It always sends what namespaces' identity and the
-    /// causes of their ends are made of.
-    pub fn event_mask(&self) -> u32 {
-        Kind::ALL
-            .iter()
-            .filter(|kind| match record_event(**kind) {
-                "init.signal" => self.has("init.signal") || self.has("namespace.init_exit"),
-                name if name.starts_with("namespace.") => true,
-                // Whether a process was orphaned is told by its fork.
-                "process.fork" => self.has("process.fork") || self.has("process.exit"),
-                name => self.has(name),
-            })
-            .fold(0, |mask, kind| mask | 1 << *kind as u32)
-    }
-
-    fn has(&self, name: &str) -> bool {
+    /// Whether an event of this name was asked for.
+    pub fn has(&self, name: &str) -> bool {
         self.filter.events.iter().any(|event| event == name)
-    }
-}
-
-/// The event that a record becomes (namespace.init's may also tell of a creation).
-pub fn record_event(kind: Kind) -> &'static str {
-    match kind {
-        Kind::NamespaceCreate => "namespace.create",
-        Kind::NamespaceCreateFailed => "namespace.create_failed",
-        Kind::NamespaceInit => "namespace.init",
-        Kind::NamespaceJoin => "namespace.join",
-        Kind::NamespaceJoinFailed => "namespace.join_failed",
-        Kind::NamespaceInitExit => "namespace.init_exit",
-        Kind::NamespaceTeardown => "namespace.teardown",
-        Kind::NamespaceDestroy => "namespace.destroy",
-        Kind::InitSignal => "init.signal",
-        Kind::ForkFailed => "fork.failed",
-        Kind::ProcessFork => "process.fork",
-        Kind::ProcessExec => "process.exec",
-        Kind::ProcessExit => "process.exit",
-        Kind::ProcessReap => "process.reap",
     }
 }
 
@@ -183,18 +141,7 @@ mod tests {
         let filter = args(&[], &[]).unwrap();
         assert_eq!(filter.level_mask & 1, 0);
         assert!(filter.has("process.exit") && !filter.has("process.reap"));
-        assert_eq!(filter.event_mask() & (1 << Kind::ProcessReap as u32), 0);
         assert!(args(&["process.*"], &[]).unwrap().level_mask & 1 != 0, "args for by name, they are shown");
-    }
-
-    #[test]
-    fn names_and_causes_need_records_that_nobody_asked_for() {
-        let filter = args(&["namespace.init_exit"], &[]).unwrap();
-        assert_ne!(filter.event_mask() & (1 << Kind::InitSignal as u32), 0);
-        assert_ne!(filter.event_mask() & (1 << Kind::NamespaceCreate as u32), 0);
-        assert_eq!(filter.event_mask() & (1 << Kind::ProcessFork as u32), 0);
-        let exits = args(&["process.exit"], &[]).unwrap();
-        assert_ne!(exits.event_mask() & (1 << Kind::ProcessFork as u32), 0, "orphans are told by their fork");
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! The values of the filters: what they may be, and what is said where they mean nothing.
 
 use globset::{Glob, GlobMatcher};
-use pidns_ebpf::abi::{COMM_LEN, MAX_LEVEL};
 
-use crate::event::{Body, Token};
+use crate::event::{Body, COMM_LEN, MAX_LEVEL, Token};
 
 /// The events of the live stream where none is asked for. Process events are of non-initial namespaces then.
 const DEFAULT_EVENTS: [&str; 4] = ["namespace.*", "init.*", "fork.failed", "process.{fork,exec,exit}"];

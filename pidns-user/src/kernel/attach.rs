@@ -9,8 +9,8 @@ use aya::{
 use pidns_ebpf::abi::names::attached;
 
 use super::{
+    error::LoadError,
     hooks::{Drift, Form, Group, Hook, HookSet, Need, SYSCALL_HOOK, incomplete, only_together_with},
-    load::LoadError,
 };
 
 /// What to attach, and to what.

@@ -1,15 +1,28 @@
 //! The kernel's task iterator: every process at once, as the kernel knows it.
 
-use std::io::{self, Read as _};
+use std::{
+    collections::BTreeMap,
+    io::{self, Read as _},
+};
 
 use aya::{Ebpf, Endianness, VerifierLogLevel, programs::Iter};
-use pidns_ebpf::abi::{names, symbols};
+use pidns_ebpf::abi::{
+    DecodeError, NamespacePart, ProcessPart, names,
+    snapshot::{SnapshotProcess, SnapshotRecord, decode_snapshot},
+    symbols,
+};
 
 use super::{
     btf::{Btf, BtfError},
+    error::{LoadError, whole},
     layout::SnapshotLayout,
-    load::{LoadError, check_privileges, loader_without_btf, raise_memlock, read_btf, whole},
+    load::{check_privileges, loader_without_btf, raise_memlock, read_btf},
     object,
+};
+
+use crate::{
+    event::snapshot::{Namespace, Process, Snapshot, Source},
+    text::Name,
 };
 
 /// What the iterator's program attaches to: `int bpf_iter_task(struct bpf_iter_meta *meta, struct task_struct *task)`.
@@ -74,4 +87,122 @@ fn look_up() -> Result<(SnapshotLayout, aya::Btf), LoadError> {
 
 fn refused(error: &(dyn std::error::Error + 'static)) -> LoadError {
     LoadError::Iterator(whole(error))
+}
+
+/// What the task iterator wrote.
+pub fn snapshot_of(boot_ns: u64, mut bytes: &[u8]) -> Result<Snapshot, DecodeError> {
+    let mut processes = Vec::new();
+    let mut namespaces = BTreeMap::new();
+    while !bytes.is_empty() {
+        let (found, rest) = decode_snapshot(bytes)?;
+        bytes = rest;
+        let SnapshotProcess { record, process } = found;
+        let SnapshotRecord { process: part, ns, state, exit_state, threads, tracer, cgroup_id, .. } = record;
+        let ProcessPart { start_boot_ns, pid, parent_pid, uid, ns_inum, comm: _ } = part;
+        let pids: Vec<u32> = process.pids().collect();
+        if pids.contains(&0) || ns_inum == 0 {
+            // The machine's idle task, or one that is just being reaped and has lost its PIDs.
+            continue;
+        }
+        let namespace = namespaces.entry(ns.inum).or_insert_with(|| namespace_of(&ns));
+        let process = Process {
+            pid,
+            pids,
+            comm: Some(Name::from(process.comm())),
+            start_boot_ns: Some(start_boot_ns),
+            ppid: (parent_pid != 0).then_some(parent_pid),
+            uid: Some(uid),
+            ns: Some(ns_inum),
+            state: Some(letter(state, exit_state)),
+            threads: Some(threads),
+            tracer: (tracer != 0).then_some(tracer),
+            cgroup_id: (cgroup_id != 0).then_some(cgroup_id),
+            zombie_since_boot_ns: None,
+        };
+        if process.is_init() && !process.is_zombie() {
+            // While it waits for the others to go, the kernel's record of the namespace does not lead to it any more.
+            namespace.born_boot_ns = process.start_boot_ns;
+        }
+        processes.push(process);
+    }
+    // Parents without a process of their own.
+    let parents = namespaces.values().filter_map(|ns| Some((ns.parent?, ns.level.checked_sub(1)?)));
+    for (inum, level) in parents.collect::<Vec<_>>() {
+        namespaces.entry(inum).or_insert_with(|| Namespace::bare(inum, level));
+    }
+    processes.sort_by_key(|process| process.pid);
+    Ok(Snapshot { processes, namespaces, ..Snapshot::empty(Source::Iterator, boot_ns) })
+}
+
+fn namespace_of(part: &NamespacePart) -> Namespace {
+    let NamespacePart {
+        kernel_id,
+        init_start_boot_ns,
+        inum,
+        level,
+        parent_inum,
+        user_ns_inum,
+        owner_uid,
+        reserved: _,
+    } = *part;
+    Namespace {
+        inum,
+        level,
+        parent: (parent_inum != 0).then_some(parent_inum),
+        born_boot_ns: (init_start_boot_ns != 0).then_some(init_start_boot_ns),
+        kernel_id: (kernel_id != 0).then_some(kernel_id),
+        user_ns: (user_ns_inum != 0).then_some(user_ns_inum),
+        owner_uid: (user_ns_inum != 0).then_some(owner_uid),
+        container: None,
+    }
+}
+
+/// The letter that /proc shows for a task in this state (`task_state_index()`, include/linux/sched.h).
+fn letter(state: u32, exit_state: u32) -> char {
+    /// `TASK_REPORT`: what is told from one another.
+    const REPORT: u32 = 0x7f;
+    const UNINTERRUPTIBLE: u32 = 0x2;
+    const NOLOAD: u32 = 0x400;
+    const RTLOCK_WAIT: u32 = 0x1000;
+    const FROZEN: u32 = 0x8000;
+    if state & (UNINTERRUPTIBLE | NOLOAD) == UNINTERRUPTIBLE | NOLOAD {
+        return 'I';
+    }
+    let state = if state & (RTLOCK_WAIT | FROZEN) != 0 { UNINTERRUPTIBLE } else { state };
+    let reported = (state | exit_state) & REPORT;
+    let index = u32::BITS - reported.leading_zeros();
+    ['R', 'S', 'D', 'T', 't', 'X', 'Z', 'P'].get(index as usize).copied().unwrap_or('?')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_have_the_letters_of_proc() {
+        let cases = [
+            (0, 0, 'R'),
+            (1, 0, 'S'),
+            (2, 0, 'D'),
+            (0x402, 0, 'I'),
+            (0x104, 0, 'T'),
+            (8, 0, 't'),
+            (0x80, 0x20, 'Z'),
+            (0x80, 0x10, 'X'),
+            (0x40, 0, 'P'),
+            (0x8000, 0, 'D'),
+            // Freezable while it sleeps.
+            (0x2001, 0, 'S'),
+        ];
+        for (state, exit_state, expected) in cases {
+            assert_eq!(letter(state, exit_state), expected, "{state:#x} {exit_state:#x}");
+        }
+    }
+
+    #[test]
+    fn damaged_records_are_refused() {
+        assert!(snapshot_of(0, &[1; 20]).is_err());
+        assert!(snapshot_of(0, &[0xff; 200]).is_err());
+        assert_eq!(snapshot_of(7, &[]).map(|snapshot| snapshot.processes.len()), Ok(0));
+    }
 }

@@ -1,6 +1,6 @@
 //! Loading the object and attaching its programs.
 
-use std::{collections::HashMap, error::Error, io};
+use std::collections::HashMap;
 
 use aya::{
     Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
@@ -12,11 +12,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::{
     attach::{Plan, unload_one},
     btf::{self, Btf, BtfError},
-    capabilities::{self, Capabilities, Capability, NEEDED},
+    capabilities::Capabilities,
     clock,
+    error::LoadError,
     hooks::{self, AttachPoints, Drift, Form, Hook, HookSet},
     kfuncs::Object,
-    layout::{Layout, Missing},
+    layout::Layout,
     namespace, object,
     ring::{Reader, Waker},
     stats::{self, MissedRuns, Stats},
@@ -65,91 +66,6 @@ impl Settings {
 
 /// Bytes of the ring buffer where nothing else is asked for: 4 MiB hold about 35,000 forks of containers.
 pub const DEFAULT_RING_BYTES: u32 = 4 << 20;
-
-/// Why the kernel side does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// A capability is missing.
-    #[error(
-        "loading BPF programs needs {}: run it with sudo, or give the binary the capabilities: `{}`",
-        list(.0), capabilities::setcap()
-    )]
-    Privilege(Vec<Capability>),
-    /// The capabilities would have to be those of the initial user namespace.
-    #[error(
-        "loading BPF programs needs {}, both in the initial user namespace: this is another one, whose \
-         capabilities do not count: {}", list(&NEEDED), namespace::TO_INITIAL_USER
-    )]
-    UserNamespace,
-    /// There is no BTF.
-    #[error(
-        "cannot read {path}: {error}: this kernel does not describe its types; pidns-trace needs one built with \
-         CONFIG_DEBUG_INFO_BTF=y (every distribution's since about 2021)",
-        path = btf::PATH, error = .0
-    )]
-    NoBtf(io::Error),
-    /// BTF is damaged, or not BTF.
-    #[error("cannot use {path}: {error}", path = btf::PATH, error = .0)]
-    BadBtf(#[from] BtfError),
-    /// BTF lacks what the programs need.
-    #[error("this kernel's layout is not known: {0}")]
-    Layout(#[from] Missing),
-    /// The object is not one: a build without the eBPF toolchain.
-    #[error(
-        "this binary was built without its kernel side (AYA_BUILD_SKIP): build it with `cargo xtask build`"
-    )]
-    NoObject,
-    /// aya refused the object or a map.
-    #[error("cannot create the maps of the kernel side: {}", whole(.0))]
-    Object(#[from] aya::EbpfError),
-    /// A map of the object is missing, or of another type.
-    #[error("cannot use a map of the kernel side: {}", whole(.0))]
-    Map(#[from] MapError),
-    /// A program that nothing works without was refused.
-    #[error(
-        "attach {hook}: {error}: this kernel refuses a hook that the live stream cannot do without, or that --hooks function \
-         asks for; `pidns-trace check` tells which hooks it takes"
-    )]
-    Hook {
-        /// The hook.
-        hook: &'static str,
-        /// What the kernel said.
-        error: String,
-    },
-    /// The task iterator, which looks at what exists, was refused.
-    #[error("the kernel's task iterator (iter/task) cannot be had: {0}")]
-    Iterator(String),
-    /// Something else of the system.
-    #[error("{what}: {error}")]
-    Io {
-        /// What was tried.
-        what: &'static str,
-        /// What came back.
-        error: io::Error,
-    },
-}
-
-/// An error with its causes, of which aya's own words leave the last, and with it the errno, out.
-pub(super) fn whole(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
-fn list(missing: &[Capability]) -> String {
-    missing
-        .iter()
-        .map(|Capability { name, purpose, .. }| format!("{name} (to {purpose})"))
-        .collect::<Vec<_>>()
-        .join(" and ")
-}
 
 /// The kernel side at work. It ends when this is dropped.
 pub struct Loaded {
@@ -383,26 +299,4 @@ fn fill_filter<V: aya::Pod>(ebpf: &mut Ebpf, name: &str, keys: &[u32], value: V)
         map.insert(key, value, 0)?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_map_that_is_refused_is_told_with_its_errno() {
-        let io_error = io::Error::from_raw_os_error(libc::EPERM);
-        let refused = MapError::CreateError { name: "EVENTS".to_owned(), io_error };
-        let words = LoadError::from(aya::EbpfError::from(refused)).to_string();
-        assert!(words.contains("EVENTS") && words.contains("os error 1"), "{words}");
-        assert_eq!(words.matches("failed to create").count(), 1, "{words}");
-    }
-
-    #[test]
-    fn in_another_user_namespace_the_capabilities_and_the_way_out_are_named() {
-        let words = LoadError::UserNamespace.to_string();
-        for part in ["CAP_BPF", "CAP_PERFMON", "initial user namespace", "on the host", "--userns=host"] {
-            assert!(words.contains(part), "{part:?}: {words}");
-        }
-    }
 }

@@ -1,39 +1,39 @@
-//! The kernel side's own log (`--bpf-log`), printed on stderr.
-
-use std::io::{self, Write as _};
+//! The kernel side's own log (`--bpf-log`).
 
 use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
 
-use crate::kernel::load::Loaded;
+use super::load::Loaded;
 
-/// Prints each line as it is.
+/// Where a line of the log goes.
+pub type PrintLine = fn(&dyn std::fmt::Display);
+
+/// Hands on each line as it is.
 #[derive(Debug)]
-struct Stderr;
+struct Lines(PrintLine);
 
-impl Log for Stderr {
+impl Log for Lines {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
     }
 
     fn log(&self, record: &Record<'_>) {
-        // Whoever has closed stderr wants no words.
-        let _ = writeln!(io::stderr(), "pidns-trace: kernel side: {}: {}", record.level(), record.args());
+        (self.0)(&format_args!("kernel side: {}: {}", record.level(), record.args()));
     }
 
     fn flush(&self) {}
 }
 
 /// Reads the log.
-pub struct KernelLog(EbpfLogger<Stderr>);
+pub struct KernelLog(EbpfLogger<Lines>);
 
 impl KernelLog {
-    /// The log of this object.
-    pub fn new(loaded: &mut Loaded) -> Result<Self, aya_log::Error> {
-        loaded.logger(Stderr).map(Self)
+    /// The log of this object, each line of which is handed to `print`.
+    pub fn new(loaded: &mut Loaded, print: PrintLine) -> Result<Self, aya_log::Error> {
+        loaded.logger(Lines(print)).map(Self)
     }
 
-    /// Prints what has come since.
+    /// Hands on what has come since.
     pub fn flush(&mut self) {
         self.0.flush();
     }

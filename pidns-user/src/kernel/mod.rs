@@ -5,6 +5,7 @@ pub mod btf;
 pub mod btf_report;
 pub mod capabilities;
 pub mod clock;
+pub mod error;
 pub mod extract;
 pub mod hooks;
 pub mod iterator;

@@ -25,6 +25,9 @@ const GATHER: Duration = Duration::from_millis(4);
 /// Most bytes of a batch, so that memory stays bounded while events keep coming.
 const BATCH_BYTES: usize = 2 << 20;
 
+/// Most bytes of records that are held while a snapshot is taken: 2 million forks on the host.
+const HELD_BYTES: usize = 256 << 20;
+
 /// Wakes a [`Reader`] that waits, from another thread.
 #[derive(Debug)]
 pub struct Waker(OwnedFd);
@@ -60,11 +63,6 @@ impl Reader {
         self.received
     }
 
-    /// Puts a record among those of the ring, by its time.
-    pub fn insert(&mut self, boot_ns: u64, record: &[u8]) {
-        self.waiting.push(boot_ns, record);
-    }
-
     /// Records that could not be decoded: a fault of this program, counted rather than hidden.
     pub fn malformed(&self) -> u64 {
         self.malformed
@@ -93,23 +91,30 @@ impl Reader {
     pub fn drain(&mut self, each: impl FnMut(Header, Record<'_>)) -> bool {
         // Before the ring is read: what enters it from here on is younger.
         let now = boottime_ns();
-        let mut more = false;
-        while let Some(item) = self.ring.next() {
-            self.received += 1;
-            let Some(boot_ns) = item.first_chunk::<8>() else {
-                self.malformed += 1;
-                continue;
-            };
-            self.waiting.push(u64::from_ne_bytes(*boot_ns), &item);
-            if self.waiting.bytes() >= BATCH_BYTES {
-                more = true;
-                break;
-            }
-        }
+        let more = self.take_up_to(BATCH_BYTES);
         // With more in the ring already, what is younger than the youngest here, less the window, has to wait for it.
         let newest = if more { self.waiting.newest().unwrap_or(now).min(now) } else { now };
         self.release(newest.saturating_sub(REORDER_WINDOW.as_nanos() as u64), each);
         more
+    }
+
+    /// Takes over what is in the ring and hands over nothing. Of more than [`HELD_BYTES`] the rest stays in the ring, where
+    /// the kernel counts what it has no room for.
+    pub fn hold(&mut self) {
+        self.take_up_to(HELD_BYTES);
+    }
+
+    /// Takes records from the ring until so many bytes wait. Says whether there may be more.
+    fn take_up_to(&mut self, bytes: usize) -> bool {
+        while self.waiting.bytes() < bytes {
+            let Some(item) = self.ring.next() else { return false };
+            self.received += 1;
+            match item.first_chunk::<8>() {
+                Some(boot_ns) => self.waiting.push(u64::from_ne_bytes(*boot_ns), &item),
+                None => self.malformed += 1,
+            }
+        }
+        true
     }
 
     /// Hands over all that has been read, when no more is to come.

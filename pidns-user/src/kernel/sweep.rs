@@ -10,16 +10,17 @@ use aya::{
     Pod,
     maps::{HashMap as BpfHashMap, Map, MapData, MapError},
 };
-use pidns_ebpf::abi::{
-    COMM_LEN, Dying, FLAG_INEXACT, Header, Kind, NamespaceRecord, ProcessKey, ProcessPart, TeardownBody,
-    Zombie,
-};
+use pidns_ebpf::abi::{Dying, ProcessKey, Zombie};
 use rustix::{
     io::Errno,
     process::{Pid, test_kill_process},
 };
 
-use super::{clock::boottime_ns, namespace, zombies::Zombies};
+use super::{
+    clock::boottime_ns,
+    namespace,
+    zombies::{Unreaped, Zombies},
+};
 use crate::{event::identity::TICK_NS, procfs::Procfs};
 
 /// How long something has been over before a look says so: the hook comes up to 40 ms late.
@@ -51,6 +52,15 @@ struct DyingEntry(Dying);
 
 // SAFETY: repr(C), integers, 64 bytes without padding (pidns-ebpf asserts it).
 unsafe impl Pod for DyingEntry {}
+
+/// What has ended without a report of any hook.
+#[derive(Clone, Debug)]
+pub enum Swept {
+    /// A zombie is gone.
+    Reaped(Unreaped),
+    /// A teardown is over.
+    TornDown(Dying),
+}
 
 /// Looks through the tables.
 pub struct Sweeper {
@@ -109,13 +119,15 @@ impl Sweeper {
         self.possible
     }
 
-    /// Hands over, as records with their time, what two looks found over; with `last`, when no hook can come any
-    /// more, what this one does. Between two looks all that the hooks had to say must have been followed.
-    pub fn sweep(&mut self, zombies: &mut Zombies, last: bool, mut each: impl FnMut(Kind, u64, &[u8])) {
-        if !self.possible {
-            return;
-        }
+    /// Finds what two sweeps found over; with `last`, when no hook can come any more, what this one does. Between two
+    /// sweeps all that the hooks reported must have been followed. The time is that of the sweep: CLOCK_BOOTTIME,
+    /// nanoseconds.
+    pub fn sweep(&mut self, zombies: &mut Zombies, last: bool) -> (u64, Vec<Swept>) {
         let now = boottime_ns();
+        let mut swept = Vec::new();
+        if !self.possible {
+            return (now, swept);
+        }
         let old = |since: u64| last || now.saturating_sub(since) > PATIENCE_NS;
 
         // An entry can vanish while we look, and the walk then begins anew: each key once is enough.
@@ -128,14 +140,15 @@ impl Sweeper {
                 break;
             }
             // The kernel side knows since when.
-            let in_kernel = self.zombies.get(&Key(*key), 0).ok().map(|ZombieEntry(zombie)| zombie);
-            let Some(zombie) = in_kernel.or_else(|| zombies.get(key)) else { continue };
-            if old(zombie.record.exit_boot_ns)
+            let in_kernel =
+                self.zombies.get(&Key(*key), 0).ok().map(|ZombieEntry(zombie)| Unreaped::from(zombie));
+            let Some(zombie) = in_kernel.or_else(|| zombies.get(key).cloned()) else { continue };
+            if old(zombie.exit_boot_ns)
                 && !is_there(key)
                 && (last || self.zombie_suspects.found_again(*key))
                 && (zombies.remove(key) | self.zombies.remove(&Key(*key)).is_ok())
             {
-                each(Kind::ProcessReap, now, &reap(zombie, now));
+                swept.push(Swept::Reaped(zombie));
             }
         }
 
@@ -148,50 +161,13 @@ impl Sweeper {
                 && (last || self.dying_suspects.found_again(key))
                 && self.dying.remove(&pid).is_ok()
             {
-                each(Kind::NamespaceTeardown, now, &teardown(&dying, now));
+                swept.push(Swept::TornDown(dying));
             }
         }
         self.zombie_suspects.end_of_look();
         self.dying_suspects.end_of_look();
+        (now, swept)
     }
-}
-
-/// The record that the kernel side prepared.
-fn reap(mut zombie: Zombie, now: u64) -> Vec<u8> {
-    zombie.record.header.boot_ns = now;
-    zombie.record.header.flags = FLAG_INEXACT;
-    let size = (zombie.record.header.size as usize).min(size_of::<Zombie>());
-    // SAFETY: `size` bytes of a structure that is all integers, without padding.
-    unsafe { std::slice::from_raw_parts((&raw const zombie).cast::<u8>(), size) }.to_vec()
-}
-
-/// The record that the kernel side would have sent.
-fn teardown(dying: &Dying, now: u64) -> Vec<u8> {
-    const NOBODY: ProcessPart =
-        ProcessPart { start_boot_ns: 0, pid: 0, parent_pid: 0, uid: 0, ns_inum: 0, comm: [0; COMM_LEN] };
-    let Dying { ns, init_start_boot_ns: _, began_boot_ns, killed, reserved } = *dying;
-    let record = NamespaceRecord {
-        header: Header {
-            boot_ns: now,
-            size: size_of::<NamespaceRecord<TeardownBody>>() as u32,
-            kind: Kind::NamespaceTeardown as u8,
-            flags: FLAG_INEXACT,
-            pids: 0,
-            other_pids: 0,
-        },
-        ns,
-        process: NOBODY,
-        other: NOBODY,
-        body: TeardownBody { began_boot_ns, killed, reserved },
-    };
-    // SAFETY: a structure that is all integers and byte arrays, without padding.
-    unsafe {
-        std::slice::from_raw_parts(
-            (&raw const record).cast::<u8>(),
-            size_of::<NamespaceRecord<TeardownBody>>(),
-        )
-    }
-    .to_vec()
 }
 
 /// Whether this very process, not a later one of its number, is still there, a zombie included.

@@ -3,27 +3,36 @@
 
 use std::collections::HashMap;
 
-use pidns_ebpf::abi::{
-    COMM_LEN, Header, Kind, PIDS_ROOM, Process, ProcessKey, ProcessPart, ReapRecord, Record, Zombie,
-};
+use pidns_ebpf::abi::{COMM_LEN, Header, Process, ProcessKey, ProcessPart, ReapRecord, Record, Zombie};
 
 use crate::event::{self, identity::rounded};
 
 /// Most zombies that are remembered, as many as the kernel side would: 13 MB of them.
 const MOST: usize = 65_536;
 
-/// What is remembered of one.
-#[derive(Debug)]
-struct Kept {
-    process: ProcessPart,
-    exit_boot_ns: u64,
-    pids: Box<[u32]>,
+/// A process that has exited and was not reaped yet, as far as is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreaped {
+    /// The process.
+    pub process: ProcessPart,
+    /// When it exited: CLOCK_BOOTTIME, nanoseconds; 0 where that was not seen.
+    pub exit_boot_ns: u64,
+    /// Its PID at each level, from 0 to the innermost.
+    pub pids: Box<[u32]>,
+}
+
+impl From<Zombie> for Unreaped {
+    fn from(Zombie { record, pids }: Zombie) -> Self {
+        let ReapRecord { header, process, exit_boot_ns } = record;
+        let count = usize::from(header.pids).min(pids.len());
+        Self { process, exit_boot_ns, pids: pids[..count].into() }
+    }
 }
 
 /// Zombies whose exit was seen, or that a look has found.
 #[derive(Debug)]
 pub struct Zombies {
-    kept: HashMap<ProcessKey, Kept>,
+    kept: HashMap<ProcessKey, Unreaped>,
     refused: u64,
     /// Whether the kernel side keeps none of its own.
     all: bool,
@@ -46,7 +55,7 @@ impl Zombies {
         name.iter_mut().zip(comm.as_bytes()).for_each(|(room, byte)| *room = *byte);
         let parent_pid = ppid.unwrap_or(0);
         let process = ProcessPart { start_boot_ns, pid, parent_pid, uid, ns_inum: ns, comm: name };
-        self.keep(key, Kept { process, exit_boot_ns: 0, pids: pids.as_slice().into() });
+        self.keep(key, Unreaped { process, exit_boot_ns: 0, pids: pids.as_slice().into() });
     }
 
     /// Remembers whoever exits, where that is wanted; of whoever is reaped, adds what is remembered.
@@ -54,7 +63,7 @@ impl Zombies {
         match record {
             Record::ProcessExit { process, .. } => {
                 if self.all {
-                    let kept = Kept {
+                    let kept = Unreaped {
                         process: process.part,
                         exit_boot_ns: header.boot_ns,
                         pids: process.pids().collect(),
@@ -64,7 +73,7 @@ impl Zombies {
                 record
             }
             Record::ProcessReap { mut process, exit_boot_ns: 0 } => match self.take(&process) {
-                Some(Kept { process: part, exit_boot_ns, pids: _ }) => {
+                Some(Unreaped { process: part, exit_boot_ns, pids: _ }) => {
                     process.part = part;
                     Record::ProcessReap { process, exit_boot_ns }
                 }
@@ -79,13 +88,13 @@ impl Zombies {
     }
 
     /// What is kept of this process, which a look may have found with a start that /proc has rounded.
-    fn take(&mut self, process: &Process<'_>) -> Option<Kept> {
+    fn take(&mut self, process: &Process<'_>) -> Option<Unreaped> {
         let ProcessPart { pid, start_boot_ns, .. } = process.part;
         let looked_at = ProcessKey::new(pid, rounded(start_boot_ns));
         self.kept.remove(&key(process)).or_else(|| self.kept.remove(&looked_at))
     }
 
-    fn keep(&mut self, key: ProcessKey, kept: Kept) {
+    fn keep(&mut self, key: ProcessKey, kept: Unreaped) {
         if self.kept.len() < MOST {
             self.kept.insert(key, kept);
         } else {
@@ -98,9 +107,9 @@ impl Zombies {
         self.kept.keys().copied()
     }
 
-    /// One of them, as the kernel side would have kept it.
-    pub fn get(&self, key: &ProcessKey) -> Option<Zombie> {
-        self.kept.get(key).map(zombie)
+    /// One of them.
+    pub fn get(&self, key: &ProcessKey) -> Option<&Unreaped> {
+        self.kept.get(key)
     }
 
     /// How many found no room: of these it will not be known since when they were zombies.
@@ -118,28 +127,9 @@ fn key(process: &Process<'_>) -> ProcessKey {
     ProcessKey::new(process.part.pid, process.part.start_boot_ns)
 }
 
-fn zombie(kept: &Kept) -> Zombie {
-    let mut pids = [0; PIDS_ROOM];
-    let mut count = 0;
-    for (room, pid) in pids.iter_mut().zip(&kept.pids) {
-        *room = *pid;
-        count += 1;
-    }
-    let header = Header {
-        boot_ns: 0,
-        size: (size_of::<ReapRecord>() + 4 * usize::from(count)) as u32,
-        kind: Kind::ProcessReap as u8,
-        flags: 0,
-        pids: count,
-        other_pids: 0,
-    };
-    let record = ReapRecord { header, process: kept.process, exit_boot_ns: kept.exit_boot_ns };
-    Zombie { record, pids }
-}
-
 #[cfg(test)]
 mod tests {
-    use pidns_ebpf::abi::decode;
+    use pidns_ebpf::abi::{Kind, PIDS_ROOM, decode};
 
     use super::*;
 
@@ -184,10 +174,8 @@ mod tests {
         let mut zombies = Zombies::new(true);
         zombies.follow(Header { boot_ns: 5_000, ..header }, exit(process));
         assert_eq!(zombies.keys().collect::<Vec<_>>(), [ProcessKey::new(40, 50)]);
-        assert_eq!(
-            bytes(&zombies.get(&ProcessKey::new(40, 50)).unwrap())[16..],
-            bytes(&zombie_of(40, 1000, 5_000))[16..]
-        );
+        let expected = Unreaped::from(zombie_of(40, 1000, 5_000));
+        assert_eq!(zombies.get(&ProcessKey::new(40, 50)), Some(&expected));
 
         let (header, reap) = decode(bytes(&at_reaping)).unwrap();
         let Record::ProcessReap { process, exit_boot_ns } = zombies.follow(header, reap) else { panic!() };
@@ -216,10 +204,8 @@ mod tests {
         };
         let mut zombies = Zombies::new(false);
         zombies.found(&process_found);
-        assert_eq!(
-            bytes(&zombies.get(&ProcessKey::new(40, 50)).unwrap())[16..],
-            bytes(&zombie_of(40, 1000, 0))[16..]
-        );
+        let expected = Unreaped::from(zombie_of(40, 1000, 0));
+        assert_eq!(zombies.get(&ProcessKey::new(40, 50)), Some(&expected));
         let told = zombie_of(40, 1000, 5_000);
         let (header, reap) = decode(bytes(&told)).unwrap();
         assert_eq!(zombies.follow(header, reap), reap);

@@ -36,12 +36,14 @@ pub struct World {
     children: HashMap<u32, BTreeSet<u32>>,
     namespaces: BTreeMap<u32, NamespaceState>,
     history: History,
-    surprises: Inconsistencies,
+    inconsistencies: Inconsistencies,
     /// The look that is being told, if one is.
     pass: Option<SnapshotPass>,
     /// Whether reapings and destructions are among the events: without them an exit and a teardown are the end.
     reapings_told: bool,
     destructions_told: bool,
+    /// Whether processes are among the events: without them they are those of the last snapshot, and the inits since.
+    processes_told: bool,
     boot_ns: u64,
 }
 
@@ -59,12 +61,18 @@ impl World {
             children: HashMap::new(),
             namespaces: BTreeMap::new(),
             history: History::new(limit),
-            surprises: Inconsistencies::default(),
+            inconsistencies: Inconsistencies::default(),
             pass: None,
             reapings_told: true,
             destructions_told: true,
+            processes_told: true,
             boot_ns: 0,
         }
+    }
+
+    /// Another one of which nothing is known yet, that remembers as much.
+    pub fn cleared(&self) -> Self {
+        Self::remembering(self.history.limit())
     }
 
     /// Follows an event; says what it changed.
@@ -98,13 +106,22 @@ impl World {
                     self.children_go_to(creator, ns.inum, &mut changes);
                 }
             }
-            Body::NamespaceInit { ns, process } => self.on_init(ns, process, &mut changes),
+            Body::NamespaceInit { ns, process } => {
+                self.on_init(ns, process, &mut changes);
+                if !self.processes_told {
+                    self.on_birth(process, Entered::Born, &mut changes);
+                }
+            }
             Body::NamespaceJoin { ns, process, .. } => {
                 self.on_namespace(ns, &mut changes);
                 self.children_go_to(process, ns.inum, &mut changes);
             }
-            Body::NamespaceInitExit { ns, process, cause, .. } => {
-                self.on_mention(process, &mut changes);
+            Body::NamespaceInitExit { ns, process, cause, exit, .. } => {
+                if self.processes_told {
+                    self.on_mention(process, &mut changes);
+                } else {
+                    self.on_exit(process, exit, at, &mut changes);
+                }
                 if self.on_namespace(ns, &mut changes)
                     && let Some(entry) = self.namespaces.get_mut(&ns.inum)
                 {
@@ -141,6 +158,21 @@ impl World {
         self.is_told(hooks, |_| true);
     }
 
+    /// Only events of namespaces and their inits will be among those that it follows. Processes come from snapshots: a member
+    /// that was forked since the last one is not known, one that ended since is still there. `hooks` are those of the
+    /// stream's `stream.start`. Where none of them reports destructions a namespace ends with its teardown, and what is held
+    /// all the same is there again with the next snapshot.
+    pub fn follow_namespaces(&mut self, hooks: &BTreeMap<String, String>) {
+        self.is_told(hooks, |_| true);
+        self.processes_told = false;
+    }
+
+    /// Whether processes are among the events that it follows. Else they are those of the last snapshot, and the inits that
+    /// came since.
+    pub fn follows_processes(&self) -> bool {
+        self.processes_told
+    }
+
     fn is_told(&mut self, hooks: &BTreeMap<String, String>, is_among: impl Fn(&str) -> bool) {
         self.reapings_told = is_among("process.reap");
         self.destructions_told = is_among("namespace.destroy")
@@ -152,9 +184,14 @@ impl World {
         self.boot_ns
     }
 
-    /// What could not be, had everything been seen.
-    pub fn surprises(&self) -> Inconsistencies {
-        self.surprises
+    /// What could not be, had everything been seen that there was to see.
+    pub fn inconsistencies(&self) -> Inconsistencies {
+        if self.processes_told {
+            return self.inconsistencies;
+        }
+        // Of processes nothing is seen between two snapshots.
+        let Inconsistencies { destructions_unseen, .. } = self.inconsistencies;
+        Inconsistencies { destructions_unseen, ..Inconsistencies::default() }
     }
 
     /// The processes that exist, zombies included.
@@ -236,8 +273,10 @@ impl World {
     }
 
     /// No more of a look follows: what it did not name is gone. The next event that is no part of it does the same.
-    pub fn settle(&mut self) {
-        self.settle_into(&mut Vec::new());
+    pub fn settle(&mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        self.settle_into(&mut changes);
+        changes
     }
 
     fn settle_into(&mut self, changes: &mut Vec<Change>) {

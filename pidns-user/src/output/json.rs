@@ -3,7 +3,7 @@
 use std::io;
 
 use super::View;
-use crate::{event::Event, event::container::Container};
+use crate::event::{Event, Numbered, container::Container};
 
 /// NDJSON.
 #[derive(Debug, Default)]
@@ -16,11 +16,12 @@ impl View for Json {
 
     fn event(
         &mut self,
+        seq: u64,
         event: &Event,
         _container: Option<&Container>,
         to: &mut dyn io::Write,
     ) -> io::Result<()> {
-        serde_json::to_writer(&mut *to, event).map_err(io::Error::from)?;
+        serde_json::to_writer(&mut *to, &Numbered { seq, event }).map_err(io::Error::from)?;
         to.write_all(b"\n")
     }
 }
@@ -34,7 +35,7 @@ mod tests {
     #[test]
     fn a_line_begins_with_what_every_event_has_and_leaves_out_what_is_not_known() {
         let event = Event {
-            seq: 3,
+            seq: 9,
             time: jiff::Timestamp::new(1_700_000_000, 5).unwrap(),
             boot_ns: 42,
             exact: false,
@@ -52,7 +53,7 @@ mod tests {
             },
         };
         let mut out = Vec::new();
-        Json.event(&event, None, &mut out).unwrap();
+        Json.event(3, &event, None, &mut out).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "{\"v\":1,\"event\":\"process.reap\",\"seq\":3,\"time\":\"2023-11-14T22:13:20.000000005Z\",\

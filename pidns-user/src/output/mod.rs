@@ -8,6 +8,7 @@ pub mod forest;
 mod json;
 pub mod levels;
 mod phrases;
+pub mod printer;
 pub mod processes;
 pub mod sink;
 mod table;
@@ -25,10 +26,11 @@ pub use table::{Style, Table};
 pub trait View {
     /// Writes what stands before the first event.
     fn begin(&mut self, to: &mut dyn io::Write) -> io::Result<()>;
-    /// Writes one event, if this view shows it (a table has no line for the frame of a stream). `container` is that of the
-    /// namespace that it belongs to.
+    /// Writes one event, if this view shows it (a table has no line for the frame of a stream). `seq` is its number in this
+    /// output, `container` that of the namespace that it belongs to.
     fn event(
         &mut self,
+        seq: u64,
         event: &Event,
         container: Option<&Container>,
         to: &mut dyn io::Write,

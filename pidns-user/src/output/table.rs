@@ -66,6 +66,7 @@ impl View for Table {
 
     fn event(
         &mut self,
+        _seq: u64,
         event: &Event,
         container: Option<&Container>,
         to: &mut dyn io::Write,
@@ -367,7 +368,7 @@ mod tests {
             name: Some(Name::from("web")),
             ..Container::default()
         };
-        Table::new(TimeZone::UTC, Style::Plain, true).event(&event, Some(&web), &mut out).unwrap();
+        Table::new(TimeZone::UTC, Style::Plain, true).event(1, &event, Some(&web), &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 

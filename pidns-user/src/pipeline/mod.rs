@@ -1,4 +1,381 @@
-//! What drives a source of events, and keeps the model true to the kernel.
+//! Drives a source of events: names containers, follows the model, keeps it true to the kernel, and feeds the consumers.
+//! The live stream, a recording and a list of a test all run through here.
 
-pub mod printer;
+pub mod beside;
+pub mod consumer;
+pub mod enrich;
+pub mod follow;
+pub mod publisher;
 pub mod resync;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+pub use self::{
+    beside::Beside,
+    consumer::{Consumer, ConsumerError, Update, Wants},
+    enrich::Containers,
+    follow::Follow,
+    publisher::{Published, Publisher},
+    resync::Resync,
+};
+use crate::{
+    event::{Body, Event, Process, container::Container},
+    model::{Change, World},
+    source::{Progress, Source, SourceError, observer::SnapshotError},
+};
+
+/// Why a pipeline ended before its source did.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The source cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// No snapshot can be taken.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+}
+
+/// How a run went.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Events lost, by stage.
+    pub lost: BTreeMap<String, u64>,
+    /// How long it ran.
+    pub duration: Duration,
+    /// Whether it ended before the first snapshot was there, which its consumers are without.
+    pub without_snapshot: bool,
+    /// What ended it before its source did.
+    pub error: Option<PipelineError>,
+    /// Why consumers failed, in the order in which they were given.
+    pub failures: Vec<ConsumerError>,
+}
+
+/// A source, and what is made of its events.
+pub struct Pipeline<S> {
+    source: S,
+    core: Core,
+    resync: Option<Resync>,
+}
+
+/// What every event goes through.
+struct Core {
+    containers: Containers,
+    world: Option<World>,
+    follow: Follow,
+    /// Whether this is the running kernel, which is told what to send by what is followed.
+    is_live: bool,
+    /// Whether events were lost since this was looked at last.
+    lost: bool,
+    lost_by_stage: BTreeMap<String, u64>,
+    /// Zombies that a snapshot has found since these were taken from here.
+    found_zombies: Vec<Process>,
+    has_begun: bool,
+}
+
+/// The consumers of a run, and what each wants.
+struct Consumers<'a, 'b> {
+    consumers: &'a mut [&'b mut dyn Consumer],
+    wants: Vec<Wants>,
+    /// The source has ended: what is said now is the stream's own end, which reaches those that have had enough too.
+    at_the_end: bool,
+}
+
+impl<S: Source> Pipeline<S> {
+    /// Runs nothing yet.
+    pub fn new(source: S, follow: Follow, containers: Containers) -> Self {
+        let core = Core {
+            containers,
+            world: follow.has_model().then(World::default),
+            follow,
+            is_live: false,
+            lost: false,
+            lost_by_stage: BTreeMap::new(),
+            found_zombies: Vec::new(),
+            has_begun: false,
+        };
+        Self { source, core, resync: None }
+    }
+
+    /// With snapshots, that keep the model true to the kernel.
+    pub fn with_snapshots(mut self, resync: Resync) -> Self {
+        self.resync = Some(resync);
+        self.core.is_live = true;
+        self
+    }
+
+    /// With a model that is not empty, or remembers more of what is gone than others do.
+    pub fn with_model(mut self, world: World) -> Self {
+        self.core.world = Some(world);
+        self
+    }
+
+    /// Runs until the source ends, `stop` is set, or no consumer wants more. (One without consumers runs to the source's
+    /// end.) Gives the source and the model back.
+    pub fn run(
+        mut self,
+        consumers: &mut [&mut dyn Consumer],
+        stop: &AtomicBool,
+    ) -> (Report, S, Option<World>) {
+        let began = Instant::now();
+        let wants = vec![Wants::More; consumers.len()];
+        let mut consumers = Consumers { consumers, wants, at_the_end: false };
+        consumers.each(|consumer| consumer.begin());
+        let mut error = self.stream(&mut consumers, stop).err();
+        if let Err(another) = self.drain(&mut consumers) {
+            error.get_or_insert(another);
+        }
+        consumers.at_the_end = true;
+        if let Err(another) = self.conclude(&mut consumers) {
+            error.get_or_insert(another);
+        }
+        let without_snapshot = self.resync.as_ref().is_some_and(Resync::is_first_missing);
+        let failures = consumers.consumers.iter_mut().filter_map(|consumer| consumer.finish().err());
+        let report = Report {
+            failures: failures.collect(),
+            lost: self.core.lost_by_stage,
+            duration: began.elapsed(),
+            without_snapshot,
+            error,
+        };
+        (report, self.source, self.core.world)
+    }
+
+    /// Up to the end of the source, or to where no more is wanted.
+    fn stream(&mut self, consumers: &mut Consumers<'_, '_>, stop: &AtomicBool) -> Result<(), PipelineError> {
+        while !stop.load(Ordering::Acquire) && !consumers.are_done() {
+            let holds = self.resync.as_ref().is_some_and(Resync::holds_events);
+            let progress = if holds {
+                self.source.hold()?;
+                Progress::Idle
+            } else {
+                let core = &mut self.core;
+                self.source.read(&mut |events| core.events(events, consumers))?
+            };
+            self.keep_true(consumers, progress != Progress::More)?;
+            consumers.tick(self.core.world.as_ref());
+            if progress == Progress::End {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the source has left when no more is to happen.
+    fn drain(&mut self, consumers: &mut Consumers<'_, '_>) -> Result<(), PipelineError> {
+        self.source.stop();
+        // A snapshot that events wait for comes first. One that takes too long is given up.
+        self.last_snapshot(false, consumers)?;
+        let core = &mut self.core;
+        while self.source.read(&mut |events| core.events(events, consumers))? != Progress::End {}
+        Ok(())
+    }
+
+    /// Says what there is to say at the end.
+    fn conclude(&mut self, consumers: &mut Consumers<'_, '_>) -> Result<(), PipelineError> {
+        let repaired = self.last_snapshot(true, consumers);
+        if let Some(mut end) = self.source.end() {
+            if let Body::StreamEnd { model, lost, .. } = &mut end {
+                self.core.lost_by_stage = lost.iter().map(|(stage, n)| (stage.to_string(), *n)).collect();
+                if let (Some(resync), Some(world)) = (&self.resync, &mut self.core.world) {
+                    *model = Some(resync.count(world));
+                }
+            }
+            self.emit(vec![end], false, consumers);
+        }
+        repaired
+    }
+
+    /// Gives the model what snapshots say, and has them taken where they are due.
+    fn keep_true(&mut self, consumers: &mut Consumers<'_, '_>, is_read: bool) -> Result<(), PipelineError> {
+        let (Some(resync), Some(world)) = (&mut self.resync, &self.core.world) else {
+            if std::mem::take(&mut self.core.lost) {
+                self.core.containers.mark_stale();
+            }
+            if is_read && self.core.has_begun {
+                self.core.containers.look_for_inits(false);
+            }
+            return Ok(());
+        };
+        if std::mem::take(&mut self.core.lost) {
+            resync.mark_stale();
+        }
+        if !self.core.has_begun {
+            return Ok(());
+        }
+        let source = &mut self.source;
+        let bodies = resync.step(world, is_read, &mut hold(source));
+        self.give(bodies, consumers)
+    }
+
+    /// Waits a short while for the snapshot that is being taken; with `repairs`, for one that a loss has made necessary.
+    fn last_snapshot(
+        &mut self,
+        repairs: bool,
+        consumers: &mut Consumers<'_, '_>,
+    ) -> Result<(), PipelineError> {
+        let (Some(resync), Some(world)) = (&mut self.resync, &self.core.world) else { return Ok(()) };
+        if std::mem::take(&mut self.core.lost) {
+            resync.mark_stale();
+        }
+        let source = &mut self.source;
+        let bodies = resync.last_step(world, repairs, &mut hold(source));
+        self.give(bodies, consumers)
+    }
+
+    fn give(
+        &mut self,
+        bodies: Result<Vec<Body>, SnapshotError>,
+        consumers: &mut Consumers<'_, '_>,
+    ) -> Result<(), PipelineError> {
+        for notice in self.resync.iter_mut().flat_map(Resync::take_notices) {
+            consumers.each(|consumer| consumer.notice(&notice));
+        }
+        self.emit(bodies?, true, consumers);
+        for process in self.core.found_zombies.drain(..) {
+            self.source.found_zombie(&process);
+        }
+        Ok(())
+    }
+
+    /// Has the pipeline's own events go the way of the source's. What a whole snapshot does not name is gone with its last
+    /// event.
+    fn emit(&mut self, bodies: Vec<Body>, is_snapshot: bool, consumers: &mut Consumers<'_, '_>) {
+        let mut events: Vec<Event> = bodies.into_iter().map(|body| self.source.event_now(body)).collect();
+        for event in &events {
+            self.core.containers.learn(&event.body);
+        }
+        let last = events.len();
+        for (number, event) in events.iter_mut().enumerate() {
+            self.core.event(event, is_snapshot && number + 1 == last, consumers);
+        }
+    }
+}
+
+/// What a snapshot that is taken in this thread calls between two processes: the ring is not to run over meanwhile.
+fn hold(source: &mut impl Source) -> impl FnMut() {
+    const EVERY: Duration = Duration::from_millis(5);
+    let mut last = Instant::now();
+    move || {
+        if last.elapsed() >= EVERY {
+            last = Instant::now();
+            // A source that cannot be read says so at its next read.
+            let _ = source.hold();
+        }
+    }
+}
+
+impl Core {
+    /// Events that came to be at once.
+    fn events(&mut self, events: &mut [Event], consumers: &mut Consumers<'_, '_>) {
+        for event in &*events {
+            self.containers.learn(&event.body);
+        }
+        for event in events {
+            self.event(event, false, consumers);
+        }
+    }
+
+    fn event(&mut self, event: &mut Event, settles: bool, consumers: &mut Consumers<'_, '_>) {
+        match &event.body {
+            Body::StreamStart { .. } => self.begin(),
+            Body::StreamLost { .. } => self.lost = true,
+            Body::SnapshotProcess { process, state: Some('Z'), threads: None | Some(0..=1), .. }
+                if !matches!(self.containers, Containers::Recorded) =>
+            {
+                self.found_zombies.push(process.clone());
+            }
+            _ => {}
+        }
+        if consumers.skip() {
+            return;
+        }
+        let before = self.containers.name(&mut event.body, self.world.as_ref());
+        let Some(world) = &mut self.world else {
+            consumers.update(&update(event, before.as_ref(), &[], None));
+            return;
+        };
+        consumers.prepare(&update(event, before.as_ref(), &[], Some(world)));
+        let mut changes = world.apply(event);
+        if settles {
+            changes.extend(world.settle());
+        }
+        if self.is_live {
+            self.follow.adapt(world, event);
+        }
+        let container = match self.containers {
+            // The event may have named it for what comes behind it.
+            Containers::Recorded => self.containers.name(&mut event.body, Some(world)).or(before),
+            Containers::Unknown | Containers::Tracked(_) => before,
+        };
+        consumers.update(&update(event, container.as_ref(), &changes, Some(world)));
+    }
+
+    fn begin(&mut self) {
+        if self.has_begun
+            && let Some(world) = &mut self.world
+        {
+            // Of another recording behind the first: what exists is told anew.
+            *world = world.cleared();
+        }
+        self.has_begun = true;
+        if self.follow == Follow::Nothing {
+            self.containers.look_for_inits(true);
+        }
+    }
+}
+
+fn update<'a>(
+    event: &'a Event,
+    container: Option<&'a Arc<Container>>,
+    changes: &'a [Change],
+    world: Option<&'a World>,
+) -> Update<'a> {
+    Update { event, container, changes, world }
+}
+
+impl Consumers<'_, '_> {
+    fn each(&mut self, mut call: impl FnMut(&mut dyn Consumer)) {
+        self.consumers.iter_mut().for_each(|consumer| call(*consumer));
+    }
+
+    /// Whether nobody is there for an event: all have had enough. What follows a failure is counted.
+    fn skip(&self) -> bool {
+        !self.at_the_end && self.are_done() && !self.wants.contains(&Wants::Count)
+    }
+
+    /// Whether there are consumers, and none of them wants more.
+    fn are_done(&self) -> bool {
+        !self.wants.is_empty() && !self.wants.contains(&Wants::More)
+    }
+
+    fn prepare(&mut self, update: &Update<'_>) {
+        self.each(|consumer| consumer.prepare(update));
+    }
+
+    fn update(&mut self, update: &Update<'_>) {
+        for (consumer, wants) in self.consumers.iter_mut().zip(&mut self.wants) {
+            if *wants != Wants::NoMore || self.at_the_end {
+                *wants = consumer.update(update);
+            }
+        }
+    }
+
+    fn tick(&mut self, world: Option<&World>) {
+        for (consumer, wants) in self.consumers.iter_mut().zip(&mut self.wants) {
+            let now = consumer.tick(world);
+            if *wants == Wants::More {
+                *wants = now;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

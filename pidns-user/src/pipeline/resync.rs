@@ -1,125 +1,235 @@
-//! What exists by the events, and the looks at the kernel that it begins with, is mended by after a loss, and is compared
-//! with.
+//! Keeps the model true to the kernel: first snapshot, repair after lost events, verification, refreshment.
 
 use std::time::{Duration, Instant};
 
 use crate::{
-    commands::failure::Failure,
     event::snapshot::{self, Snapshot},
     event::{Body, ModelCount, Process},
     model::{Entry, Forest, World, drift},
+    source::{
+        observer::{Notice, Observed, SnapshotError},
+        snapshots::Snapshots,
+    },
 };
 
-/// Looks at all that exists; at what holds namespaces too where that is asked for, which takes longer.
-pub type Look = Box<dyn FnMut(Holders) -> Result<Snapshot, Failure> + Send>;
+/// Least time between two repairs; and ten times as long as the last snapshot took, so that taking them is not all it does.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long after a snapshot the events up to it are taken to be in: the ring is read every 20 ms, and records wait 2 ms.
+const SETTLED_AFTER: Duration = Duration::from_millis(100);
+/// How long after a snapshot a difference is still put down to events on their way: a program that is put aside between
+/// reserving its place in the ring and filling it (those on functions can be) holds up all behind it, on a busy CPU for as
+/// long as others have their turns.
+const LATE_UNTIL: Duration = Duration::from_secs(2);
+/// How long the end waits for a snapshot that is being taken, or that a loss has made necessary.
+const AT_THE_END: Duration = Duration::from_secs(1);
 
-/// Whether a look is to find what holds namespaces.
+/// What a snapshot that is being taken is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holders {
-    /// All that holds one.
-    Sought,
-    /// Only processes are looked at.
-    Left,
+enum Purpose {
+    /// The first one: what the events change.
+    First,
+    /// To say what is true after a loss, or after a comparison that found a difference.
+    Repair,
+    /// To compare the model with.
+    Compare,
+    /// To have the processes where no event is about them.
+    Refresh,
 }
 
-/// Least time between two looks; and ten times as long as the last one took, so that looking is not all it does.
-const PAUSE: Duration = Duration::from_secs(1);
-/// How long after a look the events up to it are taken to be in: the ring is read every 20 ms, and records wait 2 ms.
-const SETTLED_AFTER: Duration = Duration::from_millis(100);
-/// How long after a look a difference is still put down to events on their way: a program that is put aside between reserving
-/// its place in the ring and filling it (those on functions can be) holds up all behind it, on a busy CPU for as long as others
-/// have their turns.
-const LATE_UNTIL: Duration = Duration::from_secs(2);
-
-/// A look that waits for the events up to it.
+/// A snapshot that waits for the events up to it, to be compared with the model.
 struct Check {
     snapshot: Snapshot,
-    /// When it was over.
     taken: Instant,
-    /// After how long it is to be compared.
+    /// After how long it is compared.
     due: Duration,
 }
 
-/// What exists by the events so far, and the means to look.
-pub struct Existing {
-    look: Look,
-    world: World,
-    /// Whether events were lost since the last look.
-    doubtful: bool,
-    looked: Option<Instant>,
+/// Decides when a snapshot is taken, and what the model learns from it.
+pub struct Resync {
+    snapshots: Box<dyn Snapshots>,
+    /// The snapshot that is being taken.
+    taking: Option<(Purpose, Instant)>,
+    /// Whether events were lost since the last snapshot that the model was given.
+    stale: bool,
+    /// When the model was given one, and how long it took.
+    last: Option<Instant>,
     took: Duration,
+    /// How often to take one anyhow, as no event is about processes.
+    refresh: Option<Duration>,
     /// How often to compare.
     verify: Option<Duration>,
     check: Option<Check>,
     checked: Instant,
     checks: u64,
     drift: u64,
+    notices: Vec<Notice>,
+    is_first_missing: bool,
 }
 
-impl Existing {
-    /// Nothing is known yet. What the events make is compared with the kernel this often.
-    pub fn new(look: Look, verify: Option<Duration>) -> Self {
+impl Resync {
+    /// Takes the first snapshot when it is first asked. Compares, or refreshes, this often.
+    pub fn new(snapshots: Box<dyn Snapshots>, verify: Option<Duration>, refresh: Option<Duration>) -> Self {
         Self {
-            look,
-            world: World::default(),
-            doubtful: false,
-            looked: None,
+            snapshots,
+            taking: None,
+            stale: false,
+            last: None,
             took: Duration::ZERO,
+            refresh,
             verify,
             check: None,
             checked: Instant::now(),
             checks: 0,
             drift: 0,
+            notices: Vec::new(),
+            is_first_missing: false,
         }
     }
 
-    /// What the events so far make.
-    pub fn world(&mut self) -> &mut World {
-        &mut self.world
-    }
-
-    /// Events were lost: the next look will say what of it matters.
-    pub fn doubt(&mut self) {
-        self.doubtful = true;
+    /// Events were lost: the next snapshot says what of it matters. One that is being taken knows of no later loss.
+    pub fn mark_stale(&mut self) {
+        self.stale = true;
         self.check = None;
     }
 
-    /// Looks, and tells what there is: the first time as it is, later with what had been thought before it.
-    pub fn tell(&mut self) -> Result<Vec<Body>, Failure> {
-        let first = self.looked.is_none();
-        let began = Instant::now();
-        let snapshot = (self.look)(Holders::Sought)?;
+    /// Whether events have to wait for a snapshot that is being taken: it is told before what happened behind it.
+    pub fn holds_events(&self) -> bool {
+        matches!(self.taking, Some((Purpose::First | Purpose::Repair | Purpose::Refresh, _)))
+    }
+
+    /// What was found out since the last call that is no event.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// Begins a snapshot where one is due, and looks at one that is ready: the events that it makes. `is_read`: the source
+    /// has nothing more for now. `between` is called every few milliseconds where the snapshot is taken in this thread.
+    pub fn step(
+        &mut self,
+        world: &World,
+        is_read: bool,
+        between: &mut dyn FnMut(),
+    ) -> Result<Vec<Body>, SnapshotError> {
+        // The first one comes before what happens behind the stream's start.
+        if self.taking.is_none() && (is_read || self.last.is_none()) {
+            self.compare(world);
+            if let Some(purpose) = self.due() {
+                self.begin(purpose);
+            }
+        }
+        self.finish(world, Duration::ZERO, between)
+    }
+
+    /// At the end: waits for the snapshot that events wait for, and with `repairs` repairs at once what a loss left; both no
+    /// longer than a second. One that takes longer is given up.
+    pub fn last_step(
+        &mut self,
+        world: &World,
+        repairs: bool,
+        between: &mut dyn FnMut(),
+    ) -> Result<Vec<Body>, SnapshotError> {
+        const TURN: Duration = Duration::from_millis(5);
+        if self.taking.is_none() && repairs && self.stale {
+            self.begin(Purpose::Repair);
+        }
+        let deadline = Instant::now() + AT_THE_END;
+        while self.holds_events() {
+            let bodies = self.finish(world, TURN, between)?;
+            if !bodies.is_empty() {
+                return Ok(bodies);
+            }
+            if Instant::now() > deadline {
+                self.is_first_missing = self.last.is_none();
+                self.taking = None;
+            }
+            between();
+        }
+        Ok(Vec::new())
+    }
+
+    /// Whether the end came before the first snapshot was there.
+    pub fn is_first_missing(&self) -> bool {
+        self.is_first_missing
+    }
+
+    fn due(&self) -> Option<Purpose> {
+        let Some(last) = self.last else { return Some(Purpose::First) };
+        if self.stale && last.elapsed() >= PAUSE.max(10 * self.took) {
+            return Some(Purpose::Repair);
+        }
+        if self.refresh.is_some_and(|every| last.elapsed() >= every.max(10 * self.took)) {
+            return Some(Purpose::Refresh);
+        }
+        let compares = !self.stale && self.check.is_none();
+        (compares && self.verify.is_some_and(|every| self.checked.elapsed() >= every))
+            .then_some(Purpose::Compare)
+    }
+
+    fn begin(&mut self, purpose: Purpose) {
+        if purpose == Purpose::Compare {
+            self.checked = Instant::now();
+        } else {
+            self.stale = false;
+            self.check = None;
+        }
+        self.taking = Some((purpose, Instant::now()));
+        self.snapshots.begin(purpose != Purpose::Compare);
+    }
+
+    /// What the snapshot that is being taken makes, if it is ready within this time.
+    fn finish(
+        &mut self,
+        world: &World,
+        wait: Duration,
+        between: &mut dyn FnMut(),
+    ) -> Result<Vec<Body>, SnapshotError> {
+        let Some((purpose, began)) = self.taking else { return Ok(Vec::new()) };
+        let Some(taken) = self.snapshots.poll(wait, between) else { return Ok(Vec::new()) };
+        self.taking = None;
+        let Observed { snapshot, notices } = taken?;
+        self.notices.extend(notices);
+        if purpose == Purpose::Compare {
+            // A loss meanwhile is repaired instead.
+            if !self.stale {
+                self.check = Some(Check { snapshot, taken: Instant::now(), due: SETTLED_AFTER });
+            }
+            return Ok(Vec::new());
+        }
         self.took = began.elapsed();
-        self.looked = Some(Instant::now());
-        self.doubtful = false;
-        self.check = None;
-        let corrections = (!first).then(|| corrections(&self.world, &snapshot));
+        self.last = Some(Instant::now());
+        let corrections = (purpose != Purpose::First).then(|| corrections(world, &snapshot));
         Ok(corrections.into_iter().chain(bodies(&snapshot)).collect())
     }
 
-    /// Looks again where it is time to, and tells what that corrects: after a loss, at the end at once and before that not
-    /// too often; and where a comparison has found a difference.
-    pub fn look_again(&mut self, at_the_end: bool) -> Result<Vec<Body>, Failure> {
-        if !self.doubtful && !at_the_end {
-            self.compare()?;
+    /// Compares with a snapshot that was taken before, when the events up to it are in.
+    fn compare(&mut self, world: &World) {
+        let Some(check) = self.check.as_mut().filter(|check| check.taken.elapsed() >= check.due) else {
+            return;
+        };
+        let drift = drift(world, &check.snapshot);
+        if drift > 0 && check.due < LATE_UNTIL {
+            check.due = (2 * check.due).min(LATE_UNTIL);
+            return;
         }
-        let rested = self.looked.is_none_or(|looked| looked.elapsed() >= PAUSE.max(10 * self.took));
-        if self.doubtful && (at_the_end || rested) { self.tell() } else { Ok(Vec::new()) }
+        self.checks += 1;
+        self.drift += drift;
+        self.stale = drift > 0;
+        self.check = None;
     }
 
-    /// What there is to say of it at the end.
-    pub fn count(&mut self) -> ModelCount {
-        self.world.settle();
-        let surprises = self.world.surprises();
+    /// What there is to say of the model at the end.
+    pub fn count(&self, world: &mut World) -> ModelCount {
+        world.settle();
+        let inconsistencies = world.inconsistencies();
         let kinds = [
-            ("ends_unseen", surprises.ends_unseen),
-            ("after_the_end", surprises.after_the_end),
-            ("destructions_unseen", surprises.destructions_unseen),
-            ("beginnings_unseen", surprises.beginnings_unseen),
+            ("ends_unseen", inconsistencies.ends_unseen),
+            ("after_the_end", inconsistencies.after_the_end),
+            ("destructions_unseen", inconsistencies.destructions_unseen),
+            ("beginnings_unseen", inconsistencies.beginnings_unseen),
         ];
         ModelCount {
-            processes: self.world.processes().count() as u64,
-            namespaces: self.world.namespaces().count() as u64,
+            processes: world.processes().count() as u64,
+            namespaces: world.namespaces().count() as u64,
             checks: self.checks,
             drift: self.drift,
             surprises: kinds
@@ -128,31 +238,6 @@ impl Existing {
                 .map(|(kind, count)| (kind.into(), count))
                 .collect(),
         }
-    }
-
-    /// Takes a look to compare with, or compares with one that was taken before, when the events up to it are in.
-    fn compare(&mut self) -> Result<(), Failure> {
-        match &mut self.check {
-            Some(check) if check.taken.elapsed() >= check.due => {
-                let drift = drift(&self.world, &check.snapshot);
-                if drift > 0 && check.due < LATE_UNTIL {
-                    check.due = (2 * check.due).min(LATE_UNTIL);
-                    return Ok(());
-                }
-                self.checks += 1;
-                self.drift += drift;
-                self.doubtful = drift > 0;
-                self.check = None;
-            }
-            Some(_) => {}
-            None if self.verify.is_some_and(|every| self.checked.elapsed() >= every) => {
-                self.checked = Instant::now();
-                let snapshot = (self.look)(Holders::Left)?;
-                self.check = Some(Check { snapshot, taken: Instant::now(), due: SETTLED_AFTER });
-            }
-            None => {}
-        }
-        Ok(())
     }
 }
 
@@ -206,7 +291,7 @@ fn bodies(snapshot: &Snapshot) -> Vec<Body> {
     namespaces.chain(processes).collect()
 }
 
-/// How what exists differs from what was thought.
+/// How what exists differs from what the events made of it.
 fn corrections(world: &World, snapshot: &Snapshot) -> Body {
     let (mut added, mut changed, mut kept) = (0, 0, 0);
     for process in snapshot.processes.iter().filter(|process| process.ns.is_some()) {
@@ -274,47 +359,47 @@ mod tests {
         }
     }
 
+    /// Takes at once what exists when it is asked.
+    struct AtOnce(Arc<Mutex<Snapshot>>);
+
+    impl Snapshots for AtOnce {
+        fn begin(&mut self, _: bool) {}
+
+        fn poll(&mut self, _: Duration, _: &mut dyn FnMut()) -> Option<Result<Observed, SnapshotError>> {
+            Some(Ok(Observed { snapshot: self.0.lock().unwrap().clone(), notices: Vec::new() }))
+        }
+    }
+
+    fn follow(world: &mut World, bodies: &[Body]) {
+        for body in bodies {
+            let time = Timestamp::UNIX_EPOCH;
+            world.apply(&Event { seq: 1, time, boot_ns: 5, exact: true, body: body.clone() });
+        }
+    }
+
     #[test]
-    fn a_look_after_a_loss_says_what_had_been_missed() {
+    fn a_snapshot_after_a_loss_says_what_had_been_missed() {
         let exists = Arc::new(Mutex::new(snapshot(vec![process(1, 'S'), process(2, 'S'), process(3, 'S')])));
-        let look = Arc::clone(&exists);
-        let mut existing = Existing::new(Box::new(move |_| Ok(look.lock().unwrap().clone())), None);
-        let follow = |existing: &mut Existing, bodies: &[Body]| {
-            for body in bodies {
-                let event = Event {
-                    seq: 1,
-                    time: Timestamp::UNIX_EPOCH,
-                    boot_ns: 5,
-                    exact: true,
-                    body: body.clone(),
-                };
-                existing.world().apply(&event);
-            }
-        };
-        let bodies = existing.tell().unwrap();
-        follow(&mut existing, &bodies);
+        let mut resync = Resync::new(Box::new(AtOnce(Arc::clone(&exists))), None, None);
+        let mut world = World::default();
+        let nothing = &mut || {};
+        let bodies = resync.step(&world, true, nothing).unwrap();
+        follow(&mut world, &bodies);
         let names: Vec<_> = bodies.iter().map(Body::name).collect();
         assert_eq!(names[0], "snapshot.namespace");
         assert_eq!(names[1..], ["snapshot.process"; 3]);
-        assert_eq!(existing.look_again(true).unwrap(), [], "nothing was lost");
+        assert_eq!(resync.last_step(&world, true, nothing).unwrap(), [], "nothing was lost");
 
         *exists.lock().unwrap() =
             snapshot(vec![process(1, 'S'), process(2, 'Z'), process(4, 'S'), process(5, 'S')]);
-        existing.doubt();
-        assert_eq!(existing.look_again(false).unwrap(), [], "not twice within a second");
-        let told = existing.look_again(true).unwrap();
-        follow(&mut existing, &told);
-        assert_eq!(told[0], Body::StreamResync { added: 2, removed: 1, changed: 1 });
-        assert_eq!(told.len(), 1 + 1 + 4);
-        let event = Event {
-            seq: 1,
-            time: Timestamp::UNIX_EPOCH,
-            boot_ns: 6,
-            exact: true,
-            body: Body::StreamLost { stage: "ring".into(), count: 1 },
-        };
-        existing.world().apply(&event);
-        let mut pids: Vec<_> = existing.world().processes().map(|entry| entry.process.pid).collect();
+        resync.mark_stale();
+        assert_eq!(resync.step(&world, true, nothing).unwrap(), [], "not twice within a second");
+        let bodies = resync.last_step(&world, true, nothing).unwrap();
+        follow(&mut world, &bodies);
+        assert_eq!(bodies[0], Body::StreamResync { added: 2, removed: 1, changed: 1 });
+        assert_eq!(bodies.len(), 1 + 1 + 4);
+        world.settle();
+        let mut pids: Vec<_> = world.processes().map(|entry| entry.process.pid).collect();
         pids.sort_unstable();
         assert_eq!(pids, [1, 2, 4, 5]);
     }

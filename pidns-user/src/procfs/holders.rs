@@ -48,8 +48,8 @@ impl Mounts {
 
 impl Procfs {
     /// Adds to the snapshot what holds namespaces, and those that exist by that alone. What this process itself holds
-    /// it has from who started it.
-    pub fn add_holders(&self, snapshot: &mut Snapshot) {
+    /// it has from who started it. `between` is called after each process that was read.
+    pub fn add_holders(&self, snapshot: &mut Snapshot, between: &mut dyn FnMut()) {
         let own = fs::read_link(self.root.join("self")).ok();
         let own = own.and_then(|link| link.to_str()?.parse::<u32>().ok());
         // What the kernel lists and this /proc does not show has not ended.
@@ -65,6 +65,7 @@ impl Procfs {
             kept.add(inum, holder);
         };
         for process in &snapshot.processes {
+            between();
             let Process { pid, comm, ns, .. } = process;
             if process.is_zombie() || Some(*pid) == own {
                 // A zombie has let go of all.

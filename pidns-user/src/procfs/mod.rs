@@ -45,21 +45,22 @@ impl Procfs {
         Self { root: root.into() }
     }
 
-    /// Its processes and their namespaces.
-    pub fn snapshot(&self, boot_ns: u64) -> io::Result<Snapshot> {
+    /// Its processes and their namespaces. `between` is called after each process that was read: a snapshot can take seconds.
+    pub fn snapshot(&self, boot_ns: u64, between: &mut dyn FnMut()) -> io::Result<Snapshot> {
         let mut snapshot = Snapshot::empty(Source::Proc, boot_ns);
-        self.add_left_out(&mut snapshot)?;
+        self.add_left_out(&mut snapshot, between)?;
         snapshot.unread.hidden = self.hides_processes();
         Ok(snapshot)
     }
 
     /// Adds the processes that are not in it, and their namespaces. The task iterator leaves some out: kernels have been met
     /// that keep the machine's PID 1 from BPF programs. (And with them who was forked meanwhile.)
-    pub fn add_left_out(&self, snapshot: &mut Snapshot) -> io::Result<()> {
+    pub fn add_left_out(&self, snapshot: &mut Snapshot, between: &mut dyn FnMut()) -> io::Result<()> {
         let Snapshot { processes, namespaces, unread, .. } = snapshot;
         let known: BTreeSet<u32> = processes.iter().map(|process| process.pid).collect();
         let mut cgroups = CgroupIds::new(self);
         for pid in self.pids()?.into_iter().filter(|pid| !known.contains(pid)) {
+            between();
             let Some(mut process) = self.process(pid, &mut cgroups) else { continue };
             match self.link(pid, "ns/pid") {
                 Ok(inum) => process.ns = inum,

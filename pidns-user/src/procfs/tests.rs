@@ -42,7 +42,7 @@ fn a_replaced_root_is_read() {
     fs::write(holder.join("mountinfo"), mounts).expect("a file");
 
     let procfs = Procfs::at(root.path());
-    let mut snapshot = procfs.snapshot(9).expect("a /proc");
+    let mut snapshot = procfs.snapshot(9, &mut || {}).expect("a /proc");
     let pids: Vec<_> = snapshot.processes.iter().map(|process| (process.pid, process.ns)).collect();
     assert_eq!(pids, [(1, Some(100)), (20, Some(100)), (30, Some(200))]);
     assert_eq!(snapshot.processes[2].pids, [30, 1]);
@@ -50,7 +50,7 @@ fn a_replaced_root_is_read() {
     assert_eq!(snapshot.namespaces[&200].level, 1);
     assert!(snapshot.unread.is_nothing());
 
-    procfs.add_holders(&mut snapshot);
+    procfs.add_holders(&mut snapshot, &mut || {});
     let name = || Some(Name::from("x"));
     let expected = [
         (200, Holder::PidForChildren { pid: 20, comm: name() }),
@@ -76,8 +76,8 @@ fn however_often_one_namespace_is_held_the_first_holders_of_each_kind_are_kept()
         (0..1_000).map(|at| format!("{at} 27 0:4 pid:[300] /run/{at} rw - nsfs nsfs rw\n")).collect();
     fs::write(holder.join("mountinfo"), mounts).expect("a file");
     let procfs = Procfs::at(root.path());
-    let mut snapshot = procfs.snapshot(9).expect("a /proc");
-    procfs.add_holders(&mut snapshot);
+    let mut snapshot = procfs.snapshot(9, &mut || {}).expect("a /proc");
+    procfs.add_holders(&mut snapshot, &mut || {});
     let is_kept = |kind: fn(&Holder) -> bool| snapshot.holders.iter().any(|(_, holder)| kind(holder));
     assert!(is_kept(|holder| matches!(holder, Holder::Fd { .. })));
     assert!(is_kept(|holder| matches!(holder, Holder::Mount { .. })));
@@ -106,8 +106,8 @@ fn a_fifo_where_a_namespace_should_be_is_not_waited_for() {
     let (told, answer) = mpsc::channel();
     let procfs = Procfs::at(root.path());
     thread::spawn(move || {
-        let mut snapshot = procfs.snapshot(9).expect("a /proc");
-        procfs.add_holders(&mut snapshot);
+        let mut snapshot = procfs.snapshot(9, &mut || {}).expect("a /proc");
+        procfs.add_holders(&mut snapshot, &mut || {});
         told.send(snapshot.namespaces)
     });
     let namespaces = answer.recv_timeout(Duration::from_secs(20)).expect("it waits for a writer");
@@ -117,8 +117,8 @@ fn a_fifo_where_a_namespace_should_be_is_not_waited_for() {
 /// The snapshot of this /proc with its holders, and those of which nothing else is said than whose descriptor they are.
 fn held(root: &Path) -> (Snapshot, Vec<(u32, u32)>) {
     let procfs = Procfs::at(root);
-    let mut snapshot = procfs.snapshot(9).expect("a /proc");
-    procfs.add_holders(&mut snapshot);
+    let mut snapshot = procfs.snapshot(9, &mut || {}).expect("a /proc");
+    procfs.add_holders(&mut snapshot, &mut || {});
     let files = snapshot.holders.iter().filter_map(|(inum, holder)| match holder {
         Holder::Fd { fd, .. } => Some((*inum, *fd)),
         _ => None,
@@ -211,7 +211,7 @@ fn who_is_hidden_and_not_gone_holds_something_that_is_not_known() {
     fs::create_dir(&own).expect("a folder");
     let mount = |options| format!("22 27 0:21 / {} rw - proc proc {options}\n", root.path().display());
     let procfs = Procfs::at(root.path());
-    let mut snapshot = procfs.snapshot(9).expect("a /proc");
+    let mut snapshot = procfs.snapshot(9, &mut || {}).expect("a /proc");
     // The task iterator lists one more.
     let hidden = Process { pid: 99, pids: vec![99], ..snapshot.processes[0].clone() };
     snapshot.processes.push(hidden);
@@ -222,7 +222,7 @@ fn who_is_hidden_and_not_gone_holds_something_that_is_not_known() {
     ] {
         fs::write(own.join("mountinfo"), mount(options)).expect("a file");
         let mut snapshot = Snapshot { source, ..snapshot.clone() };
-        procfs.add_holders(&mut snapshot);
+        procfs.add_holders(&mut snapshot, &mut || {});
         let Unread { files, mounts, .. } = snapshot.unread;
         assert_eq!((files, mounts), (count, count), "{source:?}, {options}");
     }
@@ -236,13 +236,13 @@ fn who_was_left_out_is_added() {
     put(root.path(), &[30, 1], 20, Some(200));
     put(root.path(), &[40, 1], 20, None);
     let procfs = Procfs::at(root.path());
-    let mut snapshot = procfs.snapshot(0).expect("a /proc");
+    let mut snapshot = procfs.snapshot(0, &mut || {}).expect("a /proc");
     let whole = snapshot.clone();
     assert_eq!(whole.processes[0].ns, Some(100), "who has one PID is in the outermost namespace");
     snapshot.processes.retain(|process| process.pid == 20);
     snapshot.namespaces.retain(|inum, _| *inum == 100);
     snapshot.unread = Unread::default();
-    procfs.add_left_out(&mut snapshot).expect("a /proc");
+    procfs.add_left_out(&mut snapshot, &mut || {}).expect("a /proc");
     assert_eq!(snapshot.processes, whole.processes);
     assert_eq!(snapshot.unread.namespaces, 1);
     assert_eq!(snapshot.namespaces, whole.namespaces);
@@ -268,7 +268,7 @@ fn what_cannot_be_read_is_unknown_and_not_absent() {
     let other = put(root.path(), &[40, 4], 1, Some(200));
     spoil(&other.join("status"));
     let procfs = Procfs::at(root.path());
-    let snapshot = procfs.snapshot(0).expect("a /proc");
+    let snapshot = procfs.snapshot(0, &mut || {}).expect("a /proc");
     let [_, closed, half, other] = &snapshot.processes[..] else { panic!("{snapshot:?}") };
     let nothing = Process {
         pid: 20,
@@ -290,11 +290,11 @@ fn what_cannot_be_read_is_unknown_and_not_absent() {
     assert_eq!(snapshot.unread, Unread { processes: 2, namespaces: 1, ..Unread::default() });
 
     let mut partial = Snapshot { processes: Vec::new(), unread: Unread::default(), ..snapshot.clone() };
-    procfs.add_left_out(&mut partial).expect("a /proc");
+    procfs.add_left_out(&mut partial, &mut || {}).expect("a /proc");
     assert_eq!((&partial.processes, partial.unread), (&snapshot.processes, snapshot.unread));
 }
 
 #[test]
 fn a_root_that_is_not_there_is_an_error() {
-    assert!(Procfs::at("/nowhere").snapshot(0).is_err());
+    assert!(Procfs::at("/nowhere").snapshot(0, &mut || {}).is_err());
 }

@@ -1,301 +1,435 @@
-//! A run of the live stream: from the ring buffer to the output, in one thread.
+//! The running kernel as a source: its records become events, in one thread, and what was lost on the way is reported.
 
 use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use pidns_ebpf::abi::{Header, Kind, Record};
 
+use super::{
+    Progress, Source, SourceError,
+    kinds::event_of,
+    translate::{Translated, Translator},
+};
 use crate::{
-    commands::failure::Failure,
-    container::ContainerTracker,
-    event::{Body, KernelCount, ThreadCount, Token},
-    filter::{Filter, record_event},
-    kernel::zombies::Zombies,
+    event::{Body, Event, KernelCount, Process, ThreadCount, Token},
     kernel::{
         clock,
-        load::{LoadError, Loaded},
+        error::LoadError,
+        load::Loaded,
+        log::KernelLog,
         ring::Reader,
         stats::{MissedRuns, Totals},
+        sweep::Swept,
+        zombies::Zombies,
     },
-    output::View,
-    output::sink::Sink,
-    pipeline::printer::Teller,
-    pipeline::resync::Existing,
-    source::translate::{Translated, Translator},
 };
 
 /// How often losses are looked for.
 const LOSS_INTERVAL: Duration = Duration::from_millis(100);
-/// How often ends that no hook told are looked for.
+/// How often ends that no hook reported are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How long records that the kernel has counted are waited for at the end.
 const LAST_RECORDS: Duration = Duration::from_millis(200);
 
-/// What a run is made of.
-pub struct Session {
-    /// What to show.
-    pub filter: Filter,
-    /// How to show it.
-    pub view: Box<dyn View + Send>,
-    /// Where.
-    pub sink: Sink,
-    /// Events to stop after.
-    pub count: Option<u64>,
-    /// The first event.
-    pub start: Body,
-    /// What exists, where that is followed: in a recording, say.
-    pub existing: Option<Existing>,
-    /// What finds the containers of namespaces; none where the numbers of processes are not those of this /proc.
-    pub containers: Option<ContainerTracker>,
-    /// Set when the run is to end.
-    pub stop: Arc<AtomicBool>,
+/// The loaded hooks, and what was read of them.
+pub struct Live {
+    loaded: Loaded,
+    reader: Reader,
+    log: Option<KernelLog>,
+    start: Option<Body>,
+    stage: Stage,
+    began: Instant,
+    losses_checked: Instant,
+    swept_at: Instant,
+    /// Left-out runs as they were counted at the last check.
+    missed: MissedRuns,
+    /// Whether the ring may have more.
+    more: bool,
+    translation: Translation,
 }
 
-/// How a run went.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// Events printed, by name.
-    pub events: BTreeMap<&'static str, u64>,
-    /// Events lost, by stage.
-    pub lost: BTreeMap<&'static str, u64>,
-    /// How long it ran.
-    pub duration: Duration,
+/// How far the run has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The hooks are there.
+    Running,
+    /// The end was asked for: the hooks are to be taken away.
+    Stopping,
+    /// All has been handed over.
+    Over,
 }
 
-/// The state of a run.
-struct Run {
-    teller: Teller,
-    /// Events to stop after.
-    count: Option<u64>,
+/// From records to events: what that takes besides the loaded hooks.
+struct Translation {
     translator: Translator,
     zombies: Zombies,
+    /// What the last sweep found, until the records before it are through.
+    swept: VecDeque<Translated>,
+    /// How many ends were found by sweeping, by event.
+    swept_count: BTreeMap<&'static str, u64>,
     lost: BTreeMap<&'static str, u64>,
-    swept: BTreeMap<&'static str, u64>,
-    shown: u64,
-    /// Kept for its memory.
-    translated: Vec<Translated>,
+    numbers: Numbers,
+    /// The events of one record; kept for its memory.
+    events: Vec<Event>,
 }
 
-impl Session {
-    /// Runs to the end.
-    pub fn run(self, mut loaded: Loaded, mut reader: Reader, log: impl FnMut()) -> Result<Report, Failure> {
-        let Self { filter, view, sink, count, start, existing, containers, stop } = self;
-        let began = Instant::now();
-        let asks_for_reaps = filter.event_mask() & (1 << Kind::ProcessReap as u32) != 0;
-        let zombies_are_ours = loaded.ends_by_function() && (asks_for_reaps || existing.is_some());
-        let teller = Teller::new(filter, view, sink, existing, containers, loaded.began_boot_ns);
-        let mut run = Run::new(teller, count, loaded.observed_since_ns);
-        run.zombies = Zombies::new(zombies_are_ours);
-        run.begin(start);
-        if let Err(failure) = run.stream(&mut loaded, &mut reader, &stop, log) {
-            run.teller.fail(failure);
-        }
-        run.end(loaded, &mut reader, began);
-        let Run { teller: Teller { events, failure, .. }, lost, .. } = run;
-        match failure {
-            Some(failure) => Err(failure),
-            None => Ok(Report { events, lost, duration: began.elapsed() }),
-        }
+/// Gives events their place: a number, and a time that never goes back.
+struct Numbers {
+    seq: u64,
+    last_boot_ns: u64,
+    wall_offset_ns: i128,
+}
+
+impl Numbers {
+    fn event(&mut self, boot_ns: u64, exact: bool, body: Body) -> Event {
+        self.seq += 1;
+        // A record that was held up between its time and its place for longer than the others were made to wait for it
+        // comes too late to stand where it belongs; events are in order all the same.
+        self.last_boot_ns = boot_ns.max(self.last_boot_ns);
+        let time = i128::from(self.last_boot_ns) + self.wall_offset_ns;
+        let time = Timestamp::from_nanosecond(time).unwrap_or(Timestamp::UNIX_EPOCH);
+        Event { seq: self.seq, time, boot_ns: self.last_boot_ns, exact, body }
     }
 }
 
-impl Run {
-    fn new(teller: Teller, count: Option<u64>, observed_since_ns: u64) -> Self {
+impl Live {
+    /// What these hooks send, behind `start`. `follows_reaps`: reapings are among what they were asked for.
+    pub fn new(
+        loaded: Loaded,
+        reader: Reader,
+        log: Option<KernelLog>,
+        start: Body,
+        follows_reaps: bool,
+    ) -> Self {
+        let zombies = Zombies::new(loaded.ends_by_function() && follows_reaps);
+        let translation =
+            Translation::new(Translator::new(loaded.observed_since_ns), zombies, loaded.began_boot_ns);
+        let now = Instant::now();
         Self {
-            teller,
-            count,
-            translator: Translator::new(observed_since_ns),
-            zombies: Zombies::new(false),
-            lost: BTreeMap::new(),
-            swept: BTreeMap::new(),
-            shown: 0,
-            translated: Vec::new(),
+            loaded,
+            reader,
+            log,
+            start: Some(start),
+            stage: Stage::Running,
+            began: now,
+            losses_checked: now,
+            swept_at: now,
+            missed: MissedRuns::default(),
+            more: false,
+            translation,
         }
     }
 
-    fn begin(&mut self, start: Body) {
-        self.teller.begin();
-        self.teller.tell_now(start);
-        self.teller.look_around();
-        self.ask_after_zombies();
-        self.teller.flush();
+    fn run(&mut self, each: &mut dyn FnMut(&mut [Event])) -> Result<Progress, SourceError> {
+        if !self.more {
+            self.reader.wait(LOSS_INTERVAL).map_err(SourceError::Wait)?;
+        }
+        let translation = &mut self.translation;
+        translation.numbers.wall_offset_ns = clock::wall_offset_ns();
+        let before = clock::boottime_ns();
+        self.more = self.reader.drain(|header, record| translation.record(header, record, each));
+        if !self.more {
+            // The records up to the sweep are through.
+            translation.swept_up_to(before, each);
+        }
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+        if self.losses_checked.elapsed() >= LOSS_INTERVAL {
+            self.losses_checked = Instant::now();
+            // A second program may be about to take over what was counted just now: go by what the last check saw.
+            let missed = std::mem::replace(&mut self.missed, self.loaded.missed_runs());
+            let totals = self.loaded.stats.read().map_err(LoadError::from)?;
+            self.translation.losses(missed, &totals, each);
+        }
+        // Not while records are waiting that may report what a sweep would find.
+        if !self.more && self.swept_at.elapsed() >= SWEEP_INTERVAL {
+            self.swept_at = Instant::now();
+            self.sweep(false);
+        }
+        Ok(if self.more { Progress::More } else { Progress::Idle })
     }
 
-    fn stream(
-        &mut self,
-        loaded: &mut Loaded,
-        reader: &mut Reader,
-        stop: &AtomicBool,
-        mut log: impl FnMut(),
-    ) -> Result<(), Failure> {
-        let mut looked = Instant::now();
-        let mut swept = looked;
-        let mut missed = MissedRuns::default();
-        let mut more = false;
-        while !self.teller.over && !stop.load(Ordering::Acquire) {
-            if !more {
-                reader
-                    .wait(LOSS_INTERVAL)
-                    .map_err(|error| Failure::Io { what: "wait for the ring buffer", error })?;
-            }
-            self.teller.read_wall_clock();
-            more = reader.drain(|header, record| self.record(header, record));
-            log();
-            if looked.elapsed() >= LOSS_INTERVAL {
-                looked = Instant::now();
-                if self.teller.sink.reader_has_gone() {
-                    self.teller.closed = true;
-                    break;
-                }
-                // A second program may be about to take over what was counted just now: judge what the last look saw.
-                let before = std::mem::replace(&mut missed, loaded.missed_runs());
-                self.losses(before, &read(loaded)?);
-            }
-            // Not while records are waiting that may tell what a look would find.
-            if !more && swept.elapsed() >= SWEEP_INTERVAL {
-                swept = Instant::now();
-                self.sweep(loaded, reader, false);
-            }
-            if !more {
-                self.teller.look_again(false);
-                self.ask_after_zombies();
-            }
-            self.teller.flush();
+    fn sweep(&mut self, last: bool) {
+        let (boot_ns, swept) = self.loaded.sweeper.sweep(&mut self.translation.zombies, last);
+        for swept in swept {
+            self.translation.sweep(boot_ns, swept);
         }
-        Ok(())
     }
 
     /// Takes the hooks away, then everything that they left.
-    fn end(&mut self, mut loaded: Loaded, reader: &mut Reader, began: Instant) {
-        let missed = loaded.missed_runs();
-        loaded.detach();
+    fn finish(&mut self, each: &mut dyn FnMut(&mut [Event])) -> Result<(), SourceError> {
+        self.missed = self.loaded.missed_runs();
+        self.loaded.detach();
+        let translation = &mut self.translation;
         // Programs that were running may still send; the kernel's count says when all is here.
         let deadline = Instant::now() + LAST_RECORDS;
-        let mut totals = Totals::default();
         loop {
-            let more = reader.drain(|header, record| self.record(header, record));
-            match read(&loaded) {
-                Ok(read) => totals = read,
-                Err(failure) => self.teller.fail(failure),
-            }
+            let more = self.reader.drain(|header, record| translation.record(header, record, each));
+            let totals = self.loaded.stats.read().map_err(LoadError::from)?;
             let sent: u64 = totals.kinds.values().map(|kind| kind.submitted).sum();
-            if !more && (reader.received() >= sent || Instant::now() > deadline) {
+            if !more && (self.reader.received() >= sent || Instant::now() > deadline) {
                 break;
             }
             if !more {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
-        reader.finish(|header, record| self.record(header, record));
-        self.sweep(&mut loaded, reader, true);
-        reader.finish(|header, record| self.record(header, record));
-        self.conclude(totals, missed, reader.malformed(), began.elapsed());
+        self.reader.finish(|header, record| translation.record(header, record, each));
+        translation.swept_up_to(u64::MAX, each);
+        self.sweep(true);
+        self.translation.swept_up_to(u64::MAX, each);
+        let totals = self.loaded.stats.read().map_err(LoadError::from)?;
+        self.translation.final_losses(self.missed, &totals, self.reader.malformed(), each);
+        Ok(())
+    }
+}
+
+impl Source for Live {
+    fn read(&mut self, each: &mut dyn FnMut(&mut [Event])) -> Result<Progress, SourceError> {
+        if let Some(start) = self.start.take() {
+            each(&mut [self.translation.numbers.event(0, true, start)]);
+            return Ok(Progress::Idle);
+        }
+        match self.stage {
+            Stage::Running => self.run(each),
+            Stage::Stopping => {
+                self.stage = Stage::Over;
+                self.finish(each)?;
+                Ok(Progress::End)
+            }
+            Stage::Over => Ok(Progress::End),
+        }
     }
 
-    /// Adds everything up, and writes the end.
-    fn conclude(&mut self, totals: Totals, missed: MissedRuns, malformed: u64, duration: Duration) {
-        self.account("ring", totals.lost());
-        self.account("table", totals.unseen());
-        self.account("hook", missed.lost(&totals));
-        self.account("malformed", malformed);
-        self.teller.over = false;
-        self.teller.look_again(true);
+    fn hold(&mut self) -> Result<(), SourceError> {
+        self.reader.wait(LOSS_INTERVAL).map_err(SourceError::Wait)?;
+        self.reader.hold();
+        self.more = true;
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        if self.stage == Stage::Running {
+            self.stage = Stage::Stopping;
+        }
+    }
+
+    fn event_now(&mut self, body: Body) -> Event {
+        self.translation.numbers.event(0, true, body)
+    }
+
+    fn found_zombie(&mut self, process: &Process) {
+        self.translation.zombies.found(process);
+    }
+
+    fn end(&mut self) -> Option<Body> {
+        let totals = self.loaded.stats.read().unwrap_or_default();
+        Some(self.translation.end(&totals, self.missed, self.began.elapsed()))
+    }
+}
+
+impl Translation {
+    fn new(translator: Translator, zombies: Zombies, began_boot_ns: u64) -> Self {
+        Self {
+            translator,
+            zombies,
+            swept: VecDeque::new(),
+            swept_count: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            numbers: Numbers { seq: 0, last_boot_ns: began_boot_ns, wall_offset_ns: clock::wall_offset_ns() },
+            events: Vec::new(),
+        }
+    }
+
+    fn record(&mut self, header: Header, record: Record<'_>, each: &mut dyn FnMut(&mut [Event])) {
+        if !self.swept.is_empty() {
+            self.swept_up_to(header.boot_ns, each);
+        }
+        let record = self.zombies.follow(header, record);
+        let (numbers, events) = (&mut self.numbers, &mut self.events);
+        self.translator.translate(header, record, |Translated { boot_ns, exact, body }| {
+            events.push(numbers.event(boot_ns, exact, body));
+        });
+        each(events);
+        events.clear();
+    }
+
+    fn sweep(&mut self, boot_ns: u64, swept: Swept) {
+        let translated = self.translator.swept(boot_ns, swept);
+        *self.swept_count.entry(translated.body.name()).or_default() += 1;
+        self.swept.push_back(translated);
+    }
+
+    /// Hands over what a sweep found at this time or before.
+    fn swept_up_to(&mut self, boot_ns: u64, each: &mut dyn FnMut(&mut [Event])) {
+        while let Some(first) = self.swept.front()
+            && first.boot_ns <= boot_ns
+            && let Some(Translated { boot_ns, exact, body }) = self.swept.pop_front()
+        {
+            each(&mut [self.numbers.event(boot_ns, exact, body)]);
+        }
+    }
+
+    fn losses(&mut self, missed: MissedRuns, totals: &Totals, each: &mut dyn FnMut(&mut [Event])) {
+        self.account("ring", totals.lost(), each);
+        self.account("table", totals.unseen(), each);
+        self.account("hook", missed.lost(totals), each);
+        if totals.untracked.iter().any(|(what, _)| *what == "process.exit.threads") {
+            self.translator.peaks_are_incomplete();
+        }
+    }
+
+    fn final_losses(
+        &mut self,
+        missed: MissedRuns,
+        totals: &Totals,
+        malformed: u64,
+        each: &mut dyn FnMut(&mut [Event]),
+    ) {
+        self.losses(missed, totals, each);
+        self.account("malformed", malformed, each);
+    }
+
+    /// Reports what was lost at this stage since the last time.
+    fn account(&mut self, stage: &'static str, total: u64, each: &mut dyn FnMut(&mut [Event])) {
+        let before = self.lost.get(stage).copied().unwrap_or(0);
+        if total > before {
+            self.lost.insert(stage, total);
+            let body = Body::StreamLost { stage: stage.into(), count: total - before };
+            each(&mut [self.numbers.event(0, true, body)]);
+        }
+    }
+
+    /// What the stream ends with; the counts of what was shown, and of the model, are others' to add.
+    fn end(&self, totals: &Totals, missed: MissedRuns, duration: Duration) -> Body {
         let refusals = (missed.refusals > 0).then_some(("refusals", missed.refusals));
         let refused = self.zombies.refused();
         let zombies = (refused > 0).then_some(("process.reap.zombie_ns", refused));
         let untracked = totals.untracked.iter().copied().chain(refusals).chain(zombies);
-        let untracked = untracked.map(|(what, count)| (what.into(), count)).collect();
-        let end = Body::StreamEnd {
-            events: by_word(&self.teller.events),
-            lost: by_word(&self.lost),
+        Body::StreamEnd {
+            events: BTreeMap::new(),
+            lost: by_token(&self.lost),
             kernel: Kind::ALL
                 .iter()
-                .map(|&kind| (record_event(kind), totals.kind(kind)))
+                .map(|&kind| (event_of(kind), totals.kind(kind)))
                 .filter(|(_, count)| count.submitted + count.lost > 0)
                 .map(|(name, count)| {
                     (name.into(), KernelCount { submitted: count.submitted, lost: count.lost })
                 })
                 .collect(),
             threads: ThreadCount { created: totals.threads_created, ended: totals.threads_ended },
-            swept: by_word(&self.swept),
-            untracked,
-            model: self.teller.existing.as_mut().map(Existing::count),
+            swept: by_token(&self.swept_count),
+            untracked: untracked.map(|(what, count)| (what.into(), count)).collect(),
+            model: None,
             duration_ns: duration.as_nanos() as u64,
-        };
-        self.teller.tell(clock::boottime_ns(), true, end);
-        self.teller.finish();
-    }
-
-    /// Finds what has ended without a hook's word, and puts it among the records.
-    fn sweep(&mut self, loaded: &mut Loaded, reader: &mut Reader, last: bool) {
-        let swept = &mut self.swept;
-        loaded.sweeper.sweep(&mut self.zombies, last, |kind, boot_ns, record| {
-            *swept.entry(record_event(kind)).or_default() += 1;
-            reader.insert(boot_ns, record);
-        });
-    }
-
-    fn record(&mut self, header: Header, record: Record<'_>) {
-        let record = self.zombies.follow(header, record);
-        let mut translated = std::mem::take(&mut self.translated);
-        self.translator.translate(header, record, |event| translated.push(event));
-        for event in &translated {
-            self.teller.take_note(&event.body);
-        }
-        for Translated { boot_ns, exact, body } in translated.drain(..) {
-            // What follows a failure is told all the same, to be counted.
-            if (!self.teller.over || self.teller.failure.is_some()) && self.teller.tell(boot_ns, exact, body)
-            {
-                self.shown += 1;
-                self.teller.over |= self.count.is_some_and(|count| self.shown >= count);
-            }
-        }
-        self.translated = translated;
-    }
-
-    /// No hook may ever tell of the reaping of a zombie that was there before: those that a look found are asked after.
-    fn ask_after_zombies(&mut self) {
-        for process in self.teller.found_zombies.drain(..) {
-            self.zombies.found(&process);
-        }
-    }
-
-    fn losses(&mut self, missed: MissedRuns, totals: &Totals) {
-        self.account("ring", totals.lost());
-        self.account("table", totals.unseen());
-        self.account("hook", missed.lost(totals));
-        if totals.untracked.iter().any(|(what, _)| *what == "process.exit.threads") {
-            self.translator.peaks_are_incomplete();
-        }
-    }
-
-    /// Reports what was lost at this stage since the last time.
-    fn account(&mut self, stage: &'static str, total: u64) {
-        let before = self.lost.get(stage).copied().unwrap_or(0);
-        if total > before {
-            self.lost.insert(stage, total);
-            self.teller.doubt();
-            if !self.teller.over {
-                self.teller.tell_now(Body::StreamLost { stage: stage.into(), count: total - before });
-            }
         }
     }
 }
 
-fn read(loaded: &Loaded) -> Result<Totals, Failure> {
-    Ok(loaded.stats.read().map_err(LoadError::from)?)
-}
-
-fn by_word(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<Token, u64> {
+fn by_token(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<Token, u64> {
     counts.iter().map(|(&name, &count)| (name.into(), count)).collect()
 }
 
 #[cfg(test)]
-#[path = "live_tests.rs"]
-mod tests;
+mod tests {
+    use pidns_ebpf::abi::decode;
+
+    use super::*;
+    use crate::kernel::{stats::KindTotals, zombies::Unreaped};
+
+    fn translation() -> Translation {
+        Translation::new(Translator::new(0), Zombies::new(false), 1_000)
+    }
+
+    /// The reaping of process 20, which is 2 in its namespace.
+    fn reap(translation: &mut Translation, boot_ns: u64) -> Vec<Event> {
+        let numbers = |numbers: &[u32]| numbers.iter().flat_map(|n| n.to_ne_bytes()).collect::<Vec<_>>();
+        let record = [
+            &boot_ns.to_ne_bytes()[..],
+            &72u32.to_ne_bytes(),
+            &[Kind::ProcessReap as u8, 0, 2, 0],
+            &5u64.to_ne_bytes(),
+            &numbers(&[20, 1, 0, 4026532000]),
+            b"sh\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            &7u64.to_ne_bytes(),
+            &numbers(&[20, 2]),
+        ]
+        .concat();
+        let (header, record) = decode(&record).unwrap();
+        let mut events = Vec::new();
+        translation.record(header, record, &mut |more| events.extend_from_slice(more));
+        events
+    }
+
+    #[test]
+    fn events_are_numbered_and_their_times_never_go_back() {
+        let mut translation = translation();
+        translation.numbers.wall_offset_ns = 1_700_000_000_000_000_000;
+        let body = Body::StreamLost { stage: "ring".into(), count: 0 };
+        let mut events = vec![translation.numbers.event(0, true, body)];
+        for boot_ns in [3_000, 2_000, 4_000] {
+            events.extend(reap(&mut translation, boot_ns));
+        }
+        let seqs: Vec<_> = events.iter().map(|event| event.seq).collect();
+        assert_eq!(seqs, [1, 2, 3, 4]);
+        let times: Vec<_> = events.iter().map(|event| event.boot_ns).collect();
+        assert_eq!(times, [1_000, 3_000, 3_000, 4_000], "the start's is that of the first hook");
+        assert_eq!(events[3].time.to_string(), "2023-11-14T22:13:20.000004Z");
+    }
+
+    #[test]
+    fn an_end_that_a_sweep_found_stands_among_the_records_by_its_time() {
+        let mut translation = translation();
+        let process = pidns_ebpf::abi::ProcessPart {
+            start_boot_ns: 5,
+            pid: 21,
+            parent_pid: 1,
+            uid: 0,
+            ns_inum: 7,
+            comm: *b"sh\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        };
+        let zombie = Unreaped { process, exit_boot_ns: 1_500, pids: [21, 3].into() };
+        translation.sweep(2_500, Swept::Reaped(zombie));
+        assert_eq!(reap(&mut translation, 2_000).len(), 1, "it comes later");
+        let events = reap(&mut translation, 3_000);
+        let times: Vec<_> = events.iter().map(|event| event.boot_ns).collect();
+        assert_eq!(times, [2_500, 3_000]);
+        let Body::ProcessReap { process, zombie_ns } = &events[0].body else { panic!("{:?}", events[0]) };
+        assert_eq!((process.pid, &process.pids[..], *zombie_ns), (21, &[21, 3][..], Some(1_000)));
+        assert!(!events[0].exact, "the time is that of the sweep");
+        assert_eq!(translation.swept_count["process.reap"], 1);
+    }
+
+    #[test]
+    fn a_loss_is_reported_once_and_added_up_at_the_end() {
+        let mut translation = translation();
+        let mut lost = Vec::new();
+        let mut each = |events: &mut [Event]| {
+            for event in events {
+                let Body::StreamLost { stage, count } = &event.body else { panic!("{event:?}") };
+                lost.push((stage.to_string(), *count));
+            }
+        };
+        for total in [5, 5, 7] {
+            translation.account("ring", total, &mut each);
+        }
+        let kinds = BTreeMap::from([(Kind::ProcessReap as u8, KindTotals { submitted: 30, lost: 9 })]);
+        let untracked = vec![("process.reap", 4), ("process.exit.threads", 1)];
+        let totals = Totals { kinds, threads_created: 6, untracked, ..Totals::default() };
+        let mut missed = MissedRuns::default();
+        missed.add(None, 3);
+        translation.final_losses(missed, &totals, 0, &mut each);
+        let expected = [("ring", 5), ("ring", 2), ("ring", 2), ("table", 4), ("hook", 3)];
+        assert_eq!(lost, expected.map(|(stage, count)| (stage.to_owned(), count)));
+        let end = serde_json::to_value(translation.end(&totals, missed, Duration::from_secs(1))).unwrap();
+        assert_eq!(end["lost"], serde_json::json!({ "ring": 9, "table": 4, "hook": 3 }));
+        let kernel = serde_json::json!({ "process.reap": { "submitted": 30, "lost": 9 } });
+        assert_eq!(end["kernel"], kernel, "kinds that had none are left out");
+        assert_eq!(end["threads"]["created"], 6);
+        assert_eq!(end["duration_ns"], 1_000_000_000);
+    }
+}

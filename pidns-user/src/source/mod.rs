@@ -1,6 +1,71 @@
-//! Where events come from: the running kernel, or a recording; and how snapshots are taken.
+//! Where events come from: the running kernel, a recording, or a list; and how snapshots are taken.
 
+pub mod kinds;
+pub mod list;
 pub mod live;
 pub mod observer;
 pub mod recording;
+pub mod replay;
+pub mod snapshots;
 pub mod translate;
+
+use std::io;
+
+use crate::{
+    event::{Body, Event, Process},
+    kernel::error::LoadError,
+};
+use recording::Damage;
+
+/// How far a source has been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// More is there already.
+    More,
+    /// This is all for now.
+    Idle,
+    /// This was all.
+    End,
+}
+
+/// Why a source cannot be read any further.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The ring buffer cannot be waited for.
+    #[error("wait for the ring buffer: {0}")]
+    Wait(io::Error),
+    /// The kernel side cannot be read.
+    #[error(transparent)]
+    Kernel(#[from] LoadError),
+    /// The rest of a recording cannot be read.
+    #[error(transparent)]
+    Recording(#[from] Damage),
+}
+
+/// Gives events, in the order of their times.
+pub trait Source {
+    /// Hands over what has happened since the last call, oldest first: together what came to be at once, as a namespace and
+    /// its init do. Waits a short while where there is nothing.
+    fn read(&mut self, each: &mut dyn FnMut(&mut [Event])) -> Result<Progress, SourceError>;
+
+    /// Takes over what has happened and hands over nothing: the next [`Source::read`] does. The pipeline calls it while a
+    /// snapshot is taken, so that the kernel's ring buffer does not run over meanwhile. Waits a short while.
+    fn hold(&mut self) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    /// No more is to happen: the reads that follow hand over what is left, up to [`Progress::End`].
+    fn stop(&mut self);
+
+    /// An event of this moment: what the pipeline itself has to say.
+    fn event_now(&mut self, body: Body) -> Event;
+
+    /// A snapshot has found this zombie. A source that reports reapings asks after it: no hook may ever see this one go.
+    fn found_zombie(&mut self, _process: &Process) {}
+
+    /// What a stream of this source ends with, behind all else: `stream.end` with the source's own counts. `None` where
+    /// its events have their end among them.
+    fn end(&mut self) -> Option<Body> {
+        None
+    }
+}

@@ -1,39 +1,34 @@
-//! What snapshots are taken with: the kernel's task iterator, or where that cannot be had /proc; and what names containers.
+//! Takes snapshots with the kernel's task iterator, or where that cannot be had from /proc.
 
 use std::{
     fmt::{self, Display},
-    sync::Arc,
+    io,
 };
 
 use crate::{
-    commands::failure::Failure,
-    commands::{notices::Notices, unread::UnreadNotices},
-    container::{self, Api, ContainerCache, Roots},
-    event::container::Container,
-    event::snapshot::{Process, Snapshot},
+    event::snapshot::{Snapshot, Unnamed, Unread, WhyUnnamed},
     kernel::{
         capabilities::{self, Uses},
         clock,
-        iterator::TaskIterator,
-        load::LoadError,
+        error::LoadError,
+        iterator::{TaskIterator, snapshot_of},
         namespace,
     },
     procfs::Procfs,
-    target::ParsedTarget,
 };
 
 /// Why there is no task iterator.
-#[derive(Debug)]
-pub(crate) enum Without {
+#[derive(Clone, Debug)]
+pub enum NoIterator {
     /// This is not the host's own PID namespace: the iterator's numbers match nothing in this /proc.
     Elsewhere,
     /// A privilege is missing. Nothing is wrong then: /proc shows the user's own processes, and what it does not is told.
     Unprivileged,
-    /// This kernel refuses it.
-    Refused(LoadError),
+    /// This kernel refuses it, for this reason.
+    Refused(String),
 }
 
-impl Display for Without {
+impl Display for NoIterator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Elsewhere => f.write_str(
@@ -48,168 +43,183 @@ impl Display for Without {
     }
 }
 
-/// What snapshots are taken with.
-pub(crate) struct Observer {
+/// What its user should know of a snapshot. Of snapshots that follow each other each kind comes once, and not with each new
+/// number.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// /proc is read in the iterator's place.
+    NoIterator(NoIterator),
+    /// What the iterator left out is missing, as /proc cannot be read.
+    LeftOut(String),
+    /// This was not read for want of a privilege.
+    Unread(Unread),
+    /// It is not known which namespaces these procs show.
+    Unnamed(Vec<Unnamed>),
+}
+
+/// A snapshot, and what there is to say of it.
+#[derive(Debug)]
+pub struct Observed {
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// What there is to say.
+    pub notices: Vec<Notice>,
+}
+
+/// Why no snapshot can be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// /proc cannot be read.
+    #[error("read /proc: {0}")]
+    Proc(io::Error),
+    /// Capabilities cannot be given up.
+    #[error("drop the capabilities that are not needed any more: {0}")]
+    Capabilities(io::Error),
+    /// The thread that takes snapshots is no more.
+    #[error("the thread that takes snapshots has ended")]
+    ThreadEnded,
+}
+
+/// Takes snapshots.
+pub struct Observer {
     /// None before the first snapshot.
-    iterator: Option<Result<TaskIterator, Without>>,
-    load: fn() -> Result<TaskIterator, Without>,
-    /// Whether what looking does not take of privileges is given up before the first look.
-    gives_up: bool,
-    notices: Notices,
-    unread_notices: UnreadNotices,
-    /// Whether daemons are asked for the names of containers.
-    runtime_api: bool,
-    /// The containers that were seen, so that each is looked up once.
-    names: Option<ContainerCache>,
+    iterator: Option<Result<TaskIterator, NoIterator>>,
+    load: fn() -> Result<TaskIterator, NoIterator>,
+    /// Whether the capabilities that a snapshot does not need are dropped before the first one.
+    drops_capabilities: bool,
+    notices: Vec<Notice>,
+    given: Given,
+}
+
+/// The kinds of notices that were given.
+#[derive(Debug, Default)]
+struct Given {
+    unread: [bool; 5],
+    unnamed: [bool; 2],
 }
 
 impl Observer {
-    /// Those of a command that does nothing but look: it gives up all other privileges.
-    pub(crate) fn new(runtime_api: bool, notices: Notices) -> Self {
-        Self { gives_up: true, ..Self::before_a_stream(runtime_api, notices) }
+    /// For a command that does nothing but take snapshots: it drops the capabilities that those do not need.
+    pub fn new() -> Self {
+        Self { drops_capabilities: true, ..Self::before_a_stream() }
     }
 
-    /// Those that look before a stream is loaded, which takes privileges.
-    pub(crate) fn before_a_stream(runtime_api: bool, notices: Notices) -> Self {
-        Self {
-            iterator: None,
-            load,
-            gives_up: false,
-            notices,
-            unread_notices: UnreadNotices::default(),
-            runtime_api,
-            names: None,
-        }
+    /// For a command that loads a stream afterwards, which takes privileges.
+    pub fn before_a_stream() -> Self {
+        Self { iterator: None, load, drops_capabilities: false, notices: Vec::new(), given: Given::default() }
     }
 
-    /// Takes a snapshot.
-    pub(crate) fn snapshot(&mut self, holders: bool) -> Result<Snapshot, Failure> {
+    /// One of a kernel that refuses its iterator for this reason.
+    #[cfg(test)]
+    pub(crate) fn refused(why: fn() -> Result<TaskIterator, NoIterator>) -> Self {
+        Self { load: why, ..Self::before_a_stream() }
+    }
+
+    /// Takes a snapshot; with what holds namespaces where that is wanted, which takes longer. `between` is called every few
+    /// milliseconds.
+    pub fn snapshot(
+        &mut self,
+        with_holders: bool,
+        between: &mut dyn FnMut(),
+    ) -> Result<Observed, SnapshotError> {
         self.open()?;
         let procfs = Procfs::default();
         let boot_ns = clock::boottime_ns();
         let mut snapshot = match self.iterate(boot_ns) {
             Some(mut snapshot) => {
-                if let Err(error) = procfs.add_left_out(&mut snapshot) {
-                    self.notices.notify(format_args!(
-                        "cannot read /proc: {error}: what the task iterator left out is missing"
-                    ));
+                if let Err(error) = procfs.add_left_out(&mut snapshot, between) {
+                    self.notices.push(Notice::LeftOut(error.to_string()));
                 }
                 snapshot
             }
-            None => procfs.snapshot(boot_ns).map_err(|error| Failure::Io { what: "read /proc", error })?,
+            None => procfs.snapshot(boot_ns, between).map_err(SnapshotError::Proc)?,
         };
-        if holders {
-            procfs.add_holders(&mut snapshot);
+        if with_holders {
+            procfs.add_holders(&mut snapshot, between);
         }
-        let root = rustix::process::geteuid().is_root();
-        for words in self.unread_notices.about(&snapshot, root) {
-            self.notices.notify(words);
-        }
-        Ok(snapshot)
+        self.notices.extend(self.given.new_kinds(&snapshot));
+        Ok(Observed { snapshot, notices: std::mem::take(&mut self.notices) })
     }
 
     /// Why the last snapshot was not the iterator's.
-    pub(crate) fn without(&self) -> Option<&Without> {
+    pub fn without_iterator(&self) -> Option<&NoIterator> {
         self.iterator.as_ref()?.as_ref().err()
     }
 
-    /// Once: loads the iterator, then gives up what is not needed any more, then starts what asks daemons: a thread has the
-    /// privileges of who starts it, and loading wants no other thread.
-    fn open(&mut self) -> Result<(), Failure> {
+    /// Once: loads the iterator, then drops what is not needed any more. Loading wants no other thread.
+    fn open(&mut self) -> Result<(), SnapshotError> {
         if self.iterator.is_some() {
             return Ok(());
         }
         let iterator = self.iterator.insert((self.load)());
-        if let Err(without @ (Without::Elsewhere | Without::Refused(_))) = iterator {
-            self.notices.notify(without);
+        if let Err(why @ (NoIterator::Elsewhere | NoIterator::Refused(_))) = iterator {
+            self.notices.push(Notice::NoIterator(why.clone()));
         }
-        if self.gives_up {
+        if self.drops_capabilities {
             let uses = if iterator.is_ok() { Uses::BpfAndProc } else { Uses::Proc };
-            capabilities::drop_all_but(uses).map_err(|error| Failure::Io {
-                what: "drop the capabilities that are not needed any more",
-                error,
-            })?;
+            capabilities::drop_all_but(uses).map_err(SnapshotError::Capabilities)?;
         }
-        self.names = Some(names(self.runtime_api)?);
         Ok(())
     }
 
-    /// Adds the containers: what the PID 1 of each namespace but the host's own runs in.
-    pub(crate) fn name_containers(&mut self, snapshot: &mut Snapshot) {
-        let inits =
-            snapshot.processes.iter().filter(|process| process.is_init() && process.level() > Some(0));
-        for process in inits {
-            let Some(ns) = process.ns else { continue };
-            if let Some(namespace) = snapshot.namespaces.get_mut(&ns) {
-                namespace.container = self.container_of_init(process);
-            }
-        }
-    }
-
-    /// The container of one namespace: what its PID 1 runs in; of the host's own none.
-    pub(crate) fn container_of(&mut self, snapshot: &Snapshot, inum: u32) -> Option<Arc<Container>> {
-        let is_it =
-            |process: &&Process| process.ns == Some(inum) && process.is_init() && process.level() > Some(0);
-        self.container_of_init(snapshot.processes.iter().find(is_it)?)
-    }
-
-    fn container_of_init(&mut self, init: &Process) -> Option<Arc<Container>> {
-        let names = self.names.get_or_insert_with(|| ContainerCache::new(Roots::host()));
-        names.find(container::Process { pid: init.pid, start_boot_ns: init.start_boot_ns? })
-    }
-
-    /// Adds the containers where the TARGET may be the name of one.
-    pub(crate) fn name_containers_for(&mut self, target: Option<&str>, snapshot: &mut Snapshot) {
-        if target.is_some_and(|target| matches!(ParsedTarget::of(target), Ok(ParsedTarget::Name(_)))) {
-            self.name_containers(snapshot);
-        }
-    }
-
-    /// What the iterator tells; `None` where there is none, which is unread_notices once.
+    /// What the iterator tells; `None` where there is none.
     fn iterate(&mut self, boot_ns: u64) -> Option<Snapshot> {
         let iterator = self.iterator.as_mut()?.as_mut().ok()?;
         let read = iterator.read().and_then(|records| {
-            Snapshot::from_records(boot_ns, &records).map_err(|error| LoadError::Iterator(error.to_string()))
+            snapshot_of(boot_ns, &records).map_err(|error| LoadError::Iterator(error.to_string()))
         });
         match read {
             Ok(snapshot) => Some(snapshot),
             Err(error) => {
-                let without = Without::Refused(error);
-                self.notices.notify(&without);
-                self.iterator = Some(Err(without));
+                let why = NoIterator::Refused(error.to_string());
+                self.notices.push(Notice::NoIterator(why.clone()));
+                self.iterator = Some(Err(why));
                 None
             }
         }
     }
 }
 
-/// What names the containers of this machine; with the daemons' help where that is wanted.
-pub(crate) fn names(runtime_api: bool) -> Result<ContainerCache, Failure> {
-    let roots = Roots::host();
-    if !runtime_api {
-        return Ok(ContainerCache::new(roots));
+impl Default for Observer {
+    fn default() -> Self {
+        Self::new()
     }
-    let api =
-        Api::new(&roots).map_err(|error| Failure::Io { what: "start a thread to ask daemons", error })?;
-    Ok(ContainerCache::asking(roots, api))
 }
 
-fn load() -> Result<TaskIterator, Without> {
+impl Given {
+    /// The notices of this snapshot that none before it had.
+    fn new_kinds(&mut self, snapshot: &Snapshot) -> Vec<Notice> {
+        let Unread { processes, namespaces, files, mounts, hidden } = snapshot.unread;
+        let are = [processes > 0, namespaces > 0, files > 0, mounts > 0, hidden];
+        let mut notices = Vec::new();
+        if is_new(&mut self.unread, are) {
+            notices.push(Notice::Unread(snapshot.unread));
+        }
+        let is_any = |why| snapshot.unnamed.iter().any(|unnamed| unnamed.why == why);
+        if is_new(&mut self.unnamed, [is_any(WhyUnnamed::NoProcess), is_any(WhyUnnamed::Unreadable)]) {
+            notices.push(Notice::Unnamed(snapshot.unnamed.clone()));
+        }
+        notices
+    }
+}
+
+/// Whether there is one that was not there before.
+fn is_new<const N: usize>(given: &mut [bool; N], are: [bool; N]) -> bool {
+    let before = *given;
+    for (given, is) in given.iter_mut().zip(are) {
+        *given |= is;
+    }
+    *given != before
+}
+
+fn load() -> Result<TaskIterator, NoIterator> {
     if namespace::is_initial() != Some(true) {
-        return Err(Without::Elsewhere);
+        return Err(NoIterator::Elsewhere);
     }
     TaskIterator::load().map_err(|error| match error {
-        LoadError::Privilege(_) | LoadError::UserNamespace => Without::Unprivileged,
-        error => Without::Refused(error),
+        LoadError::Privilege(_) | LoadError::UserNamespace => NoIterator::Unprivileged,
+        error => NoIterator::Refused(error.to_string()),
     })
-}
-
-#[cfg(test)]
-impl Observer {
-    /// Those that a kernel refuses its iterator to.
-    pub(crate) fn refused(why: fn() -> Result<TaskIterator, Without>) -> Self {
-        Self { load: why, ..Self::before_a_stream(false, Notices::new(true)) }
-    }
 }
 
 #[cfg(test)]
@@ -218,17 +228,35 @@ mod tests {
     use crate::event::snapshot::Source;
 
     #[test]
-    fn where_the_iterator_is_refused_proc_is_read_and_the_reason_kept() {
-        let mut observer =
-            Observer::refused(|| Err(Without::Refused(LoadError::Iterator("no such thing".to_owned()))));
-        assert!(observer.without().is_none(), "nothing was tried yet");
-        let snapshot = observer.snapshot(false).unwrap();
+    fn a_refused_iterator_is_replaced_by_proc_and_the_reason_given() {
+        let refusal =
+            || Err(NoIterator::Refused(LoadError::Iterator("no such thing".to_owned()).to_string()));
+        let mut observer = Observer::refused(refusal);
+        assert!(observer.without_iterator().is_none(), "nothing was tried yet");
+        let Observed { snapshot, notices } = observer.snapshot(false, &mut || {}).unwrap();
         assert_eq!(snapshot.source, Source::Proc);
         assert!(snapshot.processes.iter().any(|process| process.pid == std::process::id()));
-        let words = observer.without().expect("a reason").to_string();
+        assert!(matches!(notices[0], Notice::NoIterator(_)));
+        let words = observer.without_iterator().expect("a reason").to_string();
         for part in ["task iterator", "no such thing", "rounded"] {
             assert!(words.contains(part), "{part}: {words}");
         }
         assert!(!words.contains("--hooks"), "that is about the stream: {words}");
+    }
+
+    #[test]
+    fn each_kind_of_unread_things_is_noticed_once() {
+        let mut given = Given::default();
+        let mut notices = |unread| {
+            let snapshot = Snapshot { unread, ..Snapshot::empty(Source::Proc, 0) };
+            given.new_kinds(&snapshot).len()
+        };
+        let files = |files| Unread { files, ..Unread::default() };
+        assert_eq!(notices(Unread::default()), 0);
+        assert_eq!(notices(files(2)), 1);
+        assert_eq!(notices(files(3)), 0, "another number of the same");
+        assert_eq!(notices(files(0)), 0);
+        assert_eq!(notices(files(4)), 0, "as it was noticed before");
+        assert_eq!(notices(Unread { mounts: 1, ..files(4) }), 1, "something else");
     }
 }

@@ -3,12 +3,11 @@
 use std::{collections::BTreeSet, path::Path};
 
 use crate::{
-    commands::failure::Failure,
     event::container::{Called, Container},
     event::snapshot::{Namespace, Snapshot, Source},
     model::Forest,
     procfs::Procfs,
-    target::{self, NotFound, ParsedTarget},
+    target::{self, NotFound, ParsedTarget, TargetError},
     text::Count,
 };
 
@@ -32,7 +31,7 @@ pub(crate) enum Target {
 
 /// What a TARGET names. Of a recording a container may be meant that is gone, with its namespace: these are `gone`, the last
 /// to go first.
-pub(crate) fn name(target: &str, snapshot: &Snapshot, gone: &[Namespace]) -> Result<Target, Failure> {
+pub(crate) fn name(target: &str, snapshot: &Snapshot, gone: &[Namespace]) -> Result<Target, TargetError> {
     let refused = |error| refusal(target, error, snapshot);
     match ParsedTarget::of(target).map_err(refused)? {
         ParsedTarget::Namespace(inum) => Ok(Target::Namespace(inum)),
@@ -51,7 +50,7 @@ pub(crate) fn name(target: &str, snapshot: &Snapshot, gone: &[Namespace]) -> Res
 }
 
 /// The namespace that a TARGET stands for, which exists.
-pub(crate) fn namespace(target: &str, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<u32, Failure> {
+pub(crate) fn namespace(target: &str, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<u32, TargetError> {
     let inum = match name(target, snapshot, &[])? {
         Target::Namespace(inum) | Target::Container(inum) | Target::GoneContainer { inum, .. } => inum,
         Target::Process(pid) => match (forest.process(pid), snapshot.source) {
@@ -71,8 +70,8 @@ pub(crate) fn namespace(target: &str, snapshot: &Snapshot, forest: &Forest<'_>) 
 }
 
 /// Why nothing is told of a namespace of this number.
-pub(crate) fn no_namespace(inum: u32, snapshot: &Snapshot) -> Failure {
-    Failure::NoMatch(match snapshot.source {
+pub(crate) fn no_namespace(inum: u32, snapshot: &Snapshot) -> TargetError {
+    TargetError::NoMatch(match snapshot.source {
         Source::Recording => {
             format!("{inum}: there was no such namespace then, as far as the recording tells")
         }
@@ -96,13 +95,13 @@ pub(crate) fn was_there(target: &str, gone: &[Namespace]) -> bool {
 }
 
 /// Why nothing is told of a process of this PID.
-pub(crate) fn no_process(pid: u32, snapshot: &Snapshot) -> Failure {
+pub(crate) fn no_process(pid: u32, snapshot: &Snapshot) -> TargetError {
     if snapshot.source == Source::Recording {
-        return Failure::NoMatch(format!(
+        return TargetError::NoMatch(format!(
             "no process had the PID {pid} there, as far as the recording tells"
         ));
     }
-    Failure::NoMatch(match Procfs::default().process_of_thread(pid) {
+    TargetError::NoMatch(match Procfs::default().process_of_thread(pid) {
         Some(leader) if leader != pid => {
             format!("{pid} is a thread of the process {leader}: ask for that one")
         }
@@ -113,7 +112,7 @@ pub(crate) fn no_process(pid: u32, snapshot: &Snapshot) -> Failure {
 }
 
 /// The namespace that words stand for which only this machine can tell the meaning of.
-fn look_up(target: &str, snapshot: &Snapshot) -> Result<u32, Failure> {
+fn look_up(target: &str, snapshot: &Snapshot) -> Result<u32, TargetError> {
     let found = match snapshot.source {
         Source::Recording => Err(NotFound::Meaningless("this names nothing in the recording".to_owned())),
         Source::Iterator | Source::Proc => target::look_up_namespace(target),
@@ -121,12 +120,12 @@ fn look_up(target: &str, snapshot: &Snapshot) -> Result<u32, Failure> {
     found.map_err(|error| refusal(target, error, snapshot))
 }
 
-fn refusal(target: &str, error: NotFound, snapshot: &Snapshot) -> Failure {
+fn refusal(target: &str, error: NotFound, snapshot: &Snapshot) -> TargetError {
     match error {
-        NotFound::Nothing(words) => Failure::NoMatch(format!("{target}: {words}")),
-        NotFound::Unreadable(words) => Failure::Usage(format!("{target}: {words}")),
+        NotFound::Nothing(words) => TargetError::NoMatch(format!("{target}: {words}")),
+        NotFound::Unreadable(words) => TargetError::Usage(format!("{target}: {words}")),
         NotFound::Meaningless(words) => {
-            Failure::Usage(format!("{target:?}: {words}: a TARGET is {}", forms(snapshot)))
+            TargetError::Usage(format!("{target:?}: {words}: a TARGET is {}", forms(snapshot)))
         }
     }
 }
@@ -146,7 +145,7 @@ fn is_file(name: &str) -> bool {
 /// The container that is called so, or was: `None` where none is. What somebody is called goes before what an id begins with,
 /// of those that are gone too. Who may make a cgroup may call it what he likes: that takes no name from a container that a
 /// runtime vouches for, or did.
-fn container(words: &str, snapshot: &Snapshot, gone: &[Namespace]) -> Result<Option<Target>, Failure> {
+fn container(words: &str, snapshot: &Snapshot, gone: &[Namespace]) -> Result<Option<Target>, TargetError> {
     for how in [Called::So, Called::Beginning] {
         for is_vouched in [true, false] {
             let is_it = |container: &Container| {
@@ -167,7 +166,7 @@ fn living_container(
     words: &str,
     is_it: impl Fn(&Container) -> bool,
     snapshot: &Snapshot,
-) -> Result<Option<u32>, Failure> {
+) -> Result<Option<u32>, TargetError> {
     let called: Vec<(u32, &Container)> = snapshot
         .containers()
         .filter(|(_, container)| is_it(container))
@@ -186,7 +185,7 @@ fn living_container(
             let list: Vec<String> = called.iter().map(line).collect();
             let words =
                 format!("{words:?} is the name of several: give the number of one: {}", list.join(", "));
-            Err(Failure::Usage(words))
+            Err(TargetError::Usage(words))
         }
     }
 }
@@ -230,13 +229,13 @@ pub(crate) fn those_there(snapshot: &Snapshot) -> String {
 }
 
 /// Why nobody is found by this name, with some of those that are there, for who has misspelt one.
-fn no_container(name: &str, snapshot: &Snapshot) -> Failure {
+fn no_container(name: &str, snapshot: &Snapshot) -> TargetError {
     let found = those_there(snapshot);
     let known = match snapshot.source {
         Source::Recording => ", as far as the recording tells",
         Source::Iterator | Source::Proc => "",
     };
-    Failure::NoMatch(format!(
+    TargetError::NoMatch(format!(
         "no container is called {name:?}{known}: {found}. A TARGET is {}",
         forms(snapshot)
     ))
@@ -344,7 +343,7 @@ mod tests {
         let found = Target::GoneContainer { inum: 8, born_boot_ns: Some(5) };
         assert_eq!(name("db", &snapshot, &gone).unwrap(), found, "not the one within it");
         assert_eq!(name("web", &snapshot, &gone).unwrap(), Target::Container(WEB));
-        assert_eq!(name("nobody", &snapshot, &gone).unwrap_err().code(), 1);
+        assert!(matches!(name("nobody", &snapshot, &gone), Err(TargetError::NoMatch(_))));
     }
 
     #[test]
@@ -364,7 +363,7 @@ mod tests {
     #[test]
     fn what_several_are_called_is_refused_with_the_list() {
         let error = name("c", &snapshot(Source::Recording), &[]).unwrap_err();
-        assert_eq!(error.code(), 2);
+        assert!(matches!(error, TargetError::Usage(_)));
         let words = error.to_string();
         for part in [WEB.to_string(), OTHER.to_string(), "docker/web, id c0ffee".to_owned()] {
             assert!(words.contains(&part), "{part}: {words}");
@@ -377,7 +376,11 @@ mod tests {
         let (live, recorded) = (snapshot(Source::Iterator), snapshot(Source::Recording));
         let code = |target: &str, snapshot: &Snapshot| {
             let error = namespace(target, snapshot, &Forest::new(snapshot)).unwrap_err();
-            (error.code(), error.to_string())
+            let code = match error {
+                TargetError::NoMatch(_) => 1,
+                TargetError::Usage(_) => 2,
+            };
+            (code, error.to_string())
         };
         for (target, expected, part) in [
             ("8", 1, "as far as the recording tells"),

@@ -26,6 +26,17 @@ pub const FORMS: &str = "a namespace's inode number (4026532847 or pid:[40265328
 pub const RECORDED_FORMS: &str = "the inode number of a namespace (4026532847 or pid:[4026532847]) that was there then, a \
                                   PID of the host, or a container's name, pod or id";
 
+/// Why a TARGET finds nothing in a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// What it names does not exist, or not there.
+    #[error("{0}")]
+    NoMatch(String),
+    /// It names nothing, or more than one thing, or what may not be looked at.
+    #[error("{0}")]
+    Usage(String),
+}
+
 /// Why a TARGET stands for no namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotFound {

@@ -1,8 +1,7 @@
 //! The TARGET of a command that looks again and again.
 
-use super::find;
+use super::{TargetError, find};
 use crate::{
-    commands::failure::Failure,
     event::identity::is_one_time,
     event::snapshot::{Namespace, Snapshot},
     model::Forest,
@@ -36,7 +35,7 @@ impl<'a> PinnedTarget<'a> {
     }
 
     /// Finds it in a snapshot.
-    pub(crate) fn find(&mut self, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<Lookup, Failure> {
+    pub(crate) fn find(&mut self, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<Lookup, TargetError> {
         if let Some(words) = self.words() {
             let inum = find::namespace(words, snapshot, forest)?;
             self.found = forest.node(inum).map(|node| node.namespace.clone());

@@ -16,7 +16,7 @@ fn a_daemon_that_never_answers_is_asked_once() {
     let socket = world.path("run/docker.sock");
     let _silent = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
     let roots = Roots::below(world.base.path());
-    let mut names = ContainerCache::asking(roots.clone(), Api::new(&roots).expect("a thread"));
+    let mut names = ContainerCache::asking(roots.clone(), Api::new(&roots, runtime()).expect("a thread"));
     let before = std::time::Instant::now();
     let found = of(&mut names, INIT, DOCKER).expect("the cgroup alone tells");
     assert!(found.doubts[0].contains("no answer within 2 s: it is not asked again"), "{:?}", found.doubts);
@@ -48,6 +48,14 @@ pub(crate) fn server(socket: &Path, status: &'static str, body: String) {
     });
 }
 
+/// A runtime that runs to the end of the tests.
+pub(crate) fn runtime() -> tokio::runtime::Handle {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let handle = runtime.handle().clone();
+    std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+    handle
+}
+
 #[test]
 fn what_a_daemon_answers_is_believed_of_its_own_process_alone() {
     for (pid, status, expected, words) in [
@@ -64,7 +72,7 @@ fn what_a_daemon_answers_is_believed_of_its_own_process_alone() {
         });
         server(&world.path("run/docker.sock"), status, body.to_string());
         let roots = Roots::below(world.base.path());
-        let mut names = ContainerCache::asking(roots.clone(), Api::new(&roots).expect("a thread"));
+        let mut names = ContainerCache::asking(roots.clone(), Api::new(&roots, runtime()).expect("a thread"));
         let found = of(&mut names, INIT, DOCKER).expect("the cgroup alone tells");
         assert_eq!(found.name, expected.map(Name::from), "{pid} {status}: {:?}", found.doubts);
         let doubts = found.doubts.join("\n");

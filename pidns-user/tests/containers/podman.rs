@@ -124,7 +124,8 @@ fn podman_is_asked_where_its_files_do_not_tell() {
         podman_socket: socket.clone(),
         ..podman.roots()
     };
-    let mut names = ContainerCache::asking(roots.clone(), Api::new(&roots).expect("a thread"));
+    let mut names =
+        ContainerCache::asking(roots.clone(), Api::new(&roots, crate::daemon::runtime()).expect("a thread"));
     let container = sure_container_of(&mut names, init);
     assert_eq!((container.runtime, &container.name), (Some(Runtime::Podman), &name("front")));
     assert_eq!(container.image, name("localhost/pidns-busybox:1"));

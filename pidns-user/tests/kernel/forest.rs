@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use pidns_user::event::snapshot::{Process, Snapshot};
-use pidns_user::kernel::{clock, iterator::TaskIterator};
+use pidns_user::event::snapshot::Process;
+use pidns_user::kernel::{
+    clock,
+    iterator::{TaskIterator, snapshot_of},
+};
 use pidns_user::procfs::Procfs;
 use serde_json::Value;
 
@@ -231,13 +234,13 @@ fn lasting(process: &Process) -> (u32, Vec<u32>, Option<u32>, Option<u32>, Optio
 fn the_iterator_and_proc_agree() {
     let actor = still("still-nested");
     let procfs = Procfs::default();
-    let proc = || procfs.snapshot(clock::boottime_ns()).expect("/proc can be read");
+    let proc = || procfs.snapshot(clock::boottime_ns(), &mut || {}).expect("/proc can be read");
     let before = proc();
     let mut iterator = TaskIterator::load().unwrap_or_else(|error| panic!("{error}"));
     let records = iterator.read().unwrap_or_else(|error| panic!("{error}"));
-    let mut seen = Snapshot::from_records(clock::boottime_ns(), &records).expect("good records");
+    let mut seen = snapshot_of(clock::boottime_ns(), &records).expect("good records");
     let iterated = seen.processes.len();
-    procfs.add_left_out(&mut seen).expect("/proc can be read");
+    procfs.add_left_out(&mut seen, &mut || {}).expect("/proc can be read");
     let after = proc();
     let seen_by_pid: BTreeMap<_, _> = seen.processes.iter().map(|process| (process.pid, process)).collect();
     let after_by_pid: BTreeMap<_, _> = after.processes.iter().map(|process| (process.pid, process)).collect();

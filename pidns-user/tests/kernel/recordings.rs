@@ -210,7 +210,7 @@ fn a_recording_replayed_makes_the_model_that_the_recorder_had() {
         let Some(Body::StreamEnd { model: Some(model), lost, .. }) = last else { panic!("no end: {last:?}") };
         assert_eq!(model.processes, world.processes().count() as u64, "ring of {ring}");
         assert_eq!(model.namespaces, world.namespaces().count() as u64, "ring of {ring}");
-        let surprises = world.surprises();
+        let surprises = world.inconsistencies();
         let counts = [
             ("ends_unseen", surprises.ends_unseen),
             ("after_the_end", surprises.after_the_end),

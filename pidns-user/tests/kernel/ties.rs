@@ -33,7 +33,7 @@ fn who_is_traced_is_shown_with_the_process_that_does() {
     assert_eq!(process(&members, traced.pid)["tracer"], actor.pid(), "{members:#}");
     let all = document(&["ps"]);
     assert!(process(&all, actor.pid()).get("tracer").is_none(), "nobody traces the tracer");
-    let proc = Procfs::default().snapshot(0).expect("/proc can be read");
+    let proc = Procfs::default().snapshot(0, &mut || {}).expect("/proc can be read");
     let found = proc.processes.iter().find(|process| process.pid == traced.pid as u32).expect("it is there");
     assert_eq!(found.tracer, Some(actor.pid() as u32), "from /proc");
     let (table, _) = output(&["ps", "--no-headers", "--fields", "pid,tracer", &traced.ns.to_string()], 0);
@@ -81,7 +81,7 @@ fn who_was_moved_into_a_cgroup_is_shown_with_its_id() {
     assert_ne!(before, id, "it was not there before");
     assert_eq!(id_of(outer.pid), id);
     assert_eq!(id_of(actor.pid()), before, "whom nobody moved");
-    let proc = Procfs::default().snapshot(0).expect("/proc can be read");
+    let proc = Procfs::default().snapshot(0, &mut || {}).expect("/proc can be read");
     let found = proc.processes.iter().find(|process| process.pid == outer.pid as u32).expect("it is there");
     assert_eq!(found.cgroup_id, Some(id), "from /proc");
     let (table, _) = output(&["ps", "--no-headers", "--fields", "pid,cgroup", &outer.pid.to_string()], 0);
@@ -103,7 +103,7 @@ fn every_cgroup_id_is_the_inode_number_of_its_folder() {
     let before: Vec<_> =
         listed(&before).map(|line| (line["pid"].clone(), folder_of_cgroup(&line["pid"]))).collect();
     let now = document(&["ps"]);
-    let proc = Procfs::default().snapshot(0).expect("/proc can be read");
+    let proc = Procfs::default().snapshot(0, &mut || {}).expect("/proc can be read");
     let mut compared = 0;
     for (pid, folder) in before {
         let Some(line) = listed(&now).find(|line| line["pid"] == pid) else { continue };

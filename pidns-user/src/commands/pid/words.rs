@@ -1,6 +1,6 @@
 //! What is said where a PID is nobody's in a namespace, or its process is not seen there.
 
-use super::{Host, place::Place};
+use super::{PidTable, place::Place};
 use crate::{
     commands::failure::Failure,
     event::snapshot::{Process, Source},
@@ -10,7 +10,7 @@ use crate::{
 const NAMED: usize = 3;
 
 /// Why nobody is found by this PID in this namespace, and what the number is elsewhere: it is mostly taken for that.
-pub(super) fn nobody_in(pid: u32, place: Place, host: &Host<'_>) -> Failure {
+pub(super) fn nobody_in(pid: u32, place: Place, host: &PidTable<'_>) -> Failure {
     let inum = place.inum;
     let known = host.how_far_that_is_known();
     let words = format!("no process has PID {pid} in namespace {inum}{known}");
@@ -33,7 +33,7 @@ pub(super) fn nobody_in(pid: u32, place: Place, host: &Host<'_>) -> Failure {
 }
 
 /// Where a number that is nobody's on the host is somebody's: "7 is nginx[48213] in namespace 4026532178".
-pub(super) fn elsewhere(pid: u32, host: &Host<'_>) -> Option<String> {
+pub(super) fn elsewhere(pid: u32, host: &PidTable<'_>) -> Option<String> {
     let mut found = Vec::new();
     for process in host.processes() {
         let levels = host.model.levels(process);
@@ -55,7 +55,7 @@ pub(super) fn invisible(
     asked: (u32, Option<Place>),
     process: &Process,
     place: Place,
-    host: &Host<'_>,
+    host: &PidTable<'_>,
 ) -> Failure {
     let levels = host.model.levels(process);
     let (name, inum) = (process.name(), place.inum);

@@ -1,7 +1,7 @@
 //! The daemons themselves, asked through their sockets: only where the user wants it, and only what their
 //! files do not tell.
 //!
-//! A thread of its own asks, with a runtime of its own, so that whoever asks need not be asynchronous and
+//! A thread of its own asks, in the process's runtime, so that whoever asks need not be asynchronous and
 //! waits no longer than it wants to.
 
 use std::{
@@ -15,6 +15,7 @@ use std::{
 };
 
 use bollard::{API_DEFAULT_VERSION, Docker, errors::Error, models::ContainerInspectResponse};
+use tokio::runtime::Handle;
 
 use super::{
     super::Roots,
@@ -61,11 +62,12 @@ struct Socket {
 }
 
 impl Api {
-    /// Asks nothing yet. Fails where no thread can be started.
-    pub fn new(roots: &Roots) -> std::io::Result<Self> {
+    /// Asks nothing yet. `runtime` is one that another thread runs. Fails where no thread can be started.
+    pub fn new(roots: &Roots, runtime: Handle) -> std::io::Result<Self> {
         let (questions, received) = sync_channel(MOST_QUESTIONS);
-        let thread =
-            thread::Builder::new().name("runtime-api".to_owned()).spawn(move || answer_all(&received))?;
+        let thread = thread::Builder::new()
+            .name("runtime-api".to_owned())
+            .spawn(move || answer_all(&received, &runtime))?;
         let socket = |runtime, path: &Path| Socket {
             runtime: engine(runtime, path),
             path: path.to_owned(),
@@ -129,19 +131,15 @@ fn engine(runtime: Runtime, socket: &Path) -> Runtime {
     if is_podman { Runtime::Podman } else { runtime }
 }
 
-fn answer_all(questions: &Receiver<Question>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+fn answer_all(questions: &Receiver<Question>, runtime: &Handle) {
     while let Ok(Question { socket, id, in_pod, answer }) = questions.recv() {
-        let said = match &runtime {
-            Ok(runtime) => runtime.block_on(async {
-                // Whoever asked waits no longer either.
-                match tokio::time::timeout(PATIENCE, inspect(&socket, &id, in_pod)).await {
-                    Ok(said) => said.map_err(|error| error.to_string()),
-                    Err(_) => Err("no answer".to_owned()),
-                }
-            }),
-            Err(error) => Err(error.to_string()),
-        };
+        let said = runtime.block_on(async {
+            // Whoever asked waits no longer either.
+            match tokio::time::timeout(PATIENCE, inspect(&socket, &id, in_pod)).await {
+                Ok(said) => said.map_err(|error| error.to_string()),
+                Err(_) => Err("no answer".to_owned()),
+            }
+        });
         let _nobody_waits_any_more = answer.send(said);
     }
 }
@@ -189,12 +187,18 @@ mod tests {
             thread::sleep(Duration::from_millis(300));
             drop(connection);
         });
-        let api = Api::new(&Roots::below(base.path())).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let background = thread::spawn(move || drop(runtime.block_on(stopped)));
+        let api = Api::new(&Roots::below(base.path()), handle).unwrap();
         let (answer, answered) = sync_channel(1);
         let question = Question { socket, id: "web".to_owned(), in_pod: false, answer };
         api.questions.as_ref().unwrap().try_send(question).unwrap();
         drop(api);
         assert!(answered.try_recv().is_ok_and(|said| said.is_err()), "the daemon has hung up by now");
         daemon.join().unwrap();
+        drop(stop);
+        background.join().unwrap();
     }
 }

@@ -159,6 +159,13 @@ impl World {
         if !self.is_known(ns) {
             return;
         }
+        if !self.processes_told {
+            self.members_are_gone(ns.inum, changes);
+            if !self.destructions_told {
+                self.close(ns.inum, Some(at), false, changes);
+                return;
+            }
+        }
         let Some(entry) = self.namespaces.get_mut(&ns.inum) else { return };
         changes.push(Change::NamespaceUpdated(ns.inum));
         match &mut entry.stage {
@@ -169,6 +176,18 @@ impl World {
         }
         if entry.members == 0 {
             self.emptied(ns.inum, Some(at), changes);
+        }
+    }
+
+    /// Its members but PID 1 are gone, as the kernel has killed and reaped them: no event of their own says so.
+    fn members_are_gone(&mut self, inum: u32, changes: &mut Vec<Change>) {
+        let Some(entry) = self.namespaces.get(&inum).filter(|entry| entry.members > 0) else { return };
+        let init = entry.init;
+        let members = self.processes.values().filter(|entry| entry.process.ns == inum);
+        let pids: Vec<u32> =
+            members.map(|entry| entry.process.pid).filter(|pid| Some(*pid) != init).collect();
+        for pid in pids {
+            self.remove(pid, None, changes);
         }
     }
 
@@ -233,7 +252,7 @@ impl World {
         source: KnownFrom,
         changes: &mut Vec<Change>,
     ) {
-        self.surprises.destructions_unseen += 1;
+        self.inconsistencies.destructions_unseen += 1;
         self.close(ns.inum, None, false, changes);
         self.open(ns, stage, source, changes);
     }
@@ -279,7 +298,7 @@ impl World {
             let members = self.processes.values().filter(|entry| entry.process.ns == inum);
             let members = members.map(|entry| (entry.process.pid, entry.ended.is_none()));
             for (pid, ended_unseen) in members.collect::<Vec<_>>() {
-                self.surprises.ends_unseen += u64::from(ended_unseen);
+                self.inconsistencies.ends_unseen += u64::from(ended_unseen);
                 self.remove(pid, None, changes);
             }
             (entry.members, entry.init) = (0, None);

@@ -61,7 +61,7 @@ impl World {
             }
             // Another process, or what was known of it was wrong: none ever changes its namespace.
             Some(_) => {
-                self.surprises.ends_unseen += 1;
+                self.inconsistencies.ends_unseen += 1;
                 self.remove(process.pid, None, changes);
             }
             None => {}
@@ -78,7 +78,7 @@ impl World {
             _ => self.history.process(identity).is_some_and(DeadProcess::was_seen_to_end),
         };
         if is_over {
-            self.surprises.after_the_end += 1;
+            self.inconsistencies.after_the_end += 1;
         } else {
             self.history.revived(identity);
         }
@@ -91,7 +91,7 @@ impl World {
             return;
         }
         if self.processes.get(&process.pid).is_none_or(|entry| !entry.is(process)) {
-            self.surprises.beginnings_unseen += 1;
+            self.inconsistencies.beginnings_unseen += 1;
         }
         self.on_description(process, changes);
     }
@@ -129,12 +129,17 @@ impl World {
         crosses: bool,
         changes: &mut Vec<Change>,
     ) {
-        if !self.may_exist(process) {
-            return;
-        }
         let is_init = process.pids.last() == Some(&1);
         let entered =
             if crosses && !is_init { Entered::Joined { parent: parent.pid } } else { Entered::Born };
+        self.on_birth(process, entered, changes);
+    }
+
+    /// It has come to be.
+    pub(super) fn on_birth(&mut self, process: &Process, entered: Entered, changes: &mut Vec<Change>) {
+        if !self.may_exist(process) {
+            return;
+        }
         match self.processes.get_mut(&process.pid) {
             // A snapshot knew it first.
             Some(entry) if entry.is(process) => {
@@ -144,7 +149,7 @@ impl World {
                 return;
             }
             Some(_) => {
-                self.surprises.ends_unseen += 1;
+                self.inconsistencies.ends_unseen += 1;
                 self.remove(process.pid, None, changes);
             }
             None => {}
@@ -176,7 +181,7 @@ impl World {
             return;
         }
         if self.processes.get(&process.pid).is_none_or(|entry| !entry.is(process)) {
-            self.surprises.beginnings_unseen += 1;
+            self.inconsistencies.beginnings_unseen += 1;
             self.on_description(process, changes);
         }
         self.remove(process.pid, Some(at), changes);

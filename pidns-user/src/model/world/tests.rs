@@ -203,7 +203,7 @@ proptest! {
         expect_sound(&world);
         expect_equal(&world, &kernel, kind);
         orphans::expect_no_more_than_is_known(&world, &kernel);
-        prop_assert_eq!(world.surprises(), Inconsistencies::default());
+        prop_assert_eq!(world.inconsistencies(), Inconsistencies::default());
         let count = |name| kernel.told.iter().filter(|event| event.body.name() == name).count();
         prop_assert_eq!(world.processes().count(), 1 + count("process.fork") - count("process.reap"));
     }
@@ -309,7 +309,7 @@ fn whoever_has_a_pid_next_ends_the_one_before() {
     let parent = process(&[1], 1, None, HOST);
     let (first, second) = (process(&[5], 10, Some(1), HOST), process(&[5], 20, Some(1), HOST));
     let world = follow(&[event(10, fork(&first, &parent)), event(20, fork(&second, &parent))]);
-    assert_eq!(world.surprises().ends_unseen, 1);
+    assert_eq!(world.inconsistencies().ends_unseen, 1);
     assert_eq!(world.process(5).map(ProcessState::identity), Some((5, 20)));
     assert_eq!(world.history().processes().map(|dead| dead.gone_boot_ns).collect::<Vec<_>>(), [None]);
 }
@@ -329,12 +329,12 @@ fn a_start_that_proc_has_rounded_is_no_other_process() {
             world.apply(&event(2, body));
         }
         assert_eq!(world.processes().count(), 0, "nothing of it is left");
-        assert_eq!(world.surprises(), Inconsistencies::default());
+        assert_eq!(world.inconsistencies(), Inconsistencies::default());
     }
     let later = process(&[5], 50_000_001, Some(1), HOST);
     let world = follow(&[event(1, look_at(&rounded, 'R')), event(2, fork(&later, &parent))]);
     assert_eq!(
-        (world.process(5).map(ProcessState::identity), world.surprises().ends_unseen),
+        (world.process(5).map(ProcessState::identity), world.inconsistencies().ends_unseen),
         (Some((5, 50_000_001)), 1)
     );
 }
@@ -351,7 +351,7 @@ fn the_dead_are_remembered_up_to_a_limit_and_stay_dead() {
         world.apply(&event(u64::from(pid), exit(&child)));
     }
     assert_eq!(world.history().processes().count(), HISTORY_LIMIT);
-    assert_eq!(world.surprises().after_the_end, HISTORY_LIMIT as u64 + 10);
+    assert_eq!(world.inconsistencies().after_the_end, HISTORY_LIMIT as u64 + 10);
     assert_eq!(world.processes().count(), 0);
 }
 

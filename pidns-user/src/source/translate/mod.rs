@@ -6,8 +6,9 @@ mod namespaces;
 use std::collections::HashMap;
 
 use pidns_ebpf::abi::{
-    self, Creation, FLAG_ARGS, FLAG_ARGS_CUT, FLAG_INEXACT, FLAG_RESTORED, FLAG_THREAD, Header, InitExitBody,
-    Namespaced, Origin, ProcessKey, Reason, Record, RefusalBody, SignalBody, Via, decode,
+    Creation, Dying, FLAG_ARGS, FLAG_ARGS_CUT, FLAG_INEXACT, FLAG_RESTORED, FLAG_THREAD, Header,
+    InitExitBody, NamespacePart, Namespaced, Origin, ProcessKey, ProcessPart, Reason, Record, RefusalBody,
+    SignalBody, Via, decode,
 };
 
 use self::{
@@ -16,6 +17,7 @@ use self::{
 };
 use crate::{
     event::{Body, Cause, Exit, Process, Token},
+    kernel::{sweep::Swept, zombies::Unreaped},
     signals::{errno_name, signal_name},
     text::Name,
 };
@@ -108,16 +110,7 @@ impl Translator {
                 put(exact, Body::NamespaceInitExit { ns, process: process(&init), exit, cause, members });
             }
             Record::NamespaceTeardown(Namespaced { ns: Some(part), body, .. }) => {
-                let ns = self.namespaces.describe(&part);
-                put(
-                    exact,
-                    Body::NamespaceTeardown {
-                        ns,
-                        killed: body.killed,
-                        nested: self.namespaces.take_nested(part.inum),
-                        duration_ns: boot_ns.saturating_sub(body.began_boot_ns),
-                    },
-                );
+                put(exact, self.teardown(&part, body.killed, boot_ns.saturating_sub(body.began_boot_ns)));
             }
             Record::NamespaceDestroy(Namespaced { ns: Some(part), .. }) => {
                 let ns = self.namespaces.describe(&part);
@@ -224,6 +217,25 @@ impl Translator {
         }
     }
 
+    /// The event that an end stands for which no hook reported. The sweep that found it was at this time.
+    pub fn swept(&mut self, boot_ns: u64, swept: Swept) -> Translated {
+        let body = match swept {
+            Swept::Reaped(Unreaped { process, exit_boot_ns, pids }) => Body::ProcessReap {
+                process: process_of(&process, pids.into_vec()),
+                zombie_ns: (exit_boot_ns != 0).then(|| boot_ns.saturating_sub(exit_boot_ns)),
+            },
+            Swept::TornDown(Dying { ns, began_boot_ns, killed, .. }) => {
+                self.teardown(&ns, killed, boot_ns.saturating_sub(began_boot_ns))
+            }
+        };
+        Translated { boot_ns, exact: false, body }
+    }
+
+    fn teardown(&mut self, part: &NamespacePart, killed: u32, duration_ns: u64) -> Body {
+        let ns = self.namespaces.describe(part);
+        Body::NamespaceTeardown { ns, killed, nested: self.namespaces.take_nested(part.inum), duration_ns }
+    }
+
     fn init_signal(
         &mut self,
         ns: crate::event::Namespace,
@@ -305,15 +317,20 @@ fn identity(process: &decode::Process<'_>) -> ProcessKey {
 }
 
 fn process(process: &decode::Process<'_>) -> Process {
-    let abi::ProcessPart { start_boot_ns, pid, parent_pid, uid, ns_inum, comm: _ } = process.part;
+    process_of(&process.part, process.pids().collect())
+}
+
+fn process_of(part: &ProcessPart, pids: Vec<u32>) -> Process {
+    let ProcessPart { start_boot_ns, pid, parent_pid, uid, ns_inum, comm } = part;
+    let name = comm.split(|&byte| byte == 0).next().unwrap_or_default();
     Process {
-        pid,
-        pids: process.pids().collect(),
-        comm: Name::from(process.comm()),
-        start_boot_ns,
-        ppid: known(parent_pid),
-        uid,
-        ns: ns_inum,
+        pid: *pid,
+        pids,
+        comm: Name::from(name),
+        start_boot_ns: *start_boot_ns,
+        ppid: known(*parent_pid),
+        uid: *uid,
+        ns: *ns_inum,
     }
 }
 

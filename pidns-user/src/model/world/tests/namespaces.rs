@@ -68,7 +68,7 @@ fn a_creation_that_a_look_has_forestalled_is_that_of_the_namespace_it_found() {
         ]);
         let entry = world.namespace(INUM).expect("it exists");
         assert_eq!((entry.init, entry.members, entry.namespace.born_boot_ns), (Some(5), 2, Some(41)));
-        assert_eq!((&entry.stage, world.surprises()), (&Stage::Alive, Inconsistencies::default()));
+        assert_eq!((&entry.stage, world.inconsistencies()), (&Stage::Alive, Inconsistencies::default()));
     }
 }
 

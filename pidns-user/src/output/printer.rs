@@ -1,0 +1,410 @@
+//! Prints what a filter lets through, in one view, to one output. A recorder is a printer of everything as JSON.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use super::{
+    View,
+    sink::{Sink, Written},
+};
+use crate::{
+    event::{Body, Token},
+    filter::Filter,
+    model::World,
+    pipeline::{Consumer, ConsumerError, Update, Wants},
+    source::replay::Clock,
+};
+
+/// How often it is looked whether the reader has gone: with nothing to write, no write would tell.
+const READER_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What `seq` of an event says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seq {
+    /// Its place among the events that are printed.
+    Printed,
+    /// Its place in the recording that it was read from.
+    Recorded,
+}
+
+/// Prints a recording as fast as it happened, or so many times faster.
+pub struct Pace {
+    speed: f64,
+    /// Waits for so long, or until the end is asked for: whether it was.
+    wait: Box<dyn FnMut(Duration) -> bool + Send>,
+    clock: Clock,
+    pause: Duration,
+    has_begun: bool,
+}
+
+impl Pace {
+    /// This many times as fast as it happened.
+    pub fn new(speed: f64, wait: impl FnMut(Duration) -> bool + Send + 'static) -> Self {
+        let (clock, pause) = (Clock::default(), Duration::ZERO);
+        Self { speed, wait: Box::new(wait), clock, pause, has_begun: false }
+    }
+
+    /// How long to wait before an event is printed: nobody waits for the first one.
+    fn due(&mut self) -> Duration {
+        let pause = std::mem::take(&mut self.pause);
+        match std::mem::replace(&mut self.has_begun, true) {
+            true => Duration::try_from_secs_f64(pause.as_secs_f64() / self.speed).unwrap_or(Duration::MAX),
+            false => Duration::ZERO,
+        }
+    }
+}
+
+/// Prints events, in order.
+pub struct Printer {
+    filter: Filter,
+    view: Box<dyn View + Send>,
+    sink: Sink,
+    seq: Seq,
+    count: Option<u64>,
+    pace: Option<Pace>,
+    state: State,
+    /// Whether the event was wanted as things were before it.
+    was_wanted: bool,
+    printed: BTreeMap<&'static str, u64>,
+    /// How many of those that `count` counts.
+    counted: u64,
+    /// How many were printed.
+    number: u64,
+    reader_checked: Instant,
+}
+
+/// How far it has come.
+#[derive(Debug)]
+enum State {
+    Printing,
+    /// It has printed as many as were asked for: only the end of the stream follows.
+    Counted,
+    /// Nobody reads any more, or the end was asked for during a pause.
+    Closed,
+    Failed(ConsumerError),
+}
+
+impl Printer {
+    /// Prints what the filter lets through.
+    pub fn new(filter: Filter, view: Box<dyn View + Send>, sink: Sink, seq: Seq) -> Self {
+        Self {
+            filter,
+            view,
+            sink,
+            seq,
+            count: None,
+            pace: None,
+            state: State::Printing,
+            was_wanted: false,
+            printed: BTreeMap::new(),
+            counted: 0,
+            number: 0,
+            reader_checked: Instant::now(),
+        }
+    }
+
+    /// Wants no more after this many events. The frame of a stream does not count, nor does what exists already.
+    pub fn stop_after(mut self, count: Option<u64>) -> Self {
+        self.count = count;
+        self
+    }
+
+    /// Waits before each event for as long as it took to happen.
+    pub fn at_pace(mut self, pace: Option<Pace>) -> Self {
+        self.pace = pace;
+        self
+    }
+
+    /// How many events were printed, by name.
+    pub fn printed(&self) -> &BTreeMap<&'static str, u64> {
+        &self.printed
+    }
+
+    /// Whether nobody reads what it prints any more. Who has gone has seen enough.
+    pub fn has_lost_its_reader(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// Whether the event is printed.
+    fn wants(&mut self, update: &Update<'_>) -> bool {
+        let container = update.container.map(AsRef::as_ref);
+        match update.world {
+            None => self.filter.matches(&update.event.body, container),
+            Some(world) => {
+                std::mem::take(&mut self.was_wanted)
+                    || self.filter.matches_all(&update.event.body, container, world)
+            }
+        }
+    }
+
+    fn print(&mut self, update: &Update<'_>) {
+        let Update { event, container, .. } = *update;
+        self.number += 1;
+        let name = event.body.name();
+        let is_end = matches!(event.body, Body::StreamEnd { .. });
+        if !is_end {
+            *self.printed.entry(name).or_default() += 1;
+        }
+        let before = self.sink.buffer().len();
+        let container = container.map(AsRef::as_ref);
+        let written = match self.seq {
+            Seq::Recorded => self.view.event(event.seq, event, container, self.sink.buffer()),
+            Seq::Printed if is_end => {
+                let mut event = event.clone();
+                if let Body::StreamEnd { events, .. } = &mut event.body {
+                    *events = self.printed.iter().map(|(&name, &n)| (Token::from(name), n)).collect();
+                }
+                self.view.event(self.number, &event, container, self.sink.buffer())
+            }
+            Seq::Printed => self.view.event(self.number, event, container, self.sink.buffer()),
+        };
+        match written {
+            // A table has no line for stream.start and stream.end.
+            Ok(()) if self.sink.buffer().len() == before => {}
+            Ok(()) => {
+                if self.sink.end_event() {
+                    self.flush();
+                }
+            }
+            Err(error) => self.state = State::Failed(ConsumerError::Output { error, unwritten: 1 }),
+        }
+        self.counted += u64::from(!name.starts_with("stream.") && !name.starts_with("snapshot."));
+        if self.count.is_some_and(|count| self.counted >= count) && matches!(self.state, State::Printing) {
+            self.state = State::Counted;
+        }
+    }
+
+    fn flush(&mut self) {
+        let written = self.sink.flush();
+        self.check_written(written);
+    }
+
+    fn check_written(&mut self, written: Written) {
+        match written {
+            Written::All => {}
+            Written::Closed => self.state = State::Closed,
+            Written::Failed { error, unwritten } => {
+                self.state = State::Failed(ConsumerError::Output { error, unwritten });
+            }
+        }
+    }
+
+    /// Waits for the time of the event. Whether it is to be printed then.
+    fn wait(&mut self) -> bool {
+        let Some(time) = self.pace.as_mut().map(Pace::due).filter(|time| !time.is_zero()) else {
+            return true;
+        };
+        self.flush();
+        let is_over = self.pace.as_mut().is_some_and(|pace| (pace.wait)(time));
+        if is_over && matches!(self.state, State::Printing) {
+            self.state = State::Closed;
+        }
+        matches!(self.state, State::Printing)
+    }
+
+    fn wanted_from_here(&self) -> Wants {
+        match self.state {
+            State::Printing => Wants::More,
+            State::Counted | State::Closed => Wants::NoMore,
+            State::Failed(_) => Wants::Count,
+        }
+    }
+}
+
+impl Consumer for Printer {
+    fn begin(&mut self) {
+        if let Err(error) = self.view.begin(self.sink.buffer()) {
+            self.state = State::Failed(ConsumerError::Output { error, unwritten: 0 });
+        }
+    }
+
+    fn prepare(&mut self, update: &Update<'_>) {
+        // A process that exits is gone after the event, and one that is forked was not there before.
+        let container = update.container.map(AsRef::as_ref);
+        self.was_wanted =
+            update.world.is_some_and(|world| self.filter.matches_all(&update.event.body, container, world));
+    }
+
+    fn update(&mut self, update: &Update<'_>) -> Wants {
+        if let Some(pace) = &mut self.pace {
+            pace.pause += pace.clock.follow(update.event);
+        }
+        let is_wanted = self.wants(update);
+        match &mut self.state {
+            _ if !is_wanted => {}
+            State::Printing => {
+                if self.wait() {
+                    self.print(update);
+                }
+            }
+            State::Counted => self.print(update),
+            State::Closed => {}
+            // What is lost with it is counted, but for what frames a stream.
+            State::Failed(ConsumerError::Output { unwritten, .. }) => {
+                *unwritten += u64::from(!update.event.body.name().starts_with("stream."));
+            }
+            State::Failed(_) => {}
+        }
+        self.wanted_from_here()
+    }
+
+    fn tick(&mut self, _: Option<&World>) -> Wants {
+        if matches!(self.state, State::Printing | State::Counted) {
+            self.flush();
+        }
+        if matches!(self.state, State::Printing) && self.reader_checked.elapsed() >= READER_INTERVAL {
+            self.reader_checked = Instant::now();
+            if self.sink.reader_has_gone() {
+                self.state = State::Closed;
+            }
+        }
+        self.wanted_from_here()
+    }
+
+    fn finish(&mut self) -> Result<(), ConsumerError> {
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Failed(error) => return Err(error),
+            State::Closed => return Ok(()),
+            state @ (State::Printing | State::Counted) => self.state = state,
+        }
+        let written = self.sink.finish();
+        self.check_written(written);
+        match std::mem::replace(&mut self.state, State::Counted) {
+            State::Failed(error) => Err(error),
+            state => {
+                self.state = state;
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{File, OpenOptions},
+        io::{self, Read as _, Seek as _},
+        os::fd::AsFd,
+    };
+
+    use jiff::Timestamp;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        event::{Event, KernelCount, Process, ThreadCount},
+        filter::FilterArgs,
+        output::Json,
+    };
+
+    fn printer(output: impl AsFd + Send + 'static, events: &str, count: Option<u64>) -> Printer {
+        let args = FilterArgs { events: vec![events.to_owned()], ..FilterArgs::default() };
+        let filter = Filter::new(&args).unwrap();
+        Printer::new(filter, Box::new(Json), Sink::new(output), Seq::Printed).stop_after(count)
+    }
+
+    fn event(body: Body) -> Event {
+        Event { seq: 70, time: Timestamp::UNIX_EPOCH, boot_ns: 5, exact: true, body }
+    }
+
+    fn reap() -> Event {
+        let process = Process {
+            pid: 20,
+            pids: vec![20, 2],
+            comm: "sh".into(),
+            start_boot_ns: 5,
+            ppid: Some(1),
+            uid: 0,
+            ns: 4026532000,
+        };
+        event(Body::ProcessReap { process, zombie_ns: None })
+    }
+
+    fn end() -> Event {
+        event(Body::StreamEnd {
+            events: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            kernel: BTreeMap::from([("process.reap".into(), KernelCount { submitted: 4, lost: 0 })]),
+            threads: ThreadCount { created: 0, ended: 0 },
+            swept: BTreeMap::new(),
+            untracked: BTreeMap::new(),
+            model: None,
+            duration_ns: 1,
+        })
+    }
+
+    fn give(printer: &mut Printer, event: &Event) -> Wants {
+        printer.update(&Update { event, container: None, changes: &[], world: None })
+    }
+
+    fn lines(mut file: File) -> Vec<Value> {
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn printed_events_are_numbered_anew_and_counted_in_the_end() {
+        let file = tempfile::tempfile().unwrap();
+        let mut printer = printer(file.try_clone().unwrap(), "process.reap", None);
+        let lost = event(Body::StreamLost { stage: "ring".into(), count: 1 });
+        for event in [&lost, &reap(), &reap(), &end()] {
+            assert_eq!(give(&mut printer, event), Wants::More);
+        }
+        printer.finish().unwrap();
+        let lines = lines(file);
+        let seqs: Vec<_> = lines.iter().map(|line| line["seq"].as_u64().unwrap()).collect();
+        assert_eq!(seqs, [1, 2, 3, 4]);
+        assert_eq!(lines[3]["events"], serde_json::json!({ "process.reap": 2, "stream.lost": 1 }));
+    }
+
+    #[test]
+    fn a_count_ends_it_and_only_the_end_follows() {
+        let file = tempfile::tempfile().unwrap();
+        let mut printer = printer(file.try_clone().unwrap(), "process.reap", Some(2));
+        let wants: Vec<_> = (0..2).map(|_| give(&mut printer, &reap())).collect();
+        assert_eq!(wants, [Wants::More, Wants::NoMore]);
+        give(&mut printer, &end());
+        printer.finish().unwrap();
+        let lines = lines(file);
+        assert_eq!((lines.len(), &lines[2]["events"]["process.reap"]), (3, &Value::from(2)));
+    }
+
+    #[test]
+    fn events_that_were_not_asked_for_are_neither_printed_nor_counted() {
+        let file = tempfile::tempfile().unwrap();
+        let mut printer = printer(file.try_clone().unwrap(), "process.exit", Some(1));
+        assert_eq!(give(&mut printer, &reap()), Wants::More, "it does not count");
+        give(&mut printer, &end());
+        printer.finish().unwrap();
+        assert_eq!(lines(file).len(), 1);
+    }
+
+    #[test]
+    fn a_full_disk_costs_all_events_that_follow_and_they_are_counted() {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut printer = printer(full, "all", None);
+        give(&mut printer, &reap());
+        assert_eq!(printer.tick(None), Wants::Count);
+        give(&mut printer, &reap());
+        give(&mut printer, &reap());
+        give(&mut printer, &end());
+        let Err(ConsumerError::Output { error, unwritten }) = printer.finish() else { panic!("no failure") };
+        assert_eq!((error.raw_os_error(), unwritten), (Some(libc::ENOSPC), 3));
+    }
+
+    #[test]
+    fn a_reader_that_goes_ends_it_without_a_failure() {
+        let (reader, writer) = io::pipe().unwrap();
+        let mut printer = printer(writer, "all", None);
+        drop(reader);
+        assert_eq!(give(&mut printer, &reap()), Wants::More);
+        assert_eq!(printer.tick(None), Wants::NoMore);
+        give(&mut printer, &reap());
+        assert!(printer.finish().is_ok() && printer.has_lost_its_reader());
+        assert_eq!(printer.printed()["process.reap"], 1);
+    }
+}

@@ -1,0 +1,387 @@
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Mutex, mpsc},
+};
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::{
+    event::{
+        Cause, Exit, Namespace, StreamFilter,
+        snapshot::{self, Snapshot},
+    },
+    source::{
+        list::List,
+        observer::{Notice, Observed},
+        recording::Recording,
+        replay::{Replay, Until},
+        snapshots::Snapshots,
+    },
+};
+
+const INUM: u32 = 4026532001;
+
+fn process(pid: u32, pids: &[u32], start: u64) -> Process {
+    Process {
+        pid,
+        pids: pids.to_vec(),
+        comm: "sh".into(),
+        start_boot_ns: start,
+        ppid: Some(1),
+        uid: 0,
+        ns: if pids.len() > 1 { INUM } else { 4026531836 },
+    }
+}
+
+fn namespace() -> Namespace {
+    Namespace {
+        inum: INUM,
+        level: 1,
+        parent: Some(4026531836),
+        born_boot_ns: Some(100),
+        kernel_id: None,
+        user_ns: 4026531837,
+        owner_uid: 0,
+        container: None,
+    }
+}
+
+fn events(bodies: Vec<Body>) -> Vec<Event> {
+    let event = |(number, body)| Event {
+        seq: number as u64 + 1,
+        time: Timestamp::new(1_000, number as i32).unwrap(),
+        boot_ns: 100 * (number as u64 + 1),
+        exact: true,
+        body,
+    };
+    bodies.into_iter().enumerate().map(event).collect()
+}
+
+fn start() -> Body {
+    let hooks = BTreeMap::from([("proc_free_inum".to_owned(), "fentry".to_owned())]);
+    let events = vec!["process.reap".into(), "namespace.destroy".into()];
+    let filter = StreamFilter { events, ..StreamFilter::default() };
+    let boot_time = String::new();
+    Body::StreamStart { version: "0".into(), host: None, kernel: None, boot_time, hooks, filter }
+}
+
+fn end() -> Body {
+    Body::StreamEnd {
+        events: BTreeMap::new(),
+        lost: BTreeMap::new(),
+        kernel: BTreeMap::new(),
+        threads: crate::event::ThreadCount { created: 0, ended: 0 },
+        swept: BTreeMap::new(),
+        untracked: BTreeMap::new(),
+        model: None,
+        duration_ns: 1,
+    }
+}
+
+/// A namespace is made, its init forks a child and dies; all go.
+fn life() -> Vec<Body> {
+    let (creator, init, child) =
+        (process(10, &[10], 1), process(20, &[20, 1], 100), process(21, &[21, 2], 300));
+    let exit = || Exit::Signal { signal: "SIGKILL".to_owned(), core: false };
+    let exited = |process: &Process| Body::ProcessExit {
+        process: process.clone(),
+        exit: exit(),
+        ran_ns: 1,
+        threads: Some(1),
+        cascade: None,
+        orphaned: false,
+    };
+    let reaped = |process: &Process| Body::ProcessReap { process: process.clone(), zombie_ns: Some(1) };
+    let (ns, process) = (namespace(), init.clone());
+    vec![
+        start(),
+        Body::NamespaceCreate { ns: namespace(), via: Some("clone".into()), creator: creator.clone() },
+        Body::NamespaceInit { ns: namespace(), process: init.clone() },
+        Body::ProcessFork { process: init.clone(), parent: creator, crosses: true, restored: false },
+        Body::ProcessFork { process: child.clone(), parent: init.clone(), crosses: false, restored: false },
+        Body::NamespaceInitExit { ns, process, exit: exit(), cause: Cause::Unknown, members: 1 },
+        exited(&init),
+        exited(&child),
+        reaped(&child),
+        Body::NamespaceTeardown { ns: namespace(), killed: 1, nested: Vec::new(), duration_ns: 3 },
+        reaped(&init),
+        Body::NamespaceDestroy { ns: namespace(), lived_ns: Some(1_000) },
+        end(),
+    ]
+}
+
+/// Counts updates, and keeps what they were.
+#[derive(Default)]
+struct Counting {
+    seen: Vec<(String, Vec<Change>, usize, usize)>,
+    ticks: u64,
+    is_over: bool,
+}
+
+impl Consumer for Counting {
+    fn update(&mut self, update: &Update<'_>) -> Wants {
+        let world = update.world;
+        self.seen.push((
+            serde_json::to_string(update.event).unwrap(),
+            update.changes.to_vec(),
+            world.map_or(0, |world| world.processes().count()),
+            world.map_or(0, |world| world.namespaces().count()),
+        ));
+        Wants::More
+    }
+
+    fn tick(&mut self, _: Option<&World>) -> Wants {
+        self.ticks += 1;
+        Wants::More
+    }
+
+    fn finish(&mut self) -> Result<(), ConsumerError> {
+        self.is_over = true;
+        Ok(())
+    }
+}
+
+/// Fails at its second event.
+#[derive(Default)]
+struct Failing(u64);
+
+impl Consumer for Failing {
+    fn update(&mut self, _: &Update<'_>) -> Wants {
+        self.0 += 1;
+        if self.0 < 2 { Wants::More } else { Wants::Count }
+    }
+
+    fn finish(&mut self) -> Result<(), ConsumerError> {
+        Err(ConsumerError::Output {
+            error: io::Error::from_raw_os_error(libc::ENOSPC),
+            unwritten: self.0 - 1,
+        })
+    }
+}
+
+/// Takes an event when it is let.
+struct Slow(mpsc::Receiver<()>);
+
+impl Consumer for Slow {
+    fn update(&mut self, _: &Update<'_>) -> Wants {
+        let _ = self.0.recv();
+        Wants::More
+    }
+}
+
+fn run(source: impl Source, consumers: &mut [&mut dyn Consumer]) -> (Report, Option<World>) {
+    let pipeline = Pipeline::new(source, Follow::Everything, Containers::Recorded);
+    let (report, _, world) = pipeline.run(consumers, &AtomicBool::new(false));
+    (report, world)
+}
+
+#[test]
+fn a_list_and_its_recording_give_the_same_updates() {
+    let events = events(life());
+    let mut from_list = Counting::default();
+    let (_, world) = run(List::new(events.clone(), 3), &mut [&mut from_list]);
+    let world = world.unwrap();
+    assert_eq!((world.processes().count(), world.namespaces().count()), (1, 1), "all are gone");
+    assert_eq!(from_list.seen.len(), 13);
+    assert!(from_list.ticks >= 4, "one a batch");
+    assert!(from_list.seen[4].1.iter().any(|change| matches!(change, Change::ProcessAdded((21, 300)))));
+    assert!(from_list.is_over);
+
+    let file: String = events.iter().map(|event| serde_json::to_string(event).unwrap() + "\n").collect();
+    let recording = Recording::read(io::Cursor::new(file.into_bytes())).unwrap();
+    let mut from_recording = Counting::default();
+    let (report, again) = run(Replay::new(recording, Until::End), &mut [&mut from_recording]);
+    assert!(report.error.is_none());
+    assert_eq!(from_recording.seen, from_list.seen);
+    assert_eq!(again.unwrap(), world);
+}
+
+#[test]
+fn a_consumer_that_fails_or_is_slow_harms_no_other_and_is_reported() {
+    let (let_go, wait) = mpsc::channel();
+    let mut failing = Failing::default();
+    let mut slow = Beside::start("slow", 4, Slow(wait)).unwrap();
+    let mut counting = Counting::default();
+    let source = List::new(events(life()), 100);
+    let releaser = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(200));
+        drop(let_go);
+    });
+    let (report, _) = run(source, &mut [&mut failing, &mut slow, &mut counting]);
+    releaser.join().unwrap();
+    assert_eq!(counting.seen.len(), 13, "it saw them all");
+    assert_eq!(report.failures.len(), 2, "{:?}", report.failures);
+    assert!(
+        matches!(report.failures[0], ConsumerError::Output { unwritten: 12, .. }),
+        "{:?}",
+        report.failures
+    );
+    // Four wait in the queue, and one may be out of it.
+    assert!(
+        matches!(report.failures[1], ConsumerError::Slow { name: "slow", dropped: 8 | 9 }),
+        "{:?}",
+        report.failures
+    );
+}
+
+#[test]
+fn a_run_ends_when_no_consumer_wants_more() {
+    struct One(u64);
+    impl Consumer for One {
+        fn update(&mut self, _: &Update<'_>) -> Wants {
+            self.0 += 1;
+            Wants::NoMore
+        }
+    }
+    let (mut one, mut another) = (One(0), One(0));
+    run(List::new(events(life()), 2), &mut [&mut one, &mut another]);
+    assert_eq!((one.0, another.0), (1, 1));
+}
+
+/// A source that holds events while a snapshot is taken, as the running kernel does.
+struct Holding {
+    list: List,
+    held: Arc<Mutex<u64>>,
+}
+
+impl Source for Holding {
+    fn read(&mut self, each: &mut dyn FnMut(&mut [Event])) -> Result<Progress, SourceError> {
+        self.list.read(each)
+    }
+
+    fn hold(&mut self) -> Result<(), SourceError> {
+        *self.held.lock().unwrap() += 1;
+        Ok(())
+    }
+
+    fn stop(&mut self) {}
+
+    fn event_now(&mut self, body: Body) -> Event {
+        self.list.event_now(body)
+    }
+}
+
+/// A snapshot that is ready when it was asked for three times.
+struct Late {
+    polls: u64,
+    snapshot: Snapshot,
+}
+
+impl Snapshots for Late {
+    fn begin(&mut self, _: bool) {
+        self.polls = 0;
+    }
+
+    fn poll(&mut self, _: Duration, between: &mut dyn FnMut()) -> Option<Result<Observed, SnapshotError>> {
+        self.polls += 1;
+        between();
+        let notices = vec![Notice::LeftOut("a test".to_owned())];
+        (self.polls > 3).then(|| Ok(Observed { snapshot: self.snapshot.clone(), notices }))
+    }
+}
+
+fn snapshot() -> Snapshot {
+    let process = snapshot::Process {
+        pid: 10,
+        pids: vec![10],
+        comm: Some("sh".into()),
+        start_boot_ns: Some(1),
+        ppid: None,
+        uid: Some(0),
+        ns: Some(4026531836),
+        state: Some('S'),
+        threads: Some(1),
+        tracer: None,
+        cgroup_id: None,
+        zombie_since_boot_ns: None,
+    };
+    Snapshot {
+        processes: vec![process],
+        namespaces: [(4026531836, snapshot::Namespace::bare(4026531836, 0))].into(),
+        ..Snapshot::empty(snapshot::Source::Iterator, 1)
+    }
+}
+
+#[test]
+fn events_wait_for_the_first_snapshot_and_the_source_is_emptied_meanwhile() {
+    let held = Arc::new(Mutex::new(0));
+    let source = Holding { list: List::new(events(life()), 1), held: Arc::clone(&held) };
+    let resync = Resync::new(Box::new(Late { polls: 0, snapshot: snapshot() }), None, None);
+    let mut counting = Counting::default();
+    let pipeline = Pipeline::new(source, Follow::Everything, Containers::Unknown).with_snapshots(resync);
+    let (report, ..) = pipeline.run(&mut [&mut counting], &AtomicBool::new(false));
+    assert!(report.error.is_none() && !report.without_snapshot);
+    assert!(*held.lock().unwrap() >= 2);
+    let name = |line: &str| serde_json::from_str::<Event>(line).unwrap().body.name();
+    let names: Vec<_> = counting.seen.iter().map(|(line, ..)| name(line)).collect();
+    assert_eq!(
+        names[..4],
+        ["stream.start", "snapshot.namespace", "snapshot.process", "namespace.create"],
+        "{names:?}"
+    );
+}
+
+#[test]
+fn a_snapshot_that_is_not_ready_at_the_end_is_given_up() {
+    struct Never;
+    impl Snapshots for Never {
+        fn begin(&mut self, _: bool) {}
+        fn poll(&mut self, wait: Duration, _: &mut dyn FnMut()) -> Option<Result<Observed, SnapshotError>> {
+            std::thread::sleep(wait);
+            None
+        }
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let held = Arc::new(Mutex::new(0));
+    let source = Holding { list: List::new(events(life()), 1), held: Arc::clone(&held) };
+    let stopper = {
+        let stop = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            stop.store(true, Ordering::Release);
+        })
+    };
+    let mut counting = Counting::default();
+    let pipeline = Pipeline::new(source, Follow::Everything, Containers::Unknown)
+        .with_snapshots(Resync::new(Box::new(Never), None, None));
+    let began = Instant::now();
+    let (report, ..) = pipeline.run(&mut [&mut counting], &stop);
+    stopper.join().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(report.without_snapshot);
+    assert_eq!(counting.seen.len(), 13, "what happened is not lost by that");
+}
+
+#[test]
+fn namespaces_are_followed_by_the_rare_events_alone() {
+    let rare = |body: &Body| !body.name().starts_with("process.");
+    let bodies: Vec<Body> = life().into_iter().filter(rare).collect();
+    let alive = events(bodies[..3].to_vec());
+    let refresh = Duration::from_secs(60);
+    let follow = |events: Vec<Event>| {
+        let (publisher, readers) = Publisher::new(Duration::ZERO);
+        let mut publisher = publisher;
+        let resync = Resync::new(Box::new(Late { polls: 0, snapshot: snapshot() }), None, Some(refresh));
+        let pipeline = Pipeline::new(
+            Holding { list: List::new(events, 1), held: Arc::default() },
+            Follow::Namespaces { refresh },
+            Containers::Unknown,
+        );
+        let (.., world) = pipeline.with_snapshots(resync).run(&mut [&mut publisher], &AtomicBool::new(false));
+        let published = Arc::clone(&readers.borrow());
+        (world.unwrap(), published)
+    };
+    let (world, published) = follow(alive);
+    assert!(!world.follows_processes());
+    let entry = world.namespace(INUM).expect("it lives");
+    assert_eq!((entry.init, entry.members), (Some(20), 1), "the init is known by its own event");
+    assert!(published.namespaces.iter().any(|state| state.namespace.inum == INUM));
+    assert!(published.processes_as_of_boot_ns.is_some(), "it says how old the processes are");
+
+    let (world, published) = follow(events(bodies));
+    assert_eq!(world.namespace(INUM), None, "it is destroyed");
+    assert_eq!(world.inconsistencies(), crate::model::Inconsistencies::default());
+    assert!(published.namespaces.iter().all(|state| state.namespace.inum != INUM));
+}

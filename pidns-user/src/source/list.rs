@@ -1,0 +1,46 @@
+//! Events out of a list: for tests of what consumes them.
+
+use std::collections::VecDeque;
+
+use super::{Progress, Source, SourceError};
+use crate::event::{Body, Event};
+
+/// Hands its events over in batches.
+#[derive(Debug)]
+pub struct List {
+    events: VecDeque<Event>,
+    batch: usize,
+    last: Option<Event>,
+}
+
+impl List {
+    /// These events, so many at each read.
+    pub fn new(events: impl IntoIterator<Item = Event>, batch: usize) -> Self {
+        Self { events: events.into_iter().collect(), batch: batch.max(1), last: None }
+    }
+}
+
+impl Source for List {
+    fn read(&mut self, each: &mut dyn FnMut(&mut [Event])) -> Result<Progress, SourceError> {
+        for _ in 0..self.batch {
+            let Some(mut event) = self.events.pop_front() else { return Ok(Progress::End) };
+            self.last = Some(event.clone());
+            each(std::slice::from_mut(&mut event));
+        }
+        Ok(if self.events.is_empty() { Progress::End } else { Progress::More })
+    }
+
+    fn stop(&mut self) {
+        self.events.clear();
+    }
+
+    fn event_now(&mut self, body: Body) -> Event {
+        let (seq, time, boot_ns) = match &self.last {
+            Some(last) => (last.seq + 1, last.time, last.boot_ns),
+            None => (1, jiff::Timestamp::UNIX_EPOCH, 0),
+        };
+        let event = Event { seq, time, boot_ns, exact: true, body };
+        self.last = Some(event.clone());
+        event
+    }
+}

@@ -73,6 +73,6 @@ impl Drop for Daemon {
 pub(crate) fn runtime() -> tokio::runtime::Handle {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let handle = runtime.handle().clone();
-    std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+    thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
     handle
 }

@@ -84,8 +84,8 @@ fn a_look_keeps_no_privilege_that_it_does_not_use() {
     // CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_PERFMON, CAP_BPF (include/uapi/linux/capability.h).
     const USED: u64 = 1 << 2 | 1 << 19 | 1 << 38 | 1 << 39;
     for args in [
-        &["tree", "--watch=20ms", "--no-headers", "--fields", "ns", "--runtime-api"][..],
-        &["ps", "--watch=20ms", "--no-headers", "--fields", "ns", "--runtime-api"],
+        &["tree", "--watch=20ms", "--no-headers", "--fields", "ns,container", "--runtime-api"][..],
+        &["ps", "--watch=20ms", "--no-headers", "--fields", "ns,container", "--runtime-api"],
         &["-o", "json", "--runtime-api"],
     ] {
         let it = Tracer::start_raw(args);

@@ -5,11 +5,11 @@ use aya_ebpf::{
     helpers::bpf_ktime_get_boot_ns,
     maps::PerCpuArray,
 };
-use pidns_ebpf::abi::{Counters, Header, Kind, NamespaceRecord, PIDS_ROOM, ProcessPart, Writer};
+use pidns_ebpf::abi::{Header, Kind, NamespaceRecord, PIDS_ROOM, ProcessPart, Writer};
 
 use crate::{
     kernel::{Access, Chain, Pid, PidNamespace, Task},
-    maps::{COUNTERS, EVENTS},
+    maps::{EVENTS, count},
 };
 
 /// Nanoseconds of CLOCK_BOOTTIME.
@@ -17,15 +17,6 @@ use crate::{
 pub(crate) fn now() -> u64 {
     // SAFETY: the helper has no preconditions.
     unsafe { bpf_ktime_get_boot_ns() }
-}
-
-/// Adds to this CPU's counters.
-#[inline(always)]
-pub(crate) fn count(add: impl FnOnce(&mut Counters)) {
-    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
-        // SAFETY: this CPU's element; a slot is only written by one program, which does not interrupt itself.
-        add(unsafe { &mut *counters });
-    }
 }
 
 /// A record's scratch memory in a per-CPU map: the fixed part, and room for the longest tail of two processes.

@@ -7,14 +7,21 @@ use aya_ebpf::{
 };
 use pidns_ebpf::abi::{Counters, Dying, NamespacePart, ProcessKey, Writer, Zombie, names};
 
-use crate::emit::count;
-
 /// Carries the records; user space sets its size (`--ring-size`).
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+
+/// Adds to this CPU's counters.
+#[inline(always)]
+pub(crate) fn count(add: impl FnOnce(&mut Counters)) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+        // SAFETY: this CPU's element; a slot is only written by one program, which does not interrupt itself.
+        add(unsafe { &mut *counters });
+    }
+}
 
 /// To the namespace's identity, once it has been met.
 #[map]

@@ -20,8 +20,8 @@ use pidns_ebpf::abi::{
 };
 
 use crate::{
-    emit::count,
     layout::{HAVE_PREEMPT_KFUNCS, SECOND_CHANCE},
+    maps::count,
 };
 
 /// Calls a kfunc without arguments. aya knows no kfuncs: user space puts its number in the place of `$number`

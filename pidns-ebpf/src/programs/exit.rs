@@ -18,10 +18,12 @@ use pidns_ebpf::abi::{
 };
 
 use crate::{
-    emit::{self, Scratch, copy, count, now, send, zero},
+    emit::{self, Scratch, copy, now, send, zero},
     filter,
     kernel::{Chain, Direct, PidNamespace, Task, ThroughNumbers},
-    maps::{CASCADE, DYING, ENDED, OOM_VICTIMS, PEAK_THREADS, REBOOTS, ZOMBIES, attached, without_init},
+    maps::{
+        CASCADE, DYING, ENDED, OOM_VICTIMS, PEAK_THREADS, REBOOTS, ZOMBIES, attached, count, without_init,
+    },
     undisturbed::{first, second, undisturbed},
 };
 

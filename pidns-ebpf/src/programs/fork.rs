@@ -18,11 +18,11 @@ use pidns_ebpf::abi::{
 
 use crate::{
     call::Call,
-    emit::{self, Scratch, copy, count, now, send},
+    emit::{self, Scratch, copy, now, send},
     filter,
     kernel::{Access, Chain, Direct, PidNamespace, Regs, Task, ThroughNumbers},
     layout::CALLS_MAY_BE_UNSEEN,
-    maps::{CHILDREN_NS, ChildrenNs, PEAK_THREADS, attached, observed_since},
+    maps::{CHILDREN_NS, ChildrenNs, PEAK_THREADS, attached, count, observed_since},
     syscall::{self, CLONE_NEWPID, Fork},
     undisturbed::{first, second},
 };

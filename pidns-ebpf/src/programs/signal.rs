@@ -14,10 +14,10 @@ use aya_log_ebpf::debug;
 use pidns_ebpf::abi::{Dying, Kind, NamespaceRecord, Origin, SignalBody, TeardownBody, Writer};
 
 use crate::{
-    emit::{Scratch, copy, count, now, send, send_namespaced, zero},
+    emit::{Scratch, copy, now, send, send_namespaced, zero},
     filter,
     kernel::{Direct, PidNamespace, Probed, Siginfo, Task},
-    maps::{CASCADE, DYING},
+    maps::{CASCADE, DYING, count},
 };
 
 const SIGKILL: i32 = 9;

@@ -9,6 +9,7 @@
 
 mod back_edges;
 mod calls;
+mod instruction;
 mod lines;
 mod names;
 
@@ -20,6 +21,7 @@ use object::{Object as _, ObjectSection as _};
 use self::{
     back_edges::BackEdge,
     calls::{Callee, Code, Function},
+    instruction::INSTRUCTION,
     lines::{Line, Lines},
 };
 
@@ -151,7 +153,7 @@ fn programs(code: &Code, function: &Function) -> Vec<Program> {
 }
 
 fn loops_in(code: &Code, lines: &Lines) -> Vec<Loop> {
-    let number = |function: &Function, offset| (offset - function.start) / calls::INSTRUCTION as u64;
+    let number = |function: &Function, offset| (offset - function.start) / INSTRUCTION as u64;
     let found = |(index, edge): &(usize, BackEdge)| {
         let function = &code.functions[*index];
         Loop {

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use super::calls::{INSTRUCTION, Instruction};
+use super::instruction::{INSTRUCTION, Instruction};
 
 /// An end of a loop that falls through into its head: the offsets of the two instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ pub(super) fn back_edges(instructions: &[(u64, Instruction)]) -> Vec<BackEdge> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::calls::instructions;
+    use super::super::instruction::instructions;
     use super::*;
 
     type Bytes = [u8; 8];

@@ -5,12 +5,14 @@ use std::{fs, path::Path, time::Duration};
 use anyhow::{Context as _, Result, bail};
 
 use super::{
-    BOOT_LIMIT, accel,
+    BOOT_LIMIT,
     accel::Accel,
-    guest::{self, Clock, Guest, Listener},
+    accel_probe::{self, Choice},
+    guest::{self, Clock, Guest},
     initramfs, kernels,
     kernels::Kernel,
     qemu::Qemu,
+    stream::Listener,
     wanted::KernelName,
 };
 use crate::{build, setup, workspace};
@@ -38,7 +40,7 @@ pub(crate) fn main(kernels: &[KernelName], args: &[String], limit: Duration) -> 
     initramfs::write(&initramfs, &[("pidns-trace", &built.binary), ("bench", &bench)])?;
     for name in kernels {
         let kernel = kernels::fetch(&cache, name, false)?;
-        let accel = accel::choose(accel::Choice::Auto, &qemu, &cache, &kernel.vmlinuz, &initramfs)?;
+        let accel = accel_probe::choose(Choice::Auto, &qemu, &cache, &kernel.vmlinuz, &initramfs)?;
         measure(&qemu, &kernel, accel, &initramfs, &logs, args, limit)?;
     }
     Ok(())

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{accel::Accel, qemu::Qemu};
+use super::{accel::Accel, qemu::Qemu, stream::Listener};
 
 /// What a guest's clock counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,15 +38,6 @@ pub(super) struct Guest<'a> {
     /// How long it may take to boot, and how long in all.
     pub(super) boot_limit: Duration,
     pub(super) limit: Duration,
-}
-
-/// Takes in what a guest says, line by line.
-pub(super) trait Listener {
-    fn line(&mut self, line: &str);
-    /// Whether the guest has booted.
-    fn is_up(&self) -> bool;
-    /// Whether what it was booted for has come to its end.
-    fn is_over(&self) -> bool;
 }
 
 /// How a guest's run went.

@@ -1,6 +1,7 @@
 //! `cargo xtask vm`: the kernel tests on other kernels, each in a guest. Its machinery also runs `bench --vm`.
 
 mod accel;
+mod accel_probe;
 mod archive;
 pub(crate) mod bench;
 mod candidates;
@@ -69,7 +70,7 @@ pub(crate) struct Args {
 
     /// How guests run
     #[arg(long, value_enum, default_value = "auto")]
-    accel: accel::Choice,
+    accel: accel_probe::Choice,
 
     /// Guests at a time, each with one CPU [default: one a CPU of this machine]
     #[arg(long, value_name = "N")]
@@ -121,7 +122,7 @@ pub(crate) fn main(args: Args) -> Result<()> {
     let (kernels, mut missing) = fetch(&cache, &wanted, args.refresh);
     let mut outcomes = Vec::new();
     if let Some((_, first)) = kernels.first() {
-        let accel = accel::choose(args.accel, &qemu, &cache, &first.vmlinuz, &initramfs)?;
+        let accel = accel_probe::choose(args.accel, &qemu, &cache, &first.vmlinuz, &initramfs)?;
         let plan = Plan { args: &args, qemu: &qemu, accel, initramfs: &initramfs, logs: &logs };
         outcomes = plan.run(&kernels);
     }

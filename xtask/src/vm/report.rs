@@ -144,7 +144,7 @@ fn notes(outcomes: &[Outcome]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::guest::Listener as _, *};
+    use super::{super::stream::Listener as _, *};
 
     fn outcome(label: &str, lines: &str) -> Outcome {
         let mut progress = Progress::default();

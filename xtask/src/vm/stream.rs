@@ -4,7 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::guest::Listener;
+/// Takes in what a guest says, line by line.
+pub(super) trait Listener {
+    fn line(&mut self, line: &str);
+    /// Whether the guest has booted.
+    fn is_up(&self) -> bool;
+    /// Whether what it was booted for has come to its end.
+    fn is_over(&self) -> bool;
+}
 
 /// A test that failed.
 #[derive(Debug, PartialEq, Eq)]

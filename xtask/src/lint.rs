@@ -1,12 +1,14 @@
-//! `cargo xtask lint`: formatting and clippy.
+//! `cargo xtask lint`: formatting, clippy and the order of the modules.
+
+use std::path::Path;
 
 use anyhow::Result;
 
-use crate::{shell, workspace};
+use crate::{layers, shell, workspace};
 
-/// Check the formatting and run clippy, warnings being errors.
+/// Check the formatting, run clippy with warnings as errors, and check that no module imports one above it.
 ///
-/// Needs no set-up: the eBPF object is not built. `cargo fmt` mends what the first check finds.
+/// Needs no set-up: the eBPF object is not built. `cargo fmt` fixes what the first check finds.
 #[derive(clap::Args)]
 pub(crate) struct Args {}
 
@@ -22,5 +24,7 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     // A folder of its own: pidns-user is built around an empty object here, and cargo would build it anew each time
     // that one follows the other.
     clippy.arg(workspace::target_dir()?.join("lint")).args(["--", "-D", "warnings"]);
-    shell::run(&mut clippy)
+    shell::run(&mut clippy)?;
+
+    layers::check(&Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("pidns-user").join("src"))
 }

@@ -6,6 +6,7 @@
 mod bench;
 mod btf_extract;
 mod build;
+mod layers;
 mod linker;
 mod lint;
 mod object_check;

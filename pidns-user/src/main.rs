@@ -5,14 +5,13 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser as _;
 use pidns_user::{
     cli::{Cli, Command},
     commands,
 };
 
 fn main() -> ExitCode {
-    let Cli { command, trace } = Cli::parse();
+    let Cli { command, trace } = Cli::of_command_line();
     let result = match &command {
         None => commands::trace::run(&trace),
         Some(Command::Trace(args)) => commands::trace::run(args),

@@ -55,7 +55,7 @@ struct Args {
     calls: u64,
 
     /// Compare pidns-trace with these sets of hooks, and none, in place of empty programs [repeatable]
-    #[arg(long, value_name = "SET", value_enum, value_delimiter = ',')]
+    #[arg(long, value_name = "SET", value_parser = pidns_user::cli::hook_set(), value_delimiter = ',')]
     hooks: Vec<HookSet>,
 
     /// Measure only this [repeatable]

@@ -10,10 +10,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::{
     snapshot::{
-        ExplainArgs, ExplainOutput, Memory, Moment, PidArgs, PsArgs, Repeat, SnapshotOutput, SourceArgs,
-        TreeArgs, TreeOutput,
+        ExplainArgs, ExplainOutput, Memory, PidArgs, PsArgs, Repeat, SnapshotOutput, SourceArgs, TreeArgs,
+        TreeOutput,
     },
     stream::{FilterOptions, Kernel, LogLevel, Output, RecordArgs, ReplayArgs, Stop, TraceArgs, ViewArgs},
+    values::hook_set,
 };
 use crate::kernel::hooks::HookSet;
 
@@ -39,6 +40,13 @@ pub struct Cli {
     /// Options of the live stream.
     #[command(flatten)]
     pub trace: TraceArgs,
+}
+
+impl Cli {
+    /// What this process was called with. Ends the process with help, or with what is wrong, where that is what to say.
+    pub fn of_command_line() -> Self {
+        Self::parse()
+    }
 }
 
 /// The commands.
@@ -110,7 +118,7 @@ pub enum CheckOutput {
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
     /// Which kernel hooks to try.
-    #[arg(long, value_name = "SET", value_enum, default_value = "auto")]
+    #[arg(long, value_name = "SET", value_parser = hook_set(), default_value = "auto")]
     pub hooks: HookSet,
 
     /// Judge another kernel by its BTF alone: a copy of its /sys/kernel/btf/vmlinux.

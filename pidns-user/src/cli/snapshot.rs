@@ -3,10 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
-use jiff::Timestamp;
 
 use super::values::{parse_duration, parse_moment, parse_pid_somewhere};
 use crate::output::{fields::Fields, forest, levels, processes};
+use crate::source::replay::Until;
 
 /// The form of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -38,7 +38,7 @@ pub struct SourceArgs {
 
     /// The moment of the recording to look at: like 2026-11-23T14:03:07Z, or +30s from its start. Without it: its end.
     #[arg(long, value_name = "TIME", requires = "from", value_parser = parse_moment)]
-    pub at: Option<Moment>,
+    pub at: Option<Until>,
 
     /// Ask Docker's and Podman's daemons, through their sockets, for what their files do not tell of a container.
     #[arg(long, conflicts_with = "from")]
@@ -52,15 +52,6 @@ pub struct Memory {
     /// before are found at an earlier moment, too: --at.) [default: 10000]
     #[arg(long, value_name = "N", requires = "from")]
     pub remember: Option<usize>,
-}
-
-/// A moment of a recording.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
-    /// By the wall clock.
-    At(Timestamp),
-    /// So long after its start.
-    After(Duration),
 }
 
 /// Options of `tree`.

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ColorChoice, ValueEnum};
 
-use super::values::{parse_duration, parse_pid, parse_ring_size, parse_speed};
+use super::values::{hook_set, parse_duration, parse_pid, parse_ring_size, parse_speed};
 use crate::{filter::FilterArgs, kernel::hooks::HookSet};
 
 /// The form of the stream.
@@ -128,6 +128,19 @@ pub struct ViewArgs {
     pub color: ColorChoice,
 }
 
+impl ViewArgs {
+    /// Whether there are to be colours, in what a terminal shows or something else does.
+    pub fn has_colour(&self, is_terminal: bool) -> bool {
+        match self.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => {
+                is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            }
+        }
+    }
+}
+
 /// How the kernel side works.
 #[derive(Clone, Debug, Args)]
 pub struct Kernel {
@@ -151,7 +164,7 @@ pub struct Kernel {
     /// Which kernel hooks to use: functions (fentry, fexit) tell more, more exactly, and cost no other
     /// system call anything; tracepoints are there on
     /// every kernel.
-    #[arg(long, value_name = "SET", value_enum, default_value = "auto")]
+    #[arg(long, value_name = "SET", value_parser = hook_set(), default_value = "auto")]
     pub hooks: HookSet,
 
     /// Leave the hook on system calls out, which slows every system call of the machine a little, and which kernels that

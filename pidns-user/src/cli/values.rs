@@ -2,15 +2,42 @@
 
 use std::{str::FromStr, time::Duration};
 
+use clap::{
+    ValueEnum,
+    builder::{EnumValueParser, TypedValueParser},
+};
 use jiff::SignedDuration;
 
-use super::Moment;
-use crate::{kernel::load::page_size, target::LAST_PID};
+use crate::{
+    kernel::{hooks::HookSet, load::page_size},
+    source::replay::Until,
+    target::LAST_PID,
+};
 
-pub(super) fn parse_moment(text: &str) -> Result<Moment, String> {
+/// [`HookSet`] as the command line has it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum HookSetName {
+    /// Hook by hook what this kernel takes: functions, and tracepoints for the rest.
+    Auto,
+    /// Functions for all that they can tell; end with exit code 4 where this kernel refuses one.
+    Function,
+    /// Tracepoints alone.
+    Tracepoint,
+}
+
+/// Parses the name of a set of hooks.
+pub fn hook_set() -> impl TypedValueParser<Value = HookSet> {
+    EnumValueParser::<HookSetName>::new().map(|name| match name {
+        HookSetName::Auto => HookSet::Auto,
+        HookSetName::Function => HookSet::Function,
+        HookSetName::Tracepoint => HookSet::Tracepoint,
+    })
+}
+
+pub(super) fn parse_moment(text: &str) -> Result<Until, String> {
     let moment = match text.strip_prefix('+') {
-        Some(after) => parse_duration(after).ok().map(Moment::After),
-        None => text.parse().ok().map(Moment::At),
+        Some(after) => parse_duration(after).ok().map(Until::Elapsed),
+        None => text.parse().ok().map(Until::Time),
     };
     moment.ok_or_else(|| {
         "give a time with its zone, like 2026-11-23T14:03:07Z, or +30s from the start".to_owned()
@@ -90,9 +117,9 @@ mod tests {
 
     #[test]
     fn moments_are_times_or_counted_from_the_start() {
-        assert_eq!(parse_moment("+1m30s"), Ok(Moment::After(Duration::from_secs(90))));
+        assert_eq!(parse_moment("+1m30s"), Ok(Until::Elapsed(Duration::from_secs(90))));
         let time = "2026-11-23T15:03:07.5+01:00";
-        assert_eq!(parse_moment(time), Ok(Moment::At("2026-11-23T14:03:07.5Z".parse().unwrap())));
+        assert_eq!(parse_moment(time), Ok(Until::Time("2026-11-23T14:03:07.5Z".parse().unwrap())));
         for bad in ["", "+", "+5", "14:03", "2026-11-23", "2026-11-23T14:03:07"] {
             assert!(parse_moment(bad).is_err(), "{bad}");
         }

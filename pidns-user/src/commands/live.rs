@@ -54,6 +54,8 @@ use crate::{
 pub(super) struct Stream<'a> {
     pub(super) kernel: &'a Kernel,
     pub(super) filter: Filter,
+    /// What of the filter may well match nothing.
+    pub(super) warnings: Vec<String>,
     pub(super) follow: Follow,
     /// What takes the snapshots, where something is followed.
     pub(super) observer: Option<Observer>,
@@ -73,7 +75,8 @@ struct Streamed {
 impl Stream<'_> {
     /// Streams to the end, prints a summary of it, and says how it went.
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let Self { kernel, filter, follow, observer, stop: Stop { duration, count }, view, open } = self;
+        let Self { kernel, filter, warnings, follow, observer, stop: Stop { duration, count }, view, open } =
+            self;
         let KernelFilter { event_mask, level_mask, namespaces, pids } = follow.kernel_filter(&filter);
         let (mut loaded, reader, waker) = load::load(&Settings {
             ring_bytes: kernel.ring_size,
@@ -102,7 +105,7 @@ impl Stream<'_> {
             })?),
             None => None,
         };
-        filter.warnings.iter().for_each(|warning| notices.notify(warning));
+        warnings.iter().for_each(|warning| notices.notify(warning));
         notify_of_what_stays_unseen(&loaded, notices);
         let progress = sink.progress();
         let start = start(&loaded, &filter);

@@ -38,7 +38,9 @@ pub fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
     };
     let open = Box::new(open);
     let follow = Follow::Everything;
-    let code = Stream { kernel, filter, follow, observer, stop, view: Box::new(Json), open }.run()?;
+    let code =
+        Stream { kernel, filter, warnings: Vec::new(), follow, observer, stop, view: Box::new(Json), open }
+            .run()?;
     // Whoever has taken it away meanwhile knows how large it is.
     let bytes = fs::metadata(file).map_or(0, |file| file.len());
     Notices::new(kernel.quiet).notify(format_args!("{}: {}", file.display(), Count(bytes, "byte", "bytes")));

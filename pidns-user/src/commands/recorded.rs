@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::notices::Notices;
 use crate::{
-    cli::{self, Memory, SourceArgs},
+    cli::{Memory, SourceArgs},
     commands::failure::Failure,
     event::{Body, Event, snapshot, snapshot::Snapshot},
     explanation::{Subject, Timeline},
@@ -125,15 +125,10 @@ impl Consumer for TimelineOf {
 fn replay(
     file: &Path,
     recording: impl Iterator<Item = Result<Event, Damage>>,
-    at: Option<cli::Moment>,
+    at: Option<Until>,
     Memory { remember }: Memory,
 ) -> Result<(World, Moment, Option<Failure>), Failure> {
-    let until = match at {
-        Some(cli::Moment::At(time)) => Until::Time(time),
-        Some(cli::Moment::After(after)) => Until::Elapsed(after),
-        None => Until::End,
-    };
-    let source = Replay::new(recording, until);
+    let source = Replay::new(recording, at.unwrap_or(Until::End));
     let pipeline = Pipeline::new(source, Follow::Everything, Containers::Recorded)
         .with_model(World::remembering(remember.unwrap_or(HISTORY_LIMIT)));
     let (report, source, world) = pipeline.run(&mut [], &AtomicBool::new(false));
@@ -170,7 +165,7 @@ mod tests {
     }
 
     /// At which second by the kernel's clock the last event before the moment is, and the moment itself, in milliseconds.
-    fn at(events: &[Event], moment: Option<cli::Moment>) -> Result<(u64, u64), String> {
+    fn at(events: &[Event], moment: Option<Until>) -> Result<(u64, u64), String> {
         let events = events.iter().cloned().map(Ok);
         let (_, Moment { last, behind, .. }, damage) =
             replay(Path::new("f"), events, moment, Memory::default()).map_err(|error| error.to_string())?;
@@ -180,12 +175,12 @@ mod tests {
         Ok((last / 1_000_000_000, u64::try_from(moment.as_millis()).unwrap()))
     }
 
-    fn by_clock(second: i64) -> Option<cli::Moment> {
-        Some(cli::Moment::At(Timestamp::new(second, 0).unwrap()))
+    fn by_clock(second: i64) -> Option<Until> {
+        Some(Until::Time(Timestamp::new(second, 0).unwrap()))
     }
 
-    fn after(milliseconds: u64) -> Option<cli::Moment> {
-        Some(cli::Moment::After(Duration::from_millis(milliseconds)))
+    fn after(milliseconds: u64) -> Option<Until> {
+        Some(Until::Elapsed(Duration::from_millis(milliseconds)))
     }
 
     #[test]

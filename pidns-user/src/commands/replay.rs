@@ -18,13 +18,14 @@ use crate::{
         recording::Recording,
         replay::{Ahead, Replay, Until},
     },
+    target::number_of_namespace,
     text::Count,
 };
 
 /// Prints what the filters let through, up to the end or the damage.
 pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     let ReplayArgs { file, speed, duration, count, quiet, filters, view } = args;
-    let filter = Filter::of_recording(&filters.args(false))?;
+    let filter = Filter::of_recording(&filters.args(false), number_of_namespace)?;
     let recording = Recording::open(file).map_err(|error| Failure::File { file: file.clone(), error })?;
     let sink = Sink::new(stdout());
     let ending = Ending::listen(sink.progress())?;

@@ -5,7 +5,6 @@ use std::{
     process::ExitCode,
 };
 
-use clap::ColorChoice;
 use jiff::tz::TimeZone;
 use rustix::stdio::stdout;
 
@@ -23,17 +22,16 @@ use crate::{
     output::sink::Sink,
     output::{Json, Style, Table, View},
     pipeline::Follow,
-    target::find,
-    target::{ParsedTarget, TargetError},
+    target::{self, ParsedTarget, TargetError, find, find_namespace},
 };
 
 /// Runs the live stream to its end.
 pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
     let TraceArgs { filters, stop, view: how, kernel } = args;
     let mut args = filters.args(kernel.no_syscall_hooks);
-    let warnings = find_containers(&mut args, kernel)?;
-    let mut filter = Filter::new(&args)?;
-    filter.warnings.extend(warnings);
+    let mut warnings = find_containers(&mut args, kernel)?;
+    let filter = Filter::new(&args, find_namespace)?;
+    warnings.splice(0..0, target::warnings(&filter.filter.namespaces, &filter.filter.pids));
     let is_followed = filters.snapshot || kernel.verify_interval.is_some();
     let (follow, observer) = if is_followed {
         load::check_privileges()?;
@@ -42,7 +40,7 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
         (Follow::Nothing, None)
     };
     let open = Box::new(|| Ok(Sink::new(stdout())));
-    Stream { kernel, filter, follow, observer, stop, view: view(how), open }.run()
+    Stream { kernel, filter, warnings, follow, observer, stop, view: view(how), open }.run()
 }
 
 /// Looks for the containers that a stream's filter names: a TARGET is turned into the number of its namespace; of another name,
@@ -79,14 +77,7 @@ pub(super) fn view(args: &ViewArgs) -> Box<dyn View + Send> {
     match args.output {
         Output::Json => Box::new(Json),
         Output::Table => {
-            let colour = match args.color {
-                ColorChoice::Always => true,
-                ColorChoice::Never => false,
-                ColorChoice::Auto => {
-                    io::stdout().is_terminal()
-                        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-                }
-            };
+            let colour = args.has_colour(io::stdout().is_terminal());
             let style = if colour { Style::Colour } else { Style::Plain };
             Box::new(Table::new(TimeZone::system(), style, !args.no_headers))
         }

@@ -160,8 +160,13 @@ mod tests {
     use super::*;
     use crate::{event::container::Runtime, event::snapshot, filter::FilterArgs, text::Name};
 
+    /// A namespace is asked for by its number here.
+    fn number(target: &str) -> Result<u32, String> {
+        target.parse().map_err(|_| "no number".to_owned())
+    }
+
     fn filter(args: FilterArgs) -> Filter {
-        Filter::of_recording(&args).expect("good options")
+        Filter::of_recording(&args, number).expect("good options")
     }
 
     fn exec(pids: &[u32], ns: u32) -> Body {
@@ -213,7 +218,7 @@ mod tests {
             body: Body::SnapshotNamespace { ns: of(kernel_id), holders: Vec::new(), holders_left_out: 0 },
         };
         let args = FilterArgs { namespaces: vec!["4026532000".to_owned()], ..FilterArgs::default() };
-        let (live, recorded) = (Filter::new(&args).expect("a number"), filter(args));
+        let (live, recorded) = (Filter::new(&args, number).expect("a number"), filter(args));
         let event = exec(&[7, 1], 4026532000);
         assert!(
             !recorded.matches_all(&exec(&[7; 70], 4026532000), None, &World::default()),

@@ -12,7 +12,6 @@ pub use self::{matches::inner_namespace, parse::FilterError};
 use crate::{
     event::snapshot,
     event::{MAX_LEVEL, StreamFilter},
-    target::{doubt_namespace, doubt_pid, find_namespace, number_of_namespace},
 };
 
 /// Most namespaces, and most PIDs, that a filter may name: the kernel side has room for as many.
@@ -44,8 +43,6 @@ pub struct FilterArgs {
 pub struct Filter {
     /// As `stream.start` tells it.
     pub filter: StreamFilter,
-    /// What may well match nothing, in words.
-    pub warnings: Vec<String>,
     /// Bit mask by level, of processes.
     pub level_mask: u64,
     /// Bit mask by level, of namespaces' own events.
@@ -61,24 +58,22 @@ pub struct Filter {
 impl Filter {
     /// Everything there is.
     pub fn everything() -> Result<Self, FilterError> {
-        Self::new(&FilterArgs { events: vec!["all".to_owned()], existing: true, ..FilterArgs::default() })
+        let all = FilterArgs { events: vec!["all".to_owned()], existing: true, ..FilterArgs::default() };
+        Self::of_recording(&all, |_| Err("none is looked up".to_owned()))
     }
 
-    /// Checks the options; namespaces are looked up in /proc.
-    pub fn new(args: &FilterArgs) -> Result<Self, FilterError> {
-        let mut filter = Self::build(args, find_namespace)?;
-        let doubts = filter.filter.namespaces.iter().filter_map(|&inum| doubt_namespace(inum));
+    /// Checks the options. `find` looks namespaces up on this machine; a later one of the same number is not shown.
+    pub fn new(args: &FilterArgs, find: impl Fn(&str) -> Result<u32, String>) -> Result<Self, FilterError> {
+        let mut filter = Self::of_recording(args, find)?;
         filter.pinned = Some(vec![OnceLock::new(); filter.filter.namespaces.len()]);
-        filter.warnings = doubts.chain(args.pids.iter().filter_map(|&pid| doubt_pid(pid))).collect();
         Ok(filter)
     }
 
-    /// Checks the options for a recording, whose namespaces are not those of this machine.
-    pub fn of_recording(args: &FilterArgs) -> Result<Self, FilterError> {
-        Self::build(args, number_of_namespace)
-    }
-
-    fn build(args: &FilterArgs, find: fn(&str) -> Result<u32, String>) -> Result<Self, FilterError> {
+    /// Checks the options for a recording, whose namespaces are not those of this machine: `find` takes their numbers.
+    pub fn of_recording(
+        args: &FilterArgs,
+        find: impl Fn(&str) -> Result<u32, String>,
+    ) -> Result<Self, FilterError> {
         let FilterArgs { events, namespaces, containers, pids, comms, levels, existing, no_syscall_hooks } =
             args;
         let selected = select_events(events, *no_syscall_hooks)?;
@@ -104,7 +99,6 @@ impl Filter {
             return Err(FilterError::NoContainer);
         }
         Ok(Self {
-            warnings: Vec::new(),
             level_mask,
             namespace_level_mask: if levels.is_empty() { all_levels } else { level_mask },
             comms: comms.iter().map(|glob| matcher("--comm", glob)).collect::<Result<_, _>>()?,
@@ -131,9 +125,14 @@ impl Filter {
 mod tests {
     use super::*;
 
+    fn filter(args: &FilterArgs) -> Result<Filter, FilterError> {
+        Filter::new(args, |_| Err("none is looked up".to_owned()))
+    }
+
     fn args(events: &[&str], levels: &[&str]) -> Result<Filter, FilterError> {
         let strings = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
-        Filter::new(&FilterArgs { events: strings(events), levels: strings(levels), ..FilterArgs::default() })
+        let args = FilterArgs { events: strings(events), levels: strings(levels), ..FilterArgs::default() };
+        filter(&args)
     }
 
     #[test]
@@ -186,7 +185,7 @@ mod tests {
     fn refusals_without_the_hook_that_sees_them_are_refused() {
         let chosen = |event: &str| {
             let events = vec![event.to_owned()];
-            Filter::new(&FilterArgs { events, no_syscall_hooks: true, ..FilterArgs::default() }).map(drop)
+            filter(&FilterArgs { events, no_syscall_hooks: true, ..FilterArgs::default() }).map(drop)
         };
         for event in ["fork.failed", "*failed", "process.exit,namespace.join_failed"] {
             let error = chosen(event).unwrap_err().to_string();
@@ -195,13 +194,13 @@ mod tests {
         for event in ["namespace.*", "all", "process.exit"] {
             assert_eq!(chosen(event), Ok(()), "{event} has others too");
         }
-        Filter::new(&FilterArgs { no_syscall_hooks: true, ..FilterArgs::default() }).unwrap();
+        filter(&FilterArgs { no_syscall_hooks: true, ..FilterArgs::default() }).unwrap();
     }
 
     #[test]
     fn names_longer_than_the_kernel_keeps_are_refused() {
         let comm = |pattern: &str| {
-            Filter::new(&FilterArgs { comms: vec![pattern.to_owned()], ..FilterArgs::default() }).map(drop)
+            filter(&FilterArgs { comms: vec![pattern.to_owned()], ..FilterArgs::default() }).map(drop)
         };
         for good in [
             "a-name-of-15-by",
@@ -220,13 +219,5 @@ mod tests {
         for bad in ["*worker-process-1", "????????????????", "sixteen-bytes-{a,bc}c", "ääääääää"] {
             assert!(matches!(comm(bad), Err(FilterError::LongComm { .. })), "{bad}");
         }
-    }
-
-    #[test]
-    fn what_may_match_later_is_a_warning() {
-        let pids = vec![crate::target::LAST_PID, std::process::id()];
-        let filter = Filter::new(&FilterArgs { pids, ..FilterArgs::default() }).unwrap();
-        let expected = usize::from(crate::kernel::namespace::is_initial() == Some(true));
-        assert_eq!(filter.warnings.len(), expected, "{:?}", filter.warnings);
     }
 }

@@ -372,7 +372,7 @@ pub fn all(layout: &Layout) -> Vec<Hook> {
 pub const SYSCALL_HOOK: &str = "sys_exit";
 
 /// Which hooks to use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HookSet {
     /// Hook by hook what this kernel takes: functions, and tracepoints for the rest.
     #[default]

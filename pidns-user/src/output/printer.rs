@@ -301,7 +301,7 @@ mod tests {
 
     fn printer(output: impl AsFd + Send + 'static, events: &str, count: Option<u64>) -> Printer {
         let args = FilterArgs { events: vec![events.to_owned()], ..FilterArgs::default() };
-        let filter = Filter::new(&args).unwrap();
+        let filter = Filter::new(&args, |_| Err(String::new())).unwrap();
         Printer::new(filter, Box::new(Json), Sink::new(output), Seq::Printed).stop_after(count)
     }
 

@@ -156,7 +156,11 @@ impl<S: Source> Pipeline<S> {
                 Progress::Idle
             } else {
                 let core = &mut self.core;
-                self.source.read(&mut |events| core.events(events, consumers))?
+                match self.source.read(&mut |events| core.events(events, consumers)) {
+                    // What stands behind the last event that is wanted harms nobody.
+                    Err(_) if consumers.are_done() => break,
+                    read => read?,
+                }
             };
             self.keep_true(consumers, progress != Progress::More)?;
             consumers.tick(self.core.world.as_ref());

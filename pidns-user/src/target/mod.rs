@@ -115,8 +115,14 @@ pub fn look_up_namespace(target: &str) -> Result<u32, NotFound> {
     }
 }
 
+/// What a user should know who asked for these namespaces, by their numbers, and processes.
+pub fn warnings(namespaces: &[u32], pids: &[u32]) -> Vec<String> {
+    let of_namespaces = namespaces.iter().filter_map(|&inum| doubt_namespace(inum));
+    of_namespaces.chain(pids.iter().filter_map(|&pid| doubt_pid(pid))).collect()
+}
+
 /// What a user should know who asked for this namespace by its number.
-pub fn doubt_namespace(inum: u32) -> Option<String> {
+fn doubt_namespace(inum: u32) -> Option<String> {
     let hidden = match hidden_if_nobody_is_in(inum)? {
         (0, _) => String::new(),
         (1, pid) => format!(", but that of PID {pid} may not be looked at (permission denied)"),
@@ -131,7 +137,7 @@ pub fn doubt_namespace(inum: u32) -> Option<String> {
 }
 
 /// What a user should know who asked for this PID.
-pub fn doubt_pid(pid: u32) -> Option<String> {
+fn doubt_pid(pid: u32) -> Option<String> {
     if namespace::is_initial() != Some(true) {
         // The numbers in this /proc are others.
         return None;
@@ -253,6 +259,13 @@ mod tests {
         for nonsense in ["pid:[12]", "pid:[web]", "pid:[]"] {
             assert!(matches!(ParsedTarget::of(nonsense), Err(NotFound::Meaningless(_))), "{nonsense}");
         }
+    }
+
+    #[test]
+    fn a_filter_that_may_match_later_is_warned_of() {
+        let expected = usize::from(namespace::is_initial() == Some(true));
+        let warnings = warnings(&[], &[LAST_PID, std::process::id()]);
+        assert_eq!(warnings.len(), expected, "{warnings:?}");
     }
 
     #[test]

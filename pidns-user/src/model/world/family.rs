@@ -8,7 +8,7 @@
 //! A PID 1 that exits keeps its children: the kernel kills them, with all that is in the namespace and below, and PID 1
 //! reaps them, before it would give them to anybody (`zap_pid_ns_processes()`).
 
-use super::{Change, ProcessState, World};
+use super::{Change, ProcessState, World, process_state::Heir};
 use crate::event::identity::{Identity, is_one};
 
 /// Who reaps a process when it ends: its parent.
@@ -25,15 +25,6 @@ pub enum Reaper {
     /// No parent was named: it is one of the machine's first processes; or its parent was a PID 1 that is gone, and it
     /// has gone with it, unseen.
     Unknown,
-}
-
-/// Who takes the children of a process that ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Heir {
-    /// PID 1 of its namespace, where that is known.
-    init: Option<Identity>,
-    /// Whether it can be nobody else.
-    certain: bool,
 }
 
 impl World {

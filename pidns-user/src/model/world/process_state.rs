@@ -1,6 +1,5 @@
 //! A process of the model: who it is, where it is from, and how far it has come.
 
-use super::family::Heir;
 use crate::{
     event::identity::{Identity, identity, is_one, is_one_time},
     event::snapshot,
@@ -19,6 +18,15 @@ pub enum Entered {
     },
     /// Before it was watched.
     Unseen,
+}
+
+/// Who takes the children of a process that ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Heir {
+    /// PID 1 of its namespace, where that is known.
+    pub(super) init: Option<Identity>,
+    /// Whether it can be nobody else.
+    pub(super) certain: bool,
 }
 
 /// How a process became a zombie.

@@ -41,14 +41,7 @@ impl ContainerTracker {
     pub fn look_around(&mut self) {
         for (inum, init) in Procfs::at(self.names.proc()).inits() {
             let Some(start_boot_ns) = init.start_boot_ns else { continue };
-            let init = Process { pid: init.pid, start_boot_ns };
-            let is_known = self
-                .inits
-                .get(&inum)
-                .is_some_and(|known| known.as_ref().is_some_and(|known| known.process.is_same(init)));
-            if !is_known {
-                self.look_at(inum, init);
-            }
+            self.look_at_existing(inum, Process { pid: init.pid, start_boot_ns });
         }
         self.stale = false;
         self.looked = Some(Instant::now());
@@ -77,6 +70,16 @@ impl ContainerTracker {
         self.names.find_anew(init);
         let first_look = Instant::now();
         self.insert(inum, Some(Init { process: init, first_look, looks: 1 }));
+    }
+
+    /// The same for a PID 1 that has been there for a while, unless it was done before. Of many of one cgroup, whose runtime
+    /// knows none of them, one look tells for all.
+    pub fn look_at_existing(&mut self, inum: u32, init: Process) {
+        let known = self.inits.get(&inum).and_then(Option::as_ref);
+        if !known.is_some_and(|known| known.process.is_same(init)) {
+            self.names.find(init);
+            self.insert(inum, Some(Init { process: init, first_look: Instant::now(), looks: 1 }));
+        }
     }
 
     fn insert(&mut self, inum: u32, init: Option<Init>) {

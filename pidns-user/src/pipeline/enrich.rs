@@ -30,8 +30,11 @@ impl Containers {
         match body {
             Body::NamespaceCreate { ns, .. } => tracker.begins(ns.inum),
             Body::NamespaceInit { ns, process } => tracker.look_at(ns.inum, identity(process)),
-            Body::ProcessExec { process, .. } | Body::SnapshotProcess { process, .. } if is_init(process) => {
+            Body::ProcessExec { process, .. } if is_init(process) => {
                 tracker.look_at(process.ns, identity(process));
+            }
+            Body::SnapshotProcess { process, .. } if is_init(process) => {
+                tracker.look_at_existing(process.ns, identity(process));
             }
             _ => {}
         }

@@ -152,7 +152,7 @@ impl<S: Source> Pipeline<S> {
         while !stop.load(Ordering::Acquire) && !consumers.are_done() {
             let holds = self.resync.as_ref().is_some_and(Resync::holds_events);
             let progress = if holds {
-                self.source.hold()?;
+                self.source.hold(true)?;
                 Progress::Idle
             } else {
                 let core = &mut self.core;
@@ -252,17 +252,21 @@ impl<S: Source> Pipeline<S> {
     /// event.
     fn emit(&mut self, bodies: Vec<Body>, is_snapshot: bool, consumers: &mut Consumers<'_, '_>) {
         let mut events: Vec<Event> = bodies.into_iter().map(|body| self.source.event_now(body)).collect();
+        // Each init's container takes a look at its files, and there can be thousands of them.
+        let mut between = hold(&mut self.source);
         for event in &events {
             self.core.containers.learn(&event.body);
+            between();
         }
         let last = events.len();
         for (number, event) in events.iter_mut().enumerate() {
             self.core.event(event, is_snapshot && number + 1 == last, consumers);
+            between();
         }
     }
 }
 
-/// What a snapshot that is taken in this thread calls between two processes: the ring is not to run over meanwhile.
+/// What is called again and again during work that takes long: the ring is not to run over meanwhile.
 fn hold(source: &mut impl Source) -> impl FnMut() {
     const EVERY: Duration = Duration::from_millis(5);
     let mut last = Instant::now();
@@ -270,7 +274,7 @@ fn hold(source: &mut impl Source) -> impl FnMut() {
         if last.elapsed() >= EVERY {
             last = Instant::now();
             // A source that cannot be read says so at its next read.
-            let _ = source.hold();
+            let _ = source.hold(false);
         }
     }
 }

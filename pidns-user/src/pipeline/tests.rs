@@ -251,7 +251,7 @@ impl Source for Holding {
         self.list.read(each)
     }
 
-    fn hold(&mut self) -> Result<(), SourceError> {
+    fn hold(&mut self, _: bool) -> Result<(), SourceError> {
         *self.held.lock().unwrap() += 1;
         Ok(())
     }

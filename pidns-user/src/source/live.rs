@@ -205,8 +205,10 @@ impl Source for Live {
         }
     }
 
-    fn hold(&mut self) -> Result<(), SourceError> {
-        self.reader.wait(LOSS_INTERVAL).map_err(SourceError::Wait)?;
+    fn hold(&mut self, waits: bool) -> Result<(), SourceError> {
+        if waits {
+            self.reader.wait(LOSS_INTERVAL).map_err(SourceError::Wait)?;
+        }
         self.reader.hold();
         self.more = true;
         Ok(())

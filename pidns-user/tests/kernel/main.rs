@@ -18,6 +18,7 @@ mod functions;
 mod invariants;
 mod join;
 mod orphans;
+mod pipeline;
 mod probes;
 mod processes;
 mod recordings;
@@ -85,6 +86,7 @@ fn main() {
         ("recordings", recordings::TESTS),
         ("orphans", orphans::TESTS),
         ("storm", storm::TESTS),
+        ("pipeline", pipeline::TESTS),
     ];
     let trials = files.iter().flat_map(|(file, tests)| tests.iter().map(|test| trial(file, test))).collect();
     libtest_mimic::run(&arguments, trials).exit();

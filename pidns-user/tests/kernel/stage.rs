@@ -136,6 +136,11 @@ impl Actor {
         }
     }
 
+    /// What the actor has told of this so far.
+    pub(crate) fn all_heard<T: DeserializeOwned>(&self, fact: &str) -> Vec<T> {
+        self.heard.iter().filter(|told| told.fact == fact).map(decode).collect()
+    }
+
     fn keep(&mut self, line: &str) {
         let fact: Fact = serde_json::from_str(line)
             .unwrap_or_else(|error| panic!("actor {} said {line:?}: {error}", self.situation));

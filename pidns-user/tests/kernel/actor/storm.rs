@@ -3,12 +3,42 @@
 use std::ffi::c_int;
 use std::process::ExitStatus;
 
-use super::{Child, Situation, fork, parse, say, wait_for_go};
+use super::{Child, Situation, fork, fork_and_wait, parse, say, wait_for_go};
 use crate::facts::Who;
 use crate::sys;
 
-pub(super) const SITUATIONS: &[Situation] =
-    &[("storm", |args| storm(parse(args, 0, "lives"), parse(args, 1, "workers")))];
+pub(super) const SITUATIONS: &[Situation] = &[
+    ("storm", |args| storm(parse(args, 0, "lives"), parse(args, 1, "workers"))),
+    ("storms", |args| storms(parse(args, 0, "lives"), parse(args, 1, "namespaces"))),
+];
+
+/// `namespaces` inits at once share out `lives` children, each forked and waited for. Every second one ends with its last
+/// child, the others at the go.
+fn storms(lives: u32, namespaces: u32) -> c_int {
+    let init = |index: u32| {
+        let stays = index % 2 == 0;
+        let child = Child::clone(sys::NEWPID, |side| {
+            say(if stays { "staying" } else { "leaving" }, Who::myself());
+            for _ in 0..lives / namespaces + u32::from(index < lives % namespaces) {
+                fork_and_wait(|| 0);
+            }
+            side.ready();
+            if stays {
+                side.wait();
+            }
+            0
+        });
+        (stays, child.expect("root can make a PID namespace"))
+    };
+    let inits: Vec<(bool, Child)> = (0..namespaces).map(init).collect();
+    inits.iter().for_each(|(_, child)| child.await_ready());
+    let (staying, leaving): (Vec<_>, Vec<_>) = inits.into_iter().partition(|(stays, _)| *stays);
+    leaving.into_iter().for_each(|(_, child)| assert!(child.reap().success(), "an init ends well"));
+    say("lives", lives);
+    wait_for_go();
+    staying.into_iter().for_each(|(_, child)| child.dismiss());
+    0
+}
 
 /// Inside one namespace: on the first go `workers` processes share out `lives` children, each forked and waited for;
 /// on the second go one more child exits with 42; on the third it ends.

@@ -1,0 +1,168 @@
+//! The pipeline on the running kernel, in this process: what follows namespaces alone, as an agent does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pidns_user::event::Body;
+use pidns_user::filter::Filter;
+use pidns_user::kernel::hooks::HookSet;
+use pidns_user::kernel::load::{self, Settings};
+use pidns_user::model::{Stage, World};
+use pidns_user::pipeline::follow::KernelFilter;
+use pidns_user::pipeline::{
+    Consumer, Containers, Follow, Pipeline, Publisher, Report, Resync, Update, Wants,
+};
+use pidns_user::source::live::Live;
+use pidns_user::source::observer::Observer;
+use pidns_user::source::snapshots;
+
+use crate::facts::Who;
+use crate::stage::{Actor, patience};
+use crate::{Test, test};
+
+pub(crate) const TESTS: &[Test] =
+    &[test!(namespaces_are_followed_through_a_storm_without_a_record_of_a_process)];
+
+const NAMESPACES: usize = 50;
+const SECONDS_FOR_A_STORM: u64 = 180;
+
+/// What of the stream is about namespaces, by event: the inode number and PID 1 of each.
+#[derive(Default)]
+struct Seen {
+    events: BTreeMap<&'static str, Vec<(u64, Option<u64>)>>,
+    processes: u64,
+    snapshots: u64,
+    tells_destructions: bool,
+    end: Option<Body>,
+}
+
+impl Consumer for Seen {
+    fn update(&mut self, update: &Update<'_>) -> Wants {
+        let body = &update.event.body;
+        match body {
+            Body::StreamStart { hooks, .. } => {
+                self.tells_destructions =
+                    hooks.get("proc_free_inum").is_some_and(|form| !form.starts_with("off"));
+            }
+            Body::StreamResync { .. } => self.snapshots += 1,
+            Body::StreamEnd { .. } => self.end = Some(body.clone()),
+            Body::NamespaceInit { ns, process } | Body::NamespaceInitExit { ns, process, .. } => {
+                self.events.entry(body.name()).or_default().push((ns.inum.into(), Some(process.pid.into())));
+            }
+            Body::NamespaceCreate { ns, .. }
+            | Body::NamespaceTeardown { ns, .. }
+            | Body::NamespaceDestroy { ns, .. } => {
+                self.events.entry(body.name()).or_default().push((ns.inum.into(), None));
+            }
+            _ => self.processes += u64::from(body.name().starts_with("process.")),
+        }
+        Wants::More
+    }
+}
+
+fn hooks() -> HookSet {
+    match std::env::var("PIDNS_TEST_HOOKS").as_deref() {
+        Ok("function") => HookSet::Function,
+        Ok("tracepoint") => HookSet::Tracepoint,
+        _ => HookSet::Auto,
+    }
+}
+
+fn lives() -> u64 {
+    std::env::var("PIDNS_TEST_LIVES").ok().and_then(|text| text.parse().ok()).unwrap_or(200_000)
+}
+
+fn namespaces_are_followed_through_a_storm_without_a_record_of_a_process() {
+    let follow = Follow::Namespaces { refresh: Duration::from_millis(500) };
+    let filter = Filter::everything().expect("everything is a good filter");
+    let KernelFilter { event_mask, level_mask, namespaces, pids } = follow.kernel_filter(&filter);
+    let settings =
+        Settings { event_mask, level_mask, namespaces, pids, hooks: hooks(), ..Settings::everything() };
+    let mut observer = Observer::before_a_stream();
+    observer.snapshot(false, &mut || {}).expect("a snapshot");
+    let (loaded, reader, waker) = load::load(&settings).expect("the kernel side loads");
+    let start = Body::StreamStart {
+        version: "test".into(),
+        host: None,
+        kernel: None,
+        boot_time: String::new(),
+        hooks: loaded.hooks.iter().map(|(hook, form)| (hook.name.to_owned(), form.to_string())).collect(),
+        filter: filter.filter.clone(),
+    };
+    let source = Live::new(loaded, reader, None, start, follow.has_reaps(&filter));
+    let (mut publisher, published) = Publisher::new(Duration::from_millis(50));
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let stream = thread::spawn(move || -> (Report, Seen, Option<World>) {
+        let mut seen = Seen::default();
+        let resync = Resync::new(snapshots::beside(observer), None, follow.refresh());
+        let pipeline = Pipeline::new(source, follow, Containers::Unknown).with_snapshots(resync);
+        let (report, _, world) = pipeline.run(&mut [&mut publisher, &mut seen], &stopped);
+        (report, seen, world)
+    });
+    let wait_for = |what: &str, is_so: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + patience(20);
+        while !is_so() {
+            assert!(Instant::now() < deadline, "{what} did not come in time");
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    wait_for("the first snapshot", &|| published.borrow().processes_as_of_boot_ns.is_some());
+
+    let mut actor = Actor::start("storms", &[&lives().to_string(), &NAMESPACES.to_string()]);
+    let done: u64 = actor.hear_within(SECONDS_FOR_A_STORM, "lives");
+    assert_eq!(done, lives());
+    let alive_within = |wanted: &BTreeSet<u64>| {
+        let published = published.borrow();
+        let state =
+            |inum: &u64| published.namespaces.iter().find(|state| u64::from(state.namespace.inum) == *inum);
+        wanted.iter().filter(|inum| state(inum).is_some_and(|state| state.stage == Stage::Alive)).count()
+    };
+    let inums = |facts: &[Who]| facts.iter().map(|who| who.ns).collect::<BTreeSet<u64>>();
+    let staying = inums(&actor.all_heard("staying"));
+    let leaving = inums(&actor.all_heard("leaving"));
+    assert_eq!((staying.len(), leaving.len()), (NAMESPACES / 2, NAMESPACES / 2));
+    wait_for("the state of the 25 that stay", &|| alive_within(&staying) == staying.len());
+    wait_for("the end of the 25 that leave", &|| alive_within(&leaving) == 0);
+    {
+        let published = published.borrow();
+        let states =
+            published.namespaces.iter().filter(|state| staying.contains(&state.namespace.inum.into()));
+        for state in states {
+            assert!(state.init.is_some(), "PID 1 of {} is known", state.namespace.inum);
+        }
+    }
+    actor.go();
+    let told = actor.finish();
+    let everyone: Vec<Who> = [told.all("staying"), told.all("leaving")].concat();
+    wait_for("the end of the others", &|| alive_within(&staying) == 0);
+    stop.store(true, Ordering::Release);
+    waker.wake().expect("the stream waits");
+    let (report, seen, world) = stream.join().expect("the stream does not panic");
+
+    assert!(report.error.is_none() && report.failures.is_empty(), "{report:?}");
+    assert_eq!(report.lost, BTreeMap::new(), "nothing is lost");
+    let Some(Body::StreamEnd { kernel, .. }) = &seen.end else { panic!("no stream.end") };
+    let of_processes: Vec<_> = kernel.keys().filter(|name| name.starts_with("process.")).collect();
+    assert!(of_processes.is_empty() && seen.processes == 0, "no record of a process crossed: {kernel:?}");
+    assert!(seen.snapshots >= 2, "{} snapshots", seen.snapshots);
+    let count = |event: &str, wanted: (u64, Option<u64>)| {
+        seen.events.get(event).map_or(0, |all| all.iter().filter(|one| **one == wanted).count())
+    };
+    for Who { ns, pid, .. } in &everyone {
+        let init = Some(*pid as u64);
+        assert_eq!(count("namespace.init", (*ns, init)), 1, "the init of {ns}");
+        assert_eq!(count("namespace.init_exit", (*ns, init)), 1, "its exit");
+        // The number may have been another's before, or since.
+        assert!(count("namespace.create", (*ns, None)) >= 1, "the creation of {ns}");
+        assert!(count("namespace.teardown", (*ns, None)) >= 1, "the teardown of {ns}");
+        let destroyed = count("namespace.destroy", (*ns, None));
+        assert_eq!(destroyed >= 1, seen.tells_destructions, "the destruction of {ns}: {destroyed}");
+    }
+    let world = world.expect("something was followed");
+    let inconsistencies = world.inconsistencies();
+    assert_eq!(inconsistencies.ends_unseen + inconsistencies.beginnings_unseen, 0, "{inconsistencies:?}");
+}

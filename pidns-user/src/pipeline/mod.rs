@@ -304,6 +304,13 @@ impl Core {
         if consumers.skip() {
             return;
         }
+        if consumers.wants.is_empty() {
+            // The model alone is wanted: a moment of a recording.
+            if let Some(world) = &mut self.world {
+                world.apply(event);
+            }
+            return;
+        }
         let before = self.containers.name(&mut event.body, self.world.as_ref());
         let Some(world) = &mut self.world else {
             consumers.update(&update(event, before.as_ref(), &[], None));

@@ -52,13 +52,18 @@ pub struct Replay<I> {
     clock: Clock,
     moment: Moment,
     over: bool,
-    last: Option<Event>,
+    /// `seq` and time of the last event.
+    last: Option<(u64, Timestamp, u64)>,
 }
 
 /// What a reader of events has for now.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart at once, and a box would cost each event an allocation"
+)]
 pub enum Next {
     /// An event.
-    Event(Box<Event>),
+    Event(Event),
     /// Nothing yet.
     Nothing,
     /// The end.
@@ -76,7 +81,7 @@ pub trait Reader {
 impl<T: Iterator<Item = Result<Event, Damage>>> Reader for T {
     fn next(&mut self) -> Next {
         match Iterator::next(self) {
-            Some(Ok(event)) => Next::Event(Box::new(event)),
+            Some(Ok(event)) => Next::Event(event),
             Some(Err(damage)) => Next::Damage(damage),
             None => Next::End,
         }
@@ -117,7 +122,7 @@ impl Ahead {
 impl Reader for Ahead {
     fn next(&mut self) -> Next {
         match self.read.recv_timeout(IDLE) {
-            Ok(Ok(event)) => Next::Event(Box::new(event)),
+            Ok(Ok(event)) => Next::Event(event),
             Ok(Err(damage)) => Next::Damage(damage),
             Err(RecvTimeoutError::Timeout) => Next::Nothing,
             Err(RecvTimeoutError::Disconnected) => Next::End,
@@ -188,7 +193,7 @@ impl<I: Reader> Source for Replay<I> {
                     self.moment.stream += u64::from(matches!(event.body, Body::StreamStart { .. }));
                     self.moment.last = Some((event.boot_ns, event.time));
                     each(std::slice::from_mut(&mut event));
-                    self.last = Some(*event);
+                    self.last = Some((event.seq, event.time, event.boot_ns));
                 }
                 Next::Nothing => return Ok(Progress::Idle),
                 Next::End => {
@@ -211,10 +216,7 @@ impl<I: Reader> Source for Replay<I> {
     }
 
     fn event_now(&mut self, body: Body) -> Event {
-        let (seq, time, boot_ns) = match &self.last {
-            Some(Event { seq, time, boot_ns, .. }) => (*seq, *time, *boot_ns),
-            None => (0, Timestamp::UNIX_EPOCH, 0),
-        };
+        let (seq, time, boot_ns) = self.last.unwrap_or((0, Timestamp::UNIX_EPOCH, 0));
         Event { seq: seq + 1, time, boot_ns, exact: true, body }
     }
 }

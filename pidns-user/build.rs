@@ -1,5 +1,7 @@
-//! Builds the eBPF objects of pidns-ebpf and leaves them in OUT_DIR, where `kernel::object` embeds them
-//! from.
+//! Builds the eBPF objects of pidns-ebpf and leaves them in OUT_DIR, where `kernel::object` embeds them from.
+//!
+//! An inner cargo builds them, in a folder that all profiles share: it builds them once, and again when their sources,
+//! dependencies or toolchain have changed.
 
 use std::{
     env, fs,
@@ -8,7 +10,6 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use aya_build::{Package, Toolchain};
 use object::{
     build::elf::{Builder, SectionData},
     elf::SHT_STRTAB,
@@ -19,9 +20,13 @@ const LINKED: &str = "pidns-bpf";
 const OBJECTS: [&str; 3] = ["pidns-trace-ebpf", "pidns-snapshot-ebpf", "pidns-bench-ebpf"];
 
 fn main() -> anyhow::Result<()> {
-    println!("cargo:rerun-if-env-changed=PIDNS_BPF_TOOLCHAIN");
-    let out = PathBuf::from(env::var_os("OUT_DIR").context("cargo did not set OUT_DIR")?);
-    println!("cargo:rerun-if-env-changed=AYA_BUILD_SKIP");
+    println!("cargo::rerun-if-env-changed=PIDNS_BPF_TOOLCHAIN");
+    println!("cargo::rerun-if-env-changed=AYA_BUILD_SKIP");
+    // The profile, the pinned dependencies and the sources of the objects.
+    for path in ["../Cargo.toml", "../Cargo.lock", "../pidns-ebpf"] {
+        println!("cargo::rerun-if-changed={path}");
+    }
+    let out = PathBuf::from(variable("OUT_DIR")?);
     if env::var_os("AYA_BUILD_SKIP").is_some_and(|skip| skip == "1" || skip.eq_ignore_ascii_case("true")) {
         // For lints alone: the embedding needs files, and a program with them says at once that they are empty.
         for object in OBJECTS {
@@ -30,30 +35,10 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
 
-    let package_dir =
-        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("cargo did not set CARGO_MANIFEST_DIR")?)
-            .join("../pidns-ebpf");
-    let toolchain = find_toolchain()?;
-    // SAFETY: the build script has no other thread yet. Only this script and what it starts see these.
-    unsafe {
-        if toolchain == LINKED {
-            // The compiler that Debian ships is a stable one, and an eBPF target needs its library built from source.
-            env::set_var("RUSTC_BOOTSTRAP", "1");
-        }
-        // aya-build prints every line of the inner cargo as a warning, which cargo then repeats at each build.
-        env::set_var("CARGO_TERM_QUIET", "true");
-    }
-    aya_build::build_ebpf(
-        [Package {
-            name: "pidns-ebpf",
-            root_dir: package_dir.to_str().context("the path of pidns-ebpf is not UTF-8")?,
-            ..Package::default()
-        }],
-        Toolchain::Custom(&toolchain),
-    )
-    .context("the eBPF objects were not built; the compiler's own words are above. If it is the toolchain that is missing: cargo xtask setup")?;
+    let built = build(&out)?;
     for object in OBJECTS {
-        let bytes = fs::read(out.join(object)).with_context(|| format!("aya-build left no {object}"))?;
+        let path = built.join(object);
+        let bytes = fs::read(&path).with_context(|| format!("cargo left no {}", path.display()))?;
         let bytes =
             without_debug(&bytes).with_context(|| format!("{object} cannot be written without its DWARF"))?;
         fs::write(embedded(&out, object), bytes)?;
@@ -61,9 +46,51 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+fn variable(name: &str) -> anyhow::Result<String> {
+    env::var(name).with_context(|| format!("cargo did not set {name}"))
+}
+
 /// Where `kernel::object` takes an object from.
 fn embedded(out: &Path, object: &str) -> PathBuf {
     out.join(format!("{object}.embedded"))
+}
+
+/// Builds the objects and returns the folder that they are in.
+fn build(out: &Path) -> anyhow::Result<PathBuf> {
+    // OUT_DIR is TARGET/PROFILE/build/pidns-user-HASH/out. `cargo xtask build` looks for the objects in the same folder.
+    let target_dir = out.ancestors().nth(4).context("OUT_DIR is in no target folder")?.join("ebpf");
+    let target = match variable("CARGO_CFG_TARGET_ENDIAN")?.as_str() {
+        "big" => "bpfeb-unknown-none",
+        _ => "bpfel-unknown-none",
+    };
+    let flags = [
+        &format!("--cfg=bpf_target_arch=\"{}\"", variable("CARGO_CFG_TARGET_ARCH")?),
+        "-Cdebuginfo=2",
+        "-Clink-arg=--btf",
+    ];
+    let toolchain = find_toolchain()?;
+    let mut cargo = Command::new("rustup");
+    cargo.args(["run", &toolchain, "cargo", "build", "--package", "pidns-ebpf", "--bins", "--release"]);
+    // Quiet cargo prints warnings and errors only.
+    cargo.args(["--quiet", "-Zbuild-std=core", "--target", target, "--target-dir"]).arg(&target_dir);
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    // The outer cargo sets these for the host's crates.
+    cargo.env_remove("RUSTC").env_remove("RUSTC_WORKSPACE_WRAPPER");
+    if toolchain == LINKED {
+        // The compiler that Debian ships is a stable one, and an eBPF target needs its library built from source.
+        cargo.env("RUSTC_BOOTSTRAP", "1");
+    }
+    let output = cargo.output().context("cannot start rustup")?;
+    let messages = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        bail!(
+            "the eBPF objects were not built. If it is the toolchain that is missing: cargo xtask setup\n{messages}"
+        );
+    }
+    for line in messages.lines() {
+        println!("cargo::warning={line}");
+    }
+    Ok(target_dir.join(target).join("release"))
 }
 
 /// The object without DWARF, which is nine tenths of it: whoever runs the program would have it in memory. What the kernel

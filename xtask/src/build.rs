@@ -1,11 +1,8 @@
 //! `cargo xtask build`: the binary, and a look into the eBPF object inside it.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 
 use crate::{object_check, setup, setup::Ready, shell, workspace};
 
@@ -46,33 +43,11 @@ pub(crate) fn build_with(ready: Ready) -> Result<Built> {
     let mut cargo = ready.cargo("build");
     shell::run(cargo.args(["--release", "--package", "pidns-user"]))?;
 
-    let release = workspace::target_dir()?.join("release");
+    let target_dir = workspace::target_dir()?;
+    // The build script of pidns-user has the objects built in this folder, for all profiles.
+    let objects = target_dir.join("ebpf/bpfel-unknown-none/release");
     for object in OBJECTS {
-        object_check::check(&newest_object(&release.join("build"), object)?)?;
+        object_check::check(&objects.join(object))?;
     }
-    Ok(Built { ready, binary: release.join("pidns-trace") })
-}
-
-/// The object that was built last: each set of features has a folder of its own.
-fn newest_object(build_dir: &Path, name: &str) -> Result<PathBuf> {
-    let mut newest = None;
-    let entries = fs::read_dir(build_dir).with_context(|| format!("cannot list {}", build_dir.display()))?;
-    for entry in entries {
-        let entry = entry.with_context(|| format!("cannot list {}", build_dir.display()))?;
-        if !entry.file_name().to_string_lossy().starts_with("pidns-user-") {
-            continue;
-        }
-        let object = entry.path().join("out").join(name);
-        // Build scripts themselves have a folder here too, without an object.
-        if let Ok(written) = object.metadata().and_then(|metadata| metadata.modified()) {
-            newest = newest.max(Some((written, object)));
-        }
-    }
-    match newest {
-        Some((_written, object)) => Ok(object),
-        None => bail!(
-            "the build left no {}/pidns-user-*/out/{name} to check: has the build script of pidns-user changed?",
-            build_dir.display()
-        ),
-    }
+    Ok(Built { ready, binary: target_dir.join("release/pidns-trace") })
 }

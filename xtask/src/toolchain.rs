@@ -2,7 +2,7 @@
 //!
 //! The object is built with `-Z build-std=core`, which takes the sources of `core` and a compiler that accepts `-Z`:
 //! either a nightly with the component rust-src, or Debian's rustc (which is stable; the build script of pidns-user
-//! sets `RUSTC_BOOTSTRAP` for it), linked into rustup under a name of its own since aya-build asks rustup for it.
+//! sets `RUSTC_BOOTSTRAP` for it), linked into rustup under a name of its own since the build script asks rustup for it.
 //! Neither is fetched through rustup: which toolchains a machine has is its user's choice.
 
 use std::{
@@ -67,7 +67,7 @@ impl Rustc {
 /// Asks rustup for the toolchain; nothing if there is no such toolchain, or its compiler does not answer.
 pub(crate) fn probe(name: &str) -> Option<Toolchain> {
     let rustc = |args: &[&str]| {
-        // `rustup run` rather than `rustc +NAME`: aya-build does the same, and the rustc on PATH may not be rustup's.
+        // `rustup run` rather than `rustc +NAME`: the build script does the same, and the rustc on PATH may not be rustup's.
         let mut rustup = shell::command("rustup");
         rustup.args(["run", name, "rustc"]).args(args).env("RUSTUP_AUTO_INSTALL", "0");
         shell::ask(&mut rustup)

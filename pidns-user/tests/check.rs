@@ -1,5 +1,7 @@
 //! `check --btf` as a user runs it: its exit codes, and where its words go.
 
+mod program;
+
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -8,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 fn check(args: &[&str], file: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_pidns-trace"))
+    Command::new(program::path())
         .arg("check")
         .args(args)
         .arg("--btf")

@@ -3,6 +3,8 @@
 //! It needs no kernel and no privilege: the recording (recordings/nested.sh plays what it records) is read by the real
 //! program. `UPDATE_GOLDEN=1 cargo test -p pidns-user --test views` writes the files anew; look at the difference then.
 
+mod program;
+
 use std::{
     fmt::Write as _,
     fs,
@@ -44,7 +46,7 @@ fn folder() -> PathBuf {
 
 /// What the program prints, and its exit code.
 fn run(args: &[&str]) -> (String, String, Option<i32>) {
-    let output = Command::new(env!("CARGO_BIN_EXE_pidns-trace"))
+    let output = Command::new(program::path())
         .args(args)
         .current_dir(folder())
         .env("TZ", "UTC")

@@ -1,12 +1,18 @@
-//! `cargo xtask test`: builds, then becomes cargo test.
+//! `cargo xtask test`: builds the program that ships, then becomes cargo test.
 
-use std::ffi::OsString;
+use std::{env, ffi::OsString};
 
 use anyhow::Result;
 
 use crate::{build, setup, shell, workspace};
 
+/// Names the program under test to the tests and the benches.
+pub(crate) const PROGRAM_VAR: &str = "PIDNS_TRACE_BIN";
+
 /// Build pidns-trace and run all tests, set-up included
+///
+/// Tests run target/release/pidns-trace, the program that ships; PIDNS_TRACE_BIN names another one. The test programs
+/// themselves are debug builds, which compile fast.
 ///
 /// Some tests load eBPF programs into this machine's kernel, and some run containers, so they run through sudo unless you
 /// are root.
@@ -25,8 +31,10 @@ pub(crate) struct Args {
 pub(crate) fn main(args: Args) -> Result<()> {
     let built = build::build_with(setup::ready_for_tests()?)?;
     let mut cargo = built.ready.cargo("test");
-    // In release: what is tested is what ships, and the eBPF object is the one just built.
-    cargo.args(["--workspace", "--release"]).args(args.args);
+    cargo.arg("--workspace").args(args.args);
+    if env::var_os(PROGRAM_VAR).is_none() {
+        cargo.env(PROGRAM_VAR, &built.binary);
+    }
     workspace::run_as_root(&mut cargo)?;
     shell::exec(&mut cargo)
 }

@@ -5,6 +5,8 @@
 
 mod calls;
 mod cost;
+#[path = "../../tests/program/mod.rs"]
+mod program;
 mod programs;
 mod report;
 mod sets;

@@ -16,19 +16,16 @@ use serde::Serialize;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
+use crate::program;
+
 /// The exit code that says that this kernel lacks something.
 const KERNEL_LACKS: i32 = 4;
 /// Most that a start or an end may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The program under test: `PIDNS_TRACE_BIN` names another than the one that cargo built, as in the kernel tests.
-fn binary() -> PathBuf {
-    std::env::var_os("PIDNS_TRACE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_pidns-trace").into()).into()
-}
-
 /// `pidns-trace -o json`, all its events or those named.
 pub(crate) fn command(events: &str, options: &[&str]) -> Command {
-    let mut command = Command::new(binary());
+    let mut command = Command::new(program::path());
     command.args(["-q", "-e", events, "-o", "json"]).args(options).stdin(Stdio::null());
     command
 }
@@ -79,7 +76,7 @@ impl Tracer {
         let child = command("all", options)
             .stdout(output.reopen().context("open the stream's file")?)
             .spawn()
-            .with_context(|| format!("start {}", binary().display()))?;
+            .with_context(|| format!("start {}", program::path().display()))?;
         let mut tracer = Self {
             child,
             output,
@@ -219,7 +216,7 @@ pub(crate) fn time_to_line(events: &str, wanted: impl Fn(&str) -> bool) -> Resul
     let mut command = command(events, &[]);
     command.stdout(Stdio::piped());
     let began = Instant::now();
-    let mut child = command.spawn().with_context(|| format!("start {}", binary().display()))?;
+    let mut child = command.spawn().with_context(|| format!("start {}", program::path().display()))?;
     let pipe = child.stdout.take().context("a pipe to pidns-trace")?;
     let mut time = None;
     for line in BufReader::new(pipe).lines() {
@@ -244,7 +241,7 @@ pub(crate) fn forms(options: &[&str]) -> Result<Result<BTreeMap<String, String>,
     let output = command
         .args(["--duration", "1ms"])
         .output()
-        .with_context(|| format!("start {}", binary().display()))?;
+        .with_context(|| format!("start {}", program::path().display()))?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     if output.status.code() == Some(KERNEL_LACKS) {
         return Ok(Err(complaint.trim().trim_start_matches("pidns-trace: ").to_owned()));

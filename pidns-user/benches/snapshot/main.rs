@@ -4,6 +4,8 @@
 //! in turns, round by round, so that noise hits all alike: ratios are worth more than times.
 
 mod crowd;
+#[path = "../../tests/program/mod.rs"]
+mod program;
 #[path = "../hooks/report.rs"]
 #[expect(dead_code, reason = "shared with the bench of the hooks, which uses more of it")]
 mod report;

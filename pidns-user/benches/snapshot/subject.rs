@@ -18,6 +18,8 @@ use pidns_user::{
 };
 use serde::Serialize;
 
+use crate::program;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Subject {
@@ -83,10 +85,7 @@ pub(crate) struct Subjects {
 
 impl Subjects {
     pub(crate) fn ready() -> Result<Self> {
-        // Of another kernel's guest, or the one that cargo built.
-        let program = std::env::var_os("PIDNS_TRACE_BIN");
-        let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_pidns-trace").into()).into();
-        Ok(Self { iterator: TaskIterator::load()?, program, scratch: tempfile::tempdir()? })
+        Ok(Self { iterator: TaskIterator::load()?, program: program::path(), scratch: tempfile::tempdir()? })
     }
 
     pub(crate) fn measure(&mut self, subject: Subject) -> Result<Took> {

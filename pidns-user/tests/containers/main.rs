@@ -9,6 +9,8 @@ mod containerd;
 mod daemon;
 mod docker;
 mod podman;
+#[path = "../program/mod.rs"]
+mod program;
 mod runc;
 mod scratch;
 mod stream;

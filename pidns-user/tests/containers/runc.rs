@@ -119,7 +119,7 @@ fn runc_by_hand_is_known_by_its_state() {
 
 /// What the program prints, which is to end with this code.
 pub(crate) fn told(args: &[&str], code: i32) -> (String, String) {
-    let output = output(Command::new(env!("CARGO_BIN_EXE_pidns-trace")).args(args));
+    let output = output(Command::new(crate::program::path()).args(args));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(code), "{args:?}: {stdout}{stderr}");

@@ -25,7 +25,7 @@ struct Stream {
 impl Stream {
     /// Starts it, and waits until it streams.
     fn start(args: &[&str], to: &Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pidns-trace"));
+        let mut command = Command::new(crate::program::path());
         command.args(args).stdin(Stdio::null()).stderr(Stdio::piped());
         let to_stdout = args[0] != "record";
         command.stdout(if to_stdout {

@@ -21,6 +21,8 @@ mod orphans;
 mod pipeline;
 mod probes;
 mod processes;
+#[path = "../program/mod.rs"]
+mod program;
 mod recordings;
 mod release;
 mod seen;

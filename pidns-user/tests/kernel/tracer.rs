@@ -13,21 +13,13 @@ use serde_json::Value;
 
 use crate::again;
 use crate::facts::state;
+pub(crate) use crate::program::path as program;
 use crate::seen::Seen;
 use crate::stage::{Actor, Told, concerns_the_cast, patience, wait_in_time};
 use crate::sys::{self, Pid};
 
 const SECONDS_TO_START: u64 = 5;
 const SECONDS_FOR_AN_EVENT: u64 = 5;
-
-/// The binary under test.
-pub(crate) fn program() -> PathBuf {
-    let built_by_cargo = option_env!("CARGO_BIN_EXE_pidns-trace").map(PathBuf::from);
-    std::env::var_os("PIDNS_TRACE_BIN")
-        .map(PathBuf::from)
-        .or(built_by_cargo)
-        .expect("PIDNS_TRACE_BIN names the program under test (cargo did not build one with this test)")
-}
 
 /// Lines as a thread reads them.
 #[derive(Default)]

@@ -5,5 +5,7 @@
 mod damage;
 mod escapes;
 mod pid;
+#[path = "../program/mod.rs"]
+mod program;
 mod replay;
 mod story;

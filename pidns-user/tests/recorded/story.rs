@@ -158,7 +158,7 @@ impl Recording {
 }
 
 pub(crate) fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pidns-trace"));
+    let mut command = Command::new(crate::program::path());
     command.env("TZ", "UTC").env("NO_COLOR", "1");
     command
 }

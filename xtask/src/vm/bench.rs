@@ -15,7 +15,7 @@ use super::{
     stream::Listener,
     wanted::KernelName,
 };
-use crate::{build, setup, workspace};
+use crate::{build, setup, test, workspace};
 
 /// Given before the user's own, which override them: an emulated CPU takes ten times as long and longer.
 const DEFAULTS: [&str; 4] = ["--lives=2000", "--calls=100000", "--rounds=2", "--workers=1"];
@@ -70,7 +70,7 @@ fn measure(
         environment: vec![
             ("PIDNS_VM_JOB", "bench".to_owned()),
             ("PIDNS_BENCH_INSTRUCTIONS", u8::from(clock == Clock::Instructions).to_string()),
-            ("PIDNS_TRACE_BIN", "/usr/bin/pidns-trace".to_owned()),
+            (test::PROGRAM_VAR, "/usr/bin/pidns-trace".to_owned()),
             ("PIDNS_VM_ARGS", words.join(" ")),
         ],
         console: logs.join(format!("bench-{}.log", kernel.name)),

@@ -37,7 +37,7 @@ use self::{
     stream::Progress,
     wanted::{Hooks, Wanted},
 };
-use crate::{build, setup, setup::Ready, shell, workspace};
+use crate::{build, setup, setup::Ready, shell, test, workspace};
 
 /// Run the kernel tests on Debian's kernels, each in a guest of qemu, set-up included.
 ///
@@ -114,8 +114,7 @@ pub(crate) fn main(args: Args) -> Result<()> {
     let qemu = Qemu::find_or_unpack(&cache)?;
     let built = build::build_with(ready)?;
     // As `cargo xtask test` builds them.
-    let tests =
-        build_target(&built.ready, "test", &["--workspace", "--release", "--test", "kernel"], "kernel")?;
+    let tests = build_target(&built.ready, "test", &["--workspace", "--test", "kernel"], "kernel")?;
     let initramfs = cache.join("initramfs.cpio");
     initramfs::write(&initramfs, &[("pidns-trace", &built.binary), ("kernel-tests", &tests)])?;
 
@@ -241,7 +240,7 @@ impl Plan<'_> {
             environment: vec![
                 ("PIDNS_VM_JOB", "tests".to_owned()),
                 ("PIDNS_TEST_HOOKS", hooks.name().to_owned()),
-                ("PIDNS_TRACE_BIN", "/usr/bin/pidns-trace".to_owned()),
+                (test::PROGRAM_VAR, "/usr/bin/pidns-trace".to_owned()),
                 ("PIDNS_TEST_PATIENCE", self.accel.patience().to_string()),
                 ("PIDNS_TEST_LIVES", self.accel.lives().to_string()),
                 ("PIDNS_VM_ARGS", self.args.args.join(" ")),

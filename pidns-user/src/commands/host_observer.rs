@@ -44,6 +44,10 @@ impl HostObserver {
     pub(super) fn snapshot(&mut self, with_holders: bool) -> Result<Snapshot, Failure> {
         let Observed { snapshot, notices } = self.observer.snapshot(with_holders, &mut || {})?;
         notices.iter().for_each(|notice| self.notices.notice(notice));
+        // Behind the first snapshot: what asks daemons has a thread, and loading the iterator wants no other.
+        if self.containers.is_none() {
+            self.containers = Some(containers(self.runtime_api)?);
+        }
         Ok(snapshot)
     }
 
@@ -90,7 +94,6 @@ impl HostObserver {
         let Some(start_boot_ns) = init.start_boot_ns else { return Ok(None) };
         let containers = match &mut self.containers {
             Some(containers) => containers,
-            // Behind the first snapshot: what asks daemons has a thread, and loading the iterator wants no other.
             none => none.insert(containers(self.runtime_api)?),
         };
         Ok(containers.cache.find(container::Process { pid: init.pid, start_boot_ns }))

@@ -3,9 +3,11 @@
 use std::{
     sync::{
         Arc,
+        atomic::{AtomicU64, Ordering},
         mpsc::{self, SyncSender, TrySendError},
     },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use super::{Consumer, ConsumerError, Update, Wants};
@@ -17,6 +19,9 @@ use crate::{
 /// Events that wait for a consumer, at most.
 pub const QUEUE: usize = 10_000;
 
+/// How long the end waits for a consumer to take what is in its queue.
+const AT_THE_END: Duration = Duration::from_secs(1);
+
 /// An update without the model, which is another's to change meanwhile.
 struct Owned {
     event: Event,
@@ -24,13 +29,16 @@ struct Owned {
     changes: Vec<Change>,
 }
 
-/// Feeds a consumer that runs in a thread of its own. What finds no room in its queue does not reach it: that is counted,
-/// and told at the end.
+/// Feeds a consumer that runs in a thread of its own. What finds no room in its queue, and what it has not taken from there a
+/// second after the end, does not reach it: that is counted, and the end of the stream says so.
 pub struct Beside {
     name: &'static str,
     queue: Option<SyncSender<Owned>>,
     thread: Option<JoinHandle<Result<(), ConsumerError>>>,
     dropped: u64,
+    queued: u64,
+    /// How many of those that were queued the consumer is done with.
+    taken: Arc<AtomicU64>,
     over: bool,
 }
 
@@ -43,19 +51,23 @@ impl Beside {
         mut consumer: impl Consumer + Send + 'static,
     ) -> std::io::Result<Self> {
         let (give, take) = mpsc::sync_channel::<Owned>(queue);
+        let taken = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&taken);
         let work = move || {
             consumer.begin();
             for Owned { event, container, changes } in take {
                 let (container, changes) = (container.as_ref(), &changes[..]);
                 let update = Update { event: &event, container, changes, world: None };
-                if consumer.update(&update) == Wants::NoMore {
+                let wants = consumer.update(&update);
+                counter.fetch_add(1, Ordering::Relaxed);
+                if wants == Wants::NoMore {
                     break;
                 }
             }
             consumer.finish()
         };
         let thread = thread::Builder::new().name(name.to_owned()).spawn(work)?;
-        Ok(Self { name, queue: Some(give), thread: Some(thread), dropped: 0, over: false })
+        Ok(Self { name, queue: Some(give), thread: Some(thread), dropped: 0, queued: 0, taken, over: false })
     }
 }
 
@@ -68,7 +80,10 @@ impl Consumer for Beside {
             changes: update.changes.to_vec(),
         };
         match queue.try_send(owned) {
-            Ok(()) => Wants::More,
+            Ok(()) => {
+                self.queued += 1;
+                Wants::More
+            }
             Err(TrySendError::Full(_)) => {
                 self.dropped += 1;
                 Wants::More
@@ -83,12 +98,23 @@ impl Consumer for Beside {
 
     fn finish(&mut self) -> Result<(), ConsumerError> {
         drop(self.queue.take());
-        let ended = self.thread.take().map(JoinHandle::join);
-        match ended {
-            Some(Err(panic)) => std::panic::resume_unwind(panic),
-            Some(Ok(Err(error))) => Err(error),
-            _ if self.dropped > 0 => Err(ConsumerError::Slow { name: self.name, dropped: self.dropped }),
-            _ => Ok(()),
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let deadline = Instant::now() + AT_THE_END;
+        while !thread.is_finished() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if !thread.is_finished() {
+            // It is left alone with what it is at, and ends with the process.
+            let waiting = self.queued.saturating_sub(self.taken.load(Ordering::Relaxed));
+            return Err(ConsumerError::Slow { name: self.name, dropped: self.dropped + waiting });
+        }
+        match thread.join() {
+            Err(panic) => std::panic::resume_unwind(panic),
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(())) if self.dropped > 0 => {
+                Err(ConsumerError::Slow { name: self.name, dropped: self.dropped })
+            }
+            Ok(Ok(())) => Ok(()),
         }
     }
 }

@@ -295,7 +295,7 @@ impl Core {
             Body::StreamStart { .. } => self.begin(),
             Body::StreamLost { .. } => self.lost = true,
             Body::SnapshotProcess { process, state: Some('Z'), threads: None | Some(0..=1), .. }
-                if !matches!(self.containers, Containers::Recorded) =>
+                if self.is_live && self.follow == Follow::Everything =>
             {
                 self.found_zombies.push(process.clone());
             }

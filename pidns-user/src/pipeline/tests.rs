@@ -227,6 +227,22 @@ fn a_consumer_that_fails_or_is_slow_harms_no_other_and_is_reported() {
 }
 
 #[test]
+fn the_end_does_not_wait_for_a_consumer_that_hangs() {
+    let (_never, wait) = mpsc::channel();
+    let mut hanging = Beside::start("hanging", 100, Slow(wait)).unwrap();
+    let mut counting = Counting::default();
+    let began = Instant::now();
+    let (report, _) = run(List::new(events(life()), 100), &mut [&mut hanging, &mut counting]);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(counting.is_over);
+    assert!(
+        matches!(report.failures[..], [ConsumerError::Slow { name: "hanging", dropped: 13 }]),
+        "{:?}",
+        report.failures
+    );
+}
+
+#[test]
 fn a_run_ends_when_no_consumer_wants_more() {
     struct One(u64);
     impl Consumer for One {

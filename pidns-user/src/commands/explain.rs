@@ -13,7 +13,7 @@ use super::{
 use crate::{
     cli::{ExplainArgs, ExplainOutput},
     commands::failure::Failure,
-    event::snapshot::Namespace,
+    event::snapshot::SnapshotNamespace,
     explanation::{About, Explanation, Host, Subject},
     kernel::clock,
     model::Forest,
@@ -56,7 +56,7 @@ fn of_recording(args: &ExplainArgs, file: &Path, recorded: Recorded) -> Result<E
 fn explain(
     target: &str,
     host: Host<'_>,
-    gone: &[Namespace],
+    gone: &[SnapshotNamespace],
     time: Timestamp,
 ) -> Result<(Explanation, Subject), Failure> {
     let snapshot = host.snapshot;

@@ -7,7 +7,7 @@ use crate::{
     container::{self, Api, ContainerCache, Roots},
     event::{
         container::Container,
-        snapshot::{Process, Snapshot},
+        snapshot::{Snapshot, SnapshotProcess},
     },
     source::observer::{Observed, Observer},
     target::ParsedTarget,
@@ -70,8 +70,9 @@ impl HostObserver {
         snapshot: &Snapshot,
         inum: u32,
     ) -> Result<Option<Arc<Container>>, Failure> {
-        let is_it =
-            |process: &&Process| process.ns == Some(inum) && process.is_init() && process.level() > Some(0);
+        let is_it = |process: &&SnapshotProcess| {
+            process.ns == Some(inum) && process.is_init() && process.level() > Some(0)
+        };
         match snapshot.processes.iter().find(is_it) {
             Some(init) => self.container_of_init(init),
             None => Ok(None),
@@ -90,7 +91,7 @@ impl HostObserver {
         }
     }
 
-    fn container_of_init(&mut self, init: &Process) -> Result<Option<Arc<Container>>, Failure> {
+    fn container_of_init(&mut self, init: &SnapshotProcess) -> Result<Option<Arc<Container>>, Failure> {
         let Some(start_boot_ns) = init.start_boot_ns else { return Ok(None) };
         let containers = match &mut self.containers {
             Some(containers) => containers,

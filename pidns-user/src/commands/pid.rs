@@ -16,7 +16,7 @@ use crate::{
     cli::{PidArgs, SnapshotOutput},
     commands::failure::Failure,
     event::container::Container,
-    event::snapshot::{Namespace, Process, Snapshot, Source},
+    event::snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource},
     model::Forest,
     output::levels::{self, Field, Level},
     target::find::{self, Target},
@@ -27,22 +27,22 @@ struct PidTable<'a> {
     snapshot: &'a Snapshot,
     model: Forest<'a>,
     /// Processes that were gone by then, the last to go first; none but of a recording.
-    dead: &'a [Process],
+    dead: &'a [SnapshotProcess],
 }
 
 impl PidTable<'_> {
     /// Those that exist, then those that did.
-    fn processes(&self) -> impl Iterator<Item = &Process> {
+    fn processes(&self) -> impl Iterator<Item = &SnapshotProcess> {
         self.snapshot.processes.iter().chain(self.dead)
     }
 
     /// The process of this PID on the host: the one that has it, or the last that had.
-    fn of_number(&self, pid: u32) -> Option<&Process> {
+    fn of_number(&self, pid: u32) -> Option<&SnapshotProcess> {
         self.processes().find(|process| process.pid == pid)
     }
 
     /// Who has this PID there, or had it.
-    fn in_place(&self, pid: u32, place: Place) -> Option<&Process> {
+    fn in_place(&self, pid: u32, place: Place) -> Option<&SnapshotProcess> {
         self.processes().find(|process| {
             let pids =
                 if process.pids.is_empty() { std::slice::from_ref(&process.pid) } else { &process.pids };
@@ -54,14 +54,14 @@ impl PidTable<'_> {
         })
     }
 
-    fn is_dead(&self, process: &Process) -> bool {
+    fn is_dead(&self, process: &SnapshotProcess) -> bool {
         self.dead.iter().any(|dead| std::ptr::eq(dead, process))
     }
 
     fn how_far_that_is_known(&self) -> &'static str {
         match self.snapshot.source {
-            Source::Recording => ", as far as the recording tells",
-            Source::Iterator | Source::Proc => "",
+            SnapshotSource::Recording => ", as far as the recording tells",
+            SnapshotSource::Iterator | SnapshotSource::Proc => "",
         }
     }
 }
@@ -86,7 +86,7 @@ fn live(args: &PidArgs) -> Result<ExitCode, Failure> {
         search(args, &host, |target| Ok(Place::of_number(find::namespace(target, &snapshot, &host.model)?)))?;
     let wants_containers = args.fields.as_ref().is_none_or(|fields| fields.has(Field::Container));
     let mut failure = None;
-    let container = |ns: &Namespace| {
+    let container = |ns: &SnapshotNamespace| {
         let found = wants_containers.then(|| observer.container_of(&snapshot, ns.inum)).transpose();
         found.unwrap_or_else(|error| {
             failure.get_or_insert(error);
@@ -137,7 +137,7 @@ fn search<'a>(
     args: &PidArgs,
     host: &'a PidTable<'_>,
     place: impl Fn(&str) -> Result<Place, Failure>,
-) -> Result<(&'a Process, Request), Failure> {
+) -> Result<(&'a SnapshotProcess, Request), Failure> {
     let PidArgs { pid, target, to, .. } = args;
     let seen_in = target.as_deref().map(&place).transpose()?;
     let to = to.as_deref().map(&place).transpose()?;
@@ -163,9 +163,9 @@ struct Request {
 fn print(
     args: &PidArgs,
     host: &PidTable<'_>,
-    process: &Process,
+    process: &SnapshotProcess,
     Request { seen_in, to }: Request,
-    container: impl FnMut(&Namespace) -> Option<Arc<Container>>,
+    container: impl FnMut(&SnapshotNamespace) -> Option<Arc<Container>>,
 ) -> Result<ExitCode, Failure> {
     let PidArgs { pid, fields, output, no_headers, .. } = args;
     let mut levels = levels(&host.model, process, container);
@@ -186,8 +186,8 @@ fn print(
 /// The process at each level; where its PIDs may not be read, at level 0 alone.
 fn levels(
     model: &Forest<'_>,
-    process: &Process,
-    mut container: impl FnMut(&Namespace) -> Option<Arc<Container>>,
+    process: &SnapshotProcess,
+    mut container: impl FnMut(&SnapshotNamespace) -> Option<Arc<Container>>,
 ) -> Vec<Level> {
     let pids = if process.pids.is_empty() { std::slice::from_ref(&process.pid) } else { &process.pids };
     let around = process.ns.map(|ns| model.ancestry(ns, process.start_boot_ns)).unwrap_or_default();

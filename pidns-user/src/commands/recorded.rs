@@ -8,7 +8,10 @@ use super::notices::Notices;
 use crate::{
     cli::{Memory, SourceArgs},
     commands::failure::Failure,
-    event::{Body, Event, snapshot, snapshot::Snapshot},
+    event::{
+        Body, Event,
+        snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess},
+    },
     explanation::{Subject, Timeline},
     model::{DeadProcess, HISTORY_LIMIT, World},
     pipeline::{Consumer, Containers, Follow, Pipeline, Update, Wants},
@@ -23,9 +26,9 @@ pub(super) struct Recorded {
     /// At the moment.
     pub(super) snapshot: Snapshot,
     /// Processes that were gone by then, the last to go first.
-    pub(super) dead: Vec<snapshot::Process>,
+    pub(super) dead: Vec<SnapshotProcess>,
     /// Namespaces that were gone by then, likewise.
-    pub(super) gone: Vec<snapshot::Namespace>,
+    pub(super) gone: Vec<SnapshotNamespace>,
     /// All that its events make.
     pub(super) world: World,
     /// The moment by the wall clock; `None` where there is no event.
@@ -222,7 +225,7 @@ mod tests {
         };
         let there = |second, inum| Event {
             body: Body::SnapshotNamespace {
-                ns: snapshot::Namespace::bare(inum, 0),
+                ns: SnapshotNamespace::bare(inum, 0),
                 holders: Vec::new(),
                 holders_left_out: 0,
             },

@@ -9,7 +9,7 @@ use super::{
     objects::{is_false, is_zero},
 };
 use crate::{
-    event::snapshot::{self, Holder},
+    event::snapshot::{Holder, SnapshotNamespace},
     text::Name,
 };
 
@@ -64,7 +64,7 @@ bodies! {
     /// A PID namespace that exists already: in recordings, after `stream.start` and after a `stream.resync`.
     SnapshotNamespace = "snapshot.namespace" {
         /// The namespace.
-        ns: snapshot::Namespace,
+        ns: SnapshotNamespace,
         /// What keeps it alive, besides its processes.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         holders: Vec<Holder>,

@@ -13,7 +13,7 @@ use crate::{
 /// Where the processes were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Source {
+pub enum SnapshotSource {
     /// The kernel's task iterator.
     Iterator,
     /// /proc: starts are rounded down to ticks of 10 ms.
@@ -24,7 +24,7 @@ pub enum Source {
 
 /// A process that exists. Its identity is (`pid`, `start_boot_ns`). What may not be read is absent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Process {
+pub struct SnapshotProcess {
     /// Thread group id at level 0.
     pub pid: u32,
     /// Its PID at each level, from 0 to the innermost; none where they may not be read.
@@ -63,7 +63,7 @@ pub struct Process {
     pub zombie_since_boot_ns: Option<u64>,
 }
 
-impl Process {
+impl SnapshotProcess {
     /// Whether all its threads have ended, and its parent has not reaped it. (With other threads alive a first one
     /// that has ended is in state Z too.)
     pub fn is_zombie(&self) -> bool {
@@ -88,7 +88,7 @@ impl Process {
 
 /// A PID namespace that exists.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Namespace {
+pub struct SnapshotNamespace {
     /// Inode number, as in `pid:[4026532847]`.
     pub inum: u32,
     /// Depth: 0 is the outermost that can be seen, on the host the initial one.
@@ -113,7 +113,7 @@ pub struct Namespace {
     pub container: Option<Arc<Container>>,
 }
 
-impl Namespace {
+impl SnapshotNamespace {
     /// One of which nothing else is known.
     pub fn bare(inum: u32, level: u32) -> Self {
         Self {
@@ -232,13 +232,13 @@ impl Unread {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// Where the processes were read.
-    pub source: Source,
+    pub source: SnapshotSource,
     /// When it was begun: CLOCK_BOOTTIME, nanoseconds.
     pub boot_ns: u64,
     /// The processes, by PID.
-    pub processes: Vec<Process>,
+    pub processes: Vec<SnapshotProcess>,
     /// The namespaces, by inode number.
-    pub namespaces: BTreeMap<u32, Namespace>,
+    pub namespaces: BTreeMap<u32, SnapshotNamespace>,
     /// What holds namespaces: their inode numbers first. Empty unless it was asked for.
     pub holders: Vec<(u32, Holder)>,
     /// How many more hold a namespace than are in `holders`, by its inode number.
@@ -251,7 +251,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Of nothing yet, begun at this time (CLOCK_BOOTTIME, nanoseconds).
-    pub fn empty(source: Source, boot_ns: u64) -> Self {
+    pub fn empty(source: SnapshotSource, boot_ns: u64) -> Self {
         Self {
             source,
             boot_ns,

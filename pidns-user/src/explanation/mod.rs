@@ -16,7 +16,7 @@ pub use self::{
 use crate::{
     event::Exit,
     event::container::Container,
-    event::snapshot::{Namespace, Process, Snapshot, Source, Unread},
+    event::snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource, Unread},
     model::{DeadProcess, Forest, World},
 };
 
@@ -57,7 +57,7 @@ pub enum Facts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
     /// Where the processes were read.
-    pub source: Source,
+    pub source: SnapshotSource,
     /// The moment: CLOCK_BOOTTIME, nanoseconds.
     pub boot_ns: u64,
     /// The same by the wall clock.
@@ -86,7 +86,7 @@ impl Explanation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Zombie {
     /// The process.
-    pub process: Process,
+    pub process: SnapshotProcess,
     /// What it waits for.
     #[serde(flatten)]
     pub wait: Wait,
@@ -103,10 +103,10 @@ pub struct Wait {
     pub exit: Option<Exit>,
     /// Whose child it is, who must wait for it; absent where that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reaper: Option<Process>,
+    pub reaper: Option<SnapshotProcess>,
     /// Of an orphan whose next parent is not certain: who must, unless an ancestor that adopts orphans (a subreaper) has it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub adopter: Option<Process>,
+    pub adopter: Option<SnapshotProcess>,
 }
 
 /// A process that is gone by the moment.
@@ -142,7 +142,7 @@ impl<'a> Host<'a> {
         self.last_of(|ns| (ns.inum, ns.born_boot_ns) == (inum, born_boot_ns))
     }
 
-    fn last_of(&self, is_it: impl Fn(&Namespace) -> bool) -> Option<(Facts, Subject)> {
+    fn last_of(&self, is_it: impl Fn(&SnapshotNamespace) -> bool) -> Option<(Facts, Subject)> {
         let dead = self.world?.history().namespaces().find(|gone| is_it(&gone.state.namespace))?;
         Some(of_namespace(self.namespace_that_was(dead), dead.gone_boot_ns))
     }
@@ -161,8 +161,8 @@ impl<'a> Host<'a> {
     }
 
     /// Who had this PID at this time (CLOCK_BOOTTIME, nanoseconds).
-    fn who_had(&self, pid: u32, at: Option<u64>) -> Option<Process> {
-        let was_there = |process: &Process| match (process.start_boot_ns, at) {
+    fn who_had(&self, pid: u32, at: Option<u64>) -> Option<SnapshotProcess> {
+        let was_there = |process: &SnapshotProcess| match (process.start_boot_ns, at) {
             (Some(start), Some(at)) => start <= at,
             _ => true,
         };
@@ -174,7 +174,7 @@ impl<'a> Host<'a> {
     }
 
     /// What this process waits for, if it is a zombie.
-    fn wait(&self, process: &Process) -> Option<Wait> {
+    fn wait(&self, process: &SnapshotProcess) -> Option<Wait> {
         if !process.is_zombie() {
             return None;
         }

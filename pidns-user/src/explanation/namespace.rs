@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Host, Zombie, doubts};
 use crate::{
-    event::snapshot::{Holder, Namespace, Process},
+    event::snapshot::{Holder, SnapshotNamespace, SnapshotProcess},
     event::{Cause, objects::is_zero},
     model::{DeadNamespace, Entry, Stage},
 };
@@ -50,12 +50,12 @@ pub enum State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Joiner {
     /// The process.
-    pub process: Process,
+    pub process: SnapshotProcess,
     /// Its parent's PID at level 0.
     pub parent: u32,
     /// That process, where it is known.
     #[serde(skip)]
-    pub parent_process: Option<Process>,
+    pub parent_process: Option<SnapshotProcess>,
     /// The namespace of that one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<u32>,
@@ -65,29 +65,29 @@ pub struct Joiner {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Below {
     /// The namespace.
-    pub ns: Namespace,
+    pub ns: SnapshotNamespace,
     /// How many processes are in it.
     pub processes: usize,
     /// Its PID 1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub init: Option<Process>,
+    pub init: Option<SnapshotProcess>,
 }
 
 /// What is known about a namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NamespaceFacts {
     /// The namespace.
-    pub ns: Namespace,
+    pub ns: SnapshotNamespace,
     /// How far it has come; absent where that cannot be told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
     /// The namespaces that it is in, its parent first.
-    pub lineage: Vec<Namespace>,
+    pub lineage: Vec<SnapshotNamespace>,
     /// What of that could not be read or was not believed.
     pub doubts: Vec<String>,
     /// Its PID 1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub init: Option<Process>,
+    pub init: Option<SnapshotProcess>,
     /// How many processes have it as their innermost one.
     pub processes: usize,
     /// How many of these are in each state, as far as it is known.
@@ -163,7 +163,7 @@ impl Host<'_> {
         }
     }
 
-    fn lineage(&self, ns: &Namespace) -> Vec<Namespace> {
+    fn lineage(&self, ns: &SnapshotNamespace) -> Vec<SnapshotNamespace> {
         let outer = ns.parent.map(|parent| self.forest.ancestry(parent, ns.born_boot_ns)).unwrap_or_default();
         outer.into_iter().filter(|outer| outer.level < ns.level).cloned().collect()
     }
@@ -201,7 +201,7 @@ impl Host<'_> {
     }
 
     /// Who this is, if it came from outside.
-    fn joiner(&self, process: &Process) -> Option<Joiner> {
+    fn joiner(&self, process: &SnapshotProcess) -> Option<Joiner> {
         let (parent, known) = match self.entered(process) {
             Entered::Joined { parent, process } => (parent, process),
             Entered::Born | Entered::Unknown => return None,
@@ -211,7 +211,7 @@ impl Host<'_> {
     }
 
     /// How a process got into its namespace: what was seen of it, else what its parent shows.
-    pub(super) fn entered(&self, process: &Process) -> Entered {
+    pub(super) fn entered(&self, process: &SnapshotProcess) -> Entered {
         use crate::model::Entered as Seen;
         let entry = self.world.and_then(|world| {
             let living = world.process(process.pid);
@@ -245,7 +245,7 @@ pub(super) enum Entered {
         /// That one's PID at level 0.
         parent: u32,
         /// That one, where it is known.
-        process: Option<Process>,
+        process: Option<SnapshotProcess>,
     },
     /// Nobody knows.
     Unknown,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{Gone, Host, Joiner, Wait, doubts, namespace::Entered};
 use crate::{
     event::container::Container,
-    event::snapshot::{Holder, Process},
+    event::snapshot::{Holder, SnapshotProcess},
     model::{DeadProcess, Reaper},
 };
 
@@ -25,7 +25,7 @@ pub struct LevelFacts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ProcessFacts {
     /// The process.
-    pub process: Process,
+    pub process: SnapshotProcess,
     /// What it is at each level, from 0 to its innermost namespace.
     pub levels: Vec<LevelFacts>,
     /// What it runs in, by the PID 1 of its namespace.
@@ -35,7 +35,7 @@ pub struct ProcessFacts {
     pub doubts: Vec<String>,
     /// Its parent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub parent: Option<Process>,
+    pub parent: Option<SnapshotProcess>,
     /// Whether its namespace can see that one; absent where nobody knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_visible: Option<bool>,
@@ -44,7 +44,7 @@ pub struct ProcessFacts {
     pub orphaned: bool,
     /// Who has it since then, unless an ancestor of that parent's adopts orphans (a subreaper): PID 1 where that parent was.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub adopter: Option<Process>,
+    pub adopter: Option<SnapshotProcess>,
     /// Whether it came into its namespace from outside; absent where nobody knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub joined: Option<bool>,
@@ -58,7 +58,7 @@ pub struct ProcessFacts {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zombie: Option<Wait>,
     /// Its children.
-    pub children: Vec<Process>,
+    pub children: Vec<SnapshotProcess>,
     /// The namespace that its children go to, where that is another than its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub children_ns: Option<u32>,
@@ -69,7 +69,7 @@ pub struct ProcessFacts {
 
 impl Host<'_> {
     /// What is known about a process that exists.
-    pub fn process(&self, process: &Process) -> ProcessFacts {
+    pub fn process(&self, process: &SnapshotProcess) -> ProcessFacts {
         let entry = self.world.and_then(|world| world.process(process.pid));
         let reaper = self.world.zip(entry).map(|(world, entry)| world.reaper(entry));
         let children = self.snapshot.processes.iter().filter(|child| child.ppid == Some(process.pid));
@@ -103,7 +103,7 @@ impl Host<'_> {
     }
 
     /// What does not change in a process's life, and its parent.
-    fn lasting(&self, process: &Process) -> ProcessFacts {
+    fn lasting(&self, process: &SnapshotProcess) -> ProcessFacts {
         let pids = if process.pids.is_empty() { std::slice::from_ref(&process.pid) } else { &process.pids };
         let levels = pids.iter().zip(self.forest.levels(process)).enumerate();
         let container = self.forest.home(process).and_then(|home| home.container.as_deref());
@@ -139,7 +139,7 @@ impl Host<'_> {
     }
 
     /// Who has an orphan whose next parent is not certain, unless a subreaper has it.
-    pub(super) fn adopter(&self, pid: u32) -> Option<Process> {
+    pub(super) fn adopter(&self, pid: u32) -> Option<SnapshotProcess> {
         let world = self.world?;
         match world.reaper(world.process(pid)?) {
             Reaper::InitOrSubreaper { init } => init.and_then(|init| self.forest.process(init)).cloned(),
@@ -148,7 +148,7 @@ impl Host<'_> {
     }
 
     /// Whether the namespace of the one sees the other.
-    fn sees(&self, process: &Process, other: &Process) -> Option<bool> {
+    fn sees(&self, process: &SnapshotProcess, other: &SnapshotProcess) -> Option<bool> {
         let ns = process.ns?;
         other.ns?;
         let level = process.level()? as usize;

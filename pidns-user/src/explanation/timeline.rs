@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer, ser::SerializeSeq as _};
 
 use crate::{
     event::identity::{Identity, TICK_NS, is_one_time},
-    event::snapshot,
+    event::snapshot::SnapshotNamespace,
     event::{Body, Cause, Event, Namespace, Process},
 };
 
@@ -22,7 +22,7 @@ pub enum Subject {
     /// A namespace: as it is known, and when it was gone (CLOCK_BOOTTIME, nanoseconds).
     Namespace {
         /// The namespace.
-        ns: snapshot::Namespace,
+        ns: SnapshotNamespace,
         /// When it was gone.
         gone: Option<u64>,
     },
@@ -142,7 +142,7 @@ impl Timeline {
     }
 
     /// Whether the event is one of those that are told, not only counted.
-    fn about_namespace(&mut self, event: &Event, known: &snapshot::Namespace, gone: Option<u64>) -> bool {
+    fn about_namespace(&mut self, event: &Event, known: &SnapshotNamespace, gone: Option<u64>) -> bool {
         if let Body::NamespaceInit { ns, process } = &event.body
             && is_same(ns, known, self.init_start_boot_ns, event.boot_ns, gone)
         {
@@ -251,7 +251,7 @@ impl Timeline {
 /// Whether a namespace that an event names is this one, whose number may have been another's before, and be one's after.
 fn is_same(
     ns: &Namespace,
-    known: &snapshot::Namespace,
+    known: &SnapshotNamespace,
     init_start: Option<u64>,
     at: u64,
     gone: Option<u64>,
@@ -304,7 +304,7 @@ mod tests {
     /// Before 6.18 a birth alone tells namespaces of one number apart; whether one is gone, nobody may have seen.
     #[test]
     fn what_happens_to_the_next_namespace_of_the_number_is_not_its_history() {
-        let known = snapshot::Namespace { born_boot_ns: Some(50), ..snapshot::Namespace::bare(200, 1) };
+        let known = SnapshotNamespace { born_boot_ns: Some(50), ..SnapshotNamespace::bare(200, 1) };
         let mut history = Timeline::new(Subject::Namespace { ns: known, gone: None });
         for (at, born) in [(60, 50), (90, 80), (95, 30)] {
             history.follow(&event(at, teardown(&told(born))));

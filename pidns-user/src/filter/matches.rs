@@ -158,7 +158,9 @@ fn about(body: &Body) -> About<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{event::container::Runtime, event::snapshot, filter::FilterArgs, text::Name};
+    use crate::{
+        event::container::Runtime, event::snapshot::SnapshotNamespace, filter::FilterArgs, text::Name,
+    };
 
     /// A namespace is asked for by its number here.
     fn number(target: &str) -> Result<u32, String> {
@@ -205,10 +207,10 @@ mod tests {
 
     #[test]
     fn a_later_namespace_of_the_number_is_not_shown_for_the_one_that_was_met() {
-        let of = |kernel_id| snapshot::Namespace {
+        let of = |kernel_id| SnapshotNamespace {
             kernel_id: Some(kernel_id),
             parent: Some(1),
-            ..snapshot::Namespace::bare(4026532000, 1)
+            ..SnapshotNamespace::bare(4026532000, 1)
         };
         let look = |kernel_id| crate::event::Event {
             seq: 1,
@@ -239,8 +241,7 @@ mod tests {
         assert!(!default.matches_all(&exec(&[7], 4026531836), None, &world), "of the host");
         assert!(default.matches_all(&exec(&[7, 1], 4026532000), None, &world));
         let one = filter(FilterArgs { namespaces: vec!["4026532000".to_owned()], ..FilterArgs::default() });
-        let inner =
-            snapshot::Namespace { parent: Some(4026532000), ..snapshot::Namespace::bare(4026532001, 2) };
+        let inner = SnapshotNamespace { parent: Some(4026532000), ..SnapshotNamespace::bare(4026532001, 2) };
         let tell = Body::SnapshotNamespace { ns: inner, holders: Vec::new(), holders_left_out: 0 };
         let event = crate::event::Event {
             seq: 1,

@@ -10,7 +10,7 @@ use globset::GlobMatcher;
 use self::parse::{check_comm, mask, matcher, parse_levels, select_events};
 pub use self::{matches::inner_namespace, parse::FilterError};
 use crate::{
-    event::snapshot,
+    event::snapshot::SnapshotNamespace,
     event::{MAX_LEVEL, StreamFilter},
 };
 
@@ -52,7 +52,7 @@ pub struct Filter {
     existing: bool,
     /// The namespaces asked for, as they were when they were met first; none of a recording, in which all are meant that ever
     /// had the number.
-    pinned: Option<Vec<OnceLock<snapshot::Namespace>>>,
+    pinned: Option<Vec<OnceLock<SnapshotNamespace>>>,
 }
 
 impl Filter {

@@ -8,7 +8,7 @@ use std::{
 use aya::{Ebpf, Endianness, VerifierLogLevel, programs::Iter};
 use pidns_ebpf::abi::{
     DecodeError, NamespacePart, ProcessPart, names,
-    snapshot::{SnapshotProcess, SnapshotRecord, decode_snapshot},
+    snapshot::{self, SnapshotRecord, decode_snapshot},
     symbols,
 };
 
@@ -21,7 +21,7 @@ use super::{
 };
 
 use crate::{
-    event::snapshot::{Namespace, Process, Snapshot, Source},
+    event::snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource},
     text::Name,
 };
 
@@ -96,7 +96,7 @@ pub fn snapshot_of(boot_ns: u64, mut bytes: &[u8]) -> Result<Snapshot, DecodeErr
     while !bytes.is_empty() {
         let (found, rest) = decode_snapshot(bytes)?;
         bytes = rest;
-        let SnapshotProcess { record, process } = found;
+        let snapshot::SnapshotProcess { record, process } = found;
         let SnapshotRecord { process: part, ns, state, exit_state, threads, tracer, cgroup_id, .. } = record;
         let ProcessPart { start_boot_ns, pid, parent_pid, uid, ns_inum, comm: _ } = part;
         let pids: Vec<u32> = process.pids().collect();
@@ -105,7 +105,7 @@ pub fn snapshot_of(boot_ns: u64, mut bytes: &[u8]) -> Result<Snapshot, DecodeErr
             continue;
         }
         let namespace = namespaces.entry(ns.inum).or_insert_with(|| namespace_of(&ns));
-        let process = Process {
+        let process = SnapshotProcess {
             pid,
             pids,
             comm: Some(Name::from(process.comm())),
@@ -128,13 +128,13 @@ pub fn snapshot_of(boot_ns: u64, mut bytes: &[u8]) -> Result<Snapshot, DecodeErr
     // Parents without a process of their own.
     let parents = namespaces.values().filter_map(|ns| Some((ns.parent?, ns.level.checked_sub(1)?)));
     for (inum, level) in parents.collect::<Vec<_>>() {
-        namespaces.entry(inum).or_insert_with(|| Namespace::bare(inum, level));
+        namespaces.entry(inum).or_insert_with(|| SnapshotNamespace::bare(inum, level));
     }
     processes.sort_by_key(|process| process.pid);
-    Ok(Snapshot { processes, namespaces, ..Snapshot::empty(Source::Iterator, boot_ns) })
+    Ok(Snapshot { processes, namespaces, ..Snapshot::empty(SnapshotSource::Iterator, boot_ns) })
 }
 
-fn namespace_of(part: &NamespacePart) -> Namespace {
+fn namespace_of(part: &NamespacePart) -> SnapshotNamespace {
     let NamespacePart {
         kernel_id,
         init_start_boot_ns,
@@ -145,7 +145,7 @@ fn namespace_of(part: &NamespacePart) -> Namespace {
         owner_uid,
         reserved: _,
     } = *part;
-    Namespace {
+    SnapshotNamespace {
         inum,
         level,
         parent: (parent_inum != 0).then_some(parent_inum),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{DeadProcess, Ended, World};
 use crate::event::identity::is_one;
-use crate::event::snapshot::{Namespace, Process, Snapshot};
+use crate::event::snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess};
 
 /// How long after its exit the reaping of a zombie may still be on its way: where a hook does not run, a look once a second
 /// finds the zombie gone, and must find it so twice. Nanoseconds.
@@ -32,7 +32,7 @@ pub fn drift(world: &World, snapshot: &Snapshot) -> u64 {
         });
     let ghosts = ghosts.count();
 
-    let is_another = |ns: &&Namespace| {
+    let is_another = |ns: &&SnapshotNamespace| {
         let known = world.namespace(ns.inum).map(|entry| &entry.namespace);
         known.is_some_and(|known| {
             known.kernel_id.zip(ns.kernel_id).is_some_and(|(known, seen)| known != seen)
@@ -45,7 +45,7 @@ pub fn drift(world: &World, snapshot: &Snapshot) -> u64 {
 }
 
 /// Whether a process is another, or in another state, than the events make it.
-fn is_wrong(world: &World, process: &Process, since: u64) -> bool {
+fn is_wrong(world: &World, process: &SnapshotProcess, since: u64) -> bool {
     let Some(start) = process.start_boot_ns else { return false };
     match world.process(process.pid) {
         Some(known) if is_one(known.identity(), (process.pid, start)) => {
@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        event::snapshot::{Source, Unread},
+        event::snapshot::{SnapshotSource, Unread},
         event::{Body, Event, Exit, Process as EventProcess},
         text::Name,
     };
@@ -108,7 +108,7 @@ mod tests {
     }
 
     fn look(boot_ns: u64, processes: &[(u32, u64, char)]) -> Snapshot {
-        let processes = processes.iter().map(|&(pid, start, state)| Process {
+        let processes = processes.iter().map(|&(pid, start, state)| SnapshotProcess {
             pid,
             pids: vec![pid],
             comm: Some(Name::from("x")),
@@ -123,10 +123,10 @@ mod tests {
             zombie_since_boot_ns: None,
         });
         Snapshot {
-            source: Source::Iterator,
+            source: SnapshotSource::Iterator,
             boot_ns,
             processes: processes.collect(),
-            namespaces: BTreeMap::from([(7, Namespace::bare(7, 0))]),
+            namespaces: BTreeMap::from([(7, SnapshotNamespace::bare(7, 0))]),
             holders: Vec::new(),
             holders_left_out: BTreeMap::new(),
             unnamed: Vec::new(),
@@ -140,7 +140,7 @@ mod tests {
             (
                 0,
                 Body::SnapshotNamespace {
-                    ns: Namespace::bare(7, 0),
+                    ns: SnapshotNamespace::bare(7, 0),
                     holders: Vec::new(),
                     holders_left_out: 0,
                 },
@@ -177,7 +177,7 @@ mod tests {
         let mut seen = look(100_000_000, &[(1, 1, 'S'), (2, 40_000_000, 'S'), (3, 20, 'S')]);
         assert_eq!(drift(&world, &seen), 0);
         seen.processes[2] =
-            Process { pids: Vec::new(), start_boot_ns: None, ns: None, ..seen.processes[2].clone() };
+            SnapshotProcess { pids: Vec::new(), start_boot_ns: None, ns: None, ..seen.processes[2].clone() };
         assert_eq!(drift(&world, &seen), 0, "3 is there, as far as may be read");
     }
 
@@ -191,10 +191,10 @@ mod tests {
 
     #[test]
     fn another_namespace_of_the_same_number_is_drift() {
-        let of = |kernel_id| Namespace {
+        let of = |kernel_id| SnapshotNamespace {
             kernel_id: Some(kernel_id),
             born_boot_ns: Some(5),
-            ..Namespace::bare(9, 1)
+            ..SnapshotNamespace::bare(9, 1)
         };
         let world =
             world(vec![(9, Body::SnapshotNamespace { ns: of(4), holders: Vec::new(), holders_left_out: 0 })]);

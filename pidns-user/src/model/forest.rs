@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::world::{Entered, World};
 use crate::event::identity::TICK_NS;
-use crate::event::snapshot::{Holder, Namespace, Process, Snapshot};
+use crate::event::snapshot::{Holder, Snapshot, SnapshotNamespace, SnapshotProcess};
 
 /// A namespace with all that is about it.
 #[derive(Debug)]
 pub struct Node<'a> {
     /// The namespace.
-    pub namespace: &'a Namespace,
+    pub namespace: &'a SnapshotNamespace,
     /// Namespaces right below it, by inode number.
     pub children: Vec<u32>,
     /// Processes whose innermost namespace it is, by PID.
-    pub members: Vec<&'a Process>,
+    pub members: Vec<&'a SnapshotProcess>,
     /// What holds it besides.
     pub holders: Vec<&'a Holder>,
     /// How many more hold it.
@@ -23,7 +23,7 @@ pub struct Node<'a> {
 
 impl<'a> Node<'a> {
     /// Its PID 1, zombie or not.
-    pub fn init(&self) -> Option<&'a Process> {
+    pub fn init(&self) -> Option<&'a SnapshotProcess> {
         self.members.iter().copied().find(|process| process.is_init())
     }
 
@@ -43,7 +43,7 @@ pub enum Entry<'a> {
         /// Its PID at level 0.
         parent: u32,
         /// The parent, where it is still there.
-        process: Option<&'a Process>,
+        process: Option<&'a SnapshotProcess>,
         /// The namespace of that one; `None` where it is not known.
         from: Option<u32>,
     },
@@ -56,9 +56,9 @@ pub enum Entry<'a> {
 pub struct Forest<'a> {
     nodes: BTreeMap<u32, Node<'a>>,
     roots: Vec<u32>,
-    by_pid: BTreeMap<u32, &'a Process>,
+    by_pid: BTreeMap<u32, &'a SnapshotProcess>,
     /// Namespaces that are gone, of each number the last to go first.
-    gone: BTreeMap<u32, Vec<&'a Namespace>>,
+    gone: BTreeMap<u32, Vec<&'a SnapshotNamespace>>,
     /// How processes got in whose coming was seen.
     seen: BTreeMap<u32, Entered>,
 }
@@ -105,7 +105,7 @@ impl<'a> Forest<'a> {
 
     /// The same with namespaces that are remembered as gone, the last to go first: processes that are gone too had their
     /// PIDs there.
-    pub fn with_gone(mut self, gone: impl IntoIterator<Item = &'a Namespace>) -> Self {
+    pub fn with_gone(mut self, gone: impl IntoIterator<Item = &'a SnapshotNamespace>) -> Self {
         for namespace in gone {
             self.gone.entry(namespace.inum).or_default().push(namespace);
         }
@@ -125,7 +125,7 @@ impl<'a> Forest<'a> {
     }
 
     /// The process of this PID at level 0.
-    pub fn process(&self, pid: u32) -> Option<&'a Process> {
+    pub fn process(&self, pid: u32) -> Option<&'a SnapshotProcess> {
         self.by_pid.get(&pid).copied()
     }
 
@@ -148,8 +148,8 @@ impl<'a> Forest<'a> {
 
     /// The namespaces from the one of this number up to the outermost that is known, innermost first: those that were
     /// there at this time (CLOCK_BOOTTIME, nanoseconds), as numbers are used again.
-    pub fn ancestry(&self, inum: u32, at: Option<u64>) -> Vec<&'a Namespace> {
-        let mut found: Vec<&Namespace> = Vec::new();
+    pub fn ancestry(&self, inum: u32, at: Option<u64>) -> Vec<&'a SnapshotNamespace> {
+        let mut found: Vec<&SnapshotNamespace> = Vec::new();
         let (mut next, mut at) = (Some(inum), at);
         while let Some(namespace) = next.and_then(|inum| self.namespace_at(inum, at)) {
             if found.last().is_some_and(|below| namespace.level >= below.level) {
@@ -163,15 +163,15 @@ impl<'a> Forest<'a> {
     }
 
     /// The namespace that a process is in, or was in while it was there.
-    pub fn home(&self, process: &Process) -> Option<&'a Namespace> {
+    pub fn home(&self, process: &SnapshotProcess) -> Option<&'a SnapshotNamespace> {
         self.namespace_at(process.ns?, process.start_boot_ns)
     }
 
     /// The namespace that had this number at this time: of those that were there, the last that was born before.
-    fn namespace_at(&self, inum: u32, at: Option<u64>) -> Option<&'a Namespace> {
+    fn namespace_at(&self, inum: u32, at: Option<u64>) -> Option<&'a SnapshotNamespace> {
         let existing = self.nodes.get(&inum).map(|node| node.namespace);
         let known = || existing.into_iter().chain(self.gone.get(&inum).into_iter().flatten().copied());
-        let had_been_born = |namespace: &&Namespace| match (namespace.born_boot_ns, at) {
+        let had_been_born = |namespace: &&SnapshotNamespace| match (namespace.born_boot_ns, at) {
             (Some(born), Some(at)) => born <= at.saturating_add(TICK_NS),
             _ => true,
         };
@@ -179,7 +179,7 @@ impl<'a> Forest<'a> {
     }
 
     /// The process's namespace at each level, from 0 to the innermost, as far as they are known.
-    pub fn levels(&self, process: &Process) -> Vec<Option<u32>> {
+    pub fn levels(&self, process: &SnapshotProcess) -> Vec<Option<u32>> {
         let mut levels = vec![None; process.pids.len()];
         if let Some(innermost) = levels.last_mut() {
             *innermost = process.ns;
@@ -205,7 +205,7 @@ impl<'a> Forest<'a> {
     }
 
     /// How the process got into its namespace.
-    pub fn entry(&self, process: &Process) -> Entry<'a> {
+    pub fn entry(&self, process: &SnapshotProcess) -> Entry<'a> {
         if process.is_init() {
             return Entry::Born;
         }
@@ -222,8 +222,8 @@ impl<'a> Forest<'a> {
             let is_outermost = process.level() == Some(0) && process.state.is_some();
             return if is_outermost { Entry::Born } else { Entry::Unknown };
         };
-        let is_above = |parent: &Process| Some(parent.level()? < process.level()?);
-        let joined = |parent: &'a Process| Entry::Joined {
+        let is_above = |parent: &SnapshotProcess| Some(parent.level()? < process.level()?);
+        let joined = |parent: &'a SnapshotProcess| Entry::Joined {
             parent: parent.pid,
             process: Some(parent),
             from: parent.ns,
@@ -243,7 +243,7 @@ impl<'a> Forest<'a> {
 }
 
 /// Whether one can have been the other's parent: of somebody who is gone the parent may be gone too, and its PID another's.
-fn was_there(parent: &Process, child: &Process) -> bool {
+fn was_there(parent: &SnapshotProcess, child: &SnapshotProcess) -> bool {
     match (parent.start_boot_ns, child.start_boot_ns) {
         (Some(parent), Some(child)) => parent <= child.saturating_add(TICK_NS),
         _ => true,
@@ -256,12 +256,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        event::snapshot::{Source, Unread},
+        event::snapshot::{SnapshotSource, Unread},
         text::Name,
     };
 
-    fn process(pids: &[u32], ppid: Option<u32>, ns: Option<u32>) -> Process {
-        Process {
+    fn process(pids: &[u32], ppid: Option<u32>, ns: Option<u32>) -> SnapshotProcess {
+        SnapshotProcess {
             pid: pids[0],
             pids: pids.to_vec(),
             comm: Some(Name::from("x")),
@@ -277,13 +277,13 @@ mod tests {
         }
     }
 
-    fn namespace(inum: u32, level: u32, parent: Option<u32>) -> (u32, Namespace) {
-        (inum, Namespace { parent, ..Namespace::bare(inum, level) })
+    fn namespace(inum: u32, level: u32, parent: Option<u32>) -> (u32, SnapshotNamespace) {
+        (inum, SnapshotNamespace { parent, ..SnapshotNamespace::bare(inum, level) })
     }
 
-    fn snapshot(processes: Vec<Process>, namespaces: Vec<(u32, Namespace)>) -> Snapshot {
+    fn snapshot(processes: Vec<SnapshotProcess>, namespaces: Vec<(u32, SnapshotNamespace)>) -> Snapshot {
         Snapshot {
-            source: Source::Iterator,
+            source: SnapshotSource::Iterator,
             boot_ns: 0,
             processes,
             namespaces: namespaces.into_iter().collect(),
@@ -295,7 +295,7 @@ mod tests {
     }
 
     fn three() -> Snapshot {
-        let zombie = Process { state: Some('Z'), ..process(&[7, 3, 2], Some(5), Some(30)) };
+        let zombie = SnapshotProcess { state: Some('Z'), ..process(&[7, 3, 2], Some(5), Some(30)) };
         snapshot(
             vec![
                 process(&[1], None, Some(10)),
@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn the_levels_of_who_is_gone_are_those_of_its_time() {
         let mut snapshot = three();
-        let born = |inum, level, parent, born_boot_ns| Namespace {
+        let born = |inum, level, parent, born_boot_ns| SnapshotNamespace {
             born_boot_ns: Some(born_boot_ns),
             ..namespace(inum, level, Some(parent)).1
         };
@@ -349,7 +349,8 @@ mod tests {
             born(26, 1, 10, SECOND),
         ];
         let forest = Forest::new(&snapshot).with_gone(&gone);
-        let dead = |start| Process { start_boot_ns: Some(start), ..process(&[70, 8, 3], None, Some(30)) };
+        let dead =
+            |start| SnapshotProcess { start_boot_ns: Some(start), ..process(&[70, 8, 3], None, Some(30)) };
         assert_eq!(forest.levels(&dead(9 * SECOND)), [Some(10), Some(20), Some(30)]);
         assert_eq!(forest.levels(&dead(6 * SECOND)), [Some(10), Some(25), Some(30)]);
         assert_eq!(forest.levels(&dead(3 * SECOND)), [Some(10), Some(26), Some(30)]);
@@ -407,7 +408,7 @@ mod tests {
     #[test]
     fn who_may_not_be_read_is_known_by_its_pid() {
         let mut snapshot = three();
-        let unknown = Process {
+        let unknown = SnapshotProcess {
             pids: Vec::new(),
             comm: None,
             start_boot_ns: None,

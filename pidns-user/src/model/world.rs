@@ -24,7 +24,7 @@ pub use self::{
     process_state::{Ended, Entered, ProcessState},
 };
 use crate::{
-    event::snapshot::{self, Snapshot, Source, Unread},
+    event::snapshot::{Snapshot, SnapshotProcess, SnapshotSource, Unread},
     event::{Body, Event},
 };
 
@@ -239,7 +239,7 @@ impl World {
 
     /// What exists, in the form that a look at the kernel has.
     pub fn snapshot(&self) -> Snapshot {
-        let mut processes: Vec<snapshot::Process> =
+        let mut processes: Vec<SnapshotProcess> =
             self.processes.values().map(ProcessState::as_snapshot).collect();
         processes.sort_by_key(|process| process.pid);
         let holders = self
@@ -247,7 +247,7 @@ impl World {
             .values()
             .flat_map(|entry| entry.holders.iter().map(|holder| (entry.namespace.inum, holder.clone())));
         Snapshot {
-            source: Source::Recording,
+            source: SnapshotSource::Recording,
             boot_ns: self.boot_ns,
             processes,
             namespaces: self

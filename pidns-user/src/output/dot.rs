@@ -115,12 +115,12 @@ mod tests {
     use super::*;
     use crate::{
         event::container::{Container, Runtime},
-        event::snapshot::{Namespace, Process, Source, Unread},
+        event::snapshot::{SnapshotNamespace, SnapshotProcess, SnapshotSource, Unread},
         text::Name,
     };
 
-    fn process(pids: &[u32], ppid: Option<u32>, ns: u32, comm: &str) -> Process {
-        Process {
+    fn process(pids: &[u32], ppid: Option<u32>, ns: u32, comm: &str) -> SnapshotProcess {
+        SnapshotProcess {
             pid: pids[0],
             pids: pids.to_vec(),
             comm: Some(Name::from(comm)),
@@ -140,12 +140,12 @@ mod tests {
     fn namespaces_holders_and_who_joined_are_drawn() {
         let namespace = |inum, level, parent| {
             let born_boot_ns = (inum != 30).then_some(1_000_000_000);
-            (inum, Namespace { parent, born_boot_ns, ..Namespace::bare(inum, level) })
+            (inum, SnapshotNamespace { parent, born_boot_ns, ..SnapshotNamespace::bare(inum, level) })
         };
-        let zombie = Process { state: Some('Z'), ..process(&[7, 3], Some(5), 20, "x") };
+        let zombie = SnapshotProcess { state: Some('Z'), ..process(&[7, 3], Some(5), 20, "x") };
         let held = |fd| (30, Holder::Fd { pid: 1, comm: Some(Name::from("in\"it\\")), fd });
         let snapshot = Snapshot {
-            source: Source::Iterator,
+            source: SnapshotSource::Iterator,
             boot_ns: 31_000_000_000,
             processes: vec![
                 process(&[1], None, 10, "init"),
@@ -193,9 +193,10 @@ mod tests {
     fn named(name: &str) -> String {
         let runtime = Some(Runtime::Docker);
         let container = Container { runtime, name: Some(Name::from(name)), ..Container::default() };
-        let namespace = Namespace { container: Some(Arc::new(container)), ..Namespace::bare(20, 1) };
+        let namespace =
+            SnapshotNamespace { container: Some(Arc::new(container)), ..SnapshotNamespace::bare(20, 1) };
         let snapshot = Snapshot {
-            source: Source::Iterator,
+            source: SnapshotSource::Iterator,
             boot_ns: 0,
             processes: vec![process(&[5, 1], None, 20, name)],
             namespaces: [(20, namespace)].into(),

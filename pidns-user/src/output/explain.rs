@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{Form, document, forest::who, phrases::Duration};
 use crate::{
     event::container::Container,
-    event::snapshot::{Process, Source},
+    event::snapshot::{SnapshotProcess, SnapshotSource},
     event::{INITIAL_NS, VERSION},
     explanation::{Explanation, Facts, Joiner, Wait},
     text::{Name, or_unknown, printable},
@@ -54,8 +54,8 @@ impl Sheet<'_> {
     fn head(&mut self, subject: impl Display) -> io::Result<()> {
         let Explanation { source, boot_ns, .. } = *self.explanation;
         let moment = match source {
-            Source::Recording => format!(", in the recording, as of {}", self.clock(boot_ns, true)),
-            Source::Iterator | Source::Proc => String::new(),
+            SnapshotSource::Recording => format!(", in the recording, as of {}", self.clock(boot_ns, true)),
+            SnapshotSource::Iterator | SnapshotSource::Proc => String::new(),
         };
         writeln!(self.to, "{subject}{moment}")
     }
@@ -66,7 +66,7 @@ impl Sheet<'_> {
     }
 
     fn is_of_a_recording(&self) -> bool {
-        self.explanation.source == Source::Recording
+        self.explanation.source == SnapshotSource::Recording
     }
 
     /// A line each, of the first with the label.
@@ -170,7 +170,7 @@ fn state_words(state: char) -> &'static str {
 }
 
 /// Who must reap a zombie, as the end of a sentence.
-fn must_reap(zombie: &Process, wait: &Wait) -> String {
+fn must_reap(zombie: &SnapshotProcess, wait: &Wait) -> String {
     match &wait.reaper {
         Some(reaper) if reaper.is_init() && reaper.ns == zombie.ns && zombie.level() != Some(0) => {
             format!("{}, PID 1 of its namespace, must reap it", who(reaper))
@@ -206,7 +206,7 @@ fn level_words(level: u32, inum: Option<u32>) -> String {
 }
 
 /// "sleep[16750] (16750 → 4 → 1)".
-fn numbered(process: &Process) -> String {
+fn numbered(process: &SnapshotProcess) -> String {
     match process.pids.len() {
         0 | 1 => who(process),
         _ => format!("{} ({})", who(process), super::phrases::pids(&process.pids)),

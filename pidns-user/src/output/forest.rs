@@ -10,7 +10,9 @@ use super::{
     phrases::Duration,
 };
 use crate::{
-    event::snapshot::{Holder, Namespace, ProcMount, Process, Snapshot, Source, Unnamed, Unread},
+    event::snapshot::{
+        Holder, ProcMount, Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource, Unnamed, Unread,
+    },
     event::{VERSION, objects::is_zero},
     model::{Entry, Forest, Node},
     text::Count,
@@ -106,7 +108,7 @@ fn branch(walk: &[(u32, &Node<'_>)], index: usize, depth: u32) -> String {
     text
 }
 
-pub(super) fn who(process: &Process) -> String {
+pub(super) fn who(process: &SnapshotProcess) -> String {
     format!("{}[{}]", process.name(), process.pid)
 }
 
@@ -170,7 +172,7 @@ pub fn place(mount: &ProcMount) -> String {
 #[derive(Serialize)]
 struct Document<'a> {
     v: u8,
-    source: Source,
+    source: SnapshotSource,
     boot_ns: u64,
     namespaces: Vec<Chosen<Line<'a>>>,
     unread: Unread,
@@ -180,12 +182,12 @@ struct Document<'a> {
 
 #[derive(Serialize)]
 struct Line<'a> {
-    ns: &'a Namespace,
+    ns: &'a SnapshotNamespace,
     children: &'a [u32],
     processes: usize,
     zombies: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
-    init: Option<&'a Process>,
+    init: Option<&'a SnapshotProcess>,
     joined: Vec<Joined<'a>>,
     holders: &'a [&'a Holder],
     #[serde(skip_serializing_if = "is_zero")]
@@ -194,7 +196,7 @@ struct Line<'a> {
 
 #[derive(Serialize)]
 struct Joined<'a> {
-    process: &'a Process,
+    process: &'a SnapshotProcess,
     parent: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<u32>,

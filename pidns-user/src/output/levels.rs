@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     event::container::Container,
-    event::snapshot::{Process, Source},
+    event::snapshot::{SnapshotProcess, SnapshotSource},
     event::{INITIAL_NS, VERSION},
 };
 
@@ -75,15 +75,15 @@ pub fn table(
 #[derive(Serialize)]
 struct Document<'a> {
     v: u8,
-    source: Source,
-    process: &'a Process,
+    source: SnapshotSource,
+    process: &'a SnapshotProcess,
     levels: Vec<Chosen<&'a Level>>,
 }
 
 /// Writes one document.
 pub fn json(
-    source: Source,
-    process: &Process,
+    source: SnapshotSource,
+    process: &SnapshotProcess,
     levels: &[Level],
     fields: Option<&Fields<Field>>,
     to: &mut dyn io::Write,

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     event::VERSION,
     event::container::Container,
-    event::snapshot::{Process, Snapshot, Source, Unread},
+    event::snapshot::{Snapshot, SnapshotProcess, SnapshotSource, Unread},
     model::{Entry, Forest},
 };
 
@@ -53,7 +53,7 @@ fields! {
 pub fn table(
     snapshot: &Snapshot,
     forest: &Forest<'_>,
-    processes: &[&Process],
+    processes: &[&SnapshotProcess],
     fields: &Fields<Field>,
     headings: bool,
     to: &mut dyn io::Write,
@@ -68,7 +68,7 @@ pub fn table(
     columns::write(&fields.sides(), &rows, to)
 }
 
-fn cell(field: Field, process: &Process, snapshot: &Snapshot, forest: &Forest<'_>) -> String {
+fn cell(field: Field, process: &SnapshotProcess, snapshot: &Snapshot, forest: &Forest<'_>) -> String {
     fn known<T: ToString>(fact: Option<T>) -> String {
         fact.map_or_else(|| "?".to_owned(), |fact| fact.to_string())
     }
@@ -86,7 +86,7 @@ fn cell(field: Field, process: &Process, snapshot: &Snapshot, forest: &Forest<'_
         // What a recording does not know, and what may not be read, is not nobody.
         Field::Tracer
             if process.tracer.is_none()
-                && snapshot.source != Source::Recording
+                && snapshot.source != SnapshotSource::Recording
                 && !process.pids.is_empty() =>
         {
             "-".to_owned()
@@ -104,7 +104,7 @@ fn cell(field: Field, process: &Process, snapshot: &Snapshot, forest: &Forest<'_
                 Entry::Born => String::new(),
                 Entry::Joined { parent, process, from } => format!(
                     "joined: forked by {}[{parent}]{}",
-                    process.map_or_else(|| "?".to_owned(), Process::name),
+                    process.map_or_else(|| "?".to_owned(), SnapshotProcess::name),
                     from.map(|from| format!(" in {from}")).unwrap_or_default()
                 ),
                 Entry::Unknown => "?".to_owned(),
@@ -118,12 +118,12 @@ fn cell(field: Field, process: &Process, snapshot: &Snapshot, forest: &Forest<'_
     }
 }
 
-fn container<'a>(process: &Process, snapshot: &'a Snapshot) -> Option<&'a Container> {
+fn container<'a>(process: &SnapshotProcess, snapshot: &'a Snapshot) -> Option<&'a Container> {
     snapshot.namespaces.get(&process.ns?)?.container.as_deref()
 }
 
 /// "zombie", and for how long where that is known.
-fn zombie(process: &Process, now: u64) -> Option<String> {
+fn zombie(process: &SnapshotProcess, now: u64) -> Option<String> {
     let age = |since| format!("zombie for {}", Duration(now.saturating_sub(since)));
     process.is_zombie().then(|| process.zombie_since_boot_ns.map_or_else(|| "zombie".to_owned(), age))
 }
@@ -131,7 +131,7 @@ fn zombie(process: &Process, now: u64) -> Option<String> {
 #[derive(Serialize)]
 struct Document<'a> {
     v: u8,
-    source: Source,
+    source: SnapshotSource,
     boot_ns: u64,
     processes: Vec<Chosen<Line<'a>>>,
     unread: Unread,
@@ -140,7 +140,7 @@ struct Document<'a> {
 #[derive(Serialize)]
 struct Line<'a> {
     #[serde(flatten)]
-    process: &'a Process,
+    process: &'a SnapshotProcess,
     #[serde(skip_serializing_if = "Option::is_none")]
     level: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -161,7 +161,7 @@ pub fn asks_for_containers(fields: Option<&Fields<Field>>) -> bool {
 pub fn json(
     snapshot: &Snapshot,
     forest: &Forest<'_>,
-    processes: &[&Process],
+    processes: &[&SnapshotProcess],
     fields: Option<&Fields<Field>>,
     form: Form,
     to: &mut dyn io::Write,

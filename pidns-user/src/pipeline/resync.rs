@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    event::snapshot::{self, Snapshot},
+    event::snapshot::{Snapshot, SnapshotProcess},
     event::{Body, ModelCount, Process},
     model::{Entry, Forest, World, drift},
     source::{
@@ -253,7 +253,7 @@ fn bodies(snapshot: &Snapshot) -> Vec<Body> {
         holders_left_out: snapshot.holders_left_out.get(&ns.inum).copied().unwrap_or(0),
     });
     let processes = snapshot.processes.iter().filter_map(|process| {
-        let snapshot::Process {
+        let SnapshotProcess {
             pid,
             pids,
             comm,
@@ -325,12 +325,12 @@ mod tests {
     use super::*;
     use crate::{
         event::Event,
-        event::snapshot::{Namespace, Source, Unread},
+        event::snapshot::{SnapshotNamespace, SnapshotSource, Unread},
         text::Name,
     };
 
-    fn process(pid: u32, state: char) -> snapshot::Process {
-        snapshot::Process {
+    fn process(pid: u32, state: char) -> SnapshotProcess {
+        SnapshotProcess {
             pid,
             pids: vec![pid],
             comm: Some(Name::from("x")),
@@ -346,12 +346,12 @@ mod tests {
         }
     }
 
-    fn snapshot(processes: Vec<snapshot::Process>) -> Snapshot {
+    fn snapshot(processes: Vec<SnapshotProcess>) -> Snapshot {
         Snapshot {
-            source: Source::Iterator,
+            source: SnapshotSource::Iterator,
             boot_ns: 0,
             processes,
-            namespaces: [(7, Namespace::bare(7, 0))].into(),
+            namespaces: [(7, SnapshotNamespace::bare(7, 0))].into(),
             holders: Vec::new(),
             holders_left_out: [].into(),
             unnamed: Vec::new(),

@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     event::{
         Cause, Exit, Namespace, StreamFilter,
-        snapshot::{self, Snapshot},
+        snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource},
     },
     source::{
         list::List,
@@ -299,7 +299,7 @@ impl Snapshots for Late {
 }
 
 fn snapshot() -> Snapshot {
-    let process = snapshot::Process {
+    let process = SnapshotProcess {
         pid: 10,
         pids: vec![10],
         comm: Some("sh".into()),
@@ -315,8 +315,8 @@ fn snapshot() -> Snapshot {
     };
     Snapshot {
         processes: vec![process],
-        namespaces: [(4026531836, snapshot::Namespace::bare(4026531836, 0))].into(),
-        ..Snapshot::empty(snapshot::Source::Iterator, 1)
+        namespaces: [(4026531836, SnapshotNamespace::bare(4026531836, 0))].into(),
+        ..Snapshot::empty(SnapshotSource::Iterator, 1)
     }
 }
 

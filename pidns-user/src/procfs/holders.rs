@@ -19,7 +19,7 @@ use super::{
     read,
 };
 use crate::{
-    event::snapshot::{Holder, Process, Snapshot, Source},
+    event::snapshot::{Holder, Snapshot, SnapshotProcess, SnapshotSource},
     text::Name,
 };
 
@@ -53,7 +53,7 @@ impl Procfs {
         let own = fs::read_link(self.root.join("self")).ok();
         let own = own.and_then(|link| link.to_str()?.parse::<u32>().ok());
         // What the kernel lists and this /proc does not show has not ended.
-        let is_hidden = snapshot.source == Source::Iterator && self.hides_processes();
+        let is_hidden = snapshot.source == SnapshotSource::Iterator && self.hides_processes();
         let is_denied = |error: &io::Error| is_hidden || !is_gone(error);
         let mut mounts = Mounts::default();
         let mut kept = Kept::default();
@@ -66,7 +66,7 @@ impl Procfs {
         };
         for process in &snapshot.processes {
             between();
-            let Process { pid, comm, ns, .. } = process;
+            let SnapshotProcess { pid, comm, ns, .. } = process;
             if process.is_zombie() || Some(*pid) == own {
                 // A zombie has let go of all.
                 continue;
@@ -119,7 +119,7 @@ impl Procfs {
     }
 
     /// The threads of a process but the first one; none where it has but one.
-    fn threads(&self, process: &Process) -> Vec<u32> {
+    fn threads(&self, process: &SnapshotProcess) -> Vec<u32> {
         if process.threads.is_none_or(|threads| threads < 2) {
             return Vec::new();
         }

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
     use crate::{
         event::Body,
-        event::snapshot::{Namespace, ProcMount, Source},
+        event::snapshot::{ProcMount, SnapshotNamespace, SnapshotSource},
         model::{Forest, World},
         output::{Form, fields::Fields, forest},
         text::Name,
@@ -75,12 +75,13 @@ mod tests {
             kept.add(7, Holder::Child { ns: mount_ns });
         }
         kept.add(8, Holder::Mount { path: Name::from(&[b'x'; LONGEST_PATH + 1][..]), mount_ns: 1, pid: 1 });
-        let mut snapshot = Snapshot::empty(Source::Proc, 0);
+        let mut snapshot = Snapshot::empty(SnapshotSource::Proc, 0);
         kept.put_into(&mut snapshot);
         assert_eq!(snapshot.holders.len(), 5 * 16);
         assert_eq!(snapshot.holders_left_out, [(7, 5_000 - 5 * 16), (8, 1)].into());
         let holders = snapshot.holders.into_iter().map(|(_, holder)| holder).collect();
-        let body = Body::SnapshotNamespace { ns: Namespace::bare(7, 1), holders, holders_left_out: 4_920 };
+        let body =
+            Body::SnapshotNamespace { ns: SnapshotNamespace::bare(7, 1), holders, holders_left_out: 4_920 };
         let line = serde_json::to_string(&body).expect("JSON");
         assert!((700 << 10..900 << 10).contains(&line.len()), "{} bytes", line.len());
         assert!(line.ends_with(r#""holders_left_out":4920}"#));

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    event::snapshot::{Namespace, Process, Snapshot, Source},
+    event::snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource},
     text::Name,
 };
 
@@ -47,7 +47,7 @@ impl Procfs {
 
     /// Its processes and their namespaces. `between` is called after each process that was read: a snapshot can take seconds.
     pub fn snapshot(&self, boot_ns: u64, between: &mut dyn FnMut()) -> io::Result<Snapshot> {
-        let mut snapshot = Snapshot::empty(Source::Proc, boot_ns);
+        let mut snapshot = Snapshot::empty(SnapshotSource::Proc, boot_ns);
         self.add_left_out(&mut snapshot, between)?;
         snapshot.unread.hidden = self.hides_processes();
         Ok(snapshot)
@@ -136,7 +136,7 @@ impl Procfs {
     }
 
     /// The process, but for its namespace; `None` where it is gone.
-    fn process(&self, pid: u32, cgroups: &mut CgroupIds<'_>) -> Option<Process> {
+    fn process(&self, pid: u32, cgroups: &mut CgroupIds<'_>) -> Option<SnapshotProcess> {
         let status = match self.text(pid, "status").ok()? {
             Some(text) => parse_status(&text)?,
             None => Status::default(),
@@ -144,7 +144,7 @@ impl Procfs {
         let Status { pids, uid, threads, tracer } = status;
         let stat = self.text(pid, "stat").ok()?.and_then(|text| parse_stat(&text));
         let ticks = u64::from(rustix::param::clock_ticks_per_second() as u32).max(1);
-        Some(Process {
+        Some(SnapshotProcess {
             pid,
             pids,
             comm: stat.as_ref().map(|stat| Name::from(&stat.comm[..])),
@@ -185,7 +185,13 @@ impl Procfs {
     }
 
     /// Adds what the file of this namespace tells about it and those above it. `level` stands where it does not tell.
-    fn describe(&self, file: &Path, inum: u32, level: u32, namespaces: &mut BTreeMap<u32, Namespace>) {
+    fn describe(
+        &self,
+        file: &Path,
+        inum: u32,
+        level: u32,
+        namespaces: &mut BTreeMap<u32, SnapshotNamespace>,
+    ) {
         let mut chain = Vec::new();
         let mut next = nsfs::open(file).ok();
         while let Some(fd) = next {
@@ -197,15 +203,15 @@ impl Procfs {
             next = nsfs::parent(&fd);
             let owner = nsfs::owner(&fd);
             let user_ns = owner.as_ref().and_then(nsfs::inum);
-            chain.push(Namespace {
+            chain.push(SnapshotNamespace {
                 kernel_id: nsfs::id(&fd),
                 user_ns,
                 owner_uid: owner.as_ref().and_then(nsfs::owner_uid),
-                ..Namespace::bare(found, 0)
+                ..SnapshotNamespace::bare(found, 0)
             });
         }
         if chain.is_empty() {
-            namespaces.entry(inum).or_insert_with(|| Namespace::bare(inum, level));
+            namespaces.entry(inum).or_insert_with(|| SnapshotNamespace::bare(inum, level));
             return;
         }
         // One whose owner may not be looked at tells of no parent either, and its level is not known by that.

@@ -213,12 +213,12 @@ fn who_is_hidden_and_not_gone_holds_something_that_is_not_known() {
     let procfs = Procfs::at(root.path());
     let mut snapshot = procfs.snapshot(9, &mut || {}).expect("a /proc");
     // The task iterator lists one more.
-    let hidden = Process { pid: 99, pids: vec![99], ..snapshot.processes[0].clone() };
+    let hidden = SnapshotProcess { pid: 99, pids: vec![99], ..snapshot.processes[0].clone() };
     snapshot.processes.push(hidden);
     for (source, options, count) in [
-        (Source::Iterator, "rw,hidepid=invisible", 1),
-        (Source::Iterator, "rw", 0),
-        (Source::Proc, "rw,hidepid=invisible", 0),
+        (SnapshotSource::Iterator, "rw,hidepid=invisible", 1),
+        (SnapshotSource::Iterator, "rw", 0),
+        (SnapshotSource::Proc, "rw,hidepid=invisible", 0),
     ] {
         fs::write(own.join("mountinfo"), mount(options)).expect("a file");
         let mut snapshot = Snapshot { source, ..snapshot.clone() };
@@ -270,7 +270,7 @@ fn what_cannot_be_read_is_unknown_and_not_absent() {
     let procfs = Procfs::at(root.path());
     let snapshot = procfs.snapshot(0, &mut || {}).expect("a /proc");
     let [_, closed, half, other] = &snapshot.processes[..] else { panic!("{snapshot:?}") };
-    let nothing = Process {
+    let nothing = SnapshotProcess {
         pid: 20,
         pids: Vec::new(),
         comm: None,

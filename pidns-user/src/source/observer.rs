@@ -225,7 +225,7 @@ fn load() -> Result<TaskIterator, NoIterator> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::snapshot::Source;
+    use crate::event::snapshot::SnapshotSource;
 
     #[test]
     fn a_refused_iterator_is_replaced_by_proc_and_the_reason_given() {
@@ -234,7 +234,7 @@ mod tests {
         let mut observer = Observer::refused(refusal);
         assert!(observer.without_iterator().is_none(), "nothing was tried yet");
         let Observed { snapshot, notices } = observer.snapshot(false, &mut || {}).unwrap();
-        assert_eq!(snapshot.source, Source::Proc);
+        assert_eq!(snapshot.source, SnapshotSource::Proc);
         assert!(snapshot.processes.iter().any(|process| process.pid == std::process::id()));
         assert!(matches!(notices[0], Notice::NoIterator(_)));
         let words = observer.without_iterator().expect("a reason").to_string();
@@ -248,7 +248,7 @@ mod tests {
     fn each_kind_of_unread_things_is_noticed_once() {
         let mut given = Given::default();
         let mut notices = |unread| {
-            let snapshot = Snapshot { unread, ..Snapshot::empty(Source::Proc, 0) };
+            let snapshot = Snapshot { unread, ..Snapshot::empty(SnapshotSource::Proc, 0) };
             given.new_kinds(&snapshot).len()
         };
         let files = |files| Unread { files, ..Unread::default() };

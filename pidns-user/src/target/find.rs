@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use crate::{
     event::container::{Called, Container},
-    event::snapshot::{Namespace, Snapshot, Source},
+    event::snapshot::{Snapshot, SnapshotNamespace, SnapshotSource},
     model::Forest,
     procfs::Procfs,
     target::{self, NotFound, ParsedTarget, TargetError},
@@ -31,7 +31,11 @@ pub(crate) enum Target {
 
 /// What a TARGET names. Of a recording a container may be meant that is gone, with its namespace: these are `gone`, the last
 /// to go first.
-pub(crate) fn name(target: &str, snapshot: &Snapshot, gone: &[Namespace]) -> Result<Target, TargetError> {
+pub(crate) fn name(
+    target: &str,
+    snapshot: &Snapshot,
+    gone: &[SnapshotNamespace],
+) -> Result<Target, TargetError> {
     let refused = |error| refusal(target, error, snapshot);
     match ParsedTarget::of(target).map_err(refused)? {
         ParsedTarget::Namespace(inum) => Ok(Target::Namespace(inum)),
@@ -40,7 +44,7 @@ pub(crate) fn name(target: &str, snapshot: &Snapshot, gone: &[Namespace]) -> Res
         ParsedTarget::Name(name) => match container(name, snapshot, gone)? {
             Some(found) => Ok(found),
             // The name of a file in this folder.
-            None if snapshot.source != Source::Recording && is_file(name) => {
+            None if snapshot.source != SnapshotSource::Recording && is_file(name) => {
                 look_up(target, snapshot).map(Target::Namespace)
             }
             None => Err(no_container(name, snapshot)),
@@ -54,8 +58,10 @@ pub(crate) fn namespace(target: &str, snapshot: &Snapshot, forest: &Forest<'_>) 
     let inum = match name(target, snapshot, &[])? {
         Target::Namespace(inum) | Target::Container(inum) | Target::GoneContainer { inum, .. } => inum,
         Target::Process(pid) => match (forest.process(pid), snapshot.source) {
-            (Some(process), Source::Recording) => process.ns.ok_or_else(|| no_process(pid, snapshot))?,
-            (None, Source::Recording) => return Err(no_process(pid, snapshot)),
+            (Some(process), SnapshotSource::Recording) => {
+                process.ns.ok_or_else(|| no_process(pid, snapshot))?
+            }
+            (None, SnapshotSource::Recording) => return Err(no_process(pid, snapshot)),
             // A thread has a namespace too.
             (found, _) => match found.and_then(|process| process.ns) {
                 Some(ns) => ns,
@@ -72,10 +78,10 @@ pub(crate) fn namespace(target: &str, snapshot: &Snapshot, forest: &Forest<'_>) 
 /// Why nothing is told of a namespace of this number.
 pub(crate) fn no_namespace(inum: u32, snapshot: &Snapshot) -> TargetError {
     TargetError::NoMatch(match snapshot.source {
-        Source::Recording => {
+        SnapshotSource::Recording => {
             format!("{inum}: there was no such namespace then, as far as the recording tells")
         }
-        Source::Iterator | Source::Proc => format!(
+        SnapshotSource::Iterator | SnapshotSource::Proc => format!(
             "{inum}: no PID namespace {inum} with a process, or held by anything, is seen; `pidns-trace tree` lists \
              those that are{}",
             match snapshot.unread.namespaces {
@@ -90,13 +96,13 @@ pub(crate) fn no_namespace(inum: u32, snapshot: &Snapshot) -> TargetError {
 }
 
 /// Whether a TARGET that is a namespace's number is that of one that is gone.
-pub(crate) fn was_there(target: &str, gone: &[Namespace]) -> bool {
+pub(crate) fn was_there(target: &str, gone: &[SnapshotNamespace]) -> bool {
     matches!(ParsedTarget::of(target), Ok(ParsedTarget::Namespace(inum)) if gone.iter().any(|ns| ns.inum == inum))
 }
 
 /// Why nothing is told of a process of this PID.
 pub(crate) fn no_process(pid: u32, snapshot: &Snapshot) -> TargetError {
-    if snapshot.source == Source::Recording {
+    if snapshot.source == SnapshotSource::Recording {
         return TargetError::NoMatch(format!(
             "no process had the PID {pid} there, as far as the recording tells"
         ));
@@ -114,8 +120,10 @@ pub(crate) fn no_process(pid: u32, snapshot: &Snapshot) -> TargetError {
 /// The namespace that words stand for which only this machine can tell the meaning of.
 fn look_up(target: &str, snapshot: &Snapshot) -> Result<u32, TargetError> {
     let found = match snapshot.source {
-        Source::Recording => Err(NotFound::Meaningless("this names nothing in the recording".to_owned())),
-        Source::Iterator | Source::Proc => target::look_up_namespace(target),
+        SnapshotSource::Recording => {
+            Err(NotFound::Meaningless("this names nothing in the recording".to_owned()))
+        }
+        SnapshotSource::Iterator | SnapshotSource::Proc => target::look_up_namespace(target),
     };
     found.map_err(|error| refusal(target, error, snapshot))
 }
@@ -132,8 +140,8 @@ fn refusal(target: &str, error: NotFound, snapshot: &Snapshot) -> TargetError {
 
 fn forms(snapshot: &Snapshot) -> &'static str {
     match snapshot.source {
-        Source::Recording => target::RECORDED_FORMS,
-        Source::Iterator | Source::Proc => target::FORMS,
+        SnapshotSource::Recording => target::RECORDED_FORMS,
+        SnapshotSource::Iterator | SnapshotSource::Proc => target::FORMS,
     }
 }
 
@@ -145,7 +153,11 @@ fn is_file(name: &str) -> bool {
 /// The container that is called so, or was: `None` where none is. What somebody is called goes before what an id begins with,
 /// of those that are gone too. Who may make a cgroup may call it what he likes: that takes no name from a container that a
 /// runtime vouches for, or did.
-fn container(words: &str, snapshot: &Snapshot, gone: &[Namespace]) -> Result<Option<Target>, TargetError> {
+fn container(
+    words: &str,
+    snapshot: &Snapshot,
+    gone: &[SnapshotNamespace],
+) -> Result<Option<Target>, TargetError> {
     for how in [Called::So, Called::Beginning] {
         for is_vouched in [true, false] {
             let is_it = |container: &Container| {
@@ -191,8 +203,8 @@ fn living_container(
 }
 
 /// The container that was called so and was the last to go.
-fn gone_container(is_it: impl Fn(&Container) -> bool, gone: &[Namespace]) -> Option<Target> {
-    let called = |ns: &&Namespace| ns.container.as_ref().is_some_and(|container| is_it(container));
+fn gone_container(is_it: impl Fn(&Container) -> bool, gone: &[SnapshotNamespace]) -> Option<Target> {
+    let called = |ns: &&SnapshotNamespace| ns.container.as_ref().is_some_and(|container| is_it(container));
     let last = gone.iter().find(called)?;
     // One that was made in a container has its cgroup too.
     let its_own = gone.iter().filter(|ns| ns.container == last.container).min_by_key(|ns| ns.level);
@@ -232,8 +244,8 @@ pub(crate) fn those_there(snapshot: &Snapshot) -> String {
 fn no_container(name: &str, snapshot: &Snapshot) -> TargetError {
     let found = those_there(snapshot);
     let known = match snapshot.source {
-        Source::Recording => ", as far as the recording tells",
-        Source::Iterator | Source::Proc => "",
+        SnapshotSource::Recording => ", as far as the recording tells",
+        SnapshotSource::Iterator | SnapshotSource::Proc => "",
     };
     TargetError::NoMatch(format!(
         "no container is called {name:?}{known}: {found}. A TARGET is {}",
@@ -248,7 +260,7 @@ mod tests {
     use super::*;
     use crate::{
         event::container::Runtime,
-        event::snapshot::{Process, Unread},
+        event::snapshot::{SnapshotProcess, Unread},
         text::Name,
     };
 
@@ -263,15 +275,15 @@ mod tests {
     }
 
     /// A container with a namespace of its own making in it, and another of the same name.
-    fn snapshot(source: Source) -> Snapshot {
+    fn snapshot(source: SnapshotSource) -> Snapshot {
         let ns = |inum, level, parent, container| {
-            (inum, Namespace { parent, container, ..Namespace::bare(inum, level) })
+            (inum, SnapshotNamespace { parent, container, ..SnapshotNamespace::bare(inum, level) })
         };
         let web = container("c0ffee", "web");
         Snapshot {
             source,
             boot_ns: 0,
-            processes: vec![Process {
+            processes: vec![SnapshotProcess {
                 pid: 7,
                 pids: vec![7, 1],
                 comm: Some(Name::from("x")),
@@ -300,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_container_is_found_by_its_name_and_its_own_namespaces_do_not_make_it_two() {
-        for source in [Source::Iterator, Source::Recording] {
+        for source in [SnapshotSource::Iterator, SnapshotSource::Recording] {
             let snapshot = snapshot(source);
             for words in ["web", "docker/web", "c0ff"] {
                 assert_eq!(name(words, &snapshot, &[]).unwrap(), Target::Container(WEB), "{words}");
@@ -314,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_cgroup_that_is_called_like_a_container_does_not_make_its_name_ambiguous() {
-        let mut snapshot = snapshot(Source::Iterator);
+        let mut snapshot = snapshot(SnapshotSource::Iterator);
         let impostor = Container { by_cgroup_alone: true, ..(*container("beef", "web")).clone() };
         let ns = snapshot.namespaces.get_mut(&OTHER).expect("it is there");
         ns.container = Some(Arc::new(impostor));
@@ -322,7 +334,10 @@ mod tests {
         assert_eq!(name("beef", &snapshot, &[]).unwrap(), Target::Container(OTHER), "its id is its own");
         snapshot.namespaces.remove(&WEB);
         snapshot.namespaces.remove(&IN_WEB);
-        let gone = [Namespace { container: Some(container("c0ffee", "web")), ..Namespace::bare(WEB, 1) }];
+        let gone = [SnapshotNamespace {
+            container: Some(container("c0ffee", "web")),
+            ..SnapshotNamespace::bare(WEB, 1)
+        }];
         let found = name("web", &snapshot, &gone).unwrap();
         assert_eq!(
             found,
@@ -333,11 +348,11 @@ mod tests {
 
     #[test]
     fn a_container_that_is_gone_is_found_by_its_name_where_none_of_that_name_exists() {
-        let snapshot = snapshot(Source::Recording);
-        let was = |inum, level, name| Namespace {
+        let snapshot = snapshot(SnapshotSource::Recording);
+        let was = |inum, level, name| SnapshotNamespace {
             born_boot_ns: Some(5),
             container: Some(container("dead", name)),
-            ..Namespace::bare(inum, level)
+            ..SnapshotNamespace::bare(inum, level)
         };
         let gone = [was(9, 2, "db"), was(8, 1, "db"), was(7, 1, "web")];
         let found = Target::GoneContainer { inum: 8, born_boot_ns: Some(5) };
@@ -348,10 +363,14 @@ mod tests {
 
     #[test]
     fn a_name_goes_before_the_beginning_of_an_id() {
-        let mut snapshot = snapshot(Source::Recording);
+        let mut snapshot = snapshot(SnapshotSource::Recording);
         const DB: u32 = 4026532009;
-        let db = Namespace { container: Some(container("ab", "db")), ..Namespace::bare(DB, 1) };
-        let other = Namespace { container: Some(container("db7", "x")), ..Namespace::bare(DB + 1, 1) };
+        let db =
+            SnapshotNamespace { container: Some(container("ab", "db")), ..SnapshotNamespace::bare(DB, 1) };
+        let other = SnapshotNamespace {
+            container: Some(container("db7", "x")),
+            ..SnapshotNamespace::bare(DB + 1, 1)
+        };
         snapshot.namespaces.insert(DB + 1, other.clone());
         assert_eq!(name("db", &snapshot, &[]).unwrap(), Target::Container(DB + 1), "it begins an id");
         let gone = Target::GoneContainer { inum: DB, born_boot_ns: None };
@@ -362,7 +381,7 @@ mod tests {
 
     #[test]
     fn what_several_are_called_is_refused_with_the_list() {
-        let error = name("c", &snapshot(Source::Recording), &[]).unwrap_err();
+        let error = name("c", &snapshot(SnapshotSource::Recording), &[]).unwrap_err();
         assert!(matches!(error, TargetError::Usage(_)));
         let words = error.to_string();
         for part in [WEB.to_string(), OTHER.to_string(), "docker/web, id c0ffee".to_owned()] {
@@ -373,7 +392,7 @@ mod tests {
 
     #[test]
     fn what_does_not_exist_is_1_and_what_means_nothing_is_2() {
-        let (live, recorded) = (snapshot(Source::Iterator), snapshot(Source::Recording));
+        let (live, recorded) = (snapshot(SnapshotSource::Iterator), snapshot(SnapshotSource::Recording));
         let code = |target: &str, snapshot: &Snapshot| {
             let error = namespace(target, snapshot, &Forest::new(snapshot)).unwrap_err();
             let code = match error {

@@ -3,14 +3,14 @@
 use super::{TargetError, find};
 use crate::{
     event::identity::is_one_time,
-    event::snapshot::{Namespace, Snapshot},
+    event::snapshot::{Snapshot, SnapshotNamespace},
     model::Forest,
 };
 
 /// A TARGET: found by its words once, and from then on the same namespace.
 pub(crate) struct PinnedTarget<'a> {
     words: Option<&'a str>,
-    found: Option<Namespace>,
+    found: Option<SnapshotNamespace>,
 }
 
 /// What is to be looked at now.
@@ -47,7 +47,7 @@ impl<'a> PinnedTarget<'a> {
 }
 
 /// Whether two namespaces of one inode number, which the kernel gives out again at once, are one, as far as it is known.
-fn is_same(earlier: &Namespace, later: &Namespace) -> bool {
+fn is_same(earlier: &SnapshotNamespace, later: &SnapshotNamespace) -> bool {
     match (earlier.kernel_id, later.kernel_id) {
         (Some(earlier), Some(later)) => earlier == later,
         _ => match (earlier.born_boot_ns, later.born_boot_ns) {
@@ -62,22 +62,22 @@ fn is_same(earlier: &Namespace, later: &Namespace) -> bool {
 mod tests {
 
     use super::*;
-    use crate::event::snapshot::Source;
+    use crate::event::snapshot::SnapshotSource;
 
-    fn snapshot(namespaces: &[Namespace]) -> Snapshot {
+    fn snapshot(namespaces: &[SnapshotNamespace]) -> Snapshot {
         Snapshot {
             namespaces: namespaces.iter().map(|ns| (ns.inum, ns.clone())).collect(),
-            ..Snapshot::empty(Source::Iterator, 0)
+            ..Snapshot::empty(SnapshotSource::Iterator, 0)
         }
     }
 
     #[test]
     fn a_target_is_found_once_and_is_gone_with_its_namespace() {
         const INUM: u32 = 4026532001;
-        let born = |born| Namespace { born_boot_ns: Some(born), ..Namespace::bare(INUM, 1) };
+        let born = |born| SnapshotNamespace { born_boot_ns: Some(born), ..SnapshotNamespace::bare(INUM, 1) };
         let words = INUM.to_string();
         let mut followed = PinnedTarget::new(Some(&words));
-        let mut look = |namespaces: &[Namespace]| {
+        let mut look = |namespaces: &[SnapshotNamespace]| {
             let snapshot = snapshot(namespaces);
             let found = followed.find(&snapshot, &Forest::new(&snapshot)).expect("it was there");
             (found, followed.words().is_some())
@@ -90,7 +90,11 @@ mod tests {
 
     #[test]
     fn a_later_namespace_of_the_same_number_is_another() {
-        let of = |kernel_id, born_boot_ns| Namespace { kernel_id, born_boot_ns, ..Namespace::bare(7, 1) };
+        let of = |kernel_id, born_boot_ns| SnapshotNamespace {
+            kernel_id,
+            born_boot_ns,
+            ..SnapshotNamespace::bare(7, 1)
+        };
         assert!(is_same(&of(Some(1), Some(5)), &of(Some(1), Some(5))));
         assert!(is_same(&of(Some(1), Some(5)), &of(Some(1), None)), "its init has died");
         assert!(is_same(&of(None, None), &of(None, Some(5))), "its init was born");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use pidns_user::event::snapshot::Process;
+use pidns_user::event::snapshot::SnapshotProcess;
 use pidns_user::kernel::{
     clock,
     iterator::{TaskIterator, snapshot_of},
@@ -225,8 +225,8 @@ fn what_does_not_exist_ends_with_1_and_what_means_nothing_with_2() {
 }
 
 /// What cannot have changed between two looks at a process that was there at both.
-fn lasting(process: &Process) -> (u32, Vec<u32>, Option<u32>, Option<u32>, Option<u64>) {
-    let Process { pid, pids, start_boot_ns, uid, ns, .. } = process.clone();
+fn lasting(process: &SnapshotProcess) -> (u32, Vec<u32>, Option<u32>, Option<u32>, Option<u64>) {
+    let SnapshotProcess { pid, pids, start_boot_ns, uid, ns, .. } = process.clone();
     // /proc counts in ticks of 10 ms.
     (pid, pids, ns, uid, start_boot_ns.map(|ns| ns / 10_000_000))
 }

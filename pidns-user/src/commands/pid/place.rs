@@ -3,7 +3,7 @@
 
 use crate::{
     event::identity::TICK_NS,
-    event::snapshot::{Namespace, Process},
+    event::snapshot::{SnapshotNamespace, SnapshotProcess},
     model::World,
 };
 
@@ -38,7 +38,7 @@ impl Place {
         Self::one(inum, world, |namespace, _| namespace.born_boot_ns == born_boot_ns)
     }
 
-    fn one(inum: u32, world: &World, is_it: impl Fn(&Namespace, bool) -> bool) -> Self {
+    fn one(inum: u32, world: &World, is_it: impl Fn(&SnapshotNamespace, bool) -> bool) -> Self {
         let gone = world.history().namespaces().map(|gone| (&gone.state.namespace, true, gone.gone_boot_ns));
         let living = world.namespace(inum).map(|entry| (&entry.namespace, false, None));
         // Of this number, the last first.
@@ -62,7 +62,7 @@ impl Place {
 
     /// At which of the process's levels it is this one; `None` where the process is not in it, nor below. `levels` are the
     /// namespaces that the model knows for that process.
-    pub(super) fn level_of(&self, process: &Process, levels: &[Option<u32>]) -> Option<usize> {
+    pub(super) fn level_of(&self, process: &SnapshotProcess, levels: &[Option<u32>]) -> Option<usize> {
         let at = levels.iter().position(|ns| *ns == Some(self.inum))?;
         let was_there = self.life.is_none_or(|life| {
             life.level as usize == at

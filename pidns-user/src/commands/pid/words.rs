@@ -3,7 +3,7 @@
 use super::{PidTable, place::Place};
 use crate::{
     commands::failure::Failure,
-    event::snapshot::{Process, Source},
+    event::snapshot::{SnapshotProcess, SnapshotSource},
 };
 
 /// Processes that are named as having the number elsewhere; of more it tells how many.
@@ -53,7 +53,7 @@ pub(super) fn elsewhere(pid: u32, host: &PidTable<'_>) -> Option<String> {
 /// Why a process has no PID in a namespace that exists.
 pub(super) fn invisible(
     asked: (u32, Option<Place>),
-    process: &Process,
+    process: &SnapshotProcess,
     place: Place,
     host: &PidTable<'_>,
 ) -> Failure {
@@ -65,8 +65,8 @@ pub(super) fn invisible(
     };
     if process.pids.is_empty() || levels.contains(&None) {
         let remedy = match host.snapshot.source {
-            Source::Recording => "the recording does not tell all the namespaces that it is in",
-            Source::Iterator | Source::Proc => {
+            SnapshotSource::Recording => "the recording does not tell all the namespaces that it is in",
+            SnapshotSource::Iterator | SnapshotSource::Proc => {
                 "its namespaces may not be read. That takes CAP_SYS_PTRACE: run it with sudo"
             }
         };
@@ -84,6 +84,6 @@ pub(super) fn invisible(
     })
 }
 
-fn namespace_of(process: &Process) -> String {
+fn namespace_of(process: &SnapshotProcess) -> String {
     process.ns.map_or_else(|| "another namespace".to_owned(), |ns| format!("namespace {ns}"))
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::{namespace_state::NamespaceState, process_state::ProcessState};
 use crate::event::identity::{Identity, rounded};
-use crate::event::snapshot;
+use crate::event::snapshot::SnapshotProcess;
 
 /// Most of each that are remembered where nothing else is asked for; of more, those that went first are forgotten.
 pub const LIMIT: usize = 10_000;
@@ -28,8 +28,8 @@ impl DeadProcess {
 
     /// In the form that a look at the kernel has, without a state, which it has no more. Its parent is the one it had when it
     /// ended: that one can be gone before it is known that it has reaped it.
-    pub fn as_it_was(&self) -> snapshot::Process {
-        snapshot::Process {
+    pub fn as_it_was(&self) -> SnapshotProcess {
+        SnapshotProcess {
             state: None,
             threads: None,
             zombie_since_boot_ns: None,

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use crate::event::identity::is_one_time;
 use crate::{
-    event::snapshot::{self, Holder},
+    event::snapshot::{Holder, SnapshotNamespace},
     event::{Cause, Namespace, Process},
 };
 
@@ -35,7 +35,7 @@ pub enum Stage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamespaceState {
     /// What is known of it.
-    pub namespace: snapshot::Namespace,
+    pub namespace: SnapshotNamespace,
     /// How far it has come.
     pub stage: Stage,
     /// PID 1, by its PID at level 0.
@@ -85,7 +85,7 @@ impl From<Ordering> for Which {
 }
 
 impl NamespaceState {
-    pub(super) fn new(namespace: snapshot::Namespace, stage: Stage, source: KnownFrom) -> Self {
+    pub(super) fn new(namespace: SnapshotNamespace, stage: Stage, source: KnownFrom) -> Self {
         Self {
             namespace,
             stage,
@@ -99,7 +99,7 @@ impl NamespaceState {
     }
 
     /// Whether it is this one of its number, as far as that can be told.
-    pub fn is(&self, ns: &snapshot::Namespace) -> bool {
+    pub fn is(&self, ns: &SnapshotNamespace) -> bool {
         self.which(ns.kernel_id, ns.born_boot_ns) == Which::This
     }
 
@@ -154,7 +154,7 @@ impl NamespaceState {
 
     /// Whether the PID 1 that a look has found there is not the one that is known: the words by which it was taken for that
     /// namespace were about another.
-    pub(super) fn had_another_init(&self, ns: &snapshot::Namespace) -> bool {
+    pub(super) fn had_another_init(&self, ns: &SnapshotNamespace) -> bool {
         self.init_start.zip(ns.born_boot_ns).is_some_and(|(known, seen)| !is_one_time(known, seen))
     }
 
@@ -173,9 +173,9 @@ impl NamespaceState {
     }
 }
 
-pub(super) fn as_snapshot(ns: &Namespace) -> snapshot::Namespace {
+pub(super) fn as_snapshot(ns: &Namespace) -> SnapshotNamespace {
     let Namespace { inum, level, parent, born_boot_ns, kernel_id, user_ns, owner_uid, ref container } = *ns;
-    snapshot::Namespace {
+    SnapshotNamespace {
         inum,
         level,
         parent,

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     event::identity::is_one_time,
-    event::snapshot::{self, Holder},
+    event::snapshot::{Holder, SnapshotNamespace},
     event::{Cause, Namespace, Process},
     model::world::history::DeadNamespace,
 };
@@ -26,18 +26,14 @@ impl World {
                 }
             } else {
                 let level = process.pids.len().saturating_sub(1) as u32;
-                let another = snapshot::Namespace::bare(process.ns, level);
+                let another = SnapshotNamespace::bare(process.ns, level);
                 self.replace(another, Stage::Alive, KnownFrom::Mention, changes);
             }
         }
         let entry = self.namespaces.entry(process.ns).or_insert_with(|| {
             changes.push(Change::NamespaceAdded(process.ns));
             let level = process.pids.len().saturating_sub(1) as u32;
-            NamespaceState::new(
-                snapshot::Namespace::bare(process.ns, level),
-                Stage::Alive,
-                KnownFrom::Mention,
-            )
+            NamespaceState::new(SnapshotNamespace::bare(process.ns, level), Stage::Alive, KnownFrom::Mention)
         });
         entry.members += 1;
         // A late word of a PID 1 that the number's namespace before had leaves the later one alone.
@@ -133,7 +129,7 @@ impl World {
     /// A look at what exists found it.
     pub(super) fn on_snapshot_namespace(
         &mut self,
-        ns: &snapshot::Namespace,
+        ns: &SnapshotNamespace,
         (holders, holders_left_out): (&[Holder], u64),
         changes: &mut Vec<Change>,
     ) {
@@ -239,19 +235,13 @@ impl World {
         }
     }
 
-    fn open(&mut self, ns: snapshot::Namespace, stage: Stage, source: KnownFrom, changes: &mut Vec<Change>) {
+    fn open(&mut self, ns: SnapshotNamespace, stage: Stage, source: KnownFrom, changes: &mut Vec<Change>) {
         changes.push(Change::NamespaceAdded(ns.inum));
         self.namespaces.insert(ns.inum, NamespaceState::new(ns, stage, source));
     }
 
     /// Another one has its number: nobody saw its end.
-    fn replace(
-        &mut self,
-        ns: snapshot::Namespace,
-        stage: Stage,
-        source: KnownFrom,
-        changes: &mut Vec<Change>,
-    ) {
+    fn replace(&mut self, ns: SnapshotNamespace, stage: Stage, source: KnownFrom, changes: &mut Vec<Change>) {
         self.inconsistencies.destructions_unseen += 1;
         self.close(ns.inum, None, false, changes);
         self.open(ns, stage, source, changes);
@@ -271,10 +261,10 @@ impl World {
     }
 
     /// What a look says of it fills in what is not known.
-    fn fill_in(&mut self, ns: &snapshot::Namespace, changes: &mut Vec<Change>) {
+    fn fill_in(&mut self, ns: &SnapshotNamespace, changes: &mut Vec<Change>) {
         let Some(entry) = self.namespaces.get_mut(&ns.inum) else { return };
         let known = &entry.namespace;
-        let filled = snapshot::Namespace {
+        let filled = SnapshotNamespace {
             inum: ns.inum,
             level: ns.level,
             parent: known.parent.or(ns.parent),

@@ -2,7 +2,7 @@
 
 use crate::{
     event::identity::{Identity, identity, is_one, is_one_time},
-    event::snapshot,
+    event::snapshot::SnapshotProcess,
     event::{Exit, Process},
 };
 
@@ -85,13 +85,13 @@ impl ProcessState {
     }
 
     /// In the form that a look at the kernel has.
-    pub fn as_snapshot(&self) -> snapshot::Process {
+    pub fn as_snapshot(&self) -> SnapshotProcess {
         let Process { pid, pids, comm, start_boot_ns, uid, ns, ppid: _ } = &self.process;
         let (state, threads) = match (&self.ended, self.looked) {
             (Some(_), _) => (Some('Z'), Some(1)),
             (None, looked) => looked,
         };
-        snapshot::Process {
+        SnapshotProcess {
             pid: *pid,
             pids: pids.clone(),
             comm: Some(comm.clone()),

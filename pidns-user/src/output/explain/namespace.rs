@@ -4,7 +4,7 @@ use std::io;
 
 use super::{Sheet, forked_by, level_words, must_reap, numbered, state_words};
 use crate::{
-    event::snapshot::{Holder, Namespace},
+    event::snapshot::{Holder, SnapshotNamespace},
     event::{Body, Event},
     explanation::{Below, NamespaceFacts, State, Zombie},
     output::{
@@ -135,7 +135,7 @@ fn cause_of(end: Option<&Event>) -> String {
     }
 }
 
-fn identity(ns: &Namespace, sheet: &mut Sheet<'_>) -> io::Result<()> {
+fn identity(ns: &SnapshotNamespace, sheet: &mut Sheet<'_>) -> io::Result<()> {
     let id = ns.kernel_id.map(|id| format!("the kernel's own number for it, never used again, is {id}"));
     match (ns.born_boot_ns, id) {
         (Some(born), Some(id)) => {
@@ -152,7 +152,7 @@ fn identity(ns: &Namespace, sheet: &mut Sheet<'_>) -> io::Result<()> {
 }
 
 /// "level 2, in 4026532178 (level 1), in 4026531836 (the host)".
-fn lineage_of(ns: &Namespace, lineage: &[Namespace]) -> String {
+fn lineage_of(ns: &SnapshotNamespace, lineage: &[SnapshotNamespace]) -> String {
     let mut text = format!("level {}", ns.level);
     for outer in lineage {
         text.push_str(&format!(", in {} ({})", outer.inum, level_words(outer.level, Some(outer.inum))));

@@ -5,7 +5,7 @@ use std::io;
 use super::{Sheet, forked_by, level_words, must_reap, numbered, state_words};
 use crate::{
     event::INITIAL_NS,
-    event::snapshot::Process,
+    event::snapshot::SnapshotProcess,
     explanation::{Gone, ProcessFacts},
     output::{
         forest::who,
@@ -155,7 +155,7 @@ fn role_of(facts: &ProcessFacts, others: usize) -> String {
     )
 }
 
-fn child_of(child: &Process, parent: &Process) -> String {
+fn child_of(child: &SnapshotProcess, parent: &SnapshotProcess) -> String {
     let elsewhere = child.ns.filter(|_| child.ns != parent.ns).map(|ns| format!(", in {ns}"));
     let zombie = if child.is_zombie() { ", a zombie that it must reap" } else { "" };
     format!("{}{}{zombie}", numbered(child), elsewhere.unwrap_or_default())

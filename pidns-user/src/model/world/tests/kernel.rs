@@ -379,7 +379,7 @@ impl Kernel {
             let holders = self.elsewhere.iter().filter(|(_, inum)| **inum == space.inum);
             let holders = holders.map(|(&pid, _)| Holder::PidForChildren { pid, comm: None });
             Body::SnapshotNamespace {
-                ns: crate::event::snapshot::Namespace { born_boot_ns, ..as_snapshot(&space.told()) },
+                ns: crate::event::snapshot::SnapshotNamespace { born_boot_ns, ..as_snapshot(&space.told()) },
                 holders: holders.collect(),
                 holders_left_out: 0,
             }

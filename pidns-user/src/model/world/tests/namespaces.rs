@@ -1,7 +1,7 @@
 //! Which namespace is which, and how far each has come.
 
 use super::*;
-use crate::event::snapshot;
+use crate::event::snapshot::{Holder, SnapshotNamespace};
 
 const INUM: u32 = 200;
 
@@ -11,7 +11,7 @@ fn told(born: u64, kernel_id: Option<u64>) -> Namespace {
 }
 
 fn look(born_boot_ns: Option<u64>, kernel_id: Option<u64>) -> Body {
-    let ns = snapshot::Namespace { born_boot_ns, ..as_snapshot(&told(0, kernel_id)) };
+    let ns = SnapshotNamespace { born_boot_ns, ..as_snapshot(&told(0, kernel_id)) };
     Body::SnapshotNamespace { ns, holders: Vec::new(), holders_left_out: 0 }
 }
 
@@ -150,7 +150,7 @@ fn one_that_never_had_a_process_goes_with_who_unshared_it_where_nothing_else_tel
 #[test]
 fn what_a_look_names_of_others_is_theirs() {
     let shell = process(&[5], 30, Some(1), HOST);
-    let holder = snapshot::Holder::PidForChildren { pid: 5, comm: None };
+    let holder = Holder::PidForChildren { pid: 5, comm: None };
     let Body::SnapshotNamespace { ns, .. } = look(Some(40), None) else { panic!() };
     let looked = Body::SnapshotNamespace { ns, holders: vec![holder], holders_left_out: 0 };
     let mut world = follow_in_order([start(true), looked, look_at(&shell, 'S')]);

@@ -3,8 +3,9 @@
 use std::fs;
 
 use pidns_user::container::cgroup::{Layer, Place, parse};
-use pidns_user::container::{ContainerCache, Process, Roots};
+use pidns_user::container::{ContainerCache, Roots};
 use pidns_user::event::container::Container;
+use pidns_user::event::identity::{BootNs, HostPid, ProcessKey};
 use pidns_user::text::Name;
 use proptest::prelude::*;
 
@@ -142,7 +143,7 @@ fn a_path_of_junk_of_the_greatest_length_does_no_harm() {
         let place = parse(&text).expect("a place");
         fs::write(folder.join("cgroup"), &text).expect("a file");
         let mut names = ContainerCache::new(Roots::below(base.path()));
-        let found = names.find(Process { pid: 7, start_boot_ns: 5_000_000_000 });
+        let found = names.find(ProcessKey::new(HostPid(7), BootNs(5_000_000_000)));
         assert_eq!(found.is_some(), !place.containers.is_empty() || place.unit.is_some(), "{begin}");
         let Some(found) = found else { continue };
         assert!(found.label().as_bytes().len() <= 131, "{begin}");

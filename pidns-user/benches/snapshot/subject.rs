@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use pidns_user::{
+    event::identity::BootNs,
     kernel::{
         clock,
         iterator::{TaskIterator, snapshot_of},
@@ -110,7 +111,7 @@ impl Subjects {
                 let began = Instant::now();
                 let records = self.iterator.read()?;
                 let ms = milliseconds(began.elapsed());
-                let seen = snapshot_of(0, &records)?.processes.len() as u64;
+                let seen = snapshot_of(BootNs(0), &records)?.processes.len() as u64;
                 Ok(Took { ms, peak_kib: None, seen: Some(seen) })
             }
         }

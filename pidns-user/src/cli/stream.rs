@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, ColorChoice, ValueEnum};
 
 use super::values::{hook_set, parse_duration, parse_pid, parse_ring_size, parse_speed};
-use crate::{filter::FilterArgs, kernel::hooks::HookSet};
+use crate::{event::identity::HostPid, filter::FilterArgs, kernel::hooks::HookSet};
 
 /// The form of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -68,7 +68,7 @@ pub struct FilterOptions {
         allow_negative_numbers = true,
         value_parser = parse_pid
     )]
-    pub pids: Vec<u32>,
+    pub pids: Vec<HostPid>,
 
     /// Show only processes whose name (comm) matches, like 'nginx*' [repeatable].
     ///

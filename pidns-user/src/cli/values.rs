@@ -9,6 +9,7 @@ use clap::{
 use jiff::SignedDuration;
 
 use crate::{
+    event::identity::HostPid,
     kernel::{hooks::HookSet, load::page_size},
     source::replay::Until,
     target::LAST_PID,
@@ -51,10 +52,11 @@ pub(super) fn parse_speed(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "give a number above 0: 1 is as it happened".to_owned())
 }
 
-pub(super) fn parse_pid(text: &str) -> Result<u32, String> {
+pub(super) fn parse_pid(text: &str) -> Result<HostPid, String> {
     text.parse()
         .ok()
         .filter(|pid| (1..=LAST_PID).contains(pid))
+        .map(HostPid)
         .ok_or_else(|| format!("give the PID of a process on the host: a number from 1 to {LAST_PID}"))
 }
 
@@ -143,8 +145,8 @@ mod tests {
                 .map(|cli| cli.trace.filters.pids)
                 .map_err(|error| error.to_string())
         };
-        assert_eq!(pids("1"), Ok(vec![1]));
-        assert_eq!(pids("7,4194303"), Ok(vec![7, 4194303]));
+        assert_eq!(pids("1"), Ok(vec![HostPid(1)]));
+        assert_eq!(pids("7,4194303"), Ok(vec![HostPid(7), HostPid(4194303)]));
         for bad in ["0", "4194304", "-1", "abc", "", "7,x"] {
             let error = pids(bad).unwrap_err();
             assert!(error.contains("from 1 to 4194303"), "{bad}: {error}");

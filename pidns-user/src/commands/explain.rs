@@ -13,6 +13,7 @@ use super::{
 use crate::{
     cli::{ExplainArgs, ExplainOutput},
     commands::failure::Failure,
+    event::identity::NamespaceKey,
     event::snapshot::SnapshotNamespace,
     explanation::{About, Explanation, Host, Subject},
     kernel::clock,
@@ -32,7 +33,7 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
     let mut observer = HostObserver::new(args.past.runtime_api, Notices::new(args.quiet));
     let mut snapshot = observer.snapshot(true)?;
     observer.name_containers(&mut snapshot)?;
-    let time = Timestamp::from_nanosecond(i128::from(snapshot.boot_ns) + clock::wall_offset_ns());
+    let time = Timestamp::from_nanosecond(i128::from(snapshot.boot_ns.0) + clock::wall_offset_ns());
     let time = time.unwrap_or_default();
     let forest = Forest::new(&snapshot);
     let host = Host { snapshot: &snapshot, forest: &forest, world: None };
@@ -64,15 +65,13 @@ fn explain(
     let (about, found) = match named {
         Target::Namespace(inum) => (About::Namespace, host.explain_namespace(inum)),
         Target::Container(inum) => (About::Container, host.explain_namespace(inum)),
-        Target::GoneContainer { inum, born_boot_ns } => {
-            (About::Container, host.explain_gone_namespace(inum, born_boot_ns))
-        }
+        Target::GoneContainer(key) => (About::Container, host.explain_gone_namespace(key)),
         Target::Process(pid) => (About::Process, host.explain_process(pid)),
     };
     let (facts, subject) = found.ok_or_else(|| match named {
-        Target::Namespace(inum) | Target::Container(inum) | Target::GoneContainer { inum, .. } => {
-            find::no_namespace(inum, snapshot)
-        }
+        Target::Namespace(inum)
+        | Target::Container(inum)
+        | Target::GoneContainer(NamespaceKey { inum, .. }) => find::no_namespace(inum, snapshot),
         Target::Process(pid) => find::no_process(pid, snapshot),
     })?;
     let explanation = Explanation {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{background::Background, failure::Failure, notices::Notices};
 use crate::{
-    container::{self, Api, ContainerCache, Roots},
+    container::{Api, ContainerCache, Roots},
+    event::identity::NsInum,
     event::{
         container::Container,
         snapshot::{Snapshot, SnapshotProcess},
@@ -68,7 +69,7 @@ impl HostObserver {
     pub(super) fn container_of(
         &mut self,
         snapshot: &Snapshot,
-        inum: u32,
+        inum: NsInum,
     ) -> Result<Option<Arc<Container>>, Failure> {
         let is_it = |process: &&SnapshotProcess| {
             process.ns == Some(inum) && process.is_init() && process.level() > Some(0)
@@ -92,12 +93,12 @@ impl HostObserver {
     }
 
     fn container_of_init(&mut self, init: &SnapshotProcess) -> Result<Option<Arc<Container>>, Failure> {
-        let Some(start_boot_ns) = init.start_boot_ns else { return Ok(None) };
+        let Some(key) = init.key() else { return Ok(None) };
         let containers = match &mut self.containers {
             Some(containers) => containers,
             none => none.insert(containers(self.runtime_api)?),
         };
-        Ok(containers.cache.find(container::Process { pid: init.pid, start_boot_ns }))
+        Ok(containers.cache.find(key))
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     cli::{Memory, Repeat, SourceArgs},
     commands::failure::Failure,
+    event::identity::NsInum,
     event::snapshot::Snapshot,
     model::Forest,
     target::{
@@ -40,7 +41,7 @@ pub(super) struct Request<'a> {
 /// Looks, and has `write` write what there is from the TARGET down.
 pub(super) fn show(
     asked: &Request<'_>,
-    write: impl Fn(&Snapshot, &Forest<'_>, Option<u32>, &mut dyn io::Write) -> io::Result<()>,
+    write: impl Fn(&Snapshot, &Forest<'_>, Option<NsInum>, &mut dyn io::Write) -> io::Result<()>,
 ) -> Result<ExitCode, Failure> {
     let Request { past, repeat, target, holders, containers, shown, quiet } = *asked;
     if let Some(Recorded { snapshot, world, gone, damage, .. }) = recorded::look(past, Memory::default())? {

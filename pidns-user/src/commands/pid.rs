@@ -16,6 +16,7 @@ use crate::{
     cli::{PidArgs, SnapshotOutput},
     commands::failure::Failure,
     event::container::Container,
+    event::identity::{HostPid, NamespaceKey},
     event::snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource},
     model::Forest,
     output::levels::{self, Field, Level},
@@ -37,7 +38,7 @@ impl PidTable<'_> {
     }
 
     /// The process of this PID on the host: the one that has it, or the last that had.
-    fn of_number(&self, pid: u32) -> Option<&SnapshotProcess> {
+    fn of_number(&self, pid: HostPid) -> Option<&SnapshotProcess> {
         self.processes().find(|process| process.pid == pid)
     }
 
@@ -45,7 +46,7 @@ impl PidTable<'_> {
     fn in_place(&self, pid: u32, place: Place) -> Option<&SnapshotProcess> {
         self.processes().find(|process| {
             let pids =
-                if process.pids.is_empty() { std::slice::from_ref(&process.pid) } else { &process.pids };
+                if process.pids.is_empty() { std::slice::from_ref(&process.pid.0) } else { &process.pids };
             // First by what costs nothing.
             pids.contains(&pid)
                 && place
@@ -112,12 +113,12 @@ fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure>
                 _ => Place::of_number(inum),
             },
             Target::Container(inum) => Place::of_living(inum, &world),
-            Target::GoneContainer { inum, born_boot_ns } => Place::of_birth(inum, born_boot_ns, &world),
+            Target::GoneContainer(key) => Place::of_key(key, &world),
             Target::Process(pid) => {
                 let process = host.of_number(pid).ok_or_else(|| find::no_process(pid, &snapshot))?;
                 let inum = process.ns.ok_or_else(|| find::no_process(pid, &snapshot))?;
                 match host.model.ancestry(inum, process.start_boot_ns).first() {
-                    Some(own) => Place::of_birth(inum, own.born_boot_ns, &world),
+                    Some(own) => Place::of_key(NamespaceKey { inum, ..own.key() }, &world),
                     None => Place::of_number(inum),
                 }
             }
@@ -143,12 +144,12 @@ fn search<'a>(
     let to = to.as_deref().map(&place).transpose()?;
     let process = match seen_in {
         Some(place) => host.in_place(*pid, place).ok_or_else(|| words::nobody_in(*pid, place, host))?,
-        None => host.of_number(*pid).ok_or_else(|| match words::elsewhere(*pid, host) {
+        None => host.of_number(HostPid(*pid)).ok_or_else(|| match words::elsewhere(*pid, host) {
             Some(elsewhere) => Failure::NoMatch(format!(
                 "no process of the host has PID {pid}{}, but {elsewhere}: ask with --in",
                 host.how_far_that_is_known()
             )),
-            None => find::no_process(*pid, host.snapshot).into(),
+            None => find::no_process(HostPid(*pid), host.snapshot).into(),
         })?,
     };
     Ok((process, Request { seen_in, to }))
@@ -189,7 +190,7 @@ fn levels(
     process: &SnapshotProcess,
     mut container: impl FnMut(&SnapshotNamespace) -> Option<Arc<Container>>,
 ) -> Vec<Level> {
-    let pids = if process.pids.is_empty() { std::slice::from_ref(&process.pid) } else { &process.pids };
+    let pids = if process.pids.is_empty() { std::slice::from_ref(&process.pid.0) } else { &process.pids };
     let around = process.ns.map(|ns| model.ancestry(ns, process.start_boot_ns)).unwrap_or_default();
     let levels = pids.iter().zip(model.levels(process)).enumerate();
     let levels = levels.map(|(level, (&pid, ns))| {

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     cli::{PsArgs, SnapshotOutput},
     commands::failure::Failure,
+    event::identity::NsInum,
     event::snapshot::Snapshot,
     model::Forest,
     output::{Form, processes},
@@ -35,7 +36,7 @@ fn write(
     args: &PsArgs,
     snapshot: &Snapshot,
     model: &Forest<'_>,
-    from: Option<u32>,
+    from: Option<NsInum>,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
     let PsArgs { target: _, fields, output, no_headers, repeat, past: _, quiet: _ } = args;

@@ -8,6 +8,7 @@ use super::notices::Notices;
 use crate::{
     cli::{Memory, SourceArgs},
     commands::failure::Failure,
+    event::identity::BootNs,
     event::{
         Body, Event,
         snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess},
@@ -92,9 +93,14 @@ pub(super) fn with_the_forgotten<T>(told: Result<T, Failure>, world: &World) -> 
     }
 }
 
-/// What happened to the subject in this stream of the file up to this time (CLOCK_BOOTTIME, nanoseconds). The file is read
+/// What happened to the subject in this stream of the file up to this time. The file is read
 /// another time: the subject is known only when it was read to the moment.
-pub(super) fn timeline(file: &Path, subject: Subject, stream: u64, until: u64) -> Result<Timeline, Failure> {
+pub(super) fn timeline(
+    file: &Path,
+    subject: Subject,
+    stream: u64,
+    until: BootNs,
+) -> Result<Timeline, Failure> {
     let recording = Recording::open(file).map_err(|error| Failure::File { file: file.to_owned(), error })?;
     let mut follower = TimelineOf { timeline: Timeline::new(subject), at: 0, stream, until };
     let pipeline = Pipeline::new(Replay::new(recording, Until::End), Follow::Nothing, Containers::Recorded);
@@ -108,7 +114,7 @@ struct TimelineOf {
     timeline: Timeline,
     at: u64,
     stream: u64,
-    until: u64,
+    until: BootNs,
 }
 
 impl Consumer for TimelineOf {
@@ -150,6 +156,7 @@ fn replay(
 
 #[cfg(test)]
 mod tests {
+    use crate::event::identity::NsInum;
     use std::{collections::BTreeMap, time::Duration};
 
     use jiff::Timestamp;
@@ -161,7 +168,7 @@ mod tests {
         Event {
             seq: 1,
             time: Timestamp::new(1_000 + second, 0).unwrap(),
-            boot_ns: (50 + second as u64) * 1_000_000_000,
+            boot_ns: BootNs((50 + second as u64) * 1_000_000_000),
             exact: true,
             body: Body::StreamLost { stage: "ring".into(), count: 1 },
         }
@@ -174,8 +181,8 @@ mod tests {
             replay(Path::new("f"), events, moment, Memory::default()).map_err(|error| error.to_string())?;
         assert!(damage.is_none());
         let (last, _) = last.expect("an event");
-        let moment = Duration::from_nanos(last) + behind;
-        Ok((last / 1_000_000_000, u64::try_from(moment.as_millis()).unwrap()))
+        let moment = Duration::from_nanos(last.0) + behind;
+        Ok((last.0 / 1_000_000_000, u64::try_from(moment.as_millis()).unwrap()))
     }
 
     fn by_clock(second: i64) -> Option<Until> {
@@ -232,19 +239,19 @@ mod tests {
             ..lost(second)
         };
         // The machine was started anew in between: its clock begins at 0.
-        let mut second = [start(7), there(8, 3)];
+        let mut second = [start(7), there(8, NsInum(3))];
         for (event, boot_ns) in second.iter_mut().zip([1, 1_000_000_001]) {
-            event.boot_ns = boot_ns;
+            event.boot_ns = BootNs(boot_ns);
         }
-        let events = [vec![start(0), there(1, 2)], second.to_vec()].concat();
+        let events = [vec![start(0), there(1, NsInum(2))], second.to_vec()].concat();
         let inums = |moment| {
             let events = events.iter().cloned().map(Ok);
             let (world, moment, _) = replay(Path::new("f"), events, moment, Memory::default()).unwrap();
             (moment.stream, world.namespaces().map(|entry| entry.namespace.inum).collect::<Vec<_>>())
         };
-        assert_eq!(inums(None), (2, vec![3]));
-        assert_eq!(inums(after(3_000)), (1, vec![2]));
-        assert_eq!(inums(after(8_000)), (2, vec![3]));
-        assert_eq!(inums(by_clock(1_005)), (1, vec![2]));
+        assert_eq!(inums(None), (2, vec![NsInum(3)]));
+        assert_eq!(inums(after(3_000)), (1, vec![NsInum(2)]));
+        assert_eq!(inums(after(8_000)), (2, vec![NsInum(3)]));
+        assert_eq!(inums(by_clock(1_005)), (1, vec![NsInum(2)]));
     }
 }

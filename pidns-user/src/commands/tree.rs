@@ -9,6 +9,7 @@ use super::{
 use crate::{
     cli::{TreeArgs, TreeOutput},
     commands::failure::Failure,
+    event::identity::NsInum,
     event::snapshot::Snapshot,
     model::Forest,
     output::{Form, dot, forest},
@@ -43,7 +44,7 @@ fn write(
     args: &TreeArgs,
     snapshot: &Snapshot,
     model: &Forest<'_>,
-    from: Option<u32>,
+    from: Option<NsInum>,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
     let TreeArgs { target: _, fields, output, no_headers, repeat, past: _, quiet: _ } = args;

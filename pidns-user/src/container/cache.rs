@@ -11,9 +11,10 @@ use super::{
     Roots,
     cgroup::{self, Place},
     ring::Ring,
-    state::{self, Api, Found, Process, Witness},
+    state::{self, Api, Found, Witness, is_there},
 };
 use crate::event::container::Container;
+use crate::event::identity::ProcessKey;
 
 /// How long after the first look at a process the next ones are, while the files do not tell of it. After the
 /// last it stays with what is known.
@@ -54,7 +55,7 @@ struct Shared {
 pub struct ContainerCache {
     roots: Roots,
     api: Option<Api>,
-    processes: Ring<Process, Known>,
+    processes: Ring<ProcessKey, Known>,
     places: Ring<Arc<Place>, Shared>,
 }
 
@@ -84,13 +85,13 @@ impl ContainerCache {
     /// Ask for the first process of a PID namespace rather than for each: once its container is known that
     /// reads nothing, while another process takes a look at whether that first one still lives there, two
     /// files of /proc.
-    pub fn of(&mut self, process: Process, cgroup: &[u8]) -> Option<Arc<Container>> {
+    pub fn of(&mut self, process: ProcessKey, cgroup: &[u8]) -> Option<Arc<Container>> {
         self.of_at(process, cgroup, Instant::now())
     }
 
     /// The container of a process of this /proc; as [`Self::of`], which has more about it. What was known of one that has
     /// gone stays.
-    pub fn find(&mut self, process: Process) -> Option<Arc<Container>> {
+    pub fn find(&mut self, process: ProcessKey) -> Option<Arc<Container>> {
         if let Some(Known { container: Some(container), settled: true, .. }) = self.processes.get(&process)
             && container.is_vouched()
         {
@@ -98,7 +99,7 @@ impl ContainerCache {
         }
         // One that may not be looked at is in no container that could be told.
         let cgroup = fs::read(self.roots.proc.join(format!("{}/cgroup", process.pid))).unwrap_or_default();
-        if !process.is_there(&self.roots.proc) {
+        if !is_there(process, &self.roots.proc) {
             // It has gone, and what was read may be of the next process of its PID.
             return self.remembered(process);
         }
@@ -107,7 +108,7 @@ impl ContainerCache {
 
     /// The same of a process that may just have come into its container: what is not settled is looked at again, whenever
     /// that was looked at last.
-    pub fn find_anew(&mut self, process: Process) -> Option<Arc<Container>> {
+    pub fn find_anew(&mut self, process: ProcessKey) -> Option<Arc<Container>> {
         if let Some(known) = self.processes.get(&process)
             && !known.settled
         {
@@ -118,11 +119,11 @@ impl ContainerCache {
     }
 
     /// The container of a process as it was found last: for the dead, whose cgroup nobody can read any more.
-    pub fn remembered(&self, process: Process) -> Option<Arc<Container>> {
+    pub fn remembered(&self, process: ProcessKey) -> Option<Arc<Container>> {
         self.processes.get(&process)?.container.clone()
     }
 
-    fn of_at(&mut self, process: Process, cgroup: &[u8], now: Instant) -> Option<Arc<Container>> {
+    fn of_at(&mut self, process: ProcessKey, cgroup: &[u8], now: Instant) -> Option<Arc<Container>> {
         let known = self.processes.get(&process);
         let Some(place) = cgroup::parse(cgroup) else {
             // In the root is whoever is on the way into its container, and with v1 a zombie: what was known
@@ -153,7 +154,7 @@ impl ContainerCache {
         };
         let known = Known { place, container: container.clone(), first_look, looks: looks + 1, settled };
         let proc = &self.roots.proc;
-        self.processes.insert_beside(process, known, |process, _| process.is_there(proc));
+        self.processes.insert_beside(process, known, |process, _| is_there(*process, proc));
         container
     }
 }
@@ -161,12 +162,16 @@ impl ContainerCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{container::ring::LIMIT, text::Name};
+    use crate::{
+        container::ring::LIMIT,
+        event::identity::{BootNs, HostPid},
+        text::Name,
+    };
 
     const JOB: &[u8] = b"0::/job\n";
 
-    fn process(pid: u32) -> Process {
-        Process { pid, start_boot_ns: 5_000_000_000 }
+    fn process(pid: u32) -> ProcessKey {
+        ProcessKey::new(HostPid(pid), BootNs(5_000_000_000))
     }
 
     /// runc's file about a container of this first process.

@@ -14,5 +14,5 @@ mod tracker;
 
 pub use cache::ContainerCache;
 pub use roots::Roots;
-pub use state::{Api, Process};
+pub use state::Api;
 pub use tracker::ContainerTracker;

@@ -5,8 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ContainerCache, Process, cache::AGAIN_AFTER, ring::Ring};
-use crate::{event::container::Container, procfs::Procfs};
+use super::{ContainerCache, cache::AGAIN_AFTER, ring::Ring, state::is_there};
+use crate::{
+    event::container::Container,
+    event::identity::{NsInum, ProcessKey},
+    procfs::Procfs,
+};
 
 /// Least time between two looks at all of /proc.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -14,7 +18,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The PID 1 of a namespace, and when it was looked at.
 #[derive(Debug)]
 struct Init {
-    process: Process,
+    process: ProcessKey,
     first_look: Instant,
     looks: usize,
 }
@@ -25,7 +29,7 @@ struct Init {
 pub struct ContainerTracker {
     names: ContainerCache,
     /// None where it has none yet.
-    inits: Ring<u32, Option<Init>>,
+    inits: Ring<NsInum, Option<Init>>,
     /// Whether inits may have been missed, and when all were looked at last.
     stale: bool,
     looked: Option<Instant>,
@@ -40,8 +44,8 @@ impl ContainerTracker {
     /// Looks at the PID 1s of all namespaces in /proc but the one that this program is in.
     pub fn look_around(&mut self) {
         for (inum, init) in Procfs::at(self.names.proc()).inits() {
-            let Some(start_boot_ns) = init.start_boot_ns else { continue };
-            self.look_at_existing(inum, Process { pid: init.pid, start_boot_ns });
+            let Some(init) = init.key() else { continue };
+            self.look_at_existing(inum, init);
         }
         self.stale = false;
         self.looked = Some(Instant::now());
@@ -60,13 +64,13 @@ impl ContainerTracker {
     }
 
     /// A namespace has come to be: whoever had its number before is another one.
-    pub fn begins(&mut self, inum: u32) {
+    pub fn begins(&mut self, inum: NsInum) {
         self.insert(inum, None);
     }
 
     /// Looks at what the PID 1 of a namespace runs in: when it comes to be known, and again when it runs another program,
     /// as a runtime may put it in its cgroup only after it exists.
-    pub fn look_at(&mut self, inum: u32, init: Process) {
+    pub fn look_at(&mut self, inum: NsInum, init: ProcessKey) {
         self.names.find_anew(init);
         let first_look = Instant::now();
         self.insert(inum, Some(Init { process: init, first_look, looks: 1 }));
@@ -74,7 +78,7 @@ impl ContainerTracker {
 
     /// The same for a PID 1 that has been there for a while, unless it was done before. Of many of one cgroup, whose runtime
     /// knows none of them, one look tells for all.
-    pub fn look_at_existing(&mut self, inum: u32, init: Process) {
+    pub fn look_at_existing(&mut self, inum: NsInum, init: ProcessKey) {
         let known = self.inits.get(&inum).and_then(Option::as_ref);
         if !known.is_some_and(|known| known.process.is_same(init)) {
             self.names.find(init);
@@ -82,16 +86,16 @@ impl ContainerTracker {
         }
     }
 
-    fn insert(&mut self, inum: u32, init: Option<Init>) {
+    fn insert(&mut self, inum: NsInum, init: Option<Init>) {
         let proc = self.names.proc();
         self.inits.insert_beside(inum, init, |_, init| {
-            init.as_ref().is_some_and(|init| init.process.is_there(proc))
+            init.as_ref().is_some_and(|init| is_there(init.process, proc))
         });
     }
 
     /// What the PID 1 of a namespace runs in, as far as it is known by now. While that is young it is looked at again: 0.1,
     /// 1 and 10 s after the last [`Self::look_at`].
-    pub fn of(&mut self, inum: u32) -> Option<Arc<Container>> {
+    pub fn of(&mut self, inum: NsInum) -> Option<Arc<Container>> {
         let init = self.inits.get_mut(&inum)?.as_mut()?;
         if let Some(wait) = AGAIN_AFTER.get(init.looks - 1)
             && init.first_look.elapsed() >= *wait
@@ -108,9 +112,14 @@ mod tests {
     use std::{fs, os::unix::fs::symlink, path::Path};
 
     use super::*;
-    use crate::{container::Roots, text::Name};
+    use crate::{
+        container::Roots,
+        event::identity::{BootNs, HostPid},
+        text::Name,
+    };
 
-    const INIT: Process = Process { pid: 40, start_boot_ns: 5_000_000_000 };
+    const INIT: ProcessKey = ProcessKey::new(HostPid(40), BootNs(5_000_000_000));
+    const WEB: NsInum = NsInum(200);
 
     /// PID 1 of namespace 200, in a container of LXC, whose name is in its cgroup.
     fn put(proc: &Path, name: &str) {
@@ -133,13 +142,13 @@ mod tests {
         let proc = base.path().join("proc");
         put(&proc, "web");
         let mut containers = ContainerTracker::new(ContainerCache::new(Roots::below(base.path())));
-        assert_eq!(containers.of(200), None, "nobody has told of it");
+        assert_eq!(containers.of(WEB), None, "nobody has told of it");
         containers.look_around();
-        assert_eq!(name(containers.of(200)), Some(Name::from("web")));
+        assert_eq!(name(containers.of(WEB)), Some(Name::from("web")));
         fs::remove_dir_all(&proc).expect("our own folder");
-        assert_eq!(name(containers.of(200)), Some(Name::from("web")), "it is gone, and known");
-        containers.begins(200);
-        assert_eq!(containers.of(200), None, "another one has its number");
+        assert_eq!(name(containers.of(WEB)), Some(Name::from("web")), "it is gone, and known");
+        containers.begins(WEB);
+        assert_eq!(containers.of(WEB), None, "another one has its number");
     }
 
     #[test]
@@ -148,11 +157,11 @@ mod tests {
         let proc = base.path().join("proc");
         put(&proc, "before");
         let mut containers = ContainerTracker::new(ContainerCache::new(Roots::below(base.path())));
-        containers.look_at(200, INIT);
+        containers.look_at(WEB, INIT);
         put(&proc, "after");
-        assert_eq!(name(containers.of(200)), Some(Name::from("before")), "not at every event");
-        containers.look_at(200, INIT);
-        assert_eq!(name(containers.of(200)), Some(Name::from("after")));
+        assert_eq!(name(containers.of(WEB)), Some(Name::from("before")), "not at every event");
+        containers.look_at(WEB, INIT);
+        assert_eq!(name(containers.of(WEB)), Some(Name::from("after")));
     }
 
     #[test]
@@ -162,10 +171,10 @@ mod tests {
         let mut containers = ContainerTracker::new(ContainerCache::new(Roots::below(base.path())));
         containers.look_around();
         for pid in 1_000..22_000 {
-            containers.begins(pid);
-            containers.look_at(pid, Process { pid, ..INIT });
+            containers.begins(NsInum(pid));
+            containers.look_at(NsInum(pid), ProcessKey { pid: HostPid(pid), ..INIT });
         }
-        assert_eq!(name(containers.of(200)), Some(Name::from("web")));
+        assert_eq!(name(containers.of(WEB)), Some(Name::from("web")));
         assert_eq!(containers.inits.sizes().0, 10_000);
     }
 
@@ -178,9 +187,9 @@ mod tests {
         put(&proc, "web");
         containers.mark_stale();
         containers.look_again();
-        assert_eq!(containers.of(200), None, "not again at once");
+        assert_eq!(containers.of(WEB), None, "not again at once");
         containers.looked = Instant::now().checked_sub(PAUSE);
         containers.look_again();
-        assert_eq!(name(containers.of(200)), Some(Name::from("web")));
+        assert_eq!(name(containers.of(WEB)), Some(Name::from("web")));
     }
 }

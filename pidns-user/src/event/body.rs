@@ -9,6 +9,7 @@ use super::{
     objects::{is_false, is_zero},
 };
 use crate::{
+    event::identity::{BootNs, NsInum},
     event::snapshot::{Holder, SnapshotNamespace},
     text::Name,
 };
@@ -82,9 +83,9 @@ bodies! {
         /// Threads, zombie ones included, likewise.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         threads: Option<u32>,
-        /// Since when it is a zombie, where that was seen: CLOCK_BOOTTIME, nanoseconds.
+        /// Since when it is a zombie, where that was seen.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        zombie_since_boot_ns: Option<u64>,
+        zombie_since_boot_ns: Option<BootNs>,
         /// Whether it entered its namespace from outside, as far as its parent shows.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         joined: Option<bool>,
@@ -125,7 +126,7 @@ bodies! {
         process: Process,
         /// Inode number of the namespace that its children went to before; absent where that was not observed.
         #[serde(skip_serializing_if = "Option::is_none")]
-        from: Option<u32>,
+        from: Option<NsInum>,
     }
     /// setns was refused.
     NamespaceJoinFailed = "namespace.join_failed" {
@@ -159,7 +160,7 @@ bodies! {
         /// Processes that the kernel sent SIGKILL to.
         killed: u32,
         /// Inode numbers of the namespaces below that went down with it.
-        nested: Vec<u32>,
+        nested: Vec<NsInum>,
         /// From the init's exit to the end.
         duration_ns: u64,
     }
@@ -210,7 +211,7 @@ bodies! {
         threads: Option<u32>,
         /// Inode number of the dying namespace that killed it.
         #[serde(skip_serializing_if = "Option::is_none")]
-        cascade: Option<u32>,
+        cascade: Option<NsInum>,
         /// Whether its parent is no longer the one it began with.
         #[serde(default, skip_serializing_if = "is_false")]
         orphaned: bool,

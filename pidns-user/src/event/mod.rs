@@ -13,7 +13,6 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use self::body::Named;
 pub use self::{
     body::Body,
     objects::{
@@ -21,6 +20,7 @@ pub use self::{
         StreamFilter, ThreadCount,
     },
 };
+use self::{body::Named, identity::BootNs};
 
 /// The version of the schema, `v` of every event.
 pub const VERSION: u8 = 1;
@@ -35,8 +35,8 @@ pub struct Event {
     pub seq: u64,
     /// Wall clock.
     pub time: Timestamp,
-    /// CLOCK_BOOTTIME at the hook, nanoseconds.
-    pub boot_ns: u64,
+    /// When the hook ran.
+    pub boot_ns: BootNs,
     /// False where the hook in use cannot know the fact precisely.
     pub exact: bool,
     /// What happened.
@@ -66,7 +66,7 @@ impl Serialize for Numbered<'_> {
             event: &'static str,
             seq: u64,
             time: Nanoseconds,
-            boot_ns: u64,
+            boot_ns: BootNs,
             #[serde(skip_serializing_if = "Option::is_none")]
             exact: Option<bool>,
             #[serde(flatten)]
@@ -94,7 +94,7 @@ impl<'de> Deserialize<'de> for Event {
             v: u8,
             seq: u64,
             time: Timestamp,
-            boot_ns: u64,
+            boot_ns: BootNs,
             #[serde(default = "yes")]
             exact: bool,
             #[serde(flatten)]

@@ -4,51 +4,53 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::Token;
+use super::{
+    Token,
+    identity::{BootNs, HostPid, NamespaceKey, NsInum, ProcessKey},
+};
 use crate::{event::container::Container, text::Name};
 
 /// Inode number of the initial PID namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
-pub const INITIAL_NS: u32 = 0xefff_fffc;
+pub const INITIAL_NS: NsInum = NsInum(0xefff_fffc);
 
 /// The deepest level of a PID namespace (`MAX_PID_NS_LEVEL`, include/linux/pid_namespace.h).
 pub const MAX_LEVEL: u32 = 32;
 /// Bytes that the kernel keeps of a process's name (`TASK_COMM_LEN`, include/linux/sched.h), the closing NUL included.
 pub const COMM_LEN: usize = 16;
 
-/// A process. Its identity is (`pid`, `start_boot_ns`).
+/// A process. [`Self::key`] is its identity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
-    /// Thread group id in the initial PID namespace.
-    pub pid: u32,
+    /// Its PID at level 0.
+    pub pid: HostPid,
     /// Its PID at each level, from 0 to the innermost.
     pub pids: Vec<u32>,
     /// The kernel's short name for it, escaped.
     pub comm: Name,
-    /// When it was started: CLOCK_BOOTTIME, nanoseconds.
-    pub start_boot_ns: u64,
+    /// When it was started.
+    pub start_boot_ns: BootNs,
     /// Its real parent, in the initial namespace; absent where it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ppid: Option<u32>,
+    pub ppid: Option<HostPid>,
     /// Real user id, in the initial user namespace.
     pub uid: u32,
     /// Inode number of its innermost PID namespace.
-    pub ns: u32,
+    pub ns: NsInum,
 }
 
-/// A PID namespace. Its identity is (`inum`, `born_boot_ns`).
+/// A PID namespace. [`Self::key`] is its identity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespace {
     /// Inode number, as in `pid:[4026532847]`.
-    pub inum: u32,
+    pub inum: NsInum,
     /// Depth; 0 is the initial namespace.
     pub level: u32,
     /// Inode number of its parent; absent for the initial one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub parent: Option<u32>,
-    /// Its creation, or where that was not observed its init's start: CLOCK_BOOTTIME, nanoseconds. Absent where
-    /// neither is known.
+    pub parent: Option<NsInum>,
+    /// Its creation, or its init's start where no hook saw the creation. Absent where neither is known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub born_boot_ns: Option<u64>,
+    pub born_boot_ns: Option<BootNs>,
     /// The kernel's own 64-bit number for it (6.18 and later).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel_id: Option<u64>,
@@ -59,6 +61,20 @@ pub struct Namespace {
     /// What its PID 1 runs in; absent where that is no container, or not known yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Arc<Container>>,
+}
+
+impl Process {
+    /// Its identity.
+    pub fn key(&self) -> ProcessKey {
+        ProcessKey { pid: self.pid, start: self.start_boot_ns }
+    }
+}
+
+impl Namespace {
+    /// Its identity.
+    pub fn key(&self) -> NamespaceKey {
+        NamespaceKey { inum: self.inum, born: self.born_boot_ns }
+    }
 }
 
 /// How a process ended.
@@ -97,7 +113,7 @@ pub enum Cause {
     /// An outer namespace's init died.
     Cascade {
         /// Inode number of that namespace.
-        ns: u32,
+        ns: NsInum,
     },
     /// reboot(2) inside the namespace.
     Reboot {
@@ -171,13 +187,13 @@ pub struct StreamFilter {
     pub events: Vec<Token>,
     /// Inode numbers of the namespaces.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub namespaces: Vec<u32>,
+    pub namespaces: Vec<NsInum>,
     /// Names of containers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub containers: Vec<String>,
     /// PIDs in the initial namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pids: Vec<u32>,
+    pub pids: Vec<HostPid>,
     /// Patterns of comm.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub comms: Vec<String>,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     event::container::Container,
+    event::identity::{BootNs, HostPid, NamespaceKey, NsInum, ProcessKey},
     event::objects::is_zero,
     text::{Name, or_unknown},
 };
@@ -22,29 +23,29 @@ pub enum SnapshotSource {
     Recording,
 }
 
-/// A process that exists. Its identity is (`pid`, `start_boot_ns`). What may not be read is absent.
+/// A process that exists. What may not be read is absent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SnapshotProcess {
-    /// Thread group id at level 0.
-    pub pid: u32,
+    /// Its PID at level 0.
+    pub pid: HostPid,
     /// Its PID at each level, from 0 to the innermost; none where they may not be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pids: Vec<u32>,
     /// The kernel's short name for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comm: Option<Name>,
-    /// When it was started: CLOCK_BOOTTIME, nanoseconds.
+    /// When it was started.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub start_boot_ns: Option<u64>,
+    pub start_boot_ns: Option<BootNs>,
     /// Its real parent at level 0; absent where it has none there, too.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ppid: Option<u32>,
+    pub ppid: Option<HostPid>,
     /// Real user id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
     /// Inode number of its innermost PID namespace; absent where it may not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ns: Option<u32>,
+    pub ns: Option<NsInum>,
     /// State of its first thread, a letter as proc(5) has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<char>,
@@ -54,13 +55,13 @@ pub struct SnapshotProcess {
     /// Thread group id at level 0 of who traces its first thread (ptrace(2)); absent where nobody does, too. Not known of a
     /// process without `pids`, and in a recording.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tracer: Option<u32>,
+    pub tracer: Option<HostPid>,
     /// The id of its cgroup (v2): the inode number of the cgroup's folder, where that is mounted. Not known in a recording.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup_id: Option<u64>,
-    /// Since when it is a zombie: CLOCK_BOOTTIME, nanoseconds. The kernel keeps no such time: only a recording can tell.
+    /// Since when it is a zombie. The kernel keeps no such time: only a recording has it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub zombie_since_boot_ns: Option<u64>,
+    pub zombie_since_boot_ns: Option<BootNs>,
 }
 
 impl SnapshotProcess {
@@ -68,6 +69,11 @@ impl SnapshotProcess {
     /// that has ended is in state Z too.)
     pub fn is_zombie(&self) -> bool {
         matches!(self.state, Some('Z' | 'X')) && self.threads.is_none_or(|threads| threads <= 1)
+    }
+
+    /// Its identity; `None` where its start may not be read.
+    pub fn key(&self) -> Option<ProcessKey> {
+        Some(ProcessKey { pid: self.pid, start: self.start_boot_ns? })
     }
 
     /// Its level: 0 in the outermost namespace; `None` where that may not be read.
@@ -90,15 +96,15 @@ impl SnapshotProcess {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotNamespace {
     /// Inode number, as in `pid:[4026532847]`.
-    pub inum: u32,
+    pub inum: NsInum,
     /// Depth: 0 is the outermost that can be seen, on the host the initial one.
     pub level: u32,
     /// Inode number of its parent; absent at level 0, and where it may not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub parent: Option<u32>,
-    /// When its init was started; absent where it has none: CLOCK_BOOTTIME, nanoseconds.
+    pub parent: Option<NsInum>,
+    /// When its init was started; absent where it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub born_boot_ns: Option<u64>,
+    pub born_boot_ns: Option<BootNs>,
     /// The kernel's own 64-bit number for it (6.18 and later).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel_id: Option<u64>,
@@ -114,8 +120,13 @@ pub struct SnapshotNamespace {
 }
 
 impl SnapshotNamespace {
+    /// Its identity.
+    pub fn key(&self) -> NamespaceKey {
+        NamespaceKey { inum: self.inum, born: self.born_boot_ns }
+    }
+
     /// One of which nothing else is known.
-    pub fn bare(inum: u32, level: u32) -> Self {
+    pub fn bare(inum: NsInum, level: u32) -> Self {
         Self {
             inum,
             level,
@@ -136,7 +147,7 @@ pub enum Holder {
     /// A process has it open as a file.
     Fd {
         /// The process.
-        pid: u32,
+        pid: HostPid,
         /// Its name.
         #[serde(skip_serializing_if = "Option::is_none")]
         comm: Option<Name>,
@@ -146,7 +157,7 @@ pub enum Holder {
     /// A process's children will be born in it (`/proc/PID/ns/pid_for_children`).
     PidForChildren {
         /// The process.
-        pid: u32,
+        pid: HostPid,
         /// Its name.
         #[serde(skip_serializing_if = "Option::is_none")]
         comm: Option<Name>,
@@ -158,14 +169,14 @@ pub enum Holder {
         /// Inode number of the mount namespace.
         mount_ns: u32,
         /// A process there: `/proc/PID/root` leads to it.
-        pid: u32,
+        pid: HostPid,
     },
     /// A proc that shows it is mounted somewhere.
     ProcMount(ProcMount),
     /// A namespace within it exists.
     Child {
         /// Its inode number.
-        ns: u32,
+        ns: NsInum,
     },
 }
 
@@ -177,7 +188,7 @@ pub struct ProcMount {
     /// Inode number of the mount namespace.
     pub mount_ns: u32,
     /// A process there: `/proc/PID/root` leads to it.
-    pub pid: u32,
+    pub pid: HostPid,
 }
 
 /// A mounted proc, of which it is not known which namespace it shows. It keeps that one's structure all the same.
@@ -233,16 +244,16 @@ impl Unread {
 pub struct Snapshot {
     /// Where the processes were read.
     pub source: SnapshotSource,
-    /// When it was begun: CLOCK_BOOTTIME, nanoseconds.
-    pub boot_ns: u64,
+    /// When it was begun.
+    pub boot_ns: BootNs,
     /// The processes, by PID.
     pub processes: Vec<SnapshotProcess>,
     /// The namespaces, by inode number.
-    pub namespaces: BTreeMap<u32, SnapshotNamespace>,
+    pub namespaces: BTreeMap<NsInum, SnapshotNamespace>,
     /// What holds namespaces: their inode numbers first. Empty unless it was asked for.
-    pub holders: Vec<(u32, Holder)>,
+    pub holders: Vec<(NsInum, Holder)>,
     /// How many more hold a namespace than are in `holders`, by its inode number.
-    pub holders_left_out: BTreeMap<u32, u64>,
+    pub holders_left_out: BTreeMap<NsInum, u64>,
     /// The mounted procs of which nothing tells what they show. Empty unless holders were asked for.
     pub unnamed: Vec<Unnamed>,
     /// What could not be read.
@@ -250,8 +261,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Of nothing yet, begun at this time (CLOCK_BOOTTIME, nanoseconds).
-    pub fn empty(source: SnapshotSource, boot_ns: u64) -> Self {
+    /// An empty snapshot that was begun at this time.
+    pub fn empty(source: SnapshotSource, boot_ns: BootNs) -> Self {
         Self {
             source,
             boot_ns,
@@ -265,7 +276,7 @@ impl Snapshot {
     }
 
     /// The containers that are known, each with the inode number of the namespace whose PID 1 runs in it.
-    pub fn containers(&self) -> impl Iterator<Item = (u32, &Arc<Container>)> {
+    pub fn containers(&self) -> impl Iterator<Item = (NsInum, &Arc<Container>)> {
         self.namespaces.values().filter_map(|ns| Some((ns.inum, ns.container.as_ref()?)))
     }
 }

@@ -16,6 +16,7 @@ pub use self::{
 use crate::{
     event::Exit,
     event::container::Container,
+    event::identity::{BootNs, HostPid, NamespaceKey, NsInum, ProcessKey},
     event::snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource, Unread},
     model::{DeadProcess, Forest, World},
 };
@@ -58,8 +59,8 @@ pub enum Facts {
 pub struct Explanation {
     /// Where the processes were read.
     pub source: SnapshotSource,
-    /// The moment: CLOCK_BOOTTIME, nanoseconds.
-    pub boot_ns: u64,
+    /// The moment.
+    pub boot_ns: BootNs,
     /// The same by the wall clock.
     pub time: Timestamp,
     /// What the TARGET was taken for.
@@ -76,8 +77,8 @@ pub struct Explanation {
 
 impl Explanation {
     /// When something was by the wall clock, as this moment's two clocks stand to each other.
-    pub fn wall_clock(&self, boot_ns: u64) -> Timestamp {
-        let since = SignedDuration::from_nanos_i128(i128::from(boot_ns) - i128::from(self.boot_ns));
+    pub fn wall_clock(&self, boot_ns: BootNs) -> Timestamp {
+        let since = SignedDuration::from_nanos_i128(i128::from(boot_ns.0) - i128::from(self.boot_ns.0));
         self.time.saturating_add(since).unwrap_or(self.time)
     }
 }
@@ -95,9 +96,9 @@ pub struct Zombie {
 /// Since when a zombie waits, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Wait {
-    /// Since when, where that was seen: CLOCK_BOOTTIME, nanoseconds.
+    /// Since when, where that was seen.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub since_boot_ns: Option<u64>,
+    pub since_boot_ns: Option<BootNs>,
     /// How it ended, likewise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
@@ -112,34 +113,34 @@ pub struct Wait {
 /// A process that is gone by the moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Gone {
-    /// When it ended, where that was seen: CLOCK_BOOTTIME, nanoseconds.
+    /// When it ended, where that was seen.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ended_boot_ns: Option<u64>,
+    pub ended_boot_ns: Option<BootNs>,
     /// How, likewise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
     /// When it was reaped, likewise.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reaped_boot_ns: Option<u64>,
+    pub reaped_boot_ns: Option<BootNs>,
 }
 
 impl<'a> Host<'a> {
     /// The container of what is in this namespace.
-    fn container(&self, inum: u32) -> Option<&'a Container> {
+    fn container(&self, inum: NsInum) -> Option<&'a Container> {
         self.snapshot.namespaces.get(&inum)?.container.as_deref()
     }
 
     /// What is known about the namespace of this number: the one that exists, or else the last that did.
-    pub fn explain_namespace(&self, inum: u32) -> Option<(Facts, Subject)> {
+    pub fn explain_namespace(&self, inum: NsInum) -> Option<(Facts, Subject)> {
         match self.namespace(inum) {
             Some(facts) => Some(of_namespace(facts, None)),
             None => self.last_of(|ns| ns.inum == inum),
         }
     }
 
-    /// What is known about the namespace of this number and birth, that is gone.
-    pub fn explain_gone_namespace(&self, inum: u32, born_boot_ns: Option<u64>) -> Option<(Facts, Subject)> {
-        self.last_of(|ns| (ns.inum, ns.born_boot_ns) == (inum, born_boot_ns))
+    /// What is known about the namespace of this identity, which is gone.
+    pub fn explain_gone_namespace(&self, key: NamespaceKey) -> Option<(Facts, Subject)> {
+        self.last_of(|ns| ns.key() == key)
     }
 
     fn last_of(&self, is_it: impl Fn(&SnapshotNamespace) -> bool) -> Option<(Facts, Subject)> {
@@ -148,7 +149,7 @@ impl<'a> Host<'a> {
     }
 
     /// What is known about the process of this PID: the one that exists, or else the last that did.
-    pub fn explain_process(&self, pid: u32) -> Option<(Facts, Subject)> {
+    pub fn explain_process(&self, pid: HostPid) -> Option<(Facts, Subject)> {
         let (facts, gone) = match self.forest.process(pid) {
             Some(process) => (self.process(process), None),
             None => {
@@ -156,12 +157,12 @@ impl<'a> Host<'a> {
                 (self.process_that_was(dead), dead.gone_boot_ns)
             }
         };
-        let identity = (pid, facts.process.start_boot_ns.unwrap_or_default());
-        Some((Facts::Process(Box::new(facts)), Subject::Process { identity, gone }))
+        let key = ProcessKey { pid, start: facts.process.start_boot_ns.unwrap_or_default() };
+        Some((Facts::Process(Box::new(facts)), Subject::Process { key, gone }))
     }
 
-    /// Who had this PID at this time (CLOCK_BOOTTIME, nanoseconds).
-    fn who_had(&self, pid: u32, at: Option<u64>) -> Option<SnapshotProcess> {
+    /// Who had this PID at this time.
+    fn who_had(&self, pid: HostPid, at: Option<BootNs>) -> Option<SnapshotProcess> {
         let was_there = |process: &SnapshotProcess| match (process.start_boot_ns, at) {
             (Some(start), Some(at)) => start <= at,
             _ => true,
@@ -185,7 +186,7 @@ impl<'a> Host<'a> {
     }
 }
 
-fn of_namespace(facts: NamespaceFacts, gone: Option<u64>) -> (Facts, Subject) {
+fn of_namespace(facts: NamespaceFacts, gone: Option<BootNs>) -> (Facts, Subject) {
     let subject = Subject::Namespace { ns: facts.ns.clone(), gone };
     (Facts::Namespace(Box::new(facts)), subject)
 }

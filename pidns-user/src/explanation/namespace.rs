@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{Host, Zombie, doubts};
 use crate::{
+    event::identity::{BootNs, HostPid, NsInum},
     event::snapshot::{Holder, SnapshotNamespace, SnapshotProcess},
     event::{Cause, objects::is_zero},
     model::{DeadNamespace, Entry, Stage},
@@ -21,28 +22,28 @@ pub enum State {
     Alive,
     /// Its PID 1 has exited: nobody can fork there any more.
     Dying {
-        /// Since when, where that was seen: CLOCK_BOOTTIME, nanoseconds.
+        /// Since when, where that was seen.
         #[serde(skip_serializing_if = "Option::is_none")]
-        since_boot_ns: Option<u64>,
+        since_boot_ns: Option<BootNs>,
         /// Why, likewise.
         #[serde(skip_serializing_if = "Option::is_none")]
         cause: Option<Cause>,
     },
     /// All its processes are gone, and something holds it.
     Held {
-        /// Since when: CLOCK_BOOTTIME, nanoseconds.
-        since_boot_ns: u64,
+        /// Since when.
+        since_boot_ns: BootNs,
     },
     /// All its processes are gone; whether something holds it was not seen, as the hook that tells of its end was not there.
     Ended {
-        /// Since when: CLOCK_BOOTTIME, nanoseconds.
-        since_boot_ns: u64,
+        /// Since when.
+        since_boot_ns: BootNs,
     },
     /// It exists no more.
     Gone {
-        /// Since when, where that was seen: CLOCK_BOOTTIME, nanoseconds.
+        /// Since when, where that was seen.
         #[serde(skip_serializing_if = "Option::is_none")]
-        since_boot_ns: Option<u64>,
+        since_boot_ns: Option<BootNs>,
     },
 }
 
@@ -52,13 +53,13 @@ pub struct Joiner {
     /// The process.
     pub process: SnapshotProcess,
     /// Its parent's PID at level 0.
-    pub parent: u32,
+    pub parent: HostPid,
     /// That process, where it is known.
     #[serde(skip)]
     pub parent_process: Option<SnapshotProcess>,
     /// The namespace of that one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub from: Option<u32>,
+    pub from: Option<NsInum>,
 }
 
 /// A namespace further in.
@@ -107,7 +108,7 @@ pub struct NamespaceFacts {
 
 impl Host<'_> {
     /// What is known about the namespace of this number, if it exists.
-    pub fn namespace(&self, inum: u32) -> Option<NamespaceFacts> {
+    pub fn namespace(&self, inum: NsInum) -> Option<NamespaceFacts> {
         let node = self.forest.node(inum)?;
         let container = self.container(inum);
         let mut states = BTreeMap::new();
@@ -168,7 +169,7 @@ impl Host<'_> {
         outer.into_iter().filter(|outer| outer.level < ns.level).cloned().collect()
     }
 
-    fn state(&self, inum: u32) -> Option<State> {
+    fn state(&self, inum: NsInum) -> Option<State> {
         if let Some(entry) = self.world.and_then(|world| world.namespace(inum)) {
             let init = self.forest.node(inum).and_then(|node| node.init());
             return match &entry.stage {
@@ -186,7 +187,7 @@ impl Host<'_> {
     }
 
     /// The state as far as its processes show it. Of one that has none nobody can tell whether it ever had.
-    fn seen_state(&self, inum: u32) -> Option<State> {
+    fn seen_state(&self, inum: NsInum) -> Option<State> {
         let node = self.forest.node(inum)?;
         let all_is_seen = self.snapshot.unread.processes == 0
             && self.snapshot.unread.namespaces == 0
@@ -243,7 +244,7 @@ pub(super) enum Entered {
     /// Forked by a process of another namespace.
     Joined {
         /// That one's PID at level 0.
-        parent: u32,
+        parent: HostPid,
         /// That one, where it is known.
         process: Option<SnapshotProcess>,
     },

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{Gone, Host, Joiner, Wait, doubts, namespace::Entered};
 use crate::{
     event::container::Container,
+    event::identity::{HostPid, NsInum},
     event::snapshot::{Holder, SnapshotProcess},
     model::{DeadProcess, Reaper},
 };
@@ -16,7 +17,7 @@ pub struct LevelFacts {
     pub level: usize,
     /// The namespace there.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ns: Option<u32>,
+    pub ns: Option<NsInum>,
     /// Its PID there.
     pub pid: u32,
 }
@@ -61,7 +62,7 @@ pub struct ProcessFacts {
     pub children: Vec<SnapshotProcess>,
     /// The namespace that its children go to, where that is another than its own.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub children_ns: Option<u32>,
+    pub children_ns: Option<NsInum>,
     /// If it is gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gone: Option<Gone>,
@@ -104,7 +105,7 @@ impl Host<'_> {
 
     /// What does not change in a process's life, and its parent.
     fn lasting(&self, process: &SnapshotProcess) -> ProcessFacts {
-        let pids = if process.pids.is_empty() { std::slice::from_ref(&process.pid) } else { &process.pids };
+        let pids = if process.pids.is_empty() { std::slice::from_ref(&process.pid.0) } else { &process.pids };
         let levels = pids.iter().zip(self.forest.levels(process)).enumerate();
         let container = self.forest.home(process).and_then(|home| home.container.as_deref());
         let parent = process.ppid.and_then(|ppid| self.who_had(ppid, process.start_boot_ns));
@@ -139,7 +140,7 @@ impl Host<'_> {
     }
 
     /// Who has an orphan whose next parent is not certain, unless a subreaper has it.
-    pub(super) fn adopter(&self, pid: u32) -> Option<SnapshotProcess> {
+    pub(super) fn adopter(&self, pid: HostPid) -> Option<SnapshotProcess> {
         let world = self.world?;
         match world.reaper(world.process(pid)?) {
             Reaper::InitOrSubreaper { init } => init.and_then(|init| self.forest.process(init)).cloned(),

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer, ser::SerializeSeq as _};
 
 use crate::{
-    event::identity::{Identity, TICK_NS, is_one_time},
+    event::identity::{BootNs, ProcessKey, TICK_NS},
     event::snapshot::SnapshotNamespace,
     event::{Body, Cause, Event, Namespace, Process},
 };
@@ -19,19 +19,19 @@ pub const LAST_LINES: usize = 100;
 /// Whom it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// A namespace: as it is known, and when it was gone (CLOCK_BOOTTIME, nanoseconds).
+    /// A namespace: as it is known, and when it was gone.
     Namespace {
         /// The namespace.
         ns: SnapshotNamespace,
         /// When it was gone.
-        gone: Option<u64>,
+        gone: Option<BootNs>,
     },
     /// A process, and when it was gone.
     Process {
         /// The process.
-        identity: Identity,
+        key: ProcessKey,
         /// When it was gone.
-        gone: Option<u64>,
+        gone: Option<BootNs>,
     },
 }
 
@@ -53,14 +53,14 @@ pub struct Counts {
 pub struct Timeline {
     #[serde(skip)]
     subject: Subject,
-    /// When the recording begins, by CLOCK_BOOTTIME in nanoseconds and by the wall clock.
+    /// When the recording begins, on both clocks.
     #[serde(rename = "begins_boot_ns", serialize_with = "boot_ns", skip_serializing_if = "Option::is_none")]
-    pub begins: Option<(u64, Timestamp)>,
+    pub begins: Option<(BootNs, Timestamp)>,
     /// Whether it was there when the recording began: what was before that is not known.
     pub was_there: bool,
-    /// When its init was started, of a namespace whose init's coming was told: CLOCK_BOOTTIME, nanoseconds.
+    /// When its init was started, of a namespace whose init's coming was told.
     #[serde(skip)]
-    init_start_boot_ns: Option<u64>,
+    init_start_boot_ns: Option<BootNs>,
     /// What is only counted.
     pub counts: Counts,
     /// How it ended: the init's exit of a namespace, the exit of a process.
@@ -91,7 +91,7 @@ impl Serialize for Kept {
     }
 }
 
-fn boot_ns<S: Serializer>(begins: &Option<(u64, Timestamp)>, serializer: S) -> Result<S::Ok, S::Error> {
+fn boot_ns<S: Serializer>(begins: &Option<(BootNs, Timestamp)>, serializer: S) -> Result<S::Ok, S::Error> {
     begins.map(|(boot_ns, _)| boot_ns).serialize(serializer)
 }
 
@@ -116,13 +116,13 @@ impl Timeline {
             self.begins = Some((event.boot_ns, event.time));
             self.was_there = match &self.subject {
                 Subject::Namespace { ns, .. } => ns.born_boot_ns.is_some_and(|born| born < event.boot_ns),
-                Subject::Process { identity, .. } => identity.1 < event.boot_ns,
+                Subject::Process { key, .. } => key.start < event.boot_ns,
             };
         }
         let subject = self.subject.clone();
         let told = match &subject {
             Subject::Namespace { ns, gone } => self.about_namespace(event, ns, *gone),
-            Subject::Process { identity, gone } => self.about_process(event, *identity, *gone),
+            Subject::Process { key, gone } => self.about_process(event, *key, *gone),
         };
         if told {
             self.keep(event);
@@ -142,7 +142,7 @@ impl Timeline {
     }
 
     /// Whether the event is one of those that are told, not only counted.
-    fn about_namespace(&mut self, event: &Event, known: &SnapshotNamespace, gone: Option<u64>) -> bool {
+    fn about_namespace(&mut self, event: &Event, known: &SnapshotNamespace, gone: Option<BootNs>) -> bool {
         if let Body::NamespaceInit { ns, process } = &event.body
             && is_same(ns, known, self.init_start_boot_ns, event.boot_ns, gone)
         {
@@ -200,8 +200,8 @@ impl Timeline {
         }
     }
 
-    fn about_process(&mut self, event: &Event, identity: Identity, gone: Option<u64>) -> bool {
-        let is = |process: &Process| (process.pid, process.start_boot_ns) == identity;
+    fn about_process(&mut self, event: &Event, key: ProcessKey, gone: Option<BootNs>) -> bool {
+        let is = |process: &Process| process.key() == key;
         match &event.body {
             Body::NamespaceCreate { creator, .. } | Body::NamespaceCreateFailed { creator, .. } => {
                 is(creator)
@@ -236,7 +236,7 @@ impl Timeline {
             | Body::ProcessReap { process, .. }
             | Body::ForkFailed { process, .. } => is(process),
             Body::StreamLost { .. } | Body::StreamResync { .. } => {
-                identity.1 <= event.boot_ns && gone.is_none_or(|gone| event.boot_ns <= gone)
+                key.start <= event.boot_ns && gone.is_none_or(|gone| event.boot_ns <= gone)
             }
             Body::StreamStart { .. }
             | Body::StreamEnd { .. }
@@ -252,9 +252,9 @@ impl Timeline {
 fn is_same(
     ns: &Namespace,
     known: &SnapshotNamespace,
-    init_start: Option<u64>,
-    at: u64,
-    gone: Option<u64>,
+    init_start: Option<BootNs>,
+    at: BootNs,
+    gone: Option<BootNs>,
 ) -> bool {
     if ns.inum != known.inum {
         return false;
@@ -264,28 +264,29 @@ fn is_same(
     }
     // A birth can be that of its init, where the creation was not seen.
     let mut births = [known.born_boot_ns, init_start].into_iter().flatten().peekable();
-    let is_one = births.peek().is_none()
-        || ns.born_boot_ns.is_none_or(|told| births.any(|birth| is_one_time(birth, told)));
+    let is_one =
+        births.peek().is_none() || ns.born_boot_ns.is_none_or(|told| births.any(|birth| birth.is_same(told)));
     is_one
         && known.born_boot_ns.is_none_or(|born| born.saturating_sub(TICK_NS) <= at)
         && gone.is_none_or(|gone| at <= gone)
 }
 
 /// Whether a process that was started then was so while the namespace had its number.
-fn is_within(start: u64, begun: Option<u64>, gone: Option<u64>) -> bool {
+fn is_within(start: BootNs, begun: Option<BootNs>, gone: Option<BootNs>) -> bool {
     begun.is_none_or(|begun| begun.saturating_sub(TICK_NS) <= start) && gone.is_none_or(|gone| start <= gone)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::identity::NsInum;
 
     fn told(born: u64) -> Namespace {
         Namespace {
-            inum: 200,
+            inum: NsInum(200),
             level: 1,
-            parent: Some(100),
-            born_boot_ns: Some(born),
+            parent: Some(NsInum(100)),
+            born_boot_ns: Some(BootNs(born)),
             kernel_id: None,
             user_ns: 1,
             owner_uid: 0,
@@ -294,7 +295,7 @@ mod tests {
     }
 
     fn event(boot_ns: u64, body: Body) -> Event {
-        Event { seq: 1, time: Timestamp::UNIX_EPOCH, boot_ns, exact: true, body }
+        Event { seq: 1, time: Timestamp::UNIX_EPOCH, boot_ns: BootNs(boot_ns), exact: true, body }
     }
 
     fn teardown(ns: &Namespace) -> Body {
@@ -304,12 +305,13 @@ mod tests {
     /// Before 6.18 a birth alone tells namespaces of one number apart; whether one is gone, nobody may have seen.
     #[test]
     fn what_happens_to_the_next_namespace_of_the_number_is_not_its_history() {
-        let known = SnapshotNamespace { born_boot_ns: Some(50), ..SnapshotNamespace::bare(200, 1) };
+        let known =
+            SnapshotNamespace { born_boot_ns: Some(BootNs(50)), ..SnapshotNamespace::bare(NsInum(200), 1) };
         let mut history = Timeline::new(Subject::Namespace { ns: known, gone: None });
         for (at, born) in [(60, 50), (90, 80), (95, 30)] {
             history.follow(&event(at, teardown(&told(born))));
         }
-        let times: Vec<u64> = history.events.first.iter().map(|event| event.boot_ns).collect();
-        assert_eq!(times, [60]);
+        let times: Vec<BootNs> = history.events.first.iter().map(|event| event.boot_ns).collect();
+        assert_eq!(times, [BootNs(60)]);
     }
 }

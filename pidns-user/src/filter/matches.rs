@@ -3,6 +3,7 @@
 use super::Filter;
 use crate::{
     event::container::Container,
+    event::identity::NsInum,
     event::{Body, Process},
     model::World,
 };
@@ -16,7 +17,7 @@ struct About<'a> {
     /// Level of its namespace, where it is an event of the namespace's own.
     level: Option<u32>,
     /// Inode number of the namespace that it belongs to.
-    ns: Option<u32>,
+    ns: Option<NsInum>,
 }
 
 impl Filter {
@@ -34,7 +35,7 @@ impl Filter {
         }
         let is_existing = matches!(body, Body::SnapshotNamespace { .. } | Body::SnapshotProcess { .. });
         let about = about(body);
-        let is_wanted = |inum: u32| {
+        let is_wanted = |inum: NsInum| {
             let args = self.filter.namespaces.iter().enumerate();
             args.into_iter()
                 .any(|(index, &top)| self.is_pinned(index, top, body, world) && world.is_within(inum, top))
@@ -47,7 +48,7 @@ impl Filter {
     }
 
     /// Whether the namespace of an asked number is the one that was meant: the kernel gives the number to the next at once.
-    fn is_pinned(&self, index: usize, inum: u32, body: &Body, world: &World) -> bool {
+    fn is_pinned(&self, index: usize, inum: NsInum, body: &Body, world: &World) -> bool {
         let Some(pinned) = self.pinned.as_ref().map(|pinned| &pinned[index]) else { return true };
         match (world.namespace(inum), pinned.get()) {
             (Some(entry), _) => entry.is(pinned.get_or_init(|| entry.namespace.clone())),
@@ -100,7 +101,7 @@ impl Filter {
 }
 
 /// Inode number of the namespace that an event belongs to; `None` for the host's own, which is in no container.
-pub fn inner_namespace(body: &Body) -> Option<u32> {
+pub fn inner_namespace(body: &Body) -> Option<NsInum> {
     match body {
         // Not on the hot path of a stream.
         Body::SnapshotNamespace { ns, .. } => (ns.level > 0).then_some(ns.inum),
@@ -159,12 +160,16 @@ fn about(body: &Body) -> About<'_> {
 mod tests {
     use super::*;
     use crate::{
-        event::container::Runtime, event::snapshot::SnapshotNamespace, filter::FilterArgs, text::Name,
+        event::container::Runtime,
+        event::identity::{BootNs, HostPid},
+        event::snapshot::SnapshotNamespace,
+        filter::FilterArgs,
+        text::Name,
     };
 
     /// A namespace is asked for by its number here.
-    fn number(target: &str) -> Result<u32, String> {
-        target.parse().map_err(|_| "no number".to_owned())
+    fn number(target: &str) -> Result<NsInum, String> {
+        target.parse().map(NsInum).map_err(|_| "no number".to_owned())
     }
 
     fn filter(args: FilterArgs) -> Filter {
@@ -173,13 +178,13 @@ mod tests {
 
     fn exec(pids: &[u32], ns: u32) -> Body {
         let process = Process {
-            pid: pids[0],
+            pid: HostPid(pids[0]),
             pids: pids.to_vec(),
             comm: Name::from("x"),
-            start_boot_ns: 1,
+            start_boot_ns: BootNs(1),
             ppid: None,
             uid: 0,
-            ns,
+            ns: NsInum(ns),
         };
         Body::ProcessExec { process, filename: Name::from("x"), args: None, args_truncated: false }
     }
@@ -209,13 +214,13 @@ mod tests {
     fn a_later_namespace_of_the_number_is_not_shown_for_the_one_that_was_met() {
         let of = |kernel_id| SnapshotNamespace {
             kernel_id: Some(kernel_id),
-            parent: Some(1),
-            ..SnapshotNamespace::bare(4026532000, 1)
+            parent: Some(NsInum(1)),
+            ..SnapshotNamespace::bare(NsInum(4026532000), 1)
         };
         let look = |kernel_id| crate::event::Event {
             seq: 1,
             time: jiff::Timestamp::UNIX_EPOCH,
-            boot_ns: 1,
+            boot_ns: BootNs(1),
             exact: true,
             body: Body::SnapshotNamespace { ns: of(kernel_id), holders: Vec::new(), holders_left_out: 0 },
         };
@@ -241,12 +246,15 @@ mod tests {
         assert!(!default.matches_all(&exec(&[7], 4026531836), None, &world), "of the host");
         assert!(default.matches_all(&exec(&[7, 1], 4026532000), None, &world));
         let one = filter(FilterArgs { namespaces: vec!["4026532000".to_owned()], ..FilterArgs::default() });
-        let inner = SnapshotNamespace { parent: Some(4026532000), ..SnapshotNamespace::bare(4026532001, 2) };
+        let inner = SnapshotNamespace {
+            parent: Some(NsInum(4026532000)),
+            ..SnapshotNamespace::bare(NsInum(4026532001), 2)
+        };
         let tell = Body::SnapshotNamespace { ns: inner, holders: Vec::new(), holders_left_out: 0 };
         let event = crate::event::Event {
             seq: 1,
             time: jiff::Timestamp::UNIX_EPOCH,
-            boot_ns: 1,
+            boot_ns: BootNs(1),
             exact: true,
             body: tell.clone(),
         };

@@ -10,6 +10,7 @@ use globset::GlobMatcher;
 use self::parse::{check_comm, mask, matcher, parse_levels, select_events};
 pub use self::{matches::inner_namespace, parse::FilterError};
 use crate::{
+    event::identity::{HostPid, NsInum},
     event::snapshot::SnapshotNamespace,
     event::{MAX_LEVEL, StreamFilter},
 };
@@ -27,7 +28,7 @@ pub struct FilterArgs {
     /// `--container`.
     pub containers: Vec<String>,
     /// `--pid`.
-    pub pids: Vec<u32>,
+    pub pids: Vec<HostPid>,
     /// `--comm`.
     pub comms: Vec<String>,
     /// `--level`.
@@ -63,7 +64,10 @@ impl Filter {
     }
 
     /// Checks the options. `find` looks namespaces up on this machine; a later one of the same number is not shown.
-    pub fn new(args: &FilterArgs, find: impl Fn(&str) -> Result<u32, String>) -> Result<Self, FilterError> {
+    pub fn new(
+        args: &FilterArgs,
+        find: impl Fn(&str) -> Result<NsInum, String>,
+    ) -> Result<Self, FilterError> {
         let mut filter = Self::of_recording(args, find)?;
         filter.pinned = Some(vec![OnceLock::new(); filter.filter.namespaces.len()]);
         Ok(filter)
@@ -72,7 +76,7 @@ impl Filter {
     /// Checks the options for a recording, whose namespaces are not those of this machine: `find` takes their numbers.
     pub fn of_recording(
         args: &FilterArgs,
-        find: impl Fn(&str) -> Result<u32, String>,
+        find: impl Fn(&str) -> Result<NsInum, String>,
     ) -> Result<Self, FilterError> {
         let FilterArgs { events, namespaces, containers, pids, comms, levels, existing, no_syscall_hooks } =
             args;

@@ -2,14 +2,16 @@
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::event::identity::BootNs;
+
 fn nanoseconds(clock: ClockId) -> i128 {
     let now = clock_gettime(clock);
     i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec)
 }
 
-/// CLOCK_BOOTTIME, nanoseconds.
-pub fn boottime_ns() -> u64 {
-    u64::try_from(nanoseconds(ClockId::Boottime)).unwrap_or(0)
+/// The time on CLOCK_BOOTTIME.
+pub fn boottime_ns() -> BootNs {
+    BootNs(u64::try_from(nanoseconds(ClockId::Boottime)).unwrap_or(0))
 }
 
 /// What to add to a time on CLOCK_BOOTTIME for one on CLOCK_REALTIME, nanoseconds.

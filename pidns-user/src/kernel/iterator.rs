@@ -21,6 +21,7 @@ use super::{
 };
 
 use crate::{
+    event::identity::{BootNs, HostPid, NsInum},
     event::snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource},
     text::Name,
 };
@@ -90,7 +91,7 @@ fn refused(error: &(dyn std::error::Error + 'static)) -> LoadError {
 }
 
 /// What the task iterator wrote.
-pub fn snapshot_of(boot_ns: u64, mut bytes: &[u8]) -> Result<Snapshot, DecodeError> {
+pub fn snapshot_of(boot_ns: BootNs, mut bytes: &[u8]) -> Result<Snapshot, DecodeError> {
     let mut processes = Vec::new();
     let mut namespaces = BTreeMap::new();
     while !bytes.is_empty() {
@@ -104,18 +105,18 @@ pub fn snapshot_of(boot_ns: u64, mut bytes: &[u8]) -> Result<Snapshot, DecodeErr
             // The machine's idle task, or one that is just being reaped and has lost its PIDs.
             continue;
         }
-        let namespace = namespaces.entry(ns.inum).or_insert_with(|| namespace_of(&ns));
+        let namespace = namespaces.entry(NsInum(ns.inum)).or_insert_with(|| namespace_of(&ns));
         let process = SnapshotProcess {
-            pid,
+            pid: HostPid(pid),
             pids,
             comm: Some(Name::from(process.comm())),
-            start_boot_ns: Some(start_boot_ns),
-            ppid: (parent_pid != 0).then_some(parent_pid),
+            start_boot_ns: Some(BootNs(start_boot_ns)),
+            ppid: HostPid::known(parent_pid),
             uid: Some(uid),
-            ns: Some(ns_inum),
+            ns: Some(NsInum(ns_inum)),
             state: Some(letter(state, exit_state)),
             threads: Some(threads),
-            tracer: (tracer != 0).then_some(tracer),
+            tracer: HostPid::known(tracer),
             cgroup_id: (cgroup_id != 0).then_some(cgroup_id),
             zombie_since_boot_ns: None,
         };
@@ -146,10 +147,10 @@ fn namespace_of(part: &NamespacePart) -> SnapshotNamespace {
         reserved: _,
     } = *part;
     SnapshotNamespace {
-        inum,
+        inum: NsInum(inum),
         level,
-        parent: (parent_inum != 0).then_some(parent_inum),
-        born_boot_ns: (init_start_boot_ns != 0).then_some(init_start_boot_ns),
+        parent: NsInum::known(parent_inum),
+        born_boot_ns: BootNs::known(init_start_boot_ns),
         kernel_id: (kernel_id != 0).then_some(kernel_id),
         user_ns: (user_ns_inum != 0).then_some(user_ns_inum),
         owner_uid: (user_ns_inum != 0).then_some(owner_uid),
@@ -201,8 +202,8 @@ mod tests {
 
     #[test]
     fn damaged_records_are_refused() {
-        assert!(snapshot_of(0, &[1; 20]).is_err());
-        assert!(snapshot_of(0, &[0xff; 200]).is_err());
-        assert_eq!(snapshot_of(7, &[]).map(|snapshot| snapshot.processes.len()), Ok(0));
+        assert!(snapshot_of(BootNs(0), &[1; 20]).is_err());
+        assert!(snapshot_of(BootNs(0), &[0xff; 200]).is_err());
+        assert_eq!(snapshot_of(BootNs(7), &[]).map(|snapshot| snapshot.processes.len()), Ok(0));
     }
 }

@@ -23,6 +23,7 @@ use super::{
     stats::{self, MissedRuns, Stats},
     sweep::Sweeper,
 };
+use crate::event::identity::{BootNs, HostPid, NsInum};
 
 /// What the kernel side is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,9 +35,9 @@ pub struct Settings {
     /// Bit mask by level.
     pub level_mask: u64,
     /// Namespaces to select, with what is below them; empty: all.
-    pub namespaces: Vec<u32>,
+    pub namespaces: Vec<NsInum>,
     /// Thread group ids to select; empty: all.
-    pub pids: Vec<u32>,
+    pub pids: Vec<HostPid>,
     /// Whether an exec carries its arguments.
     pub args: bool,
     /// Which hooks to use.
@@ -79,9 +80,9 @@ pub struct Loaded {
     /// What finds the ends that no hook told.
     pub sweeper: Sweeper,
     /// CLOCK_BOOTTIME before the first hook was in place, nanoseconds.
-    pub began_boot_ns: u64,
+    pub began_boot_ns: BootNs,
     /// CLOCK_BOOTTIME when the last one was, nanoseconds.
-    pub observed_since_ns: u64,
+    pub observed_since_ns: BootNs,
 }
 
 impl Loaded {
@@ -164,8 +165,8 @@ pub fn load_with(
 
     let began_boot_ns = clock::boottime_ns();
     let mut ebpf = create(settings, &layout)?;
-    fill_filter(&mut ebpf, names::MAP_FILTER_NS, &settings.namespaces, 0u64)?;
-    fill_filter(&mut ebpf, names::MAP_FILTER_PIDS, &settings.pids, 1u8)?;
+    fill_filter(&mut ebpf, names::MAP_FILTER_NS, settings.namespaces.iter().map(|inum| inum.0), 0u64)?;
+    fill_filter(&mut ebpf, names::MAP_FILTER_PIDS, settings.pids.iter().map(|pid| pid.0), 1u8)?;
     let take = |ebpf: &mut Ebpf, name: &str| {
         ebpf.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })
     };
@@ -187,7 +188,7 @@ pub fn load_with(
     let ring = RingBuf::try_from(take(&mut ebpf, names::MAP_EVENTS)?)?;
     let (reader, waker) = Reader::new(ring).map_err(io("create an event file"))?;
     let mut since = Array::<_, u64>::try_from(take(&mut ebpf, names::MAP_OBSERVED_SINCE)?)?;
-    since.set(0, observed_since_ns, 0)?;
+    since.set(0, observed_since_ns.0, 0)?;
     // BTF was megabytes in small pieces; without this the allocator keeps them.
     // SAFETY: malloc_trim has no preconditions.
     unsafe { libc::malloc_trim(0) };
@@ -292,7 +293,12 @@ pub fn page_size() -> u32 {
     rustix::param::page_size() as u32
 }
 
-fn fill_filter<V: aya::Pod>(ebpf: &mut Ebpf, name: &str, keys: &[u32], value: V) -> Result<(), LoadError> {
+fn fill_filter<V: aya::Pod>(
+    ebpf: &mut Ebpf,
+    name: &str,
+    keys: impl Iterator<Item = u32>,
+    value: V,
+) -> Result<(), LoadError> {
     let map = ebpf.map_mut(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })?;
     let mut map = BpfHashMap::<_, u32, V>::try_from(map)?;
     for key in keys {

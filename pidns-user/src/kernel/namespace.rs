@@ -17,7 +17,7 @@ pub const TO_INITIAL_USER: &str =
 
 /// Whether the PID namespace is the initial one; `None` where that cannot be read.
 pub fn is_initial() -> Option<bool> {
-    Some(fs::metadata("/proc/self/ns/pid").ok()?.ino() == u64::from(INITIAL_NS))
+    Some(fs::metadata("/proc/self/ns/pid").ok()?.ino() == u64::from(INITIAL_NS.0))
 }
 
 /// Whether the user namespace is the initial one; `None` where that cannot be read. The capabilities that bpf(2) asks for

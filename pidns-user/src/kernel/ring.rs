@@ -14,6 +14,7 @@ use rustix::{
 };
 
 use super::clock::boottime_ns;
+use crate::event::identity::BootNs;
 use crate::kernel::reorder::Reorder;
 
 /// How long a record waits for an older one that stands behind it in the ring.
@@ -90,7 +91,7 @@ impl Reader {
     /// Hands over what is in the ring, oldest first, but for the youngest. Says whether there may be more.
     pub fn drain(&mut self, each: impl FnMut(Header, Record<'_>)) -> bool {
         // Before the ring is read: what enters it from here on is younger.
-        let now = boottime_ns();
+        let BootNs(now) = boottime_ns();
         let more = self.take_up_to(BATCH_BYTES);
         // With more in the ring already, what is younger than the youngest here, less the window, has to wait for it.
         let newest = if more { self.waiting.newest().unwrap_or(now).min(now) } else { now };

@@ -21,7 +21,10 @@ use super::{
     namespace,
     zombies::{Unreaped, Zombies},
 };
-use crate::{event::identity::TICK_NS, procfs::Procfs};
+use crate::{
+    event::identity::{BootNs, HostPid},
+    procfs::Procfs,
+};
 
 /// How long something has been over before a look says so: the hook comes up to 40 ms late.
 const PATIENCE_NS: u64 = 1_000_000_000;
@@ -120,15 +123,14 @@ impl Sweeper {
     }
 
     /// Finds what two sweeps found over; with `last`, when no hook can come any more, what this one does. Between two
-    /// sweeps all that the hooks reported must have been followed. The time is that of the sweep: CLOCK_BOOTTIME,
-    /// nanoseconds.
-    pub fn sweep(&mut self, zombies: &mut Zombies, last: bool) -> (u64, Vec<Swept>) {
+    /// sweeps all that the hooks reported must have been followed. The time is that of the sweep.
+    pub fn sweep(&mut self, zombies: &mut Zombies, last: bool) -> (BootNs, Vec<Swept>) {
         let now = boottime_ns();
         let mut swept = Vec::new();
         if !self.possible {
             return (now, swept);
         }
-        let old = |since: u64| last || now.saturating_sub(since) > PATIENCE_NS;
+        let old = |since: u64| last || now.saturating_since(BootNs(since)) > PATIENCE_NS;
 
         // An entry can vanish while we look, and the walk then begins anew: each key once is enough.
         let keys: BTreeSet<ProcessKey> =
@@ -178,12 +180,13 @@ fn is_there(key: &ProcessKey) -> bool {
         return false;
     }
     // One that may not be looked at is taken to be the same: better late than wrong.
-    Procfs::default().start_ticks(pid).is_none_or(|ticks| ticks == start_boot_ns / TICK_NS)
+    Procfs::default().start_ticks(HostPid(pid)).is_none_or(|ticks| ticks == BootNs(start_boot_ns).ticks())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::identity::TICK_NS;
 
     #[test]
     fn what_the_hook_told_of_after_a_look_is_not_kept() {
@@ -203,7 +206,7 @@ mod tests {
     #[test]
     fn a_process_is_told_from_an_earlier_one_of_its_number() {
         let own = std::process::id();
-        let start = Procfs::default().start_ticks(own).unwrap() * TICK_NS;
+        let start = Procfs::default().start_ticks(HostPid(own)).unwrap() * TICK_NS;
         assert!(is_there(&ProcessKey::new(own, start)));
         assert!(!is_there(&ProcessKey::new(own, start + TICK_NS)), "another start");
         assert!(!is_there(&ProcessKey::new(u32::MAX, start)), "no such number");

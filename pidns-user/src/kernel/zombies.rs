@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use pidns_ebpf::abi::{COMM_LEN, Header, Process, ProcessKey, ProcessPart, ReapRecord, Record, Zombie};
 
-use crate::event::{self, identity::rounded};
+use crate::event::{self, identity::BootNs};
 
 /// Most zombies that are remembered, as many as the kernel side would: 13 MB of them.
 const MOST: usize = 65_536;
@@ -47,14 +47,15 @@ impl Zombies {
     /// A look has found this zombie, which may have been one before the kernel side was there.
     pub fn found(&mut self, process: &event::Process) {
         let event::Process { pid, ref pids, ref comm, start_boot_ns, ppid, uid, ns } = *process;
+        let (pid, start_boot_ns) = (pid.0, start_boot_ns.0);
         let key = ProcessKey::new(pid, start_boot_ns);
         if self.kept.contains_key(&key) {
             return;
         }
         let mut name = [0; COMM_LEN];
         name.iter_mut().zip(comm.as_bytes()).for_each(|(room, byte)| *room = *byte);
-        let parent_pid = ppid.unwrap_or(0);
-        let process = ProcessPart { start_boot_ns, pid, parent_pid, uid, ns_inum: ns, comm: name };
+        let parent_pid = ppid.unwrap_or_default().0;
+        let process = ProcessPart { start_boot_ns, pid, parent_pid, uid, ns_inum: ns.0, comm: name };
         self.keep(key, Unreaped { process, exit_boot_ns: 0, pids: pids.as_slice().into() });
     }
 
@@ -87,10 +88,10 @@ impl Zombies {
         }
     }
 
-    /// What is kept of this process, which a look may have found with a start that /proc has rounded.
+    /// What is kept of this process, which a snapshot may have found with a start that /proc has rounded.
     fn take(&mut self, process: &Process<'_>) -> Option<Unreaped> {
         let ProcessPart { pid, start_boot_ns, .. } = process.part;
-        let looked_at = ProcessKey::new(pid, rounded(start_boot_ns));
+        let looked_at = ProcessKey::new(pid, BootNs(start_boot_ns).rounded_to_tick().0);
         self.kept.remove(&key(process)).or_else(|| self.kept.remove(&looked_at))
     }
 
@@ -129,6 +130,7 @@ fn key(process: &Process<'_>) -> ProcessKey {
 
 #[cfg(test)]
 mod tests {
+    use crate::event::identity::{HostPid, NsInum};
     use pidns_ebpf::abi::{Kind, PIDS_ROOM, decode};
 
     use super::*;
@@ -194,13 +196,13 @@ mod tests {
     #[test]
     fn one_that_a_look_has_found_is_asked_after_until_its_reaping_is_told() {
         let process_found = event::Process {
-            pid: 40,
+            pid: HostPid(40),
             pids: vec![40, 7],
             comm: "xxxxxxxxxxxxxxxx".into(),
-            start_boot_ns: 50,
-            ppid: Some(1),
+            start_boot_ns: BootNs(50),
+            ppid: Some(HostPid(1)),
             uid: 1000,
-            ns: 9,
+            ns: NsInum(9),
         };
         let mut zombies = Zombies::new(false);
         zombies.found(&process_found);
@@ -215,7 +217,7 @@ mod tests {
         assert_eq!(zombies.keys().count(), 0, "the kernel side keeps those that exit");
 
         // From /proc its start is rounded down.
-        zombies.found(&event::Process { start_boot_ns: 0, ..process_found });
+        zombies.found(&event::Process { start_boot_ns: BootNs(0), ..process_found });
         let (header, reap) = decode(bytes(&told)).unwrap();
         zombies.follow(header, reap);
         assert_eq!(zombies.keys().count(), 0);

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{DeadProcess, Ended, World};
-use crate::event::identity::is_one;
+use crate::event::identity::BootNs;
 use crate::event::snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess};
 
 /// How long after its exit the reaping of a zombie may still be on its way: where a hook does not run, a look once a second
@@ -45,19 +45,19 @@ pub fn drift(world: &World, snapshot: &Snapshot) -> u64 {
 }
 
 /// Whether a process is another, or in another state, than the events make it.
-fn is_wrong(world: &World, process: &SnapshotProcess, since: u64) -> bool {
-    let Some(start) = process.start_boot_ns else { return false };
+fn is_wrong(world: &World, process: &SnapshotProcess, since: BootNs) -> bool {
+    let Some(key) = process.key() else { return false };
     match world.process(process.pid) {
-        Some(known) if is_one(known.identity(), (process.pid, start)) => {
+        Some(known) if known.key().is_same(key) => {
             Some(known.process.ns) != process.ns
                 || known.process.pids != process.pids
                 || (process.is_zombie() && known.ended.is_none())
         }
         // It may have gone when it had been looked at.
         _ => {
-            let is_it = |dead: &&DeadProcess| is_one(dead.state.identity(), (process.pid, start));
+            let is_it = |dead: &&DeadProcess| dead.state.key().is_same(key);
             let since_then = || world.history().processes().take_while(|dead| dead.known_boot_ns >= since);
-            let dead = world.history().process((process.pid, start)).or_else(|| since_then().find(is_it));
+            let dead = world.history().process(key).or_else(|| since_then().find(is_it));
             dead.is_none_or(|dead| dead.gone_boot_ns.unwrap_or(dead.known_boot_ns) < since)
         }
     }
@@ -71,6 +71,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        event::identity::{HostPid, NsInum},
         event::snapshot::{SnapshotSource, Unread},
         event::{Body, Event, Exit, Process as EventProcess},
         text::Name,
@@ -78,14 +79,22 @@ mod tests {
 
     fn body_process(pid: u32, start_boot_ns: u64) -> EventProcess {
         let comm = Name::from("x");
-        EventProcess { pid, pids: vec![pid], comm, start_boot_ns, ppid: Some(1), uid: 0, ns: 7 }
+        EventProcess {
+            pid: HostPid(pid),
+            pids: vec![pid],
+            comm,
+            start_boot_ns: BootNs(start_boot_ns),
+            ppid: Some(HostPid(1)),
+            uid: 0,
+            ns: NsInum(7),
+        }
     }
 
     fn world(events: Vec<(u64, Body)>) -> World {
         let mut world = World::default();
         for (boot_ns, body) in events {
             let time = Timestamp::UNIX_EPOCH;
-            world.apply(&Event { seq: 1, time, boot_ns, exact: true, body });
+            world.apply(&Event { seq: 1, time, boot_ns: BootNs(boot_ns), exact: true, body });
         }
         world
     }
@@ -109,13 +118,13 @@ mod tests {
 
     fn look(boot_ns: u64, processes: &[(u32, u64, char)]) -> Snapshot {
         let processes = processes.iter().map(|&(pid, start, state)| SnapshotProcess {
-            pid,
+            pid: HostPid(pid),
             pids: vec![pid],
             comm: Some(Name::from("x")),
-            start_boot_ns: Some(start),
-            ppid: Some(1),
+            start_boot_ns: Some(BootNs(start)),
+            ppid: Some(HostPid(1)),
             uid: Some(0),
-            ns: Some(7),
+            ns: Some(NsInum(7)),
             state: Some(state),
             threads: Some(1),
             tracer: None,
@@ -124,9 +133,9 @@ mod tests {
         });
         Snapshot {
             source: SnapshotSource::Iterator,
-            boot_ns,
+            boot_ns: BootNs(boot_ns),
             processes: processes.collect(),
-            namespaces: BTreeMap::from([(7, SnapshotNamespace::bare(7, 0))]),
+            namespaces: BTreeMap::from([(NsInum(7), SnapshotNamespace::bare(NsInum(7), 0))]),
             holders: Vec::new(),
             holders_left_out: BTreeMap::new(),
             unnamed: Vec::new(),
@@ -140,7 +149,7 @@ mod tests {
             (
                 0,
                 Body::SnapshotNamespace {
-                    ns: SnapshotNamespace::bare(7, 0),
+                    ns: SnapshotNamespace::bare(NsInum(7), 0),
                     holders: Vec::new(),
                     holders_left_out: 0,
                 },
@@ -193,17 +202,17 @@ mod tests {
     fn another_namespace_of_the_same_number_is_drift() {
         let of = |kernel_id| SnapshotNamespace {
             kernel_id: Some(kernel_id),
-            born_boot_ns: Some(5),
-            ..SnapshotNamespace::bare(9, 1)
+            born_boot_ns: Some(BootNs(5)),
+            ..SnapshotNamespace::bare(NsInum(9), 1)
         };
         let world =
             world(vec![(9, Body::SnapshotNamespace { ns: of(4), holders: Vec::new(), holders_left_out: 0 })]);
         let mut seen = look(100, &[]);
         for (kernel_id, expected) in [(4, 0), (5, 1)] {
-            seen.namespaces = BTreeMap::from([(9, of(kernel_id))]);
+            seen.namespaces = BTreeMap::from([(NsInum(9), of(kernel_id))]);
             assert_eq!(drift(&world, &seen), expected);
         }
-        seen.boot_ns = 3;
+        seen.boot_ns = BootNs(3);
         assert_eq!(drift(&world, &seen), 0, "it was born after the look had begun");
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::world::{Entered, World};
-use crate::event::identity::TICK_NS;
+use crate::event::identity::{BootNs, HostPid, NsInum, TICK_NS};
 use crate::event::snapshot::{Holder, Snapshot, SnapshotNamespace, SnapshotProcess};
 
 /// A namespace with all that is about it.
@@ -12,7 +12,7 @@ pub struct Node<'a> {
     /// The namespace.
     pub namespace: &'a SnapshotNamespace,
     /// Namespaces right below it, by inode number.
-    pub children: Vec<u32>,
+    pub children: Vec<NsInum>,
     /// Processes whose innermost namespace it is, by PID.
     pub members: Vec<&'a SnapshotProcess>,
     /// What holds it besides.
@@ -41,11 +41,11 @@ pub enum Entry<'a> {
     /// It entered from outside (setns, or forked by who had unshared): its parent is in another namespace.
     Joined {
         /// Its PID at level 0.
-        parent: u32,
+        parent: HostPid,
         /// The parent, where it is still there.
         process: Option<&'a SnapshotProcess>,
         /// The namespace of that one; `None` where it is not known.
-        from: Option<u32>,
+        from: Option<NsInum>,
     },
     /// Its namespace, or its parent, is not known.
     Unknown,
@@ -54,19 +54,19 @@ pub enum Entry<'a> {
 /// All of it.
 #[derive(Debug)]
 pub struct Forest<'a> {
-    nodes: BTreeMap<u32, Node<'a>>,
-    roots: Vec<u32>,
-    by_pid: BTreeMap<u32, &'a SnapshotProcess>,
+    nodes: BTreeMap<NsInum, Node<'a>>,
+    roots: Vec<NsInum>,
+    by_pid: BTreeMap<HostPid, &'a SnapshotProcess>,
     /// Namespaces that are gone, of each number the last to go first.
-    gone: BTreeMap<u32, Vec<&'a SnapshotNamespace>>,
+    gone: BTreeMap<NsInum, Vec<&'a SnapshotNamespace>>,
     /// How processes got in whose coming was seen.
-    seen: BTreeMap<u32, Entered>,
+    seen: BTreeMap<HostPid, Entered>,
 }
 
 impl<'a> Forest<'a> {
     /// The forest of this snapshot.
     pub fn new(snapshot: &'a Snapshot) -> Self {
-        let mut nodes: BTreeMap<u32, Node<'a>> = snapshot
+        let mut nodes: BTreeMap<NsInum, Node<'a>> = snapshot
             .namespaces
             .values()
             .map(|namespace| {
@@ -120,20 +120,20 @@ impl<'a> Forest<'a> {
     }
 
     /// The namespace of this number.
-    pub fn node(&self, inum: u32) -> Option<&Node<'a>> {
+    pub fn node(&self, inum: NsInum) -> Option<&Node<'a>> {
         self.nodes.get(&inum)
     }
 
     /// The process of this PID at level 0.
-    pub fn process(&self, pid: u32) -> Option<&'a SnapshotProcess> {
+    pub fn process(&self, pid: HostPid) -> Option<&'a SnapshotProcess> {
         self.by_pid.get(&pid).copied()
     }
 
     /// The namespaces from this one down, or all: outer ones before inner ones, each right behind its parent, with the
     /// number of steps down to it.
-    pub fn walk(&self, from: Option<u32>) -> Vec<(u32, &Node<'a>)> {
+    pub fn walk(&self, from: Option<NsInum>) -> Vec<(u32, &Node<'a>)> {
         let mut found = Vec::with_capacity(self.nodes.len());
-        let mut todo: Vec<(u32, u32)> = match from {
+        let mut todo: Vec<(u32, NsInum)> = match from {
             Some(inum) => vec![(0, inum)],
             None => self.roots.iter().rev().map(|&inum| (0, inum)).collect(),
         };
@@ -147,8 +147,8 @@ impl<'a> Forest<'a> {
     }
 
     /// The namespaces from the one of this number up to the outermost that is known, innermost first: those that were
-    /// there at this time (CLOCK_BOOTTIME, nanoseconds), as numbers are used again.
-    pub fn ancestry(&self, inum: u32, at: Option<u64>) -> Vec<&'a SnapshotNamespace> {
+    /// there at this time, as numbers are used again.
+    pub fn ancestry(&self, inum: NsInum, at: Option<BootNs>) -> Vec<&'a SnapshotNamespace> {
         let mut found: Vec<&SnapshotNamespace> = Vec::new();
         let (mut next, mut at) = (Some(inum), at);
         while let Some(namespace) = next.and_then(|inum| self.namespace_at(inum, at)) {
@@ -168,7 +168,7 @@ impl<'a> Forest<'a> {
     }
 
     /// The namespace that had this number at this time: of those that were there, the last that was born before.
-    fn namespace_at(&self, inum: u32, at: Option<u64>) -> Option<&'a SnapshotNamespace> {
+    fn namespace_at(&self, inum: NsInum, at: Option<BootNs>) -> Option<&'a SnapshotNamespace> {
         let existing = self.nodes.get(&inum).map(|node| node.namespace);
         let known = || existing.into_iter().chain(self.gone.get(&inum).into_iter().flatten().copied());
         let had_been_born = |namespace: &&SnapshotNamespace| match (namespace.born_boot_ns, at) {
@@ -179,7 +179,7 @@ impl<'a> Forest<'a> {
     }
 
     /// The process's namespace at each level, from 0 to the innermost, as far as they are known.
-    pub fn levels(&self, process: &SnapshotProcess) -> Vec<Option<u32>> {
+    pub fn levels(&self, process: &SnapshotProcess) -> Vec<Option<NsInum>> {
         let mut levels = vec![None; process.pids.len()];
         if let Some(innermost) = levels.last_mut() {
             *innermost = process.ns;
@@ -200,7 +200,7 @@ impl<'a> Forest<'a> {
         levels
     }
 
-    fn outermost(&self) -> Vec<u32> {
+    fn outermost(&self) -> Vec<NsInum> {
         self.nodes.values().filter(|node| node.namespace.level == 0).map(|node| node.namespace.inum).collect()
     }
 
@@ -237,7 +237,7 @@ impl<'a> Forest<'a> {
     }
 
     /// The numbers of the namespaces from this one down.
-    pub fn below(&self, inum: u32) -> BTreeSet<u32> {
+    pub fn below(&self, inum: NsInum) -> BTreeSet<NsInum> {
         self.walk(Some(inum)).into_iter().map(|(_, node)| node.namespace.inum).collect()
     }
 }
@@ -262,13 +262,13 @@ mod tests {
 
     fn process(pids: &[u32], ppid: Option<u32>, ns: Option<u32>) -> SnapshotProcess {
         SnapshotProcess {
-            pid: pids[0],
+            pid: HostPid(pids[0]),
             pids: pids.to_vec(),
             comm: Some(Name::from("x")),
-            start_boot_ns: Some(1),
-            ppid,
+            start_boot_ns: Some(BootNs(1)),
+            ppid: ppid.map(HostPid),
             uid: Some(0),
-            ns,
+            ns: ns.map(NsInum),
             state: Some('S'),
             threads: Some(1),
             tracer: None,
@@ -277,21 +277,28 @@ mod tests {
         }
     }
 
-    fn namespace(inum: u32, level: u32, parent: Option<u32>) -> (u32, SnapshotNamespace) {
-        (inum, SnapshotNamespace { parent, ..SnapshotNamespace::bare(inum, level) })
+    fn namespace(inum: u32, level: u32, parent: Option<u32>) -> (NsInum, SnapshotNamespace) {
+        (
+            NsInum(inum),
+            SnapshotNamespace { parent: parent.map(NsInum), ..SnapshotNamespace::bare(NsInum(inum), level) },
+        )
     }
 
-    fn snapshot(processes: Vec<SnapshotProcess>, namespaces: Vec<(u32, SnapshotNamespace)>) -> Snapshot {
+    fn snapshot(processes: Vec<SnapshotProcess>, namespaces: Vec<(NsInum, SnapshotNamespace)>) -> Snapshot {
         Snapshot {
             source: SnapshotSource::Iterator,
-            boot_ns: 0,
+            boot_ns: BootNs(0),
             processes,
             namespaces: namespaces.into_iter().collect(),
-            holders: vec![(30, Holder::Child { ns: 99 })],
+            holders: vec![(NsInum(30), Holder::Child { ns: NsInum(99) })],
             holders_left_out: BTreeMap::new(),
             unnamed: Vec::new(),
             unread: Unread::default(),
         }
+    }
+
+    fn known(inum: Option<u32>) -> Option<NsInum> {
+        inum.map(NsInum)
     }
 
     fn three() -> Snapshot {
@@ -314,22 +321,22 @@ mod tests {
         let snapshot = three();
         let forest = Forest::new(&snapshot);
         let walk = |from| -> Vec<_> {
-            forest.walk(from).iter().map(|(depth, node)| (*depth, node.namespace.inum)).collect()
+            forest.walk(from).iter().map(|(depth, node)| (*depth, node.namespace.inum.0)).collect()
         };
         assert_eq!(walk(None), [(0, 10), (1, 20), (2, 30)]);
-        assert_eq!(walk(Some(20)), [(0, 20), (1, 30)]);
-        assert_eq!(walk(Some(5)), []);
-        let inner = forest.node(30).expect("a node");
+        assert_eq!(walk(Some(NsInum(20))), [(0, 20), (1, 30)]);
+        assert_eq!(walk(Some(NsInum(5))), []);
+        let inner = forest.node(NsInum(30)).expect("a node");
         assert_eq!((inner.members.len(), inner.zombies(), inner.holders.len()), (2, 1, 1));
-        assert_eq!(inner.init().map(|init| init.pid), Some(5));
+        assert_eq!(inner.init().map(|init| init.pid), Some(HostPid(5)));
     }
 
     #[test]
     fn each_level_has_its_namespace() {
         let snapshot = three();
         let forest = Forest::new(&snapshot);
-        assert_eq!(forest.levels(&snapshot.processes[2]), [Some(10), Some(20), Some(30)]);
-        assert_eq!(forest.levels(&snapshot.processes[5]), [Some(10), None]);
+        assert_eq!(forest.levels(&snapshot.processes[2]), [Some(10), Some(20), Some(30)].map(known));
+        assert_eq!(forest.levels(&snapshot.processes[5]), [Some(10), None].map(known));
     }
 
     #[test]
@@ -341,23 +348,23 @@ mod tests {
         };
         const SECOND: u64 = 1_000_000_000;
         // The number 30 was that of two others before, one in 25, the earlier in 26, which are gone too.
-        snapshot.namespaces.insert(30, born(30, 2, 20, 9 * SECOND));
+        snapshot.namespaces.insert(NsInum(30), born(30, 2, 20, BootNs(9 * SECOND)));
         let gone = [
-            born(30, 2, 25, 5 * SECOND),
-            born(25, 1, 10, 4 * SECOND),
-            born(30, 2, 26, 2 * SECOND),
-            born(26, 1, 10, SECOND),
+            born(30, 2, 25, BootNs(5 * SECOND)),
+            born(25, 1, 10, BootNs(4 * SECOND)),
+            born(30, 2, 26, BootNs(2 * SECOND)),
+            born(26, 1, 10, BootNs(SECOND)),
         ];
         let forest = Forest::new(&snapshot).with_gone(&gone);
         let dead =
             |start| SnapshotProcess { start_boot_ns: Some(start), ..process(&[70, 8, 3], None, Some(30)) };
-        assert_eq!(forest.levels(&dead(9 * SECOND)), [Some(10), Some(20), Some(30)]);
-        assert_eq!(forest.levels(&dead(6 * SECOND)), [Some(10), Some(25), Some(30)]);
-        assert_eq!(forest.levels(&dead(3 * SECOND)), [Some(10), Some(26), Some(30)]);
+        assert_eq!(forest.levels(&dead(BootNs(9 * SECOND))), [Some(10), Some(20), Some(30)].map(known));
+        assert_eq!(forest.levels(&dead(BootNs(6 * SECOND))), [Some(10), Some(25), Some(30)].map(known));
+        assert_eq!(forest.levels(&dead(BootNs(3 * SECOND))), [Some(10), Some(26), Some(30)].map(known));
         // Of one that nothing is remembered of, the process itself says the number.
         let forest = Forest::new(&snapshot);
         let lost = process(&[71, 9, 4], None, Some(99));
-        assert_eq!(forest.levels(&lost), [Some(10), None, Some(99)]);
+        assert_eq!(forest.levels(&lost), [Some(10), None, Some(99)].map(known));
     }
 
     #[test]
@@ -366,7 +373,7 @@ mod tests {
         let forest = Forest::new(&snapshot);
         let entries: Vec<_> = snapshot.processes.iter().map(|process| forest.entry(process)).collect();
         let parent = &snapshot.processes[0];
-        let joined = Entry::Joined { parent: parent.pid, process: Some(parent), from: Some(10) };
+        let joined = Entry::Joined { parent: parent.pid, process: Some(parent), from: Some(NsInum(10)) };
         assert_eq!(entries, [Entry::Born, Entry::Born, Entry::Born, joined, Entry::Born, Entry::Unknown]);
     }
 
@@ -375,15 +382,15 @@ mod tests {
     fn who_was_seen_to_join_has_joined_whatever_became_of_its_parent() {
         use crate::event::{Body, Event, Process as Told};
         let told = |pids: &[u32], ns| Told {
-            pid: pids[0],
+            pid: HostPid(pids[0]),
             pids: pids.to_vec(),
             comm: "x".into(),
-            start_boot_ns: u64::from(pids[0]),
-            ppid: Some(1),
+            start_boot_ns: BootNs(u64::from(pids[0])),
+            ppid: Some(HostPid(1)),
             uid: 0,
             ns,
         };
-        let (parent, child) = (told(&[5], 10), told(&[6, 3], 11));
+        let (parent, child) = (told(&[5], NsInum(10)), told(&[6, 3], NsInum(11)));
         let forked = |process: &Told, parent: &Told| Body::ProcessFork {
             process: process.clone(),
             parent: parent.clone(),
@@ -391,17 +398,18 @@ mod tests {
             restored: false,
         };
         let reap = Body::ProcessReap { process: parent.clone(), zombie_ns: None };
-        let bodies = [forked(&parent, &told(&[1], 10)), forked(&child, &parent), reap];
+        let bodies = [forked(&parent, &told(&[1], NsInum(10))), forked(&child, &parent), reap];
         let mut world = World::default();
         for (body, boot_ns) in bodies.into_iter().zip(100..) {
             let time = jiff::Timestamp::UNIX_EPOCH;
-            world.apply(&Event { seq: 1, time, boot_ns, exact: true, body });
+            world.apply(&Event { seq: 1, time, boot_ns: BootNs(boot_ns), exact: true, body });
         }
         let snapshot = world.snapshot();
-        let process = snapshot.processes.iter().find(|process| process.pid == 6).expect("it is there");
+        let process =
+            snapshot.processes.iter().find(|process| process.pid == HostPid(6)).expect("it is there");
         let forest = Forest::new(&snapshot);
         assert_eq!(forest.entry(process), Entry::Unknown);
-        let joined = Entry::Joined { parent: 5, process: None, from: None };
+        let joined = Entry::Joined { parent: HostPid(5), process: None, from: None };
         assert_eq!(forest.with_entries(&world).entry(process), joined);
     }
 
@@ -422,7 +430,7 @@ mod tests {
         snapshot.processes.push(unknown);
         let forest = Forest::new(&snapshot);
         let unknown = &snapshot.processes[6];
-        assert_eq!(forest.levels(unknown), [Some(10)]);
+        assert_eq!(forest.levels(unknown), [Some(10)].map(known));
         assert_eq!(forest.entry(unknown), Entry::Unknown);
     }
 

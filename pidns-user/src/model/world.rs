@@ -24,6 +24,7 @@ pub use self::{
     process_state::{Ended, Entered, ProcessState},
 };
 use crate::{
+    event::identity::{BootNs, HostPid, NsInum},
     event::snapshot::{Snapshot, SnapshotProcess, SnapshotSource, Unread},
     event::{Body, Event},
 };
@@ -31,10 +32,10 @@ use crate::{
 /// All of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct World {
-    processes: HashMap<u32, ProcessState>,
+    processes: HashMap<HostPid, ProcessState>,
     /// Children by their parent's PID.
-    children: HashMap<u32, BTreeSet<u32>>,
-    namespaces: BTreeMap<u32, NamespaceState>,
+    children: HashMap<HostPid, BTreeSet<HostPid>>,
+    namespaces: BTreeMap<NsInum, NamespaceState>,
     history: History,
     inconsistencies: Inconsistencies,
     /// The look that is being told, if one is.
@@ -44,7 +45,7 @@ pub struct World {
     destructions_told: bool,
     /// Whether processes are among the events: without them they are those of the last snapshot, and the inits since.
     processes_told: bool,
-    boot_ns: u64,
+    boot_ns: BootNs,
 }
 
 impl Default for World {
@@ -66,7 +67,7 @@ impl World {
             reapings_told: true,
             destructions_told: true,
             processes_told: true,
-            boot_ns: 0,
+            boot_ns: BootNs::default(),
         }
     }
 
@@ -179,8 +180,8 @@ impl World {
             && hooks.get("proc_free_inum").is_some_and(|form| !form.starts_with("off"));
     }
 
-    /// When the last event was: CLOCK_BOOTTIME, nanoseconds.
-    pub fn boot_ns(&self) -> u64 {
+    /// When the last event was.
+    pub fn boot_ns(&self) -> BootNs {
         self.boot_ns
     }
 
@@ -200,7 +201,7 @@ impl World {
     }
 
     /// The one that has this PID at level 0.
-    pub fn process(&self, pid: u32) -> Option<&ProcessState> {
+    pub fn process(&self, pid: HostPid) -> Option<&ProcessState> {
         self.processes.get(&pid)
     }
 
@@ -210,12 +211,12 @@ impl World {
     }
 
     /// The one of this inode number.
-    pub fn namespace(&self, inum: u32) -> Option<&NamespaceState> {
+    pub fn namespace(&self, inum: NsInum) -> Option<&NamespaceState> {
         self.namespaces.get(&inum)
     }
 
     /// Whether a namespace is this one, or below it.
-    pub fn is_within(&self, inum: u32, top: u32) -> bool {
+    pub fn is_within(&self, inum: NsInum, top: NsInum) -> bool {
         let mut next = Some(inum);
         let mut level = u32::MAX;
         while let Some(inum) = next {

@@ -10,6 +10,7 @@ use super::{
     phrases::Duration,
 };
 use crate::{
+    event::identity::NsInum,
     event::snapshot::{Holder, Snapshot},
     model::{Entry, Forest, Node},
     text::Count,
@@ -20,11 +21,11 @@ use crate::{
 pub fn graph(
     snapshot: &Snapshot,
     forest: &Forest<'_>,
-    from: Option<u32>,
+    from: Option<NsInum>,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
     let walk = forest.walk(from);
-    let shown: BTreeSet<u32> = walk.iter().map(|(_, node)| node.namespace.inum).collect();
+    let shown: BTreeSet<NsInum> = walk.iter().map(|(_, node)| node.namespace.inum).collect();
     writeln!(to, "digraph pidns {{\n  rankdir=LR;\n  node [shape=box];")?;
     for (_, node) in &walk {
         let inum = node.namespace.inum;
@@ -58,12 +59,12 @@ fn label(snapshot: &Snapshot, node: &Node<'_>) -> Vec<String> {
         lines.push(Count(zombies, "zombie", "zombies").to_string());
     }
     let born = node.namespace.born_boot_ns;
-    lines.extend(born.map(|born| format!("up {}", Duration(snapshot.boot_ns.saturating_sub(born)))));
+    lines.extend(born.map(|born| format!("up {}", Duration(snapshot.boot_ns.saturating_since(born)))));
     lines
 }
 
 /// How many of its processes have joined, by the namespace that their parents are in.
-fn origins(forest: &Forest<'_>, node: &Node<'_>) -> BTreeMap<u32, u64> {
+fn origins(forest: &Forest<'_>, node: &Node<'_>) -> BTreeMap<NsInum, u64> {
     let mut origins = BTreeMap::new();
     for process in &node.members {
         if let Entry::Joined { from: Some(from), .. } = forest.entry(process) {
@@ -115,19 +116,20 @@ mod tests {
     use super::*;
     use crate::{
         event::container::{Container, Runtime},
+        event::identity::{BootNs, HostPid},
         event::snapshot::{SnapshotNamespace, SnapshotProcess, SnapshotSource, Unread},
         text::Name,
     };
 
     fn process(pids: &[u32], ppid: Option<u32>, ns: u32, comm: &str) -> SnapshotProcess {
         SnapshotProcess {
-            pid: pids[0],
+            pid: HostPid(pids[0]),
             pids: pids.to_vec(),
             comm: Some(Name::from(comm)),
-            start_boot_ns: Some(1_000_000_000),
-            ppid,
+            start_boot_ns: Some(BootNs(1_000_000_000)),
+            ppid: ppid.map(HostPid),
             uid: Some(0),
-            ns: Some(ns),
+            ns: Some(NsInum(ns)),
             state: Some('S'),
             threads: Some(1),
             tracer: None,
@@ -138,15 +140,22 @@ mod tests {
 
     #[test]
     fn namespaces_holders_and_who_joined_are_drawn() {
-        let namespace = |inum, level, parent| {
-            let born_boot_ns = (inum != 30).then_some(1_000_000_000);
-            (inum, SnapshotNamespace { parent, born_boot_ns, ..SnapshotNamespace::bare(inum, level) })
+        let namespace = |inum, level, parent: Option<u32>| {
+            let born_boot_ns = (inum != 30).then_some(BootNs(1_000_000_000));
+            (
+                NsInum(inum),
+                SnapshotNamespace {
+                    parent: parent.map(NsInum),
+                    born_boot_ns,
+                    ..SnapshotNamespace::bare(NsInum(inum), level)
+                },
+            )
         };
         let zombie = SnapshotProcess { state: Some('Z'), ..process(&[7, 3], Some(5), 20, "x") };
-        let held = |fd| (30, Holder::Fd { pid: 1, comm: Some(Name::from("in\"it\\")), fd });
+        let held = |fd| (NsInum(30), Holder::Fd { pid: HostPid(1), comm: Some(Name::from("in\"it\\")), fd });
         let snapshot = Snapshot {
             source: SnapshotSource::Iterator,
-            boot_ns: 31_000_000_000,
+            boot_ns: BootNs(31_000_000_000),
             processes: vec![
                 process(&[1], None, 10, "init"),
                 process(&[5, 1], Some(1), 20, "\x1b\"\\N"),
@@ -155,8 +164,9 @@ mod tests {
             ],
             namespaces: [namespace(10, 0, None), namespace(20, 1, Some(10)), namespace(30, 1, Some(10))]
                 .into(),
-            holders_left_out: [(30, 20)].into(),
-            holders: [held(4), held(5), held(6), held(7), (10, Holder::Child { ns: 20 })].into(),
+            holders_left_out: [(NsInum(30), 20)].into(),
+            holders: [held(4), held(5), held(6), held(7), (NsInum(10), Holder::Child { ns: NsInum(20) })]
+                .into(),
             unnamed: Vec::new(),
             unread: Unread::default(),
         };
@@ -186,20 +196,22 @@ mod tests {
 }
 "#;
         assert_eq!(draw(None), expected);
-        assert!(!draw(Some(20)).contains("ns10"), "not of what is outside");
+        assert!(!draw(Some(NsInum(20))).contains("ns10"), "not of what is outside");
     }
 
     /// One namespace with one process and a container, whose names are these.
     fn named(name: &str) -> String {
         let runtime = Some(Runtime::Docker);
         let container = Container { runtime, name: Some(Name::from(name)), ..Container::default() };
-        let namespace =
-            SnapshotNamespace { container: Some(Arc::new(container)), ..SnapshotNamespace::bare(20, 1) };
+        let namespace = SnapshotNamespace {
+            container: Some(Arc::new(container)),
+            ..SnapshotNamespace::bare(NsInum(20), 1)
+        };
         let snapshot = Snapshot {
             source: SnapshotSource::Iterator,
-            boot_ns: 0,
+            boot_ns: BootNs(0),
             processes: vec![process(&[5, 1], None, 20, name)],
-            namespaces: [(20, namespace)].into(),
+            namespaces: [(NsInum(20), namespace)].into(),
             holders: Vec::new(),
             holders_left_out: BTreeMap::new(),
             unnamed: Vec::new(),

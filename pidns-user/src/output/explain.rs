@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{Form, document, forest::who, phrases::Duration};
 use crate::{
     event::container::Container,
+    event::identity::{BootNs, NsInum},
     event::snapshot::{SnapshotProcess, SnapshotSource},
     event::{INITIAL_NS, VERSION},
     explanation::{Explanation, Facts, Joiner, Wait},
@@ -80,9 +81,9 @@ impl Sheet<'_> {
         }
     }
 
-    /// When that was (CLOCK_BOOTTIME, nanoseconds), by the wall clock: with the day where it is asked for, or another
+    /// When that was, by the wall clock: with the day where it is asked for, or another
     /// than that of the moment.
-    fn clock(&self, boot_ns: u64, day: bool) -> String {
+    fn clock(&self, boot_ns: BootNs, day: bool) -> String {
         let zoned = |time| ZonedDateTime::new(time, self.zone.clone());
         let then = zoned(self.explanation.wall_clock(boot_ns));
         let now = zoned(self.explanation.time);
@@ -91,13 +92,13 @@ impl Sheet<'_> {
     }
 
     /// "2.45 s ago, at 14:03:07.120".
-    fn ago(&self, boot_ns: u64) -> String {
+    fn ago(&self, boot_ns: BootNs) -> String {
         format!("{} ago, at {}", self.since(boot_ns), self.clock(boot_ns, false))
     }
 
     /// How long that is before the moment.
-    fn since(&self, boot_ns: u64) -> Duration {
-        Duration(self.explanation.boot_ns.saturating_sub(boot_ns))
+    fn since(&self, boot_ns: BootNs) -> Duration {
+        Duration(self.explanation.boot_ns.saturating_since(boot_ns))
     }
 
     /// The container with all that is known of it, and what is not.
@@ -197,7 +198,7 @@ fn forked_by(joiner: &Joiner) -> String {
 }
 
 /// "level 1", and of the outermost one whether it is the host's.
-fn level_words(level: u32, inum: Option<u32>) -> String {
+fn level_words(level: u32, inum: Option<NsInum>) -> String {
     match (level, inum) {
         (0, Some(INITIAL_NS)) => "level 0, the host".to_owned(),
         (0, _) => "level 0, the outermost that is seen from here".to_owned(),

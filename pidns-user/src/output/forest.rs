@@ -10,6 +10,7 @@ use super::{
     phrases::Duration,
 };
 use crate::{
+    event::identity::{BootNs, HostPid, NsInum},
     event::snapshot::{
         Holder, ProcMount, Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource, Unnamed, Unread,
     },
@@ -53,7 +54,7 @@ fields! {
 pub fn table(
     snapshot: &Snapshot,
     forest: &Forest<'_>,
-    from: Option<u32>,
+    from: Option<NsInum>,
     fields: &Fields<Field>,
     headings: bool,
     to: &mut dyn io::Write,
@@ -63,7 +64,7 @@ pub fn table(
     if headings {
         rows.push(fields.headings());
     }
-    let or_dash = |number: Option<u32>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    let or_dash = |number: Option<NsInum>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     for (index, (depth, node)) in walk.iter().enumerate() {
         let ns = node.namespace;
         rows.push(fields.row(|field| {
@@ -78,7 +79,7 @@ pub fn table(
                 Field::Zombies => node.zombies().to_string(),
                 Field::Up => ns.born_boot_ns.map_or_else(
                     || "-".to_owned(),
-                    |born| Duration(snapshot.boot_ns.saturating_sub(born)).to_string(),
+                    |born| Duration(snapshot.boot_ns.saturating_since(born)).to_string(),
                 ),
                 Field::Level => ns.level.to_string(),
                 Field::Parent => or_dash(ns.parent),
@@ -173,7 +174,7 @@ pub fn place(mount: &ProcMount) -> String {
 struct Document<'a> {
     v: u8,
     source: SnapshotSource,
-    boot_ns: u64,
+    boot_ns: BootNs,
     namespaces: Vec<Chosen<Line<'a>>>,
     unread: Unread,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -183,7 +184,7 @@ struct Document<'a> {
 #[derive(Serialize)]
 struct Line<'a> {
     ns: &'a SnapshotNamespace,
-    children: &'a [u32],
+    children: &'a [NsInum],
     processes: usize,
     zombies: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -197,22 +198,22 @@ struct Line<'a> {
 #[derive(Serialize)]
 struct Joined<'a> {
     process: &'a SnapshotProcess,
-    parent: u32,
+    parent: HostPid,
     #[serde(skip_serializing_if = "Option::is_none")]
-    from: Option<u32>,
+    from: Option<NsInum>,
 }
 
 /// Writes one document.
 pub fn json(
     snapshot: &Snapshot,
     forest: &Forest<'_>,
-    from: Option<u32>,
+    from: Option<NsInum>,
     fields: Option<&Fields<Field>>,
     form: Form,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
     let walk = forest.walk(from);
-    let line = |(_, node): &(u32, &'_ Node<'_>)| -> Vec<(usize, u32, Option<u32>)> {
+    let line = |(_, node): &(u32, &'_ Node<'_>)| -> Vec<(usize, HostPid, Option<NsInum>)> {
         let joined =
             node.members.iter().enumerate().filter_map(|(index, process)| match forest.entry(process) {
                 Entry::Joined { parent, from, .. } => Some((index, parent, from)),

@@ -29,6 +29,7 @@ impl View for Json {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::identity::{BootNs, HostPid, NsInum};
     use crate::event::{Body, Process};
     use crate::text::Name;
 
@@ -37,17 +38,17 @@ mod tests {
         let event = Event {
             seq: 9,
             time: jiff::Timestamp::new(1_700_000_000, 5).unwrap(),
-            boot_ns: 42,
+            boot_ns: BootNs(42),
             exact: false,
             body: Body::ProcessReap {
                 process: Process {
-                    pid: 20,
+                    pid: HostPid(20),
                     pids: vec![20, 2],
                     comm: Name::from("sh"),
-                    start_boot_ns: 7,
+                    start_boot_ns: BootNs(7),
                     ppid: None,
                     uid: 0,
-                    ns: 9,
+                    ns: NsInum(9),
                 },
                 zombie_ns: Some(1),
             },

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     event::container::Container,
+    event::identity::NsInum,
     event::snapshot::{SnapshotProcess, SnapshotSource},
     event::{INITIAL_NS, VERSION},
 };
@@ -34,7 +35,7 @@ pub struct Level {
     pub level: usize,
     /// Inode number of its namespace there.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ns: Option<u32>,
+    pub ns: Option<NsInum>,
     /// What the PID 1 of that namespace runs in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<Arc<Container>>,

@@ -294,6 +294,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        event::identity::{BootNs, HostPid, NsInum},
         event::{Event, KernelCount, Process, ThreadCount},
         filter::FilterArgs,
         output::Json,
@@ -306,18 +307,18 @@ mod tests {
     }
 
     fn event(body: Body) -> Event {
-        Event { seq: 70, time: Timestamp::UNIX_EPOCH, boot_ns: 5, exact: true, body }
+        Event { seq: 70, time: Timestamp::UNIX_EPOCH, boot_ns: BootNs(5), exact: true, body }
     }
 
     fn reap() -> Event {
         let process = Process {
-            pid: 20,
+            pid: HostPid(20),
             pids: vec![20, 2],
             comm: "sh".into(),
-            start_boot_ns: 5,
-            ppid: Some(1),
+            start_boot_ns: BootNs(5),
+            ppid: Some(HostPid(1)),
             uid: 0,
-            ns: 4026532000,
+            ns: NsInum(4026532000),
         };
         event(Body::ProcessReap { process, zombie_ns: None })
     }

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     event::VERSION,
     event::container::Container,
+    event::identity::BootNs,
     event::snapshot::{Snapshot, SnapshotProcess, SnapshotSource, Unread},
     model::{Entry, Forest},
 };
@@ -96,7 +97,7 @@ fn cell(field: Field, process: &SnapshotProcess, snapshot: &Snapshot, forest: &F
             .map_or_else(|| "-".to_owned(), |container| container.label().for_terminal().to_string()),
         Field::Cgroup => known(process.cgroup_id),
         Field::Age => {
-            known(process.start_boot_ns.map(|start| Duration(snapshot.boot_ns.saturating_sub(start))))
+            known(process.start_boot_ns.map(|start| Duration(snapshot.boot_ns.saturating_since(start))))
         }
         Field::Comm => process.name(),
         Field::Entry => {
@@ -123,8 +124,8 @@ fn container<'a>(process: &SnapshotProcess, snapshot: &'a Snapshot) -> Option<&'
 }
 
 /// "zombie", and for how long where that is known.
-fn zombie(process: &SnapshotProcess, now: u64) -> Option<String> {
-    let age = |since| format!("zombie for {}", Duration(now.saturating_sub(since)));
+fn zombie(process: &SnapshotProcess, now: BootNs) -> Option<String> {
+    let age = |since| format!("zombie for {}", Duration(now.saturating_since(since)));
     process.is_zombie().then(|| process.zombie_since_boot_ns.map_or_else(|| "zombie".to_owned(), age))
 }
 
@@ -132,7 +133,7 @@ fn zombie(process: &SnapshotProcess, now: u64) -> Option<String> {
 struct Document<'a> {
     v: u8,
     source: SnapshotSource,
-    boot_ns: u64,
+    boot_ns: BootNs,
     processes: Vec<Chosen<Line<'a>>>,
     unread: Unread,
 }

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     event::container::Container,
+    event::identity::NsInum,
     event::{Body, Event, Namespace, Process},
     text::Count,
     text::printable,
@@ -47,7 +48,7 @@ impl Table {
 pub(super) struct Row<'a> {
     pub(super) label: &'static str,
     colour: &'static str,
-    pub(super) ns: Option<(u32, Option<u32>)>,
+    pub(super) ns: Option<(NsInum, Option<u32>)>,
     pub(super) process: Option<&'a Process>,
     pub(super) detail: String,
 }
@@ -97,11 +98,11 @@ impl View for Table {
     }
 }
 
-fn of(ns: &Namespace) -> Option<(u32, Option<u32>)> {
+fn of(ns: &Namespace) -> Option<(NsInum, Option<u32>)> {
     Some((ns.inum, Some(ns.level)))
 }
 
-fn innermost(process: &Process) -> Option<(u32, Option<u32>)> {
+fn innermost(process: &Process) -> Option<(NsInum, Option<u32>)> {
     Some((process.ns, Some(process.pids.len().saturating_sub(1) as u32)))
 }
 
@@ -338,19 +339,20 @@ mod tests {
     use super::*;
     use crate::{
         event::container::Runtime,
+        event::identity::{BootNs, HostPid},
         event::{Cause, Exit},
         text::Name,
     };
 
     fn nginx() -> Process {
         Process {
-            pid: 48121,
+            pid: HostPid(48121),
             pids: vec![48121, 1],
             comm: Name::from(&b"ng\x1b[31minx"[..]),
-            start_boot_ns: 5,
-            ppid: Some(811),
+            start_boot_ns: BootNs(5),
+            ppid: Some(HostPid(811)),
             uid: 0,
-            ns: 4026532847,
+            ns: NsInum(4026532847),
         }
     }
 
@@ -358,7 +360,7 @@ mod tests {
         let event = Event {
             seq: 1,
             time: jiff::Timestamp::new(1_700_000_000, 120_000_000).unwrap(),
-            boot_ns: 1,
+            boot_ns: BootNs(1),
             exact,
             body,
         };
@@ -375,9 +377,9 @@ mod tests {
     #[test]
     fn a_row_stands_under_its_headings_and_escapes_names() {
         let ns = Namespace {
-            inum: 4026532847,
+            inum: NsInum(4026532847),
             level: 1,
-            parent: Some(4026531836),
+            parent: Some(NsInum(4026531836)),
             born_boot_ns: None,
             kernel_id: None,
             user_ns: 1,
@@ -386,7 +388,7 @@ mod tests {
         };
         let mut sender = nginx();
         sender.comm = Name::from("dockerd");
-        sender.pid = 811;
+        sender.pid = HostPid(811);
         let cause = Cause::Signal { signal: "SIGKILL".to_owned(), sender: Some(sender) };
         let exit = Exit::Signal { signal: "SIGKILL".to_owned(), core: false };
         let row = line(Body::NamespaceInitExit { ns, process: nginx(), exit, cause, members: 6 }, true);
@@ -408,7 +410,7 @@ mod tests {
     #[test]
     fn an_ignored_signal_is_told_with_the_rule_that_ignored_it() {
         let ns = Namespace {
-            inum: 4026532847,
+            inum: NsInum(4026532847),
             level: 1,
             parent: None,
             born_boot_ns: None,

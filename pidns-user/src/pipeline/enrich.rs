@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    container::{self, ContainerTracker},
+    container::ContainerTracker,
     event::{Body, Process, container::Container},
     filter::inner_namespace,
     model::World,
@@ -24,17 +24,15 @@ impl Containers {
     /// container of its init, too.
     pub(super) fn learn(&mut self, body: &Body) {
         let Self::Tracked(tracker) = self else { return };
-        let identity =
-            |process: &Process| container::Process { pid: process.pid, start_boot_ns: process.start_boot_ns };
         let is_init = |process: &Process| process.pids.len() > 1 && process.pids.last() == Some(&1);
         match body {
             Body::NamespaceCreate { ns, .. } => tracker.begins(ns.inum),
-            Body::NamespaceInit { ns, process } => tracker.look_at(ns.inum, identity(process)),
+            Body::NamespaceInit { ns, process } => tracker.look_at(ns.inum, process.key()),
             Body::ProcessExec { process, .. } if is_init(process) => {
-                tracker.look_at(process.ns, identity(process));
+                tracker.look_at(process.ns, process.key());
             }
             Body::SnapshotProcess { process, .. } if is_init(process) => {
-                tracker.look_at_existing(process.ns, identity(process));
+                tracker.look_at_existing(process.ns, process.key());
             }
             _ => {}
         }

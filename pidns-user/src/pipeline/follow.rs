@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    event::identity::{HostPid, NsInum},
     event::{Body, Event},
     filter::Filter,
     model::World,
@@ -35,9 +36,9 @@ pub struct KernelFilter {
     /// Bit mask by level.
     pub level_mask: u64,
     /// Namespaces to select, with what is below them; empty: all.
-    pub namespaces: Vec<u32>,
+    pub namespaces: Vec<NsInum>,
     /// Processes to select, by their PIDs; empty: all.
-    pub pids: Vec<u32>,
+    pub pids: Vec<HostPid>,
 }
 
 impl Follow {

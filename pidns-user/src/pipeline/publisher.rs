@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::{Consumer, Update, Wants};
 use crate::{
+    event::identity::BootNs,
     event::{Body, snapshot::Snapshot},
     model::{NamespaceState, World},
 };
@@ -16,15 +17,15 @@ use crate::{
 /// The state of the host at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Published {
-    /// The moment: CLOCK_BOOTTIME, nanoseconds, of the last event.
-    pub boot_ns: u64,
+    /// The time of the last event.
+    pub boot_ns: BootNs,
     /// The namespaces that exist, with how far each has come, by inode number.
     pub namespaces: Vec<NamespaceState>,
     /// The processes, and the namespaces again as a snapshot has them.
     pub snapshot: Option<Arc<Snapshot>>,
-    /// When the processes were seen, where no event is about them: CLOCK_BOOTTIME, nanoseconds. Members that came or went
+    /// When the processes were seen, where no event is about them. Members that came or went
     /// since are not in `snapshot`. `None` where events tell of them.
-    pub processes_as_of_boot_ns: Option<u64>,
+    pub processes_as_of_boot_ns: Option<BootNs>,
     /// Updates that led to this state.
     pub updates: u64,
 }
@@ -36,7 +37,7 @@ pub struct Publisher {
     updates: u64,
     changed: bool,
     /// The time of the last event of a snapshot.
-    processes_as_of: Option<u64>,
+    processes_as_of: Option<BootNs>,
     out: watch::Sender<Arc<Published>>,
 }
 

@@ -325,19 +325,20 @@ mod tests {
     use super::*;
     use crate::{
         event::Event,
+        event::identity::{BootNs, HostPid, NsInum},
         event::snapshot::{SnapshotNamespace, SnapshotSource, Unread},
         text::Name,
     };
 
     fn process(pid: u32, state: char) -> SnapshotProcess {
         SnapshotProcess {
-            pid,
+            pid: HostPid(pid),
             pids: vec![pid],
             comm: Some(Name::from("x")),
-            start_boot_ns: Some(u64::from(pid)),
-            ppid: (pid > 1).then_some(1),
+            start_boot_ns: Some(BootNs(u64::from(pid))),
+            ppid: (pid > 1).then_some(HostPid(1)),
             uid: Some(0),
-            ns: Some(7),
+            ns: Some(NsInum(7)),
             state: Some(state),
             threads: Some(1),
             tracer: None,
@@ -349,9 +350,9 @@ mod tests {
     fn snapshot(processes: Vec<SnapshotProcess>) -> Snapshot {
         Snapshot {
             source: SnapshotSource::Iterator,
-            boot_ns: 0,
+            boot_ns: BootNs(0),
             processes,
-            namespaces: [(7, SnapshotNamespace::bare(7, 0))].into(),
+            namespaces: [(NsInum(7), SnapshotNamespace::bare(NsInum(7), 0))].into(),
             holders: Vec::new(),
             holders_left_out: [].into(),
             unnamed: Vec::new(),
@@ -373,7 +374,7 @@ mod tests {
     fn follow(world: &mut World, bodies: &[Body]) {
         for body in bodies {
             let time = Timestamp::UNIX_EPOCH;
-            world.apply(&Event { seq: 1, time, boot_ns: 5, exact: true, body: body.clone() });
+            world.apply(&Event { seq: 1, time, boot_ns: BootNs(5), exact: true, body: body.clone() });
         }
     }
 
@@ -401,6 +402,6 @@ mod tests {
         world.settle();
         let mut pids: Vec<_> = world.processes().map(|entry| entry.process.pid).collect();
         pids.sort_unstable();
-        assert_eq!(pids, [1, 2, 4, 5]);
+        assert_eq!(pids, [1, 2, 4, 5].map(HostPid));
     }
 }

@@ -8,6 +8,8 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::{
+    event::identity::ProcessKey,
+    event::identity::{BootNs, HostPid, NsInum},
     event::{
         Cause, Exit, Namespace, StreamFilter,
         snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource},
@@ -21,17 +23,17 @@ use crate::{
     },
 };
 
-const INUM: u32 = 4026532001;
+const INUM: NsInum = NsInum(4026532001);
 
 fn process(pid: u32, pids: &[u32], start: u64) -> Process {
     Process {
-        pid,
+        pid: HostPid(pid),
         pids: pids.to_vec(),
         comm: "sh".into(),
-        start_boot_ns: start,
-        ppid: Some(1),
+        start_boot_ns: BootNs(start),
+        ppid: Some(HostPid(1)),
         uid: 0,
-        ns: if pids.len() > 1 { INUM } else { 4026531836 },
+        ns: if pids.len() > 1 { INUM } else { NsInum(4026531836) },
     }
 }
 
@@ -39,8 +41,8 @@ fn namespace() -> Namespace {
     Namespace {
         inum: INUM,
         level: 1,
-        parent: Some(4026531836),
-        born_boot_ns: Some(100),
+        parent: Some(NsInum(4026531836)),
+        born_boot_ns: Some(BootNs(100)),
         kernel_id: None,
         user_ns: 4026531837,
         owner_uid: 0,
@@ -52,7 +54,7 @@ fn events(bodies: Vec<Body>) -> Vec<Event> {
     let event = |(number, body)| Event {
         seq: number as u64 + 1,
         time: Timestamp::new(1_000, number as i32).unwrap(),
-        boot_ns: 100 * (number as u64 + 1),
+        boot_ns: BootNs(100 * (number as u64 + 1)),
         exact: true,
         body,
     };
@@ -186,7 +188,10 @@ fn a_list_and_its_recording_give_the_same_updates() {
     assert_eq!((world.processes().count(), world.namespaces().count()), (0, 0), "all are gone");
     assert_eq!(from_list.seen.len(), 13);
     assert!(from_list.ticks >= 4, "one a batch");
-    assert!(from_list.seen[4].1.iter().any(|change| matches!(change, Change::ProcessAdded((21, 300)))));
+    assert!(from_list.seen[4].1.iter().any(|change| matches!(
+        change,
+        Change::ProcessAdded(ProcessKey { pid: HostPid(21), start: BootNs(300) })
+    )));
     assert!(from_list.is_over);
 
     let file: String = events.iter().map(|event| serde_json::to_string(event).unwrap() + "\n").collect();
@@ -300,13 +305,13 @@ impl Snapshots for Late {
 
 fn snapshot() -> Snapshot {
     let process = SnapshotProcess {
-        pid: 10,
+        pid: HostPid(10),
         pids: vec![10],
         comm: Some("sh".into()),
-        start_boot_ns: Some(1),
+        start_boot_ns: Some(BootNs(1)),
         ppid: None,
         uid: Some(0),
-        ns: Some(4026531836),
+        ns: Some(NsInum(4026531836)),
         state: Some('S'),
         threads: Some(1),
         tracer: None,
@@ -315,8 +320,8 @@ fn snapshot() -> Snapshot {
     };
     Snapshot {
         processes: vec![process],
-        namespaces: [(4026531836, SnapshotNamespace::bare(4026531836, 0))].into(),
-        ..Snapshot::empty(SnapshotSource::Iterator, 1)
+        namespaces: [(NsInum(4026531836), SnapshotNamespace::bare(NsInum(4026531836), 0))].into(),
+        ..Snapshot::empty(SnapshotSource::Iterator, BootNs(1))
     }
 }
 
@@ -392,7 +397,7 @@ fn namespaces_are_followed_by_the_rare_events_alone() {
     let (world, published) = follow(alive);
     assert!(!world.follows_processes());
     let entry = world.namespace(INUM).expect("it lives");
-    assert_eq!((entry.init, entry.members), (Some(20), 1), "the init is known by its own event");
+    assert_eq!((entry.init, entry.members), (Some(HostPid(20)), 1), "the init is known by its own event");
     assert!(published.namespaces.iter().any(|state| state.namespace.inum == INUM));
     assert!(published.processes_as_of_boot_ns.is_some(), "it says how old the processes are");
 

@@ -19,6 +19,7 @@ use super::{
     read,
 };
 use crate::{
+    event::identity::{HostPid, NsInum},
     event::snapshot::{Holder, Snapshot, SnapshotProcess, SnapshotSource},
     text::Name,
 };
@@ -51,7 +52,7 @@ impl Procfs {
     /// it has from who started it. `between` is called after each process that was read.
     pub fn add_holders(&self, snapshot: &mut Snapshot, between: &mut dyn FnMut()) {
         let own = fs::read_link(self.root.join("self")).ok();
-        let own = own.and_then(|link| link.to_str()?.parse::<u32>().ok());
+        let own = own.and_then(|link| link.to_str()?.parse().ok()).map(HostPid);
         // What the kernel lists and this /proc does not show has not ended.
         let is_hidden = snapshot.source == SnapshotSource::Iterator && self.hides_processes();
         let is_denied = |error: &io::Error| is_hidden || !is_gone(error);
@@ -125,17 +126,17 @@ impl Procfs {
         }
         let threads = fs::read_dir(self.path(process.pid, "task")).into_iter().flatten().flatten();
         let threads = threads.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        threads.filter(|&tid| tid != process.pid).take(MOST_THREADS).collect()
+        threads.filter(|&tid| tid != process.pid.0).take(MOST_THREADS).collect()
     }
 
     /// Adds the PID namespaces and procs that are mounted where this process is, unless another one has told of them.
     /// `alive` leads to a thread that has not ended.
     fn mounts(
         &self,
-        pid: u32,
+        pid: HostPid,
         alive: &str,
         mounts: &mut Mounts,
-        add: &mut impl FnMut(u32, Holder, &Path),
+        add: &mut impl FnMut(NsInum, Holder, &Path),
     ) -> io::Result<()> {
         let Some(mount_ns) = self.namespace_link(pid, &format!("{alive}ns/mnt"), "mnt:[")? else {
             return Ok(());
@@ -173,7 +174,7 @@ impl Procfs {
     }
 
     /// The descriptors that are PID namespaces, and whether these are all.
-    fn files(&self, pid: u32, alive: &str) -> io::Result<(Vec<(u32, u32)>, bool)> {
+    fn files(&self, pid: HostPid, alive: &str) -> io::Result<(Vec<(u32, NsInum)>, bool)> {
         let (mut files, mut all) = (Vec::new(), true);
         for entry in fs::read_dir(self.path(pid, &format!("{alive}fd")))? {
             // It may end meanwhile.
@@ -181,7 +182,7 @@ impl Procfs {
             let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             match fs::read_link(entry.path()) {
                 Ok(link) => {
-                    files.extend(inum_of(link.as_os_str().as_bytes(), b"pid:[").map(|inum| (fd, inum)));
+                    files.extend(inum_of(link.as_os_str().as_bytes()).map(|inum| (fd, inum)));
                 }
                 // Closed meanwhile; or a file whose path is longer than a page, and so no namespace.
                 Err(error) if is_gone(&error) || error.raw_os_error() == Some(libc::ENAMETOOLONG) => {}

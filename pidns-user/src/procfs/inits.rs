@@ -3,14 +3,15 @@
 use std::{fs, os::unix::ffi::OsStrExt as _};
 
 use super::{Procfs, cgroup::CgroupIds, parse::inum_of};
+use crate::event::identity::NsInum;
 use crate::event::snapshot::SnapshotProcess;
 
 impl Procfs {
     /// The PID 1 of each namespace below that of this /proc, each with the namespace's inode number. What may not be read,
     /// or is gone by then, is left out.
-    pub fn inits(&self) -> Vec<(u32, SnapshotProcess)> {
+    pub fn inits(&self) -> Vec<(NsInum, SnapshotProcess)> {
         let own = fs::read_link(self.root.join("self/ns/pid")).ok();
-        let own = own.and_then(|link| inum_of(link.as_os_str().as_bytes(), b"pid:["));
+        let own = own.and_then(|link| inum_of(link.as_os_str().as_bytes()));
         let mut cgroups = CgroupIds::new(self);
         let mut inits = Vec::new();
         for pid in self.pids().unwrap_or_default() {

@@ -6,6 +6,7 @@ use std::{
     mem::{Discriminant, discriminant},
 };
 
+use crate::event::identity::NsInum;
 use crate::event::snapshot::{Holder, Snapshot};
 
 /// Most holders of a kind that are kept of a namespace. A recording tells of a namespace in one line, which its reader takes
@@ -16,13 +17,13 @@ const LONGEST_PATH: usize = libc::PATH_MAX as usize;
 
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    holders: Vec<(u32, Holder)>,
-    of_a_kind: HashMap<(u32, Discriminant<Holder>), u64>,
-    left_out: BTreeMap<u32, u64>,
+    holders: Vec<(NsInum, Holder)>,
+    of_a_kind: HashMap<(NsInum, Discriminant<Holder>), u64>,
+    left_out: BTreeMap<NsInum, u64>,
 }
 
 impl Kept {
-    pub(super) fn add(&mut self, inum: u32, holder: Holder) {
+    pub(super) fn add(&mut self, inum: NsInum, holder: Holder) {
         let known = self.of_a_kind.entry((inum, discriminant(&holder))).or_default();
         let path = match &holder {
             Holder::Mount { path, .. } => path.as_bytes(),
@@ -38,7 +39,7 @@ impl Kept {
     }
 
     /// Counts holders that were not told of one by one.
-    pub(super) fn leave_out(&mut self, inum: u32, count: u64) {
+    pub(super) fn leave_out(&mut self, inum: NsInum, count: u64) {
         *self.left_out.entry(inum).or_default() += count;
     }
 
@@ -54,6 +55,7 @@ mod tests {
     use super::*;
     use crate::{
         event::Body,
+        event::identity::{BootNs, HostPid},
         event::snapshot::{ProcMount, SnapshotNamespace, SnapshotSource},
         model::{Forest, World},
         output::{Form, fields::Fields, forest},
@@ -68,20 +70,29 @@ mod tests {
         let comm = Some(Name::from(&[1; 15][..]));
         for n in 0..1_000 {
             let (mount_ns, pid) = (u32::MAX - n, 4_194_303 - n);
-            kept.add(7, Holder::Fd { pid, comm: comm.clone(), fd: n });
-            kept.add(7, Holder::PidForChildren { pid, comm: comm.clone() });
-            kept.add(7, Holder::Mount { path: path.clone(), mount_ns, pid });
-            kept.add(7, Holder::ProcMount(ProcMount { path: path.clone(), mount_ns, pid }));
-            kept.add(7, Holder::Child { ns: mount_ns });
+            kept.add(NsInum(7), Holder::Fd { pid: HostPid(pid), comm: comm.clone(), fd: n });
+            kept.add(NsInum(7), Holder::PidForChildren { pid: HostPid(pid), comm: comm.clone() });
+            kept.add(NsInum(7), Holder::Mount { path: path.clone(), mount_ns, pid: HostPid(pid) });
+            kept.add(
+                NsInum(7),
+                Holder::ProcMount(ProcMount { path: path.clone(), mount_ns, pid: HostPid(pid) }),
+            );
+            kept.add(NsInum(7), Holder::Child { ns: NsInum(mount_ns) });
         }
-        kept.add(8, Holder::Mount { path: Name::from(&[b'x'; LONGEST_PATH + 1][..]), mount_ns: 1, pid: 1 });
-        let mut snapshot = Snapshot::empty(SnapshotSource::Proc, 0);
+        kept.add(
+            NsInum(8),
+            Holder::Mount { path: Name::from(&[b'x'; LONGEST_PATH + 1][..]), mount_ns: 1, pid: HostPid(1) },
+        );
+        let mut snapshot = Snapshot::empty(SnapshotSource::Proc, BootNs(0));
         kept.put_into(&mut snapshot);
         assert_eq!(snapshot.holders.len(), 5 * 16);
-        assert_eq!(snapshot.holders_left_out, [(7, 5_000 - 5 * 16), (8, 1)].into());
+        assert_eq!(snapshot.holders_left_out, [(NsInum(7), 5_000 - 5 * 16), (NsInum(8), 1)].into());
         let holders = snapshot.holders.into_iter().map(|(_, holder)| holder).collect();
-        let body =
-            Body::SnapshotNamespace { ns: SnapshotNamespace::bare(7, 1), holders, holders_left_out: 4_920 };
+        let body = Body::SnapshotNamespace {
+            ns: SnapshotNamespace::bare(NsInum(7), 1),
+            holders,
+            holders_left_out: 4_920,
+        };
         let line = serde_json::to_string(&body).expect("JSON");
         assert!((700 << 10..900 << 10).contains(&line.len()), "{} bytes", line.len());
         assert!(line.ends_with(r#""holders_left_out":4920}"#));
@@ -94,8 +105,8 @@ mod tests {
         let mut world = World::default();
         world.apply(&serde_json::from_str(line).expect("an event"));
         let snapshot = world.snapshot();
-        assert_eq!(snapshot.holders, [(7, Holder::Fd { pid: 9, comm: None, fd: 3 })]);
-        assert_eq!(snapshot.holders_left_out, [(7, 41)].into());
+        assert_eq!(snapshot.holders, [(NsInum(7), Holder::Fd { pid: HostPid(9), comm: None, fd: 3 })]);
+        assert_eq!(snapshot.holders_left_out, [(NsInum(7), 41)].into());
         let forest = Forest::new(&snapshot);
         let (fields, mut table, mut json) = (Fields::default(), Vec::new(), Vec::new());
         forest::table(&snapshot, &forest, None, &fields, false, &mut table).expect("memory");

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Display,
     fs::{self, File},
     io::{self, Read as _},
     os::unix::ffi::OsStrExt as _,
@@ -10,6 +11,7 @@ use std::{
 };
 
 use crate::{
+    event::identity::{BootNs, HostPid, NsInum},
     event::snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource},
     text::Name,
 };
@@ -25,7 +27,7 @@ mod proc_mounts;
 
 use cgroup::CgroupIds;
 use mountinfo::hides_processes_at;
-use parse::{Status, inum_of, line, may_trace, number, parse_stat, parse_status};
+use parse::{Status, inode_of, line, may_trace, number, parse_stat, parse_status};
 
 /// A /proc.
 #[derive(Clone, Debug)]
@@ -46,7 +48,7 @@ impl Procfs {
     }
 
     /// Its processes and their namespaces. `between` is called after each process that was read: a snapshot can take seconds.
-    pub fn snapshot(&self, boot_ns: u64, between: &mut dyn FnMut()) -> io::Result<Snapshot> {
+    pub fn snapshot(&self, boot_ns: BootNs, between: &mut dyn FnMut()) -> io::Result<Snapshot> {
         let mut snapshot = Snapshot::empty(SnapshotSource::Proc, boot_ns);
         self.add_left_out(&mut snapshot, between)?;
         snapshot.unread.hidden = self.hides_processes();
@@ -57,7 +59,7 @@ impl Procfs {
     /// that keep the machine's PID 1 from BPF programs. (And with them who was forked meanwhile.)
     pub fn add_left_out(&self, snapshot: &mut Snapshot, between: &mut dyn FnMut()) -> io::Result<()> {
         let Snapshot { processes, namespaces, unread, .. } = snapshot;
-        let known: BTreeSet<u32> = processes.iter().map(|process| process.pid).collect();
+        let known: BTreeSet<HostPid> = processes.iter().map(|process| process.pid).collect();
         let mut cgroups = CgroupIds::new(self);
         for pid in self.pids()?.into_iter().filter(|pid| !known.contains(pid)) {
             between();
@@ -98,24 +100,25 @@ impl Procfs {
     }
 
     /// The thread group id of a thread, if there is such a thread.
-    pub fn process_of_thread(&self, tid: u32) -> Option<u32> {
+    pub fn process_of_thread(&self, tid: u32) -> Option<HostPid> {
         let status = fs::read(self.path(tid, "status")).ok()?;
-        number(line(&status, b"Tgid:")?)
+        number(line(&status, b"Tgid:")?).map(HostPid)
     }
 
     /// When a process was started: clock ticks since boot.
-    pub(crate) fn start_ticks(&self, pid: u32) -> Option<u64> {
+    pub(crate) fn start_ticks(&self, pid: HostPid) -> Option<u64> {
         Some(parse_stat(&read(&self.path(pid, "stat")).ok()?)?.start_ticks)
     }
 
-    fn path(&self, pid: u32, file: &str) -> PathBuf {
-        self.root.join(pid.to_string()).join(file)
+    /// A file of a process or a thread.
+    fn path(&self, task: impl Display, file: &str) -> PathBuf {
+        self.root.join(task.to_string()).join(file)
     }
 
-    fn pids(&self) -> io::Result<Vec<u32>> {
+    fn pids(&self) -> io::Result<Vec<HostPid>> {
         let mut pids = Vec::new();
         for entry in fs::read_dir(&self.root)? {
-            pids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+            pids.extend(entry?.file_name().to_str().and_then(|name| name.parse().ok()).map(HostPid));
         }
         Ok(pids)
     }
@@ -127,8 +130,8 @@ impl Procfs {
     }
 
     /// What a file of the process says; `None` where it may not be read.
-    fn text(&self, pid: u32, file: &str) -> Result<Option<Vec<u8>>, Gone> {
-        match read(&self.path(pid, file)) {
+    fn text(&self, task: impl Display, file: &str) -> Result<Option<Vec<u8>>, Gone> {
+        match read(&self.path(task, file)) {
             Ok(text) => Ok(Some(text)),
             Err(error) if is_gone(&error) => Err(Gone),
             Err(_) => Ok(None),
@@ -136,20 +139,19 @@ impl Procfs {
     }
 
     /// The process, but for its namespace; `None` where it is gone.
-    fn process(&self, pid: u32, cgroups: &mut CgroupIds<'_>) -> Option<SnapshotProcess> {
+    fn process(&self, pid: HostPid, cgroups: &mut CgroupIds<'_>) -> Option<SnapshotProcess> {
         let status = match self.text(pid, "status").ok()? {
             Some(text) => parse_status(&text)?,
             None => Status::default(),
         };
         let Status { pids, uid, threads, tracer } = status;
         let stat = self.text(pid, "stat").ok()?.and_then(|text| parse_stat(&text));
-        let ticks = u64::from(rustix::param::clock_ticks_per_second() as u32).max(1);
         Some(SnapshotProcess {
             pid,
             pids,
             comm: stat.as_ref().map(|stat| Name::from(&stat.comm[..])),
-            start_boot_ns: stat.as_ref().map(|stat| stat.start_ticks.saturating_mul(1_000_000_000 / ticks)),
-            ppid: stat.as_ref().map(|stat| stat.ppid).filter(|&ppid| ppid != 0),
+            start_boot_ns: stat.as_ref().map(|stat| BootNs::from_ticks(stat.start_ticks)),
+            ppid: stat.as_ref().and_then(|stat| HostPid::known(stat.ppid)),
             uid,
             ns: None,
             state: stat.map(|stat| stat.state),
@@ -162,22 +164,22 @@ impl Procfs {
     }
 
     /// The process of a thread that traces another one; the thread's own number where it may not be read.
-    fn tracer(&self, tid: u32) -> Option<u32> {
+    fn tracer(&self, tid: u32) -> Option<HostPid> {
         match self.text(tid, "status") {
-            Ok(Some(status)) => number(line(&status, b"Tgid:")?),
-            Ok(None) => Some(tid),
+            Ok(Some(status)) => number(line(&status, b"Tgid:")?).map(HostPid),
+            Ok(None) => Some(HostPid(tid)),
             Err(Gone) => None,
         }
     }
 
     /// The PID namespace that a link names; `None` where it names none, or the process is past having one.
-    fn link(&self, pid: u32, file: &str) -> io::Result<Option<u32>> {
-        self.namespace_link(pid, file, "pid:[")
+    fn link(&self, pid: HostPid, file: &str) -> io::Result<Option<NsInum>> {
+        Ok(self.namespace_link(pid, file, "pid:[")?.map(NsInum))
     }
 
-    fn namespace_link(&self, pid: u32, file: &str, kind: &str) -> io::Result<Option<u32>> {
+    fn namespace_link(&self, pid: HostPid, file: &str, kind: &str) -> io::Result<Option<u32>> {
         match fs::read_link(self.path(pid, file)) {
-            Ok(link) => Ok(inum_of(link.as_os_str().as_bytes(), kind.as_bytes())),
+            Ok(link) => Ok(inode_of(link.as_os_str().as_bytes(), kind.as_bytes())),
             // A zombie's children go nowhere; and a namespace without an init yet is not shown.
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.path(pid, "").exists() => Ok(None),
             Err(error) => Err(error),
@@ -188,14 +190,14 @@ impl Procfs {
     fn describe(
         &self,
         file: &Path,
-        inum: u32,
+        inum: NsInum,
         level: u32,
-        namespaces: &mut BTreeMap<u32, SnapshotNamespace>,
+        namespaces: &mut BTreeMap<NsInum, SnapshotNamespace>,
     ) {
         let mut chain = Vec::new();
         let mut next = nsfs::open(file).ok();
         while let Some(fd) = next {
-            let Some(found) = nsfs::inum(&fd) else { break };
+            let Some(found) = nsfs::inum(&fd).map(NsInum) else { break };
             if chain.is_empty() && found != inum {
                 // The process is another one by now.
                 break;
@@ -216,7 +218,8 @@ impl Procfs {
         }
         // One whose owner may not be looked at tells of no parent either, and its level is not known by that.
         let is_alone = chain.len() == 1 && chain[0].user_ns.is_none();
-        let parents: Vec<Option<u32>> = chain.iter().skip(1).map(|ns| Some(ns.inum)).chain([None]).collect();
+        let parents: Vec<Option<NsInum>> =
+            chain.iter().skip(1).map(|ns| Some(ns.inum)).chain([None]).collect();
         let levels = (0..chain.len() as u32).rev();
         for ((mut ns, parent), depth) in chain.into_iter().zip(parents).zip(levels) {
             ns.parent = parent;

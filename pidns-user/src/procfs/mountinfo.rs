@@ -1,6 +1,7 @@
 //! mountinfo: what is mounted where, as the processes of one mount namespace see it (proc(5)).
 
 use super::parse::inum_of;
+use crate::event::identity::NsInum;
 
 /// A mount. Paths are as they stand there: [`unescape`] them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +40,8 @@ fn device(text: &[u8]) -> Option<u64> {
 }
 
 /// The PID namespace that is mounted there, if it is one.
-pub(super) fn namespace_of(mount: &Mount<'_>) -> Option<u32> {
-    inum_of(mount.root, b"pid:[").filter(|_| mount.kind == b"nsfs")
+pub(super) fn namespace_of(mount: &Mount<'_>) -> Option<NsInum> {
+    inum_of(mount.root).filter(|_| mount.kind == b"nsfs")
 }
 
 /// Whether a proc that is mounted with these options hides processes from who may not trace them (`hidepid`, proc(5)).
@@ -88,7 +89,7 @@ mod tests {
             83 27\n";
         let found =
             mounts(text).filter_map(|mount| Some((mount.id, namespace_of(&mount)?, unescape(mount.place))));
-        assert_eq!(found.collect::<Vec<_>>(), [(80, 4026532178, b"/run/a b\\c".to_vec())]);
+        assert_eq!(found.collect::<Vec<_>>(), [(80, NsInum(4026532178), b"/run/a b\\c".to_vec())]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What the files of a process say.
 
+use crate::event::identity::NsInum;
+
 /// What is taken from /proc/PID/status, as far as it is there.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Status {
@@ -61,7 +63,12 @@ pub(super) fn parse_stat(text: &[u8]) -> Option<Stat> {
 }
 
 /// `4026531836` of `pid:[4026531836]`.
-pub(super) fn inum_of(link: &[u8], kind: &[u8]) -> Option<u32> {
+pub(super) fn inum_of(link: &[u8]) -> Option<NsInum> {
+    inode_of(link, b"pid:[").map(NsInum)
+}
+
+/// The same of a namespace of this kind, which `link` begins with.
+pub(super) fn inode_of(link: &[u8], kind: &[u8]) -> Option<u32> {
     let digits = link.strip_prefix(kind)?.strip_suffix(b"]")?;
     str::from_utf8(digits).ok()?.parse().ok()
 }

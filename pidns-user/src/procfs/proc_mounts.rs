@@ -18,6 +18,7 @@ use super::{
     parse::{inum_of, parse_status},
 };
 use crate::{
+    event::identity::{HostPid, NsInum},
     event::snapshot::{ProcMount, Unnamed, WhyUnnamed},
     text::Name,
 };
@@ -55,7 +56,7 @@ struct Found {
 #[derive(Clone, Copy)]
 enum Shown {
     /// The one of this number.
-    Namespace(u32),
+    Namespace(NsInum),
     /// One that this process's own is within.
     Outside,
     /// One that is not known.
@@ -65,7 +66,7 @@ enum Shown {
 impl ProcMounts {
     /// Adds a mount of a mountinfo, read of the process `pid`, whose root is reached at `root`. A proc of which parts are
     /// mounted beside the whole (as container runtimes do, to protect them) is told of by the whole.
-    pub(super) fn add(&mut self, mount: &Mount<'_>, mount_ns: u32, pid: u32, root: &Path) {
+    pub(super) fn add(&mut self, mount: &Mount<'_>, mount_ns: u32, pid: HostPid, root: &Path) {
         if mount.kind != b"proc" {
             return;
         }
@@ -90,7 +91,7 @@ impl ProcMounts {
 
     /// The mounts, each with the number of the namespace that it shows, and those of which that is not known. `own` is the
     /// device of this process's own /proc, and the namespace that it shows; `may_trace`: nobody is hidden from this process.
-    pub(super) fn resolve(self, own: Option<(u64, u32)>, may_trace: bool) -> Resolved {
+    pub(super) fn resolve(self, own: Option<(u64, NsInum)>, may_trace: bool) -> Resolved {
         let mut resolved = Resolved::default();
         for (device, everywhere) in self.0 {
             let shown = match own {
@@ -125,9 +126,9 @@ impl ProcMounts {
 #[derive(Debug, Default)]
 pub(super) struct Resolved {
     /// Each with the number of the namespace.
-    pub(super) holding: Vec<(u32, ProcMount)>,
+    pub(super) holding: Vec<(NsInum, ProcMount)>,
     /// How many more show a namespace.
-    pub(super) left_out: Vec<(u32, u64)>,
+    pub(super) left_out: Vec<(NsInum, u64)>,
     /// Those of which it is not known.
     pub(super) unnamed: Vec<Unnamed>,
 }
@@ -175,11 +176,11 @@ fn open(place: &Path) -> rustix::io::Result<OwnedFd> {
 
 /// The PID namespace of its PID 1, whose own it is; `None` where it has none: no other process is left then, or was yet
 /// born.
-fn init_of(folder: &OwnedFd) -> io::Result<Option<u32>> {
+fn init_of(folder: &OwnedFd) -> io::Result<Option<NsInum>> {
     let gone = [rustix::io::Errno::NOENT, rustix::io::Errno::SRCH];
     match readlinkat(folder, "1/ns/pid", Vec::new()) {
         Ok(link) => {
-            let inum = inum_of(link.as_bytes(), b"pid:[");
+            let inum = inum_of(link.as_bytes());
             inum.map(Some).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
         }
         Err(error) if gone.contains(&error) => match statat(folder, "1", AtFlags::SYMLINK_NOFOLLOW) {
@@ -194,7 +195,7 @@ fn init_of(folder: &OwnedFd) -> io::Result<Option<u32>> {
 
 /// This process as that proc shows it, if it does: how many PIDs it has from that namespace inwards, so that with one it is
 /// its own; and its own namespace.
-fn reader(folder: &OwnedFd) -> Option<(usize, u32)> {
+fn reader(folder: &OwnedFd) -> Option<(usize, NsInum)> {
     let link = readlinkat(folder, "self/ns/pid", Vec::new()).ok()?;
     // Something else may be mounted there, a FIFO too, which is not waited for.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -205,7 +206,7 @@ fn reader(folder: &OwnedFd) -> Option<(usize, u32)> {
     let mut text = Vec::new();
     File::from(status).read_to_end(&mut text).ok()?;
     let pids = parse_status(&text)?.pids.len();
-    (pids > 0).then_some((pids, inum_of(link.as_bytes(), b"pid:[")?))
+    (pids > 0).then_some((pids, inum_of(link.as_bytes())?))
 }
 
 #[cfg(test)]
@@ -223,13 +224,18 @@ mod tests {
     }
 
     /// What is told of these mounts, all seen from where `root` is, but for where.
-    fn told(root: &Path, mountinfo: &str, own: Option<(u64, u32)>, may_trace: bool) -> Vec<(String, String)> {
+    fn told(
+        root: &Path,
+        mountinfo: &str,
+        own: Option<(u64, NsInum)>,
+        may_trace: bool,
+    ) -> Vec<(String, String)> {
         let mut mounts = ProcMounts::default();
         super::super::mountinfo::mounts(mountinfo.as_bytes())
-            .for_each(|mount| mounts.add(&mount, 900, 20, root));
+            .for_each(|mount| mounts.add(&mount, 900, HostPid(20), root));
         let Resolved { holding, unnamed, .. } = mounts.resolve(own, may_trace);
         let place = |mount: &ProcMount| {
-            assert_eq!((mount.mount_ns, mount.pid), (900, 20));
+            assert_eq!((mount.mount_ns, mount.pid), (900, HostPid(20)));
             mount.path.for_terminal().to_string()
         };
         let holding = holding.iter().map(|(inum, mount)| (place(mount), inum.to_string()));
@@ -257,7 +263,7 @@ mod tests {
             told(root.path(), &more, None, true),
             &[("/gone", "200"), ("/my proc", "200"), ("/again", "200")],
         );
-        let own = Some((device, 100));
+        let own = Some((device, NsInum(100)));
         expect(told(root.path(), &mount, own, true), &[("/my proc", "100")]);
         let other = line(device + 1, "/", "/my\\040proc", "rw");
         expect(told(root.path(), &other, own, true), &[("/my proc", "OutOfSight")]);
@@ -303,13 +309,16 @@ mod tests {
             + &(0..100_000).map(|_| line(device, "/", "/proc", "rw")).collect::<String>();
         let mut mounts = ProcMounts::default();
         super::super::mountinfo::mounts(text.as_bytes())
-            .for_each(|mount| mounts.add(&mount, 900, 20, root.path()));
+            .for_each(|mount| mounts.add(&mount, 900, HostPid(20), root.path()));
         let resolved = mounts.resolve(None, true);
-        assert_eq!((resolved.holding.len(), resolved.left_out), (MOST_PLACES, vec![(200, 100_000 - 24)]));
+        assert_eq!(
+            (resolved.holding.len(), resolved.left_out),
+            (MOST_PLACES, vec![(NsInum(200), 100_000 - 24)])
+        );
         let mut mounts = ProcMounts::default();
         let gone = text.replace("/proc rw", "/gone rw");
         super::super::mountinfo::mounts(gone.as_bytes())
-            .for_each(|mount| mounts.add(&mount, 900, 20, root.path()));
+            .for_each(|mount| mounts.add(&mount, 900, HostPid(20), root.path()));
         let unnamed = mounts.resolve(None, true).unnamed;
         let left_out: u64 = unnamed.iter().map(|unnamed| unnamed.left_out).sum();
         assert_eq!((unnamed.len(), left_out), (MOST_PLACES, 100_000 - 24));

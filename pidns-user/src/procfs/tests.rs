@@ -1,5 +1,6 @@
 //! Under a root of files and links.
 
+use crate::event::identity::{BootNs, HostPid, NsInum};
 use std::{os::unix::fs::symlink, sync::mpsc, thread, time::Duration};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -42,24 +43,24 @@ fn a_replaced_root_is_read() {
     fs::write(holder.join("mountinfo"), mounts).expect("a file");
 
     let procfs = Procfs::at(root.path());
-    let mut snapshot = procfs.snapshot(9, &mut || {}).expect("a /proc");
+    let mut snapshot = procfs.snapshot(BootNs(9), &mut || {}).expect("a /proc");
     let pids: Vec<_> = snapshot.processes.iter().map(|process| (process.pid, process.ns)).collect();
-    assert_eq!(pids, [(1, Some(100)), (20, Some(100)), (30, Some(200))]);
+    assert_eq!(pids, [(1, 100), (20, 100), (30, 200)].map(|(pid, ns)| (HostPid(pid), Some(NsInum(ns)))));
     assert_eq!(snapshot.processes[2].pids, [30, 1]);
-    assert_eq!(snapshot.namespaces.keys().copied().collect::<Vec<_>>(), [100, 200]);
-    assert_eq!(snapshot.namespaces[&200].level, 1);
+    assert_eq!(snapshot.namespaces.keys().copied().collect::<Vec<_>>(), [100, 200].map(NsInum));
+    assert_eq!(snapshot.namespaces[&NsInum(200)].level, 1);
     assert!(snapshot.unread.is_nothing());
 
     procfs.add_holders(&mut snapshot, &mut || {});
     let name = || Some(Name::from("x"));
     let expected = [
-        (200, Holder::PidForChildren { pid: 20, comm: name() }),
-        (300, Holder::Fd { pid: 20, comm: name(), fd: 5 }),
-        (400, Holder::Mount { path: Name::from("/run/it"), mount_ns: 900, pid: 20 }),
+        (NsInum(200), Holder::PidForChildren { pid: HostPid(20), comm: name() }),
+        (NsInum(300), Holder::Fd { pid: HostPid(20), comm: name(), fd: 5 }),
+        (NsInum(400), Holder::Mount { path: Name::from("/run/it"), mount_ns: 900, pid: HostPid(20) }),
     ];
     assert_eq!(snapshot.holders, expected);
     assert!(snapshot.holders_left_out.is_empty());
-    assert!(snapshot.namespaces.contains_key(&300) && snapshot.namespaces.contains_key(&400));
+    assert!(snapshot.namespaces.contains_key(&NsInum(300)) && snapshot.namespaces.contains_key(&NsInum(400)));
 }
 
 #[test]
@@ -76,14 +77,14 @@ fn however_often_one_namespace_is_held_the_first_holders_of_each_kind_are_kept()
         (0..1_000).map(|at| format!("{at} 27 0:4 pid:[300] /run/{at} rw - nsfs nsfs rw\n")).collect();
     fs::write(holder.join("mountinfo"), mounts).expect("a file");
     let procfs = Procfs::at(root.path());
-    let mut snapshot = procfs.snapshot(9, &mut || {}).expect("a /proc");
+    let mut snapshot = procfs.snapshot(BootNs(9), &mut || {}).expect("a /proc");
     procfs.add_holders(&mut snapshot, &mut || {});
     let is_kept = |kind: fn(&Holder) -> bool| snapshot.holders.iter().any(|(_, holder)| kind(holder));
     assert!(is_kept(|holder| matches!(holder, Holder::Fd { .. })));
     assert!(is_kept(|holder| matches!(holder, Holder::Mount { .. })));
     assert!(is_kept(|holder| matches!(holder, Holder::PidForChildren { .. })));
     assert!(snapshot.holders.len() < 100, "{} holders", snapshot.holders.len());
-    let all = snapshot.holders.len() as u64 + snapshot.holders_left_out[&300];
+    let all = snapshot.holders.len() as u64 + snapshot.holders_left_out[&NsInum(300)];
     assert_eq!(all, 2_001);
 }
 
@@ -106,21 +107,21 @@ fn a_fifo_where_a_namespace_should_be_is_not_waited_for() {
     let (told, answer) = mpsc::channel();
     let procfs = Procfs::at(root.path());
     thread::spawn(move || {
-        let mut snapshot = procfs.snapshot(9, &mut || {}).expect("a /proc");
+        let mut snapshot = procfs.snapshot(BootNs(9), &mut || {}).expect("a /proc");
         procfs.add_holders(&mut snapshot, &mut || {});
         told.send(snapshot.namespaces)
     });
     let namespaces = answer.recv_timeout(Duration::from_secs(20)).expect("it waits for a writer");
-    assert_eq!(namespaces.keys().copied().collect::<Vec<_>>(), [100, 300, 400]);
+    assert_eq!(namespaces.keys().copied().collect::<Vec<_>>(), [100, 300, 400].map(NsInum));
 }
 
 /// The snapshot of this /proc with its holders, and those of which nothing else is said than whose descriptor they are.
 fn held(root: &Path) -> (Snapshot, Vec<(u32, u32)>) {
     let procfs = Procfs::at(root);
-    let mut snapshot = procfs.snapshot(9, &mut || {}).expect("a /proc");
+    let mut snapshot = procfs.snapshot(BootNs(9), &mut || {}).expect("a /proc");
     procfs.add_holders(&mut snapshot, &mut || {});
     let files = snapshot.holders.iter().filter_map(|(inum, holder)| match holder {
-        Holder::Fd { fd, .. } => Some((*inum, *fd)),
+        Holder::Fd { fd, .. } => Some((inum.0, *fd)),
         _ => None,
     });
     let files = files.collect();
@@ -159,7 +160,7 @@ fn a_process_whose_first_thread_has_ended_holds_what_the_others_do() {
     fs::write(thread.join("mountinfo"), "80 27 0:4 pid:[500] /it rw - nsfs nsfs rw\n").expect("a file");
     let (snapshot, files) = held(root.path());
     assert_eq!(files, [(300, 5)]);
-    let held: Vec<u32> = snapshot.holders.iter().map(|(inum, _)| *inum).collect();
+    let held: Vec<u32> = snapshot.holders.iter().map(|(inum, _)| inum.0).collect();
     assert_eq!(held, [300, 400, 500], "{:?}", snapshot.holders);
 }
 
@@ -176,8 +177,8 @@ fn a_thread_that_has_joined_a_namespace_holds_it() {
         symlink(format!("pid:[{inum}]"), thread.join("pid_for_children")).expect("a link");
     }
     let (snapshot, _) = held(root.path());
-    let holder = Holder::PidForChildren { pid: 20, comm: Some(Name::from("x")) };
-    assert_eq!(snapshot.holders, [(300, holder)], "once");
+    let holder = Holder::PidForChildren { pid: HostPid(20), comm: Some(Name::from("x")) };
+    assert_eq!(snapshot.holders, [(NsInum(300), holder)], "once");
 }
 
 #[test]
@@ -199,8 +200,12 @@ fn mounts_outside_of_the_root_of_one_process_are_told_by_another() {
         fs::write(process.join("mountinfo"), mountinfo).expect("a file");
     }
     let (snapshot, _) = held(root.path());
-    let of = |path: &str, pid| Holder::Mount { path: Name::from(path), mount_ns: 900, pid };
-    assert_eq!(snapshot.holders, [(300, of("/it", 20)), (400, of("/run/it", 22))], "each mount once");
+    let of = |path: &str, pid| Holder::Mount { path: Name::from(path), mount_ns: 900, pid: HostPid(pid) };
+    assert_eq!(
+        snapshot.holders,
+        [(NsInum(300), of("/it", 20)), (NsInum(400), of("/run/it", 22))],
+        "each mount once"
+    );
 }
 
 #[test]
@@ -211,9 +216,9 @@ fn who_is_hidden_and_not_gone_holds_something_that_is_not_known() {
     fs::create_dir(&own).expect("a folder");
     let mount = |options| format!("22 27 0:21 / {} rw - proc proc {options}\n", root.path().display());
     let procfs = Procfs::at(root.path());
-    let mut snapshot = procfs.snapshot(9, &mut || {}).expect("a /proc");
+    let mut snapshot = procfs.snapshot(BootNs(9), &mut || {}).expect("a /proc");
     // The task iterator lists one more.
-    let hidden = SnapshotProcess { pid: 99, pids: vec![99], ..snapshot.processes[0].clone() };
+    let hidden = SnapshotProcess { pid: HostPid(99), pids: vec![99], ..snapshot.processes[0].clone() };
     snapshot.processes.push(hidden);
     for (source, options, count) in [
         (SnapshotSource::Iterator, "rw,hidepid=invisible", 1),
@@ -236,17 +241,17 @@ fn who_was_left_out_is_added() {
     put(root.path(), &[30, 1], 20, Some(200));
     put(root.path(), &[40, 1], 20, None);
     let procfs = Procfs::at(root.path());
-    let mut snapshot = procfs.snapshot(0, &mut || {}).expect("a /proc");
+    let mut snapshot = procfs.snapshot(BootNs(0), &mut || {}).expect("a /proc");
     let whole = snapshot.clone();
-    assert_eq!(whole.processes[0].ns, Some(100), "who has one PID is in the outermost namespace");
-    snapshot.processes.retain(|process| process.pid == 20);
-    snapshot.namespaces.retain(|inum, _| *inum == 100);
+    assert_eq!(whole.processes[0].ns, Some(NsInum(100)), "who has one PID is in the outermost namespace");
+    snapshot.processes.retain(|process| process.pid == HostPid(20));
+    snapshot.namespaces.retain(|inum, _| *inum == NsInum(100));
     snapshot.unread = Unread::default();
     procfs.add_left_out(&mut snapshot, &mut || {}).expect("a /proc");
     assert_eq!(snapshot.processes, whole.processes);
     assert_eq!(snapshot.unread.namespaces, 1);
     assert_eq!(snapshot.namespaces, whole.namespaces);
-    assert!(whole.namespaces[&200].born_boot_ns.is_some(), "its init's start");
+    assert!(whole.namespaces[&NsInum(200)].born_boot_ns.is_some(), "its init's start");
 }
 
 /// A file that nobody can read, root neither: reading it is EISDIR.
@@ -268,10 +273,10 @@ fn what_cannot_be_read_is_unknown_and_not_absent() {
     let other = put(root.path(), &[40, 4], 1, Some(200));
     spoil(&other.join("status"));
     let procfs = Procfs::at(root.path());
-    let snapshot = procfs.snapshot(0, &mut || {}).expect("a /proc");
+    let snapshot = procfs.snapshot(BootNs(0), &mut || {}).expect("a /proc");
     let [_, closed, half, other] = &snapshot.processes[..] else { panic!("{snapshot:?}") };
     let nothing = SnapshotProcess {
-        pid: 20,
+        pid: HostPid(20),
         pids: Vec::new(),
         comm: None,
         start_boot_ns: None,
@@ -285,8 +290,8 @@ fn what_cannot_be_read_is_unknown_and_not_absent() {
         zombie_since_boot_ns: None,
     };
     assert_eq!(*closed, nothing);
-    assert_eq!((half.level(), half.ns, half.uid, half.state), (Some(1), Some(200), Some(5), None));
-    assert_eq!((other.level(), other.ns, other.uid, other.state), (None, Some(200), None, Some('S')));
+    assert_eq!((half.level(), half.ns, half.uid, half.state), (Some(1), Some(NsInum(200)), Some(5), None));
+    assert_eq!((other.level(), other.ns, other.uid, other.state), (None, Some(NsInum(200)), None, Some('S')));
     assert_eq!(snapshot.unread, Unread { processes: 2, namespaces: 1, ..Unread::default() });
 
     let mut partial = Snapshot { processes: Vec::new(), unread: Unread::default(), ..snapshot.clone() };
@@ -296,5 +301,5 @@ fn what_cannot_be_read_is_unknown_and_not_absent() {
 
 #[test]
 fn a_root_that_is_not_there_is_an_error() {
-    assert!(Procfs::at("/nowhere").snapshot(0, &mut || {}).is_err());
+    assert!(Procfs::at("/nowhere").snapshot(BootNs(0), &mut || {}).is_err());
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Progress, Source, SourceError};
+use crate::event::identity::BootNs;
 use crate::event::{Body, Event};
 
 /// Hands its events over in batches.
@@ -37,7 +38,7 @@ impl Source for List {
     fn event_now(&mut self, body: Body) -> Event {
         let (seq, time, boot_ns) = match &self.last {
             Some(last) => (last.seq + 1, last.time, last.boot_ns),
-            None => (1, jiff::Timestamp::UNIX_EPOCH, 0),
+            None => (1, jiff::Timestamp::UNIX_EPOCH, BootNs::default()),
         };
         let event = Event { seq, time, boot_ns, exact: true, body };
         self.last = Some(event.clone());

@@ -14,6 +14,7 @@ use super::{
     translate::{Translated, Translator},
 };
 use crate::{
+    event::identity::BootNs,
     event::{Body, Event, KernelCount, Process, ThreadCount, Token},
     kernel::{
         clock,
@@ -79,17 +80,17 @@ struct Translation {
 /// Gives events their place: a number, and a time that never goes back.
 struct Numbers {
     seq: u64,
-    last_boot_ns: u64,
+    last_boot_ns: BootNs,
     wall_offset_ns: i128,
 }
 
 impl Numbers {
-    fn event(&mut self, boot_ns: u64, exact: bool, body: Body) -> Event {
+    fn event(&mut self, boot_ns: BootNs, exact: bool, body: Body) -> Event {
         self.seq += 1;
         // A record that was held up between its time and its place for longer than the others were made to wait for it
         // comes too late to stand where it belongs; events are in order all the same.
         self.last_boot_ns = boot_ns.max(self.last_boot_ns);
-        let time = i128::from(self.last_boot_ns) + self.wall_offset_ns;
+        let time = i128::from(self.last_boot_ns.0) + self.wall_offset_ns;
         let time = Timestamp::from_nanosecond(time).unwrap_or(Timestamp::UNIX_EPOCH);
         Event { seq: self.seq, time, boot_ns: self.last_boot_ns, exact, body }
     }
@@ -179,9 +180,9 @@ impl Live {
             }
         }
         self.reader.finish(|header, record| translation.record(header, record, each));
-        translation.swept_up_to(u64::MAX, each);
+        translation.swept_up_to(BootNs(u64::MAX), each);
         self.sweep(true);
-        self.translation.swept_up_to(u64::MAX, each);
+        self.translation.swept_up_to(BootNs(u64::MAX), each);
         let totals = self.loaded.stats.read().map_err(LoadError::from)?;
         self.translation.final_losses(self.missed, &totals, self.reader.malformed(), each);
         Ok(())
@@ -191,7 +192,7 @@ impl Live {
 impl Source for Live {
     fn read(&mut self, each: &mut dyn FnMut(&mut [Event])) -> Result<Progress, SourceError> {
         if let Some(start) = self.start.take() {
-            each(&mut [self.translation.numbers.event(0, true, start)]);
+            each(&mut [self.translation.numbers.event(BootNs::default(), true, start)]);
             return Ok(Progress::Idle);
         }
         match self.stage {
@@ -221,7 +222,7 @@ impl Source for Live {
     }
 
     fn event_now(&mut self, body: Body) -> Event {
-        self.translation.numbers.event(0, true, body)
+        self.translation.numbers.event(BootNs::default(), true, body)
     }
 
     fn found_zombie(&mut self, process: &Process) {
@@ -235,7 +236,7 @@ impl Source for Live {
 }
 
 impl Translation {
-    fn new(translator: Translator, zombies: Zombies, began_boot_ns: u64) -> Self {
+    fn new(translator: Translator, zombies: Zombies, began_boot_ns: BootNs) -> Self {
         Self {
             translator,
             zombies,
@@ -249,7 +250,7 @@ impl Translation {
 
     fn record(&mut self, header: Header, record: Record<'_>, each: &mut dyn FnMut(&mut [Event])) {
         if !self.swept.is_empty() {
-            self.swept_up_to(header.boot_ns, each);
+            self.swept_up_to(BootNs(header.boot_ns), each);
         }
         let record = self.zombies.follow(header, record);
         let (numbers, events) = (&mut self.numbers, &mut self.events);
@@ -260,14 +261,14 @@ impl Translation {
         events.clear();
     }
 
-    fn sweep(&mut self, boot_ns: u64, swept: Swept) {
+    fn sweep(&mut self, boot_ns: BootNs, swept: Swept) {
         let translated = self.translator.swept(boot_ns, swept);
         *self.swept_count.entry(translated.body.name()).or_default() += 1;
         self.swept.push_back(translated);
     }
 
     /// Hands over what a sweep found at this time or before.
-    fn swept_up_to(&mut self, boot_ns: u64, each: &mut dyn FnMut(&mut [Event])) {
+    fn swept_up_to(&mut self, boot_ns: BootNs, each: &mut dyn FnMut(&mut [Event])) {
         while let Some(first) = self.swept.front()
             && first.boot_ns <= boot_ns
             && let Some(Translated { boot_ns, exact, body }) = self.swept.pop_front()
@@ -302,7 +303,7 @@ impl Translation {
         if total > before {
             self.lost.insert(stage, total);
             let body = Body::StreamLost { stage: stage.into(), count: total - before };
-            each(&mut [self.numbers.event(0, true, body)]);
+            each(&mut [self.numbers.event(BootNs::default(), true, body)]);
         }
     }
 
@@ -338,13 +339,14 @@ fn by_token(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<Token, u64> {
 
 #[cfg(test)]
 mod tests {
+    use crate::event::identity::HostPid;
     use pidns_ebpf::abi::decode;
 
     use super::*;
     use crate::kernel::{stats::KindTotals, zombies::Unreaped};
 
     fn translation() -> Translation {
-        Translation::new(Translator::new(0), Zombies::new(false), 1_000)
+        Translation::new(Translator::new(BootNs(0)), Zombies::new(false), BootNs(1_000))
     }
 
     /// The reaping of process 20, which is 2 in its namespace.
@@ -372,14 +374,14 @@ mod tests {
         let mut translation = translation();
         translation.numbers.wall_offset_ns = 1_700_000_000_000_000_000;
         let body = Body::StreamLost { stage: "ring".into(), count: 0 };
-        let mut events = vec![translation.numbers.event(0, true, body)];
+        let mut events = vec![translation.numbers.event(BootNs::default(), true, body)];
         for boot_ns in [3_000, 2_000, 4_000] {
             events.extend(reap(&mut translation, boot_ns));
         }
         let seqs: Vec<_> = events.iter().map(|event| event.seq).collect();
         assert_eq!(seqs, [1, 2, 3, 4]);
         let times: Vec<_> = events.iter().map(|event| event.boot_ns).collect();
-        assert_eq!(times, [1_000, 3_000, 3_000, 4_000], "the start's is that of the first hook");
+        assert_eq!(times, [1_000, 3_000, 3_000, 4_000].map(BootNs), "the start's is that of the first hook");
         assert_eq!(events[3].time.to_string(), "2023-11-14T22:13:20.000004Z");
     }
 
@@ -395,13 +397,13 @@ mod tests {
             comm: *b"sh\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
         };
         let zombie = Unreaped { process, exit_boot_ns: 1_500, pids: [21, 3].into() };
-        translation.sweep(2_500, Swept::Reaped(zombie));
+        translation.sweep(BootNs(2_500), Swept::Reaped(zombie));
         assert_eq!(reap(&mut translation, 2_000).len(), 1, "it comes later");
         let events = reap(&mut translation, 3_000);
         let times: Vec<_> = events.iter().map(|event| event.boot_ns).collect();
-        assert_eq!(times, [2_500, 3_000]);
+        assert_eq!(times, [2_500, 3_000].map(BootNs));
         let Body::ProcessReap { process, zombie_ns } = &events[0].body else { panic!("{:?}", events[0]) };
-        assert_eq!((process.pid, &process.pids[..], *zombie_ns), (21, &[21, 3][..], Some(1_000)));
+        assert_eq!((process.pid, &process.pids[..], *zombie_ns), (HostPid(21), &[21, 3][..], Some(1_000)));
         assert!(!events[0].exact, "the time is that of the sweep");
         assert_eq!(translation.swept_count["process.reap"], 1);
     }

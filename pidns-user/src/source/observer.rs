@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    event::identity::BootNs,
     event::snapshot::{Snapshot, Unnamed, Unread, WhyUnnamed},
     kernel::{
         capabilities::{self, Uses},
@@ -163,7 +164,7 @@ impl Observer {
     }
 
     /// What the iterator tells; `None` where there is none.
-    fn iterate(&mut self, boot_ns: u64) -> Option<Snapshot> {
+    fn iterate(&mut self, boot_ns: BootNs) -> Option<Snapshot> {
         let iterator = self.iterator.as_mut()?.as_mut().ok()?;
         let read = iterator.read().and_then(|records| {
             snapshot_of(boot_ns, &records).map_err(|error| LoadError::Iterator(error.to_string()))
@@ -225,6 +226,7 @@ fn load() -> Result<TaskIterator, NoIterator> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::identity::HostPid;
     use crate::event::snapshot::SnapshotSource;
 
     #[test]
@@ -235,7 +237,7 @@ mod tests {
         assert!(observer.without_iterator().is_none(), "nothing was tried yet");
         let Observed { snapshot, notices } = observer.snapshot(false, &mut || {}).unwrap();
         assert_eq!(snapshot.source, SnapshotSource::Proc);
-        assert!(snapshot.processes.iter().any(|process| process.pid == std::process::id()));
+        assert!(snapshot.processes.iter().any(|process| process.pid == HostPid(std::process::id())));
         assert!(matches!(notices[0], Notice::NoIterator(_)));
         let words = observer.without_iterator().expect("a reason").to_string();
         for part in ["task iterator", "no such thing", "rounded"] {
@@ -248,7 +250,7 @@ mod tests {
     fn each_kind_of_unread_things_is_noticed_once() {
         let mut given = Given::default();
         let mut notices = |unread| {
-            let snapshot = Snapshot { unread, ..Snapshot::empty(SnapshotSource::Proc, 0) };
+            let snapshot = Snapshot { unread, ..Snapshot::empty(SnapshotSource::Proc, BootNs(0)) };
             given.new_kinds(&snapshot).len()
         };
         let files = |files| Unread { files, ..Unread::default() };

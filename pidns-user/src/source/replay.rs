@@ -12,6 +12,7 @@ use super::{
     Progress, Source, SourceError,
     recording::{Damage, Recording},
 };
+use crate::event::identity::BootNs;
 use crate::event::{Body, Event};
 
 /// How long the next event is waited for: a pipe can have nothing to say for ever, and the end must come all the same.
@@ -34,7 +35,7 @@ pub enum Until {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Moment {
     /// The last event before it, by both clocks.
-    pub last: Option<(u64, Timestamp)>,
+    pub last: Option<(BootNs, Timestamp)>,
     /// How long it is behind that event.
     pub behind: Duration,
     /// In which of the file's streams it is, from 1: recordings can stand one behind the other in a file.
@@ -53,7 +54,7 @@ pub struct Replay<I> {
     moment: Moment,
     over: bool,
     /// `seq` and time of the last event.
-    last: Option<(u64, Timestamp, u64)>,
+    last: Option<(u64, Timestamp, BootNs)>,
 }
 
 /// What a reader of events has for now.
@@ -216,7 +217,7 @@ impl<I: Reader> Source for Replay<I> {
     }
 
     fn event_now(&mut self, body: Body) -> Event {
-        let (seq, time, boot_ns) = self.last.unwrap_or((0, Timestamp::UNIX_EPOCH, 0));
+        let (seq, time, boot_ns) = self.last.unwrap_or((0, Timestamp::UNIX_EPOCH, BootNs::default()));
         Event { seq: seq + 1, time, boot_ns, exact: true, body }
     }
 }
@@ -224,7 +225,7 @@ impl<I: Reader> Source for Replay<I> {
 /// How long a recording has gone on, by its events.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Clock {
-    last: Option<(u64, Timestamp)>,
+    last: Option<(BootNs, Timestamp)>,
     /// Since its first event.
     pub elapsed: Duration,
 }
@@ -235,7 +236,7 @@ impl Clock {
         let since = self.last.map_or(Duration::ZERO, |(boot_ns, time)| match event.body {
             // Of another stream: the machine may have been started anew between the two.
             Body::StreamStart { .. } => between(time, event.time),
-            _ => Duration::from_nanos(event.boot_ns.saturating_sub(boot_ns)),
+            _ => Duration::from_nanos(event.boot_ns.saturating_since(boot_ns)),
         });
         self.last = Some((event.boot_ns, event.time));
         self.elapsed += since;

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use crate::{
     event::container::{Called, Container},
+    event::identity::{HostPid, NamespaceKey, NsInum},
     event::snapshot::{Snapshot, SnapshotNamespace, SnapshotSource},
     model::Forest,
     procfs::Procfs,
@@ -15,18 +16,13 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// The namespace of this inode number, if there is one.
-    Namespace(u32),
+    Namespace(NsInum),
     /// The process of this PID on the host, if there is one.
-    Process(u32),
+    Process(HostPid),
     /// A container, by the namespace that it is in.
-    Container(u32),
+    Container(NsInum),
     /// A container that is gone, by the namespace that it was in, whose number may be another's by now.
-    GoneContainer {
-        /// The inode number.
-        inum: u32,
-        /// When that namespace was born: CLOCK_BOOTTIME, nanoseconds.
-        born_boot_ns: Option<u64>,
-    },
+    GoneContainer(NamespaceKey),
 }
 
 /// What a TARGET names. Of a recording a container may be meant that is gone, with its namespace: these are `gone`, the last
@@ -54,9 +50,15 @@ pub(crate) fn name(
 }
 
 /// The namespace that a TARGET stands for, which exists.
-pub(crate) fn namespace(target: &str, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<u32, TargetError> {
+pub(crate) fn namespace(
+    target: &str,
+    snapshot: &Snapshot,
+    forest: &Forest<'_>,
+) -> Result<NsInum, TargetError> {
     let inum = match name(target, snapshot, &[])? {
-        Target::Namespace(inum) | Target::Container(inum) | Target::GoneContainer { inum, .. } => inum,
+        Target::Namespace(inum)
+        | Target::Container(inum)
+        | Target::GoneContainer(NamespaceKey { inum, .. }) => inum,
         Target::Process(pid) => match (forest.process(pid), snapshot.source) {
             (Some(process), SnapshotSource::Recording) => {
                 process.ns.ok_or_else(|| no_process(pid, snapshot))?
@@ -76,7 +78,7 @@ pub(crate) fn namespace(target: &str, snapshot: &Snapshot, forest: &Forest<'_>) 
 }
 
 /// Why nothing is told of a namespace of this number.
-pub(crate) fn no_namespace(inum: u32, snapshot: &Snapshot) -> TargetError {
+pub(crate) fn no_namespace(inum: NsInum, snapshot: &Snapshot) -> TargetError {
     TargetError::NoMatch(match snapshot.source {
         SnapshotSource::Recording => {
             format!("{inum}: there was no such namespace then, as far as the recording tells")
@@ -101,13 +103,13 @@ pub(crate) fn was_there(target: &str, gone: &[SnapshotNamespace]) -> bool {
 }
 
 /// Why nothing is told of a process of this PID.
-pub(crate) fn no_process(pid: u32, snapshot: &Snapshot) -> TargetError {
+pub(crate) fn no_process(pid: HostPid, snapshot: &Snapshot) -> TargetError {
     if snapshot.source == SnapshotSource::Recording {
         return TargetError::NoMatch(format!(
             "no process had the PID {pid} there, as far as the recording tells"
         ));
     }
-    TargetError::NoMatch(match Procfs::default().process_of_thread(pid) {
+    TargetError::NoMatch(match Procfs::default().process_of_thread(pid.0) {
         Some(leader) if leader != pid => {
             format!("{pid} is a thread of the process {leader}: ask for that one")
         }
@@ -118,7 +120,7 @@ pub(crate) fn no_process(pid: u32, snapshot: &Snapshot) -> TargetError {
 }
 
 /// The namespace that words stand for which only this machine can tell the meaning of.
-fn look_up(target: &str, snapshot: &Snapshot) -> Result<u32, TargetError> {
+fn look_up(target: &str, snapshot: &Snapshot) -> Result<NsInum, TargetError> {
     let found = match snapshot.source {
         SnapshotSource::Recording => {
             Err(NotFound::Meaningless("this names nothing in the recording".to_owned()))
@@ -178,8 +180,8 @@ fn living_container(
     words: &str,
     is_it: impl Fn(&Container) -> bool,
     snapshot: &Snapshot,
-) -> Result<Option<u32>, TargetError> {
-    let called: Vec<(u32, &Container)> = snapshot
+) -> Result<Option<NsInum>, TargetError> {
+    let called: Vec<(NsInum, &Container)> = snapshot
         .containers()
         .filter(|(_, container)| is_it(container))
         .map(|(inum, container)| (inum, &**container))
@@ -189,7 +191,7 @@ fn living_container(
         [] => Ok(None),
         [(inum, _)] => Ok(Some(inum)),
         _ => {
-            let line = |(inum, container): &(u32, &Container)| {
+            let line = |(inum, container): &(NsInum, &Container)| {
                 let id = container.id.as_ref();
                 let id = id.map(|id| format!(", id {}", id.for_terminal())).unwrap_or_default();
                 format!("{inum} ({}{id})", container.label().for_terminal())
@@ -208,11 +210,11 @@ fn gone_container(is_it: impl Fn(&Container) -> bool, gone: &[SnapshotNamespace]
     let last = gone.iter().find(called)?;
     // One that was made in a container has its cgroup too.
     let its_own = gone.iter().filter(|ns| ns.container == last.container).min_by_key(|ns| ns.level);
-    its_own.map(|ns| Target::GoneContainer { inum: ns.inum, born_boot_ns: ns.born_boot_ns })
+    its_own.map(|ns| Target::GoneContainer(ns.key()))
 }
 
 /// Whether a namespace further out is the same container's: one that was made in a container has its cgroup too.
-fn is_within_its_own(inum: u32, container: &Container, snapshot: &Snapshot) -> bool {
+fn is_within_its_own(inum: NsInum, container: &Container, snapshot: &Snapshot) -> bool {
     let mut next = snapshot.namespaces.get(&inum);
     while let Some(below) = next {
         // A parent that is no level further up would be a circle.
@@ -260,14 +262,15 @@ mod tests {
     use super::*;
     use crate::{
         event::container::Runtime,
+        event::identity::BootNs,
         event::snapshot::{SnapshotProcess, Unread},
         text::Name,
     };
 
-    const HOST: u32 = 4026531836;
-    const WEB: u32 = 4026532001;
-    const IN_WEB: u32 = 4026532002;
-    const OTHER: u32 = 4026532003;
+    const HOST: NsInum = NsInum(4026531836);
+    const WEB: NsInum = NsInum(4026532001);
+    const IN_WEB: NsInum = NsInum(4026532002);
+    const OTHER: NsInum = NsInum(4026532003);
 
     fn container(id: &str, name: &str) -> Arc<Container> {
         let (id, name) = (Some(Name::from(id)), Some(Name::from(name)));
@@ -282,12 +285,12 @@ mod tests {
         let web = container("c0ffee", "web");
         Snapshot {
             source,
-            boot_ns: 0,
+            boot_ns: BootNs(0),
             processes: vec![SnapshotProcess {
-                pid: 7,
+                pid: HostPid(7),
                 pids: vec![7, 1],
                 comm: Some(Name::from("x")),
-                start_boot_ns: Some(1),
+                start_boot_ns: Some(BootNs(1)),
                 ppid: None,
                 uid: Some(0),
                 ns: Some(WEB),
@@ -317,7 +320,7 @@ mod tests {
             for words in ["web", "docker/web", "c0ff"] {
                 assert_eq!(name(words, &snapshot, &[]).unwrap(), Target::Container(WEB), "{words}");
             }
-            assert_eq!(name("7", &snapshot, &[]).unwrap(), Target::Process(7));
+            assert_eq!(name("7", &snapshot, &[]).unwrap(), Target::Process(HostPid(7)));
             let forest = Forest::new(&snapshot);
             assert_eq!(namespace("7", &snapshot, &forest).unwrap(), WEB);
             assert_eq!(namespace("job", &snapshot, &forest).unwrap(), OTHER);
@@ -341,7 +344,7 @@ mod tests {
         let found = name("web", &snapshot, &gone).unwrap();
         assert_eq!(
             found,
-            Target::GoneContainer { inum: WEB, born_boot_ns: None },
+            Target::GoneContainer(NamespaceKey { inum: WEB, born: None }),
             "not the impostor that lives"
         );
     }
@@ -350,12 +353,12 @@ mod tests {
     fn a_container_that_is_gone_is_found_by_its_name_where_none_of_that_name_exists() {
         let snapshot = snapshot(SnapshotSource::Recording);
         let was = |inum, level, name| SnapshotNamespace {
-            born_boot_ns: Some(5),
+            born_boot_ns: Some(BootNs(5)),
             container: Some(container("dead", name)),
             ..SnapshotNamespace::bare(inum, level)
         };
-        let gone = [was(9, 2, "db"), was(8, 1, "db"), was(7, 1, "web")];
-        let found = Target::GoneContainer { inum: 8, born_boot_ns: Some(5) };
+        let gone = [was(NsInum(9), 2, "db"), was(NsInum(8), 1, "db"), was(NsInum(7), 1, "web")];
+        let found = Target::GoneContainer(NamespaceKey { inum: NsInum(8), born: Some(BootNs(5)) });
         assert_eq!(name("db", &snapshot, &gone).unwrap(), found, "not the one within it");
         assert_eq!(name("web", &snapshot, &gone).unwrap(), Target::Container(WEB));
         assert!(matches!(name("nobody", &snapshot, &gone), Err(TargetError::NoMatch(_))));
@@ -364,16 +367,15 @@ mod tests {
     #[test]
     fn a_name_goes_before_the_beginning_of_an_id() {
         let mut snapshot = snapshot(SnapshotSource::Recording);
-        const DB: u32 = 4026532009;
+        const DB: NsInum = NsInum(4026532009);
+        const NEXT: NsInum = NsInum(DB.0 + 1);
         let db =
             SnapshotNamespace { container: Some(container("ab", "db")), ..SnapshotNamespace::bare(DB, 1) };
-        let other = SnapshotNamespace {
-            container: Some(container("db7", "x")),
-            ..SnapshotNamespace::bare(DB + 1, 1)
-        };
-        snapshot.namespaces.insert(DB + 1, other.clone());
-        assert_eq!(name("db", &snapshot, &[]).unwrap(), Target::Container(DB + 1), "it begins an id");
-        let gone = Target::GoneContainer { inum: DB, born_boot_ns: None };
+        let other =
+            SnapshotNamespace { container: Some(container("db7", "x")), ..SnapshotNamespace::bare(NEXT, 1) };
+        snapshot.namespaces.insert(NEXT, other.clone());
+        assert_eq!(name("db", &snapshot, &[]).unwrap(), Target::Container(NEXT), "it begins an id");
+        let gone = Target::GoneContainer(NamespaceKey { inum: DB, born: None });
         assert_eq!(name("db", &snapshot, &[other, db.clone()]).unwrap(), gone, "and was a name");
         snapshot.namespaces.insert(DB, db);
         assert_eq!(name("db", &snapshot, &[]).unwrap(), Target::Container(DB));

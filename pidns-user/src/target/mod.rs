@@ -10,10 +10,15 @@ use rustix::{
     process::{Pid, test_kill_process},
 };
 
-use crate::{kernel::namespace, procfs::nsfs, text::Count};
+use crate::{
+    event::identity::{HostPid, NsInum},
+    kernel::namespace,
+    procfs::nsfs,
+    text::Count,
+};
 
 /// Where /proc begins to number namespaces (`PROC_DYNAMIC_FIRST`, fs/proc/generic.c, and the initial ones below).
-const FIRST_INUM: u32 = 0xeffffff8;
+const FIRST_INUM: NsInum = NsInum(0xeffffff8);
 /// The largest PID that a 64-bit kernel gives (one below `PID_MAX_LIMIT`, include/linux/threads.h).
 pub const LAST_PID: u32 = (4 << 20) - 1;
 
@@ -52,9 +57,9 @@ pub enum NotFound {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParsedTarget<'a> {
     /// The namespace of this inode number.
-    Namespace(u32),
+    Namespace(NsInum),
     /// The process of this PID on the host.
-    Pid(u32),
+    Pid(HostPid),
     /// The namespace that this file stands for.
     Path(&'a str),
     /// The name, pod or id of a container. (Relative paths look the same.)
@@ -66,11 +71,11 @@ impl<'a> ParsedTarget<'a> {
     pub fn of(target: &'a str) -> Result<Self, NotFound> {
         let number = target.strip_prefix("pid:[").and_then(|rest| rest.strip_suffix(']'));
         match number.unwrap_or(target).parse::<u32>() {
-            Ok(inum) if inum >= FIRST_INUM => Ok(Self::Namespace(inum)),
+            Ok(inum) if inum >= FIRST_INUM.0 => Ok(Self::Namespace(NsInum(inum))),
             Ok(_) if number.is_some() => {
                 Err(NotFound::Meaningless("no namespace has such a small number".to_owned()))
             }
-            Ok(pid) => Ok(Self::Pid(pid)),
+            Ok(pid) => Ok(Self::Pid(HostPid(pid))),
             Err(_) if number.is_some() => Err(NotFound::Meaningless("this names no namespace".to_owned())),
             Err(_) if target.starts_with(['/', '.']) => Ok(Self::Path(target)),
             Err(_) => Ok(Self::Name(target)),
@@ -79,7 +84,7 @@ impl<'a> ParsedTarget<'a> {
 }
 
 /// The inode number that a TARGET stands for where nothing can be looked up.
-pub fn number_of_namespace(target: &str) -> Result<u32, String> {
+pub fn number_of_namespace(target: &str) -> Result<NsInum, String> {
     match ParsedTarget::of(target) {
         Ok(ParsedTarget::Namespace(inum)) => Ok(inum),
         _ => Err("in a recording a namespace is asked for by its inode number".to_owned()),
@@ -87,14 +92,14 @@ pub fn number_of_namespace(target: &str) -> Result<u32, String> {
 }
 
 /// The inode number that a TARGET stands for; or why it stands for none, in words.
-pub fn find_namespace(target: &str) -> Result<u32, String> {
+pub fn find_namespace(target: &str) -> Result<NsInum, String> {
     look_up_namespace(target).map_err(|error| match error {
         NotFound::Meaningless(words) | NotFound::Nothing(words) | NotFound::Unreadable(words) => words,
     })
 }
 
 /// The inode number that a TARGET stands for; or why it stands for none.
-pub fn look_up_namespace(target: &str) -> Result<u32, NotFound> {
+pub fn look_up_namespace(target: &str) -> Result<NsInum, NotFound> {
     match ParsedTarget::of(target)? {
         ParsedTarget::Namespace(inum) => Ok(inum),
         ParsedTarget::Pid(pid) => {
@@ -116,13 +121,13 @@ pub fn look_up_namespace(target: &str) -> Result<u32, NotFound> {
 }
 
 /// What a user should know who asked for these namespaces, by their numbers, and processes.
-pub fn warnings(namespaces: &[u32], pids: &[u32]) -> Vec<String> {
+pub fn warnings(namespaces: &[NsInum], pids: &[HostPid]) -> Vec<String> {
     let of_namespaces = namespaces.iter().filter_map(|&inum| doubt_namespace(inum));
     of_namespaces.chain(pids.iter().filter_map(|&pid| doubt_pid(pid))).collect()
 }
 
 /// What a user should know who asked for this namespace by its number.
-fn doubt_namespace(inum: u32) -> Option<String> {
+fn doubt_namespace(inum: NsInum) -> Option<String> {
     let hidden = match hidden_if_nobody_is_in(inum)? {
         (0, _) => String::new(),
         (1, pid) => format!(", but that of PID {pid} may not be looked at (permission denied)"),
@@ -137,12 +142,12 @@ fn doubt_namespace(inum: u32) -> Option<String> {
 }
 
 /// What a user should know who asked for this PID.
-fn doubt_pid(pid: u32) -> Option<String> {
+fn doubt_pid(pid: HostPid) -> Option<String> {
     if namespace::is_initial() != Some(true) {
         // The numbers in this /proc are others.
         return None;
     }
-    let number = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+    let number = i32::try_from(pid.0).ok().and_then(Pid::from_raw)?;
     if test_kill_process(number) == Err(Errno::SRCH) {
         return Some(format!(
             "--pid {pid}: there is no such process now; a later one of this number is shown"
@@ -157,7 +162,7 @@ fn doubt_pid(pid: u32) -> Option<String> {
 
 /// Looks for a process that is a member of this namespace, or whose children will be. Where there is none: how many may
 /// not be looked at, and one of those.
-fn hidden_if_nobody_is_in(inum: u32) -> Option<(u64, u32)> {
+fn hidden_if_nobody_is_in(inum: NsInum) -> Option<(u64, u32)> {
     if namespace::is_initial() != Some(true) {
         // The processes of this /proc are not all there are.
         return None;
@@ -189,12 +194,12 @@ fn explain(error: &io::Error) -> String {
     }
 }
 
-fn inode(path: &Path) -> io::Result<u32> {
+fn inode(path: &Path) -> io::Result<NsInum> {
     let file = nsfs::open(path)?;
     if nsfs::kind(&file)? != libc::CLONE_NEWPID {
         return Err(io::Error::other("this is a namespace of another type"));
     }
-    nsfs::inum(&file).ok_or_else(|| io::Error::other("it has no inode number"))
+    nsfs::inum(&file).map(NsInum).ok_or_else(|| io::Error::other("it has no inode number"))
 }
 
 #[cfg(test)]
@@ -205,8 +210,8 @@ mod tests {
 
     use super::*;
 
-    fn own() -> u32 {
-        fs::metadata("/proc/self/ns/pid").unwrap().ino() as u32
+    fn own() -> NsInum {
+        NsInum(fs::metadata("/proc/self/ns/pid").unwrap().ino() as u32)
     }
 
     #[test]
@@ -244,9 +249,9 @@ mod tests {
     #[test]
     fn words_are_told_apart_by_their_form_alone() {
         for (target, words) in [
-            ("4026532178", ParsedTarget::Namespace(4026532178)),
-            ("pid:[4026532178]", ParsedTarget::Namespace(4026532178)),
-            ("1", ParsedTarget::Pid(1)),
+            ("4026532178", ParsedTarget::Namespace(NsInum(4026532178))),
+            ("pid:[4026532178]", ParsedTarget::Namespace(NsInum(4026532178))),
+            ("1", ParsedTarget::Pid(HostPid(1))),
             ("./x", ParsedTarget::Path("./x")),
             ("/proc/1/ns/pid", ParsedTarget::Path("/proc/1/ns/pid")),
             ("web", ParsedTarget::Name("web")),
@@ -264,7 +269,7 @@ mod tests {
     #[test]
     fn a_filter_that_may_match_later_is_warned_of() {
         let expected = usize::from(namespace::is_initial() == Some(true));
-        let warnings = warnings(&[], &[LAST_PID, std::process::id()]);
+        let warnings = warnings(&[], &[HostPid(LAST_PID), HostPid(std::process::id())]);
         assert_eq!(warnings.len(), expected, "{warnings:?}");
     }
 
@@ -272,7 +277,7 @@ mod tests {
     fn a_namespace_without_processes_is_doubted() {
         assert_eq!(doubt_namespace(own()), None);
         if namespace::is_initial() == Some(true) {
-            let doubt = doubt_namespace(u32::MAX);
+            let doubt = doubt_namespace(NsInum(u32::MAX));
             assert!(doubt.is_some_and(|doubt| doubt.contains("no process is in")));
         }
     }
@@ -280,13 +285,13 @@ mod tests {
     #[test]
     fn a_pid_of_no_process_or_of_a_thread_is_doubted() {
         let own = std::process::id();
-        assert_eq!(doubt_pid(own), None);
+        assert_eq!(doubt_pid(HostPid(own)), None);
         if namespace::is_initial() != Some(true) {
             return;
         }
-        assert!(doubt_pid(LAST_PID).is_some_and(|doubt| doubt.contains("no such process")));
+        assert!(doubt_pid(HostPid(LAST_PID)).is_some_and(|doubt| doubt.contains("no such process")));
         let thread = rustix::thread::gettid().as_raw_nonzero().get() as u32;
         assert_ne!(thread, own, "a test runs in a thread of its own");
-        assert!(doubt_pid(thread).is_some_and(|doubt| doubt.contains(&format!("is --pid {own}"))));
+        assert!(doubt_pid(HostPid(thread)).is_some_and(|doubt| doubt.contains(&format!("is --pid {own}"))));
     }
 }

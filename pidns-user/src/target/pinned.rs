@@ -2,7 +2,7 @@
 
 use super::{TargetError, find};
 use crate::{
-    event::identity::is_one_time,
+    event::identity::NsInum,
     event::snapshot::{Snapshot, SnapshotNamespace},
     model::Forest,
 };
@@ -19,9 +19,9 @@ pub(crate) enum Lookup {
     /// All there is.
     All,
     /// This namespace, and what is below it.
-    Namespace(u32),
+    Namespace(NsInum),
     /// The namespace of this number was looked at before, and does not exist any more.
-    Gone(u32),
+    Gone(NsInum),
 }
 
 impl<'a> PinnedTarget<'a> {
@@ -52,7 +52,7 @@ fn is_same(earlier: &SnapshotNamespace, later: &SnapshotNamespace) -> bool {
         (Some(earlier), Some(later)) => earlier == later,
         _ => match (earlier.born_boot_ns, later.born_boot_ns) {
             // A look at /proc, where the iterator has failed since the one before, rounds births.
-            (Some(earlier), Some(later)) => is_one_time(earlier, later),
+            (Some(earlier), Some(later)) => earlier.is_same(later),
             _ => true,
         },
     }
@@ -62,18 +62,19 @@ fn is_same(earlier: &SnapshotNamespace, later: &SnapshotNamespace) -> bool {
 mod tests {
 
     use super::*;
+    use crate::event::identity::BootNs;
     use crate::event::snapshot::SnapshotSource;
 
     fn snapshot(namespaces: &[SnapshotNamespace]) -> Snapshot {
         Snapshot {
             namespaces: namespaces.iter().map(|ns| (ns.inum, ns.clone())).collect(),
-            ..Snapshot::empty(SnapshotSource::Iterator, 0)
+            ..Snapshot::empty(SnapshotSource::Iterator, BootNs(0))
         }
     }
 
     #[test]
     fn a_target_is_found_once_and_is_gone_with_its_namespace() {
-        const INUM: u32 = 4026532001;
+        const INUM: NsInum = NsInum(4026532001);
         let born = |born| SnapshotNamespace { born_boot_ns: Some(born), ..SnapshotNamespace::bare(INUM, 1) };
         let words = INUM.to_string();
         let mut followed = PinnedTarget::new(Some(&words));
@@ -82,10 +83,14 @@ mod tests {
             let found = followed.find(&snapshot, &Forest::new(&snapshot)).expect("it was there");
             (found, followed.words().is_some())
         };
-        assert_eq!(look(&[born(5)]), (Lookup::Namespace(INUM), false), "no name is needed any more");
-        assert_eq!(look(&[born(5)]), (Lookup::Namespace(INUM), false));
+        assert_eq!(look(&[born(BootNs(5))]), (Lookup::Namespace(INUM), false), "no name is needed any more");
+        assert_eq!(look(&[born(BootNs(5))]), (Lookup::Namespace(INUM), false));
         assert_eq!(look(&[]), (Lookup::Gone(INUM), false));
-        assert_eq!(look(&[born(5_000_000_000)]), (Lookup::Gone(INUM), false), "a later one of the number");
+        assert_eq!(
+            look(&[born(BootNs(5_000_000_000))]),
+            (Lookup::Gone(INUM), false),
+            "a later one of the number"
+        );
     }
 
     #[test]
@@ -93,16 +98,19 @@ mod tests {
         let of = |kernel_id, born_boot_ns| SnapshotNamespace {
             kernel_id,
             born_boot_ns,
-            ..SnapshotNamespace::bare(7, 1)
+            ..SnapshotNamespace::bare(NsInum(7), 1)
         };
-        assert!(is_same(&of(Some(1), Some(5)), &of(Some(1), Some(5))));
-        assert!(is_same(&of(Some(1), Some(5)), &of(Some(1), None)), "its init has died");
-        assert!(is_same(&of(None, None), &of(None, Some(5))), "its init was born");
+        assert!(is_same(&of(Some(1), Some(BootNs(5))), &of(Some(1), Some(BootNs(5)))));
+        assert!(is_same(&of(Some(1), Some(BootNs(5))), &of(Some(1), None)), "its init has died");
+        assert!(is_same(&of(None, None), &of(None, Some(BootNs(5)))), "its init was born");
         assert!(!is_same(&of(Some(1), None), &of(Some(2), None)));
-        assert!(!is_same(&of(None, Some(5_000_000)), &of(None, Some(25_000_000))));
-        assert!(is_same(&of(None, Some(25_000_001)), &of(None, Some(20_000_000))), "/proc rounds births");
+        assert!(!is_same(&of(None, Some(BootNs(5_000_000))), &of(None, Some(BootNs(25_000_000)))));
         assert!(
-            is_same(&of(Some(1), Some(5)), &of(Some(1), Some(95_000_000))),
+            is_same(&of(None, Some(BootNs(25_000_001))), &of(None, Some(BootNs(20_000_000)))),
+            "/proc rounds births"
+        );
+        assert!(
+            is_same(&of(Some(1), Some(BootNs(5))), &of(Some(1), Some(BootNs(95_000_000)))),
             "the kernel's number decides"
         );
     }

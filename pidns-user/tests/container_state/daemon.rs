@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use pidns_user::{
-    container::{Api, ContainerCache, Process, Roots},
+    container::{Api, ContainerCache, Roots},
+    event::identity::{HostPid, ProcessKey},
     text::Name,
 };
 use serde_json::json;
@@ -21,7 +22,8 @@ fn a_daemon_that_never_answers_is_asked_once() {
     let found = of(&mut names, INIT, DOCKER).expect("the cgroup alone tells");
     assert!(found.doubts[0].contains("no answer within 2 s: it is not asked again"), "{:?}", found.doubts);
     let other = format!("/docker/{}", "f".repeat(64));
-    let found = of(&mut names, Process { pid: 1, ..INIT }, &other).expect("the cgroup alone tells");
+    let found =
+        of(&mut names, ProcessKey { pid: HostPid(1), ..INIT }, &other).expect("the cgroup alone tells");
     assert_eq!(found.doubts, [format!("no runtime's files tell of {}", "f".repeat(64))]);
     let took = before.elapsed();
     assert!(took.as_secs_f64() < 3.5, "it waited once: {took:?}");
@@ -60,8 +62,8 @@ pub(crate) fn runtime() -> tokio::runtime::Handle {
 fn what_a_daemon_answers_is_believed_of_its_own_process_alone() {
     for (pid, status, expected, words) in [
         (INIT.pid, "200 OK", Some("web"), ""),
-        (4712, "200 OK", None, "its first process, PID 4712, is gone"),
-        (0, "200 OK", None, "it does not run"),
+        (HostPid(4712), "200 OK", None, "its first process, PID 4712, is gone"),
+        (HostPid(0), "200 OK", None, "it does not run"),
         (INIT.pid, "404 Not Found", None, "no runtime's files tell of"),
         (INIT.pid, "500 Internal Server Error", None, "500"),
     ] {

@@ -37,10 +37,10 @@ fn what_a_user_may_have_made_of_a_folder_is_not_followed() {
         let cgroup = if link.contains("containerd") { "/default/$ID" } else { ROOTLESS };
         if link.ends_with("docker") {
             world.runc(&format!("elsewhere/{runc}"), &[]);
-            docker_config(&world, &format!("elsewhere/data/{name}"), INIT.pid);
+            docker_config(&world, &format!("elsewhere/data/{name}"), INIT.pid.0);
         } else if link.ends_with("data") {
             world.runc(&format!("run/user/1000/docker/{runc}"), &[]);
-            docker_config(&world, &format!("elsewhere/{name}"), INIT.pid);
+            docker_config(&world, &format!("elsewhere/{name}"), INIT.pid.0);
         } else {
             world.runc("elsewhere/$ID", &["nerdctl/name=web"]);
         }

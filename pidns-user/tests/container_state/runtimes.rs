@@ -3,8 +3,9 @@
 use std::{fs, sync::Arc};
 
 use pidns_user::{
-    container::{Api, ContainerCache, Process, Roots},
+    container::{Api, ContainerCache, Roots},
     event::container::{Container, Runtime},
+    event::identity::ProcessKey,
     text::Name,
 };
 use serde_json::json;
@@ -233,7 +234,7 @@ fn the_first_process_of_a_container_cannot_take_another_name_by_a_cgroup_of_its_
         }
     }
     // Another process may be in a container within.
-    world.process(INIT.pid, START, DOCKER);
+    world.process(INIT.pid.0, START, DOCKER);
     let inner = format!("{DOCKER}/lxc.payload.db");
     let member = world.process(4800, 900, &inner);
     let found = of(&mut world.names(), member, &inner).expect("a container");
@@ -244,7 +245,7 @@ fn the_first_process_of_a_container_cannot_take_another_name_by_a_cgroup_of_its_
 fn a_file_about_another_process_is_not_believed() {
     let world = World::new();
     docker(&world);
-    let later = Process { start_boot_ns: INIT.start_boot_ns + 10_000_000, ..INIT };
+    let later = ProcessKey { start: INIT.start.saturating_add(10_000_000), ..INIT };
     let found = of(&mut world.names(), later, DOCKER).expect("the cgroup alone tells");
     assert_eq!(found.name, None);
     assert!(found.doubts[0].contains("it is about another process of PID 4711"), "{:?}", found.doubts);
@@ -270,7 +271,7 @@ fn a_daemon_that_has_not_written_down_the_pid_yet_is_believed() {
 fn other_processes_share_the_name_while_the_first_lives_in_the_same_cgroup() {
     let world = World::new();
     docker(&world);
-    world.process(INIT.pid, START, DOCKER);
+    world.process(INIT.pid.0, START, DOCKER);
     let member = world.process(4800, 900, DOCKER);
     let mut names = world.names();
     let of_member = of(&mut names, member, DOCKER).expect("a container");

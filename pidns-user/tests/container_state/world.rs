@@ -3,8 +3,9 @@
 use std::{fs, path::PathBuf, sync::Arc};
 
 use pidns_user::{
-    container::{ContainerCache, Process, Roots},
+    container::{ContainerCache, Roots},
     event::container::Container,
+    event::identity::{BootNs, HostPid, ProcessKey},
     text::Name,
 };
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ pub(crate) struct World {
     pub(crate) base: tempfile::TempDir,
 }
 
-pub(crate) const INIT: Process = Process { pid: 4711, start_boot_ns: 5_000_000_000 };
+pub(crate) const INIT: ProcessKey = ProcessKey::new(HostPid(4711), BootNs(5_000_000_000));
 /// INIT's start in clock ticks, as the runtimes write it.
 pub(crate) const START: u64 = 500;
 
@@ -38,13 +39,13 @@ impl World {
         self
     }
 
-    pub(crate) fn process(&self, pid: u32, start_ticks: u64, cgroup: &str) -> Process {
+    pub(crate) fn process(&self, pid: u32, start_ticks: u64, cgroup: &str) -> ProcessKey {
         let zeros = "0 ".repeat(18);
         fs::write(self.path(&format!("proc/{pid}/stat")), format!("{pid} (a) S {zeros}{start_ticks} 0\n"))
             .expect("a file");
         let cgroup = format!("0::{}\n", cgroup.replace("$ID", &id()));
         fs::write(self.path(&format!("proc/{pid}/cgroup")), cgroup).expect("a file");
-        Process { pid, start_boot_ns: start_ticks * 10_000_000 }
+        ProcessKey { pid: HostPid(pid), start: BootNs::from_ticks(start_ticks) }
     }
 
     pub(crate) fn runc(&self, folder: &str, labels: &[&str]) -> &Self {
@@ -82,7 +83,7 @@ impl World {
     }
 }
 
-pub(crate) fn of(names: &mut ContainerCache, process: Process, cgroup: &str) -> Option<Arc<Container>> {
+pub(crate) fn of(names: &mut ContainerCache, process: ProcessKey, cgroup: &str) -> Option<Arc<Container>> {
     names.of(process, format!("0::{}\n", cgroup.replace("$ID", &id())).as_bytes())
 }
 
@@ -90,7 +91,7 @@ pub(crate) const DOCKER: &str = "/system.slice/docker-$ID.scope";
 
 pub(crate) fn docker(world: &World) -> &World {
     world.runc("run/docker/runtime-runc/moby/$ID", &["bundle=/x"]);
-    docker_config(world, "var/lib/docker/containers/$ID/config.v2.json", INIT.pid)
+    docker_config(world, "var/lib/docker/containers/$ID/config.v2.json", INIT.pid.0)
 }
 
 pub(crate) fn docker_config<'a>(world: &'a World, file: &str, pid: u32) -> &'a World {

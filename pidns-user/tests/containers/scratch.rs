@@ -10,8 +10,9 @@ use std::{
 };
 
 use pidns_user::{
-    container::{ContainerCache, Process},
+    container::ContainerCache,
     event::container::Container,
+    event::identity::{BootNs, HostPid, ProcessKey},
     text::Name,
 };
 
@@ -92,11 +93,11 @@ pub(crate) fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
 
 /// The process of this PID, by /proc.
 #[track_caller]
-pub(crate) fn process(pid: u32) -> Process {
+pub(crate) fn process(pid: u32) -> ProcessKey {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process lives");
     let (_, numbers) = stat.rsplit_once(')').expect("a name in parentheses");
     let start = numbers.split_whitespace().nth(19).expect("field 22").parse::<u64>().expect("a number");
-    Process { pid, start_boot_ns: start * (1_000_000_000 / rustix::param::clock_ticks_per_second()) }
+    ProcessKey { pid: HostPid(pid), start: BootNs::from_ticks(start) }
 }
 
 /// The processes whose cgroup has this id in its path.
@@ -138,7 +139,7 @@ pub(crate) fn assert_another_start_is_not_believed(mut names: ContainerCache, pi
     let text = cgroup(pid).expect("the process lives");
     let believed = names.of(real, &text).expect("a container");
     assert!(believed.is_vouched() && (believed.name.is_some() || believed.image.is_some()), "{believed:?}");
-    let later = Process { start_boot_ns: real.start_boot_ns + 10_000_000, ..real };
+    let later = ProcessKey { start: real.start.saturating_add(10_000_000), ..real };
     // Of an id that its user chose nothing is left: without the file that is the name of a folder.
     let container = names.of(later, &text);
     let claims = container.is_none_or(|container| !container.is_vouched() && container.image.is_none());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+use pidns_user::event::identity::{BootNs, HostPid, NsInum};
 use pidns_user::event::snapshot::SnapshotProcess;
 use pidns_user::kernel::{
     clock,
@@ -225,10 +226,10 @@ fn what_does_not_exist_ends_with_1_and_what_means_nothing_with_2() {
 }
 
 /// What cannot have changed between two looks at a process that was there at both.
-fn lasting(process: &SnapshotProcess) -> (u32, Vec<u32>, Option<u32>, Option<u32>, Option<u64>) {
+fn lasting(process: &SnapshotProcess) -> (HostPid, Vec<u32>, Option<NsInum>, Option<u32>, Option<u64>) {
     let SnapshotProcess { pid, pids, start_boot_ns, uid, ns, .. } = process.clone();
     // /proc counts in ticks of 10 ms.
-    (pid, pids, ns, uid, start_boot_ns.map(|ns| ns / 10_000_000))
+    (pid, pids, ns, uid, start_boot_ns.map(BootNs::ticks))
 }
 
 fn the_iterator_and_proc_agree() {
@@ -259,10 +260,7 @@ fn the_iterator_and_proc_agree() {
         // Not one whose init has died meanwhile.
         if after.namespaces.get(inum) == Some(ns) {
             let mut found = seen.namespaces[inum].clone();
-            assert_eq!(
-                found.born_boot_ns.map(|ns| ns / 10_000_000),
-                ns.born_boot_ns.map(|ns| ns / 10_000_000)
-            );
+            assert_eq!(found.born_boot_ns.map(BootNs::ticks), ns.born_boot_ns.map(BootNs::ticks));
             found.born_boot_ns = ns.born_boot_ns;
             assert_eq!(found, *ns);
         }

@@ -2,6 +2,7 @@
 
 use pidns_user::{
     event::Body,
+    event::identity::HostPid,
     model::{Reaper, World},
     source::recording::Recording,
 };
@@ -40,9 +41,9 @@ fn expect_parents(situation: &str, far: impl Fn(&Who, &Who) -> u32) {
     assert_eq!(found, expected, "what /proc says of {families:?}");
 
     let right_after = [
-        Reaper::Parent(init_pid),
-        Reaper::InitOrSubreaper { init: Some(init_pid) },
-        Reaper::Parent(init_pid),
+        Reaper::Parent(HostPid(init_pid)),
+        Reaper::InitOrSubreaper { init: Some(HostPid(init_pid)) },
+        Reaper::Parent(HostPid(init_pid)),
     ];
     let mut world = World::default();
     let mut exits = 0;
@@ -51,18 +52,18 @@ fn expect_parents(situation: &str, far: impl Fn(&Who, &Who) -> u32) {
         let event = event.expect("the recording is whole");
         world.apply(&event);
         let Body::ProcessExit { process, .. } = &event.body else { continue };
-        let Some(family) = parents.iter().position(|parent| parent.pid as u32 == process.pid) else {
+        let Some(family) = parents.iter().position(|parent| HostPid(parent.pid as u32) == process.pid) else {
             continue;
         };
         exits += 1;
-        let orphan = world.process(orphans[family].pid as u32).expect("it exists");
+        let orphan = world.process(HostPid(orphans[family].pid as u32)).expect("it exists");
         assert!(orphan.orphaned, "{orphan:?}");
         assert_eq!(world.reaper(orphan), right_after[family], "{}: {orphan:?}", families[family]);
     }
     assert_eq!(exits, families.len(), "each parent's exit is in the recording");
     for (orphan, parent) in orphans.iter().zip(expected) {
-        let known = world.process(orphan.pid as u32).expect("it still exists");
-        assert_eq!(world.reaper(known), Reaper::Parent(parent), "{known:?}");
+        let known = world.process(HostPid(orphan.pid as u32)).expect("it still exists");
+        assert_eq!(world.reaper(known), Reaper::Parent(HostPid(parent)), "{known:?}");
     }
     expect_the_same(&file, init.ns);
     actor.go();

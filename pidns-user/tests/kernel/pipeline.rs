@@ -50,12 +50,15 @@ impl Consumer for Seen {
             Body::StreamResync { .. } => self.snapshots += 1,
             Body::StreamEnd { .. } => self.end = Some(body.clone()),
             Body::NamespaceInit { ns, process } | Body::NamespaceInitExit { ns, process, .. } => {
-                self.events.entry(body.name()).or_default().push((ns.inum.into(), Some(process.pid.into())));
+                self.events
+                    .entry(body.name())
+                    .or_default()
+                    .push((ns.inum.0.into(), Some(process.pid.0.into())));
             }
             Body::NamespaceCreate { ns, .. }
             | Body::NamespaceTeardown { ns, .. }
             | Body::NamespaceDestroy { ns, .. } => {
-                self.events.entry(body.name()).or_default().push((ns.inum.into(), None));
+                self.events.entry(body.name()).or_default().push((ns.inum.0.into(), None));
             }
             _ => self.processes += u64::from(body.name().starts_with("process.")),
         }
@@ -118,7 +121,7 @@ fn namespaces_are_followed_through_a_storm_without_a_record_of_a_process() {
     let alive_within = |wanted: &BTreeSet<u64>| {
         let published = published.borrow();
         let state =
-            |inum: &u64| published.namespaces.iter().find(|state| u64::from(state.namespace.inum) == *inum);
+            |inum: &u64| published.namespaces.iter().find(|state| u64::from(state.namespace.inum.0) == *inum);
         wanted.iter().filter(|inum| state(inum).is_some_and(|state| state.stage == Stage::Alive)).count()
     };
     let inums = |facts: &[Who]| facts.iter().map(|who| who.ns).collect::<BTreeSet<u64>>();
@@ -130,7 +133,7 @@ fn namespaces_are_followed_through_a_storm_without_a_record_of_a_process() {
     {
         let published = published.borrow();
         let states =
-            published.namespaces.iter().filter(|state| staying.contains(&state.namespace.inum.into()));
+            published.namespaces.iter().filter(|state| staying.contains(&state.namespace.inum.0.into()));
         for state in states {
             assert!(state.init.is_some(), "PID 1 of {} is known", state.namespace.inum);
         }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use pidns_user::event::identity::{BootNs, HostPid};
 use pidns_user::procfs::Procfs;
 use serde_json::Value;
 
@@ -33,9 +34,10 @@ fn who_is_traced_is_shown_with_the_process_that_does() {
     assert_eq!(process(&members, traced.pid)["tracer"], actor.pid(), "{members:#}");
     let all = document(&["ps"]);
     assert!(process(&all, actor.pid()).get("tracer").is_none(), "nobody traces the tracer");
-    let proc = Procfs::default().snapshot(0, &mut || {}).expect("/proc can be read");
-    let found = proc.processes.iter().find(|process| process.pid == traced.pid as u32).expect("it is there");
-    assert_eq!(found.tracer, Some(actor.pid() as u32), "from /proc");
+    let proc = Procfs::default().snapshot(BootNs(0), &mut || {}).expect("/proc can be read");
+    let found =
+        proc.processes.iter().find(|process| process.pid == HostPid(traced.pid as u32)).expect("it is there");
+    assert_eq!(found.tracer, Some(HostPid(actor.pid() as u32)), "from /proc");
     let (table, _) = output(&["ps", "--no-headers", "--fields", "pid,tracer", &traced.ns.to_string()], 0);
     let row: Vec<&str> = table.split_whitespace().collect();
     assert_eq!(row, [traced.pid.to_string(), actor.pid().to_string()]);
@@ -81,8 +83,9 @@ fn who_was_moved_into_a_cgroup_is_shown_with_its_id() {
     assert_ne!(before, id, "it was not there before");
     assert_eq!(id_of(outer.pid), id);
     assert_eq!(id_of(actor.pid()), before, "whom nobody moved");
-    let proc = Procfs::default().snapshot(0, &mut || {}).expect("/proc can be read");
-    let found = proc.processes.iter().find(|process| process.pid == outer.pid as u32).expect("it is there");
+    let proc = Procfs::default().snapshot(BootNs(0), &mut || {}).expect("/proc can be read");
+    let found =
+        proc.processes.iter().find(|process| process.pid == HostPid(outer.pid as u32)).expect("it is there");
     assert_eq!(found.cgroup_id, Some(id), "from /proc");
     let (table, _) = output(&["ps", "--no-headers", "--fields", "pid,cgroup", &outer.pid.to_string()], 0);
     let row = table.lines().find(|line| line.split_whitespace().next() == Some(&outer.pid.to_string()));
@@ -103,14 +106,14 @@ fn every_cgroup_id_is_the_inode_number_of_its_folder() {
     let before: Vec<_> =
         listed(&before).map(|line| (line["pid"].clone(), folder_of_cgroup(&line["pid"]))).collect();
     let now = document(&["ps"]);
-    let proc = Procfs::default().snapshot(0, &mut || {}).expect("/proc can be read");
+    let proc = Procfs::default().snapshot(BootNs(0), &mut || {}).expect("/proc can be read");
     let mut compared = 0;
     for (pid, folder) in before {
         let Some(line) = listed(&now).find(|line| line["pid"] == pid) else { continue };
         // Not one that was moved meanwhile.
         let Some(expected) = folder_of_cgroup(&pid).filter(|found| Some(*found) == folder) else { continue };
         assert_eq!(line["cgroup_id"], expected, "{line}");
-        let found = proc.processes.iter().find(|process| pid == process.pid);
+        let found = proc.processes.iter().find(|process| pid == process.pid.0);
         assert!(found.is_none_or(|found| found.cgroup_id == Some(expected)), "from /proc: {found:?}");
         compared += 1;
     }

@@ -2,7 +2,7 @@
 //! be several namespaces, one after the other.
 
 use crate::{
-    event::identity::TICK_NS,
+    event::identity::{BootNs, NamespaceKey, NsInum, TICK_NS},
     event::snapshot::{SnapshotNamespace, SnapshotProcess},
     model::World,
 };
@@ -10,35 +10,35 @@ use crate::{
 /// A namespace by its number, or one alone of those that had the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    pub(super) inum: u32,
+    pub(super) inum: NsInum,
     life: Option<Life>,
 }
 
-/// While one namespace had its number: CLOCK_BOOTTIME, nanoseconds.
+/// The time in which one namespace had its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Life {
     level: u32,
-    from: u64,
-    to: u64,
+    from: BootNs,
+    to: BootNs,
 }
 
 impl Place {
     /// Whichever namespace has, or had, this number.
-    pub(super) fn of_number(inum: u32) -> Self {
+    pub(super) fn of_number(inum: NsInum) -> Self {
         Self { inum, life: None }
     }
 
     /// The one of this number that exists by the end of what the recording told.
-    pub(super) fn of_living(inum: u32, world: &World) -> Self {
+    pub(super) fn of_living(inum: NsInum, world: &World) -> Self {
         Self::one(inum, world, |_, is_gone| !is_gone)
     }
 
-    /// The one of this number and birth, whether it is gone or not.
-    pub(super) fn of_birth(inum: u32, born_boot_ns: Option<u64>, world: &World) -> Self {
-        Self::one(inum, world, |namespace, _| namespace.born_boot_ns == born_boot_ns)
+    /// The one of this identity, whether it is gone or not.
+    pub(super) fn of_key(key: NamespaceKey, world: &World) -> Self {
+        Self::one(key.inum, world, |namespace, _| namespace.key() == key)
     }
 
-    fn one(inum: u32, world: &World, is_it: impl Fn(&SnapshotNamespace, bool) -> bool) -> Self {
+    fn one(inum: NsInum, world: &World, is_it: impl Fn(&SnapshotNamespace, bool) -> bool) -> Self {
         let gone = world.history().namespaces().map(|gone| (&gone.state.namespace, true, gone.gone_boot_ns));
         let living = world.namespace(inum).map(|entry| (&entry.namespace, false, None));
         // Of this number, the last first.
@@ -54,15 +54,15 @@ impl Place {
         let born = namespace.born_boot_ns.map(|born| born.saturating_sub(TICK_NS));
         let life = Life {
             level: namespace.level,
-            from: born.max(earlier).unwrap_or(0),
-            to: gone.or(later).unwrap_or(u64::MAX),
+            from: born.max(earlier).unwrap_or_default(),
+            to: gone.or(later).unwrap_or(BootNs(u64::MAX)),
         };
         Self { inum, life: Some(life) }
     }
 
     /// At which of the process's levels it is this one; `None` where the process is not in it, nor below. `levels` are the
     /// namespaces that the model knows for that process.
-    pub(super) fn level_of(&self, process: &SnapshotProcess, levels: &[Option<u32>]) -> Option<usize> {
+    pub(super) fn level_of(&self, process: &SnapshotProcess, levels: &[Option<NsInum>]) -> Option<usize> {
         let at = levels.iter().position(|ns| *ns == Some(self.inum))?;
         let was_there = self.life.is_none_or(|life| {
             life.level as usize == at

@@ -3,6 +3,7 @@
 use super::{PidTable, place::Place};
 use crate::{
     commands::failure::Failure,
+    event::identity::HostPid,
     event::snapshot::{SnapshotProcess, SnapshotSource},
 };
 
@@ -14,7 +15,7 @@ pub(super) fn nobody_in(pid: u32, place: Place, host: &PidTable<'_>) -> Failure 
     let inum = place.inum;
     let known = host.how_far_that_is_known();
     let words = format!("no process has PID {pid} in namespace {inum}{known}");
-    let Some(process) = host.of_number(pid) else {
+    let Some(process) = host.of_number(HostPid(pid)) else {
         return Failure::NoMatch(match elsewhere(pid, host) {
             Some(elsewhere) => format!("{words}: {elsewhere}"),
             None => words,

@@ -23,6 +23,7 @@ use super::{
     daemons::DaemonRecord,
 };
 use crate::event::container::{Container, Runtime};
+use crate::event::identity::HostPid;
 
 /// How long an answer may take. A daemon answers within milliseconds; one that does not is not asked again.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -168,7 +169,7 @@ fn said(inspected: ContainerInspectResponse, in_pod: bool) -> DaemonRecord {
     let own = inspected.name.unwrap_or_default();
     names.name = names.name.or_else(|| name(own.strip_prefix('/').unwrap_or(&own)));
     names.image = names.image.or_else(|| name(&config.image.unwrap_or_default()));
-    DaemonRecord { pid: pid.filter(|&pid| pid != 0), names }
+    DaemonRecord { pid: pid.and_then(HostPid::known), names }
 }
 
 #[cfg(test)]

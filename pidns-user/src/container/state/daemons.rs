@@ -12,12 +12,13 @@ use super::{
     read::{FolderName, Reader, Unread},
 };
 use crate::event::container::{Container, Runtime};
+use crate::event::identity::HostPid;
 
 /// What a file says, and of which process.
 #[derive(Debug, Default)]
 pub(super) struct DaemonRecord {
     /// Its first process, where the files tell.
-    pub(super) pid: Option<u32>,
+    pub(super) pid: Option<HostPid>,
     pub(super) names: Container,
 }
 
@@ -67,7 +68,7 @@ pub(super) fn docker(
     annotations::fill(&mut names, &docker.config.labels.unwrap_or_default(), whose);
     names.name = names.name.or_else(|| name(docker.name.strip_prefix('/').unwrap_or(&docker.name)));
     names.image = names.image.or_else(|| name(&docker.config.image));
-    Ok(DaemonRecord { pid: (docker.state.pid != 0).then_some(docker.state.pid), names })
+    Ok(DaemonRecord { pid: HostPid::known(docker.state.pid), names })
 }
 
 /// containerd's bundle of a container: its configuration, and the PID that the shim wrote

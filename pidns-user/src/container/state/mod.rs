@@ -18,13 +18,14 @@ use super::{
 };
 use crate::{
     event::container::{Container, Runtime, is_long_id},
+    event::identity::ProcessKey,
     text::Name,
 };
 use annotations::Whose;
 pub use api::Api;
 use daemons::DaemonRecord;
 use process::Init;
-pub use process::Process;
+pub(super) use process::is_there;
 use read::{FolderName, Reader, Unread};
 
 /// What was found out of a place.
@@ -49,7 +50,7 @@ pub(super) struct Witness {
 
 impl Witness {
     /// Whether what was found is about the container of this process too.
-    pub(super) fn speaks_for(&self, process: Process, roots: &Roots) -> bool {
+    pub(super) fn speaks_for(&self, process: ProcessKey, roots: &Roots) -> bool {
         self.init.doubt(process, &self.path, &roots.proc).is_none()
     }
 }
@@ -59,7 +60,7 @@ const MOST_DOUBTS: usize = 16;
 const LONGEST_DOUBT: usize = 512;
 
 /// The container that `process` is in, as its place and the files tell, and then the daemons.
-pub(super) fn look(roots: &Roots, api: Option<&Api>, process: Process, place: &Place) -> Found {
+pub(super) fn look(roots: &Roots, api: Option<&Api>, process: ProcessKey, place: &Place) -> Found {
     let reader = Reader::new();
     let count = place.containers.len();
     let mut found = match count {
@@ -111,7 +112,7 @@ fn look_for(
     reader: &Reader,
     roots: &Roots,
     api: Option<&Api>,
-    process: Process,
+    process: ProcessKey,
     place: &Place,
     count: usize,
 ) -> Found {
@@ -149,7 +150,7 @@ fn look_for(
 fn look_for_candidates(
     reader: &Reader,
     roots: &Roots,
-    process: Process,
+    process: ProcessKey,
     candidates: &[Candidate],
     place: &Place,
 ) -> Found {
@@ -207,7 +208,7 @@ fn outer(place: &Place, count: usize) -> Option<Box<Container>> {
 /// A container that is looked for in the files.
 struct Sought<'a> {
     layer: &'a Layer,
-    process: Process,
+    process: ProcessKey,
     proc: &'a Path,
     reader: &'a Reader,
 }

@@ -12,6 +12,7 @@ use super::{
     read::{FolderName, Reader, Unread},
 };
 use crate::event::container::Runtime;
+use crate::event::identity::HostPid;
 
 /// What runc or crun wrote of a container.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub(super) struct State {
 /// runc's state.json: BaseState, libcontainer/container.go.
 #[derive(Deserialize)]
 struct Runc {
-    init_process_pid: u32,
+    init_process_pid: HostPid,
     init_process_start: u64,
     #[serde(default)]
     config: RuncConfig,
@@ -41,7 +42,7 @@ struct RuncConfig {
 /// crun's status: libcrun_write_container_status, src/libcrun/status.c.
 #[derive(Deserialize)]
 struct Crun {
-    pid: u32,
+    pid: HostPid,
     /// Absent in the files of early versions.
     #[serde(rename = "process-start-time", default)]
     start: Option<u64>,

@@ -3,48 +3,30 @@
 use std::{fs, path::Path};
 
 use super::super::cgroup;
-use crate::procfs::Procfs;
+use crate::{
+    event::identity::{HostPid, ProcessKey},
+    procfs::Procfs,
+};
 
-/// A process by its identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Process {
-    /// Thread group id, as the proc file system in use numbers processes.
-    pub pid: u32,
-    /// When it was started: CLOCK_BOOTTIME, nanoseconds. Of /proc/PID/stat, the ticks in nanoseconds.
-    pub start_boot_ns: u64,
-}
-
-impl Process {
-    /// Whether they are one process, though the start of one may be rounded.
-    pub fn is_same(self, other: Self) -> bool {
-        self.pid == other.pid && self.start_ticks() == other.start_ticks()
-    }
-
-    /// Whether it is there: its PID may be another's by now.
-    pub(in super::super) fn is_there(self, proc: &Path) -> bool {
-        Procfs::at(proc).start_ticks(self.pid) == Some(self.start_ticks())
-    }
-
-    /// The process, in the ticks that /proc/PID/stat gives its start in (field 22, proc_pid_stat(5)).
-    fn start_ticks(self) -> u64 {
-        self.start_boot_ns / (1_000_000_000 / rustix::param::clock_ticks_per_second())
-    }
+/// Whether a process is there: its PID may be another's by now.
+pub(in super::super) fn is_there(process: ProcessKey, proc: &Path) -> bool {
+    Procfs::at(proc).start_ticks(process.pid) == Some(process.start.ticks())
 }
 
 /// The first process of a container, as its runtime wrote it down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Init {
-    pub(super) pid: u32,
+    pub(super) pid: HostPid,
     /// Clock ticks since boot, as in /proc/PID/stat; absent where the runtime does not write it down.
     pub(super) start_ticks: Option<u64>,
 }
 
 impl Init {
     /// Why this is not the first process of a container that `process` is in, whose own cgroup is `path`.
-    pub(super) fn doubt(self, process: Process, path: &[u8], proc: &Path) -> Option<String> {
+    pub(super) fn doubt(self, process: ProcessKey, path: &[u8], proc: &Path) -> Option<String> {
         let Self { pid, start_ticks } = self;
         if pid == process.pid {
-            let earlier = start_ticks.is_some_and(|ticks| ticks != process.start_ticks());
+            let earlier = start_ticks.is_some_and(|ticks| ticks != process.start.ticks());
             return earlier.then(|| format!("it is about another process of PID {pid}"));
         }
         // A runtime that forgets to clean up leaves files about processes that are long gone.
@@ -66,6 +48,7 @@ impl Init {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::identity::BootNs;
 
     /// A proc file system with these processes: PID, start in ticks, cgroup.
     fn proc(processes: &[(u32, u64, &str)]) -> tempfile::TempDir {
@@ -80,11 +63,11 @@ mod tests {
         proc
     }
 
-    fn process(pid: u32, start_ticks: u64) -> Process {
-        Process { pid, start_boot_ns: start_ticks * 10_000_000 + 1_234_567 }
+    fn process(pid: u32, start_ticks: u64) -> ProcessKey {
+        ProcessKey::new(HostPid(pid), BootNs::from_ticks(start_ticks).saturating_add(1_234_567))
     }
 
-    const INIT: Init = Init { pid: 7, start_ticks: Some(500) };
+    const INIT: Init = Init { pid: HostPid(7), start_ticks: Some(500) };
 
     #[test]
     fn the_first_process_is_known_by_pid_and_start() {
@@ -120,6 +103,6 @@ mod tests {
     #[test]
     fn the_start_of_a_real_process_is_read() {
         let own = std::process::id();
-        assert!(Procfs::default().start_ticks(own).is_some_and(|ticks| ticks > 0));
+        assert!(Procfs::default().start_ticks(HostPid(own)).is_some_and(|ticks| ticks > 0));
     }
 }

@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::super::roots::Folder;
+use crate::event::identity::HostPid;
 
 /// Largest file that is read, bytes. The state of a container takes some 10 KiB; Podman's list of all
 /// containers, 700 bytes each.
@@ -147,10 +148,10 @@ impl Reader {
     }
 
     /// Reads a file as a PID in digits.
-    pub(super) fn pid(&self, folder: &Folder, relative: &Path) -> Result<u32, Unread> {
+    pub(super) fn pid(&self, folder: &Folder, relative: &Path) -> Result<HostPid, Unread> {
         let contents = self.read(folder, relative)?;
         let pid = str::from_utf8(&contents).ok().and_then(|digits| digits.trim().parse().ok());
-        pid.filter(|&pid| pid != 0).ok_or_else(|| Unread::NoPid(folder.join(relative).path()))
+        pid.and_then(HostPid::known).ok_or_else(|| Unread::NoPid(folder.join(relative).path()))
     }
 
     /// The folders in this one whose names `wanted` says yes to, sorted. None where there is no such folder;

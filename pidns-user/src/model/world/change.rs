@@ -1,24 +1,24 @@
 //! What an event changes, and what it shows to have gone by unseen.
 
-use crate::event::identity::Identity;
+use crate::event::identity::{NsInum, ProcessKey};
 
 /// What an event changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A process is there.
-    ProcessAdded(Identity),
+    ProcessAdded(ProcessKey),
     /// More, or something else, is known of it.
-    ProcessUpdated(Identity),
+    ProcessUpdated(ProcessKey),
     /// It is a zombie.
-    ProcessEnded(Identity),
+    ProcessEnded(ProcessKey),
     /// It is gone.
-    ProcessRemoved(Identity),
+    ProcessRemoved(ProcessKey),
     /// A namespace is there.
-    NamespaceAdded(u32),
+    NamespaceAdded(NsInum),
     /// More, or something else, is known of it.
-    NamespaceUpdated(u32),
+    NamespaceUpdated(NsInum),
     /// It is gone.
-    NamespaceRemoved(u32),
+    NamespaceRemoved(NsInum),
 }
 
 /// What could not be, had everything been seen.

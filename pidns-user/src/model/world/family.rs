@@ -9,18 +9,18 @@
 //! reaps them, before it would give them to anybody (`zap_pid_ns_processes()`).
 
 use super::{Change, ProcessState, World, process_state::Heir};
-use crate::event::identity::{Identity, is_one};
+use crate::event::identity::{HostPid, ProcessKey};
 
 /// Who reaps a process when it ends: its parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaper {
     /// The process of this PID at level 0: an event named it as the parent, or the kernel's rules leave no other.
-    Parent(u32),
+    Parent(HostPid),
     /// The parent has ended, and no event has named the next one. It is PID 1 of the namespace that the parent was in, or
     /// an ancestor of the parent's there that is a subreaper.
     InitOrSubreaper {
         /// That PID 1, by its PID at level 0; `None` where it is not known.
-        init: Option<u32>,
+        init: Option<HostPid>,
     },
     /// No parent was named: it is one of the machine's first processes; or its parent was a PID 1 that is gone, and it
     /// has gone with it, unseen.
@@ -32,15 +32,15 @@ impl World {
     pub fn reaper(&self, entry: &ProcessState) -> Reaper {
         match (entry.parent, entry.heir) {
             (Some(parent), _) => Reaper::Parent(parent),
-            (None, Some(heir)) => {
-                Reaper::InitOrSubreaper { init: heir.init.filter(|&init| self.has(init)).map(|(pid, _)| pid) }
-            }
+            (None, Some(heir)) => Reaper::InitOrSubreaper {
+                init: heir.init.filter(|&init| self.has(init)).map(|init| init.pid),
+            },
             (None, None) => Reaper::Unknown,
         }
     }
 
     /// Its parent is this one: somebody said so.
-    pub(super) fn parent_is(&mut self, pid: u32, parent: Option<u32>, changes: &mut Vec<Change>) {
+    pub(super) fn parent_is(&mut self, pid: HostPid, parent: Option<HostPid>, changes: &mut Vec<Change>) {
         let heir = parent
             .and_then(|parent| self.processes.get(&parent))
             .filter(|parent| parent.ended.is_some() && !parent.is_init())
@@ -53,7 +53,7 @@ impl World {
     }
 
     /// This process has ended: its children are no longer its own.
-    pub(super) fn give_children_away(&mut self, pid: u32, changes: &mut Vec<Change>) {
+    pub(super) fn give_children_away(&mut self, pid: HostPid, changes: &mut Vec<Change>) {
         let Some(dead) = self.processes.get(&pid).filter(|dead| !dead.is_init()) else { return };
         let heir = self.heir(dead);
         for child in self.children.remove(&pid).unwrap_or_default() {
@@ -62,12 +62,12 @@ impl World {
     }
 
     /// This process is gone, and whoever still has it as the parent has none.
-    pub(super) fn leave_family(&mut self, pid: u32, changes: &mut Vec<Change>) {
+    pub(super) fn leave_family(&mut self, pid: HostPid, changes: &mut Vec<Change>) {
         self.give_children_away(pid, changes);
         for child in self.children.remove(&pid).unwrap_or_default() {
             if let Some(child) = self.processes.get_mut(&child) {
                 child.parent = None;
-                changes.push(Change::ProcessUpdated(child.identity()));
+                changes.push(Change::ProcessUpdated(child.key()));
             }
         }
         if let Some(parent) = self.processes.get(&pid).and_then(|entry| entry.parent) {
@@ -83,19 +83,19 @@ impl World {
         let certain = dead.parent.is_some_and(|parent| {
             Some(parent) == init || self.processes.get(&parent).is_some_and(is_further_out)
         });
-        Heir { init: init.and_then(|init| self.processes.get(&init)).map(ProcessState::identity), certain }
+        Heir { init: init.and_then(|init| self.processes.get(&init)).map(ProcessState::key), certain }
     }
 
-    fn orphan(&mut self, pid: u32, heir: Heir, changes: &mut Vec<Change>) {
-        let parent = heir.init.filter(|_| heir.certain).map(|(init, _)| init);
+    fn orphan(&mut self, pid: HostPid, heir: Heir, changes: &mut Vec<Change>) {
+        let parent = heir.init.filter(|_| heir.certain).map(|init| init.pid);
         self.move_to(pid, parent);
         let Some(child) = self.processes.get_mut(&pid) else { return };
         child.orphaned = true;
         child.heir = parent.is_none().then_some(heir);
-        changes.push(Change::ProcessUpdated(child.identity()));
+        changes.push(Change::ProcessUpdated(child.key()));
     }
 
-    fn move_to(&mut self, pid: u32, parent: Option<u32>) {
+    fn move_to(&mut self, pid: HostPid, parent: Option<HostPid>) {
         let parent = parent.filter(|&parent| parent != pid);
         if let Some(parent) = parent {
             self.keep_from_circling(pid, parent);
@@ -111,7 +111,7 @@ impl World {
     }
 
     /// Nobody is its own ancestor. Where the new parent is thought to descend from its child, what was thought is wrong.
-    fn keep_from_circling(&mut self, pid: u32, parent: u32) {
+    fn keep_from_circling(&mut self, pid: HostPid, parent: HostPid) {
         if !self.children.contains_key(&pid) {
             return;
         }
@@ -124,7 +124,7 @@ impl World {
         }
     }
 
-    fn forget_child(&mut self, parent: u32, child: u32) {
+    fn forget_child(&mut self, parent: HostPid, child: HostPid) {
         if let Some(children) = self.children.get_mut(&parent) {
             children.remove(&child);
             if children.is_empty() {
@@ -133,7 +133,7 @@ impl World {
         }
     }
 
-    fn has(&self, identity: Identity) -> bool {
-        self.processes.get(&identity.0).is_some_and(|entry| is_one(entry.identity(), identity))
+    fn has(&self, key: ProcessKey) -> bool {
+        self.processes.get(&key.pid).is_some_and(|entry| entry.key().is_same(key))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::{namespace_state::NamespaceState, process_state::ProcessState};
-use crate::event::identity::{Identity, rounded};
+use crate::event::identity::{BootNs, ProcessKey};
 use crate::event::snapshot::SnapshotProcess;
 
 /// Most of each that are remembered where nothing else is asked for; of more, those that went first are forgotten.
@@ -14,10 +14,10 @@ pub const LIMIT: usize = 10_000;
 pub struct DeadProcess {
     /// As it was.
     pub state: ProcessState,
-    /// When it was reaped: CLOCK_BOOTTIME, nanoseconds; `None` where nobody saw that.
-    pub gone_boot_ns: Option<u64>,
-    /// When it was known to be gone, at the latest: CLOCK_BOOTTIME, nanoseconds.
-    pub known_boot_ns: u64,
+    /// When it was reaped; `None` where no event says that.
+    pub gone_boot_ns: Option<BootNs>,
+    /// The latest time by which it was known to be gone.
+    pub known_boot_ns: BootNs,
 }
 
 impl DeadProcess {
@@ -44,8 +44,8 @@ impl DeadProcess {
 pub struct DeadNamespace {
     /// As it was.
     pub state: NamespaceState,
-    /// When it went: CLOCK_BOOTTIME, nanoseconds; `None` where nobody saw that.
-    pub gone_boot_ns: Option<u64>,
+    /// When it went; `None` where no event says that.
+    pub gone_boot_ns: Option<BootNs>,
     /// Whether an event told that its last reference was gone; else only its processes are known to be.
     pub destroyed: bool,
 }
@@ -59,7 +59,7 @@ pub struct History {
     /// The number of the first place.
     first: u64,
     /// The places of those in [`Self::processes`].
-    places: HashMap<Identity, u64>,
+    places: HashMap<ProcessKey, u64>,
     namespaces: VecDeque<DeadNamespace>,
     /// Whether there were more.
     has_forgotten: bool,
@@ -88,9 +88,9 @@ impl History {
         self.has_forgotten
     }
 
-    /// Who is remembered under this identity.
-    pub fn process(&self, identity: Identity) -> Option<&DeadProcess> {
-        self.processes.get(self.index(identity)?)?.as_ref()
+    /// The process that is remembered under this identity.
+    pub fn process(&self, key: ProcessKey) -> Option<&DeadProcess> {
+        self.processes.get(self.index(key)?)?.as_ref()
     }
 
     /// The processes, the last to go first.
@@ -104,23 +104,23 @@ impl History {
     }
 
     pub(super) fn add_process(&mut self, process: DeadProcess) {
-        let identity = process.state.identity();
+        let key = process.state.key();
         // A stream that contradicts itself can bury one twice: the last time counts.
-        self.revived(identity);
-        self.places.insert(identity, self.first + self.processes.len() as u64);
+        self.revived(key);
+        self.places.insert(key, self.first + self.processes.len() as u64);
         self.processes.push_back(Some(process));
         if self.processes.len() > self.limit {
             self.first += 1;
             self.has_forgotten = true;
             if let Some(Some(forgotten)) = self.processes.pop_front() {
-                self.places.remove(&forgotten.state.identity());
+                self.places.remove(&forgotten.state.key());
             }
         }
     }
 
     /// When one that went with its namespace was reaped comes after that namespace's end. Returns whether it is such a one.
-    pub(super) fn reaped(&mut self, identity: Identity, at: u64) -> bool {
-        let dead = self.index(identity).and_then(|index| self.processes.get_mut(index)?.as_mut());
+    pub(super) fn reaped(&mut self, key: ProcessKey, at: BootNs) -> bool {
+        let dead = self.index(key).and_then(|index| self.processes.get_mut(index)?.as_mut());
         match dead.filter(|dead| dead.gone_boot_ns.is_none() && dead.state.ended.is_some()) {
             Some(dead) => {
                 dead.gone_boot_ns = Some(at);
@@ -131,10 +131,10 @@ impl History {
     }
 
     /// It is not gone after all.
-    pub(super) fn revived(&mut self, identity: Identity) {
-        let place = self.index(identity).and_then(|index| self.processes.get_mut(index));
+    pub(super) fn revived(&mut self, key: ProcessKey) {
+        let place = self.index(key).and_then(|index| self.processes.get_mut(index));
         if let Some(raised) = place.and_then(Option::take) {
-            self.places.remove(&raised.state.identity());
+            self.places.remove(&raised.state.key());
         }
     }
 
@@ -146,10 +146,9 @@ impl History {
         }
     }
 
-    fn index(&self, identity: Identity) -> Option<usize> {
-        let (pid, start) = identity;
-        // A look may have told of it with a start that /proc has rounded.
-        let place = self.places.get(&identity).or_else(|| self.places.get(&(pid, rounded(start))));
+    fn index(&self, key: ProcessKey) -> Option<usize> {
+        // A snapshot may have named it with a start that /proc has rounded.
+        let place = self.places.get(&key).or_else(|| self.places.get(&key.rounded_to_tick()));
         place.map(|place| (place - self.first) as usize)
     }
 }

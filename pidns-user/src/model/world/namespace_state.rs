@@ -2,8 +2,8 @@
 
 use std::cmp::Ordering;
 
-use crate::event::identity::is_one_time;
 use crate::{
+    event::identity::{BootNs, HostPid},
     event::snapshot::{Holder, SnapshotNamespace},
     event::{Cause, Namespace, Process},
 };
@@ -17,8 +17,8 @@ pub enum Stage {
     Alive,
     /// Its PID 1 has exited: nobody can fork there any more.
     Dying {
-        /// When: CLOCK_BOOTTIME, nanoseconds.
-        since: u64,
+        /// When.
+        since: BootNs,
         /// Why.
         cause: Cause,
         /// Whether all others have been killed and reaped: PID 1 itself waits to be reaped.
@@ -26,8 +26,8 @@ pub enum Stage {
     },
     /// All its processes are gone, and something still holds it.
     Held {
-        /// Since when: CLOCK_BOOTTIME, nanoseconds.
-        since: u64,
+        /// Since when.
+        since: BootNs,
     },
 }
 
@@ -39,9 +39,9 @@ pub struct NamespaceState {
     /// How far it has come.
     pub stage: Stage,
     /// PID 1, by its PID at level 0.
-    pub init: Option<u32>,
-    /// When PID 1 was started, while it is there and afterwards: CLOCK_BOOTTIME, nanoseconds.
-    pub(super) init_start: Option<u64>,
+    pub init: Option<HostPid>,
+    /// When PID 1 was started, while it is there and afterwards.
+    pub(super) init_start: Option<BootNs>,
     /// What its birth is known from.
     pub(super) source: KnownFrom,
     /// Its processes, zombies included; those of the namespaces below not.
@@ -105,14 +105,14 @@ impl NamespaceState {
 
     /// Which namespace has this id and birth, as far as that can be told. A birth is that of the namespace, or where nobody
     /// saw that, its PID 1's start.
-    pub(super) fn which(&self, kernel_id: Option<u64>, born_boot_ns: Option<u64>) -> Which {
+    pub(super) fn which(&self, kernel_id: Option<u64>, born_boot_ns: Option<BootNs>) -> Which {
         if let (Some(known), Some(told)) = (self.namespace.kernel_id, kernel_id) {
             // The kernel counts them up.
             return told.cmp(&known).into();
         }
         let Some(told) = born_boot_ns else { return Which::This };
         let births = || [self.namespace.born_boot_ns, self.init_start].into_iter().flatten();
-        if births().any(|known| is_one_time(known, told)) {
+        if births().any(|known| known.is_same(told)) {
             return Which::This;
         }
         match (births().min(), births().max()) {
@@ -124,7 +124,7 @@ impl NamespaceState {
     }
 
     /// Which namespace is the one that was created at this time.
-    pub(super) fn which_was_created(&self, kernel_id: Option<u64>, born_boot_ns: Option<u64>) -> Which {
+    pub(super) fn which_was_created(&self, kernel_id: Option<u64>, born_boot_ns: Option<BootNs>) -> Which {
         if let (Some(known), Some(told)) = (self.namespace.kernel_id, kernel_id) {
             return told.cmp(&known).into();
         }
@@ -147,7 +147,7 @@ impl NamespaceState {
     /// all have gone.
     pub(super) fn cannot_have(&self, process: &Process) -> bool {
         let start = process.start_boot_ns;
-        let is_later = |than: u64| start > than && !is_one_time(than, start);
+        let is_later = |than: BootNs| start > than && !than.is_same(start);
         let is_another_init = process.pids.last() == Some(&1) && self.init_start.is_some_and(is_later);
         is_another_init || matches!(self.stage, Stage::Held { since } if is_later(since))
     }
@@ -155,17 +155,15 @@ impl NamespaceState {
     /// Whether the PID 1 that a look has found there is not the one that is known: the words by which it was taken for that
     /// namespace were about another.
     pub(super) fn had_another_init(&self, ns: &SnapshotNamespace) -> bool {
-        self.init_start.zip(ns.born_boot_ns).is_some_and(|(known, seen)| !is_one_time(known, seen))
+        self.init_start.zip(ns.born_boot_ns).is_some_and(|(known, seen)| !known.is_same(seen))
     }
 
     /// PID 1 is this process.
     pub(super) fn has_init(&mut self, init: &Process) {
         let start = init.start_boot_ns;
         // What was rounded was rounded down.
-        let exact = self
-            .init_start
-            .filter(|&known| is_one_time(known, start))
-            .map_or(start, |known| known.max(start));
+        let exact =
+            self.init_start.filter(|&known| known.is_same(start)).map_or(start, |known| known.max(start));
         (self.init, self.init_start) = (Some(init.pid), Some(exact));
         if self.stage == Stage::Empty {
             self.stage = Stage::Alive;

@@ -5,7 +5,7 @@ use super::{
     namespace_state::{KnownFrom, Which, as_snapshot},
 };
 use crate::{
-    event::identity::is_one_time,
+    event::identity::{BootNs, HostPid, NsInum},
     event::snapshot::{Holder, SnapshotNamespace},
     event::{Cause, Namespace, Process},
     model::world::history::DeadNamespace,
@@ -44,7 +44,13 @@ impl World {
     }
 
     /// A member is gone, at this time or at one that nobody saw.
-    pub(super) fn leave(&mut self, inum: u32, pid: u32, at: Option<u64>, changes: &mut Vec<Change>) {
+    pub(super) fn leave(
+        &mut self,
+        inum: NsInum,
+        pid: HostPid,
+        at: Option<BootNs>,
+        changes: &mut Vec<Change>,
+    ) {
         let Some(entry) = self.namespaces.get_mut(&inum) else { return };
         entry.members = entry.members.saturating_sub(1);
         let was_init = entry.init == Some(pid);
@@ -109,7 +115,7 @@ impl World {
         if let Some(entry) = self.namespaces.get(&ns.inum)
             && entry.namespace.kernel_id.is_none()
             && let Some(start) = entry.init_start
-            && !is_one_time(start, init.start_boot_ns)
+            && !start.is_same(init.start_boot_ns)
         {
             if init.start_boot_ns < start {
                 return;
@@ -151,7 +157,7 @@ impl World {
     }
 
     /// All its members but PID 1 have been killed and reaped.
-    pub(super) fn on_teardown(&mut self, ns: &Namespace, at: u64, changes: &mut Vec<Change>) {
+    pub(super) fn on_teardown(&mut self, ns: &Namespace, at: BootNs, changes: &mut Vec<Change>) {
         if !self.is_known(ns) {
             return;
         }
@@ -176,11 +182,11 @@ impl World {
     }
 
     /// Its members but PID 1 are gone, as the kernel has killed and reaped them: no event of their own says so.
-    fn members_are_gone(&mut self, inum: u32, changes: &mut Vec<Change>) {
+    fn members_are_gone(&mut self, inum: NsInum, changes: &mut Vec<Change>) {
         let Some(entry) = self.namespaces.get(&inum).filter(|entry| entry.members > 0) else { return };
         let init = entry.init;
         let members = self.processes.values().filter(|entry| entry.process.ns == inum);
-        let pids: Vec<u32> =
+        let pids: Vec<HostPid> =
             members.map(|entry| entry.process.pid).filter(|pid| Some(*pid) != init).collect();
         for pid in pids {
             self.remove(pid, None, changes);
@@ -188,7 +194,7 @@ impl World {
     }
 
     /// Its last reference is gone.
-    pub(super) fn on_destroy(&mut self, ns: &Namespace, at: u64, changes: &mut Vec<Change>) {
+    pub(super) fn on_destroy(&mut self, ns: &Namespace, at: BootNs, changes: &mut Vec<Change>) {
         if self.is_known(ns) {
             self.close(ns.inum, Some(at), true, changes);
         }
@@ -196,7 +202,7 @@ impl World {
 
     /// Where no event tells of the end of a namespace that never had a process, this one's is nobody's to tell: whoever's
     /// children would have been born there is gone, or has them born elsewhere.
-    pub(super) fn let_go(&mut self, inum: u32, at: u64, changes: &mut Vec<Change>) {
+    pub(super) fn let_go(&mut self, inum: NsInum, at: BootNs, changes: &mut Vec<Change>) {
         let is_empty =
             self.namespaces.get(&inum).is_some_and(|entry| entry.stage == Stage::Empty && entry.members == 0);
         if is_empty
@@ -225,7 +231,7 @@ impl World {
     }
 
     /// It has no process any more, and never will have, since this time or since one that nobody saw.
-    fn emptied(&mut self, inum: u32, at: Option<u64>, changes: &mut Vec<Change>) {
+    fn emptied(&mut self, inum: NsInum, at: Option<BootNs>, changes: &mut Vec<Change>) {
         if at.is_some() && !self.destructions_told {
             self.close(inum, at, false, changes);
         } else if let Some(entry) = self.namespaces.get_mut(&inum) {
@@ -281,7 +287,13 @@ impl World {
     }
 
     /// It exists no more, since this time or since one that nobody saw; `destroyed`: its last reference is known to be gone.
-    pub(super) fn close(&mut self, inum: u32, at: Option<u64>, destroyed: bool, changes: &mut Vec<Change>) {
+    pub(super) fn close(
+        &mut self,
+        inum: NsInum,
+        at: Option<BootNs>,
+        destroyed: bool,
+        changes: &mut Vec<Change>,
+    ) {
         let Some(mut entry) = self.namespaces.remove(&inum) else { return };
         if entry.members > 0 {
             // Members keep it: they have been reaped, and those that are no zombies ended unseen.

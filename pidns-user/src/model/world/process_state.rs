@@ -1,7 +1,7 @@
 //! A process of the model: who it is, where it is from, and how far it has come.
 
 use crate::{
-    event::identity::{Identity, identity, is_one, is_one_time},
+    event::identity::{BootNs, HostPid, NsInum, ProcessKey},
     event::snapshot::SnapshotProcess,
     event::{Exit, Process},
 };
@@ -14,7 +14,7 @@ pub enum Entered {
     /// Forked by a process of another namespace.
     Joined {
         /// That process's PID at level 0.
-        parent: u32,
+        parent: HostPid,
     },
     /// Before it was watched.
     Unseen,
@@ -24,7 +24,7 @@ pub enum Entered {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Heir {
     /// PID 1 of its namespace, where that is known.
-    pub(super) init: Option<Identity>,
+    pub(super) init: Option<ProcessKey>,
     /// Whether it can be nobody else.
     pub(super) certain: bool,
 }
@@ -32,12 +32,12 @@ pub(super) struct Heir {
 /// How a process became a zombie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// When: CLOCK_BOOTTIME, nanoseconds; `None` where nobody saw that.
-    pub since: Option<u64>,
+    /// When; `None` where no event says that.
+    pub since: Option<BootNs>,
     /// How it ended, likewise.
     pub exit: Option<Exit>,
     /// Whose child it was then, by that one's PID at level 0: who was to reap it first.
-    pub parent: Option<u32>,
+    pub parent: Option<HostPid>,
 }
 
 /// A process that exists, or is a zombie.
@@ -48,7 +48,7 @@ pub struct ProcessState {
     /// Its parent at level 0; `None` where it has none, or where that is not certain: [`World::reaper`] tells.
     ///
     /// [`World::reaper`]: super::World::reaper
-    pub parent: Option<u32>,
+    pub parent: Option<HostPid>,
     /// Whether a parent of it has ended.
     pub orphaned: bool,
     /// Of an orphan without a parent that is certain: what is known of the next one.
@@ -60,23 +60,23 @@ pub struct ProcessState {
     /// That it is a zombie.
     pub ended: Option<Ended>,
     /// The namespace that its children go to, where that is not its own.
-    pub children_ns: Option<u32>,
+    pub children_ns: Option<NsInum>,
 }
 
 impl ProcessState {
-    /// Which process it is.
-    pub fn identity(&self) -> Identity {
-        identity(&self.process)
+    /// Its identity.
+    pub fn key(&self) -> ProcessKey {
+        self.process.key()
     }
 
     /// Whether these words are about it.
     pub(super) fn is(&self, process: &Process) -> bool {
-        is_one(self.identity(), identity(process))
+        self.key().is_same(process.key())
     }
 
-    /// Whether it is the one of its PID that was started then (CLOCK_BOOTTIME, nanoseconds).
-    pub fn has_started(&self, start_boot_ns: u64) -> bool {
-        is_one_time(self.process.start_boot_ns, start_boot_ns)
+    /// Whether it is the one of its PID that was started then.
+    pub fn has_started(&self, start_boot_ns: BootNs) -> bool {
+        self.process.start_boot_ns.is_same(start_boot_ns)
     }
 
     /// Whether it is PID 1 of its namespace.

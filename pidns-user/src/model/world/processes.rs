@@ -1,8 +1,8 @@
 //! What becomes of processes: they are told of, get another parent, end, are reaped.
 
 use super::{Change, Ended, Entered, ProcessState, World};
-use crate::event::identity::identity;
 use crate::{
+    event::identity::{BootNs, HostPid, NsInum},
     event::{Exit, Process},
     model::world::history::DeadProcess,
 };
@@ -13,11 +13,11 @@ impl World {
         &mut self,
         process: &Process,
         looked: (Option<char>, Option<u32>),
-        zombie_since: Option<u64>,
+        zombie_since: Option<BootNs>,
         joined: Option<bool>,
         changes: &mut Vec<Change>,
     ) {
-        self.history.revived(identity(process));
+        self.history.revived(process.key());
         self.on_description(process, changes);
         let children_ns = self.pass.as_mut().and_then(|look| look.has_seen_process(process.pid, process.ns));
         let parent = process.ppid;
@@ -42,7 +42,7 @@ impl World {
 
     /// Whoever is described is there: as somebody known, or as somebody new.
     fn on_description(&mut self, process: &Process, changes: &mut Vec<Change>) {
-        let identity = identity(process);
+        let key = process.key();
         match self.processes.get_mut(&process.pid) {
             Some(entry) if entry.is(process) && entry.process.ns == process.ns => {
                 let mut process = process.clone();
@@ -52,10 +52,10 @@ impl World {
                 let moved = entry.parent != parent;
                 if entry.process != process || moved {
                     entry.process = process;
-                    changes.push(Change::ProcessUpdated(identity));
+                    changes.push(Change::ProcessUpdated(key));
                 }
                 if moved {
-                    self.parent_is(identity.0, parent, changes);
+                    self.parent_is(key.pid, parent, changes);
                 }
                 return;
             }
@@ -71,16 +71,16 @@ impl World {
 
     /// Whether words about a process can be true by now: whoever was seen to end, or had the PID before, is done with.
     fn may_exist(&mut self, process: &Process) -> bool {
-        let identity = identity(process);
+        let key = process.key();
         let is_over = match self.processes.get(&process.pid) {
             Some(known) if known.is(process) => false,
             Some(later) if process.start_boot_ns < later.process.start_boot_ns => true,
-            _ => self.history.process(identity).is_some_and(DeadProcess::was_seen_to_end),
+            _ => self.history.process(key).is_some_and(DeadProcess::was_seen_to_end),
         };
         if is_over {
             self.inconsistencies.after_the_end += 1;
         } else {
-            self.history.revived(identity);
+            self.history.revived(key);
         }
         !is_over
     }
@@ -118,7 +118,7 @@ impl World {
         };
         self.processes.insert(process.pid, entry);
         self.parent_is(process.pid, parent, changes);
-        changes.push(Change::ProcessAdded(identity(process)));
+        changes.push(Change::ProcessAdded(process.key()));
     }
 
     /// It was forked by this parent.
@@ -145,7 +145,7 @@ impl World {
             Some(entry) if entry.is(process) => {
                 entry.process.start_boot_ns = process.start_boot_ns.max(entry.process.start_boot_ns);
                 entry.entered = entered;
-                changes.push(Change::ProcessUpdated(identity(process)));
+                changes.push(Change::ProcessUpdated(process.key()));
                 return;
             }
             Some(_) => {
@@ -157,7 +157,7 @@ impl World {
         self.insert(process, entered, changes);
     }
 
-    pub(super) fn on_exit(&mut self, process: &Process, exit: &Exit, at: u64, changes: &mut Vec<Change>) {
+    pub(super) fn on_exit(&mut self, process: &Process, exit: &Exit, at: BootNs, changes: &mut Vec<Change>) {
         self.on_process(process, changes);
         let Some(entry) = self.processes.get_mut(&process.pid).filter(|known| known.is(process)) else {
             return;
@@ -165,7 +165,7 @@ impl World {
         let parent = entry.parent;
         entry.ended = Some(Ended { since: Some(at), exit: Some(exit.clone()), parent });
         let children_ns = entry.children_ns.take();
-        changes.push(Change::ProcessEnded(identity(process)));
+        changes.push(Change::ProcessEnded(process.key()));
         self.give_children_away(process.pid, changes);
         if !self.reapings_told {
             self.remove(process.pid, Some(at), changes);
@@ -175,9 +175,9 @@ impl World {
         }
     }
 
-    pub(super) fn on_reap(&mut self, process: &Process, at: u64, changes: &mut Vec<Change>) {
+    pub(super) fn on_reap(&mut self, process: &Process, at: BootNs, changes: &mut Vec<Change>) {
         // One that went with its namespace can be found to be reaped when that is gone already.
-        if self.history.reaped(identity(process), at) || !self.may_exist(process) {
+        if self.history.reaped(process.key(), at) || !self.may_exist(process) {
             return;
         }
         if self.processes.get(&process.pid).is_none_or(|entry| !entry.is(process)) {
@@ -188,23 +188,23 @@ impl World {
     }
 
     /// It is gone, at this time or at one that nobody saw.
-    pub(super) fn remove(&mut self, pid: u32, at: Option<u64>, changes: &mut Vec<Change>) {
+    pub(super) fn remove(&mut self, pid: HostPid, at: Option<BootNs>, changes: &mut Vec<Change>) {
         self.leave_family(pid, changes);
         let Some(entry) = self.processes.remove(&pid) else { return };
-        let (identity, ns) = (entry.identity(), entry.process.ns);
+        let (key, ns) = (entry.key(), entry.process.ns);
         self.history.add_process(DeadProcess { state: entry, gone_boot_ns: at, known_boot_ns: self.boot_ns });
-        changes.push(Change::ProcessRemoved(identity));
+        changes.push(Change::ProcessRemoved(key));
         self.leave(ns, pid, at, changes);
     }
 
-    pub(super) fn children_go_to(&mut self, process: &Process, inum: u32, changes: &mut Vec<Change>) {
+    pub(super) fn children_go_to(&mut self, process: &Process, inum: NsInum, changes: &mut Vec<Change>) {
         self.on_process(process, changes);
         if let Some(entry) = self.processes.get_mut(&process.pid)
             && entry.is(process)
         {
             let elsewhere = (inum != entry.process.ns).then_some(inum);
             let before = std::mem::replace(&mut entry.children_ns, elsewhere);
-            changes.push(Change::ProcessUpdated(identity(process)));
+            changes.push(Change::ProcessUpdated(process.key()));
             if let Some(before) = before.filter(|&before| before != inum) {
                 self.let_go(before, self.boot_ns, changes);
             }

@@ -2,17 +2,18 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use crate::event::identity::{HostPid, NsInum};
 use crate::event::snapshot::Holder;
 
 /// Who was known when it began and has not been named by it yet, and what it has told that belongs to others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SnapshotPass {
-    processes: HashSet<u32>,
-    namespaces: BTreeSet<u32>,
+    processes: HashSet<HostPid>,
+    namespaces: BTreeSet<NsInum>,
     /// The namespaces that it has named.
-    named: BTreeSet<u32>,
+    named: BTreeSet<NsInum>,
     /// Where the children of processes go, by their PIDs: the namespaces tell that, before the processes come.
-    children: HashMap<u32, u32>,
+    children: HashMap<HostPid, NsInum>,
     /// Whether not all of those are told.
     children_left_out: bool,
     /// Whether it has named anything: of a stream that shows none of it nothing follows.
@@ -21,11 +22,14 @@ pub(super) struct SnapshotPass {
 
 impl SnapshotPass {
     /// One at a time at which these are known.
-    pub(super) fn of(processes: impl Iterator<Item = u32>, namespaces: impl Iterator<Item = u32>) -> Self {
+    pub(super) fn of(
+        processes: impl Iterator<Item = HostPid>,
+        namespaces: impl Iterator<Item = NsInum>,
+    ) -> Self {
         Self { processes: processes.collect(), namespaces: namespaces.collect(), ..Self::default() }
     }
 
-    pub(super) fn has_seen_namespace(&mut self, inum: u32, holders: &[Holder], left_out: u64) {
+    pub(super) fn has_seen_namespace(&mut self, inum: NsInum, holders: &[Holder], left_out: u64) {
         self.has_begun = true;
         self.children_left_out |= left_out > 0;
         self.namespaces.remove(&inum);
@@ -38,13 +42,13 @@ impl SnapshotPass {
     }
 
     /// Whether it has named this namespace.
-    pub(super) fn has_named(&self, inum: u32) -> bool {
+    pub(super) fn has_named(&self, inum: NsInum) -> bool {
         self.named.contains(&inum)
     }
 
     /// Says in which namespace this one's children will be born; that in its own where nothing else was told, and `None`
     /// where that means nothing.
-    pub(super) fn has_seen_process(&mut self, pid: u32, inum: u32) -> Option<u32> {
+    pub(super) fn has_seen_process(&mut self, pid: HostPid, inum: NsInum) -> Option<NsInum> {
         self.has_begun = true;
         self.processes.remove(&pid);
         self.namespaces.remove(&inum);
@@ -52,7 +56,7 @@ impl SnapshotPass {
     }
 
     /// The processes and namespaces that it has not named.
-    pub(super) fn unnamed(self) -> Option<(HashSet<u32>, BTreeSet<u32>)> {
+    pub(super) fn unnamed(self) -> Option<(HashSet<HostPid>, BTreeSet<NsInum>)> {
         self.has_begun.then_some((self.processes, self.namespaces))
     }
 }

@@ -11,33 +11,34 @@ use std::collections::BTreeSet;
 
 use self::kernel::{ACTS, Kernel, Kind};
 use super::{namespace_state::as_snapshot, *};
-use crate::event::identity::identity;
 use crate::{
+    event::identity::ProcessKey,
+    event::identity::{BootNs, HostPid, NsInum},
     event::{Cause, Exit, Namespace, Process, StreamFilter},
     text::Name,
 };
 
-const HOST: u32 = 100;
+const HOST: NsInum = NsInum(100);
 
 fn process(pids: &[u32], start: u64, ppid: Option<u32>, ns: u32) -> Process {
     Process {
-        pid: pids[0],
+        pid: HostPid(pids[0]),
         pids: pids.to_vec(),
         comm: Name::from("x"),
-        start_boot_ns: start,
-        ppid,
+        start_boot_ns: BootNs(start),
+        ppid: ppid.map(HostPid),
         uid: 0,
-        ns,
+        ns: NsInum(ns),
     }
 }
 
 fn namespace(inum: u32, level: u32, parent: u32, born: u64) -> Namespace {
     let parent = (level > 0).then_some(parent);
     Namespace {
-        inum,
+        inum: NsInum(inum),
         level,
-        parent,
-        born_boot_ns: Some(born),
+        parent: parent.map(NsInum),
+        born_boot_ns: Some(BootNs(born)),
         kernel_id: None,
         user_ns: 1,
         owner_uid: 0,
@@ -45,8 +46,12 @@ fn namespace(inum: u32, level: u32, parent: u32, born: u64) -> Namespace {
     }
 }
 
+fn key(pid: u32, start: u64) -> ProcessKey {
+    ProcessKey { pid: HostPid(pid), start: BootNs(start) }
+}
+
 fn event(boot_ns: u64, body: Body) -> Event {
-    Event { seq: 1, time: Timestamp::UNIX_EPOCH, boot_ns, exact: true, body }
+    Event { seq: 1, time: Timestamp::UNIX_EPOCH, boot_ns: BootNs(boot_ns), exact: true, body }
 }
 
 fn fork(process: &Process, parent: &Process) -> Body {
@@ -150,10 +155,10 @@ fn expect_equal(world: &World, kernel: &Kernel, kind: Kind) {
         .iter()
         .map(|process| (process, false))
         .chain(kernel.zombies.iter().map(|process| (process, true)))
-        .map(|(process, zombie)| (identity(process), process.ns, zombie))
+        .map(|(process, zombie)| (process.key(), process.ns, zombie))
         .collect();
     let mut found: Vec<_> =
-        world.processes().map(|entry| (entry.identity(), entry.process.ns, entry.ended.is_some())).collect();
+        world.processes().map(|entry| (entry.key(), entry.process.ns, entry.ended.is_some())).collect();
     expected.sort_unstable();
     found.sort_unstable();
     assert_eq!(found, expected);
@@ -229,10 +234,10 @@ proptest! {
         kernel.look().iter().for_each(|event| drop(world.apply(event)));
         world.settle();
         expect_sound(&world);
-        let ids = |processes: &[Process]| processes.iter().map(identity).collect::<BTreeSet<_>>();
+        let ids = |processes: &[Process]| processes.iter().map(Process::key).collect::<BTreeSet<_>>();
         let mut expected = ids(&kernel.living);
         expected.append(&mut ids(&kernel.zombies));
-        prop_assert_eq!(world.processes().map(ProcessState::identity).collect::<BTreeSet<_>>(), expected);
+        prop_assert_eq!(world.processes().map(ProcessState::key).collect::<BTreeSet<_>>(), expected);
         let expected: Vec<_> = kernel.namespaces.iter().map(|space| (space.inum(), space.kernel_id)).collect();
         let mut found: Vec<_> =
             world.namespaces().map(|entry| (entry.namespace.inum, entry.namespace.kernel_id)).collect();
@@ -259,8 +264,8 @@ proptest! {
         let look = kernel.look();
         let world = follow([&first].into_iter().chain(&look).chain(&kernel.told));
         expect_sound(&world);
-        let found = world.processes().map(ProcessState::identity).collect::<BTreeSet<_>>();
-        let expected = kernel.living.iter().chain(&kernel.zombies).map(identity).collect::<BTreeSet<_>>();
+        let found = world.processes().map(ProcessState::key).collect::<BTreeSet<_>>();
+        let expected = kernel.living.iter().chain(&kernel.zombies).map(Process::key).collect::<BTreeSet<_>>();
         prop_assert_eq!(found, expected);
         // Without these, one that ended before the look can be left over from an event that came after it.
         if kind.ids && kind.destructions {
@@ -306,45 +311,45 @@ proptest! {
 
 #[test]
 fn whoever_has_a_pid_next_ends_the_one_before() {
-    let parent = process(&[1], 1, None, HOST);
-    let (first, second) = (process(&[5], 10, Some(1), HOST), process(&[5], 20, Some(1), HOST));
+    let parent = process(&[1], 1, None, HOST.0);
+    let (first, second) = (process(&[5], 10, Some(1), HOST.0), process(&[5], 20, Some(1), HOST.0));
     let world = follow(&[event(10, fork(&first, &parent)), event(20, fork(&second, &parent))]);
     assert_eq!(world.inconsistencies().ends_unseen, 1);
-    assert_eq!(world.process(5).map(ProcessState::identity), Some((5, 20)));
+    assert_eq!(world.process(HostPid(5)).map(ProcessState::key), Some(key(5, 20)));
     assert_eq!(world.history().processes().map(|dead| dead.gone_boot_ns).collect::<Vec<_>>(), [None]);
 }
 
 #[test]
 fn a_start_that_proc_has_rounded_is_no_other_process() {
-    let parent = process(&[1], 1, None, HOST);
-    let exact = process(&[5], 47_123_456, Some(1), HOST);
-    let rounded = Process { start_boot_ns: 40_000_000, ..exact.clone() };
+    let parent = process(&[1], 1, None, HOST.0);
+    let exact = process(&[5], 47_123_456, Some(1), HOST.0);
+    let rounded = Process { start_boot_ns: BootNs(40_000_000), ..exact.clone() };
     for told in
         [[look_at(&rounded, 'R'), fork(&exact, &parent)], [fork(&exact, &parent), look_at(&rounded, 'R')]]
     {
         let [first, second] = told.map(|body| event(1, body));
         let mut world = follow(&[first, second]);
-        assert_eq!(world.process(5).map(ProcessState::identity), Some((5, 47_123_456)));
+        assert_eq!(world.process(HostPid(5)).map(ProcessState::key), Some(key(5, 47_123_456)));
         for body in [exit(&exact), reap(&exact)] {
             world.apply(&event(2, body));
         }
         assert_eq!(world.processes().count(), 0, "nothing of it is left");
         assert_eq!(world.inconsistencies(), Inconsistencies::default());
     }
-    let later = process(&[5], 50_000_001, Some(1), HOST);
+    let later = process(&[5], 50_000_001, Some(1), HOST.0);
     let world = follow(&[event(1, look_at(&rounded, 'R')), event(2, fork(&later, &parent))]);
     assert_eq!(
-        (world.process(5).map(ProcessState::identity), world.inconsistencies().ends_unseen),
-        (Some((5, 50_000_001)), 1)
+        (world.process(HostPid(5)).map(ProcessState::key), world.inconsistencies().ends_unseen),
+        (Some(key(5, 50_000_001)), 1)
     );
 }
 
 #[test]
 fn the_dead_are_remembered_up_to_a_limit_and_stay_dead() {
-    let parent = process(&[1], 1, None, HOST);
+    let parent = process(&[1], 1, None, HOST.0);
     let mut world = World::default();
     for pid in 2..HISTORY_LIMIT as u32 + 12 {
-        let child = process(&[pid], u64::from(pid), Some(1), HOST);
+        let child = process(&[pid], u64::from(pid), Some(1), HOST.0);
         for body in [fork(&child, &parent), exit(&child), reap(&child)] {
             world.apply(&event(u64::from(pid), body));
         }
@@ -357,18 +362,18 @@ fn the_dead_are_remembered_up_to_a_limit_and_stay_dead() {
 
 #[test]
 fn as_many_of_the_dead_are_remembered_as_is_asked_for() {
-    let parent = process(&[1], 1, None, HOST);
+    let parent = process(&[1], 1, None, HOST.0);
     let mut world = World::remembering(2);
     for pid in 2..6 {
-        let child = process(&[pid], u64::from(pid), Some(1), HOST);
+        let child = process(&[pid], u64::from(pid), Some(1), HOST.0);
         for body in [fork(&child, &parent), exit(&child), reap(&child)] {
             world.apply(&event(u64::from(pid), body));
         }
     }
-    let remembered: Vec<u32> = world.history().processes().map(|dead| dead.state.process.pid).collect();
-    assert_eq!(remembered, [5, 4]);
+    let remembered: Vec<HostPid> = world.history().processes().map(|dead| dead.state.process.pid).collect();
+    assert_eq!(remembered, [HostPid(5), HostPid(4)]);
     assert_eq!(
-        (world.history().process((5, 5)).is_some(), world.history().process((3, 3)).is_some()),
+        (world.history().process(key(5, 5)).is_some(), world.history().process(key(3, 3)).is_some()),
         (true, false)
     );
 }
@@ -386,17 +391,20 @@ fn an_exit_is_the_end_where_no_reaping_is_told() {
 
 #[test]
 fn children_go_where_their_parent_joined() {
-    let shell = process(&[5], 1, None, HOST);
-    let ns = namespace(200, 1, HOST, 3);
+    let shell = process(&[5], 1, None, HOST.0);
+    let ns = namespace(200, 1, HOST.0, 3);
     let child = process(&[6, 2], 9, Some(5), 200);
     let mut world = follow(&[
         event(2, look_at(&shell, 'S')),
         event(4, Body::NamespaceJoin { ns, process: shell.clone(), from: None }),
     ]);
-    assert_eq!(world.process(5).and_then(|shell| shell.children_ns), Some(200));
+    assert_eq!(world.process(HostPid(5)).and_then(|shell| shell.children_ns), Some(NsInum(200)));
     world.apply(&event(9, fork(&child, &shell)));
-    assert_eq!(world.process(6).map(|child| child.entered), Some(Entered::Joined { parent: 5 }));
+    assert_eq!(
+        world.process(HostPid(6)).map(|child| child.entered),
+        Some(Entered::Joined { parent: HostPid(5) })
+    );
     world.apply(&event(10, exit(&shell)));
-    let orphan = world.process(6).expect("it lives");
+    let orphan = world.process(HostPid(6)).expect("it lives");
     assert_eq!((orphan.parent, orphan.orphaned), (None, true));
 }

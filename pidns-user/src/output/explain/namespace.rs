@@ -104,7 +104,7 @@ fn state_of(facts: &NamespaceFacts, sheet: &Sheet<'_>) -> String {
             let since = since_boot_ns.map(|since| format!(" since {}", sheet.clock(since, false)));
             let lived = since_boot_ns.zip(facts.ns.born_boot_ns);
             let lived =
-                lived.map(|(gone, born)| format!(", having lived {}", Duration(gone.saturating_sub(born))));
+                lived.map(|(gone, born)| format!(", having lived {}", Duration(gone.saturating_since(born))));
             format!("gone{}{}{}", since.unwrap_or_default(), lived.unwrap_or_default(), init_ended(end, sheet))
         }
         None if facts.processes == 0 => {

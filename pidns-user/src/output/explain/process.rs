@@ -57,10 +57,10 @@ fn state_of(facts: &ProcessFacts, sheet: &Sheet<'_>) -> String {
             None => "gone: its end was not seen".to_owned(),
         };
         let ran = ended_boot_ns.zip(facts.process.start_boot_ns);
-        let ran = ran.map(|(end, start)| format!(" after {}", Duration(end.saturating_sub(start))));
+        let ran = ran.map(|(end, start)| format!(" after {}", Duration(end.saturating_since(start))));
         let reaped = match (reaped_boot_ns, ended_boot_ns) {
             (Some(at), Some(ended)) => {
-                format!(", and was reaped {} later", Duration(at.saturating_sub(*ended)))
+                format!(", and was reaped {} later", Duration(at.saturating_since(*ended)))
             }
             (Some(at), None) => format!(", it was reaped at {}", sheet.clock(*at, false)),
             (None, _) => String::new(),

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use pidns_ebpf::abi::{Origin, ProcessKey};
+use pidns_ebpf::abi::Origin;
 
+use crate::event::identity::ProcessKey;
 use crate::event::{Cause, Process};
 use crate::signals::signal_name;
 
@@ -69,8 +70,9 @@ fn is_fault(signal: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::identity::{BootNs, HostPid};
 
-    const INIT: ProcessKey = ProcessKey::new(1, 1);
+    const INIT: ProcessKey = ProcessKey::new(HostPid(1), BootNs(1));
 
     fn seen(signal: i32, code: i32, origin: Origin) -> SeenSignal {
         SeenSignal { signal: signal as u32, code, origin, sender: None }

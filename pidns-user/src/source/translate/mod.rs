@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use pidns_ebpf::abi::{
     Creation, Dying, FLAG_ARGS, FLAG_ARGS_CUT, FLAG_INEXACT, FLAG_RESTORED, FLAG_THREAD, Header,
-    InitExitBody, NamespacePart, Namespaced, Origin, ProcessKey, ProcessPart, Reason, Record, RefusalBody,
-    SignalBody, Via, decode,
+    InitExitBody, NamespacePart, Namespaced, Origin, ProcessPart, Reason, Record, RefusalBody, SignalBody,
+    Via, decode,
 };
 
 use self::{
@@ -16,6 +16,7 @@ use self::{
     namespaces::KnownNamespaces,
 };
 use crate::{
+    event::identity::{BootNs, HostPid, NsInum, ProcessKey},
     event::{Body, Cause, Exit, Process, Token},
     kernel::{sweep::Swept, zombies::Unreaped},
     signals::{errno_name, signal_name},
@@ -28,8 +29,8 @@ const PARENTS: usize = 65_536;
 /// An event without its number and wall-clock time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Translated {
-    /// CLOCK_BOOTTIME at the hook, nanoseconds.
-    pub boot_ns: u64,
+    /// When the hook ran.
+    pub boot_ns: BootNs,
     /// Whether the hook knows it precisely.
     pub exact: bool,
     /// What happened.
@@ -44,14 +45,14 @@ pub struct Translator {
     /// Each process to the parent it began with, whose start is 0 where it is not known.
     parents: HashMap<ProcessKey, ProcessKey>,
     /// Processes that started before this were not observed from their start.
-    since_boot_ns: u64,
+    since_boot_ns: BootNs,
     /// Whether every process with more than one thread has had its count kept.
     peaks_complete: bool,
 }
 
 impl Translator {
-    /// For a kernel side that has been observing since then (CLOCK_BOOTTIME, nanoseconds).
-    pub fn new(since_boot_ns: u64) -> Self {
+    /// For a kernel side that has been observing since then.
+    pub fn new(since_boot_ns: BootNs) -> Self {
         Self {
             namespaces: KnownNamespaces::default(),
             inits: Inits::default(),
@@ -69,6 +70,7 @@ impl Translator {
     /// Hands the events that a record stands for, in order, to `each`.
     pub fn translate(&mut self, header: Header, record: Record<'_>, mut each: impl FnMut(Translated)) {
         let Header { boot_ns, flags, .. } = header;
+        let boot_ns = BootNs(boot_ns);
         let exact = flags & FLAG_INEXACT == 0;
         let mut put = |exact, body| each(Translated { boot_ns, exact, body });
         match record {
@@ -97,25 +99,28 @@ impl Translator {
                 let ns = self.namespaces.describe(&ns);
                 // Seen at a fork, the one who joined is the parent of the record's process.
                 let process = process(&other.unwrap_or(child));
-                put(exact, Body::NamespaceJoin { ns, process, from: known(body.from_inum) });
+                put(exact, Body::NamespaceJoin { ns, process, from: NsInum::known(body.from_inum) });
             }
             Record::NamespaceInitExit(Namespaced { ns: Some(part), process: Some(init), body, .. }) => {
                 let InitExitBody { wait_status, members, cascade_inum, .. } = body;
                 let ns = self.namespaces.describe(&part);
                 let cause = self.cause(&init, &body);
-                if cascade_inum != 0 {
-                    self.namespaces.went_down_with(cascade_inum, part.inum);
+                if let Some(outer) = NsInum::known(cascade_inum) {
+                    self.namespaces.went_down_with(outer, NsInum(part.inum));
                 }
                 let exit = exit(wait_status);
                 put(exact, Body::NamespaceInitExit { ns, process: process(&init), exit, cause, members });
             }
             Record::NamespaceTeardown(Namespaced { ns: Some(part), body, .. }) => {
-                put(exact, self.teardown(&part, body.killed, boot_ns.saturating_sub(body.began_boot_ns)));
+                put(
+                    exact,
+                    self.teardown(&part, body.killed, boot_ns.saturating_since(BootNs(body.began_boot_ns))),
+                );
             }
             Record::NamespaceDestroy(Namespaced { ns: Some(part), .. }) => {
                 let ns = self.namespaces.describe(&part);
                 self.namespaces.destroyed(&part);
-                let lived_ns = ns.born_boot_ns.map(|born| boot_ns.saturating_sub(born));
+                let lived_ns = ns.born_boot_ns.map(|born| boot_ns.saturating_since(born));
                 put(exact, Body::NamespaceDestroy { ns, lived_ns });
             }
             Record::InitSignal(Namespaced { ns: Some(part), process: Some(init), other, body }) => {
@@ -182,7 +187,7 @@ impl Translator {
                 peak_threads,
                 cascade_inum,
             } => {
-                let start = subject.part.start_boot_ns;
+                let start = BootNs(subject.part.start_boot_ns);
                 let threads = match peak_threads {
                     0 if start >= self.since_boot_ns && self.peaks_complete => Some(1),
                     peak => known(peak),
@@ -192,15 +197,15 @@ impl Translator {
                     Body::ProcessExit {
                         process: process(&subject),
                         exit: exit(wait_status),
-                        ran_ns: boot_ns.saturating_sub(start),
+                        ran_ns: boot_ns.saturating_since(start),
                         threads,
-                        cascade: known(cascade_inum),
+                        cascade: NsInum::known(cascade_inum),
                         orphaned: self.take_orphaned(&subject, parent_start_boot_ns),
                     },
                 );
             }
             Record::ProcessReap { process: subject, exit_boot_ns } => {
-                let zombie_ns = (exit_boot_ns != 0).then(|| boot_ns.saturating_sub(exit_boot_ns));
+                let zombie_ns = BootNs::known(exit_boot_ns).map(|exit| boot_ns.saturating_since(exit));
                 put(exact, Body::ProcessReap { process: process(&subject), zombie_ns });
             }
             // The decoder lets no record about a namespace pass without what is asked for above.
@@ -218,14 +223,14 @@ impl Translator {
     }
 
     /// The event that an end stands for which no hook reported. The sweep that found it was at this time.
-    pub fn swept(&mut self, boot_ns: u64, swept: Swept) -> Translated {
+    pub fn swept(&mut self, boot_ns: BootNs, swept: Swept) -> Translated {
         let body = match swept {
             Swept::Reaped(Unreaped { process, exit_boot_ns, pids }) => Body::ProcessReap {
                 process: process_of(&process, pids.into_vec()),
-                zombie_ns: (exit_boot_ns != 0).then(|| boot_ns.saturating_sub(exit_boot_ns)),
+                zombie_ns: BootNs::known(exit_boot_ns).map(|exit| boot_ns.saturating_since(exit)),
             },
             Swept::TornDown(Dying { ns, began_boot_ns, killed, .. }) => {
-                self.teardown(&ns, killed, boot_ns.saturating_sub(began_boot_ns))
+                self.teardown(&ns, killed, boot_ns.saturating_since(BootNs(began_boot_ns)))
             }
         };
         Translated { boot_ns, exact: false, body }
@@ -233,7 +238,12 @@ impl Translator {
 
     fn teardown(&mut self, part: &NamespacePart, killed: u32, duration_ns: u64) -> Body {
         let ns = self.namespaces.describe(part);
-        Body::NamespaceTeardown { ns, killed, nested: self.namespaces.take_nested(part.inum), duration_ns }
+        Body::NamespaceTeardown {
+            ns,
+            killed,
+            nested: self.namespaces.take_nested(NsInum(part.inum)),
+            duration_ns,
+        }
     }
 
     fn init_signal(
@@ -249,7 +259,7 @@ impl Translator {
         let sender = sender.map(process);
         if fate == 0 {
             let seen = SeenSignal { signal, code, origin, sender: sender.clone() };
-            self.inits.signalled(identity(init), seen);
+            self.inits.signalled(key(init), seen);
         }
         Body::InitSignal {
             ns,
@@ -271,16 +281,16 @@ impl Translator {
             *body;
         let signal = wait_status & 0x7f;
         if reboot_signal != 0 {
-            self.inits.forget(identity(init));
+            self.inits.forget(key(init));
             Cause::Reboot { command: command(reboot_command, reboot_signal) }
         } else if cascade_inum != 0 {
-            self.inits.forget(identity(init));
-            Cause::Cascade { ns: cascade_inum }
+            self.inits.forget(key(init));
+            Cause::Cascade { ns: NsInum(cascade_inum) }
         } else if signal == 0 {
-            self.inits.forget(identity(init));
+            self.inits.forget(key(init));
             Cause::Exited
         } else {
-            match self.inits.died_of(identity(init), signal) {
+            match self.inits.died_of(key(init), signal) {
                 // Somebody may have killed it before the kernel chose it, too.
                 Cause::Unknown if oom != 0 && signal == libc::SIGKILL as u32 => {
                     Cause::Oom { victim: process(init) }
@@ -298,22 +308,21 @@ impl Translator {
         // With CLONE_PARENT the real parent is another than the forker; its start is not in the record.
         let parent_pid = child.part.parent_pid;
         let start = if parent_pid == forker.part.pid { forker.part.start_boot_ns } else { 0 };
-        self.parents.insert(identity(child), ProcessKey::new(parent_pid, start));
+        self.parents.insert(key(child), ProcessKey::new(HostPid(parent_pid), BootNs(start)));
     }
 
     fn take_orphaned(&mut self, subject: &decode::Process<'_>, parent_start_boot_ns: u64) -> bool {
-        match self.parents.remove(&identity(subject)) {
+        match self.parents.remove(&key(subject)) {
             None => false,
-            Some(ProcessKey { pid, start_boot_ns, reserved: _ }) => {
-                pid != subject.part.parent_pid
-                    || (start_boot_ns != 0 && start_boot_ns != parent_start_boot_ns)
+            Some(ProcessKey { pid, start }) => {
+                pid.0 != subject.part.parent_pid || (start.0 != 0 && start.0 != parent_start_boot_ns)
             }
         }
     }
 }
 
-fn identity(process: &decode::Process<'_>) -> ProcessKey {
-    ProcessKey::new(process.part.pid, process.part.start_boot_ns)
+fn key(process: &decode::Process<'_>) -> ProcessKey {
+    ProcessKey::new(HostPid(process.part.pid), BootNs(process.part.start_boot_ns))
 }
 
 fn process(process: &decode::Process<'_>) -> Process {
@@ -324,13 +333,13 @@ fn process_of(part: &ProcessPart, pids: Vec<u32>) -> Process {
     let ProcessPart { start_boot_ns, pid, parent_pid, uid, ns_inum, comm } = part;
     let name = comm.split(|&byte| byte == 0).next().unwrap_or_default();
     Process {
-        pid: *pid,
+        pid: HostPid(*pid),
         pids,
         comm: Name::from(name),
-        start_boot_ns: *start_boot_ns,
-        ppid: known(*parent_pid),
+        start_boot_ns: BootNs(*start_boot_ns),
+        ppid: HostPid::known(*parent_pid),
         uid: *uid,
-        ns: *ns_inum,
+        ns: NsInum(*ns_inum),
     }
 }
 

@@ -5,17 +5,18 @@ use std::collections::{HashMap, VecDeque};
 use pidns_ebpf::abi::NamespacePart;
 
 use crate::event::Namespace;
+use crate::event::identity::{BootNs, NsInum};
 
 /// Most namespaces remembered; of more, the longest known are forgotten.
 const LIMIT: usize = 10_000;
 
 #[derive(Debug)]
 struct Known {
-    born_boot_ns: u64,
+    born_boot_ns: BootNs,
     /// 0 where the kernel has none.
     kernel_id: u64,
-    /// 0 while it is not known.
-    init_start_boot_ns: u64,
+    /// `None` while it is not known.
+    init_start_boot_ns: Option<BootNs>,
     /// Tells this entry's place in the queue from an earlier one of the same inode number.
     generation: u64,
 }
@@ -24,17 +25,17 @@ struct Known {
 #[derive(Debug, Default)]
 pub(super) struct KnownNamespaces {
     /// Namespaces that went down with an outer one that is not over yet: its number is not another's before.
-    nested: HashMap<u32, Vec<u32>>,
-    by_inum: HashMap<u32, Known>,
-    oldest: VecDeque<(u32, u64)>,
+    nested: HashMap<NsInum, Vec<NsInum>>,
+    by_inum: HashMap<NsInum, Known>,
+    oldest: VecDeque<(NsInum, u64)>,
     generation: u64,
 }
 
 impl KnownNamespaces {
     /// A namespace was created at this time: whatever had its number before is gone.
-    pub(super) fn created(&mut self, part: &NamespacePart, boot_ns: u64) -> Namespace {
+    pub(super) fn created(&mut self, part: &NamespacePart, boot_ns: BootNs) -> Namespace {
         // Of one whose end was lost.
-        self.nested.remove(&part.inum);
+        self.nested.remove(&NsInum(part.inum));
         self.insert(part, boot_ns);
         self.describe(part)
     }
@@ -51,25 +52,21 @@ impl KnownNamespaces {
             owner_uid,
             ..
         } = *part;
+        let inum = NsInum(inum);
+        let init_start = BootNs::known(init_start_boot_ns);
         let born_boot_ns = match self.by_inum.get_mut(&inum) {
             Some(entry) if entry.is(part) => {
-                if entry.init_start_boot_ns == 0 {
-                    entry.init_start_boot_ns = init_start_boot_ns;
-                }
+                entry.init_start_boot_ns = entry.init_start_boot_ns.or(init_start);
                 Some(entry.born_boot_ns)
             }
             // A late word of a namespace whose number is another's by now: it leaves that one alone.
-            Some(later) if later.is_later_than(part) => known(init_start_boot_ns),
-            _ if init_start_boot_ns != 0 => {
-                self.insert(part, init_start_boot_ns);
-                Some(init_start_boot_ns)
-            }
-            _ => None,
+            Some(later) if later.is_later_than(part) => init_start,
+            _ => init_start.inspect(|&start| self.insert(part, start)),
         };
         Namespace {
             inum,
             level,
-            parent: (parent_inum != 0).then_some(parent_inum),
+            parent: NsInum::known(parent_inum),
             born_boot_ns,
             kernel_id: (kernel_id != 0).then_some(kernel_id),
             user_ns: user_ns_inum,
@@ -79,7 +76,7 @@ impl KnownNamespaces {
     }
 
     /// The namespace went down with an outer one.
-    pub(super) fn went_down_with(&mut self, outer: u32, inum: u32) {
+    pub(super) fn went_down_with(&mut self, outer: NsInum, inum: NsInum) {
         if self.nested.len() >= LIMIT && !self.nested.contains_key(&outer) {
             // Teardowns whose end was lost: none is worth more than another.
             self.nested.clear();
@@ -88,34 +85,34 @@ impl KnownNamespaces {
     }
 
     /// The namespaces that went down with this one, in the order of their ends.
-    pub(super) fn take_nested(&mut self, inum: u32) -> Vec<u32> {
+    pub(super) fn take_nested(&mut self, inum: NsInum) -> Vec<NsInum> {
         self.nested.remove(&inum).unwrap_or_default()
     }
 
     /// The namespace is gone, and its number is free.
     pub(super) fn destroyed(&mut self, part: &NamespacePart) {
-        if self.by_inum.get(&part.inum).is_some_and(|known| known.is(part)) {
-            self.by_inum.remove(&part.inum);
+        if self.by_inum.get(&NsInum(part.inum)).is_some_and(|known| known.is(part)) {
+            self.by_inum.remove(&NsInum(part.inum));
         }
     }
 
-    fn insert(&mut self, part: &NamespacePart, born_boot_ns: u64) {
+    fn insert(&mut self, part: &NamespacePart, born_boot_ns: BootNs) {
         self.generation += 1;
         let generation = self.generation;
         self.by_inum.insert(
-            part.inum,
+            NsInum(part.inum),
             Known {
                 born_boot_ns,
                 kernel_id: part.kernel_id,
-                init_start_boot_ns: part.init_start_boot_ns,
+                init_start_boot_ns: BootNs::known(part.init_start_boot_ns),
                 generation,
             },
         );
-        self.oldest.push_back((part.inum, generation));
+        self.oldest.push_back((NsInum(part.inum), generation));
         if self.oldest.len() > 2 * LIMIT {
             // Places of those that are gone: they must not push out who lives.
             let by_inum = &self.by_inum;
-            let is_current = |(inum, generation): &(u32, u64)| {
+            let is_current = |(inum, generation): &(NsInum, u64)| {
                 by_inum.get(inum).is_some_and(|known| known.generation == *generation)
             };
             self.oldest.retain(is_current);
@@ -129,17 +126,13 @@ impl KnownNamespaces {
     }
 }
 
-fn known(boot_ns: u64) -> Option<u64> {
-    (boot_ns != 0).then_some(boot_ns)
-}
-
 impl Known {
     /// Whether the record is about an earlier namespace of this number.
     fn is_later_than(&self, part: &NamespacePart) -> bool {
         if self.kernel_id != 0 && part.kernel_id != 0 {
             self.kernel_id > part.kernel_id
         } else {
-            part.init_start_boot_ns != 0 && self.born_boot_ns > part.init_start_boot_ns
+            part.init_start_boot_ns != 0 && self.born_boot_ns.0 > part.init_start_boot_ns
         }
     }
 
@@ -147,9 +140,10 @@ impl Known {
     /// another init.
     fn is(&self, part: &NamespacePart) -> bool {
         self.kernel_id == part.kernel_id
-            && (self.init_start_boot_ns == 0
-                || part.init_start_boot_ns == 0
-                || self.init_start_boot_ns == part.init_start_boot_ns)
+            && self
+                .init_start_boot_ns
+                .zip(BootNs::known(part.init_start_boot_ns))
+                .is_none_or(|(known, told)| known == told)
     }
 }
 
@@ -174,25 +168,25 @@ mod tests {
     #[test]
     fn a_creation_that_was_seen_is_the_birth() {
         let mut known = KnownNamespaces::default();
-        assert_eq!(known.created(&part(7, 0), 100).born_boot_ns, Some(100));
-        assert_eq!(known.describe(&part(7, 150)).born_boot_ns, Some(100), "its init came later");
-        assert_eq!(known.describe(&part(7, 150)).born_boot_ns, Some(100));
+        assert_eq!(known.created(&part(7, 0), BootNs(100)).born_boot_ns, Some(BootNs(100)));
+        assert_eq!(known.describe(&part(7, 150)).born_boot_ns, Some(BootNs(100)), "its init came later");
+        assert_eq!(known.describe(&part(7, 150)).born_boot_ns, Some(BootNs(100)));
     }
 
     #[test]
     fn an_unseen_creation_is_dated_by_the_init() {
         let mut known = KnownNamespaces::default();
         assert_eq!(known.describe(&part(7, 0)).born_boot_ns, None);
-        assert_eq!(known.describe(&part(7, 90)).born_boot_ns, Some(90));
+        assert_eq!(known.describe(&part(7, 90)).born_boot_ns, Some(BootNs(90)));
     }
 
     #[test]
     fn a_number_used_again_is_another_namespace() {
         let mut known = KnownNamespaces::default();
-        known.created(&part(7, 100), 100);
-        assert_eq!(known.describe(&part(7, 200)).born_boot_ns, Some(200), "another init");
+        known.created(&part(7, 100), BootNs(100));
+        assert_eq!(known.describe(&part(7, 200)).born_boot_ns, Some(BootNs(200)), "another init");
         let with_id = NamespacePart { kernel_id: 5, ..part(7, 200) };
-        assert_eq!(known.created(&with_id, 300).born_boot_ns, Some(300));
+        assert_eq!(known.created(&with_id, BootNs(300)).born_boot_ns, Some(BootNs(300)));
     }
 
     #[test]
@@ -200,34 +194,34 @@ mod tests {
         let mut known = KnownNamespaces::default();
         let (first, second) =
             (NamespacePart { kernel_id: 5, ..part(7, 90) }, NamespacePart { kernel_id: 6, ..part(7, 0) });
-        known.created(&first, 80);
-        known.created(&second, 200);
-        assert_eq!(known.describe(&first).born_boot_ns, Some(90));
+        known.created(&first, BootNs(80));
+        known.created(&second, BootNs(200));
+        assert_eq!(known.describe(&first).born_boot_ns, Some(BootNs(90)));
         assert_eq!(
             known.describe(&NamespacePart { init_start_boot_ns: 210, ..second }).born_boot_ns,
-            Some(200)
+            Some(BootNs(200))
         );
     }
 
     #[test]
     fn what_went_down_with_a_namespace_is_told_once() {
         let mut known = KnownNamespaces::default();
-        known.went_down_with(7, 9);
-        known.went_down_with(7, 8);
-        assert_eq!(known.take_nested(7), [9, 8]);
-        assert!(known.take_nested(7).is_empty());
+        known.went_down_with(NsInum(7), NsInum(9));
+        known.went_down_with(NsInum(7), NsInum(8));
+        assert_eq!(known.take_nested(NsInum(7)), [9, 8].map(NsInum));
+        assert!(known.take_nested(NsInum(7)).is_empty());
     }
 
     #[test]
     fn one_that_lives_is_not_pushed_out_by_many_that_do_not() {
         let mut known = KnownNamespaces::default();
-        known.created(&part(7, 0), 100);
+        known.created(&part(7, 0), BootNs(100));
         for round in 0..3 * LIMIT as u64 {
             let short = part(8, 200 + round);
-            known.created(&short, 200 + round);
+            known.created(&short, BootNs(200 + round));
             known.destroyed(&short);
         }
-        assert_eq!(known.describe(&part(7, 150)).born_boot_ns, Some(100));
+        assert_eq!(known.describe(&part(7, 150)).born_boot_ns, Some(BootNs(100)));
         assert!(known.oldest.len() <= 2 * LIMIT);
     }
 
@@ -237,7 +231,7 @@ mod tests {
             let mut known = KnownNamespaces::default();
             for round in 0..repeat {
                 for inum in &inums {
-                    known.created(&part(inum.wrapping_add(round as u32 * 7), 0), round as u64);
+                    known.created(&part(inum.wrapping_add(round as u32 * 7), 0), BootNs(round as u64));
                 }
             }
             prop_assert!(known.by_inum.len() <= LIMIT);

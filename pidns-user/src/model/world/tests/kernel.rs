@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{HOST, as_snapshot, event, exit, fork, look_at, process, reap, start};
 use crate::{
+    event::identity::{BootNs, HostPid, NsInum},
     event::snapshot::Holder,
     event::{Body, Cause, Event, Exit, Namespace, Process},
     text::Name,
@@ -25,20 +26,20 @@ pub(super) struct Kind {
 /// A namespace as it is.
 #[derive(Clone, Debug)]
 pub(super) struct Space {
-    inum: u32,
+    inum: NsInum,
     level: u32,
-    parent: Option<u32>,
+    parent: Option<NsInum>,
     pub(super) kernel_id: Option<u64>,
-    created: u64,
+    created: BootNs,
     /// Whether the creation was told, and the word of it not lost.
     pub(super) creation_known: bool,
-    pub(super) init_start: Option<u64>,
+    pub(super) init_start: Option<BootNs>,
     /// Whether somebody has it open.
     held: bool,
 }
 
 impl Space {
-    pub(super) fn inum(&self) -> u32 {
+    pub(super) fn inum(&self) -> NsInum {
         self.inum
     }
 
@@ -59,23 +60,23 @@ pub(super) struct Kernel {
     pub(super) zombies: Vec<Process>,
     pub(super) namespaces: Vec<Space>,
     /// Where the children of processes go that have unshared or joined.
-    elsewhere: BTreeMap<u32, u32>,
+    elsewhere: BTreeMap<HostPid, NsInum>,
     /// Nobody is told of them.
-    subreapers: BTreeSet<u32>,
+    subreapers: BTreeSet<HostPid>,
     pub(super) told: Vec<Event>,
 }
 
 impl Kernel {
     pub(super) fn new(kind: Kind) -> Self {
-        let init = process(&[1], 1, None, HOST);
+        let init = process(&[1], 1, None, HOST.0);
         let host = Space {
             inum: HOST,
             level: 0,
             parent: None,
             kernel_id: kind.ids.then_some(1),
-            created: 0,
+            created: BootNs(0),
             creation_known: false,
-            init_start: Some(1),
+            init_start: Some(BootNs(1)),
             held: false,
         };
         let mut kernel = Self {
@@ -121,7 +122,7 @@ impl Kernel {
                 self.namespaces[which].held ^= true;
             }
             // The machine's init does not exit.
-            10..13 if living.pid != 1 => self.exit(&living),
+            10..13 if living.pid.0 != 1 => self.exit(&living),
             13.. if !self.zombies.is_empty() => {
                 let zombie = self.zombies[whom % self.zombies.len()].clone();
                 self.reap(&zombie);
@@ -132,7 +133,7 @@ impl Kernel {
     }
 
     /// Where this one's children are born, if not in its own namespace.
-    pub(super) fn elsewhere(&self, process: &Process) -> Option<u32> {
+    pub(super) fn elsewhere(&self, process: &Process) -> Option<NsInum> {
         self.elsewhere.get(&process.pid).copied()
     }
 
@@ -152,11 +153,11 @@ impl Kernel {
         (from..).find(|&number| !used(number)).expect("there are few")
     }
 
-    fn space(&self, inum: u32) -> &Space {
+    fn space(&self, inum: NsInum) -> &Space {
         self.namespaces.iter().find(|space| space.inum == inum).expect("it exists")
     }
 
-    fn space_mut(&mut self, inum: u32) -> &mut Space {
+    fn space_mut(&mut self, inum: NsInum) -> &mut Space {
         self.namespaces.iter_mut().find(|space| space.inum == inum).expect("it exists")
     }
 
@@ -165,27 +166,29 @@ impl Kernel {
     }
 
     /// A process that is started now, in this namespace.
-    fn newcomer(&mut self, parent: &Process, ns: u32) -> Process {
+    fn newcomer(&mut self, parent: &Process, ns: NsInum) -> Process {
         self.clock += 1;
-        let pid = Self::free_number(2, |pid| self.everybody().any(|process| process.pid == pid));
+        let pid = Self::free_number(2, |pid| self.everybody().any(|process| process.pid.0 == pid));
         let space = self.space(ns);
         let mut pids = vec![pid; space.level as usize + 1];
         if space.init_start.is_none() {
             *pids.last_mut().expect("a level") = 1;
         }
-        process(&pids, self.clock, Some(parent.pid), ns)
+        process(&pids, self.clock, Some(parent.pid.0), ns.0)
     }
 
-    fn make_space(&mut self, parent: u32) -> u32 {
+    fn make_space(&mut self, parent: NsInum) -> NsInum {
         self.clock += 1;
-        let inum = Self::free_number(HOST + 1, |inum| self.namespaces.iter().any(|space| space.inum == inum));
+        let inum =
+            Self::free_number(HOST.0 + 1, |inum| self.namespaces.iter().any(|space| space.inum.0 == inum));
+        let inum = NsInum(inum);
         let level = self.space(parent).level + 1;
         self.namespaces.push(Space {
             inum,
             level,
             parent: Some(parent),
             kernel_id: self.kind.ids.then_some(self.next_id),
-            created: self.clock,
+            created: BootNs(self.clock),
             creation_known: true,
             init_start: None,
             held: false,
@@ -221,7 +224,7 @@ impl Kernel {
         let inum = self.make_space(parent.ns);
         let child = self.newcomer(parent, inum);
         self.clock += 1;
-        let created = self.clock;
+        let created = BootNs(self.clock);
         let space = self.space_mut(inum);
         (space.init_start, space.created) = (Some(child.start_boot_ns), created);
         let ns = space.told();
@@ -250,7 +253,7 @@ impl Kernel {
 
     /// setns, back to its own too.
     fn join_one_below(&mut self, whom: &Process, which: usize) {
-        let targets: Vec<u32> = self
+        let targets: Vec<NsInum> = self
             .namespaces
             .iter()
             .filter(|space| self.is_within(space.inum, whom.ns))
@@ -266,13 +269,13 @@ impl Kernel {
         self.tell(Body::NamespaceJoin { ns, process: whom.clone(), from: None });
     }
 
-    fn is_within(&self, inum: u32, top: u32) -> bool {
+    fn is_within(&self, inum: NsInum, top: NsInum) -> bool {
         let parent =
             |inum| self.namespaces.iter().find(|space| space.inum == inum).and_then(|space| space.parent);
         std::iter::successors(Some(inum), |&inum| parent(inum)).any(|inum| inum == top)
     }
 
-    fn living_init(&self, ns: u32) -> Option<&Process> {
+    fn living_init(&self, ns: NsInum) -> Option<&Process> {
         self.living.iter().find(|process| process.ns == ns && is_init(process))
     }
 
@@ -319,8 +322,8 @@ impl Kernel {
     }
 
     /// `find_new_reaper()`.
-    fn new_reaper(&self, father: &Process) -> u32 {
-        let find = |pid: u32| self.everybody().find(move |process| process.pid == pid);
+    fn new_reaper(&self, father: &Process) -> HostPid {
+        let find = |pid: HostPid| self.everybody().find(move |process| process.pid == pid);
         let mut next = father.ppid.and_then(find);
         while let Some(reaper) = next.filter(|reaper| reaper.pids.len() == father.pids.len()) {
             if self.is_subreaper(reaper.pid) && self.living.contains(reaper) {
@@ -332,12 +335,12 @@ impl Kernel {
     }
 
     /// PID 1 of a namespace, dying or not.
-    pub(super) fn child_reaper(&self, ns: u32) -> u32 {
+    pub(super) fn child_reaper(&self, ns: NsInum) -> HostPid {
         let init = self.everybody().find(|process| process.ns == ns && is_init(process));
         init.map(|init| init.pid).expect("a PID 1")
     }
 
-    pub(super) fn is_subreaper(&self, pid: u32) -> bool {
+    pub(super) fn is_subreaper(&self, pid: HostPid) -> bool {
         self.subreapers.contains(&pid)
     }
 

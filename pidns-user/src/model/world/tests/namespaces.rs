@@ -1,26 +1,27 @@
 //! Which namespace is which, and how far each has come.
 
 use super::*;
+use crate::event::identity::{BootNs, HostPid, NsInum};
 use crate::event::snapshot::{Holder, SnapshotNamespace};
 
-const INUM: u32 = 200;
+const INUM: NsInum = NsInum(200);
 
 /// A namespace of this number as an event tells it, with the kernel's own number for it or without.
 fn told(born: u64, kernel_id: Option<u64>) -> Namespace {
-    Namespace { kernel_id, ..namespace(INUM, 1, HOST, born) }
+    Namespace { kernel_id, ..namespace(INUM.0, 1, HOST.0, born) }
 }
 
 fn look(born_boot_ns: Option<u64>, kernel_id: Option<u64>) -> Body {
-    let ns = SnapshotNamespace { born_boot_ns, ..as_snapshot(&told(0, kernel_id)) };
+    let ns = SnapshotNamespace { born_boot_ns: born_boot_ns.map(BootNs), ..as_snapshot(&told(0, kernel_id)) };
     Body::SnapshotNamespace { ns, holders: Vec::new(), holders_left_out: 0 }
 }
 
 fn host() -> Process {
-    process(&[1], 1, None, HOST)
+    process(&[1], 1, None, HOST.0)
 }
 
 fn init_of(pid: u32, start: u64) -> Process {
-    process(&[pid, 1], start, Some(1), INUM)
+    process(&[pid, 1], start, Some(1), INUM.0)
 }
 
 fn create(ns: &Namespace) -> Body {
@@ -55,7 +56,7 @@ fn follow_in_order(bodies: impl IntoIterator<Item = Body>) -> World {
 fn a_creation_that_a_look_has_forestalled_is_that_of_the_namespace_it_found() {
     for kernel_id in [None, Some(7)] {
         let (first, ns) = (init_of(5, 40), told(41, kernel_id));
-        let member = process(&[6, 2], 45, Some(5), INUM);
+        let member = process(&[6, 2], 45, Some(5), INUM.0);
         let world = follow_in_order([
             start(true),
             look(Some(40), kernel_id),
@@ -67,7 +68,10 @@ fn a_creation_that_a_look_has_forestalled_is_that_of_the_namespace_it_found() {
             fork(&member, &first),
         ]);
         let entry = world.namespace(INUM).expect("it exists");
-        assert_eq!((entry.init, entry.members, entry.namespace.born_boot_ns), (Some(5), 2, Some(41)));
+        assert_eq!(
+            (entry.init, entry.members, entry.namespace.born_boot_ns),
+            (Some(HostPid(5)), 2, Some(BootNs(41)))
+        );
         assert_eq!((&entry.stage, world.inconsistencies()), (&Stage::Alive, Inconsistencies::default()));
     }
 }
@@ -88,11 +92,14 @@ fn a_look_after_a_loss_tells_a_namespace_from_an_earlier_one_of_its_number() {
             resync(),
         ]);
         let entry = world.namespace(INUM).expect("it exists");
-        assert_eq!((&entry.stage, entry.init), (&Stage::Alive, Some(6)));
-        assert_eq!((entry.namespace.born_boot_ns, entry.namespace.kernel_id), (Some(90), kernel_ids[1]));
+        assert_eq!((&entry.stage, entry.init), (&Stage::Alive, Some(HostPid(6))));
+        assert_eq!(
+            (entry.namespace.born_boot_ns, entry.namespace.kernel_id),
+            (Some(BootNs(90)), kernel_ids[1])
+        );
         let gone: Vec<_> =
             world.history().namespaces().map(|gone| gone.state.namespace.born_boot_ns).collect();
-        assert_eq!(gone, [Some(41)]);
+        assert_eq!(gone, [Some(BootNs(41))]);
     }
 }
 
@@ -106,7 +113,7 @@ fn a_word_that_comes_late_leaves_the_next_namespace_of_the_number_alone() {
                 follow_in_order([start(false), create(&db), init(&db, &last), fork(&last, &host()), late]);
             let entry = world.namespace(INUM).expect("it exists");
             assert_eq!((&entry.stage, entry.members), (&Stage::Alive, 1));
-            assert_eq!(entry.namespace.born_boot_ns, Some(91));
+            assert_eq!(entry.namespace.born_boot_ns, Some(BootNs(91)));
         }
     }
 }
@@ -127,18 +134,21 @@ fn a_namespace_is_empty_when_its_pid_1_has_been_reaped() {
         ]);
         let entry = world.namespace(INUM).expect("it exists");
         assert!(matches!(entry.stage, Stage::Dying { torn_down: true, .. }), "{entry:?}");
-        assert!(world.process(5).is_some_and(|zombie| zombie.ended.is_some()), "nobody has reaped it");
+        assert!(
+            world.process(HostPid(5)).is_some_and(|zombie| zombie.ended.is_some()),
+            "nobody has reaped it"
+        );
         world.apply(&event(200, reap(&one)));
         let stage = world.namespace(INUM).map(|entry| entry.stage.clone());
-        assert_eq!(stage, destructions.then_some(Stage::Held { since: 200 }));
+        assert_eq!(stage, destructions.then_some(Stage::Held { since: BootNs(200) }));
         let gone = world.history().namespaces().next().map(|gone| (gone.gone_boot_ns, gone.destroyed));
-        assert_eq!(gone, (!destructions).then_some((Some(200), false)));
+        assert_eq!(gone, (!destructions).then_some((Some(BootNs(200)), false)));
     }
 }
 
 #[test]
 fn one_that_never_had_a_process_goes_with_who_unshared_it_where_nothing_else_tells() {
-    let (ns, shell) = (told(41, None), process(&[5], 30, Some(1), HOST));
+    let (ns, shell) = (told(41, None), process(&[5], 30, Some(1), HOST.0));
     let unshare =
         Body::NamespaceCreate { ns: ns.clone(), via: Some("unshare".into()), creator: shell.clone() };
     let mut world = follow_in_order([start(false), look_at(&host(), 'S'), look_at(&shell, 'S'), unshare]);
@@ -149,21 +159,21 @@ fn one_that_never_had_a_process_goes_with_who_unshared_it_where_nothing_else_tel
 
 #[test]
 fn what_a_look_names_of_others_is_theirs() {
-    let shell = process(&[5], 30, Some(1), HOST);
-    let holder = Holder::PidForChildren { pid: 5, comm: None };
+    let shell = process(&[5], 30, Some(1), HOST.0);
+    let holder = Holder::PidForChildren { pid: HostPid(5), comm: None };
     let Body::SnapshotNamespace { ns, .. } = look(Some(40), None) else { panic!() };
     let looked = Body::SnapshotNamespace { ns, holders: vec![holder], holders_left_out: 0 };
     let mut world = follow_in_order([start(true), looked, look_at(&shell, 'S')]);
-    assert_eq!(world.process(5).and_then(|shell| shell.children_ns), Some(INUM));
+    assert_eq!(world.process(HostPid(5)).and_then(|shell| shell.children_ns), Some(INUM));
     for body in [resync(), look(Some(40), None), look_at(&shell, 'S')] {
         world.apply(&event(300, body));
     }
-    assert_eq!(world.process(5).and_then(|shell| shell.children_ns), None, "it has gone back since");
+    assert_eq!(world.process(HostPid(5)).and_then(|shell| shell.children_ns), None, "it has gone back since");
 }
 
 #[test]
 fn what_a_look_has_not_named_is_gone_once_it_is_over_and_not_where_none_follows() {
-    let shell = process(&[5], 30, Some(1), HOST);
+    let shell = process(&[5], 30, Some(1), HOST.0);
     let events = [start(true), look_at(&host(), 'S'), look_at(&shell, 'S'), resync()];
     let mut world = follow_in_order(events.clone());
     world.settle();
@@ -193,9 +203,9 @@ fn a_pid_1_that_waits_to_be_reaped_keeps_its_namespace_dying_through_a_look() {
         world.settle();
         let entry = world.namespace(INUM).expect("it exists");
         assert!(!matches!(entry.stage, Stage::Held { .. }), "PID 1 is still there: {entry:?}");
-        assert_eq!(entry.init, Some(5));
+        assert_eq!(entry.init, Some(HostPid(5)));
         world.apply(&event(200, reap(&one)));
         let stage = world.namespace(INUM).map(|entry| entry.stage.clone());
-        assert_eq!(stage, destructions.then_some(Stage::Held { since: 200 }), "{from_the_start}");
+        assert_eq!(stage, destructions.then_some(Stage::Held { since: BootNs(200) }), "{from_the_start}");
     }
 }

@@ -1,6 +1,7 @@
 //! Who takes the children of the dead.
 
 use super::*;
+use crate::event::identity::HostPid;
 
 /// Of each process the model names the parent that it has, or what leaves that one open.
 pub(super) fn expect_no_more_than_is_known(world: &World, kernel: &Kernel) {
@@ -26,8 +27,8 @@ pub(super) fn expect_no_more_than_is_known(world: &World, kernel: &Kernel) {
 /// The host's PID 1; a member (2), its child (3) and grandchild (4); a namespace below (200) with PID 1 (10).
 fn family() -> (World, impl Fn(u32) -> Process) {
     let inside = |pid: u32| match pid {
-        1 => process(&[1], 1, None, HOST),
-        2..10 => process(&[pid], u64::from(pid), Some(pid - 1), HOST),
+        1 => process(&[1], 1, None, HOST.0),
+        2..10 => process(&[pid], u64::from(pid), Some(pid - 1), HOST.0),
         10 => process(&[10, 1], 10, Some(1), 200),
         pid => process(&[pid, pid - 9], u64::from(pid), Some(pid - 1), 200),
     };
@@ -35,7 +36,7 @@ fn family() -> (World, impl Fn(u32) -> Process) {
     for pid in 2..5 {
         events.push(event(u64::from(pid), fork(&inside(pid), &inside(pid - 1))));
     }
-    events.push(event(10, Body::NamespaceInit { ns: namespace(200, 1, HOST, 9), process: inside(10) }));
+    events.push(event(10, Body::NamespaceInit { ns: namespace(200, 1, HOST.0, 9), process: inside(10) }));
     for pid in 10..14 {
         let parent = inside(if pid == 10 { 1 } else { pid - 1 });
         events.push(event(u64::from(pid), fork(&inside(pid), &parent)));
@@ -45,7 +46,7 @@ fn family() -> (World, impl Fn(u32) -> Process) {
 
 #[track_caller]
 fn expect_reaper(world: &World, pid: u32, reaper: Reaper) {
-    let entry = world.process(pid).expect("it exists");
+    let entry = world.process(HostPid(pid)).expect("it exists");
     assert_eq!(world.reaper(entry), reaper, "{entry:?}");
 }
 
@@ -53,17 +54,19 @@ fn expect_reaper(world: &World, pid: u32, reaper: Reaper) {
 fn an_exit_makes_orphans_and_not_a_reaping() {
     let (mut world, inside) = family();
     let changes = world.apply(&event(20, exit(&inside(2))));
-    assert!(changes.contains(&Change::ProcessUpdated((3, 3))), "{changes:?}");
-    assert!(world.process(3).is_some_and(|orphan| orphan.orphaned && orphan.parent == Some(1)));
+    assert!(changes.contains(&Change::ProcessUpdated(key(3, 3))), "{changes:?}");
+    assert!(
+        world.process(HostPid(3)).is_some_and(|orphan| orphan.orphaned && orphan.parent == Some(HostPid(1)))
+    );
     let changes = world.apply(&event(21, reap(&inside(2))));
-    assert!(!changes.contains(&Change::ProcessUpdated((3, 3))), "{changes:?}");
+    assert!(!changes.contains(&Change::ProcessUpdated(key(3, 3))), "{changes:?}");
 }
 
 #[test]
 fn the_children_of_a_child_of_pid_1_can_only_go_to_pid_1() {
     let (mut world, inside) = family();
     world.apply(&event(20, exit(&inside(11))));
-    expect_reaper(&world, 12, Reaper::Parent(10));
+    expect_reaper(&world, 12, Reaper::Parent(HostPid(10)));
     expect_sound(&world);
 }
 
@@ -71,20 +74,20 @@ fn the_children_of_a_child_of_pid_1_can_only_go_to_pid_1() {
 fn an_ancestor_in_between_may_be_a_subreaper_until_an_event_tells() {
     let (mut world, inside) = family();
     world.apply(&event(20, exit(&inside(12))));
-    expect_reaper(&world, 13, Reaper::InitOrSubreaper { init: Some(10) });
-    assert_eq!(world.process(13).map(|orphan| orphan.parent), Some(None));
-    let adopted = Process { ppid: Some(11), ..inside(13) };
+    expect_reaper(&world, 13, Reaper::InitOrSubreaper { init: Some(HostPid(10)) });
+    assert_eq!(world.process(HostPid(13)).map(|orphan| orphan.parent), Some(None));
+    let adopted = Process { ppid: Some(HostPid(11)), ..inside(13) };
     world.apply(&event(21, exit(&adopted)));
-    expect_reaper(&world, 13, Reaper::Parent(11));
+    expect_reaper(&world, 13, Reaper::Parent(HostPid(11)));
     expect_sound(&world);
 }
 
 #[test]
 fn a_pid_1_that_is_gone_or_another_by_now_is_not_claimed() {
     let (mut world, inside) = family();
-    let host = process(&[1], 1, None, HOST);
+    let host = process(&[1], 1, None, HOST.0);
     world.apply(&event(20, exit(&inside(12))));
-    world.apply(&event(21, fork(&process(&[10], 21, Some(1), HOST), &host)));
+    world.apply(&event(21, fork(&process(&[10], 21, Some(1), HOST.0), &host)));
     expect_reaper(&world, 13, Reaper::InitOrSubreaper { init: None });
 }
 
@@ -97,10 +100,10 @@ fn who_joined_leaves_its_children_to_the_pid_1_of_its_own_namespace() {
     world.apply(&event(31, fork(&child, &joined)));
     // Its own parent is outside: when that one dies, it goes to somebody outside.
     world.apply(&event(32, exit(&inside(3))));
-    expect_reaper(&world, 30, Reaper::InitOrSubreaper { init: Some(1) });
-    let adopted = Process { ppid: Some(2), ..joined };
+    expect_reaper(&world, 30, Reaper::InitOrSubreaper { init: Some(HostPid(1)) });
+    let adopted = Process { ppid: Some(HostPid(2)), ..joined };
     world.apply(&event(33, exit(&adopted)));
-    expect_reaper(&world, 31, Reaper::Parent(10));
+    expect_reaper(&world, 31, Reaper::Parent(HostPid(10)));
 }
 
 #[test]
@@ -109,16 +112,16 @@ fn a_child_in_a_namespace_below_goes_to_the_pid_1_of_its_parents() {
     let inner = process(&[40, 20, 1], 40, Some(11), 300);
     world.apply(&event(40, fork(&inner, &inside(11))));
     world.apply(&event(41, exit(&inside(11))));
-    expect_reaper(&world, 40, Reaper::Parent(10));
+    expect_reaper(&world, 40, Reaper::Parent(HostPid(10)));
 }
 
 #[test]
 fn a_pid_1_that_exits_keeps_its_children_until_they_are_dead() {
     let (mut world, inside) = family();
     world.apply(&event(20, exit(&inside(10))));
-    expect_reaper(&world, 11, Reaper::Parent(10));
+    expect_reaper(&world, 11, Reaper::Parent(HostPid(10)));
     world.apply(&event(21, exit(&inside(11))));
-    expect_reaper(&world, 12, Reaper::Parent(10));
+    expect_reaper(&world, 12, Reaper::Parent(HostPid(10)));
     expect_sound(&world);
     // Had the ends of its members gone by unseen:
     world.apply(&event(22, reap(&inside(10))));
@@ -137,16 +140,16 @@ fn a_word_that_comes_while_the_parent_dies_names_nobody() {
         args_truncated: false,
     };
     world.apply(&event(20, exec));
-    expect_reaper(&world, 13, Reaper::InitOrSubreaper { init: Some(10) });
+    expect_reaper(&world, 13, Reaper::InitOrSubreaper { init: Some(HostPid(10)) });
 }
 
 #[test]
 fn a_zombie_that_a_look_finds_has_no_children_left() {
     let (mut world, inside) = family();
     world.apply(&event(20, look_at(&inside(12), 'Z')));
-    expect_reaper(&world, 13, Reaper::InitOrSubreaper { init: Some(10) });
+    expect_reaper(&world, 13, Reaper::InitOrSubreaper { init: Some(HostPid(10)) });
     assert_eq!(
-        world.process(12).and_then(|zombie| zombie.ended.as_ref()).map(|ended| ended.since),
+        world.process(HostPid(12)).and_then(|zombie| zombie.ended.as_ref()).map(|ended| ended.since),
         Some(None),
         "nobody saw since when"
     );
@@ -158,7 +161,7 @@ fn the_dead_are_remembered_with_the_parent_they_had() {
     world.apply(&event(20, exit(&inside(4))));
     world.apply(&event(21, reap(&inside(4))));
     let dead = world.history().processes().next().expect("it is gone");
-    assert_eq!((dead.state.process.pid, dead.state.parent), (4, Some(3)));
+    assert_eq!((dead.state.process.pid, dead.state.parent), (HostPid(4), Some(HostPid(3))));
     // A reaping can be known only when who has reaped is gone.
     for (at, body) in
         [(22, exit(&inside(13))), (23, exit(&inside(12))), (24, reap(&inside(12))), (25, reap(&inside(13)))]
@@ -166,5 +169,5 @@ fn the_dead_are_remembered_with_the_parent_they_had() {
         world.apply(&event(at, body));
     }
     let dead = world.history().processes().next().expect("it is gone");
-    assert_eq!((dead.state.parent, dead.as_it_was().ppid), (None, Some(12)));
+    assert_eq!((dead.state.parent, dead.as_it_was().ppid), (None, Some(HostPid(12))));
 }

@@ -3,9 +3,8 @@
 use std::{
     process,
     sync::{
-        Arc,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
-        mpsc::{self, Receiver, RecvTimeoutError},
     },
     time::Duration,
 };
@@ -18,10 +17,12 @@ use crate::output::sink::Progress;
 /// A further signal ended it while the output stood still.
 const CUT_OFF: i32 = 130;
 
-/// That the end was asked for.
+/// Whether the end was asked for. Signals are listened for as long as one of its clones is there.
+#[derive(Clone)]
 pub(super) struct Ending {
-    asked: Receiver<()>,
     flag: Arc<AtomicBool>,
+    /// Wakes a pause when the flag is set.
+    asked: Arc<(Mutex<()>, Condvar)>,
     _background: Arc<Background>,
 }
 
@@ -29,25 +30,27 @@ impl Ending {
     /// Listens from now on, while `progress` tells how the output gets on.
     pub(super) fn listen(progress: Arc<Progress>) -> Result<Self, Failure> {
         let io = |error| Failure::Io { what: "wait for signals", error };
-        let (ask, asked) = mpsc::channel();
         let background = Background::get().map_err(io)?;
         let mut interrupts = {
             let _context = background.handle().enter();
             Interrupts::new().map_err(io)?
         };
         let flag = Arc::new(AtomicBool::new(false));
-        let set = Arc::clone(&flag);
+        let asked = Arc::new((Mutex::new(()), Condvar::new()));
+        let (set, wake) = (Arc::clone(&flag), Arc::clone(&asked));
         background.handle().spawn(async move {
             interrupts.next().await;
-            set.store(true, Ordering::Release);
-            // Who is not there to be told has ended.
-            let _ = ask.send(());
-            // A snapshot or a pause ends by itself; a write to who does not read never does.
+            {
+                let _lock = wake.0.lock().unwrap_or_else(PoisonError::into_inner);
+                set.store(true, Ordering::Release);
+            }
+            wake.1.notify_all();
+            // A snapshot or a pause ends by itself; a write to a reader that does not read never does.
             let place = || Some((progress.of_flush()?, ioctl_fionread(stdout()).ok()));
             interrupts.cut_off(place).await;
             process::exit(CUT_OFF)
         });
-        Ok(Self { asked, flag, _background: background })
+        Ok(Self { flag, asked, _background: background })
     }
 
     /// Set when the end is asked for.
@@ -57,8 +60,11 @@ impl Ending {
 
     /// Waits for so long, or until the end is asked for: whether it was.
     pub(super) fn comes_within(&self, time: Duration) -> bool {
+        let (lock, changed) = &*self.asked;
+        let lock = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_pending = |_: &mut ()| !self.flag.load(Ordering::Acquire);
+        let _waited = changed.wait_timeout_while(lock, time, is_pending);
         self.flag.load(Ordering::Acquire)
-            || !matches!(self.asked.recv_timeout(time), Err(RecvTimeoutError::Timeout))
     }
 }
 

@@ -30,7 +30,10 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     let sink = Sink::new(stdout());
     let ending = Ending::listen(sink.progress())?;
     let stop = ending.flag();
-    let pace = speed.map(|speed| Pace::new(speed, move |time| ending.comes_within(time)));
+    let pace = speed.map(|speed| {
+        let ending = ending.clone();
+        Pace::new(speed, move |time| ending.comes_within(time))
+    });
     let mut printer =
         Printer::new(filter, trace::view(view), sink, Seq::Recorded).stop_after(*count).at_pace(pace);
     // A pipe can have nothing to say for ever, and then the end must come all the same.
@@ -39,6 +42,7 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     let source = Replay::new(events, duration.map_or(Until::End, Until::Elapsed));
     let pipeline = Pipeline::new(source, Follow::Everything, Containers::Recorded);
     let (report, source, _) = pipeline.run(&mut [&mut printer], &stop);
+    drop(ending);
     // What stands before the damage went first.
     if let Some(failure) = report.failures.into_iter().next() {
         return Err(failure.into());
@@ -49,7 +53,7 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     if let Some(error) = report.error {
         return Err(Failure::of_pipeline(error, Some(file)));
     }
-    let unknown = source.reader().unknown();
+    let unknown = source.events().unknown();
     if unknown > 0 {
         let left_out = Count(unknown, "event", "events");
         Notices::new(*quiet)

@@ -3,6 +3,9 @@
 //! A record gets its time just before its place in the ring, so that two of different CPUs can stand there in the
 //! other order. The youngest of a batch wait for the next one.
 
+/// Most memory that is kept for what comes next, bytes.
+const KEPT: usize = 8 << 20;
+
 /// Records by time, in one piece of memory.
 #[derive(Debug, Default)]
 pub struct Reorder {
@@ -50,6 +53,12 @@ impl Reorder {
             self.spare.extend_from_slice(&self.bytes[from..from + *len as usize]);
         }
         std::mem::swap(&mut self.bytes, &mut self.spare);
+        if self.spare.capacity() > KEPT {
+            // A backlog has gone.
+            self.spare = Vec::new();
+            self.bytes.shrink_to(KEPT);
+            self.order.shrink_to(KEPT / size_of::<(u64, u32, u32)>());
+        }
     }
 }
 

@@ -29,6 +29,9 @@ const BATCH_BYTES: usize = 2 << 20;
 /// Most bytes of records that are held while a snapshot is taken: 2 million forks on the host.
 const HELD_BYTES: usize = 256 << 20;
 
+/// Records that are handed over between two looks at the ring, where there are many.
+const RELEASED_BETWEEN: u64 = 4_096;
+
 /// Wakes a [`Reader`] that waits, from another thread.
 #[derive(Debug)]
 pub struct Waker(OwnedFd);
@@ -46,6 +49,8 @@ pub struct Reader {
     ring: RingBuf<MapData>,
     wake: OwnedFd,
     waiting: Reorder,
+    /// Records that came while others were handed over.
+    late: Reorder,
     received: u64,
     malformed: u64,
 }
@@ -55,7 +60,14 @@ impl Reader {
     pub fn new(ring: RingBuf<MapData>) -> io::Result<(Self, Waker)> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let waker = Waker(wake.try_clone()?);
-        let reader = Self { ring, wake, waiting: Reorder::default(), received: 0, malformed: 0 };
+        let reader = Self {
+            ring,
+            wake,
+            waiting: Reorder::default(),
+            late: Reorder::default(),
+            received: 0,
+            malformed: 0,
+        };
         Ok((reader, waker))
     }
 
@@ -107,27 +119,53 @@ impl Reader {
 
     /// Takes records from the ring until so many bytes wait. Says whether there may be more.
     fn take_up_to(&mut self, bytes: usize) -> bool {
-        while self.waiting.bytes() < bytes {
-            let Some(item) = self.ring.next() else { return false };
-            self.received += 1;
-            match item.first_chunk::<8>() {
-                Some(boot_ns) => self.waiting.push(u64::from_ne_bytes(*boot_ns), &item),
-                None => self.malformed += 1,
-            }
-        }
-        true
+        take(&mut self.ring, &mut self.waiting, bytes, &mut self.received, &mut self.malformed)
     }
 
     /// Hands over all that has been read, when no more is to come.
-    pub fn finish(&mut self, each: impl FnMut(Header, Record<'_>)) {
-        self.release(u64::MAX, each);
+    pub fn finish(&mut self, mut each: impl FnMut(Header, Record<'_>)) {
+        while !self.waiting.is_empty() {
+            self.release(u64::MAX, &mut each);
+        }
     }
 
+    /// Hands over what is ripe. Of a large backlog that takes long: the ring is emptied meanwhile.
     fn release(&mut self, ripe: u64, mut each: impl FnMut(Header, Record<'_>)) {
-        let malformed = &mut self.malformed;
-        self.waiting.release(ripe, |bytes| match decode(bytes) {
-            Ok((header, record)) => each(header, record),
-            Err(_) => *malformed += 1,
+        let Self { ring, waiting, late, received, malformed, .. } = self;
+        let mut released = 0_u64;
+        waiting.release(ripe, |bytes| {
+            match decode(bytes) {
+                Ok((header, record)) => each(header, record),
+                Err(_) => *malformed += 1,
+            }
+            released += 1;
+            if released % RELEASED_BETWEEN == 0 {
+                take(ring, late, HELD_BYTES, received, malformed);
+            }
+        });
+        late.release(u64::MAX, |bytes| {
+            if let Some(boot_ns) = bytes.first_chunk::<8>() {
+                waiting.push(u64::from_ne_bytes(*boot_ns), bytes);
+            }
         });
     }
+}
+
+/// Takes records from the ring until so many bytes wait. Says whether there may be more.
+fn take(
+    ring: &mut RingBuf<MapData>,
+    waiting: &mut Reorder,
+    bytes: usize,
+    received: &mut u64,
+    malformed: &mut u64,
+) -> bool {
+    while waiting.bytes() < bytes {
+        let Some(item) = ring.next() else { return false };
+        *received += 1;
+        match item.first_chunk::<8>() {
+            Some(boot_ns) => waiting.push(u64::from_ne_bytes(*boot_ns), &item),
+            None => *malformed += 1,
+        }
+    }
+    true
 }

@@ -45,6 +45,8 @@ pub struct World {
     destructions_told: bool,
     /// Whether processes are among the events: without them they are those of the last snapshot, and the inits since.
     processes_told: bool,
+    /// When the last snapshot was begun.
+    processes_as_of: BootNs,
     boot_ns: BootNs,
 }
 
@@ -67,6 +69,7 @@ impl World {
             reapings_told: true,
             destructions_told: true,
             processes_told: true,
+            processes_as_of: BootNs::default(),
             boot_ns: BootNs::default(),
         }
     }
@@ -172,6 +175,17 @@ impl World {
     /// came since.
     pub fn follows_processes(&self) -> bool {
         self.processes_told
+    }
+
+    /// The snapshot that comes next was begun at this time.
+    pub fn processes_are_as_of(&mut self, boot_ns: BootNs) {
+        self.processes_as_of = boot_ns;
+    }
+
+    /// When its processes were seen, where no event is about them; 0 before the first snapshot.
+    /// `None` where events report them.
+    pub fn processes_as_of(&self) -> Option<BootNs> {
+        (!self.processes_told).then_some(self.processes_as_of)
     }
 
     fn is_told(&mut self, hooks: &BTreeMap<String, String>, is_among: impl Fn(&str) -> bool) {

@@ -193,10 +193,11 @@ impl Printer {
 
     /// Waits for the time of the event. Whether it is to be printed then.
     fn wait(&mut self) -> bool {
-        let Some(time) = self.pace.as_mut().map(Pace::due).filter(|time| !time.is_zero()) else {
-            return true;
-        };
+        let Some(time) = self.pace.as_mut().map(Pace::due) else { return true };
         self.flush();
+        if time.is_zero() {
+            return matches!(self.state, State::Printing);
+        }
         let is_over = self.pace.as_mut().is_some_and(|pace| (pace.wait)(time));
         if is_over && matches!(self.state, State::Printing) {
             self.state = State::Closed;

@@ -69,7 +69,7 @@ struct Core {
     containers: Containers,
     world: Option<World>,
     follow: Follow,
-    /// Whether this is the running kernel, which is told what to send by what is followed.
+    /// Whether this is the running kernel, which sends what is followed.
     is_live: bool,
     /// Whether events were lost since this was looked at last.
     lost: bool,
@@ -91,10 +91,10 @@ impl<S: Source> Pipeline<S> {
     /// Runs nothing yet.
     pub fn new(source: S, follow: Follow, containers: Containers) -> Self {
         let core = Core {
+            is_live: source.is_live(),
             containers,
             world: follow.has_model().then(World::default),
             follow,
-            is_live: false,
             lost: false,
             lost_by_stage: BTreeMap::new(),
             found_zombies: Vec::new(),
@@ -106,7 +106,6 @@ impl<S: Source> Pipeline<S> {
     /// With snapshots, that keep the model true to the kernel.
     pub fn with_snapshots(mut self, resync: Resync) -> Self {
         self.resync = Some(resync);
-        self.core.is_live = true;
         self
     }
 
@@ -157,13 +156,16 @@ impl<S: Source> Pipeline<S> {
             } else {
                 let core = &mut self.core;
                 match self.source.read(&mut |events| core.events(events, consumers)) {
-                    // What stands behind the last event that is wanted harms nobody.
+                    // Damage behind the last event that is wanted does not matter.
                     Err(_) if consumers.are_done() => break,
                     read => read?,
                 }
             };
             self.keep_true(consumers, progress != Progress::More)?;
-            consumers.tick(self.core.world.as_ref());
+            // What a snapshot is to stand behind is written with it.
+            if !self.resync.as_ref().is_some_and(Resync::holds_events) {
+                consumers.tick(self.core.world.as_ref());
+            }
             if progress == Progress::End {
                 break;
             }
@@ -175,23 +177,23 @@ impl<S: Source> Pipeline<S> {
     fn drain(&mut self, consumers: &mut Consumers<'_, '_>) -> Result<(), PipelineError> {
         self.source.stop();
         // A snapshot that events wait for comes first. One that takes too long is given up.
-        self.last_snapshot(false, consumers)?;
+        let snapshot = self.last_snapshot(false, consumers);
         let core = &mut self.core;
         while self.source.read(&mut |events| core.events(events, consumers))? != Progress::End {}
-        Ok(())
+        snapshot
     }
 
     /// Says what there is to say at the end.
     fn conclude(&mut self, consumers: &mut Consumers<'_, '_>) -> Result<(), PipelineError> {
         let repaired = self.last_snapshot(true, consumers);
         if let Some(mut end) = self.source.end() {
-            if let Body::StreamEnd { model, lost, .. } = &mut end {
+            if let Body::StreamEnd { model, lost, .. } = &mut end.body {
                 self.core.lost_by_stage = lost.iter().map(|(stage, n)| (stage.to_string(), *n)).collect();
                 if let (Some(resync), Some(world)) = (&self.resync, &mut self.core.world) {
                     *model = Some(resync.count(world));
                 }
             }
-            self.emit(vec![end], false, consumers);
+            self.core.event(&mut end, false, consumers);
         }
         repaired
     }
@@ -241,7 +243,11 @@ impl<S: Source> Pipeline<S> {
         for notice in self.resync.iter_mut().flat_map(Resync::take_notices) {
             consumers.each(|consumer| consumer.notice(&notice));
         }
-        self.emit(bodies?, true, consumers);
+        let bodies = bodies?;
+        if let (false, Some(world), Some(resync)) = (bodies.is_empty(), &mut self.core.world, &self.resync) {
+            world.processes_are_as_of(resync.snapshot_boot_ns());
+        }
+        self.emit(bodies, consumers);
         for process in self.core.found_zombies.drain(..) {
             self.source.found_zombie(&process);
         }
@@ -250,7 +256,7 @@ impl<S: Source> Pipeline<S> {
 
     /// Has the pipeline's own events go the way of the source's. What a whole snapshot does not name is gone with its last
     /// event.
-    fn emit(&mut self, bodies: Vec<Body>, is_snapshot: bool, consumers: &mut Consumers<'_, '_>) {
+    fn emit(&mut self, bodies: Vec<Body>, consumers: &mut Consumers<'_, '_>) {
         let mut events: Vec<Event> = bodies.into_iter().map(|body| self.source.event_now(body)).collect();
         // Each init's container takes a look at its files, and there can be thousands of them.
         let mut between = hold(&mut self.source);
@@ -260,7 +266,7 @@ impl<S: Source> Pipeline<S> {
         }
         let last = events.len();
         for (number, event) in events.iter_mut().enumerate() {
-            self.core.event(event, is_snapshot && number + 1 == last, consumers);
+            self.core.event(event, number + 1 == last, consumers);
             between();
         }
     }
@@ -360,7 +366,7 @@ impl Consumers<'_, '_> {
         self.consumers.iter_mut().for_each(|consumer| call(*consumer));
     }
 
-    /// Whether nobody is there for an event: all have had enough. What follows a failure is counted.
+    /// Whether no consumer wants an event any more. What follows a failure is counted.
     fn skip(&self) -> bool {
         !self.at_the_end && self.are_done() && !self.wants.contains(&Wants::Count)
     }
@@ -371,7 +377,11 @@ impl Consumers<'_, '_> {
     }
 
     fn prepare(&mut self, update: &Update<'_>) {
-        self.each(|consumer| consumer.prepare(update));
+        for (consumer, wants) in self.consumers.iter_mut().zip(&self.wants) {
+            if *wants != Wants::NoMore || self.at_the_end {
+                consumer.prepare(update);
+            }
+        }
     }
 
     fn update(&mut self, update: &Update<'_>) {

@@ -23,8 +23,8 @@ pub struct Published {
     pub namespaces: Vec<NamespaceState>,
     /// The processes, and the namespaces again as a snapshot has them.
     pub snapshot: Option<Arc<Snapshot>>,
-    /// When the processes were seen, where no event is about them. Members that came or went
-    /// since are not in `snapshot`. `None` where events tell of them.
+    /// When the processes were seen, where no event is about them. Members that came or went since are not in `snapshot`.
+    /// `None` where events report them.
     pub processes_as_of_boot_ns: Option<BootNs>,
     /// Updates that led to this state.
     pub updates: u64,
@@ -36,8 +36,6 @@ pub struct Publisher {
     published: Option<Instant>,
     updates: u64,
     changed: bool,
-    /// The time of the last event of a snapshot.
-    processes_as_of: Option<BootNs>,
     out: watch::Sender<Arc<Published>>,
 }
 
@@ -45,20 +43,18 @@ impl Publisher {
     /// Publishes at most this often; and who reads it.
     pub fn new(every: Duration) -> (Self, watch::Receiver<Arc<Published>>) {
         let (out, readers) = watch::channel(Arc::default());
-        let publisher =
-            Self { every, published: None, updates: 0, changed: false, processes_as_of: None, out };
+        let publisher = Self { every, published: None, updates: 0, changed: false, out };
         (publisher, readers)
     }
 
     fn publish(&mut self, world: &World) {
         self.changed = false;
         self.published = Some(Instant::now());
-        let follows_processes = world.follows_processes();
         let published = Published {
             boot_ns: world.boot_ns(),
             namespaces: world.namespaces().cloned().collect(),
             snapshot: Some(Arc::new(world.snapshot())),
-            processes_as_of_boot_ns: self.processes_as_of.filter(|_| !follows_processes),
+            processes_as_of_boot_ns: world.processes_as_of(),
             updates: self.updates,
         };
         self.out.send_replace(Arc::new(published));
@@ -68,10 +64,9 @@ impl Publisher {
 impl Consumer for Publisher {
     fn update(&mut self, update: &Update<'_>) -> Wants {
         self.updates += 1;
-        self.changed |= !update.changes.is_empty();
-        if matches!(update.event.body, Body::SnapshotProcess { .. }) {
-            self.processes_as_of = Some(update.event.boot_ns);
-        }
+        // A snapshot that confirms everything makes the state younger.
+        let is_snapshot = matches!(update.event.body, Body::SnapshotProcess { .. });
+        self.changed |= is_snapshot || !update.changes.is_empty();
         Wants::More
     }
 

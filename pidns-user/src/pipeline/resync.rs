@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
+    event::identity::BootNs,
     event::snapshot::{Snapshot, SnapshotProcess},
     event::{Body, ModelCount, Process},
     model::{Entry, Forest, World, drift},
@@ -63,7 +64,9 @@ pub struct Resync {
     checks: u64,
     drift: u64,
     notices: Vec<Notice>,
-    is_first_missing: bool,
+    /// Whether one was given up at the end: the thread that takes them is still at it.
+    has_given_up: bool,
+    snapshot_boot_ns: BootNs,
 }
 
 impl Resync {
@@ -82,7 +85,8 @@ impl Resync {
             checks: 0,
             drift: 0,
             notices: Vec::new(),
-            is_first_missing: false,
+            has_given_up: false,
+            snapshot_boot_ns: BootNs::default(),
         }
     }
 
@@ -129,7 +133,7 @@ impl Resync {
         between: &mut dyn FnMut(),
     ) -> Result<Vec<Body>, SnapshotError> {
         const TURN: Duration = Duration::from_millis(5);
-        if self.taking.is_none() && repairs && self.stale {
+        if repairs && self.stale && !self.holds_events() && !self.has_given_up {
             self.begin(Purpose::Repair);
         }
         let deadline = Instant::now() + AT_THE_END;
@@ -139,7 +143,7 @@ impl Resync {
                 return Ok(bodies);
             }
             if Instant::now() > deadline {
-                self.is_first_missing = self.last.is_none();
+                self.has_given_up = true;
                 self.taking = None;
             }
             between();
@@ -149,7 +153,12 @@ impl Resync {
 
     /// Whether the end came before the first snapshot was there.
     pub fn is_first_missing(&self) -> bool {
-        self.is_first_missing
+        self.last.is_none()
+    }
+
+    /// When the last snapshot that the model was given was begun.
+    pub fn snapshot_boot_ns(&self) -> BootNs {
+        self.snapshot_boot_ns
     }
 
     fn due(&self) -> Option<Purpose> {
@@ -195,6 +204,7 @@ impl Resync {
             }
             return Ok(Vec::new());
         }
+        self.snapshot_boot_ns = snapshot.boot_ns;
         self.took = began.elapsed();
         self.last = Some(Instant::now());
         let corrections = (purpose != Purpose::First).then(|| corrections(world, &snapshot));

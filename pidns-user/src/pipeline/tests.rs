@@ -279,6 +279,10 @@ impl Source for Holding {
 
     fn stop(&mut self) {}
 
+    fn is_live(&self) -> bool {
+        true
+    }
+
     fn event_now(&mut self, body: Body) -> Event {
         self.list.event_now(body)
     }
@@ -399,7 +403,7 @@ fn namespaces_are_followed_by_the_rare_events_alone() {
     let entry = world.namespace(INUM).expect("it lives");
     assert_eq!((entry.init, entry.members), (Some(HostPid(20)), 1), "the init is known by its own event");
     assert!(published.namespaces.iter().any(|state| state.namespace.inum == INUM));
-    assert!(published.processes_as_of_boot_ns.is_some(), "it says how old the processes are");
+    assert_eq!(published.processes_as_of_boot_ns, Some(BootNs(1)), "it says how old the processes are");
 
     let (world, published) = follow(events(bodies));
     assert_eq!(world.namespace(INUM), None, "it is destroyed");

@@ -229,9 +229,14 @@ impl Source for Live {
         self.translation.zombies.found(process);
     }
 
-    fn end(&mut self) -> Option<Body> {
+    fn end(&mut self) -> Option<Event> {
         let totals = self.loaded.stats.read().unwrap_or_default();
-        Some(self.translation.end(&totals, self.missed, self.began.elapsed()))
+        let end = self.translation.end(&totals, self.missed, self.began.elapsed());
+        Some(self.translation.numbers.event(clock::boottime_ns(), true, end))
+    }
+
+    fn is_live(&self) -> bool {
+        true
     }
 }
 

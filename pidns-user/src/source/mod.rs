@@ -58,15 +58,20 @@ pub trait Source {
     /// No more is to happen: the reads that follow hand over what is left, up to [`Progress::End`].
     fn stop(&mut self);
 
-    /// An event of this moment: what the pipeline itself has to say.
+    /// Whether it is the running kernel, which sends what is followed. A recording has what its `stream.start` says.
+    fn is_live(&self) -> bool {
+        false
+    }
+
+    /// An event of the pipeline's own, at the time of the last event.
     fn event_now(&mut self, body: Body) -> Event;
 
     /// A snapshot has found this zombie. A source that reports reapings asks after it: no hook may ever see this one go.
     fn found_zombie(&mut self, _process: &Process) {}
 
-    /// What a stream of this source ends with, behind all else: `stream.end` with the source's own counts. `None` where
-    /// its events have their end among them.
-    fn end(&mut self) -> Option<Body> {
+    /// What a stream of this source ends with, behind all else: `stream.end` of this moment, with the source's own counts.
+    /// `None` where its events have their end among them.
+    fn end(&mut self) -> Option<Event> {
         None
     }
 }

@@ -74,13 +74,13 @@ pub enum Next {
 }
 
 /// Reads events one by one.
-pub trait Reader {
-    /// The next one.
-    fn next(&mut self) -> Next;
+pub trait EventReader {
+    /// The next one; with `waits` it is waited for a short while.
+    fn next(&mut self, waits: bool) -> Next;
 }
 
-impl<T: Iterator<Item = Result<Event, Damage>>> Reader for T {
-    fn next(&mut self) -> Next {
+impl<T: Iterator<Item = Result<Event, Damage>>> EventReader for T {
+    fn next(&mut self, _: bool) -> Next {
         match Iterator::next(self) {
             Some(Ok(event)) => Next::Event(event),
             Some(Err(damage)) => Next::Damage(damage),
@@ -91,55 +91,64 @@ impl<T: Iterator<Item = Result<Event, Damage>>> Reader for T {
 
 /// Reads ahead in a thread of its own.
 pub struct Ahead {
-    read: Receiver<Result<Event, Damage>>,
-    /// Sent by the thread at the end of the recording.
-    unknown: Receiver<u64>,
+    read: Receiver<Read>,
+    unknown: u64,
+}
+
+/// What the thread has read.
+enum Read {
+    Event(Result<Event, Damage>),
+    /// The end, with how many events of kinds that are not known here.
+    End(u64),
 }
 
 impl Ahead {
     /// Starts the thread.
     pub fn start(mut recording: Recording) -> std::io::Result<Self> {
         let (give, read) = mpsc::sync_channel(AHEAD);
-        let (tell, unknown) = mpsc::channel();
         let work = move || {
             for event in recording.by_ref() {
-                // Nobody wants more.
-                if give.send(event).is_err() {
+                // Nothing more is wanted.
+                if give.send(Read::Event(event)).is_err() {
                     return;
                 }
             }
-            let _ = tell.send(recording.unknown());
+            let _ = give.send(Read::End(recording.unknown()));
         };
         thread::Builder::new().name("recording".to_owned()).spawn(work)?;
-        Ok(Self { read, unknown })
+        Ok(Self { read, unknown: 0 })
     }
 
-    /// How many events were left out that only a later version knows; 0 before the end.
+    /// How many events were left out that only a later version knows, where it was read to its end.
     pub fn unknown(&self) -> u64 {
-        self.unknown.try_recv().unwrap_or(0)
+        self.unknown
     }
 }
 
-impl Reader for Ahead {
-    fn next(&mut self) -> Next {
-        match self.read.recv_timeout(IDLE) {
-            Ok(Ok(event)) => Next::Event(event),
-            Ok(Err(damage)) => Next::Damage(damage),
+impl EventReader for Ahead {
+    fn next(&mut self, waits: bool) -> Next {
+        match self.read.recv_timeout(if waits { IDLE } else { Duration::ZERO }) {
+            Ok(Read::Event(Ok(event))) => Next::Event(event),
+            Ok(Read::Event(Err(damage))) => Next::Damage(damage),
+            Ok(Read::End(unknown)) => {
+                self.unknown = unknown;
+                Next::End
+            }
             Err(RecvTimeoutError::Timeout) => Next::Nothing,
             Err(RecvTimeoutError::Disconnected) => Next::End,
         }
     }
 }
 
-impl<I: Reader> Replay<I> {
+impl<I: EventReader> Replay<I> {
     /// Up to this moment.
     pub fn new(events: I, until: Until) -> Self {
         let (clock, moment) = (Clock::default(), Moment::default());
         Self { events, until, clock, moment, over: false, last: None }
     }
 
-    /// What it was read from.
-    pub fn reader(&self) -> &I {
+    /// What its events are read from.
+    pub fn events(&self) -> &I {
         &self.events
     }
 
@@ -182,13 +191,14 @@ impl<I: Reader> Replay<I> {
     }
 }
 
-impl<I: Reader> Source for Replay<I> {
+impl<I: EventReader> Source for Replay<I> {
     fn read(&mut self, each: &mut dyn FnMut(&mut [Event])) -> Result<Progress, SourceError> {
-        for _ in 0..AHEAD {
+        for number in 0..AHEAD {
             if self.over {
                 return Ok(Progress::End);
             }
-            match self.events.next() {
+            // Behind the first one only what is there already: a pipe may have one now and then.
+            match self.events.next(number == 0) {
                 Next::Event(event) if self.is_beyond(&event) => self.over = true,
                 Next::Event(mut event) => {
                     self.moment.stream += u64::from(matches!(event.body, Body::StreamStart { .. }));

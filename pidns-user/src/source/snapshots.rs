@@ -10,7 +10,8 @@ use super::observer::{Observed, Observer, SnapshotError};
 
 /// Takes snapshots.
 pub trait Snapshots: Send {
-    /// Begins one; with what holds namespaces where that is wanted, which takes longer.
+    /// Begins one; with what holds namespaces where that is wanted, which takes longer. One that was begun before is not
+    /// wanted any more.
     fn begin(&mut self, with_holders: bool);
 
     /// The one that was begun, if it is ready within this time. `between` is called every few milliseconds where it is
@@ -20,35 +21,37 @@ pub trait Snapshots: Send {
 
 /// Takes them in a thread of its own; in the caller's where no thread can be started (a full pids cgroup, say).
 pub fn beside(observer: Observer) -> Box<dyn Snapshots> {
-    match Beside::start(observer) {
-        Ok(beside) => Box::new(beside),
+    match SnapshotThread::start(observer) {
+        Ok(thread) => Box::new(thread),
         Err(observer) => Box::new(InTurn { observer, begun: None }),
     }
 }
 
-/// In a thread of its own, which ends with this.
-struct Beside {
-    ask: Sender<bool>,
-    taken: Receiver<Result<Observed, SnapshotError>>,
+/// In a thread of its own. That ends when this is dropped, and the snapshot that it is taking is over.
+struct SnapshotThread {
+    ask: Sender<(u64, bool)>,
+    taken: Receiver<(u64, Result<Observed, SnapshotError>)>,
+    /// The number of the last one that was begun.
+    number: u64,
 }
 
-impl Beside {
+impl SnapshotThread {
     /// Gives the observer back where no thread can be started.
     fn start(observer: Observer) -> Result<Self, Box<Observer>> {
-        let (ask, asked) = mpsc::channel::<bool>();
+        let (ask, asked) = mpsc::channel::<(u64, bool)>();
         let (give, taken) = mpsc::channel();
         let (hand_over, handed_over) = mpsc::channel::<Observer>();
         let work = move || {
             let Ok(mut observer) = handed_over.recv() else { return };
-            while let Ok(with_holders) = asked.recv() {
-                if give.send(observer.snapshot(with_holders, &mut || {})).is_err() {
+            while let Ok((number, with_holders)) = asked.recv() {
+                if give.send((number, observer.snapshot(with_holders, &mut || {}))).is_err() {
                     return;
                 }
             }
         };
         match thread::Builder::new().name("snapshots".to_owned()).spawn(work) {
             Ok(_) => match hand_over.send(observer) {
-                Ok(()) => Ok(Self { ask, taken }),
+                Ok(()) => Ok(Self { ask, taken, number: 0 }),
                 Err(unsent) => Err(Box::new(unsent.0)),
             },
             Err(_) => Err(Box::new(observer)),
@@ -56,22 +59,27 @@ impl Beside {
     }
 }
 
-impl Snapshots for Beside {
+impl Snapshots for SnapshotThread {
     fn begin(&mut self, with_holders: bool) {
         // A thread that has ended is found out by `poll`.
-        let _ = self.ask.send(with_holders);
+        self.number += 1;
+        let _ = self.ask.send((self.number, with_holders));
     }
 
     fn poll(&mut self, wait: Duration, _: &mut dyn FnMut()) -> Option<Result<Observed, SnapshotError>> {
-        let taken = if wait.is_zero() {
-            self.taken.try_recv().map_err(|error| error == TryRecvError::Disconnected)
-        } else {
-            self.taken.recv_timeout(wait).map_err(|error| error == RecvTimeoutError::Disconnected)
-        };
-        match taken {
-            Ok(taken) => Some(taken),
-            Err(true) => Some(Err(SnapshotError::ThreadEnded)),
-            Err(false) => None,
+        loop {
+            let taken = if wait.is_zero() {
+                self.taken.try_recv().map_err(|error| error == TryRecvError::Disconnected)
+            } else {
+                self.taken.recv_timeout(wait).map_err(|error| error == RecvTimeoutError::Disconnected)
+            };
+            match taken {
+                Ok((number, taken)) if number == self.number => return Some(taken),
+                // Another one was begun since.
+                Ok(_) => {}
+                Err(true) => return Some(Err(SnapshotError::ThreadEnded)),
+                Err(false) => return None,
+            }
         }
     }
 }

@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pidns_user::event::Body;
+use pidns_user::event::{
+    Body,
+    identity::{BootNs, NsInum},
+};
 use pidns_user::filter::Filter;
 use pidns_user::kernel::hooks::HookSet;
 use pidns_user::kernel::load::{self, Settings};
@@ -113,7 +116,7 @@ fn namespaces_are_followed_through_a_storm_without_a_record_of_a_process() {
             thread::sleep(Duration::from_millis(20));
         }
     };
-    wait_for("the first snapshot", &|| published.borrow().processes_as_of_boot_ns.is_some());
+    wait_for("the first snapshot", &|| published.borrow().processes_as_of_boot_ns > Some(BootNs(0)));
 
     let mut actor = Actor::start("storms", &[&lives().to_string(), &NAMESPACES.to_string()]);
     let done: u64 = actor.hear_within(SECONDS_FOR_A_STORM, "lives");
@@ -138,6 +141,8 @@ fn namespaces_are_followed_through_a_storm_without_a_record_of_a_process() {
             assert!(state.init.is_some(), "PID 1 of {} is known", state.namespace.inum);
         }
     }
+    let as_of = published.borrow().processes_as_of_boot_ns;
+    wait_for("another snapshot", &|| published.borrow().processes_as_of_boot_ns > as_of);
     actor.go();
     let told = actor.finish();
     let everyone: Vec<Who> = [told.all("staying"), told.all("leaving")].concat();
@@ -151,7 +156,7 @@ fn namespaces_are_followed_through_a_storm_without_a_record_of_a_process() {
     let Some(Body::StreamEnd { kernel, .. }) = &seen.end else { panic!("no stream.end") };
     let of_processes: Vec<_> = kernel.keys().filter(|name| name.starts_with("process.")).collect();
     assert!(of_processes.is_empty() && seen.processes == 0, "no record of a process crossed: {kernel:?}");
-    assert!(seen.snapshots >= 2, "{} snapshots", seen.snapshots);
+    assert!(seen.snapshots >= 1, "snapshots follow the first one");
     let count = |event: &str, wanted: (u64, Option<u64>)| {
         seen.events.get(event).map_or(0, |all| all.iter().filter(|one| **one == wanted).count())
     };
@@ -166,6 +171,11 @@ fn namespaces_are_followed_through_a_storm_without_a_record_of_a_process() {
         assert_eq!(destroyed >= 1, seen.tells_destructions, "the destruction of {ns}: {destroyed}");
     }
     let world = world.expect("something was followed");
-    let inconsistencies = world.inconsistencies();
-    assert_eq!(inconsistencies.ends_unseen + inconsistencies.beginnings_unseen, 0, "{inconsistencies:?}");
+    if seen.tells_destructions {
+        let inconsistencies = world.inconsistencies();
+        assert_eq!(inconsistencies.destructions_unseen, 0, "{inconsistencies:?}");
+    }
+    let left = everyone.iter().filter(|who| world.namespace(NsInum(who.ns as u32)).is_some());
+    // Another namespace of this machine may have got a number since.
+    assert!(left.count() <= 1, "the namespaces of the storm are gone from the model");
 }

@@ -20,6 +20,7 @@ use crate::{Test, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(a_recording_stands_alone),
+    test!(a_recording_lasts_as_long_as_it_was_made),
     test!(a_recording_made_under_load_ends_in_what_is_there),
     test!(what_a_loss_hid_is_there_after_another_look),
     test!(a_recording_replayed_makes_the_model_that_the_recorder_had),
@@ -124,6 +125,24 @@ fn end_storm(mut storm: Actor) {
     let _: Who = storm.hear("straggler");
     storm.go();
     storm.finish();
+}
+
+/// Its end has the time of the end, however quiet the machine was before.
+fn a_recording_lasts_as_long_as_it_was_made() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("quiet.json");
+    let path = file.to_str().expect("a temporary name is UTF-8");
+    let (status, _, stderr) = run(&mut command(&["record", path, "--duration", "1s"]));
+    assert!(status.success(), "{stderr}");
+    let text = fs::read_to_string(&file).expect("a recording");
+    let boot_ns = |line: Option<&str>| {
+        let event: Value = serde_json::from_str(line.expect("a line")).expect("JSON");
+        event["boot_ns"].as_u64().expect("a time")
+    };
+    let lasted = boot_ns(text.lines().last()) - boot_ns(text.lines().next());
+    assert!(lasted >= 990_000_000, "{lasted} ns");
+    let (status, _, stderr) = run(&mut command(&["tree", "--from", path, "--at", "+950ms"]));
+    assert!(status.success(), "{stderr}");
 }
 
 /// It was there before the recording began: nothing of it is ever an event.

@@ -1,7 +1,9 @@
 //! `replay`: where it stops, and how it is stopped.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -52,6 +54,51 @@ fn ctrl_c_while_it_waits_for_the_next_event_is_a_good_end() {
     let pid = rustix::process::Pid::from_child(&replay);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
     assert_eq!(replay.wait().expect("a child").code(), Some(0));
+}
+
+/// Replays what comes through a pipe that stays open, and has no end yet.
+fn replay_of_an_open_pipe(args: &[&str]) -> (Child, ChildStdin) {
+    let text = ten().text();
+    let (events, _end) = text.trim_end().rsplit_once('\n').expect("lines");
+    let mut replay = program();
+    replay.args(["replay", "-", "-e", "process.fork", "--no-headers"]).args(args);
+    let mut replay = replay.stdout(Stdio::piped()).stdin(Stdio::piped()).spawn().expect("it can be run");
+    let mut pipe = replay.stdin.take().expect("a pipe");
+    pipe.write_all(format!("{events}\n").as_bytes()).expect("it reads");
+    (replay, pipe)
+}
+
+fn expect_end_within(mut replay: Child, limit: Duration) {
+    let began = Instant::now();
+    while began.elapsed() < limit {
+        if let Some(status) = replay.try_wait().expect("a child") {
+            assert_eq!(status.code(), Some(0));
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    replay.kill().expect("it runs");
+    replay.wait().expect("a child");
+    panic!("it did not end within {limit:?}");
+}
+
+#[test]
+fn ctrl_c_ends_a_replay_whose_pipe_is_silent() {
+    let (mut replay, pipe) = replay_of_an_open_pipe(&[]);
+    let mut lines = BufReader::new(replay.stdout.take().expect("a pipe")).lines();
+    // All that is there is printed, though no more comes.
+    assert_eq!((0..10).map_while(|_| lines.next()).count(), 10);
+    let pid = rustix::process::Pid::from_child(&replay);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    expect_end_within(replay, Duration::from_secs(5));
+    drop(pipe);
+}
+
+#[test]
+fn a_count_ends_a_replay_whose_pipe_stays_open() {
+    let (replay, pipe) = replay_of_an_open_pipe(&["--count", "3"]);
+    expect_end_within(replay, Duration::from_secs(5));
+    drop(pipe);
 }
 
 #[test]

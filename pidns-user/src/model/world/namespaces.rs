@@ -183,7 +183,8 @@ impl World {
 
     /// Its members but PID 1 are gone, as the kernel has killed and reaped them: no event of their own says so.
     fn members_are_gone(&mut self, inum: NsInum, changes: &mut Vec<Change>) {
-        let Some(entry) = self.namespaces.get(&inum).filter(|entry| entry.members > 0) else { return };
+        let has_others = |entry: &&NamespaceState| entry.members > u32::from(entry.init.is_some());
+        let Some(entry) = self.namespaces.get(&inum).filter(has_others) else { return };
         let init = entry.init;
         let members = self.processes.values().filter(|entry| entry.process.ns == inum);
         let pids: Vec<HostPid> =

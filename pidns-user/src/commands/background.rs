@@ -1,5 +1,5 @@
 //! The process's asynchronous runtime: signals, and questions to the daemons of container runtimes. It runs in a thread of its
-//! own, while somebody needs it.
+//! own, while something needs it.
 
 use std::{
     io,

@@ -50,11 +50,11 @@ struct Line {
 }
 
 #[derive(Debug, Default, Serialize)]
-struct Report {
+struct CheckReport {
     lines: Vec<Line>,
 }
 
-impl Report {
+impl CheckReport {
     fn put(
         &mut self,
         what: impl Into<String>,
@@ -75,7 +75,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     if let Some(file) = &args.btf {
         return btf_report::run(file, args);
     }
-    let mut report = Report::default();
+    let mut report = CheckReport::default();
     check_namespaces(&mut report);
     let layout = check_btf(&mut report);
     let privileged = check_capabilities(&mut report)?;
@@ -91,7 +91,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
 }
 
 /// Prints, and ends with this code.
-fn conclude(report: &Report, args: &CheckArgs, code: u8) -> Result<ExitCode, Failure> {
+fn conclude(report: &CheckReport, args: &CheckArgs, code: u8) -> Result<ExitCode, Failure> {
     print(report, args.output, code).or_else(|error| {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Ok(())
@@ -102,7 +102,7 @@ fn conclude(report: &Report, args: &CheckArgs, code: u8) -> Result<ExitCode, Fai
     Ok(ExitCode::from(code))
 }
 
-fn check_namespaces(report: &mut Report) {
+fn check_namespaces(report: &mut CheckReport) {
     if Path::new("/proc/self/ns/pid").exists() {
         report.ok("CONFIG_PID_NS", "this kernel has PID namespaces");
     } else {
@@ -127,8 +127,8 @@ fn check_namespaces(report: &mut Report) {
     }
 }
 
-fn check_btf(report: &mut Report) -> Option<Layout> {
-    let missing = |report: &mut Report, detail: String| {
+fn check_btf(report: &mut CheckReport) -> Option<Layout> {
+    let missing = |report: &mut CheckReport, detail: String| {
         let remedy = "boot a kernel with CONFIG_DEBUG_INFO_BTF=y (every distribution's since about 2021)";
         report.put("BTF", Verdict::Missing, detail, Some(remedy.to_owned()));
     };
@@ -164,7 +164,7 @@ fn check_btf(report: &mut Report) -> Option<Layout> {
     }
 }
 
-fn check_capabilities(report: &mut Report) -> Result<bool, Failure> {
+fn check_capabilities(report: &mut CheckReport) -> Result<bool, Failure> {
     let own = Capabilities::own()
         .map_err(|error| Failure::Io { what: "read own capabilities from /proc/self/status", error })?;
     let they_count = check_user_namespace(report);
@@ -191,7 +191,7 @@ fn check_capabilities(report: &mut Report) -> Result<bool, Failure> {
 }
 
 /// Whether capabilities held here count.
-fn check_user_namespace(report: &mut Report) -> bool {
+fn check_user_namespace(report: &mut CheckReport) -> bool {
     let what = "user namespace";
     match namespace::is_initial_user() {
         Some(true) => report.ok(what, "the initial one: capabilities count"),
@@ -205,7 +205,7 @@ fn check_user_namespace(report: &mut Report) -> bool {
     true
 }
 
-fn check_hooks(report: &mut Report, layout: Option<&Layout>, args: &CheckArgs, privileged: bool) {
+fn check_hooks(report: &mut CheckReport, layout: Option<&Layout>, args: &CheckArgs, privileged: bool) {
     let Some(layout) = layout else { return };
     // Those that are all asked for are tried one by one too: what is told is not to end with the first that is refused.
     let all_asked_for = args.hooks == HookSet::Function;
@@ -246,7 +246,7 @@ fn check_hooks(report: &mut Report, layout: Option<&Layout>, args: &CheckArgs, p
 }
 
 /// Where none of them runs the reason is one, and lies in no hook.
-fn check_function_hooks(report: &mut Report, hooks: &[(Hook, Form)], set: HookSet) {
+fn check_function_hooks(report: &mut CheckReport, hooks: &[(Hook, Form)], set: HookSet) {
     let mut functions = hooks.iter().filter(|(hook, _)| hook.is_function());
     if set == HookSet::Auto && functions.all(|(_, form)| matches!(form, Form::Off(_))) {
         report.put(
@@ -259,7 +259,7 @@ fn check_function_hooks(report: &mut Report, hooks: &[(Hook, Form)], set: HookSe
     }
 }
 
-fn print(report: &Report, output: CheckOutput, code: u8) -> io::Result<()> {
+fn print(report: &CheckReport, output: CheckOutput, code: u8) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match output {
         CheckOutput::Json => {
@@ -268,7 +268,7 @@ fn print(report: &Report, output: CheckOutput, code: u8) -> io::Result<()> {
                 version: &'static str,
                 runs: bool,
                 #[serde(flatten)]
-                report: &'a Report,
+                report: &'a CheckReport,
             }
             serde_json::to_writer_pretty(
                 &mut out,

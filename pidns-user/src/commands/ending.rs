@@ -12,7 +12,7 @@ use std::{
 use rustix::{io::ioctl_fionread, stdio::stdout};
 
 use super::{background::Background, failure::Failure, interrupts::Interrupts};
-use crate::output::sink::Progress;
+use crate::output::sink::WriteProgress;
 
 /// A further signal ended it while the output stood still.
 const CUT_OFF: i32 = 130;
@@ -28,7 +28,7 @@ pub(super) struct Ending {
 
 impl Ending {
     /// Listens from now on, while `progress` tells how the output gets on.
-    pub(super) fn listen(progress: Arc<Progress>) -> Result<Self, Failure> {
+    pub(super) fn listen(progress: Arc<WriteProgress>) -> Result<Self, Failure> {
         let io = |error| Failure::Io { what: "wait for signals", error };
         let background = Background::get().map_err(io)?;
         let mut interrupts = {

@@ -21,11 +21,11 @@ pub(super) struct HostObserver {
     /// Whether daemons are asked for the names of containers.
     runtime_api: bool,
     /// The containers that were seen, so that each is looked up once.
-    containers: Option<Containers>,
+    containers: Option<HostContainers>,
 }
 
 /// The container cache, and what its questions to daemons run in.
-pub(super) struct Containers {
+pub(super) struct HostContainers {
     pub(super) cache: ContainerCache,
     pub(super) background: Option<Arc<Background>>,
 }
@@ -103,13 +103,13 @@ impl HostObserver {
 }
 
 /// What names the containers of this machine; with the daemons' help where that is wanted.
-pub(super) fn containers(runtime_api: bool) -> Result<Containers, Failure> {
+pub(super) fn containers(runtime_api: bool) -> Result<HostContainers, Failure> {
     let roots = Roots::host();
     if !runtime_api {
-        return Ok(Containers { cache: ContainerCache::new(roots), background: None });
+        return Ok(HostContainers { cache: ContainerCache::new(roots), background: None });
     }
     let io = |error| Failure::Io { what: "start a thread to ask daemons", error };
     let background = Background::get().map_err(io)?;
     let api = Api::new(&roots, background.handle().clone()).map_err(io)?;
-    Ok(Containers { cache: ContainerCache::asking(roots, api), background: Some(background) })
+    Ok(HostContainers { cache: ContainerCache::asking(roots, api), background: Some(background) })
 }

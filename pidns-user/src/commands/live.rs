@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use super::{
     background::Background,
     failure::{Failure, code},
-    host_observer::{self, Containers as NamedContainers},
+    host_observer::{self, HostContainers},
     interrupts::Interrupts,
     notices::Notices,
 };
@@ -39,9 +39,9 @@ use crate::{
     output::{
         View,
         printer::{Printer, Seq},
-        sink::{Progress, Sink},
+        sink::{Sink, WriteProgress},
     },
-    pipeline::{Consumer, Containers, Follow, Pipeline, Report, Resync, follow::KernelFilter},
+    pipeline::{Consumer, ContainerSource, Follow, Pipeline, Report, Resync, follow::KernelFilter},
     source::{
         live::Live,
         observer::{NoIterator, Observed, Observer},
@@ -142,9 +142,7 @@ fn conclude(Streamed { mut report, printed }: Streamed, notices: Notices) -> Res
         return Err(Failure::of_pipeline(error, None));
     }
     if report.without_snapshot {
-        notices.notify(
-            "it ended before the first snapshot was there: what existed at the start is missing from it",
-        );
+        notices.notify("stopped before the first snapshot was ready: what existed at the start is missing");
     }
     summarize(&report, &printed).iter().for_each(|line| notices.notify(line));
     Ok(())
@@ -170,20 +168,20 @@ fn check_iterator(observer: &Observer) -> Result<(), Failure> {
         // /proc tells of the same processes.
         None | Some(NoIterator::Refused(_)) => Ok(()),
         Some(NoIterator::Elsewhere | NoIterator::Unprivileged) => Err(Failure::Usage(
-            "what exists is told by the kernel's task iterator, which takes the host's own PID namespace: a \
-             recording, --snapshot and --verify-interval begin with it"
+            "`record`, --snapshot and --verify-interval need the kernel's task iterator, which works in the host's own \
+             PID namespace only"
                 .to_owned(),
         )),
     }
 }
 
 /// What names the containers; none where the events' numbers of processes are not those of this /proc.
-fn containers(kernel: &Kernel) -> Result<(Containers, Option<Arc<Background>>), Failure> {
+fn containers(kernel: &Kernel) -> Result<(ContainerSource, Option<Arc<Background>>), Failure> {
     if namespace::is_initial() != Some(true) {
-        return Ok((Containers::Unknown, None));
+        return Ok((ContainerSource::Unknown, None));
     }
-    let NamedContainers { cache, background } = host_observer::containers(kernel.runtime_api)?;
-    Ok((Containers::Tracked(Box::new(ContainerTracker::new(cache))), background))
+    let HostContainers { cache, background } = host_observer::containers(kernel.runtime_api)?;
+    Ok((ContainerSource::Tracked(Box::new(ContainerTracker::new(cache))), background))
 }
 
 fn start(loaded: &Loaded, filter: &Filter) -> Body {
@@ -208,7 +206,7 @@ fn notify_of_what_stays_unseen(loaded: &Loaded, notices: Notices) {
     if functions.iter().all(|(_, form)| matches!(form, Form::Off(_))) {
         notices.notify(
             "no function hooks, tracepoints alone: no namespace.destroy, and some facts are less exact \
-             (`pidns-trace check` tells which, and why)",
+             (`pidns-trace check` lists them, and why)",
         );
     }
     for (hook, form) in others {
@@ -233,7 +231,7 @@ fn unseen(hook: &Hook, form: &Form) -> Option<String> {
 /// Has `work` done in a thread of its own. This one waits for what ends it.
 fn until_the_end(
     work: impl FnOnce() -> Streamed + Send + 'static,
-    progress: &Progress,
+    progress: &WriteProgress,
     waker: &Waker,
     stop: &AtomicBool,
     duration: Option<Duration>,

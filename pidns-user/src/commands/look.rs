@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// What is to be looked at, and how.
-pub(super) struct Request<'a> {
+pub(super) struct ViewRequest<'a> {
     pub(super) past: &'a SourceArgs,
     pub(super) repeat: Repeat,
     pub(super) target: Option<&'a str>,
@@ -40,10 +40,10 @@ pub(super) struct Request<'a> {
 
 /// Looks, and has `write` write what there is from the TARGET down.
 pub(super) fn show(
-    asked: &Request<'_>,
+    asked: &ViewRequest<'_>,
     write: impl Fn(&Snapshot, &Forest<'_>, Option<NsInum>, &mut dyn io::Write) -> io::Result<()>,
 ) -> Result<ExitCode, Failure> {
-    let Request { past, repeat, target, holders, containers, shown, quiet } = *asked;
+    let ViewRequest { past, repeat, target, holders, containers, shown, quiet } = *asked;
     if let Some(Recorded { snapshot, world, gone, damage, .. }) = recorded::look(past, Memory::default())? {
         let forest = Forest::new(&snapshot).with_entries(&world);
         let from = target.map(|target| find::namespace(target, &snapshot, &forest)).transpose();

@@ -3,7 +3,7 @@
 use std::{io, process::ExitCode};
 
 use super::{
-    look::{self, Request},
+    look::{self, ViewRequest},
     watch::Shown,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 
 /// Takes a snapshot and prints the processes; with `--watch` again and again.
 pub fn run(args: &PsArgs) -> Result<ExitCode, Failure> {
-    let asked = Request {
+    let asked = ViewRequest {
         past: &args.past,
         repeat: args.repeat,
         target: args.target.as_deref(),

@@ -15,7 +15,7 @@ use crate::{
     },
     explanation::{Subject, Timeline},
     model::{DeadProcess, HISTORY_LIMIT, World},
-    pipeline::{Consumer, Containers, Follow, Pipeline, Update, Wants},
+    pipeline::{Consumer, ContainerSource, Follow, Pipeline, Update, Wants},
     source::{
         recording::{Damage, Recording},
         replay::{Moment, Replay, Until},
@@ -103,7 +103,8 @@ pub(super) fn timeline(
 ) -> Result<Timeline, Failure> {
     let recording = Recording::open(file).map_err(|error| Failure::File { file: file.to_owned(), error })?;
     let mut follower = TimelineOf { timeline: Timeline::new(subject), at: 0, stream, until };
-    let pipeline = Pipeline::new(Replay::new(recording, Until::End), Follow::Nothing, Containers::Recorded);
+    let pipeline =
+        Pipeline::new(Replay::new(recording, Until::End), Follow::Nothing, ContainerSource::Recorded);
     // Damage was met at the first reading.
     pipeline.run(&mut [&mut follower], &AtomicBool::new(false));
     Ok(follower.timeline)
@@ -138,7 +139,7 @@ fn replay(
     Memory { remember }: Memory,
 ) -> Result<(World, Moment, Option<Failure>), Failure> {
     let source = Replay::new(recording, at.unwrap_or(Until::End));
-    let pipeline = Pipeline::new(source, Follow::Everything, Containers::Recorded)
+    let pipeline = Pipeline::new(source, Follow::Everything, ContainerSource::Recorded)
         .with_model(World::remembering(remember.unwrap_or(HISTORY_LIMIT)));
     let (report, source, world) = pipeline.run(&mut [], &AtomicBool::new(false));
     let moment = source.moment();

@@ -13,7 +13,7 @@ use crate::{
         printer::{Pace, Printer, Seq},
         sink::Sink,
     },
-    pipeline::{Containers, Follow, Pipeline},
+    pipeline::{ContainerSource, Follow, Pipeline},
     source::{
         recording::Recording,
         replay::{Ahead, Replay, Until},
@@ -40,7 +40,7 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     let events =
         Ahead::start(recording).map_err(|error| Failure::Io { what: "start a thread that reads", error })?;
     let source = Replay::new(events, duration.map_or(Until::End, Until::Elapsed));
-    let pipeline = Pipeline::new(source, Follow::Everything, Containers::Recorded);
+    let pipeline = Pipeline::new(source, Follow::Everything, ContainerSource::Recorded);
     let (report, source, _) = pipeline.run(&mut [&mut printer], &stop);
     drop(ending);
     // What stands before the damage went first.

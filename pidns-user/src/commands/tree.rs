@@ -3,7 +3,7 @@
 use std::{io, process::ExitCode};
 
 use super::{
-    look::{self, Request},
+    look::{self, ViewRequest},
     watch::Shown,
 };
 use crate::{
@@ -25,7 +25,7 @@ pub fn run(args: &TreeArgs) -> Result<ExitCode, Failure> {
     if args.output == TreeOutput::Dot && args.repeat.watch.is_some() {
         return Err(Failure::Usage("--watch shows a table or JSON: a graph is drawn once".to_owned()));
     }
-    let asked = Request {
+    let asked = ViewRequest {
         past: &args.past,
         repeat: args.repeat,
         target: args.target.as_deref(),

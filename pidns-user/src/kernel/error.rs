@@ -53,7 +53,7 @@ pub enum LoadError {
     /// A program that nothing works without was refused.
     #[error(
         "attach {hook}: {error}: this kernel refuses a hook that the live stream cannot do without, or that --hooks function \
-         asks for; `pidns-trace check` tells which hooks it takes"
+         asks for; `pidns-trace check` lists the hooks that it takes"
     )]
     Hook {
         /// The hook.

@@ -19,7 +19,7 @@ use super::{
     kfuncs::Object,
     layout::Layout,
     namespace, object,
-    ring::{Reader, Waker},
+    ring::{RingReader, Waker},
     stats::{self, MissedRuns, Stats},
     sweep::Sweeper,
 };
@@ -132,7 +132,7 @@ pub fn read_btf() -> Result<btf::File, LoadError> {
 }
 
 /// Loads and attaches everything.
-pub fn load(settings: &Settings) -> Result<(Loaded, Reader, Waker), LoadError> {
+pub fn load(settings: &Settings) -> Result<(Loaded, RingReader, Waker), LoadError> {
     load_with(settings, |_| {})
 }
 
@@ -140,7 +140,7 @@ pub fn load(settings: &Settings) -> Result<(Loaded, Reader, Waker), LoadError> {
 pub fn load_with(
     settings: &Settings,
     change: impl FnOnce(&mut Layout),
-) -> Result<(Loaded, Reader, Waker), LoadError> {
+) -> Result<(Loaded, RingReader, Waker), LoadError> {
     let io = |what| move |error| LoadError::Io { what, error };
     check_privileges()?;
     if object::TRACE.is_empty() {
@@ -186,7 +186,7 @@ pub fn load_with(
     let observed_since_ns = clock::boottime_ns();
     // Mapped only now, when BTF is gone: both are the largest things in memory.
     let ring = RingBuf::try_from(take(&mut ebpf, names::MAP_EVENTS)?)?;
-    let (reader, waker) = Reader::new(ring).map_err(io("create an event file"))?;
+    let (reader, waker) = RingReader::new(ring).map_err(io("create an event file"))?;
     let mut since = Array::<_, u64>::try_from(take(&mut ebpf, names::MAP_OBSERVED_SINCE)?)?;
     since.set(0, observed_since_ns.0, 0)?;
     // BTF was megabytes in small pieces; without this the allocator keeps them.

@@ -32,12 +32,12 @@ const HELD_BYTES: usize = 256 << 20;
 /// Records that are handed over between two looks at the ring, where there are many.
 const RELEASED_BETWEEN: u64 = 4_096;
 
-/// Wakes a [`Reader`] that waits, from another thread.
+/// Wakes a [`RingReader`] that waits, from another thread.
 #[derive(Debug)]
 pub struct Waker(OwnedFd);
 
 impl Waker {
-    /// Wakes the reader; its [`Reader::wait`] returns at once from then on.
+    /// Wakes the reader; its [`RingReader::wait`] returns at once from then on.
     pub fn wake(&self) -> io::Result<()> {
         rustix::io::write(&self.0, &1u64.to_ne_bytes())?;
         Ok(())
@@ -45,7 +45,7 @@ impl Waker {
 }
 
 /// Reads, sorts and decodes the kernel's records.
-pub struct Reader {
+pub struct RingReader {
     ring: RingBuf<MapData>,
     wake: OwnedFd,
     waiting: Reorder,
@@ -55,7 +55,7 @@ pub struct Reader {
     malformed: u64,
 }
 
-impl Reader {
+impl RingReader {
     /// A reader of `ring`, and what wakes it.
     pub fn new(ring: RingBuf<MapData>) -> io::Result<(Self, Waker)> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;

@@ -1,8 +1,8 @@
-//! A look for what ended although no hook said so: zombies that are gone, teardowns that are over.
+//! Finds what ended without a report of any hook: zombies that are gone, teardowns that are over.
 //!
-//! Hooks can go by unseen (DESIGN.md, Losses). What they would have reported stays in the kernel side's tables, and of
-//! zombies, where release_task tells of their end, in ours; a look through them, and at whether the process is still
-//! there, finds it.
+//! A hook can miss an event (DESIGN.md, Losses). What it would have reported stays in the kernel side's tables, and where
+//! release_task reports reapings its zombies stay in ours. A sweep goes through the tables and asks whether each process is
+//! still there.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -98,7 +98,7 @@ impl Suspects {
         }
     }
 
-    fn end_of_look(&mut self) {
+    fn end_of_sweep(&mut self) {
         let look = self.look;
         self.found.retain(|_, found| look - *found < ROUND);
         self.look += 1;
@@ -166,8 +166,8 @@ impl Sweeper {
                 swept.push(Swept::TornDown(dying));
             }
         }
-        self.zombie_suspects.end_of_look();
-        self.dying_suspects.end_of_look();
+        self.zombie_suspects.end_of_sweep();
+        self.dying_suspects.end_of_sweep();
         (now, swept)
     }
 }
@@ -189,16 +189,16 @@ mod tests {
     use crate::event::identity::TICK_NS;
 
     #[test]
-    fn what_the_hook_told_of_after_a_look_is_not_kept() {
+    fn a_suspect_that_the_hook_reports_later_is_forgotten() {
         let key = |pid| ProcessKey::new(pid, 1);
         let mut suspects = Suspects::default();
         assert!(!suspects.found_again(key(1)), "by one look alone");
-        suspects.end_of_look();
+        suspects.end_of_sweep();
         assert!(suspects.found_again(key(1)));
         assert!(suspects.found.is_empty(), "told of");
         for look in 0..10 * ROUND {
             assert!(!suspects.found_again(key(look as u32 + 10)), "and the hook comes before the next look");
-            suspects.end_of_look();
+            suspects.end_of_sweep();
         }
         assert!(suspects.found.len() <= ROUND as usize, "{}", suspects.found.len());
     }

@@ -1,5 +1,4 @@
-//! Who has exited and has not been reaped, of whom the kernel side does not know: where it keeps none, and those that were
-//! there before it.
+//! Zombies that the kernel side does not know: all where it keeps none, and those that were there before it.
 
 use std::collections::HashMap;
 

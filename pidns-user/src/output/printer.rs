@@ -17,7 +17,7 @@ use crate::{
     source::replay::Clock,
 };
 
-/// How often it is looked whether the reader has gone: with nothing to write, no write would tell.
+/// How often the printer checks that its reader is there: with nothing to write, no write would fail.
 const READER_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What `seq` of an event says.
@@ -46,7 +46,7 @@ impl Pace {
         Self { speed, wait: Box::new(wait), clock, pause, has_begun: false }
     }
 
-    /// How long to wait before an event is printed: nobody waits for the first one.
+    /// How long to wait before an event is printed. There is no pause before the first one.
     fn due(&mut self) -> Duration {
         let pause = std::mem::take(&mut self.pause);
         match std::mem::replace(&mut self.has_begun, true) {
@@ -81,7 +81,7 @@ enum State {
     Printing,
     /// It has printed as many as were asked for: only the end of the stream follows.
     Counted,
-    /// Nobody reads any more, or the end was asked for during a pause.
+    /// The reader has gone, or the end was asked for during a pause.
     Closed,
     Failed(ConsumerError),
 }
@@ -122,7 +122,7 @@ impl Printer {
         &self.printed
     }
 
-    /// Whether nobody reads what it prints any more. Who has gone has seen enough.
+    /// Whether the reader of its output has gone, which is no failure.
     pub fn has_lost_its_reader(&self) -> bool {
         matches!(self.state, State::Closed)
     }

@@ -41,19 +41,19 @@ pub struct Sink {
     encoder: Option<zstd::Encoder<'static, Vec<u8>>>,
     /// Where each event in the buffer ends.
     ends: Vec<usize>,
-    progress: Arc<Progress>,
+    progress: Arc<WriteProgress>,
 }
 
 /// How far the writing has come, for another thread.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct WriteProgress {
     /// Bytes that are out.
     written: AtomicU64,
     /// Whether a flush is under way.
     flushing: AtomicBool,
 }
 
-impl Progress {
+impl WriteProgress {
     /// How many bytes are out, while some are being written: a write that hangs leaves it as it is. `None` at other
     /// times.
     pub fn of_flush(&self) -> Option<u64> {
@@ -82,7 +82,7 @@ impl Sink {
     }
 
     /// How far the writing has come.
-    pub fn progress(&self) -> Arc<Progress> {
+    pub fn progress(&self) -> Arc<WriteProgress> {
         Arc::clone(&self.progress)
     }
 

@@ -1,4 +1,4 @@
-//! A consumer in a thread of its own, behind a queue: one that is slow then holds up nobody.
+//! A consumer in a thread of its own, behind a queue: one that is slow does not delay the others there.
 
 use std::{
     sync::{
@@ -22,7 +22,7 @@ pub const QUEUE: usize = 10_000;
 /// How long the end waits for a consumer to take what is in its queue.
 const AT_THE_END: Duration = Duration::from_secs(1);
 
-/// An update without the model, which is another's to change meanwhile.
+/// An update without the model, which changes meanwhile.
 struct Owned {
     event: Event,
     container: Option<Arc<Container>>,
@@ -43,8 +43,8 @@ pub struct Beside {
 }
 
 impl Beside {
-    /// Starts the thread, which is called `name`. The consumer gets updates without the model. Fails where no thread can be
-    /// started.
+    /// Starts the thread, which is called `name`. The consumer gets updates without the model, and no ticks and notices.
+    /// Fails where no thread can be started.
     pub fn start(
         name: &'static str,
         queue: usize,

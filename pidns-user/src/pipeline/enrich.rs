@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Where containers are known from.
-pub enum Containers {
+pub enum ContainerSource {
     /// They are not known: the numbers of processes are not those of this /proc.
     Unknown,
     /// They are looked up on this machine.
@@ -19,7 +19,7 @@ pub enum Containers {
     Recorded,
 }
 
-impl Containers {
+impl ContainerSource {
     /// Learns from an event, before any event of the same moment is handed on: the one that creates a namespace has the
     /// container of its init, too.
     pub(super) fn learn(&mut self, body: &Body) {

@@ -20,7 +20,7 @@ use std::{
 pub use self::{
     beside::Beside,
     consumer::{Consumer, ConsumerError, Update, Wants},
-    enrich::Containers,
+    enrich::ContainerSource,
     follow::Follow,
     publisher::{Published, Publisher},
     resync::Resync,
@@ -66,7 +66,7 @@ pub struct Pipeline<S> {
 
 /// What every event goes through.
 struct Core {
-    containers: Containers,
+    containers: ContainerSource,
     world: Option<World>,
     follow: Follow,
     /// Whether this is the running kernel, which sends what is followed.
@@ -89,7 +89,7 @@ struct Consumers<'a, 'b> {
 
 impl<S: Source> Pipeline<S> {
     /// Runs nothing yet.
-    pub fn new(source: S, follow: Follow, containers: Containers) -> Self {
+    pub fn new(source: S, follow: Follow, containers: ContainerSource) -> Self {
         let core = Core {
             is_live: source.is_live(),
             containers,
@@ -332,8 +332,8 @@ impl Core {
         }
         let container = match self.containers {
             // The event may have named it for what comes behind it.
-            Containers::Recorded => self.containers.name(&mut event.body, Some(world)).or(before),
-            Containers::Unknown | Containers::Tracked(_) => before,
+            ContainerSource::Recorded => self.containers.name(&mut event.body, Some(world)).or(before),
+            ContainerSource::Unknown | ContainerSource::Tracked(_) => before,
         };
         consumers.update(&update(event, container.as_ref(), &changes, Some(world)));
     }

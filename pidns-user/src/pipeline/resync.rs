@@ -96,7 +96,7 @@ impl Resync {
         self.check = None;
     }
 
-    /// Whether events have to wait for a snapshot that is being taken: it is told before what happened behind it.
+    /// Whether events have to wait for a snapshot that is being taken: it is handed on before what happened behind its beginning.
     pub fn holds_events(&self) -> bool {
         matches!(self.taking, Some((Purpose::First | Purpose::Repair | Purpose::Refresh, _)))
     }

@@ -174,7 +174,7 @@ impl Consumer for Slow {
 }
 
 fn run(source: impl Source, consumers: &mut [&mut dyn Consumer]) -> (Report, Option<World>) {
-    let pipeline = Pipeline::new(source, Follow::Everything, Containers::Recorded);
+    let pipeline = Pipeline::new(source, Follow::Everything, ContainerSource::Recorded);
     let (report, _, world) = pipeline.run(consumers, &AtomicBool::new(false));
     (report, world)
 }
@@ -335,7 +335,7 @@ fn events_wait_for_the_first_snapshot_and_the_source_is_emptied_meanwhile() {
     let source = Holding { list: List::new(events(life()), 1), held: Arc::clone(&held) };
     let resync = Resync::new(Box::new(Late { polls: 0, snapshot: snapshot() }), None, None);
     let mut counting = Counting::default();
-    let pipeline = Pipeline::new(source, Follow::Everything, Containers::Unknown).with_snapshots(resync);
+    let pipeline = Pipeline::new(source, Follow::Everything, ContainerSource::Unknown).with_snapshots(resync);
     let (report, ..) = pipeline.run(&mut [&mut counting], &AtomicBool::new(false));
     assert!(report.error.is_none() && !report.without_snapshot);
     assert!(*held.lock().unwrap() >= 2);
@@ -369,7 +369,7 @@ fn a_snapshot_that_is_not_ready_at_the_end_is_given_up() {
         })
     };
     let mut counting = Counting::default();
-    let pipeline = Pipeline::new(source, Follow::Everything, Containers::Unknown)
+    let pipeline = Pipeline::new(source, Follow::Everything, ContainerSource::Unknown)
         .with_snapshots(Resync::new(Box::new(Never), None, None));
     let began = Instant::now();
     let (report, ..) = pipeline.run(&mut [&mut counting], &stop);
@@ -392,7 +392,7 @@ fn namespaces_are_followed_by_the_rare_events_alone() {
         let pipeline = Pipeline::new(
             Holding { list: List::new(events, 1), held: Arc::default() },
             Follow::Namespaces { refresh },
-            Containers::Unknown,
+            ContainerSource::Unknown,
         );
         let (.., world) = pipeline.with_snapshots(resync).run(&mut [&mut publisher], &AtomicBool::new(false));
         let published = Arc::clone(&readers.borrow());

@@ -21,7 +21,7 @@ use crate::{
         error::LoadError,
         load::Loaded,
         log::KernelLog,
-        ring::Reader,
+        ring::RingReader,
         stats::{MissedRuns, Totals},
         sweep::Swept,
         zombies::Zombies,
@@ -38,10 +38,10 @@ const LAST_RECORDS: Duration = Duration::from_millis(200);
 /// The loaded hooks, and what was read of them.
 pub struct Live {
     loaded: Loaded,
-    reader: Reader,
+    reader: RingReader,
     log: Option<KernelLog>,
     start: Option<Body>,
-    stage: Stage,
+    stage: RunStage,
     began: Instant,
     losses_checked: Instant,
     swept_at: Instant,
@@ -54,7 +54,7 @@ pub struct Live {
 
 /// How far the run has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum RunStage {
     /// The hooks are there.
     Running,
     /// The end was asked for: the hooks are to be taken away.
@@ -100,7 +100,7 @@ impl Live {
     /// What these hooks send, behind `start`. `follows_reaps`: reapings are among what they were asked for.
     pub fn new(
         loaded: Loaded,
-        reader: Reader,
+        reader: RingReader,
         log: Option<KernelLog>,
         start: Body,
         follows_reaps: bool,
@@ -114,7 +114,7 @@ impl Live {
             reader,
             log,
             start: Some(start),
-            stage: Stage::Running,
+            stage: RunStage::Running,
             began: now,
             losses_checked: now,
             swept_at: now,
@@ -196,13 +196,13 @@ impl Source for Live {
             return Ok(Progress::Idle);
         }
         match self.stage {
-            Stage::Running => self.run(each),
-            Stage::Stopping => {
-                self.stage = Stage::Over;
+            RunStage::Running => self.run(each),
+            RunStage::Stopping => {
+                self.stage = RunStage::Over;
                 self.finish(each)?;
                 Ok(Progress::End)
             }
-            Stage::Over => Ok(Progress::End),
+            RunStage::Over => Ok(Progress::End),
         }
     }
 
@@ -216,8 +216,8 @@ impl Source for Live {
     }
 
     fn stop(&mut self) {
-        if self.stage == Stage::Running {
-            self.stage = Stage::Stopping;
+        if self.stage == RunStage::Running {
+            self.stage = RunStage::Stopping;
         }
     }
 

@@ -49,7 +49,7 @@ pub trait Source {
     fn read(&mut self, each: &mut dyn FnMut(&mut [Event])) -> Result<Progress, SourceError>;
 
     /// Takes over what has happened and hands over nothing: the next [`Source::read`] does. The pipeline calls it while a
-    /// snapshot is taken, and while it is told, so that the kernel's ring buffer does not run over meanwhile. With `waits` it
+    /// snapshot is taken, and while it is handed on, so that the kernel's ring buffer does not run over meanwhile. With `waits` it
     /// waits a short while where there is nothing.
     fn hold(&mut self, _waits: bool) -> Result<(), SourceError> {
         Ok(())

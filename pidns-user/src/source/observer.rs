@@ -23,7 +23,7 @@ use crate::{
 pub enum NoIterator {
     /// This is not the host's own PID namespace: the iterator's numbers match nothing in this /proc.
     Elsewhere,
-    /// A privilege is missing. Nothing is wrong then: /proc shows the user's own processes, and what it does not is told.
+    /// A privilege is missing. Nothing is wrong then: /proc shows the user's own processes, and what it does not is counted.
     Unprivileged,
     /// This kernel refuses it, for this reason.
     Refused(String),
@@ -163,7 +163,7 @@ impl Observer {
         Ok(())
     }
 
-    /// What the iterator tells; `None` where there is none.
+    /// The iterator's snapshot; `None` where there is no iterator.
     fn iterate(&mut self, boot_ns: BootNs) -> Option<Snapshot> {
         let iterator = self.iterator.as_mut()?.as_mut().ok()?;
         let read = iterator.read().and_then(|records| {

@@ -16,7 +16,7 @@ use pidns_user::kernel::load::{self, Settings};
 use pidns_user::model::{Stage, World};
 use pidns_user::pipeline::follow::KernelFilter;
 use pidns_user::pipeline::{
-    Consumer, Containers, Follow, Pipeline, Publisher, Report, Resync, Update, Wants,
+    Consumer, ContainerSource, Follow, Pipeline, Publisher, Report, Resync, Update, Wants,
 };
 use pidns_user::source::live::Live;
 use pidns_user::source::observer::Observer;
@@ -105,7 +105,7 @@ fn namespaces_are_followed_through_a_storm_without_a_record_of_a_process() {
     let stream = thread::spawn(move || -> (Report, Seen, Option<World>) {
         let mut seen = Seen::default();
         let resync = Resync::new(snapshots::beside(observer), None, follow.refresh());
-        let pipeline = Pipeline::new(source, follow, Containers::Unknown).with_snapshots(resync);
+        let pipeline = Pipeline::new(source, follow, ContainerSource::Unknown).with_snapshots(resync);
         let (report, _, world) = pipeline.run(&mut [&mut publisher, &mut seen], &stopped);
         (report, seen, world)
     });

@@ -9,7 +9,7 @@ use std::{
 
 use pidns_ebpf::abi::symbols::{OFFSETS, SNAPSHOT_OFFSETS, Source};
 
-use super::{Report, Verdict, conclude};
+use super::{CheckReport, Verdict, conclude};
 use crate::{
     cli::CheckArgs,
     commands::failure::{Failure, code},
@@ -29,7 +29,7 @@ const MOST: u64 = 64 << 20;
 /// Judges, and tells.
 pub(super) fn run(file: &Path, args: &CheckArgs) -> Result<ExitCode, Failure> {
     let bytes = read(file).map_err(|error| Failure::File { file: file.to_owned(), error })?;
-    let mut report = Report::default();
+    let mut report = CheckReport::default();
     let runs = match judge_bytes(&mut report, file, &bytes, args.hooks) {
         Ok(runs) => runs,
         Err(unusable) => {
@@ -53,7 +53,7 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Whether the live stream would run.
-fn judge_bytes(report: &mut Report, file: &Path, bytes: &[u8], set: HookSet) -> Result<bool, Unusable> {
+fn judge_bytes(report: &mut CheckReport, file: &Path, bytes: &[u8], set: HookSet) -> Result<bool, Unusable> {
     let btf = whole(bytes)?;
     let judgement = btf_report(&btf, set).map_err(Unusable::Damaged)?;
     report.ok("BTF", format!("{}, {} types", file.display(), btf.len() - 1));
@@ -70,7 +70,7 @@ fn judge_bytes(report: &mut Report, file: &Path, bytes: &[u8], set: HookSet) -> 
     Ok(judgement.runs())
 }
 
-fn tell_layout(report: &mut Report, judgement: &BtfReport) {
+fn tell_layout(report: &mut CheckReport, judgement: &BtfReport) {
     let BtfReport { layout, missing, losses, .. } = judgement;
     if missing.is_empty() {
         let found = OFFSETS.iter().filter(|offset| layout.has(offset.symbol)).count();
@@ -97,7 +97,7 @@ fn tell_layout(report: &mut Report, judgement: &BtfReport) {
     tell_losses(report, losses, &layout.offsets);
 }
 
-fn tell_losses(report: &mut Report, losses: &[&'static Use], offsets: &[(&'static str, u32)]) {
+fn tell_losses(report: &mut CheckReport, losses: &[&'static Use], offsets: &[(&'static str, u32)]) {
     for of in losses {
         let lacks: Vec<String> = of.lacks(offsets).map(what_it_is).collect();
         report.put(
@@ -120,7 +120,7 @@ fn what_it_is(symbol: &str) -> String {
     }
 }
 
-fn tell_switches(report: &mut Report, layout: &Layout) {
+fn tell_switches(report: &mut CheckReport, layout: &Layout) {
     let Layout {
         offsets: _,
         have_task_pt_regs,
@@ -160,7 +160,7 @@ fn tell_switches(report: &mut Report, layout: &Layout) {
 }
 
 /// The task iterator, which the live stream does not need.
-fn tell_snapshots(report: &mut Report, judgement: &SnapshotReport) {
+fn tell_snapshots(report: &mut CheckReport, judgement: &SnapshotReport) {
     let SnapshotReport { layout, missing, losses } = judgement;
     if missing.is_empty() {
         let all = SnapshotLayout::wanted().count();
@@ -176,7 +176,7 @@ fn tell_snapshots(report: &mut Report, judgement: &SnapshotReport) {
     tell_losses(report, losses, &layout.offsets);
 }
 
-fn tell_hooks(report: &mut Report, judgement: &BtfReport) {
+fn tell_hooks(report: &mut CheckReport, judgement: &BtfReport) {
     for (hook, form) in &judgement.hooks {
         match form {
             Form::On(_) => report.ok(hook.name, format!("would take {form}: {}", hook.shows)),
@@ -205,16 +205,16 @@ mod tests {
     use crate::kernel::btf::draft::{Cell, Draft};
 
     /// The extract of a kernel, changed.
-    fn judged(change: impl FnOnce(&mut Draft), set: HookSet) -> (Report, Result<bool, Unusable>) {
+    fn judged(change: impl FnOnce(&mut Draft), set: HookSet) -> (CheckReport, Result<bool, Unusable>) {
         let bytes = include_bytes!("../../../tests/btf/6.18.15.btf");
         let mut draft = whole(bytes).expect("a whole extract").to_draft().expect("a draft");
         change(&mut draft);
-        let mut report = Report::default();
+        let mut report = CheckReport::default();
         let runs = judge_bytes(&mut report, Path::new("file"), &draft.write(), set);
         (report, runs)
     }
 
-    fn line(report: &Report, what: &str) -> (Verdict, String, String) {
+    fn line(report: &CheckReport, what: &str) -> (Verdict, String, String) {
         let line = report.lines.iter().find(|line| line.what == what);
         let line = line.unwrap_or_else(|| panic!("no line {what}: {report:#?}"));
         (line.verdict, line.detail.clone(), line.remedy.clone().unwrap_or_default())

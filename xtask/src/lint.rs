@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::{layers, shell, workspace};
 
-/// Check the formatting, run clippy with warnings as errors, and check that no module imports one above it.
+/// Check the formatting and that no module imports one above it, and run clippy with warnings as errors.
 ///
 /// Needs no set-up: the eBPF object is not built. `cargo fmt` fixes what the first check finds.
 #[derive(clap::Args)]
@@ -15,6 +15,7 @@ pub(crate) struct Args {}
 pub(crate) fn main(args: &Args) -> Result<()> {
     let Args {} = args;
     shell::run(shell::command("cargo").args(["fmt", "--all", "--check"]))?;
+    layers::check(&Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("pidns-user").join("src"))?;
 
     // The kernel side gets no clippy: it compiles for the BPF target alone, with the eBPF toolchain, and Debian's has
     // no clippy. Its ABI is linted here as the library it is to user space; the rest has rustc's warnings, which the
@@ -24,7 +25,5 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     // A folder of its own: pidns-user is built around an empty object here, and cargo would build it anew each time
     // that one follows the other.
     clippy.arg(workspace::target_dir()?.join("lint")).args(["--", "-D", "warnings"]);
-    shell::run(&mut clippy)?;
-
-    layers::check(&Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("pidns-user").join("src"))
+    shell::run(&mut clippy)
 }

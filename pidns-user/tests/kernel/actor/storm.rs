@@ -16,7 +16,7 @@ pub(super) const SITUATIONS: &[Situation] = &[
 /// child, the others at the go.
 fn storms(lives: u32, namespaces: u32) -> c_int {
     let init = |index: u32| {
-        let stays = index % 2 == 0;
+        let stays = index.is_multiple_of(2);
         let child = Child::clone(sys::NEWPID, |side| {
             say(if stays { "staying" } else { "leaving" }, Who::myself());
             for _ in 0..lives / namespaces + u32::from(index < lives % namespaces) {

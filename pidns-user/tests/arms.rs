@@ -8,7 +8,7 @@ use std::{
 
 use pidns_ebpf::abi::{MOMENTS, Namespaced, Record, Via, symbols::ABSENT};
 use pidns_user::kernel::{
-    hooks::{Form, HookSet},
+    hooks::{HookForm, HookSet},
     layout::Layout,
     load::{Settings, load_with},
 };
@@ -34,7 +34,11 @@ fn observe(change: impl FnOnce(&mut Layout)) -> Seen {
         load_with(&Settings { hooks: HookSet::Tracepoint, ..Settings::everything() }, change)
             .expect("the kernel side loads");
     for (hook, form) in &loaded.hooks {
-        assert!(hook.is_function() || matches!(form, Form::On(_)), "{} does not attach: {form}", hook.name);
+        assert!(
+            hook.is_function() || matches!(form, HookForm::On(_)),
+            "{} does not attach: {form}",
+            hook.name
+        );
     }
     let mut child =
         Command::new("unshare").args(["--fork", "--pid", "true"]).spawn().expect("unshare is there");

@@ -4,11 +4,11 @@ use pidns_ebpf::abi::symbols::{ABSENT, OFFSETS};
 use pidns_user::kernel::{
     btf::{
         Btf, BtfError, Unusable,
-        draft::{Cell, Draft, Entry},
+        draft::{Cell, Draft, DraftType},
         whole,
     },
     btf_report::btf_report,
-    hooks::{self, AttachPoints, Drift, Form, Hook, HookSet},
+    hooks::{self, AttachPoints, Drift, Hook, HookForm, HookSet},
     layout::{Layout, SnapshotLayout},
 };
 use proptest::prelude::*;
@@ -260,8 +260,8 @@ fn every_kernel_is_judged_to_run_in_every_set_of_hooks() {
             let fallback = judgement.hooks.iter().find(|(hook, _)| hook.name == hooks::SYSCALL_HOOK);
             let (_, form) = fallback.expect("the fallback");
             match set {
-                HookSet::Tracepoint => assert!(matches!(form, Form::On(_)), "{release}: {form}"),
-                _ => assert_eq!(*form, Form::Unneeded, "{release}"),
+                HookSet::Tracepoint => assert!(matches!(form, HookForm::On(_)), "{release}: {form}"),
+                _ => assert_eq!(*form, HookForm::Unneeded, "{release}"),
             }
         }
     }
@@ -280,18 +280,18 @@ fn drift(release: &str, name: &str, change: impl FnOnce(&mut Draft)) -> Option<D
 }
 
 /// The type of this name.
-fn entry<'d>(draft: &'d mut Draft, name: &str) -> &'d mut Entry {
+fn entry<'d>(draft: &'d mut Draft, name: &str) -> &'d mut DraftType {
     draft.types.iter_mut().find(|entry| entry.name == name).unwrap_or_else(|| panic!("no type {name}"))
 }
 
 /// Where the type is that this one refers to.
-fn follow(from: &Entry) -> usize {
+fn follow(from: &DraftType) -> usize {
     let Cell::Type(to @ 1..) = from.cell else { panic!("{from:?} refers to nothing") };
     to as usize - 1
 }
 
 /// The prototype of a function, or of a tracepoint by its typedef.
-fn prototype<'d>(draft: &'d mut Draft, name: &str) -> &'d mut Entry {
+fn prototype<'d>(draft: &'d mut Draft, name: &str) -> &'d mut DraftType {
     const FUNC_PROTO: u32 = 13;
     let mut at = follow(entry(draft, name));
     while draft.types[at].kind != FUNC_PROTO {
@@ -418,7 +418,7 @@ fn the_btf_of_a_module_is_known() {
     // Names and types of a module follow its kernel's, whose strings begin with the empty one.
     let mut draft = Kernel::named("6.18.15").draft();
     draft.types.truncate(1);
-    draft.types[0] = Entry {
+    draft.types[0] = DraftType {
         name: String::new(),
         kind: 2,
         flag: false,

@@ -17,7 +17,7 @@ use crate::{
         btf::{self, Btf},
         capabilities::{self, Capabilities, NEEDED},
         error::LoadError,
-        hooks::{self, Form, Hook, HookSet},
+        hooks::{self, Hook, HookForm, HookSet},
         layout::Layout,
         load::{self, Settings},
         namespace,
@@ -40,7 +40,7 @@ enum Verdict {
 
 /// A line.
 #[derive(Debug, Serialize)]
-struct Line {
+struct CheckLine {
     what: String,
     verdict: Verdict,
     detail: String,
@@ -51,7 +51,7 @@ struct Line {
 
 #[derive(Debug, Default, Serialize)]
 struct CheckReport {
-    lines: Vec<Line>,
+    lines: Vec<CheckLine>,
 }
 
 impl CheckReport {
@@ -62,7 +62,7 @@ impl CheckReport {
         detail: impl Into<String>,
         remedy: Option<String>,
     ) {
-        self.lines.push(Line { what: what.into(), verdict, detail: detail.into(), remedy });
+        self.lines.push(CheckLine { what: what.into(), verdict, detail: detail.into(), remedy });
     }
 
     fn ok(&mut self, what: impl Into<String>, detail: impl Into<String>) {
@@ -221,13 +221,15 @@ fn check_hooks(report: &mut CheckReport, layout: Option<&Layout>, args: &CheckAr
         Ok((loaded, ..)) => {
             for (hook, form) in &loaded.hooks {
                 match form {
-                    Form::On(_) => report.ok(hook.name, format!("{form}: {}", hook.shows)),
-                    Form::Unneeded => report.ok(hook.name, form.to_string()),
-                    Form::Off(_) if all_asked_for && hook.is_function() => {
+                    HookForm::On(_) => report.ok(hook.name, format!("{form}: {}", hook.shows)),
+                    HookForm::Unneeded => report.ok(hook.name, form.to_string()),
+                    HookForm::Off(_) if all_asked_for && hook.is_function() => {
                         let remedy = "--hooks function asks for it: use --hooks auto, which does without";
                         report.put(hook.name, Verdict::Missing, form.to_string(), Some(remedy.to_owned()));
                     }
-                    Form::Off(_) => report.put(hook.name, Verdict::Gap, form.to_string(), Some(hook.loss())),
+                    HookForm::Off(_) => {
+                        report.put(hook.name, Verdict::Gap, form.to_string(), Some(hook.loss()))
+                    }
                 }
             }
             check_function_hooks(report, &loaded.hooks, args.hooks);
@@ -246,9 +248,9 @@ fn check_hooks(report: &mut CheckReport, layout: Option<&Layout>, args: &CheckAr
 }
 
 /// Where none of them runs the reason is one, and lies in no hook.
-fn check_function_hooks(report: &mut CheckReport, hooks: &[(Hook, Form)], set: HookSet) {
+fn check_function_hooks(report: &mut CheckReport, hooks: &[(Hook, HookForm)], set: HookSet) {
     let mut functions = hooks.iter().filter(|(hook, _)| hook.is_function());
-    if set == HookSet::Auto && functions.all(|(_, form)| matches!(form, Form::Off(_))) {
+    if set == HookSet::Auto && functions.all(|(_, form)| matches!(form, HookForm::Off(_))) {
         report.put(
             "function hooks",
             Verdict::Gap,
@@ -277,7 +279,7 @@ fn print(report: &CheckReport, output: CheckOutput, code: u8) -> io::Result<()> 
             writeln!(out)?;
         }
         CheckOutput::Table => {
-            for Line { what, verdict, detail, remedy } in &report.lines {
+            for CheckLine { what, verdict, detail, remedy } in &report.lines {
                 let verdict = match verdict {
                     Verdict::Ok => "ok",
                     Verdict::Gap => "gap",

@@ -30,7 +30,7 @@ use crate::{
     kernel::{
         capabilities::{self, Uses},
         clock,
-        hooks::{Form, Hook},
+        hooks::{Hook, HookForm},
         load::{self, Loaded, Settings},
         log::KernelLog,
         namespace,
@@ -203,7 +203,7 @@ fn start(loaded: &Loaded, filter: &Filter) -> Body {
 
 fn notify_of_what_stays_unseen(loaded: &Loaded, notices: Notices) {
     let (functions, others): (Vec<_>, Vec<_>) = loaded.hooks.iter().partition(|(hook, _)| hook.is_function());
-    if functions.iter().all(|(_, form)| matches!(form, Form::Off(_))) {
+    if functions.iter().all(|(_, form)| matches!(form, HookForm::Off(_))) {
         notices.notify(
             "no function hooks, tracepoints alone: no namespace.destroy, and some facts are less exact \
              (`pidns-trace check` lists them, and why)",
@@ -219,10 +219,10 @@ fn notify_of_what_stays_unseen(loaded: &Loaded, notices: Notices) {
     }
 }
 
-fn unseen(hook: &Hook, form: &Form) -> Option<String> {
+fn unseen(hook: &Hook, form: &HookForm) -> Option<String> {
     match form {
-        Form::On(_) | Form::Unneeded => None,
-        Form::Off(why) => {
+        HookForm::On(_) | HookForm::Unneeded => None,
+        HookForm::Off(why) => {
             Some(format!("hook {} is off ({why}). Not seen without it: {}", hook.name, hook.shows))
         }
     }
@@ -337,10 +337,10 @@ mod tests {
         let shows = "refusals, and more";
         let prototype = Prototype { arguments: Vec::new(), returns: Value::Nothing };
         let hook = Hook { name: "sys_exit", programs: &[], shows, need: Need::Fallback(&[]), prototype };
-        assert_eq!(unseen(&hook, &Form::On(hook.programs)), None);
-        assert_eq!(unseen(&hook, &Form::Unneeded), None);
+        assert_eq!(unseen(&hook, &HookForm::On(hook.programs)), None);
+        assert_eq!(unseen(&hook, &HookForm::Unneeded), None);
         assert_eq!(
-            unseen(&hook, &Form::Off("--no-syscall-hooks".to_owned())).as_deref(),
+            unseen(&hook, &HookForm::Off("--no-syscall-hooks".to_owned())).as_deref(),
             Some("hook sys_exit is off (--no-syscall-hooks). Not seen without it: refusals, and more")
         );
     }

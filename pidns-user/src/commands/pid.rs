@@ -5,7 +5,7 @@ mod words;
 
 use std::{process::ExitCode, sync::Arc};
 
-use self::place::Place;
+use self::place::PidPlace;
 use super::{
     host_observer::HostObserver,
     look,
@@ -43,7 +43,7 @@ impl PidTable<'_> {
     }
 
     /// Who has this PID there, or had it.
-    fn in_place(&self, pid: u32, place: Place) -> Option<&SnapshotProcess> {
+    fn in_place(&self, pid: u32, place: PidPlace) -> Option<&SnapshotProcess> {
         self.processes().find(|process| {
             let pids =
                 if process.pids.is_empty() { std::slice::from_ref(&process.pid.0) } else { &process.pids };
@@ -83,8 +83,9 @@ fn live(args: &PidArgs) -> Result<ExitCode, Failure> {
     }
     let model = Forest::new(&snapshot);
     let host = PidTable { snapshot: &snapshot, model, dead: &[] };
-    let (process, asked) =
-        search(args, &host, |target| Ok(Place::of_number(find::namespace(target, &snapshot, &host.model)?)))?;
+    let (process, asked) = search(args, &host, |target| {
+        Ok(PidPlace::of_number(find::namespace(target, &snapshot, &host.model)?))
+    })?;
     let wants_containers = args.fields.as_ref().is_none_or(|fields| fields.has(Field::Container));
     let mut failure = None;
     let container = |ns: &SnapshotNamespace| {
@@ -110,16 +111,16 @@ fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure>
                 false if gone.iter().all(|gone| gone.inum != inum) => {
                     return Err(find::no_namespace(inum, &snapshot).into());
                 }
-                _ => Place::of_number(inum),
+                _ => PidPlace::of_number(inum),
             },
-            Target::Container(inum) => Place::of_living(inum, &world),
-            Target::GoneContainer(key) => Place::of_key(key, &world),
+            Target::Container(inum) => PidPlace::of_living(inum, &world),
+            Target::GoneContainer(key) => PidPlace::of_key(key, &world),
             Target::Process(pid) => {
                 let process = host.of_number(pid).ok_or_else(|| find::no_process(pid, &snapshot))?;
                 let inum = process.ns.ok_or_else(|| find::no_process(pid, &snapshot))?;
                 match host.model.ancestry(inum, process.start_boot_ns).first() {
-                    Some(own) => Place::of_key(NamespaceKey { inum, ..own.key() }, &world),
-                    None => Place::of_number(inum),
+                    Some(own) => PidPlace::of_key(NamespaceKey { inum, ..own.key() }, &world),
+                    None => PidPlace::of_number(inum),
                 }
             }
         })
@@ -137,7 +138,7 @@ fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure>
 fn search<'a>(
     args: &PidArgs,
     host: &'a PidTable<'_>,
-    place: impl Fn(&str) -> Result<Place, Failure>,
+    place: impl Fn(&str) -> Result<PidPlace, Failure>,
 ) -> Result<(&'a SnapshotProcess, Request), Failure> {
     let PidArgs { pid, target, to, .. } = args;
     let seen_in = target.as_deref().map(&place).transpose()?;
@@ -157,8 +158,8 @@ fn search<'a>(
 
 /// Where the PID was given, and where it is asked for.
 struct Request {
-    seen_in: Option<Place>,
-    to: Option<Place>,
+    seen_in: Option<PidPlace>,
+    to: Option<PidPlace>,
 }
 
 fn print(

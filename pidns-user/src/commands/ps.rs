@@ -12,7 +12,7 @@ use crate::{
     event::identity::NsInum,
     event::snapshot::Snapshot,
     model::Forest,
-    output::{Form, processes},
+    output::{JsonForm, processes},
 };
 
 /// Takes a snapshot and prints the processes; with `--watch` again and again.
@@ -47,7 +47,7 @@ fn write(
         (Some(_), None) => false,
     });
     let wanted: Vec<_> = wanted.collect();
-    let form = if repeat.watch.is_some() { Form::Line } else { Form::Indented };
+    let form = if repeat.watch.is_some() { JsonForm::Line } else { JsonForm::Indented };
     match output {
         SnapshotOutput::Table => {
             let fields = fields.clone().unwrap_or_default();

@@ -12,7 +12,7 @@ use crate::{
     event::identity::NsInum,
     event::snapshot::Snapshot,
     model::Forest,
-    output::{Form, dot, forest},
+    output::{JsonForm, dot, forest},
 };
 
 /// Takes a snapshot and prints the tree; with `--watch` again and again.
@@ -48,7 +48,7 @@ fn write(
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
     let TreeArgs { target: _, fields, output, no_headers, repeat, past: _, quiet: _ } = args;
-    let form = if repeat.watch.is_some() { Form::Line } else { Form::Indented };
+    let form = if repeat.watch.is_some() { JsonForm::Line } else { JsonForm::Indented };
     match output {
         TreeOutput::Table => {
             let fields = fields.clone().unwrap_or_default();

@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// What was found of a process.
 #[derive(Debug)]
-struct Known {
+struct KnownProcess {
     place: Arc<Place>,
     container: Option<Arc<Container>>,
     first_look: Instant,
@@ -33,7 +33,7 @@ struct Known {
     settled: bool,
 }
 
-impl Known {
+impl KnownProcess {
     fn is_due(&self, now: Instant) -> bool {
         let wait = AGAIN_AFTER.get(self.looks.saturating_sub(1));
         !self.settled && wait.is_some_and(|wait| now.duration_since(self.first_look) >= *wait)
@@ -55,7 +55,7 @@ struct Shared {
 pub struct ContainerCache {
     roots: Roots,
     api: Option<Api>,
-    processes: Ring<ProcessKey, Known>,
+    processes: Ring<ProcessKey, KnownProcess>,
     places: Ring<Arc<Place>, Shared>,
 }
 
@@ -92,7 +92,8 @@ impl ContainerCache {
     /// The container of a process of this /proc; as [`Self::of`], which has more about it. What was known of one that has
     /// gone stays.
     pub fn find(&mut self, process: ProcessKey) -> Option<Arc<Container>> {
-        if let Some(Known { container: Some(container), settled: true, .. }) = self.processes.get(&process)
+        if let Some(KnownProcess { container: Some(container), settled: true, .. }) =
+            self.processes.get(&process)
             && container.is_vouched()
         {
             return Some(Arc::clone(container));
@@ -152,7 +153,8 @@ impl ContainerCache {
                 (container, settled)
             }
         };
-        let known = Known { place, container: container.clone(), first_look, looks: looks + 1, settled };
+        let known =
+            KnownProcess { place, container: container.clone(), first_look, looks: looks + 1, settled };
         let proc = &self.roots.proc;
         self.processes.insert_beside(process, known, |process, _| is_there(*process, proc));
         container

@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// The PID 1 of a namespace, and when it was looked at.
 #[derive(Debug)]
-struct Init {
+struct TrackedInit {
     process: ProcessKey,
     first_look: Instant,
     looks: usize,
@@ -29,7 +29,7 @@ struct Init {
 pub struct ContainerTracker {
     names: ContainerCache,
     /// None where it has none yet.
-    inits: Ring<NsInum, Option<Init>>,
+    inits: Ring<NsInum, Option<TrackedInit>>,
     /// Whether inits may have been missed, and when all were looked at last.
     stale: bool,
     looked: Option<Instant>,
@@ -73,7 +73,7 @@ impl ContainerTracker {
     pub fn look_at(&mut self, inum: NsInum, init: ProcessKey) {
         self.names.find_anew(init);
         let first_look = Instant::now();
-        self.insert(inum, Some(Init { process: init, first_look, looks: 1 }));
+        self.insert(inum, Some(TrackedInit { process: init, first_look, looks: 1 }));
     }
 
     /// The same for a PID 1 that has been there for a while, unless it was done before. Of many of one cgroup, whose runtime
@@ -82,11 +82,11 @@ impl ContainerTracker {
         let known = self.inits.get(&inum).and_then(Option::as_ref);
         if !known.is_some_and(|known| known.process.is_same(init)) {
             self.names.find(init);
-            self.insert(inum, Some(Init { process: init, first_look: Instant::now(), looks: 1 }));
+            self.insert(inum, Some(TrackedInit { process: init, first_look: Instant::now(), looks: 1 }));
         }
     }
 
-    fn insert(&mut self, inum: NsInum, init: Option<Init>) {
+    fn insert(&mut self, inum: NsInum, init: Option<TrackedInit>) {
         let proc = self.names.proc();
         self.inits.insert_beside(inum, init, |_, init| {
             init.as_ref().is_some_and(|init| is_there(init.process, proc))

@@ -204,15 +204,15 @@ impl Host<'_> {
     /// Who this is, if it came from outside.
     fn joiner(&self, process: &SnapshotProcess) -> Option<Joiner> {
         let (parent, known) = match self.entered(process) {
-            Entered::Joined { parent, process } => (parent, process),
-            Entered::Born | Entered::Unknown => return None,
+            Arrival::Joined { parent, process } => (parent, process),
+            Arrival::Born | Arrival::Unknown => return None,
         };
         let from = known.as_ref().and_then(|parent| parent.ns);
         Some(Joiner { process: process.clone(), parent, parent_process: known, from })
     }
 
     /// How a process got into its namespace: what was seen of it, else what its parent shows.
-    pub(super) fn entered(&self, process: &SnapshotProcess) -> Entered {
+    pub(super) fn entered(&self, process: &SnapshotProcess) -> Arrival {
         use crate::model::Entered as Seen;
         let entry = self.world.and_then(|world| {
             let living = world.process(process.pid);
@@ -223,22 +223,22 @@ impl Host<'_> {
             living.filter(is_it).or_else(|| gone().find(is_it))
         });
         match entry.map(|entry| entry.entered) {
-            Some(Seen::Born) => return Entered::Born,
+            Some(Seen::Born) => return Arrival::Born,
             Some(Seen::Joined { parent }) => {
-                return Entered::Joined { parent, process: self.who_had(parent, process.start_boot_ns) };
+                return Arrival::Joined { parent, process: self.who_had(parent, process.start_boot_ns) };
             }
             Some(Seen::Unseen) | None => {}
         }
         match self.forest.entry(process) {
-            Entry::Born => Entered::Born,
-            Entry::Joined { parent, process, .. } => Entered::Joined { parent, process: process.cloned() },
-            Entry::Unknown => Entered::Unknown,
+            Entry::Born => Arrival::Born,
+            Entry::Joined { parent, process, .. } => Arrival::Joined { parent, process: process.cloned() },
+            Entry::Unknown => Arrival::Unknown,
         }
     }
 }
 
 /// How a process got into its namespace.
-pub(super) enum Entered {
+pub(super) enum Arrival {
     /// Forked by a member, or as its first process.
     Born,
     /// Forked by a process of another namespace.

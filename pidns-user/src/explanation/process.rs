@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Gone, Host, Joiner, Wait, doubts, namespace::Entered};
+use super::{Gone, Host, Joiner, Wait, doubts, namespace::Arrival};
 use crate::{
     event::container::Container,
     event::identity::{HostPid, NsInum},
@@ -119,16 +119,16 @@ impl Host<'_> {
             orphaned: false,
             adopter: None,
             joined: match entered {
-                Entered::Born => Some(false),
-                Entered::Joined { .. } => Some(true),
-                Entered::Unknown => None,
+                Arrival::Born => Some(false),
+                Arrival::Joined { .. } => Some(true),
+                Arrival::Unknown => None,
             },
             joiner: match entered {
-                Entered::Joined { parent, process: known } => {
+                Arrival::Joined { parent, process: known } => {
                     let from = known.as_ref().and_then(|parent| parent.ns);
                     Some(Joiner { process: process.clone(), parent, parent_process: known, from })
                 }
-                Entered::Born | Entered::Unknown => None,
+                Arrival::Born | Arrival::Unknown => None,
             },
             init_of: None,
             zombie: None,

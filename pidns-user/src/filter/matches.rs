@@ -10,7 +10,7 @@ use crate::{
 
 /// What an event is about, where it is about that.
 #[derive(Default)]
-struct About<'a> {
+struct Subjects<'a> {
     process: Option<&'a Process>,
     /// Another process in it.
     other: Option<&'a Process>,
@@ -75,8 +75,8 @@ impl Filter {
         }
     }
 
-    fn wants(&self, about: &About<'_>, container: Option<&Container>) -> bool {
-        let About { process, other, level, ns: _ } = *about;
+    fn wants(&self, about: &Subjects<'_>, container: Option<&Container>) -> bool {
+        let Subjects { process, other, level, ns: _ } = *about;
         let pids = &self.filter.pids;
         let among = |process: Option<&Process>| process.is_some_and(|process| pids.contains(&process.pid));
         if !pids.is_empty() && !among(process) && !among(other) {
@@ -106,7 +106,7 @@ pub fn inner_namespace(body: &Body) -> Option<NsInum> {
         // Not on the hot path of a stream.
         Body::SnapshotNamespace { ns, .. } => (ns.level > 0).then_some(ns.inum),
         _ => {
-            let About { process, level, ns, .. } = about(body);
+            let Subjects { process, level, ns, .. } = about(body);
             let level = level.or(process.map(depth));
             ns.filter(|_| level != Some(0))
         }
@@ -117,9 +117,9 @@ fn depth(process: &Process) -> u32 {
     process.pids.len().saturating_sub(1) as u32
 }
 
-fn about(body: &Body) -> About<'_> {
+fn about(body: &Body) -> Subjects<'_> {
     let own = body.namespace();
-    let of = |process, other| About {
+    let of = |process, other| Subjects {
         process: Some(process),
         other,
         level: own.map(|ns| ns.level),
@@ -135,13 +135,13 @@ fn about(body: &Body) -> About<'_> {
         | Body::ForkFailed { process, .. } => {
             let about = of(process, None);
             // A refusal is of the level where it would have been.
-            About { level: about.level.or(Some(depth(process))), ..about }
+            Subjects { level: about.level.or(Some(depth(process))), ..about }
         }
         Body::NamespaceTeardown { ns, .. } | Body::NamespaceDestroy { ns, .. } => {
-            About { level: Some(ns.level), ns: Some(ns.inum), ..About::default() }
+            Subjects { level: Some(ns.level), ns: Some(ns.inum), ..Subjects::default() }
         }
         Body::SnapshotNamespace { ns, .. } => {
-            About { level: Some(ns.level), ns: Some(ns.inum), ..About::default() }
+            Subjects { level: Some(ns.level), ns: Some(ns.inum), ..Subjects::default() }
         }
         Body::InitSignal { process, sender, .. } => of(process, sender.as_ref()),
         Body::ProcessFork { process, parent, .. } => of(process, Some(parent)),
@@ -152,7 +152,7 @@ fn about(body: &Body) -> About<'_> {
         Body::StreamStart { .. }
         | Body::StreamLost { .. }
         | Body::StreamResync { .. }
-        | Body::StreamEnd { .. } => About::default(),
+        | Body::StreamEnd { .. } => Subjects::default(),
     }
 }
 

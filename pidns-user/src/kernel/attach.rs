@@ -10,7 +10,7 @@ use pidns_ebpf::abi::names::attached;
 
 use super::{
     error::LoadError,
-    hooks::{Drift, Form, Group, Hook, HookSet, Need, SYSCALL_HOOK, incomplete, only_together_with},
+    hooks::{Drift, Group, Hook, HookForm, HookSet, Need, SYSCALL_HOOK, incomplete, only_together_with},
 };
 
 /// What to attach, and to what.
@@ -38,7 +38,7 @@ impl Plan<'_> {
     pub(super) fn carry_out<'a>(
         mut self,
         programs: impl Iterator<Item = (&'a str, &'a mut Program)>,
-    ) -> Result<(Vec<(Hook, Form)>, u32), LoadError> {
+    ) -> Result<(Vec<(Hook, HookForm)>, u32), LoadError> {
         let mut programs: HashMap<&str, &mut Program> = programs.collect();
         let hooks = std::mem::take(&mut self.hooks);
         // A fallback is loaded when it is known to be needed: that is seldom where functions can be hooked.
@@ -46,7 +46,7 @@ impl Plan<'_> {
         let first = hooks.iter().filter(|hook| !is_fallback(hook) && self.ruled_out(hook).is_none());
         let mut refused = self.load(first, &mut programs);
 
-        let mut forms: Vec<(Hook, Form)> = Vec::new();
+        let mut forms: Vec<(Hook, HookForm)> = Vec::new();
         let mut told = 0;
         for hook in hooks {
             let spared = match hook.need {
@@ -57,22 +57,22 @@ impl Plan<'_> {
                 _ => false,
             };
             let form = if let Some(why) = self.ruled_out(&hook) {
-                Form::Off(why)
+                HookForm::Off(why)
             } else if spared {
-                Form::Unneeded
+                HookForm::Unneeded
             } else {
                 if is_fallback(&hook) {
                     refused.extend(self.load(std::iter::once(&hook), &mut programs));
                 }
                 match refused.remove(hook.name).map_or_else(|| attach(&hook, &mut programs), Err) {
-                    Ok(()) => Form::On(hook.programs),
+                    Ok(()) => HookForm::On(hook.programs),
                     Err(error) => {
                         unload(&hook, &mut programs);
-                        Form::Off(explain(&error))
+                        HookForm::Off(explain(&error))
                     }
                 }
             };
-            if let (Form::Off(error), true) = (&form, hook.is_indispensable(self.set)) {
+            if let (HookForm::Off(error), true) = (&form, hook.is_indispensable(self.set)) {
                 return Err(LoadError::Hook { hook: hook.name, error: error.clone() });
             }
             let ends_its_groups = is_fallback(&hook);
@@ -95,11 +95,11 @@ impl Plan<'_> {
     }
 
     /// Tells the programs which hooks are in place: those that depend on it come after.
-    fn tell(&mut self, forms: &[(Hook, Form)]) -> Result<u32, LoadError> {
+    fn tell(&mut self, forms: &[(Hook, HookForm)]) -> Result<u32, LoadError> {
         // Of hooks that are yet to come, nothing is in place.
         let on = |is: &dyn Fn(&Hook) -> bool| {
             let mut those = forms.iter().filter(|(hook, _)| is(hook)).peekable();
-            those.peek().is_some() && those.all(|(_, form)| matches!(form, Form::On(_)))
+            those.peek().is_some() && those.all(|(_, form)| matches!(form, HookForm::On(_)))
         };
         let ends = on(&|hook| hook.need == Need::Grouped(Group::Ends));
         let creation = on(&|hook| hook.need == Need::Grouped(Group::Creation));
@@ -156,7 +156,7 @@ impl Plan<'_> {
 /// Takes away what is there of a group that is not complete: it would cost, and tell nothing.
 fn take_incomplete_away(
     groups: &[Group],
-    forms: &mut [(Hook, Form)],
+    forms: &mut [(Hook, HookForm)],
     programs: &mut HashMap<&str, &mut Program>,
 ) {
     for (group, missing) in incomplete(forms) {
@@ -164,9 +164,9 @@ fn take_incomplete_away(
             continue;
         }
         for (hook, form) in forms.iter_mut().filter(|(hook, _)| hook.need == Need::Grouped(group)) {
-            if matches!(form, Form::On(_)) {
+            if matches!(form, HookForm::On(_)) {
                 unload(hook, programs);
-                *form = Form::Off(only_together_with(missing));
+                *form = HookForm::Off(only_together_with(missing));
             }
         }
     }

@@ -15,7 +15,7 @@ mod wanted;
 mod whole;
 
 use shape::{Shape, Word};
-use wanted::Wanted;
+use wanted::WantedNames;
 
 pub use file::File;
 pub use prototype::{Prototype, Value};
@@ -176,7 +176,7 @@ impl<'a> Btf<'a> {
     /// As [`Btf::parse`], but only types of these names will be found by name, functions among them: who asks for a few
     /// has no need of an index of all, which takes longer than all else.
     pub fn parse_for(bytes: &'a [u8], names: &[&str]) -> Result<Self, BtfError> {
-        Self::new(bytes, names.len())?.index(Some(&Wanted::new(names)))
+        Self::new(bytes, names.len())?.index(Some(&WantedNames::new(names)))
     }
 
     fn new(bytes: &'a [u8], names: usize) -> Result<Self, BtfError> {
@@ -216,7 +216,7 @@ impl<'a> Btf<'a> {
         Ok((section(8, "type section")?, section(16, "string section")?))
     }
 
-    fn index(mut self, wanted: Option<&Wanted<'_>>) -> Result<Self, BtfError> {
+    fn index(mut self, wanted: Option<&WantedNames<'_>>) -> Result<Self, BtfError> {
         let mut at = 0;
         while at < self.types.len() {
             let id = self.starts.len() as u32;

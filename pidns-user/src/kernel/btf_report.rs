@@ -2,7 +2,7 @@
 
 use super::{
     btf::{Btf, BtfError},
-    hooks::{self, AttachPoints, Form, Hook, HookSet, Need, incomplete, only_together_with},
+    hooks::{self, AttachPoints, Hook, HookForm, HookSet, Need, incomplete, only_together_with},
     iterator,
     layout::{Layout, SnapshotLayout, has},
 };
@@ -17,7 +17,7 @@ pub struct BtfReport {
     /// What it lacks and they do without.
     pub losses: Vec<&'static Use>,
     /// Each hook, and the form that it would take.
-    pub hooks: Vec<(Hook, Form)>,
+    pub hooks: Vec<(Hook, HookForm)>,
     /// What is known of it for snapshots.
     pub snapshots: SnapshotReport,
     /// The hooks that were asked for.
@@ -54,22 +54,22 @@ pub fn btf_report(btf: &Btf<'_>, set: HookSet) -> Result<BtfReport, BtfError> {
     let snapshots = SnapshotReport::of(btf)?;
     let all = hooks::all(&layout);
     let points = AttachPoints::of(btf, &all)?;
-    let mut forms: Vec<(Hook, Form)> = Vec::new();
+    let mut forms: Vec<(Hook, HookForm)> = Vec::new();
     for hook in all {
         let form = match (hook.left_out(set, true), hook.find(&points)) {
-            (Some(why), _) => Form::Off(why.to_owned()),
-            (None, Err(drift)) => Form::Off(drift.to_string()),
-            (None, Ok(_)) => Form::On(hook.programs),
+            (Some(why), _) => HookForm::Off(why.to_owned()),
+            (None, Err(drift)) => HookForm::Off(drift.to_string()),
+            (None, Ok(_)) => HookForm::On(hook.programs),
         };
         forms.push((hook, form));
     }
     let incomplete = incomplete(&forms);
-    for (hook, form) in forms.iter_mut().filter(|(_, form)| matches!(form, Form::On(_))) {
+    for (hook, form) in forms.iter_mut().filter(|(_, form)| matches!(form, HookForm::On(_))) {
         let lacking = incomplete.iter().find(|(group, _)| hook.need == Need::Grouped(*group));
         if let Some((_, missing)) = lacking {
-            *form = Form::Off(only_together_with(missing));
+            *form = HookForm::Off(only_together_with(missing));
         } else if hook.is_spared(&incomplete) {
-            *form = Form::Unneeded;
+            *form = HookForm::Unneeded;
         }
     }
     Ok(BtfReport { layout, missing, losses, hooks: forms, snapshots, set })
@@ -77,8 +77,8 @@ pub fn btf_report(btf: &Btf<'_>, set: HookSet) -> Result<BtfReport, BtfError> {
 
 impl BtfReport {
     /// Whether the live stream would not run, this hook having this form.
-    pub fn is_fatal(&self, hook: &Hook, form: &Form) -> bool {
-        matches!(form, Form::Off(_)) && hook.is_indispensable(self.set)
+    pub fn is_fatal(&self, hook: &Hook, form: &HookForm) -> bool {
+        matches!(form, HookForm::Off(_)) && hook.is_indispensable(self.set)
     }
 
     /// Whether the live stream would run, if the kernel takes what BTF describes.

@@ -193,10 +193,10 @@ impl<'a> AttachPoints<'a> {
 }
 
 /// The groups that are not complete, each with a hook that it lacks.
-pub fn incomplete(forms: &[(Hook, Form)]) -> Vec<(Group, &'static str)> {
+pub fn incomplete(forms: &[(Hook, HookForm)]) -> Vec<(Group, &'static str)> {
     let lacks = |group: &Group| {
         let mut members = forms.iter().filter(|(hook, _)| hook.need == Need::Grouped(*group));
-        let (missing, _) = members.find(|(_, form)| matches!(form, Form::Off(_)))?;
+        let (missing, _) = members.find(|(_, form)| matches!(form, HookForm::Off(_)))?;
         Some((*group, missing.name))
     };
     [Group::Ends, Group::Creation, Group::Setns].iter().filter_map(lacks).collect()
@@ -385,7 +385,7 @@ pub enum HookSet {
 
 /// How a hook runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum HookForm {
     /// As these programs.
     On(&'static [(At, &'static str)]),
     /// Not at all: others see what it would.
@@ -394,7 +394,7 @@ pub enum Form {
     Off(String),
 }
 
-impl fmt::Display for Form {
+impl fmt::Display for HookForm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::On(programs) => {

@@ -15,7 +15,7 @@ use super::{
     capabilities::Capabilities,
     clock,
     error::LoadError,
-    hooks::{self, AttachPoints, Drift, Form, Hook, HookSet},
+    hooks::{self, AttachPoints, Drift, Hook, HookForm, HookSet},
     kfuncs::Object,
     layout::Layout,
     namespace, object,
@@ -72,7 +72,7 @@ pub const DEFAULT_RING_BYTES: u32 = 4 << 20;
 pub struct Loaded {
     ebpf: Ebpf,
     /// Each hook and the form it runs in.
-    pub hooks: Vec<(Hook, Form)>,
+    pub hooks: Vec<(Hook, HookForm)>,
     /// What its programs were told of them: bits of [`names::attached`].
     attached: u32,
     /// Its counters.
@@ -89,7 +89,7 @@ impl Loaded {
     /// Runs of our programs that the kernel left out, so far, but for those that something else makes up for.
     pub fn missed_runs(&self) -> MissedRuns {
         let mut missed = MissedRuns::default();
-        let is_on = |form: &Form| matches!(form, Form::On(_));
+        let is_on = |form: &HookForm| matches!(form, HookForm::On(_));
         for (hook, _) in self.hooks.iter().filter(|(hook, form)| is_on(form) && !hook.is_backed_up()) {
             for (program, moment) in hook.chances() {
                 let program = self.ebpf.program(program);

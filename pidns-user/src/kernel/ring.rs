@@ -139,7 +139,7 @@ impl RingReader {
                 Err(_) => *malformed += 1,
             }
             released += 1;
-            if released % RELEASED_BETWEEN == 0 {
+            if released.is_multiple_of(RELEASED_BETWEEN) {
                 take(ring, late, HELD_BYTES, received, malformed);
             }
         });

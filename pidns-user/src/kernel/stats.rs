@@ -11,10 +11,10 @@ use pidns_ebpf::abi::{Counters, Kind, MOMENTS, Moment};
 
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Row(Counters);
+struct CounterRow(Counters);
 
 // SAFETY: repr(C), only u64s (pidns-ebpf asserts its size): any bytes are a value, and there is no padding.
-unsafe impl Pod for Row {}
+unsafe impl Pod for CounterRow {}
 
 /// Records of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Totals {
 }
 
 /// Reads the counters.
-pub struct Stats(PerCpuArray<MapData, Row>);
+pub struct Stats(PerCpuArray<MapData, CounterRow>);
 
 impl Stats {
     pub(super) fn new(map: aya::maps::Map) -> Result<Self, MapError> {
@@ -73,7 +73,7 @@ impl Stats {
     pub fn read(&self) -> Result<Totals, MapError> {
         let mut totals = Totals::default();
         let mut unseen = [0; 5];
-        for Row(cpu) in self.0.get(&0, 0)?.iter() {
+        for CounterRow(cpu) in self.0.get(&0, 0)?.iter() {
             let Counters {
                 submitted,
                 lost,

@@ -9,7 +9,7 @@ use std::{fmt::Display, io};
 use jiff::{ZonedDateTime, tz::TimeZone};
 use serde::Serialize;
 
-use super::{Form, document, forest::who, phrases::Duration};
+use super::{JsonForm, document, forest::who, phrases::Duration};
 use crate::{
     event::container::Container,
     event::identity::{BootNs, NsInum},
@@ -30,7 +30,7 @@ pub fn json(explanation: &Explanation, to: &mut dyn io::Write) -> io::Result<()>
         #[serde(flatten)]
         explanation: &'a Explanation,
     }
-    document(&Document { v: VERSION, explanation }, Form::Indented, to)
+    document(&Document { v: VERSION, explanation }, JsonForm::Indented, to)
 }
 
 /// Writes the text. Times are shown in `zone`.

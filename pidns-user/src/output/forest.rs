@@ -5,7 +5,7 @@ use std::io;
 use serde::Serialize;
 
 use super::{
-    Form, columns, document,
+    JsonForm, columns, document,
     fields::{Chosen, Fields, fields},
     phrases::Duration,
 };
@@ -171,18 +171,18 @@ pub fn place(mount: &ProcMount) -> String {
 }
 
 #[derive(Serialize)]
-struct Document<'a> {
+struct ForestDocument<'a> {
     v: u8,
     source: SnapshotSource,
     boot_ns: BootNs,
-    namespaces: Vec<Chosen<Line<'a>>>,
+    namespaces: Vec<Chosen<NamespaceLine<'a>>>,
     unread: Unread,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     unnamed_proc_mounts: &'a [Unnamed],
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct NamespaceLine<'a> {
     ns: &'a SnapshotNamespace,
     children: &'a [NsInum],
     processes: usize,
@@ -209,7 +209,7 @@ pub fn json(
     forest: &Forest<'_>,
     from: Option<NsInum>,
     fields: Option<&Fields<Field>>,
-    form: Form,
+    form: JsonForm,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
     let walk = forest.walk(from);
@@ -221,7 +221,7 @@ pub fn json(
             });
         joined.collect()
     };
-    let lines = walk.iter().map(|entry| Line {
+    let lines = walk.iter().map(|entry| NamespaceLine {
         ns: entry.1.namespace,
         children: &entry.1.children,
         processes: entry.1.members.len(),
@@ -237,7 +237,7 @@ pub fn json(
     let Snapshot { source, boot_ns, unread, unnamed, .. } = snapshot;
     let namespaces = lines.map(|line| Chosen::of(line, fields)).collect();
     document(
-        &Document {
+        &ForestDocument {
             v: VERSION,
             source: *source,
             boot_ns: *boot_ns,

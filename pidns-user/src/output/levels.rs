@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 use serde::Serialize;
 
 use super::{
-    Form, columns, document,
+    JsonForm, columns, document,
     fields::{Chosen, Fields, fields},
 };
 use crate::{
@@ -74,7 +74,7 @@ pub fn table(
 }
 
 #[derive(Serialize)]
-struct Document<'a> {
+struct LevelsDocument<'a> {
     v: u8,
     source: SnapshotSource,
     process: &'a SnapshotProcess,
@@ -90,5 +90,5 @@ pub fn json(
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
     let levels = levels.iter().map(|level| Chosen::of(level, fields)).collect();
-    document(&Document { v: VERSION, source, process, levels }, Form::Indented, to)
+    document(&LevelsDocument { v: VERSION, source, process, levels }, JsonForm::Indented, to)
 }

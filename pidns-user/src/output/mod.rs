@@ -39,7 +39,7 @@ pub trait View {
 
 /// How a JSON document is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum JsonForm {
     /// A member a line, where it is all that there is.
     Indented,
     /// In one line, where others follow.
@@ -47,10 +47,10 @@ pub enum Form {
 }
 
 /// Writes one JSON document.
-fn document(document: &impl Serialize, form: Form, to: &mut dyn io::Write) -> io::Result<()> {
+fn document(document: &impl Serialize, form: JsonForm, to: &mut dyn io::Write) -> io::Result<()> {
     let written = match form {
-        Form::Indented => serde_json::to_writer_pretty(&mut *to, document),
-        Form::Line => serde_json::to_writer(&mut *to, document),
+        JsonForm::Indented => serde_json::to_writer_pretty(&mut *to, document),
+        JsonForm::Line => serde_json::to_writer(&mut *to, document),
     };
     written.map_err(io::Error::from)?;
     to.write_all(b"\n")

@@ -22,9 +22,9 @@ impl Display for Who<'_> {
 }
 
 /// "code 1", "SIGSEGV (core dumped)".
-pub(super) struct Ended<'a>(pub(super) &'a Exit);
+pub(super) struct ExitPhrase<'a>(pub(super) &'a Exit);
 
-impl Display for Ended<'_> {
+impl Display for ExitPhrase<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Exit::Code { code } => write!(f, "code {code}"),
@@ -43,7 +43,7 @@ pub(super) struct Death<'a> {
 
 impl Display for Death<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Ended(self.exit))?;
+        write!(f, "{}", ExitPhrase(self.exit))?;
         match self.cause {
             Cause::Exited => Ok(()),
             Cause::Signal { sender: Some(sender), .. } => write!(f, " from {}", Who(sender)),

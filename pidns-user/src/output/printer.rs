@@ -64,7 +64,7 @@ pub struct Printer {
     seq: Seq,
     count: Option<u64>,
     pace: Option<Pace>,
-    state: State,
+    state: PrinterState,
     /// Whether the event was wanted as things were before it.
     was_wanted: bool,
     printed: BTreeMap<&'static str, u64>,
@@ -77,7 +77,7 @@ pub struct Printer {
 
 /// How far it has come.
 #[derive(Debug)]
-enum State {
+enum PrinterState {
     Printing,
     /// It has printed as many as were asked for: only the end of the stream follows.
     Counted,
@@ -96,7 +96,7 @@ impl Printer {
             seq,
             count: None,
             pace: None,
-            state: State::Printing,
+            state: PrinterState::Printing,
             was_wanted: false,
             printed: BTreeMap::new(),
             counted: 0,
@@ -124,7 +124,7 @@ impl Printer {
 
     /// Whether the reader of its output has gone, which is no failure.
     pub fn has_lost_its_reader(&self) -> bool {
-        matches!(self.state, State::Closed)
+        matches!(self.state, PrinterState::Closed)
     }
 
     /// Whether the event is printed.
@@ -168,11 +168,13 @@ impl Printer {
                     self.flush();
                 }
             }
-            Err(error) => self.state = State::Failed(ConsumerError::Output { error, unwritten: 1 }),
+            Err(error) => self.state = PrinterState::Failed(ConsumerError::Output { error, unwritten: 1 }),
         }
         self.counted += u64::from(!name.starts_with("stream.") && !name.starts_with("snapshot."));
-        if self.count.is_some_and(|count| self.counted >= count) && matches!(self.state, State::Printing) {
-            self.state = State::Counted;
+        if self.count.is_some_and(|count| self.counted >= count)
+            && matches!(self.state, PrinterState::Printing)
+        {
+            self.state = PrinterState::Counted;
         }
     }
 
@@ -184,9 +186,9 @@ impl Printer {
     fn check_written(&mut self, written: Written) {
         match written {
             Written::All => {}
-            Written::Closed => self.state = State::Closed,
+            Written::Closed => self.state = PrinterState::Closed,
             Written::Failed { error, unwritten } => {
-                self.state = State::Failed(ConsumerError::Output { error, unwritten });
+                self.state = PrinterState::Failed(ConsumerError::Output { error, unwritten });
             }
         }
     }
@@ -196,20 +198,20 @@ impl Printer {
         let Some(time) = self.pace.as_mut().map(Pace::due) else { return true };
         self.flush();
         if time.is_zero() {
-            return matches!(self.state, State::Printing);
+            return matches!(self.state, PrinterState::Printing);
         }
         let is_over = self.pace.as_mut().is_some_and(|pace| (pace.wait)(time));
-        if is_over && matches!(self.state, State::Printing) {
-            self.state = State::Closed;
+        if is_over && matches!(self.state, PrinterState::Printing) {
+            self.state = PrinterState::Closed;
         }
-        matches!(self.state, State::Printing)
+        matches!(self.state, PrinterState::Printing)
     }
 
     fn wanted_from_here(&self) -> Wants {
         match self.state {
-            State::Printing => Wants::More,
-            State::Counted | State::Closed => Wants::NoMore,
-            State::Failed(_) => Wants::Count,
+            PrinterState::Printing => Wants::More,
+            PrinterState::Counted | PrinterState::Closed => Wants::NoMore,
+            PrinterState::Failed(_) => Wants::Count,
         }
     }
 }
@@ -217,7 +219,7 @@ impl Printer {
 impl Consumer for Printer {
     fn begin(&mut self) {
         if let Err(error) = self.view.begin(self.sink.buffer()) {
-            self.state = State::Failed(ConsumerError::Output { error, unwritten: 0 });
+            self.state = PrinterState::Failed(ConsumerError::Output { error, unwritten: 0 });
         }
     }
 
@@ -235,45 +237,45 @@ impl Consumer for Printer {
         let is_wanted = self.wants(update);
         match &mut self.state {
             _ if !is_wanted => {}
-            State::Printing => {
+            PrinterState::Printing => {
                 if self.wait() {
                     self.print(update);
                 }
             }
-            State::Counted => self.print(update),
-            State::Closed => {}
+            PrinterState::Counted => self.print(update),
+            PrinterState::Closed => {}
             // What is lost with it is counted, but for what frames a stream.
-            State::Failed(ConsumerError::Output { unwritten, .. }) => {
+            PrinterState::Failed(ConsumerError::Output { unwritten, .. }) => {
                 *unwritten += u64::from(!update.event.body.name().starts_with("stream."));
             }
-            State::Failed(_) => {}
+            PrinterState::Failed(_) => {}
         }
         self.wanted_from_here()
     }
 
     fn tick(&mut self, _: Option<&World>) -> Wants {
-        if matches!(self.state, State::Printing | State::Counted) {
+        if matches!(self.state, PrinterState::Printing | PrinterState::Counted) {
             self.flush();
         }
-        if matches!(self.state, State::Printing) && self.reader_checked.elapsed() >= READER_INTERVAL {
+        if matches!(self.state, PrinterState::Printing) && self.reader_checked.elapsed() >= READER_INTERVAL {
             self.reader_checked = Instant::now();
             if self.sink.reader_has_gone() {
-                self.state = State::Closed;
+                self.state = PrinterState::Closed;
             }
         }
         self.wanted_from_here()
     }
 
     fn finish(&mut self) -> Result<(), ConsumerError> {
-        match std::mem::replace(&mut self.state, State::Closed) {
-            State::Failed(error) => return Err(error),
-            State::Closed => return Ok(()),
-            state @ (State::Printing | State::Counted) => self.state = state,
+        match std::mem::replace(&mut self.state, PrinterState::Closed) {
+            PrinterState::Failed(error) => return Err(error),
+            PrinterState::Closed => return Ok(()),
+            state @ (PrinterState::Printing | PrinterState::Counted) => self.state = state,
         }
         let written = self.sink.finish();
         self.check_written(written);
-        match std::mem::replace(&mut self.state, State::Counted) {
-            State::Failed(error) => Err(error),
+        match std::mem::replace(&mut self.state, PrinterState::Counted) {
+            PrinterState::Failed(error) => Err(error),
             state => {
                 self.state = state;
                 Ok(())

@@ -5,7 +5,7 @@ use std::io;
 use serde::Serialize;
 
 use super::{
-    Form, columns, document,
+    JsonForm, columns, document,
     fields::{Chosen, Fields, fields},
     phrases::{Duration, pids},
 };
@@ -130,16 +130,16 @@ fn zombie(process: &SnapshotProcess, now: BootNs) -> Option<String> {
 }
 
 #[derive(Serialize)]
-struct Document<'a> {
+struct ProcessesDocument<'a> {
     v: u8,
     source: SnapshotSource,
     boot_ns: BootNs,
-    processes: Vec<Chosen<Line<'a>>>,
+    processes: Vec<Chosen<ProcessLine<'a>>>,
     unread: Unread,
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct ProcessLine<'a> {
     #[serde(flatten)]
     process: &'a SnapshotProcess,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -164,10 +164,10 @@ pub fn json(
     forest: &Forest<'_>,
     processes: &[&SnapshotProcess],
     fields: Option<&Fields<Field>>,
-    form: Form,
+    form: JsonForm,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
-    let lines = processes.iter().map(|process| Line {
+    let lines = processes.iter().map(|process| ProcessLine {
         process,
         level: process.level(),
         zombie: process.state.map(|_| process.is_zombie()),
@@ -181,7 +181,7 @@ pub fn json(
     let processes = lines.map(|line| Chosen::of(line, fields)).collect();
     let Snapshot { source, boot_ns, unread, .. } = snapshot;
     document(
-        &Document { v: VERSION, source: *source, boot_ns: *boot_ns, processes, unread: *unread },
+        &ProcessesDocument { v: VERSION, source: *source, boot_ns: *boot_ns, processes, unread: *unread },
         form,
         to,
     )

@@ -7,7 +7,7 @@ use jiff::{ZonedDateTime, tz::TimeZone};
 use super::{
     View,
     columns::padded,
-    phrases::{Arguments, Death, Duration, Ended, Who, pids},
+    phrases::{Arguments, Death, Duration, ExitPhrase, Who, pids},
 };
 use crate::{
     event::container::Container,
@@ -256,7 +256,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             process: Some(process),
             detail: format!(
                 "{}{} after {}{}{}",
-                Ended(exit),
+                ExitPhrase(exit),
                 cascade.map(|ns| format!(" with its namespace {ns}")).unwrap_or_default(),
                 Duration(*ran_ns),
                 threads.filter(|&n| n > 1).map(|n| format!(", {n} threads")).unwrap_or_default(),

@@ -18,12 +18,12 @@ use super::{
 /// Looks ids up, each path once.
 pub(super) struct CgroupIds<'a> {
     procfs: &'a Procfs,
-    places: OnceCell<Vec<Place>>,
+    places: OnceCell<Vec<CgroupMount>>,
     known: HashMap<Vec<u8>, Option<u64>>,
 }
 
 /// Where cgroups are mounted.
-struct Place {
+struct CgroupMount {
     device: u64,
     /// The cgroup that is there, as the reader's cgroup namespace has its path: so are those of processes.
     root: Vec<u8>,
@@ -48,11 +48,11 @@ impl<'a> CgroupIds<'a> {
     }
 }
 
-fn places(procfs: &Procfs) -> Vec<Place> {
+fn places(procfs: &Procfs) -> Vec<CgroupMount> {
     // Without it none is known.
     let text = fs::read(procfs.root.join("self/mountinfo")).unwrap_or_default();
     let unified = mounts(&text).filter(|mount| mount.kind == b"cgroup2");
-    let places = unified.map(|mount| Place {
+    let places = unified.map(|mount| CgroupMount {
         device: mount.device,
         root: unescape(mount.root),
         folder: PathBuf::from(OsStr::from_bytes(&unescape(mount.place))),
@@ -60,7 +60,7 @@ fn places(procfs: &Procfs) -> Vec<Place> {
     places.collect()
 }
 
-impl Place {
+impl CgroupMount {
     /// The inode number of this cgroup's folder, if it is here.
     fn id(&self, path: &[u8]) -> Option<u64> {
         let below = below(path, &self.root)?;

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::{
     Procfs, is_gone,
-    kept::Kept,
+    kept::KeptHolders,
     mountinfo::{self, namespace_of, unescape},
     parse::{inum_of, may_trace},
     proc_mounts::{ProcMounts, Resolved, device_of},
@@ -57,7 +57,7 @@ impl Procfs {
         let is_hidden = snapshot.source == SnapshotSource::Iterator && self.hides_processes();
         let is_denied = |error: &io::Error| is_hidden || !is_gone(error);
         let mut mounts = Mounts::default();
-        let mut kept = Kept::default();
+        let mut kept = KeptHolders::default();
         let namespaces = &mut snapshot.namespaces;
         let mut add = |inum, holder, file: &Path| {
             if namespaces.get(&inum).is_none_or(|ns| ns.user_ns.is_none()) {

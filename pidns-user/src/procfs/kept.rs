@@ -16,13 +16,13 @@ const MOST_OF_A_KIND: u64 = 16;
 const LONGEST_PATH: usize = libc::PATH_MAX as usize;
 
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(super) struct KeptHolders {
     holders: Vec<(NsInum, Holder)>,
     of_a_kind: HashMap<(NsInum, Discriminant<Holder>), u64>,
     left_out: BTreeMap<NsInum, u64>,
 }
 
-impl Kept {
+impl KeptHolders {
     pub(super) fn add(&mut self, inum: NsInum, holder: Holder) {
         let known = self.of_a_kind.entry((inum, discriminant(&holder))).or_default();
         let path = match &holder {
@@ -58,13 +58,13 @@ mod tests {
         event::identity::{BootNs, HostPid},
         event::snapshot::{ProcMount, SnapshotNamespace, SnapshotSource},
         model::{Forest, World},
-        output::{Form, fields::Fields, forest},
+        output::{JsonForm, fields::Fields, forest},
         text::Name,
     };
 
     #[test]
     fn however_many_hold_a_namespace_a_line_of_a_recording_has_room_for_it() {
-        let mut kept = Kept::default();
+        let mut kept = KeptHolders::default();
         // What takes most room in JSON: each of these bytes takes six.
         let path = Name::from(&[1; LONGEST_PATH][..]);
         let comm = Some(Name::from(&[1; 15][..]));
@@ -110,7 +110,7 @@ mod tests {
         let forest = Forest::new(&snapshot);
         let (fields, mut table, mut json) = (Fields::default(), Vec::new(), Vec::new());
         forest::table(&snapshot, &forest, None, &fields, false, &mut table).expect("memory");
-        forest::json(&snapshot, &forest, None, None, Form::Line, &mut json).expect("memory");
+        forest::json(&snapshot, &forest, None, None, JsonForm::Line, &mut json).expect("memory");
         let [table, json] = [table, json].map(|text| String::from_utf8(text).expect("text"));
         assert!(table.contains("held by ?[9] fd 3 and 41 more"), "{table}");
         assert!(json.contains(r#"{"kind":"fd","pid":9,"fd":3}],"holders_left_out":41}"#), "{json}");

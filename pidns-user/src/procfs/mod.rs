@@ -130,10 +130,10 @@ impl Procfs {
     }
 
     /// What a file of the process says; `None` where it may not be read.
-    fn text(&self, task: impl Display, file: &str) -> Result<Option<Vec<u8>>, Gone> {
+    fn text(&self, task: impl Display, file: &str) -> Result<Option<Vec<u8>>, Vanished> {
         match read(&self.path(task, file)) {
             Ok(text) => Ok(Some(text)),
-            Err(error) if is_gone(&error) => Err(Gone),
+            Err(error) if is_gone(&error) => Err(Vanished),
             Err(_) => Ok(None),
         }
     }
@@ -168,7 +168,7 @@ impl Procfs {
         match self.text(tid, "status") {
             Ok(Some(status)) => number(line(&status, b"Tgid:")?).map(HostPid),
             Ok(None) => Some(HostPid(tid)),
-            Err(Gone) => None,
+            Err(Vanished) => None,
         }
     }
 
@@ -254,7 +254,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// The process ended before it was read.
-struct Gone;
+struct Vanished;
 
 /// Whether the process has ended, or what it had open is closed. Anything else keeps it from being read, and leaves it
 /// unknown: mostly EACCES or EPERM, of whatever guards it.

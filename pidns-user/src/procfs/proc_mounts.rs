@@ -33,7 +33,7 @@ pub(super) struct ProcMounts(BTreeMap<u64, BTreeMap<u32, Places>>);
 struct Places {
     /// The root of proc is, and not only a folder or file in it.
     whole: bool,
-    found: Vec<Found>,
+    found: Vec<FoundProc>,
     /// How many more there are.
     left_out: u64,
 }
@@ -44,7 +44,7 @@ const MOST_PLACES: usize = 24;
 const MOST_LOOKS: usize = 64;
 
 #[derive(Debug)]
-struct Found {
+struct FoundProc {
     mount: ProcMount,
     /// The place, as this process reaches it.
     reached: PathBuf,
@@ -54,7 +54,7 @@ struct Found {
 
 /// Which namespace a proc shows.
 #[derive(Clone, Copy)]
-enum Shown {
+enum ShownNamespace {
     /// The one of this number.
     Namespace(NsInum),
     /// One that this process's own is within.
@@ -82,7 +82,7 @@ impl ProcMounts {
         }
         let place = unescape(mount.place);
         let inside = Path::new(OsStr::from_bytes(&place));
-        places.found.push(Found {
+        places.found.push(FoundProc {
             reached: root.join(inside.strip_prefix("/").unwrap_or(inside)),
             mount: ProcMount { path: Name::from(&place[..]), mount_ns, pid },
             hides: hides_processes(mount.options),
@@ -95,18 +95,18 @@ impl ProcMounts {
         let mut resolved = Resolved::default();
         for (device, everywhere) in self.0 {
             let shown = match own {
-                Some((own, inum)) if own == device => Shown::Namespace(inum),
+                Some((own, inum)) if own == device => ShownNamespace::Namespace(inum),
                 _ => shown(device, everywhere.values(), may_trace),
             };
             for Places { found, left_out, .. } in everywhere.into_values() {
                 let mounts = found.into_iter().map(|found| found.mount);
                 match shown {
-                    Shown::Namespace(inum) => {
+                    ShownNamespace::Namespace(inum) => {
                         resolved.holding.extend(mounts.map(|mount| (inum, mount)));
                         resolved.left_out.extend((left_out > 0).then_some((inum, left_out)));
                     }
-                    Shown::Outside => {}
-                    Shown::Unnamed(why) => {
+                    ShownNamespace::Outside => {}
+                    ShownNamespace::Unnamed(why) => {
                         // Those that are left out are counted at the last one.
                         let of = |mount| Unnamed { mount, why, left_out: 0 };
                         resolved.unnamed.extend(mounts.map(of));
@@ -141,7 +141,7 @@ pub(super) fn device_of(root: &Path) -> Option<u64> {
 
 /// What one of these mounts, all of one device, tells. What may not be read of one may be read of another, by which a
 /// process gets there.
-fn shown<'a>(device: u64, everywhere: impl Iterator<Item = &'a Places>, may_trace: bool) -> Shown {
+fn shown<'a>(device: u64, everywhere: impl Iterator<Item = &'a Places>, may_trace: bool) -> ShownNamespace {
     let mut why = WhyUnnamed::OutOfSight;
     let whole = everywhere.filter(|places| places.whole).flat_map(|places| &places.found);
     for found in whole.take(MOST_LOOKS) {
@@ -158,16 +158,16 @@ fn shown<'a>(device: u64, everywhere: impl Iterator<Item = &'a Places>, may_trac
             continue;
         }
         match init_of(&folder) {
-            Ok(Some(inum)) => return Shown::Namespace(inum),
-            Ok(None) if may_trace || !found.hides => return Shown::Unnamed(WhyUnnamed::NoProcess),
+            Ok(Some(inum)) => return ShownNamespace::Namespace(inum),
+            Ok(None) if may_trace || !found.hides => return ShownNamespace::Unnamed(WhyUnnamed::NoProcess),
             Ok(None) | Err(_) => match reader(&folder) {
-                Some((1, inum)) => return Shown::Namespace(inum),
-                Some(_) => return Shown::Outside,
+                Some((1, inum)) => return ShownNamespace::Namespace(inum),
+                Some(_) => return ShownNamespace::Outside,
                 None => why = WhyUnnamed::Unreadable,
             },
         }
     }
-    Shown::Unnamed(why)
+    ShownNamespace::Unnamed(why)
 }
 
 fn open(place: &Path) -> rustix::io::Result<OwnedFd> {

@@ -97,7 +97,7 @@ pub struct Ahead {
 
 /// What the thread has read.
 enum Read {
-    Event(Result<Event, Damage>),
+    Event(Box<Result<Event, Damage>>),
     /// The end, with how many events of kinds that are not known here.
     End(u64),
 }
@@ -109,7 +109,7 @@ impl Ahead {
         let work = move || {
             for event in recording.by_ref() {
                 // Nothing more is wanted.
-                if give.send(Read::Event(event)).is_err() {
+                if give.send(Read::Event(Box::new(event))).is_err() {
                     return;
                 }
             }
@@ -128,8 +128,10 @@ impl Ahead {
 impl EventReader for Ahead {
     fn next(&mut self, waits: bool) -> Next {
         match self.read.recv_timeout(if waits { IDLE } else { Duration::ZERO }) {
-            Ok(Read::Event(Ok(event))) => Next::Event(event),
-            Ok(Read::Event(Err(damage))) => Next::Damage(damage),
+            Ok(Read::Event(read)) => match *read {
+                Ok(event) => Next::Event(event),
+                Err(damage) => Next::Damage(damage),
+            },
             Ok(Read::End(unknown)) => {
                 self.unknown = unknown;
                 Next::End

@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::facts::Who;
 use crate::forest::{let_go, still};
-use crate::stage::wait_in_time;
+use crate::stage::{patience, wait_in_time};
 use crate::sys::{self, Pid};
 use crate::tracer::{Tracer, command};
 use crate::{Test, test};
@@ -90,8 +92,15 @@ fn a_look_keeps_no_privilege_that_it_does_not_use() {
     ] {
         let it = Tracer::start_raw(args);
         it.wait_for_line("a first line", 10, |_| true);
-        let threads = privileges(it.pid());
-        assert!(threads.iter().any(|(name, ..)| name == "runtime-api"), "who asks daemons: {threads:?}");
+        let asks = |threads: &[(String, u64, bool)]| threads.iter().any(|(name, ..)| name == "runtime-api");
+        // A thread gives itself its name when it first runs.
+        let mut threads = privileges(it.pid());
+        let deadline = Instant::now() + patience(5);
+        while !asks(&threads) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(10));
+            threads = privileges(it.pid());
+        }
+        assert!(asks(&threads), "the thread that asks daemons: {threads:?}");
         for (name, capabilities, may_get_more) in &threads {
             assert_eq!(capabilities & !USED, 0, "{args:?}: {name}: {capabilities:#x}");
             assert!(!may_get_more, "{args:?}: {name}");

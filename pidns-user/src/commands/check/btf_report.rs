@@ -16,7 +16,7 @@ use crate::{
     kernel::{
         btf::{BtfError, Unusable, whole},
         btf_report::{BtfReport, SnapshotReport, Use, btf_report},
-        hooks::{Form, HookSet},
+        hooks::{HookForm, HookSet},
         layout::{Layout, Missing, SnapshotLayout},
     },
 };
@@ -179,14 +179,14 @@ fn tell_snapshots(report: &mut CheckReport, judgement: &SnapshotReport) {
 fn tell_hooks(report: &mut CheckReport, judgement: &BtfReport) {
     for (hook, form) in &judgement.hooks {
         match form {
-            Form::On(_) => report.ok(hook.name, format!("would take {form}: {}", hook.shows)),
-            Form::Unneeded => {
+            HookForm::On(_) => report.ok(hook.name, format!("would take {form}: {}", hook.shows)),
+            HookForm::Unneeded => {
                 report.ok(
                     hook.name,
                     format!("{form}; would take tp_btf where the kernel refuses one of those"),
                 );
             }
-            Form::Off(_) => {
+            HookForm::Off(_) => {
                 let fatal = judgement.is_fatal(hook, form);
                 let (verdict, remedy) = if fatal {
                     (Verdict::Missing, "the live stream is not to run without it".to_owned())

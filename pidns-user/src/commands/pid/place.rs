@@ -9,7 +9,7 @@ use crate::{
 
 /// A namespace by its number, or one alone of those that had the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct PidPlace {
     pub(super) inum: NsInum,
     life: Option<Life>,
 }
@@ -22,7 +22,7 @@ struct Life {
     to: BootNs,
 }
 
-impl Place {
+impl PidPlace {
     /// Whichever namespace has, or had, this number.
     pub(super) fn of_number(inum: NsInum) -> Self {
         Self { inum, life: None }

@@ -1,6 +1,6 @@
 //! What is said where a PID is nobody's in a namespace, or its process is not seen there.
 
-use super::{PidTable, place::Place};
+use super::{PidTable, place::PidPlace};
 use crate::{
     commands::failure::Failure,
     event::identity::HostPid,
@@ -11,7 +11,7 @@ use crate::{
 const NAMED: usize = 3;
 
 /// Why nobody is found by this PID in this namespace, and what the number is elsewhere: it is mostly taken for that.
-pub(super) fn nobody_in(pid: u32, place: Place, host: &PidTable<'_>) -> Failure {
+pub(super) fn nobody_in(pid: u32, place: PidPlace, host: &PidTable<'_>) -> Failure {
     let inum = place.inum;
     let known = host.how_far_that_is_known();
     let words = format!("no process has PID {pid} in namespace {inum}{known}");
@@ -53,9 +53,9 @@ pub(super) fn elsewhere(pid: u32, host: &PidTable<'_>) -> Option<String> {
 
 /// Why a process has no PID in a namespace that exists.
 pub(super) fn invisible(
-    asked: (u32, Option<Place>),
+    asked: (u32, Option<PidPlace>),
     process: &SnapshotProcess,
-    place: Place,
+    place: PidPlace,
     host: &PidTable<'_>,
 ) -> Failure {
     let levels = host.model.levels(process);

@@ -9,7 +9,7 @@ use super::{
     annotations::{self, Annotations, Whose, name},
     oci::Config,
     process::Init,
-    read::{FolderName, Reader, Unread},
+    read::{FolderName, ReadFailure, Reader},
 };
 use crate::event::container::{Container, Runtime};
 use crate::event::identity::HostPid;
@@ -60,7 +60,7 @@ pub(super) fn docker(
     folders: &Folders,
     id: FolderName<'_>,
     in_pod: bool,
-) -> Result<DaemonRecord, Unread> {
+) -> Result<DaemonRecord, ReadFailure> {
     let file = Path::new("containers").join(id.as_str()).join("config.v2.json");
     let docker: Docker = reader.json(&folders.docker_data, &file)?;
     let mut names = Container::default();
@@ -78,7 +78,7 @@ pub(super) fn containerd(
     folders: &Folders,
     (namespace, id): (FolderName<'_>, FolderName<'_>),
     in_pod: bool,
-) -> Result<DaemonRecord, Unread> {
+) -> Result<DaemonRecord, ReadFailure> {
     let bundle = Path::new(namespace.as_str()).join(id.as_str());
     let config: Config = reader.json(&folders.containerd_tasks, &bundle.join("config.json"))?;
     let mut names = Container::default();
@@ -132,7 +132,7 @@ pub(super) fn storage(
                     let said = said.get_or_insert_default();
                     annotations::fill(&mut said.names, &config.annotations.unwrap_or_default(), whose);
                 }
-                Err(Unread::Absent(_)) => {}
+                Err(ReadFailure::Absent(_)) => {}
                 Err(error) => doubts.push(error.to_string()),
             }
             if let Ok(pid) = reader.pid(&driver, &userdata.join("pidfile")) {
@@ -145,7 +145,7 @@ pub(super) fn storage(
                             add_stored(&mut said.get_or_insert_default().names, &stored);
                         }
                     }
-                    Err(Unread::Absent(_)) => {}
+                    Err(ReadFailure::Absent(_)) => {}
                     Err(error) => doubts.push(error.to_string()),
                 }
             }

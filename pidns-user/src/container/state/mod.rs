@@ -26,7 +26,7 @@ pub use api::Api;
 use daemons::DaemonRecord;
 use process::Init;
 pub(super) use process::is_there;
-use read::{FolderName, Reader, Unread};
+use read::{FolderName, ReadFailure, Reader};
 
 /// What was found out of a place.
 #[derive(Debug)]
@@ -264,12 +264,12 @@ impl Sought<'_> {
         folders: &Folders,
         id: FolderName<'_>,
         doubts: &mut Vec<String>,
-    ) -> Option<(OciRoot, oci::State)> {
+    ) -> Option<(OciRoot, oci::StateFile)> {
         for root in self.oci_roots(folders, doubts) {
             let state = match oci::read(self.reader, &root.folder, id) {
                 Ok(state) => state,
-                Err(Unread::Absent(_)) => continue,
-                Err(error @ Unread::Spent) => {
+                Err(ReadFailure::Absent(_)) => continue,
+                Err(error @ ReadFailure::Spent) => {
                     doubts.push(error.to_string());
                     break;
                 }
@@ -452,10 +452,10 @@ impl Sought<'_> {
     }
 }
 
-fn believe(said: Result<DaemonRecord, Unread>, doubts: &mut Vec<String>) -> Option<DaemonRecord> {
+fn believe(said: Result<DaemonRecord, ReadFailure>, doubts: &mut Vec<String>) -> Option<DaemonRecord> {
     match said {
         Ok(said) => Some(said),
-        Err(Unread::Absent(_)) => None,
+        Err(ReadFailure::Absent(_)) => None,
         Err(error) => {
             doubts.push(error.to_string());
             None

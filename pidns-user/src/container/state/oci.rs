@@ -9,14 +9,14 @@ use super::{
     super::roots::Folder,
     annotations::Annotations,
     process::Init,
-    read::{FolderName, Reader, Unread},
+    read::{FolderName, ReadFailure, Reader},
 };
 use crate::event::container::Runtime;
 use crate::event::identity::HostPid;
 
 /// What runc or crun wrote of a container.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct StateFile {
     /// Which of the two.
     pub(super) runtime: Runtime,
     pub(super) init: Init,
@@ -57,20 +57,20 @@ pub(super) struct Config {
 
 /// Reads what either of them keeps of a container below this root: a daemon may have been told to use crun
 /// instead of runc.
-pub(super) fn read(reader: &Reader, root: &Folder, id: FolderName<'_>) -> Result<State, Unread> {
+pub(super) fn read(reader: &Reader, root: &Folder, id: FolderName<'_>) -> Result<StateFile, ReadFailure> {
     reader.enter()?;
     match runc(reader, root, id) {
-        Err(Unread::Absent(_)) => crun(reader, root, id),
+        Err(ReadFailure::Absent(_)) => crun(reader, root, id),
         read => read,
     }
 }
 
 /// Reads `ID/state.json`.
-fn runc(reader: &Reader, root: &Folder, id: FolderName<'_>) -> Result<State, Unread> {
+fn runc(reader: &Reader, root: &Folder, id: FolderName<'_>) -> Result<StateFile, ReadFailure> {
     let state: Runc = reader.json(root, &Path::new(id.as_str()).join("state.json"))?;
     let labels = state.config.labels.unwrap_or_default();
     let pair = |label: String| label.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
-    Ok(State {
+    Ok(StateFile {
         runtime: Runtime::Runc,
         init: Init { pid: state.init_process_pid, start_ticks: Some(state.init_process_start) },
         annotations: labels.into_iter().filter_map(pair).collect(),
@@ -79,15 +79,15 @@ fn runc(reader: &Reader, root: &Folder, id: FolderName<'_>) -> Result<State, Unr
 
 /// Reads `ID/status`, and the configuration that crun keeps beside it (libcrun_copy_config_file,
 /// src/libcrun/container.c).
-fn crun(reader: &Reader, root: &Folder, id: FolderName<'_>) -> Result<State, Unread> {
+fn crun(reader: &Reader, root: &Folder, id: FolderName<'_>) -> Result<StateFile, ReadFailure> {
     let folder = Path::new(id.as_str());
     let status: Crun = reader.json(root, &folder.join("status"))?;
     let config = match reader.json::<Config>(root, &folder.join("config.json")) {
         Ok(config) => config,
-        Err(Unread::Absent(_)) => Config { annotations: None },
+        Err(ReadFailure::Absent(_)) => Config { annotations: None },
         Err(error) => return Err(error),
     };
-    Ok(State {
+    Ok(StateFile {
         runtime: Runtime::Crun,
         // 0 is what crun itself takes for not known.
         init: Init { pid: status.pid, start_ticks: status.start.filter(|&ticks| ticks != 0) },

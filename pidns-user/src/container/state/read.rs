@@ -37,7 +37,7 @@ const LONGEST_ID: usize = 255;
 
 /// Why a file was not read.
 #[derive(Debug, Error)]
-pub(super) enum Unread {
+pub(super) enum ReadFailure {
     /// There is none, or not yet, or no more.
     #[error("{0}: there is no such file")]
     Absent(PathBuf),
@@ -108,50 +108,55 @@ impl Reader {
     }
 
     /// Counts a folder that will be looked into.
-    pub(super) fn enter(&self) -> Result<(), Unread> {
-        let left = self.folders_left.get().checked_sub(1).ok_or(Unread::Spent)?;
+    pub(super) fn enter(&self) -> Result<(), ReadFailure> {
+        let left = self.folders_left.get().checked_sub(1).ok_or(ReadFailure::Spent)?;
         self.folders_left.set(left);
-        if processor_time() > self.end { Err(Unread::Spent) } else { Ok(()) }
+        if processor_time() > self.end { Err(ReadFailure::Spent) } else { Ok(()) }
     }
 
     /// Reads a file in the folder or below.
-    pub(super) fn read(&self, folder: &Folder, relative: &Path) -> Result<Vec<u8>, Unread> {
+    pub(super) fn read(&self, folder: &Folder, relative: &Path) -> Result<Vec<u8>, ReadFailure> {
         let most = self.bytes_left.get();
         if most == 0 || processor_time() > self.end {
-            return Err(Unread::Spent);
+            return Err(ReadFailure::Spent);
         }
         let whole = folder.join(relative);
         let mut file = File::from(open(&whole, OFlags::RDONLY).map_err(|errno| unread(whole.path(), errno))?);
         let stat = fstat(&file).map_err(|errno| unread(whole.path(), errno))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(Unread::NotAFile(whole.path()));
+            return Err(ReadFailure::NotAFile(whole.path()));
         }
         if stat.st_size > LARGEST_FILE as i64 {
-            return Err(Unread::TooLarge(whole.path()));
+            return Err(ReadFailure::TooLarge(whole.path()));
         }
         let mut contents = Vec::new();
         let read = file.by_ref().take(LARGEST_FILE.min(most) + 1).read_to_end(&mut contents);
         let length = contents.len() as u64;
         self.bytes_left.set(most.saturating_sub(length));
-        read.map_err(|error| Unread::Io(whole.path(), error))?;
+        read.map_err(|error| ReadFailure::Io(whole.path(), error))?;
         // Its length of a moment ago says no more than this: it may have grown while it was read.
         if length > LARGEST_FILE {
-            return Err(Unread::TooLarge(whole.path()));
+            return Err(ReadFailure::TooLarge(whole.path()));
         }
-        if length > most { Err(Unread::Spent) } else { Ok(contents) }
+        if length > most { Err(ReadFailure::Spent) } else { Ok(contents) }
     }
 
     /// Reads a file as JSON.
-    pub(super) fn json<T: DeserializeOwned>(&self, folder: &Folder, relative: &Path) -> Result<T, Unread> {
+    pub(super) fn json<T: DeserializeOwned>(
+        &self,
+        folder: &Folder,
+        relative: &Path,
+    ) -> Result<T, ReadFailure> {
         let contents = self.read(folder, relative)?;
-        serde_json::from_slice(&contents).map_err(|error| Unread::Json(folder.join(relative).path(), error))
+        serde_json::from_slice(&contents)
+            .map_err(|error| ReadFailure::Json(folder.join(relative).path(), error))
     }
 
     /// Reads a file as a PID in digits.
-    pub(super) fn pid(&self, folder: &Folder, relative: &Path) -> Result<HostPid, Unread> {
+    pub(super) fn pid(&self, folder: &Folder, relative: &Path) -> Result<HostPid, ReadFailure> {
         let contents = self.read(folder, relative)?;
         let pid = str::from_utf8(&contents).ok().and_then(|digits| digits.trim().parse().ok());
-        pid.and_then(HostPid::known).ok_or_else(|| Unread::NoPid(folder.join(relative).path()))
+        pid.and_then(HostPid::known).ok_or_else(|| ReadFailure::NoPid(folder.join(relative).path()))
     }
 
     /// The folders in this one whose names `wanted` says yes to, sorted. None where there is no such folder;
@@ -168,7 +173,7 @@ impl Reader {
         });
         let entries = match opened {
             Ok(entries) => entries,
-            Err(Unread::Absent(_)) => return Vec::new(),
+            Err(ReadFailure::Absent(_)) => return Vec::new(),
             Err(error) => {
                 doubts.push(error.to_string());
                 return Vec::new();
@@ -212,13 +217,13 @@ fn open(folder: &Folder, flags: OFlags) -> Result<rustix::fd::OwnedFd, Errno> {
     )
 }
 
-fn unread(path: PathBuf, errno: Errno) -> Unread {
+fn unread(path: PathBuf, errno: Errno) -> ReadFailure {
     match errno {
-        Errno::NOENT | Errno::NOTDIR => Unread::Absent(path),
-        Errno::LOOP | Errno::XDEV => Unread::LeadsAway(path),
+        Errno::NOENT | Errno::NOTDIR => ReadFailure::Absent(path),
+        Errno::LOOP | Errno::XDEV => ReadFailure::LeadsAway(path),
         // A socket cannot be opened.
-        Errno::NXIO => Unread::NotAFile(path),
-        errno => Unread::Io(path, errno.into()),
+        Errno::NXIO => ReadFailure::NotAFile(path),
+        errno => ReadFailure::Io(path, errno.into()),
     }
 }
 
@@ -239,11 +244,11 @@ mod tests {
         Folder { base: base.to_owned(), below: PathBuf::new() }
     }
 
-    fn read(base: &Path, relative: &str) -> Result<Vec<u8>, Unread> {
+    fn read(base: &Path, relative: &str) -> Result<Vec<u8>, ReadFailure> {
         Reader::new().read(&folder(base), Path::new(relative))
     }
 
-    fn error(base: &Path, relative: &str) -> Unread {
+    fn error(base: &Path, relative: &str) -> ReadFailure {
         read(base, relative).expect_err(relative)
     }
 
@@ -273,7 +278,7 @@ mod tests {
             "../../../../../../etc/passwd",
             "/etc/passwd",
         ] {
-            assert!(matches!(error(root.path(), path), Unread::LeadsAway(_)), "{path}");
+            assert!(matches!(error(root.path(), path), ReadFailure::LeadsAway(_)), "{path}");
         }
         assert_eq!(Reader::new().folders(&folder(root.path()), &mut Vec::new(), |_| true), ["web"]);
     }
@@ -281,7 +286,7 @@ mod tests {
     #[test]
     fn another_mount_on_the_way_is_not_entered() {
         assert!(fs::read("/proc/version").is_ok(), "it can be read otherwise");
-        assert!(matches!(error(Path::new("/"), "proc/version"), Unread::LeadsAway(_)));
+        assert!(matches!(error(Path::new("/"), "proc/version"), ReadFailure::LeadsAway(_)));
         assert!(read(Path::new("/proc"), "version").is_ok(), "the root itself may be a mount");
     }
 
@@ -291,11 +296,11 @@ mod tests {
         rustix::fs::mknodat(CWD, root.path().join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
         let _listener = UnixListener::bind(root.path().join("socket")).unwrap();
         for path in ["fifo", "socket", "web"] {
-            assert!(matches!(error(root.path(), path), Unread::NotAFile(_)), "{path}");
+            assert!(matches!(error(root.path(), path), ReadFailure::NotAFile(_)), "{path}");
         }
-        assert!(matches!(error(root.path(), "web/none"), Unread::Absent(_)));
-        assert!(matches!(error(root.path(), "web/state.json/x"), Unread::Absent(_)));
-        assert!(matches!(error(&root.path().join("nowhere"), "x"), Unread::Absent(_)));
+        assert!(matches!(error(root.path(), "web/none"), ReadFailure::Absent(_)));
+        assert!(matches!(error(root.path(), "web/state.json/x"), ReadFailure::Absent(_)));
+        assert!(matches!(error(&root.path().join("nowhere"), "x"), ReadFailure::Absent(_)));
     }
 
     #[test]
@@ -305,9 +310,9 @@ mod tests {
         file.set_len(LARGEST_FILE).unwrap();
         assert_eq!(read(root.path(), "large").unwrap().len() as u64, LARGEST_FILE);
         file.set_len(LARGEST_FILE + 1).unwrap();
-        assert!(matches!(error(root.path(), "large"), Unread::TooLarge(_)));
+        assert!(matches!(error(root.path(), "large"), ReadFailure::TooLarge(_)));
         file.set_len(1 << 40).unwrap();
-        assert!(matches!(error(root.path(), "large"), Unread::TooLarge(_)));
+        assert!(matches!(error(root.path(), "large"), ReadFailure::TooLarge(_)));
     }
 
     #[test]
@@ -322,17 +327,17 @@ mod tests {
             assert!(reader.read(&folder, Path::new(name)).is_ok(), "{name}");
         }
         for name in ["e", "web/state.json"] {
-            assert!(matches!(reader.read(&folder, Path::new(name)), Err(Unread::Spent)), "{name}");
+            assert!(matches!(reader.read(&folder, Path::new(name)), Err(ReadFailure::Spent)), "{name}");
         }
         let mut doubts = Vec::new();
         for _ in 0..=MOST_FOLDERS {
             reader.folders(&folder, &mut doubts, |_| true);
         }
-        assert_eq!(doubts, [Unread::Spent.to_string()], "of the last folder");
+        assert_eq!(doubts, [ReadFailure::Spent.to_string()], "of the last folder");
         assert!(doubts[0].contains("64 folders, 16 MiB and 50 ms"), "{}", doubts[0]);
         let late = Reader { end: processor_time(), ..Reader::new() };
-        assert!(matches!(late.read(&folder, Path::new("web/state.json")), Err(Unread::Spent)));
-        assert!(matches!(late.enter(), Err(Unread::Spent)));
+        assert!(matches!(late.read(&folder, Path::new("web/state.json")), Err(ReadFailure::Spent)));
+        assert!(matches!(late.enter(), Err(ReadFailure::Spent)));
     }
 
     #[test]

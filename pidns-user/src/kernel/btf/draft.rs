@@ -23,12 +23,12 @@ pub struct Wanted<'w> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
     /// The types.
-    pub types: Vec<Entry>,
+    pub types: Vec<DraftType>,
 }
 
 /// A type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct DraftType {
     /// Its name; empty where it has none.
     pub name: String,
     /// `BTF_KIND_*`.
@@ -55,7 +55,7 @@ pub enum Cell {
 }
 
 /// Types that are kept, and those of their rows that are.
-type Kept = BTreeMap<u32, BTreeSet<usize>>;
+type KeptMembers = BTreeMap<u32, BTreeSet<usize>>;
 
 impl Btf<'_> {
     /// Cuts BTF down: structures and enumerations to the members that are wanted, functions and tracepoints to those
@@ -63,7 +63,7 @@ impl Btf<'_> {
     ///
     /// Of what is wanted and not there, nothing is kept: to ask for it gives the answer that all of BTF gives.
     pub fn extract(&self, wanted: &Wanted<'_>) -> Result<Draft, BtfError> {
-        let mut kept = Kept::new();
+        let mut kept = KeptMembers::new();
         for source in wanted.sources {
             match source {
                 Source::Size(structure) => {
@@ -104,7 +104,7 @@ impl Btf<'_> {
 
     /// All of it.
     pub fn to_draft(&self) -> Result<Draft, BtfError> {
-        let mut all = Kept::new();
+        let mut all = KeptMembers::new();
         for id in 1..self.len() as u32 {
             all.insert(id, (0..self.rows_of(&self.get(id)?)).collect());
         }
@@ -119,7 +119,7 @@ impl Btf<'_> {
         Shape::of(of.kind).map_or(0, |shape| shape.rows(of.count))
     }
 
-    fn keep_field(&self, mut id: u32, field: &str, kept: &mut Kept) -> Result<(), BtfError> {
+    fn keep_field(&self, mut id: u32, field: &str, kept: &mut KeptMembers) -> Result<(), BtfError> {
         kept.entry(id).or_default();
         for part in field.split('.') {
             let Some((path, member_type)) = self.path(id, part.as_bytes(), 0)? else { break };
@@ -155,7 +155,7 @@ impl Btf<'_> {
         Ok(None)
     }
 
-    fn keep_enumerator(&self, id: u32, name: &str, kept: &mut Kept) -> Result<(), BtfError> {
+    fn keep_enumerator(&self, id: u32, name: &str, kept: &mut KeptMembers) -> Result<(), BtfError> {
         let rows = kept.entry(id).or_default();
         let found = self.get(id)?;
         let step = Shape::of(found.kind).map_or(0, |shape| shape.row_len());
@@ -169,7 +169,7 @@ impl Btf<'_> {
     }
 
     /// Adds the types that those which are kept refer to, and theirs.
-    fn close(&self, kept: &mut Kept) -> Result<(), BtfError> {
+    fn close(&self, kept: &mut KeptMembers) -> Result<(), BtfError> {
         let mut open: Vec<u32> = kept.keys().copied().collect();
         while let Some(id) = open.pop() {
             let of = self.get(id)?;
@@ -190,7 +190,7 @@ impl Btf<'_> {
         Ok(())
     }
 
-    fn entry(&self, id: u32, rows: &BTreeSet<usize>) -> Result<Entry, BtfError> {
+    fn entry(&self, id: u32, rows: &BTreeSet<usize>) -> Result<DraftType, BtfError> {
         let Type { rest, name, kind, count, kind_flag, size_or_type } = self.get(id)?;
         let shape = Shape::of(kind).ok_or(BtfError::UnknownKind { id, kind })?;
         let text = |at| Ok::<_, BtfError>(String::from_utf8_lossy(self.string(at)?).into_owned());
@@ -206,7 +206,7 @@ impl Btf<'_> {
             let words = shape.row.iter().enumerate();
             words.map(|(index, word)| cell(*word, u32_at(self.types, at + 4 * index, "row")?)).collect()
         };
-        Ok(Entry {
+        Ok(DraftType {
             name: text(name)?,
             kind,
             flag: kind_flag,
@@ -217,7 +217,7 @@ impl Btf<'_> {
     }
 
     /// The types that are kept, in their order, with the numbers that they have then.
-    fn draft(&self, kept: &Kept) -> Result<Draft, BtfError> {
+    fn draft(&self, kept: &KeptMembers) -> Result<Draft, BtfError> {
         let numbers: HashMap<u32, u32> = kept.keys().copied().zip(1..).collect();
         let mut types = Vec::with_capacity(kept.len());
         for (id, rows) in kept {
@@ -240,7 +240,7 @@ impl Draft {
         let mut strings = Strings::default();
         let mut types = Vec::new();
         let mut put = |word: u32| types.extend_from_slice(&word.to_ne_bytes());
-        for Entry { name, kind, flag, linkage, cell, rows } in &self.types {
+        for DraftType { name, kind, flag, linkage, cell, rows } in &self.types {
             let counted = if *kind == kind::FUNC { u32::from(*linkage) } else { counted(*kind, rows.len()) };
             put(strings.at(name));
             put(u32::from(*flag) << 31 | kind << 24 | counted);

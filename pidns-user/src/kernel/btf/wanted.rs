@@ -2,12 +2,12 @@
 
 /// Names, found in the strings of BTF without looking for where those end.
 #[derive(Debug)]
-pub(super) struct Wanted<'n> {
+pub(super) struct WantedNames<'n> {
     /// By their first byte: of nearly all types it is another one.
     by_first: Vec<Vec<&'n [u8]>>,
 }
 
-impl<'n> Wanted<'n> {
+impl<'n> WantedNames<'n> {
     pub(super) fn new(names: &[&'n str]) -> Self {
         let mut by_first = vec![Vec::new(); 1 << u8::BITS];
         for name in names {
@@ -35,7 +35,7 @@ mod tests {
     #[test]
     fn whole_names_are_found_and_nothing_else() {
         let strings = b"\0pid\0pids\0upid\0pi";
-        let wanted = Wanted::new(&["pid", "pids_", ""]);
+        let wanted = WantedNames::new(&["pid", "pids_", ""]);
         let found: Vec<u32> = (0..20).filter(|&offset| wanted.begins(strings, offset)).collect();
         assert_eq!(found, [1, 11], "the name, and the end of another one, which strings may share");
     }

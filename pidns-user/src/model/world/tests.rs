@@ -9,7 +9,7 @@ mod orphans;
 
 use std::collections::BTreeSet;
 
-use self::kernel::{ACTS, Kernel, Kind};
+use self::kernel::{ACTS, Kind, ModelKernel};
 use super::{namespace_state::as_snapshot, *};
 use crate::{
     event::identity::ProcessKey,
@@ -149,7 +149,7 @@ fn expect_sound(world: &World) {
 }
 
 /// The world is what there is, which it knows of which namespaces.
-fn expect_equal(world: &World, kernel: &Kernel, kind: Kind) {
+fn expect_equal(world: &World, kernel: &ModelKernel, kind: Kind) {
     let mut expected: Vec<_> = kernel
         .living
         .iter()
@@ -202,7 +202,7 @@ fn acts() -> impl Strategy<Value = Vec<(u8, usize)>> {
 proptest! {
     #[test]
     fn a_history_that_is_told_whole_makes_what_is_there(kind in kinds(), acts in acts()) {
-        let mut kernel = Kernel::new(kind);
+        let mut kernel = ModelKernel::new(kind);
         acts.iter().for_each(|&(what, whom)| kernel.act(what, whom));
         let world = follow(&kernel.told);
         expect_sound(&world);
@@ -218,7 +218,7 @@ proptest! {
         kind in kinds(),
         acts in prop::collection::vec((0..ACTS, 0usize..50, any::<bool>()), 0..200)
     ) {
-        let mut kernel = Kernel::new(kind);
+        let mut kernel = ModelKernel::new(kind);
         let mut world = follow(&std::mem::take(&mut kernel.told));
         for (what, whom, lost) in acts {
             kernel.act(what, whom);
@@ -258,7 +258,7 @@ proptest! {
     /// The stream began first, the look came second: its lines stand before what happened in between.
     #[test]
     fn events_that_a_look_has_forestalled_change_nothing(kind in kinds(), acts in acts()) {
-        let mut kernel = Kernel::new(kind);
+        let mut kernel = ModelKernel::new(kind);
         let first = std::mem::take(&mut kernel.told).swap_remove(0);
         acts.iter().for_each(|&(what, whom)| kernel.act(what, whom));
         let look = kernel.look();

@@ -9,7 +9,7 @@ use crate::{
     explanation::{Below, NamespaceFacts, State, Zombie},
     output::{
         forest::{held_by, who},
-        phrases::{Death, Duration, Ended},
+        phrases::{Death, Duration, ExitPhrase},
     },
     text::Count,
 };
@@ -168,7 +168,7 @@ fn lineage_of(ns: &SnapshotNamespace, lineage: &[SnapshotNamespace]) -> String {
 fn zombie_of(zombie: &Zombie, sheet: &Sheet<'_>) -> String {
     let Zombie { process, wait } = zombie;
     let since = wait.since_boot_ns.map(|since| format!(" for {}", sheet.since(since))).unwrap_or_default();
-    let exit = wait.exit.as_ref().map(|exit| format!(" ({})", Ended(exit))).unwrap_or_default();
+    let exit = wait.exit.as_ref().map(|exit| format!(" ({})", ExitPhrase(exit))).unwrap_or_default();
     format!("{}{since}{exit}: {}", numbered(process), must_reap(process, wait))
 }
 

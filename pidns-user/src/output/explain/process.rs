@@ -9,7 +9,7 @@ use crate::{
     explanation::{Gone, ProcessFacts},
     output::{
         forest::who,
-        phrases::{Duration, Ended},
+        phrases::{Duration, ExitPhrase},
     },
     text::Count,
 };
@@ -51,7 +51,7 @@ pub(super) fn write(facts: &ProcessFacts, sheet: &mut Sheet<'_>) -> io::Result<(
 
 fn state_of(facts: &ProcessFacts, sheet: &Sheet<'_>) -> String {
     if let Some(Gone { ended_boot_ns, exit, reaped_boot_ns }) = &facts.gone {
-        let exit = exit.as_ref().map(|exit| format!(" with {}", Ended(exit))).unwrap_or_default();
+        let exit = exit.as_ref().map(|exit| format!(" with {}", ExitPhrase(exit))).unwrap_or_default();
         let ended = match ended_boot_ns {
             Some(at) => format!("gone: it ended at {}{exit}", sheet.clock(*at, false)),
             None => "gone: its end was not seen".to_owned(),
@@ -72,7 +72,7 @@ fn state_of(facts: &ProcessFacts, sheet: &Sheet<'_>) -> String {
             Some(since) => format!("ended {}", sheet.ago(since)),
             None => "has ended, since when the kernel does not tell".to_owned(),
         };
-        let exit = wait.exit.as_ref().map(|exit| format!(" with {}", Ended(exit))).unwrap_or_default();
+        let exit = wait.exit.as_ref().map(|exit| format!(" with {}", ExitPhrase(exit))).unwrap_or_default();
         return format!("zombie: it {since}{exit}; {}", must_reap(&facts.process, wait));
     }
     match facts.process.state {

@@ -11,7 +11,7 @@ use crate::event::identity::{BootNs, NsInum};
 const LIMIT: usize = 10_000;
 
 #[derive(Debug)]
-struct Known {
+struct KnownNamespace {
     born_boot_ns: BootNs,
     /// 0 where the kernel has none.
     kernel_id: u64,
@@ -26,7 +26,7 @@ struct Known {
 pub(super) struct KnownNamespaces {
     /// Namespaces that went down with an outer one that is not over yet: its number is not another's before.
     nested: HashMap<NsInum, Vec<NsInum>>,
-    by_inum: HashMap<NsInum, Known>,
+    by_inum: HashMap<NsInum, KnownNamespace>,
     oldest: VecDeque<(NsInum, u64)>,
     generation: u64,
 }
@@ -101,7 +101,7 @@ impl KnownNamespaces {
         let generation = self.generation;
         self.by_inum.insert(
             NsInum(part.inum),
-            Known {
+            KnownNamespace {
                 born_boot_ns,
                 kernel_id: part.kernel_id,
                 init_start_boot_ns: BootNs::known(part.init_start_boot_ns),
@@ -126,7 +126,7 @@ impl KnownNamespaces {
     }
 }
 
-impl Known {
+impl KnownNamespace {
     /// Whether the record is about an earlier namespace of this number.
     fn is_later_than(&self, part: &NamespacePart) -> bool {
         if self.kernel_id != 0 && part.kernel_id != 0 {

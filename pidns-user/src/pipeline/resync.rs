@@ -21,8 +21,10 @@ const SETTLED_AFTER: Duration = Duration::from_millis(100);
 /// reserving its place in the ring and filling it (those on functions can be) holds up all behind it, on a busy CPU for as
 /// long as others have their turns.
 const LATE_UNTIL: Duration = Duration::from_secs(2);
-/// How long the end waits for a snapshot that is being taken, or that a loss has made necessary.
-const AT_THE_END: Duration = Duration::from_secs(1);
+/// How long the end waits for a snapshot that is being taken.
+const AT_THE_END: Duration = Duration::from_millis(500);
+/// How long it waits for one that a loss has made necessary.
+const LAST_REPAIR: Duration = Duration::from_secs(1);
 
 /// What a snapshot that is being taken is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +138,7 @@ impl Resync {
         if repairs && self.stale && !self.holds_events() && !self.has_given_up {
             self.begin(Purpose::Repair);
         }
-        let deadline = Instant::now() + AT_THE_END;
+        let deadline = Instant::now() + if repairs { LAST_REPAIR } else { AT_THE_END };
         while self.holds_events() {
             let bodies = self.finish(world, TURN, between)?;
             if !bodies.is_empty() {

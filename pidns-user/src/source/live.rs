@@ -57,7 +57,7 @@ pub struct Live {
 enum RunStage {
     /// The hooks are there.
     Running,
-    /// The end was asked for: the hooks are to be taken away.
+    /// The end was asked for, and the hooks are away.
     Stopping,
     /// All has been handed over.
     Over,
@@ -161,10 +161,8 @@ impl Live {
         }
     }
 
-    /// Takes the hooks away, then everything that they left.
+    /// Takes everything that the hooks left.
     fn finish(&mut self, each: &mut dyn FnMut(&mut [Event])) -> Result<(), SourceError> {
-        self.missed = self.loaded.missed_runs();
-        self.loaded.detach();
         let translation = &mut self.translation;
         // Programs that were running may still send; the kernel's count says when all is here.
         let deadline = Instant::now() + LAST_RECORDS;
@@ -218,6 +216,9 @@ impl Source for Live {
     fn stop(&mut self) {
         if self.stage == RunStage::Running {
             self.stage = RunStage::Stopping;
+            // At once: what happens from here on is not to make the end longer.
+            self.missed = self.loaded.missed_runs();
+            self.loaded.detach();
         }
     }
 

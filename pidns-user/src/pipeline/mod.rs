@@ -83,6 +83,8 @@ struct Core {
 struct Consumers<'a, 'b> {
     consumers: &'a mut [&'b mut dyn Consumer],
     wants: Vec<Wants>,
+    /// Set when the end is asked for.
+    stop: &'a AtomicBool,
     /// The source has ended: what is said now is the stream's own end, which reaches those that have had enough too.
     at_the_end: bool,
 }
@@ -124,9 +126,9 @@ impl<S: Source> Pipeline<S> {
     ) -> (Report, S, Option<World>) {
         let began = Instant::now();
         let wants = vec![Wants::More; consumers.len()];
-        let mut consumers = Consumers { consumers, wants, at_the_end: false };
+        let mut consumers = Consumers { consumers, wants, stop, at_the_end: false };
         consumers.each(|consumer| consumer.begin());
-        let mut error = self.stream(&mut consumers, stop).err();
+        let mut error = self.stream(&mut consumers).err();
         if let Err(another) = self.drain(&mut consumers) {
             error.get_or_insert(another);
         }
@@ -147,8 +149,8 @@ impl<S: Source> Pipeline<S> {
     }
 
     /// Up to the end of the source, or to where no more is wanted.
-    fn stream(&mut self, consumers: &mut Consumers<'_, '_>, stop: &AtomicBool) -> Result<(), PipelineError> {
-        while !stop.load(Ordering::Acquire) && !consumers.are_done() {
+    fn stream(&mut self, consumers: &mut Consumers<'_, '_>) -> Result<(), PipelineError> {
+        while !consumers.stop.load(Ordering::Acquire) && !consumers.are_done() {
             let holds = self.resync.as_ref().is_some_and(Resync::holds_events);
             let progress = if holds {
                 self.source.hold(true)?;
@@ -216,7 +218,7 @@ impl<S: Source> Pipeline<S> {
             return Ok(());
         }
         let source = &mut self.source;
-        let bodies = resync.step(world, is_read, &mut hold(source));
+        let bodies = resync.step(world, is_read, &mut hold(source, consumers.stop));
         self.give(bodies, consumers)
     }
 
@@ -231,7 +233,7 @@ impl<S: Source> Pipeline<S> {
             resync.mark_stale();
         }
         let source = &mut self.source;
-        let bodies = resync.last_step(world, repairs, &mut hold(source));
+        let bodies = resync.last_step(world, repairs, &mut hold(source, consumers.stop));
         self.give(bodies, consumers)
     }
 
@@ -259,7 +261,7 @@ impl<S: Source> Pipeline<S> {
     fn emit(&mut self, bodies: Vec<Body>, consumers: &mut Consumers<'_, '_>) {
         let mut events: Vec<Event> = bodies.into_iter().map(|body| self.source.event_now(body)).collect();
         // Each init's container takes a look at its files, and there can be thousands of them.
-        let mut between = hold(&mut self.source);
+        let mut between = hold(&mut self.source, consumers.stop);
         for event in &events {
             self.core.containers.learn(&event.body);
             between();
@@ -272,13 +274,17 @@ impl<S: Source> Pipeline<S> {
     }
 }
 
-/// What is called again and again during work that takes long: the ring is not to run over meanwhile.
-fn hold(source: &mut impl Source) -> impl FnMut() {
+/// What is called again and again during work that takes long: the ring is not to run over meanwhile, and where the end is
+/// asked for no more is to happen.
+fn hold<'a>(source: &'a mut impl Source, stop: &'a AtomicBool) -> impl FnMut() + 'a {
     const EVERY: Duration = Duration::from_millis(5);
     let mut last = Instant::now();
     move || {
         if last.elapsed() >= EVERY {
             last = Instant::now();
+            if stop.load(Ordering::Acquire) {
+                source.stop();
+            }
             // A source that cannot be read says so at its next read.
             let _ = source.hold(false);
         }

@@ -23,8 +23,8 @@ struct TrackedInit {
     looks: usize,
 }
 
-/// Namespaces by their inode number: of more than 10,000 the longest known are forgotten, and of those whose PID 1 lives
-/// the ones beyond 11,000.
+/// Namespaces by their inode number: of more than 50,000 the longest known are forgotten, and of those whose PID 1 lives
+/// the ones beyond 55,000.
 #[derive(Debug)]
 pub struct ContainerTracker {
     names: ContainerCache,
@@ -112,6 +112,7 @@ mod tests {
     use std::{fs, os::unix::fs::symlink, path::Path};
 
     use super::*;
+    use crate::container::ring::LIMIT;
     use crate::{
         container::Roots,
         event::identity::{BootNs, HostPid},
@@ -170,12 +171,12 @@ mod tests {
         put(&base.path().join("proc"), "web");
         let mut containers = ContainerTracker::new(ContainerCache::new(Roots::below(base.path())));
         containers.look_around();
-        for pid in 1_000..22_000 {
+        for pid in 1_000..LIMIT as u32 + 12_000 {
             containers.begins(NsInum(pid));
             containers.look_at(NsInum(pid), ProcessKey { pid: HostPid(pid), ..INIT });
         }
         assert_eq!(name(containers.of(WEB)), Some(Name::from("web")));
-        assert_eq!(containers.inits.sizes().0, 10_000);
+        assert_eq!(containers.inits.sizes().0, LIMIT);
     }
 
     #[test]

@@ -207,7 +207,7 @@ mod tests {
         assert!(web.matches(&event, Some(&web_itself)) && web.matches(&event, Some(&inner)));
         assert!(!web.matches(&event, Some(&docker("job", None))) && !web.matches(&event, None));
         let lost = Body::StreamLost { stage: "ring".into(), count: 1 };
-        assert!(web.matches(&lost, None), "a loss is told whatever is args for");
+        assert!(web.matches(&lost, None), "a loss is shown whatever is asked for");
     }
 
     #[test]
@@ -261,7 +261,7 @@ mod tests {
         assert!(!one.matches_all(&exec(&[7, 3, 1], 4026532001), None, &world), "not known to be below");
         world.apply(&event);
         assert!(one.matches_all(&exec(&[7, 3, 1], 4026532001), None, &world));
-        assert!(!one.matches_all(&tell, None, &world), "what exists, only where it is args for");
+        assert!(!one.matches_all(&tell, None, &world), "what exists, only where it is asked for");
         let with =
             FilterArgs { namespaces: vec!["4026532000".to_owned()], existing: true, ..FilterArgs::default() };
         assert!(filter(with).matches_all(&tell, None, &world));

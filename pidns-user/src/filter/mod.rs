@@ -144,7 +144,7 @@ mod tests {
         let filter = args(&[], &[]).unwrap();
         assert_eq!(filter.level_mask & 1, 0);
         assert!(filter.has("process.exit") && !filter.has("process.reap"));
-        assert!(args(&["process.*"], &[]).unwrap().level_mask & 1 != 0, "args for by name, they are shown");
+        assert!(args(&["process.*"], &[]).unwrap().level_mask & 1 != 0, "asked for by name, they are shown");
     }
 
     #[test]

@@ -100,3 +100,35 @@ impl Snapshots for InTurn {
         Some(self.observer.snapshot(with_holders, between))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::observer::NoIterator;
+
+    fn observer() -> Observer {
+        Observer::refused(|| Err(NoIterator::Unprivileged))
+    }
+
+    #[test]
+    fn without_a_thread_a_snapshot_is_taken_in_slices() {
+        let mut in_turn = InTurn { observer: Box::new(observer()), begun: None };
+        let mut slices = 0;
+        assert!(in_turn.poll(Duration::ZERO, &mut || slices += 1).is_none(), "none was begun");
+        in_turn.begin(true);
+        let taken = in_turn.poll(Duration::ZERO, &mut || slices += 1).expect("it is taken at once");
+        let processes = taken.expect("a /proc").snapshot.processes.len();
+        assert!(slices >= processes && processes > 0, "{slices} slices, {processes} processes");
+    }
+
+    #[test]
+    fn a_snapshot_that_another_one_replaced_is_not_handed_out() {
+        let mut thread = SnapshotThread::start(observer()).ok().expect("a thread");
+        thread.begin(true);
+        thread.begin(false);
+        let wait = Duration::from_secs(60);
+        let taken = thread.poll(wait, &mut || {}).expect("in time").expect("a /proc");
+        assert!(taken.snapshot.holders.is_empty(), "the second one was taken without holders");
+        assert!(thread.poll(Duration::from_millis(100), &mut || {}).is_none(), "there is one");
+    }
+}

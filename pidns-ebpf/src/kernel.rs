@@ -188,6 +188,12 @@ impl<A: Access> Task<A> {
         PidNamespace::at(unsafe { A::read(proxy.add(NSPROXY_PID_FOR_CHILDREN.load() as usize)) })
     }
 
+    /// Whether it is the one that adopts the orphans of `ns`: its first process, from before sched_process_fork reports it.
+    #[inline(always)]
+    pub(crate) fn is_reaper_of(self, ns: PidNamespace<A>) -> bool {
+        !ns.is_null() && ns.field::<u64>(&PIDNS_CHILD_REAPER) == self.0 as u64
+    }
+
     #[inline(always)]
     pub(crate) fn signal(self) -> Signal<A> {
         Signal::at(self.field(&TASK_SIGNAL))

@@ -29,6 +29,8 @@ pub(crate) static FILTER_NS: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static FILTER_PIDS: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
+pub(crate) static COUNTING: Global<u8> = Global::new(0);
+#[unsafe(no_mangle)]
 pub(crate) static WITH_ARGS: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static HAVE_TASK_PT_REGS: Global<u8> = Global::new(0);

@@ -7,6 +7,7 @@
 pub mod counters;
 pub mod decode;
 pub mod names;
+pub mod namespace_counters;
 pub mod record;
 pub mod snapshot;
 pub mod symbols;

@@ -44,6 +44,12 @@ pub const MAP_DONE: &str = "DONE";
 /// 2^16 tasks, room for four moments each.
 pub const DONE_ENTRIES: u32 = 1 << 18;
 
+/// Tables of [`super::namespace_counters::CounterSlot`], one a CPU, that user space maps into its memory.
+pub const MAP_NAMESPACE_COUNTERS: &str = "NS_COUNTERS";
+/// Per CPU: [`super::namespace_counters::NamespaceId`] to [`super::namespace_counters::NamespaceCounters`], of namespaces that
+/// found no slot in the table.
+pub const MAP_MORE_NAMESPACE_COUNTERS: &str = "NS_COUNTERS_MORE";
+
 /// aya-log's ring buffer.
 pub const MAP_LOG: &str = "AYA_LOGS";
 

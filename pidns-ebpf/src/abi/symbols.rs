@@ -201,6 +201,9 @@ pub const LEVEL_MASK: &str = "LEVEL_MASK";
 pub const FILTER_NS: &str = "FILTER_NS";
 /// `u8`: not 0: only the processes of [`super::names::MAP_FILTER_PIDS`].
 pub const FILTER_PIDS: &str = "FILTER_PIDS";
+/// `u8`: not 0: forks, execs and ends of processes are counted by namespace ([`super::namespace_counters`]), and no record of
+/// them is sent.
+pub const COUNTING: &str = "COUNTING";
 /// `u8`: not 0: an exec carries the arguments.
 pub const WITH_ARGS: &str = "WITH_ARGS";
 /// `u8`: not 0: this kernel has the helper bpf_task_pt_regs (5.15 and later).

@@ -14,10 +14,11 @@ use pidns_ebpf::abi::{
 };
 
 use crate::{
+    counting,
     emit::{now, output},
     filter,
     kernel::{Binprm, Chain, Direct, Task, bounded},
-    layout::WITH_ARGS,
+    layout::{COUNTING, WITH_ARGS},
     undisturbed::{first, second},
 };
 
@@ -46,6 +47,10 @@ fn exec(ctx: &BtfTracePointContext) {
     let task = Task::<Direct>::of(ctx.arg(0));
     let binprm = Binprm::<Direct>::of(ctx.arg(2));
     let pid = task.thread_pid();
+    if COUNTING.load() != 0 {
+        counting::execed(pid);
+        return;
+    }
     if !(filter::wants(Kind::ProcessExec)
         && filter::wants_level(pid.level())
         && filter::wants_process(task.tgid(), task.tgid())

@@ -18,9 +18,11 @@ use pidns_ebpf::abi::{
 };
 
 use crate::{
+    counting,
     emit::{self, Scratch, copy, now, send, zero},
     filter,
     kernel::{Chain, Direct, PidNamespace, Task, ThroughNumbers},
+    layout::COUNTING,
     maps::{
         CASCADE, DYING, ENDED, OOM_VICTIMS, PEAK_THREADS, REBOOTS, ZOMBIES, attached, count, without_init,
     },
@@ -55,15 +57,21 @@ fn again_process_exit(ctx: BtfTracePointContext) -> i32 {
 fn process_exit_live(ctx: BtfTracePointContext) -> i32 {
     let task = Task::<Direct>::of(ctx.arg(0));
     undisturbed(|| {
-        let group_dead = task.signal().live_threads() == 0
-            // Two threads that end at the same time can both find that none is left: the first one reports.
-            && ENDED.insert(&task.group_leader().key(), &1, u64::from(BPF_NOEXIST)).is_ok();
+        let signal = task.signal();
+        let group_dead = signal.live_threads() == 0
+            // Two threads that end at the same time can both find that none is left: the first one reports. Neither has been
+            // released then.
+            && (signal.threads() == 1
+                || ENDED.insert(&task.group_leader().key(), &1, u64::from(BPF_NOEXIST)).is_ok());
         exit(&ctx, task, group_dead);
     })
 }
 
 #[inline(always)]
 fn exit(ctx: &BtfTracePointContext, task: Task<Direct>, group_dead: bool) {
+    if COUNTING.load() != 0 && !counting::exited(task, group_dead) {
+        return;
+    }
     if !group_dead {
         count(|counters| counters.threads_ended += 1);
         return;

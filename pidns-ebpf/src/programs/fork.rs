@@ -18,10 +18,11 @@ use pidns_ebpf::abi::{
 
 use crate::{
     call::Call,
+    counting,
     emit::{self, Scratch, copy, now, send},
     filter,
     kernel::{Access, Chain, Direct, PidNamespace, Regs, Task, ThroughNumbers},
-    layout::CALLS_MAY_BE_UNSEEN,
+    layout::{CALLS_MAY_BE_UNSEEN, COUNTING},
     maps::{CHILDREN_NS, ChildrenNs, PEAK_THREADS, attached, count, observed_since},
     syscall::{self, CLONE_NEWPID, Fork},
     undisturbed::{first, second},
@@ -52,6 +53,12 @@ fn forked(ctx: &BtfTracePointContext) {
     let pid = child.thread_pid();
     let level = pid.level();
     let tgid = child.tgid();
+    if COUNTING.load() != 0 {
+        counting::forked(child, level);
+        if child.pid() != tgid || !tells_of_namespace(thread, child, level) {
+            return;
+        }
+    }
     if child.pid() != tgid {
         if filter::wants_level(level) && filter::wants_process(tgid, tgid) && filter::wants_member(pid) {
             thread_created(child);
@@ -103,6 +110,19 @@ fn forked(ctx: &BtfTracePointContext) {
             send(Writer::Fork, Kind::ProcessFork, flags, now(), scratch, pids, parent_pids);
         }
     }
+}
+
+/// Whether a fork tells of more than the process, where processes are only counted: of a namespace's init, or of a join that no
+/// other hook sees.
+#[inline(always)]
+fn tells_of_namespace(thread: Task<Direct>, child: Task<Direct>, level: u32) -> bool {
+    if level == 0 {
+        return false;
+    }
+    // A child that goes to another namespace than its parent's goes to one further in.
+    let is_join =
+        CALLS_MAY_BE_UNSEEN.load() != 0 && !attached(SETNS_SEEN) && thread.thread_pid().level() != level;
+    is_join || child.is_reaper_of(child.children_ns())
 }
 
 /// What the fork was asked for: as the functions inside it saw it, or else as its caller's registers say.

@@ -17,6 +17,7 @@ use crate::{
     emit::{Scratch, copy, now, send, send_namespaced, zero},
     filter,
     kernel::{Direct, PidNamespace, Probed, Siginfo, Task},
+    layout::COUNTING,
     maps::{CASCADE, DYING, count},
 };
 
@@ -144,7 +145,9 @@ unsafe fn from_dying_init(
                 (*dying).killed += 1;
                 (*dying).ns.inum
             };
-            if CASCADE.insert(&target.group_leader().key(), &inum, 0).is_err() {
+            // Where processes are only counted, an init's end alone is reported.
+            let is_reported = COUNTING.load() == 0 || target.group_leader().thread_pid().innermost().0 == 1;
+            if is_reported && CASCADE.insert(&target.group_leader().key(), &inum, 0).is_err() {
                 count(|counters| counters.cascades_untracked += 1);
             }
         }

@@ -24,8 +24,8 @@ pub(super) struct Plan<'a> {
     pub(super) set: HookSet,
     /// Whether user space can look for what no hook told ([`super::sweep`]).
     pub(super) can_look: bool,
-    /// Whether system calls may be hooked at all.
-    pub(super) syscall_hooks: bool,
+    /// Why system calls are not hooked; `None`: they may be.
+    pub(super) without_syscall_hooks: Option<&'static str>,
     /// See [`pidns_ebpf::abi::names::MAP_ATTACHED`].
     pub(super) attached: &'a mut Array<MapData, u32>,
 }
@@ -90,7 +90,7 @@ impl Plan<'_> {
             // A leader that is reaped with its last thread would never be told.
             return Some("of use in the host's own PID namespace alone".to_owned());
         }
-        let left_out = hook.left_out(self.set, self.syscall_hooks).map(str::to_owned);
+        let left_out = hook.left_out(self.set, self.without_syscall_hooks).map(str::to_owned);
         left_out.or_else(|| self.drifted.get(hook.name).map(Drift::to_string))
     }
 

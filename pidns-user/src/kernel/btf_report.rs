@@ -56,7 +56,7 @@ pub fn btf_report(btf: &Btf<'_>, set: HookSet) -> Result<BtfReport, BtfError> {
     let points = AttachPoints::of(btf, &all)?;
     let mut forms: Vec<(Hook, HookForm)> = Vec::new();
     for hook in all {
-        let form = match (hook.left_out(set, true), hook.find(&points)) {
+        let form = match (hook.left_out(set, None), hook.find(&points)) {
             (Some(why), _) => HookForm::Off(why.to_owned()),
             (None, Err(drift)) => HookForm::Off(drift.to_string()),
             (None, Ok(_)) => HookForm::On(hook.programs),

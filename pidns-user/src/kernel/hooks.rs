@@ -85,6 +85,11 @@ impl Hook {
         self.need == Need::Grouped(Group::Ends) || self.need == Need::Fallback(&[Group::Ends])
     }
 
+    /// Whether it runs whenever a process is reaped.
+    pub fn is_about_reapings(&self) -> bool {
+        ["release_task", "sched_process_free"].contains(&self.name)
+    }
+
     /// Whether its programs run at every fork and have something to say of refused ones alone: most runs that are left
     /// out lose nothing, and which do nobody knows.
     pub fn tells_refusals_alone(&self) -> bool {
@@ -121,11 +126,15 @@ impl Hook {
     }
 
     /// Why it is left out, where these hooks are asked for.
-    pub fn left_out(&self, set: HookSet, syscall_hooks: bool) -> Option<&'static str> {
+    pub fn left_out(
+        &self,
+        set: HookSet,
+        without_syscall_hooks: Option<&'static str>,
+    ) -> Option<&'static str> {
         if self.is_function() && set == HookSet::Tracepoint {
             return Some("--hooks tracepoint");
         }
-        (self.name == SYSCALL_HOOK && !syscall_hooks).then_some("--no-syscall-hooks")
+        without_syscall_hooks.filter(|_| self.name == SYSCALL_HOOK)
     }
 
     /// The number of its attach point in BTF, if that is what the programs rely on.

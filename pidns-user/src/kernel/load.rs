@@ -5,8 +5,13 @@ use std::collections::HashMap;
 use aya::{
     Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
     maps::{Array, HashMap as BpfHashMap, MapError, RingBuf},
+    util::nr_cpus,
 };
-use pidns_ebpf::abi::{names, symbols};
+use pidns_ebpf::abi::{
+    names,
+    namespace_counters::{CPU_SLOTS, MORE_NAMESPACES},
+    symbols,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
@@ -18,7 +23,9 @@ use super::{
     hooks::{self, AttachPoints, Drift, Hook, HookForm, HookSet},
     kfuncs::Object,
     layout::Layout,
-    namespace, object,
+    namespace,
+    namespace_counters::{CounterError, NamespaceCounterTable},
+    object,
     ring::{RingReader, Waker},
     stats::{self, MissedRuns, Stats},
     sweep::Sweeper,
@@ -42,8 +49,10 @@ pub struct Settings {
     pub args: bool,
     /// Which hooks to use.
     pub hooks: HookSet,
-    /// Whether the hook on every system call may take the place of missing function hooks.
-    pub syscall_hooks: bool,
+    /// Why the hook on every system call is not to take the place of missing function hooks; `None`: it may.
+    pub without_syscall_hooks: Option<&'static str>,
+    /// Whether forks, execs and ends of processes are counted by namespace. No record of them is sent then.
+    pub counting: bool,
     /// aya-log's level; 0 is off.
     pub log_level: u8,
 }
@@ -59,7 +68,8 @@ impl Settings {
             pids: Vec::new(),
             args: true,
             hooks: HookSet::Auto,
-            syscall_hooks: true,
+            without_syscall_hooks: None,
+            counting: false,
             log_level: 0,
         }
     }
@@ -77,6 +87,8 @@ pub struct Loaded {
     attached: u32,
     /// Its counters.
     pub stats: Stats,
+    /// What was counted by namespace, where that was asked for.
+    pub namespace_counters: Option<NamespaceCounterTable>,
     /// What finds the ends that no hook told.
     pub sweeper: Sweeper,
     /// CLOCK_BOOTTIME before the first hook was in place, nanoseconds.
@@ -155,7 +167,7 @@ pub fn load_with(
     let btf = Btf::parse(&bytes)?;
     let mut layout = Layout::resolve(&btf)?;
     change(&mut layout);
-    let (hooks, drifted, projected) = find_hooks(&btf, &layout)?;
+    let (hooks, drifted, projected) = find_hooks(&btf, &layout, settings.counting)?;
     // Megabytes, as aya's is: one after the other.
     drop(btf);
     drop(bytes);
@@ -172,6 +184,17 @@ pub fn load_with(
     };
     let stats = Stats::new(take(&mut ebpf, names::MAP_COUNTERS)?)?;
     let sweeper = Sweeper::new(take(&mut ebpf, names::MAP_ZOMBIES)?, take(&mut ebpf, names::MAP_DYING)?)?;
+    let namespace_counters = if settings.counting {
+        let slots = take(&mut ebpf, names::MAP_NAMESPACE_COUNTERS)?;
+        let more = take(&mut ebpf, names::MAP_MORE_NAMESPACE_COUNTERS)?;
+        let table = NamespaceCounterTable::new(slots, more, possible_cpus()?);
+        Some(table.map_err(|error| match error {
+            CounterError::Bpf(error) => LoadError::from(error),
+            CounterError::Map(error) => LoadError::Io { what: "map the counters into memory", error },
+        })?)
+    } else {
+        None
+    };
     let mut attached = Array::<_, u32>::try_from(take(&mut ebpf, names::MAP_ATTACHED)?)?;
     let plan = Plan {
         hooks,
@@ -179,7 +202,7 @@ pub fn load_with(
         attach_points,
         set: settings.hooks,
         can_look: sweeper.is_possible(),
-        syscall_hooks: settings.syscall_hooks,
+        without_syscall_hooks: settings.without_syscall_hooks,
         attached: &mut attached,
     };
     let (hooks, told) = plan.carry_out(ebpf.programs_mut())?;
@@ -193,7 +216,16 @@ pub fn load_with(
     // SAFETY: malloc_trim has no preconditions.
     unsafe { libc::malloc_trim(0) };
     Ok((
-        Loaded { ebpf, hooks, attached: told, stats, sweeper, began_boot_ns, observed_since_ns },
+        Loaded {
+            ebpf,
+            hooks,
+            attached: told,
+            stats,
+            namespace_counters,
+            sweeper,
+            began_boot_ns,
+            observed_since_ns,
+        },
         reader,
         waker,
     ))
@@ -219,8 +251,11 @@ pub(super) fn raise_memlock() {
 fn find_hooks(
     btf: &Btf<'_>,
     layout: &Layout,
+    counting: bool,
 ) -> Result<(Vec<Hook>, HashMap<&'static str, Drift>, Vec<u8>), LoadError> {
-    let hooks = hooks::all(layout);
+    let mut hooks = hooks::all(layout);
+    // Reapings follow from the ends that were counted, and the zombies that there are.
+    hooks.retain(|hook| !(counting && hook.is_about_reapings()));
     let points = AttachPoints::of(btf, &hooks)?;
     let mut drifted = HashMap::new();
     let mut found = Vec::new();
@@ -236,13 +271,23 @@ fn find_hooks(
 
 fn create(settings: &Settings, layout: &Layout) -> Result<Ebpf, LoadError> {
     let Settings {
-        ring_bytes, event_mask, level_mask, namespaces, pids, args, syscall_hooks, log_level, ..
+        ring_bytes,
+        event_mask,
+        level_mask,
+        namespaces,
+        pids,
+        args,
+        without_syscall_hooks,
+        counting,
+        log_level,
+        hooks: _,
     } = settings;
     let flags = [
         (symbols::FILTER_NS, u8::from(!namespaces.is_empty())),
         (symbols::FILTER_PIDS, u8::from(!pids.is_empty())),
         (symbols::WITH_ARGS, u8::from(*args)),
-        (symbols::CALLS_MAY_BE_UNSEEN, u8::from(!*syscall_hooks)),
+        (symbols::CALLS_MAY_BE_UNSEEN, u8::from(without_syscall_hooks.is_some())),
+        (symbols::COUNTING, u8::from(*counting)),
         (symbols::HAVE_TASK_PT_REGS, u8::from(layout.have_task_pt_regs)),
         (symbols::HAVE_PREEMPT_KFUNCS, u8::from(layout.preempt_kfuncs.is_some())),
         (symbols::SECOND_CHANCE, u8::from(layout.second_chances())),
@@ -255,6 +300,9 @@ fn create(settings: &Settings, layout: &Layout) -> Result<Ebpf, LoadError> {
     if !layout.second_chances() {
         loader.map_max_entries(names::MAP_DONE, 1);
     }
+    let (slots, more) = if *counting { (possible_cpus()? * CPU_SLOTS, MORE_NAMESPACES) } else { (1, 1) };
+    loader.map_max_entries(names::MAP_NAMESPACE_COUNTERS, slots);
+    loader.map_max_entries(names::MAP_MORE_NAMESPACE_COUNTERS, more);
     if *log_level == 0 {
         loader.map_max_entries(names::MAP_LOG, page_size());
     }
@@ -286,6 +334,11 @@ pub(super) fn loader_without_btf<'a>() -> EbpfLoader<'a> {
     }
     loader.btf(None);
     loader
+}
+
+fn possible_cpus() -> Result<u32, LoadError> {
+    let cpus = nr_cpus().map_err(|(what, error)| LoadError::Io { what, error })?;
+    Ok(cpus as u32)
 }
 
 /// Bytes of a page, which a ring buffer has at least.

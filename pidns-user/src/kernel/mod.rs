@@ -14,6 +14,7 @@ pub mod layout;
 pub mod load;
 pub mod log;
 pub mod namespace;
+pub mod namespace_counters;
 pub mod reorder;
 pub mod ring;
 pub mod stats;

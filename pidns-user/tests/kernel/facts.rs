@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::sys::{self, Pid};
 
 /// A process as /proc shows it in the namespace that /proc was mounted in: the initial one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Who {
     pub(crate) pid: Pid,
     /// NSpid: its PID at every level, the outermost first.
@@ -169,4 +169,21 @@ fn field<'a>(status: &'a str, name: &str) -> &'a str {
 
 fn number<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
     text.parse().unwrap_or_else(|error| panic!("{text:?} is a number: {error:?}"))
+}
+
+/// What a namespace has seen of processes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lives {
+    /// Its init.
+    pub(crate) who: Who,
+    pub(crate) forks: u64,
+    pub(crate) execs: u64,
+    /// With 0.
+    pub(crate) ended_well: u64,
+    /// With another code.
+    pub(crate) failed: u64,
+    pub(crate) ended_by_signal: u64,
+    pub(crate) killed_with_their_init: u64,
+    /// Created, and ended.
+    pub(crate) threads: u64,
 }

@@ -8,6 +8,7 @@
 mod actor;
 mod again;
 mod cli;
+mod counting;
 mod creation;
 mod ending;
 mod existing;
@@ -89,6 +90,7 @@ fn main() {
         ("orphans", orphans::TESTS),
         ("storm", storm::TESTS),
         ("pipeline", pipeline::TESTS),
+        ("counting", counting::TESTS),
     ];
     let trials = files.iter().flat_map(|(file, tests)| tests.iter().map(|test| trial(file, test))).collect();
     libtest_mimic::run(&arguments, trials).exit();

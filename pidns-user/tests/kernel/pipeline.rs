@@ -29,8 +29,8 @@ use crate::{Test, again, probes, test};
 pub(crate) const TESTS: &[Test] =
     &[test!(namespaces_are_followed_through_a_storm_without_a_record_of_a_process)];
 
-const NAMESPACES: usize = 50;
-const SECONDS_FOR_A_STORM: u64 = 180;
+pub(crate) const NAMESPACES: usize = 50;
+pub(crate) const SECONDS_FOR_A_STORM: u64 = 180;
 
 /// What of the stream is about namespaces, by event: the inode number and PID 1 of each.
 #[derive(Default)]
@@ -70,7 +70,7 @@ impl Consumer for Seen {
     }
 }
 
-fn hooks() -> HookSet {
+pub(crate) fn hooks() -> HookSet {
     match std::env::var("PIDNS_TEST_HOOKS").as_deref() {
         Ok("function") => HookSet::Function,
         Ok("tracepoint") => HookSet::Tracepoint,
@@ -78,7 +78,7 @@ fn hooks() -> HookSet {
     }
 }
 
-fn lives() -> u64 {
+pub(crate) fn lives() -> u64 {
     std::env::var("PIDNS_TEST_LIVES").ok().and_then(|text| text.parse().ok()).unwrap_or(200_000)
 }
 

@@ -3,12 +3,13 @@
 use std::ffi::c_int;
 use std::process::ExitStatus;
 
-use super::{Child, Situation, fork, fork_and_wait, parse, say, wait_for_go};
-use crate::facts::Who;
+use super::{Child, Situation, become_actor, fork, fork_and_wait, parse, say, sleeping_members, wait_for_go};
+use crate::facts::{Lives, Who};
 use crate::sys;
 
 pub(super) const SITUATIONS: &[Situation] = &[
     ("storm", |args| storm(parse(args, 0, "lives"), parse(args, 1, "workers"))),
+    ("counted", |args| counted(parse(args, 0, "lives"), parse(args, 1, "namespaces"))),
     ("storms", |args| storms(parse(args, 0, "lives"), parse(args, 1, "namespaces"))),
 ];
 
@@ -38,6 +39,78 @@ fn storms(lives: u32, namespaces: u32) -> c_int {
     wait_for_go();
     staying.into_iter().for_each(|(_, child)| child.dismiss());
     0
+}
+
+/// As `storms`, with lives that end in several ways, and members that the end of their init kills. Says what each namespace has
+/// seen of that.
+fn counted(lives: u32, namespaces: u32) -> c_int {
+    const SLEEPING: usize = 3;
+    let init = |index: u32| {
+        let stays = index.is_multiple_of(2);
+        let child = Child::clone(sys::NEWPID, |side| {
+            // Its own birth.
+            let mut seen = Lives { who: Who::myself(), forks: 1, ..Lives::default() };
+            for life in 0..lives / namespaces + u32::from(index < lives % namespaces) {
+                live(life, &mut seen);
+            }
+            if !stays {
+                sleeping_members(SLEEPING);
+                seen.forks += SLEEPING as u64;
+                seen.killed_with_their_init = SLEEPING as u64;
+                // Its own end.
+                seen.ended_well += 1;
+            }
+            say(if stays { "staying" } else { "leaving" }, seen);
+            side.ready();
+            if stays {
+                side.wait();
+            }
+            0
+        });
+        (stays, child.expect("root can make a PID namespace"))
+    };
+    let inits: Vec<(bool, Child)> = (0..namespaces).map(init).collect();
+    inits.iter().for_each(|(_, child)| child.await_ready());
+    let (staying, leaving): (Vec<_>, Vec<_>) = inits.into_iter().partition(|(stays, _)| *stays);
+    leaving.into_iter().for_each(|(_, child)| assert!(child.reap().success(), "an init ends well"));
+    say("lives", lives);
+    wait_for_go();
+    staying.into_iter().for_each(|(_, child)| child.dismiss());
+    0
+}
+
+/// One life, to its end; the first ones are special.
+fn live(number: u32, seen: &mut Lives) {
+    const THREADS: u64 = 3;
+    seen.forks += 1;
+    let pid = fork(|| match number {
+        0 => become_actor(&["threads", &THREADS.to_string()]),
+        1 => become_actor(&["exit", "3"]),
+        number if number % 4 == 2 => {
+            sys::kill(sys::getpid(), libc::SIGTERM).expect("a process may end itself");
+            sys::pause_forever()
+        }
+        number if number % 4 == 3 => {
+            sys::kill(sys::getpid(), libc::SIGKILL).expect("a process may end itself");
+            sys::pause_forever()
+        }
+        number => (number % 2) as c_int,
+    });
+    match number {
+        0 => {
+            seen.execs += 1;
+            seen.threads += THREADS;
+            seen.ended_well += 1;
+        }
+        1 => {
+            seen.execs += 1;
+            seen.failed += 1;
+        }
+        number if number % 4 >= 2 => seen.ended_by_signal += 1,
+        number if number % 2 == 1 => seen.failed += 1,
+        _ => seen.ended_well += 1,
+    }
+    sys::wait(pid).expect("a child can be waited for");
 }
 
 /// Inside one namespace: on the first go `workers` processes share out `lives` children, each forked and waited for;

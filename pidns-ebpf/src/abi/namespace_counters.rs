@@ -1,0 +1,106 @@
+//! What the kernel side counts of each namespace where no event of a process crosses to user space.
+//!
+//! Each CPU has a table of [`SLOTS`] slots in one array that user space maps. A namespace takes the first free slot that it
+//! finds on a CPU, and keeps it: the kernel side never moves it, and user space gives it back when the namespace is gone. So a
+//! reader that adds up all slots of a namespace reads no number twice, and none ever falls.
+
+use super::vocabulary::vocabulary;
+
+vocabulary! {
+    /// How a process ended. Of several that apply the last one here counts.
+    ExitReason {
+        /// By itself, with 0.
+        Ok = 0,
+        /// By itself, with another code.
+        Error = 1,
+        /// By a signal.
+        Signal = 2,
+        /// By SIGKILL, where the init of its namespace, or of one above, had died: the kernel kills every member then.
+        Cascade = 3,
+        /// By SIGKILL, after the kernel chose it when memory ran out.
+        OomKill = 4,
+    }
+}
+
+vocabulary! {
+    /// What is counted: the index in [`NamespaceCounters`].
+    Counted {
+        /// Processes forked into it.
+        Forks = 0,
+        /// Programs executed.
+        Execs = 1,
+        /// Processes that ended, of [`ExitReason::Ok`]; those of the other reasons follow.
+        Exits = 2,
+        /// Threads created, first threads of processes left out.
+        ThreadsCreated = 7,
+        /// Threads ended that were not their process's last.
+        ThreadsEnded = 8,
+    }
+}
+
+/// Counters of a namespace.
+pub const COUNTED: usize = 9;
+
+const _: () = assert!(Counted::Exits as usize + ExitReason::ALL.len() == Counted::ThreadsCreated as usize);
+
+/// Which namespace: the kernel gives an inode number out again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct NamespaceId {
+    /// The kernel's own number for it (6.18 and later), else its init's `start_boottime`. Never 0.
+    pub id: u64,
+    /// Its inode number.
+    pub inum: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+impl NamespaceId {
+    /// `id` 0 stands for one that nothing tells from others of its number.
+    #[inline(always)]
+    pub const fn new(id: u64, inum: u32) -> Self {
+        Self { id: if id == 0 { 1 } else { id }, inum, reserved: 0 }
+    }
+
+    /// Where the search for its slot begins.
+    #[inline(always)]
+    pub const fn first_slot(self) -> u32 {
+        // The golden ratio's bits spread numbers that follow each other.
+        let spread = (self.id ^ self.inum as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (spread >> (u64::BITS - SLOTS.ilog2())) as u32
+    }
+}
+
+/// What is counted of one namespace on one CPU, by [`Counted`]. Totals since it was first met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct NamespaceCounters(pub [u64; COUNTED]);
+
+/// A slot of a CPU's table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct CounterSlot {
+    /// Whose it is; `id` 0: nobody's. The kernel side writes `id` last where it takes one, user space last where it gives it
+    /// back.
+    pub key: NamespaceId,
+    /// What was counted.
+    pub counters: NamespaceCounters,
+}
+
+/// Slots of a CPU for namespaces; a power of two.
+pub const SLOTS: u32 = 512;
+/// How many slots are looked at, from the first one on, before the hash map takes a namespace.
+pub const PROBES: u32 = 4;
+/// The slot of the initial namespace, before those of the others.
+pub const HOST_SLOT: u32 = 0;
+/// The slot of all namespaces that find no place in the table and the hash map.
+pub const TOGETHER_SLOT: u32 = 1;
+/// Where the slots for namespaces begin.
+pub const FIRST_SLOT: u32 = 2;
+/// Slots of a CPU.
+pub const CPU_SLOTS: u32 = FIRST_SLOT + SLOTS;
+/// Most namespaces in the hash map.
+pub const MORE_NAMESPACES: u32 = 16_384;
+
+const _: () = assert!(SLOTS.is_power_of_two());
+const _: () = assert!(size_of::<NamespaceId>() == 16 && size_of::<CounterSlot>() == 16 + COUNTED * 8);

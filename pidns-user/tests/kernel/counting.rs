@@ -1,0 +1,139 @@
+//! What the kernel side counts of each namespace where no record of a process crosses to user space.
+
+use std::collections::BTreeSet;
+
+use pidns_ebpf::abi::namespace_counters::{ExitReason, NamespaceId};
+use pidns_user::kernel::{
+    load::{self, Loaded, Settings},
+    namespace_counters::{Counts, Reading},
+};
+use pidns_user::{filter::Filter, pipeline::Follow, pipeline::follow::KernelFilter};
+use std::time::Duration;
+
+use crate::facts::Lives;
+use crate::pipeline::{NAMESPACES, SECONDS_FOR_A_STORM, hooks, lives};
+use crate::stage::Actor;
+use crate::{Test, test};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(every_fork_exec_and_end_of_a_storm_is_counted_where_it_happened),
+    test!(more_namespaces_than_there_are_slots_are_counted_one_by_one),
+];
+
+fn load() -> Loaded {
+    let follow = Follow::Namespaces { refresh: Duration::from_secs(1) };
+    let filter = Filter::everything().expect("everything is a good filter");
+    let KernelFilter { event_mask, level_mask, namespaces, pids } = follow.kernel_filter(&filter);
+    let settings = Settings {
+        event_mask,
+        level_mask,
+        namespaces,
+        pids,
+        hooks: hooks(),
+        counting: true,
+        ..Settings::everything()
+    };
+    load::load(&settings).expect("the kernel side loads").0
+}
+
+fn read(loaded: &Loaded) -> Reading {
+    loaded.namespace_counters.as_ref().expect("it counts").read()
+}
+
+/// The counts of the namespaces with this inode number: that may have been another's before.
+fn of(reading: &Reading, inum: u64) -> Vec<(NamespaceId, Counts)> {
+    let those = reading.namespaces.iter().filter(|(id, _)| u64::from(id.inum) == inum);
+    those.map(|(id, counts)| (*id, *counts)).collect()
+}
+
+fn wanted(seen: &Lives) -> Counts {
+    let mut exits = [0; ExitReason::ALL.len()];
+    exits[ExitReason::Ok as usize] = seen.ended_well;
+    exits[ExitReason::Error as usize] = seen.failed;
+    exits[ExitReason::Signal as usize] = seen.ended_by_signal;
+    exits[ExitReason::Cascade as usize] = seen.killed_with_their_init;
+    Counts {
+        forks: seen.forks,
+        execs: seen.execs,
+        exits,
+        threads_created: seen.threads,
+        threads_ended: seen.threads,
+    }
+}
+
+fn every_fork_exec_and_end_of_a_storm_is_counted_where_it_happened() {
+    let mut loaded = load();
+    let mut actor = Actor::start("counted", &[&lives().to_string(), &NAMESPACES.to_string()]);
+    let done: u64 = actor.hear_within(SECONDS_FOR_A_STORM, "lives");
+    assert_eq!(done, lives());
+    let staying: Vec<Lives> = actor.all_heard("staying");
+    let leaving: Vec<Lives> = actor.all_heard("leaving");
+    assert_eq!((staying.len(), leaving.len()), (NAMESPACES / 2, NAMESPACES / 2));
+
+    let reading = read(&loaded);
+    for seen in staying.iter().chain(&leaving) {
+        let counts = of(&reading, seen.who.ns);
+        assert!(
+            counts.iter().any(|(_, counts)| *counts == wanted(seen)),
+            "namespace {}: counted {counts:?}, it has seen {seen:?}",
+            seen.who.ns
+        );
+    }
+    let host_before = reading.host;
+    assert_eq!(reading.together, Counts::default(), "each has a place of its own");
+
+    let table = loaded.namespace_counters.as_mut().expect("it counts");
+    for seen in &leaving {
+        let (id, counts) = of(&reading, seen.who.ns)
+            .into_iter()
+            .find(|(_, counts)| *counts == wanted(seen))
+            .expect("it was there before");
+        assert_eq!(table.take(id), counts, "what was counted is handed over as its place is freed");
+        assert_eq!(table.take(id), Counts::default(), "once");
+    }
+    let left: BTreeSet<u32> = read(&loaded).namespaces.keys().map(|id| id.inum).collect();
+    assert!(staying.iter().all(|seen| left.contains(&(seen.who.ns as u32))), "others keep theirs");
+
+    actor.go();
+    actor.finish();
+    let reading = read(&loaded);
+    for seen in &mut staying.clone() {
+        seen.ended_well += 1;
+        let counts = of(&reading, seen.who.ns);
+        assert!(
+            counts.iter().any(|(_, counts)| *counts == wanted(seen)),
+            "{counts:?} after the end of {seen:?}"
+        );
+    }
+    assert!(reading.host.forks >= host_before.forks, "the host's own are counted apart");
+    let totals = loaded.stats.read().expect("the counters can be read");
+    let of_processes =
+        totals.kinds.iter().filter(|(kind, _)| (**kind as u32) >= pidns_ebpf::abi::Kind::ProcessFork as u32);
+    assert_eq!(of_processes.count(), 0, "no record of a process crossed");
+}
+
+fn more_namespaces_than_there_are_slots_are_counted_one_by_one() {
+    /// Twice as many as a CPU has slots.
+    const MANY: u64 = 1_024;
+    let mut loaded = load();
+    let mut actor = Actor::start("counted", &[&(4 * MANY).to_string(), &MANY.to_string()]);
+    let _: u64 = actor.hear_within(SECONDS_FOR_A_STORM, "lives");
+    let all: Vec<Lives> = [actor.all_heard("staying"), actor.all_heard("leaving")].concat();
+    assert_eq!(all.len() as u64, MANY);
+    let reading = read(&loaded);
+    for seen in &all {
+        let counts = of(&reading, seen.who.ns);
+        assert!(counts.iter().any(|(_, counts)| *counts == wanted(seen)), "{counts:?}, {seen:?}");
+    }
+    assert_eq!(reading.together, Counts::default());
+    let table = loaded.namespace_counters.as_mut().expect("it counts");
+    let (_, in_the_hash_map) = table.fill();
+    assert!(in_the_hash_map > 0, "the test is about those that find no slot");
+    actor.go();
+    actor.finish();
+    for id in read(&loaded).namespaces.into_keys() {
+        loaded.namespace_counters.as_mut().expect("it counts").take(id);
+    }
+    let (_, left) = loaded.namespace_counters.as_ref().expect("it counts").fill();
+    assert!(left <= 16, "places are given back: {left} left of {in_the_hash_map}");
+}

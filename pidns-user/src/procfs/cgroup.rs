@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     Procfs,
-    mountinfo::{mounts, unescape},
+    mountinfo::{Mount, mounts, unescape},
     parse::line,
 };
 
@@ -23,11 +23,11 @@ pub(super) struct CgroupIds<'a> {
 }
 
 /// Where cgroups are mounted.
-struct CgroupMount {
+pub(super) struct CgroupMount {
     device: u64,
     /// The cgroup that is there, as the reader's cgroup namespace has its path: so are those of processes.
-    root: Vec<u8>,
-    folder: PathBuf,
+    pub(super) root: Vec<u8>,
+    pub(super) folder: PathBuf,
 }
 
 impl<'a> CgroupIds<'a> {
@@ -51,13 +51,17 @@ impl<'a> CgroupIds<'a> {
 fn places(procfs: &Procfs) -> Vec<CgroupMount> {
     // Without it none is known.
     let text = fs::read(procfs.root.join("self/mountinfo")).unwrap_or_default();
-    let unified = mounts(&text).filter(|mount| mount.kind == b"cgroup2");
-    let places = unified.map(|mount| CgroupMount {
-        device: mount.device,
-        root: unescape(mount.root),
-        folder: PathBuf::from(OsStr::from_bytes(&unescape(mount.place))),
-    });
-    places.collect()
+    mounts(&text).filter(|mount| mount.kind == b"cgroup2").map(CgroupMount::from).collect()
+}
+
+impl From<Mount<'_>> for CgroupMount {
+    fn from(mount: Mount<'_>) -> Self {
+        Self {
+            device: mount.device,
+            root: unescape(mount.root),
+            folder: PathBuf::from(OsStr::from_bytes(&unescape(mount.place))),
+        }
+    }
 }
 
 impl CgroupMount {
@@ -68,10 +72,15 @@ impl CgroupMount {
         // Not what somebody has mounted over it.
         (found.dev() == self.device).then(|| found.ino())
     }
+
+    /// Whether its folder is still seen, and nothing is mounted over it.
+    pub(super) fn is_seen(&self) -> bool {
+        fs::metadata(&self.folder).is_ok_and(|found| found.dev() == self.device)
+    }
 }
 
 /// What of a cgroup's path is below this root.
-fn below<'p>(path: &'p [u8], root: &[u8]) -> Option<&'p [u8]> {
+pub(super) fn below<'p>(path: &'p [u8], root: &[u8]) -> Option<&'p [u8]> {
     // A cgroup that is gone, in which a process or zombie still is. (One can have such a name: then it is not known.)
     if path.ends_with(b" (deleted)") {
         return None;

@@ -20,6 +20,7 @@ mod cgroup;
 mod holders;
 mod inits;
 mod kept;
+pub mod limits;
 mod mountinfo;
 pub(crate) mod nsfs;
 mod parse;

@@ -18,6 +18,7 @@ mod forest;
 mod functions;
 mod invariants;
 mod join;
+mod limits;
 mod orphans;
 mod pipeline;
 mod probes;
@@ -88,6 +89,7 @@ fn main() {
         ("watch", watch::TESTS),
         ("recordings", recordings::TESTS),
         ("orphans", orphans::TESTS),
+        ("limits", limits::TESTS),
         ("storm", storm::TESTS),
         ("pipeline", pipeline::TESTS),
         ("counting", counting::TESTS),

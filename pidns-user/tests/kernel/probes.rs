@@ -62,6 +62,21 @@ pub(crate) fn pids_cgroup() -> Outcome {
     }
 }
 
+/// Where cgroups count tasks: of the first version where it has the controller, else of the second.
+pub(crate) fn pids_controller() -> Option<String> {
+    if let Outcome::Run = pids_cgroup() {
+        return Some(PIDS_CGROUPS.to_owned());
+    }
+    let root = unified_cgroups()?;
+    fs::write(format!("{root}/cgroup.subtree_control"), "+pids").ok()?;
+    Some(root.to_owned())
+}
+
+pub(crate) fn counting_cgroups() -> Outcome {
+    pids_controller()
+        .map_or_else(|| Outcome::Skip("no pids controller in /sys/fs/cgroup".into()), |_| Outcome::Run)
+}
+
 /// Before 6.14 a namespace has no pid_max of its own: writing it would change the whole machine's.
 pub(crate) fn own_pid_max() -> Outcome {
     let bytes = fs::read(btf::PATH).expect("this kernel's BTF");

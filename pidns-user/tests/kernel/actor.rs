@@ -9,6 +9,7 @@ mod join;
 mod orphans;
 mod processes;
 mod release;
+mod sandbox;
 mod signals;
 mod storm;
 mod teardown;
@@ -37,6 +38,7 @@ pub(crate) fn main(args: &[String]) -> c_int {
         orphans::SITUATIONS,
         processes::SITUATIONS,
         release::SITUATIONS,
+        sandbox::SITUATIONS,
         signals::SITUATIONS,
         storm::SITUATIONS,
         teardown::SITUATIONS,

@@ -27,6 +27,7 @@ mod processes;
 mod program;
 mod recordings;
 mod release;
+mod sandbox;
 mod seen;
 mod signals;
 mod stage;
@@ -93,6 +94,7 @@ fn main() {
         ("storm", storm::TESTS),
         ("pipeline", pipeline::TESTS),
         ("counting", counting::TESTS),
+        ("sandbox", sandbox::TESTS),
     ];
     let trials = files.iter().flat_map(|(file, tests)| tests.iter().map(|test| trial(file, test))).collect();
     libtest_mimic::run(&arguments, trials).exit();

@@ -77,6 +77,29 @@ pub(crate) fn counting_cgroups() -> Outcome {
         .map_or_else(|| Outcome::Skip("no pids controller in /sys/fs/cgroup".into()), |_| Outcome::Run)
 }
 
+/// Filters of system calls (CONFIG_SECCOMP_FILTER).
+pub(crate) fn seccomp() -> Outcome {
+    match fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail") {
+        Ok(actions) if actions.contains("errno") => Outcome::Run,
+        Ok(actions) => Outcome::Skip(format!("no seccomp filters (actions: {})", actions.trim())),
+        Err(error) => {
+            Outcome::Skip(format!("no seccomp filters (/proc/sys/kernel/seccomp/actions_avail: {error})"))
+        }
+    }
+}
+
+/// Landlock, which came with 5.13, and may be off.
+pub(crate) fn landlock() -> Outcome {
+    const VERSION: u32 = 1;
+    // SAFETY: with this flag the call takes no structure; it answers with a number, or fails.
+    let abi = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0_usize, 0_usize, VERSION) };
+    if abi > 0 {
+        Outcome::Run
+    } else {
+        Outcome::Skip(format!("no Landlock ({})", std::io::Error::last_os_error()))
+    }
+}
+
 /// Before 6.14 a namespace has no pid_max of its own: writing it would change the whole machine's.
 pub(crate) fn own_pid_max() -> Outcome {
     let bytes = fs::read(btf::PATH).expect("this kernel's BTF");

@@ -15,6 +15,7 @@ struct Fact {
 const FACTS: &[Fact] = &[
     // A limit of its own for each PID namespace.
     Fact { says: "no field pid_max in pid_namespace", since: Version::new(6, 14, 0) },
+    Fact { says: "no Landlock", since: Version::new(5, 13, 0) },
 ];
 
 /// What the reason says where tracepoints alone were asked for, so that there is nothing to see.

@@ -1,0 +1,69 @@
+//! What a process may do once it has limited itself: a filter of system calls for all threads, and no files for the thread that
+//! serves HTTP.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use crate::stage::Actor;
+use crate::{Test, probes, test};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(limited_to_its_system_calls_a_process_does_all_that_an_agent_does, needs probes::seccomp),
+    test!(a_limited_process_runs_nothing_and_changes_nothing, needs probes::seccomp),
+    test!(the_thread_that_serves_http_reads_its_folder_alone, needs probes::landlock),
+];
+
+type Attempts = BTreeMap<String, String>;
+
+fn limited_to_its_system_calls_a_process_does_all_that_an_agent_does() {
+    let told = Actor::start("limited-calls", &[]).finish();
+    assert!(told.the::<String>("protection").starts_with("on ("), "{}", told.the::<String>("protection"));
+    let allowed: Attempts = told.the("allowed");
+    let failed: Attempts = allowed.clone().into_iter().filter(|(_, came_to)| came_to != "ok").collect();
+    assert!(failed.is_empty() && allowed.len() > 10, "{failed:?} of {} attempts", allowed.len());
+}
+
+fn a_limited_process_runs_nothing_and_changes_nothing() {
+    let told = Actor::start("limited-calls", &[]).finish();
+    let before: Attempts = told.the("before");
+    let already: Attempts = before.clone().into_iter().filter(|(_, came_to)| came_to == "EPERM").collect();
+    assert!(already.is_empty(), "refused before there is a limit, so that nothing can be seen: {already:?}");
+    for thread in ["refused", "refused to an earlier thread"] {
+        let after: Attempts = told.the(thread);
+        assert!(after.keys().eq(before.keys()) && after.len() > 40, "{} attempts", after.len());
+        let done: Attempts = after.into_iter().filter(|(_, came_to)| came_to != "EPERM").collect();
+        assert!(done.is_empty(), "{thread}: {done:?}");
+    }
+    assert_eq!(told.the::<String>("clone3"), "ENOSYS", "glibc takes clone then");
+}
+
+fn the_thread_that_serves_http_reads_its_folder_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("config"), "x").expect("a file");
+    let path = folder.path().to_str().expect("UTF-8");
+    let told = Actor::start("limited-thread", &[path]).finish();
+    let missing: String = told.the("a path that is not there");
+    assert!(missing.contains("nowhere") && missing.contains("stay readable"), "{missing}");
+    let protection: String = told.the("protection");
+    assert!(protection.starts_with("on (Landlock ABI "), "{protection}");
+    let attempts: Attempts = told.the("attempts");
+    let denies_tcp = protection.contains("and TCP");
+    for (attempt, expected) in [
+        ("accept", "ok"),
+        ("read its folder", "ok"),
+        ("list its folder", "ok"),
+        ("read elsewhere", "EACCES"),
+        ("list elsewhere", "EACCES"),
+        ("the status of a process", "EACCES"),
+        ("the namespace of a process", "EACCES"),
+        ("connect", if denies_tcp { "EACCES" } else { "ok" }),
+        ("bind", if denies_tcp { "EACCES" } else { "ok" }),
+        ("write by openat2", "EACCES"),
+        ("write", "EPERM"),
+    ] {
+        assert_eq!(attempts[attempt], expected, "{attempt}: {protection}");
+    }
+    assert_eq!(attempts.len(), 11);
+    assert_eq!(told.the::<String>("of a thread that it starts"), "EACCES");
+    assert_eq!(told.the::<String>("of the other thread"), "ok", "snapshots need this");
+}

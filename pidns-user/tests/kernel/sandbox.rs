@@ -4,12 +4,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use crate::seen::about;
 use crate::stage::Actor;
+use crate::tracer::watch;
 use crate::{Test, probes, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(limited_to_its_system_calls_a_process_does_all_that_an_agent_does, needs probes::seccomp),
     test!(a_limited_process_runs_nothing_and_changes_nothing, needs probes::seccomp),
+    test!(a_clone3_that_a_filter_hides_is_no_refused_fork, needs probes::seccomp),
     test!(the_thread_that_serves_http_reads_its_folder_alone, needs probes::landlock),
 ];
 
@@ -35,6 +38,12 @@ fn a_limited_process_runs_nothing_and_changes_nothing() {
         assert!(done.is_empty(), "{thread}: {done:?}");
     }
     assert_eq!(told.the::<String>("clone3"), "ENOSYS", "glibc takes clone then");
+}
+
+fn a_clone3_that_a_filter_hides_is_no_refused_fork() {
+    let (told, seen) = watch("limited-calls", &[]);
+    assert_eq!(told.the::<String>("clone3"), "ENOSYS");
+    seen.none("fork.failed", |event| about(told.actor)(event) && event["errno"] == "ENOSYS");
 }
 
 fn the_thread_that_serves_http_reads_its_folder_alone() {

@@ -15,3 +15,4 @@ pub mod signals;
 pub mod source;
 pub mod target;
 pub mod text;
+pub mod web;

@@ -1,0 +1,88 @@
+//! The configuration file as it is written. serde-saphyr reads it: of the YAML crates that are kept up, the one that says the
+//! line of an error, gives each value its line, and bounds what aliases expand to.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+/// The file. It holds secrets, and has no Debug for that. Fields and their meaning: `docs/web-configuration.md` of prometheus/exporter-toolkit.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) tls_server_config: Option<TlsSection>,
+    pub(super) http_server_config: Option<HttpSection>,
+    pub(super) rate_limit: Option<RateSection>,
+    pub(super) basic_auth_users: Option<BTreeMap<String, Spanned<String>>>,
+}
+
+/// A value with its line.
+pub(super) type Value = Option<Spanned<String>>;
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TlsSection {
+    pub(super) cert: Value,
+    pub(super) key: Value,
+    pub(super) client_ca: Value,
+    pub(super) cert_file: Value,
+    pub(super) key_file: Value,
+    pub(super) client_auth_type: Value,
+    pub(super) client_ca_file: Value,
+    pub(super) client_allowed_sans: Option<Vec<Spanned<String>>>,
+    pub(super) min_version: Value,
+    pub(super) max_version: Value,
+    pub(super) cipher_suites: Option<Vec<Spanned<String>>>,
+    pub(super) prefer_server_cipher_suites: Option<bool>,
+    pub(super) curve_preferences: Option<Vec<Spanned<String>>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HttpSection {
+    /// Taken and without an effect: clients agree on HTTP/1.1.
+    #[serde(rename = "http2")]
+    pub(super) _http2: Option<bool>,
+    pub(super) headers: Option<BTreeMap<String, Spanned<String>>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RateSection {
+    pub(super) interval: Value,
+    pub(super) burst: Option<Spanned<u32>>,
+}
+
+/// What is wrong, and in which line.
+#[derive(Debug)]
+pub(super) struct Wrong {
+    pub(super) line: Option<u64>,
+    pub(super) message: String,
+}
+
+impl Wrong {
+    /// About the whole file.
+    pub(super) fn file(message: impl Into<String>) -> Self {
+        Self { line: None, message: message.into() }
+    }
+
+    /// About a value.
+    pub(super) fn at<T>(value: &Spanned<T>, message: impl Into<String>) -> Self {
+        let line = value.referenced.line();
+        Self { line: (line > 0).then_some(line), message: message.into() }
+    }
+}
+
+/// Reads the text of the file. An empty one is a configuration without TLS and passwords.
+pub(super) fn parse(text: &str) -> Result<File, Wrong> {
+    // An excerpt of the file could show a key.
+    let options = serde_saphyr::options! { with_snippet: false };
+    let file: Option<File> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let line = error.location().map(|location| location.line()).filter(|line| *line > 0);
+        // The line stands in front already.
+        let text = error.to_string();
+        let message = text.split_once(" at line ").map_or(text.as_str(), |(message, _)| message);
+        Wrong { line, message: message.to_owned() }
+    })?;
+    Ok(file.unwrap_or_default())
+}

@@ -1,0 +1,78 @@
+//! Why the server cannot start, or cannot take a new configuration.
+
+use std::{fmt, io, net::SocketAddr, path::PathBuf};
+
+/// Why the server cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WebError {
+    /// There is no address.
+    #[error("no address to listen on: give one with --web.listen-address")]
+    NoAddress,
+    /// An address cannot be had.
+    #[error("cannot listen on {address}: {error}{}", advice(error))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The path of the metrics cannot be served.
+    #[error("cannot serve the metrics at {path:?}: {reason}; choose another --web.telemetry-path")]
+    TelemetryPath {
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The configuration file, or a file that it names.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A thread for scrapes or passwords.
+    #[error(
+        "cannot start a thread of the web server: {0}; raise pids.max of the agent's cgroup, or TasksMax= of its unit"
+    )]
+    Thread(io::Error),
+    /// The listening sockets do not work with the runtime.
+    #[error("cannot wait for connections: {0}")]
+    Accept(io::Error),
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another process has this port: `ss -ltnp` shows it, --web.listen-address takes another"
+        }
+        io::ErrorKind::AddrNotAvailable => "; no interface of this network namespace has this address",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
+        _ => "",
+    }
+}
+
+/// What is wrong with the configuration file, or a file that it names.
+#[derive(Debug)]
+pub struct ConfigError {
+    /// The file.
+    pub file: PathBuf,
+    /// The line of it, from 1, if it is about one.
+    pub line: Option<u64>,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl ConfigError {
+    pub(super) fn new(file: impl Into<PathBuf>, message: impl fmt::Display) -> Self {
+        Self { file: file.into(), line: None, message: message.to_string() }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}

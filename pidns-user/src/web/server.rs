@@ -1,0 +1,320 @@
+//! The server: it listens, takes connections, and stops.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use hyper::{body::Bytes, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    task::{JoinSet, yield_now},
+    time::{sleep, sleep_until, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    ConfigError, Options, Site, WebError,
+    answer::{Answers, PLAIN_TO_TLS, SHORT},
+    config::Config,
+    connections::{Connection, Connections},
+    landing,
+    live_config::LiveConfig,
+    passwords::Passwords,
+    paths,
+    stream::Observed,
+    throttle::Quiet,
+    workers::Workers,
+};
+
+/// After a failed accept, for want of file descriptors for example.
+const AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+/// A server that listens and does not answer yet.
+#[derive(Debug)]
+pub struct Server {
+    listeners: Vec<std::net::TcpListener>,
+    addresses: Vec<SocketAddr>,
+    options: Options,
+    shared: Arc<Shared>,
+}
+
+/// What the server and its handles have.
+#[derive(Debug)]
+struct Shared {
+    config: LiveConfig,
+    connections: Arc<Connections>,
+}
+
+impl Shared {
+    /// The configuration now.
+    fn config(&self) -> Arc<Config> {
+        let before = self.config.last();
+        let config = self.config.current(Instant::now());
+        if !Arc::ptr_eq(&before, &config) {
+            self.forget_clients();
+        }
+        config
+    }
+
+    /// Connections that were let in by the last configuration come again.
+    fn forget_clients(&self) {
+        self.connections.close_waiting("the web configuration has changed");
+    }
+}
+
+/// Reads the configuration of a running server again.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// Reads the configuration file and those that it names again, as on SIGHUP. The server does so by itself within a second
+    /// or at the next request when they change.
+    ///
+    /// # Errors
+    /// What is wrong with them: the last good configuration stays.
+    pub fn reload(&self) -> Result<(), ConfigError> {
+        self.shared.config.reload(Instant::now())?;
+        self.shared.forget_clients();
+        Ok(())
+    }
+}
+
+impl Server {
+    /// Checks the options, reads the configuration and listens. Clients are answered once it runs. Call it before capabilities
+    /// are dropped; it starts no thread.
+    ///
+    /// # Errors
+    /// A bad path, a bad configuration, or an address that cannot be had.
+    pub fn bind(options: Options) -> Result<Self, WebError> {
+        paths::check(&options.telemetry_path)?;
+        let config = LiveConfig::read(options.config_file.clone(), Instant::now())?;
+        let mut listeners = Vec::new();
+        let mut addresses = Vec::new();
+        for address in &options.listen {
+            let failed = |error| WebError::Listen { address: *address, error };
+            let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+            listener.set_nonblocking(true).map_err(failed)?;
+            addresses.push(listener.local_addr().map_err(failed)?);
+            listeners.push(listener);
+        }
+        if listeners.is_empty() {
+            return Err(WebError::NoAddress);
+        }
+        let connections = Connections::new(options.limits.clone());
+        Ok(Self { listeners, addresses, options, shared: Arc::new(Shared { config, connections }) })
+    }
+
+    /// The addresses that it listens on, with the ports that the kernel chose for port 0.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What reads its configuration again.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Answers clients until `stop` is done; after that, answers that are under way have [`super::Limits::stop_time`]. A call
+    /// of the site that takes longer goes on in its thread until the process ends. Runs in a tokio runtime with I/O and time;
+    /// its threads have the capabilities of the thread that calls it.
+    ///
+    /// # Errors
+    /// Its threads cannot be started, or the runtime cannot wait for connections.
+    pub async fn run(self, site: Arc<dyn Site>, stop: impl Future<Output = ()>) -> Result<(), WebError> {
+        let Self { listeners, options, shared, .. } = self;
+        let listeners: Vec<_> = listeners
+            .into_iter()
+            .map(TcpListener::from_std)
+            .collect::<Result<_, _>>()
+            .map_err(WebError::Accept)?;
+        let limits = options.limits;
+        let password_worker = Workers::start("web-password", 1).map_err(WebError::Thread)?;
+        let answers = Arc::new(Answers {
+            landing: Bytes::from(landing::page(&options.landing, &options.telemetry_path)),
+            telemetry_path: options.telemetry_path,
+            scrapes: Arc::new(Semaphore::new(limits.scrapes)),
+            workers: Workers::start("web-scrape", limits.scrapes).map_err(WebError::Thread)?,
+            passwords: Passwords::new(password_worker)
+                .map_err(|_| WebError::Thread(io::Error::other("the kernel gives no random numbers")))?,
+            refusals: Quiet::default(),
+            limits: limits.clone(),
+            site,
+        });
+        let (stopping, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let accept_failures = Quiet::default();
+        let mut stop = pin!(stop);
+        loop {
+            let now = Instant::now();
+            let deadline = shared.connections.next_deadline(now);
+            let late = async {
+                match deadline {
+                    Some(deadline) => sleep_until(deadline.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                () = late => shared.connections.close_late(Instant::now()),
+                Some(_ended) = tasks.join_next() => {}
+                accepted = accept(&listeners), if shared.connections.have_room(now) => match accepted {
+                    Ok((stream, peer)) => {
+                        let config = shared.config();
+                        let connection = shared.connections.enter(peer, config.tls.is_some(), Instant::now());
+                        let client = Client {
+                            connection,
+                            config,
+                            shared: Arc::clone(&shared),
+                            answers: Arc::clone(&answers),
+                            stopped: stopped.clone(),
+                        };
+                        tasks.spawn(client.serve(stream));
+                        // Its request may be there already: it is read before the next connection can take its place.
+                        yield_now().await;
+                    }
+                    Err(error) => {
+                        if let Some(left_out) = accept_failures.speak(Instant::now()) {
+                            tracing::warn!(%error, left_out, "cannot accept a connection");
+                        }
+                        shared.connections.close_oldest(Instant::now(), "the process has no file descriptor left");
+                        sleep(AFTER_FAILURE).await;
+                    }
+                },
+                () = shared.connections.changed() => {}
+            }
+        }
+        drop(listeners);
+        shared.connections.close_waiting("the server stops");
+        stopping.send_replace(true);
+        let all_ended = async { while tasks.join_next().await.is_some() {} };
+        if timeout(limits.stop_time, all_ended).await.is_err() {
+            tracing::debug!("some clients did not get the whole of their answer before the server stopped");
+        }
+        Ok(())
+    }
+}
+
+/// Waits for a connection at any of the addresses.
+async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|cx| {
+        for listener in listeners {
+            match listener.poll_accept(cx) {
+                // The client was gone before it was accepted.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {
+                    cx.waker().wake_by_ref();
+                }
+                Poll::Ready(accepted) => return Poll::Ready(accepted),
+                Poll::Pending => {}
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Takes a connection out of the list when its task ends.
+struct Leaving(Arc<Connection>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// A client and what it is served with.
+struct Client {
+    connection: Arc<Connection>,
+    /// The configuration that let it in.
+    config: Arc<Config>,
+    shared: Arc<Shared>,
+    answers: Arc<Answers>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Client {
+    async fn serve(self, stream: TcpStream) {
+        let connection = Arc::clone(&self.connection);
+        let peer = connection.peer;
+        // Also when the site panics, or the task is aborted.
+        let _leaving = Leaving(Arc::clone(&connection));
+        tokio::select! {
+            biased;
+            () = connection.closed() => {}
+            result = self.speak(stream) => if let Err(error) = result {
+                tracing::debug!(%peer, %error, "a connection has ended early");
+            }
+        }
+    }
+
+    async fn speak(self, stream: TcpStream) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        stream.set_nodelay(true)?;
+        let Some(tls) = self.config.tls.clone() else { return self.http(stream).await };
+        let mut first = [0];
+        stream.peek(&mut first).await?;
+        if first[0].is_ascii_alphabetic() {
+            refuse_plain(stream).await?;
+            return Err("it speaks HTTP where HTTPS is expected".into());
+        }
+        let stream = TlsAcceptor::from(tls).accept(stream).await?;
+        self.connection.handshake_is_done(Instant::now());
+        self.http(stream).await
+    }
+
+    async fn http<S>(self, stream: S) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { connection, config: first, shared, answers, mut stopped } = self;
+        let stream = TokioIo::new(Observed::new(stream, Arc::clone(&connection)));
+        let header_bytes = answers.limits.header_bytes;
+        let is_stopping = stopped.clone();
+        let service = service_fn(move |request| {
+            let (connection, answers) = (Arc::clone(&connection), Arc::clone(&answers));
+            let config = shared.config();
+            let is_last = !Arc::ptr_eq(&first, &config) || *is_stopping.borrow();
+            async move {
+                Ok::<_, std::convert::Infallible>(
+                    answers.answer(&config, &connection, request, is_last).await,
+                )
+            }
+        });
+        // The deadlines are those of the connection's phases.
+        let mut http = pin!(
+            http1::Builder::new()
+                .header_read_timeout(None)
+                .max_buf_size(header_bytes.max(8 * 1024))
+                .max_header_size(header_bytes)
+                .serve_connection(stream, service)
+        );
+        tokio::select! {
+            result = http.as_mut() => return Ok(result?),
+            _ = stopped.changed() => http.as_mut().graceful_shutdown(),
+        }
+        Ok(http.await?)
+    }
+}
+
+/// Reads what has come of the request, as the kernel would drop the answer otherwise.
+async fn refuse_plain(mut stream: TcpStream) -> io::Result<()> {
+    let mut request = [0; 4096];
+    let _read = stream.try_read(&mut request)?;
+    timeout(SHORT, async {
+        stream.write_all(PLAIN_TO_TLS).await?;
+        stream.shutdown().await
+    })
+    .await?
+}

@@ -1,0 +1,95 @@
+//! Passwords, headers and rates from the configuration file.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    client::{basic, connect, exchange, get, request, send},
+    fixture::{Folder, LINE, Running},
+};
+
+/// A low cost, so that tests do not take long.
+pub(crate) fn users(password: &str) -> String {
+    format!("basic_auth_users:\n  alice: {}\n", bcrypt::hash(password, 5).expect("a hash"))
+}
+
+#[test]
+fn the_right_password_opens_every_page_and_nothing_else_does() {
+    let server = Running::configured(&Folder::with(&users("se:cret")));
+    for path in ["/", "/metrics", "/healthz", "/readyz", "/status", "/nowhere"] {
+        let with = |headers: &[&str]| send(server.address, &request("GET", path, headers));
+        let right = with(&[&basic("alice", "se:cret")]);
+        assert_eq!(right.status, if path == "/nowhere" { 404 } else { 200 }, "{path}");
+        for headers in [
+            vec![],
+            vec![basic("alice", "secret")],
+            vec![basic("alice", "")],
+            vec![basic("bob", "se:cret")],
+            vec![basic("", "")],
+            vec!["Authorization: Basic !".to_owned()],
+            vec!["Authorization: Bearer abc".to_owned()],
+        ] {
+            let headers: Vec<_> = headers.iter().map(String::as_str).collect();
+            let answer = with(&headers);
+            assert_eq!(answer.status, 401, "{path} {headers:?}");
+            assert!(answer.header("www-authenticate").starts_with("Basic realm="), "{path} {headers:?}");
+            assert!(!answer.text().contains(LINE));
+        }
+    }
+}
+
+#[test]
+fn a_right_password_is_compared_once_and_a_wrong_one_each_time() {
+    let hash = bcrypt::hash("secret", 11).unwrap();
+    let server = Running::configured(&Folder::with(&format!("basic_auth_users:\n  alice: {hash}\n")));
+    let mut stream = connect(server.address);
+    let mut time = |user: &str, password: &str, status: u16| {
+        let begin = Instant::now();
+        let answer = exchange(&mut stream, &request("GET", "/healthz", &[&basic(user, password)])).unwrap();
+        assert_eq!(answer.status, status, "{user} {password}");
+        begin.elapsed()
+    };
+    let first = time("alice", "secret", 200);
+    let again = (0..3).map(|_| time("alice", "secret", 200)).min().unwrap();
+    let wrong = (0..3).map(|_| time("alice", "wrong", 401)).min().unwrap();
+    let unknown = (0..3).map(|_| time("bob", "secret", 401)).min().unwrap();
+    assert!(again * 10 < first, "first {first:?}, again {again:?}");
+    assert!(wrong > again * 10, "wrong {wrong:?}, again {again:?}");
+    assert!(unknown * 2 > wrong && wrong * 2 > unknown, "unknown {unknown:?}, wrong {wrong:?}");
+}
+
+#[test]
+fn passwords_that_are_compared_do_not_hold_up_scrapes() {
+    let hash = bcrypt::hash("secret", 12).unwrap();
+    let server = Running::configured(&Folder::with(&format!("basic_auth_users:\n  alice: {hash}\n")));
+    let scrape = || send(server.address, &request("GET", "/metrics", &[&basic("alice", "secret")])).status;
+    assert_eq!(scrape(), 200);
+    std::thread::scope(|scope| {
+        for i in 0..8 {
+            let address = server.address;
+            scope.spawn(move || {
+                let wrong = request("GET", "/metrics", &[&basic("alice", &format!("wrong{i}"))]);
+                assert_eq!(send(address, &wrong).status, 401);
+            });
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        let begin = Instant::now();
+        assert_eq!(scrape(), 200);
+        assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
+    });
+}
+
+#[test]
+fn headers_of_the_configuration_are_on_every_answer() {
+    let config = format!("{}http_server_config:\n  headers:\n    X-Frame-Options: deny\n", users("secret"));
+    let server = Running::configured(&Folder::with(&config));
+    assert_eq!(get(server.address, "/").header("x-frame-options"), "deny");
+    let right = send(server.address, &request("GET", "/metrics", &[&basic("alice", "secret")]));
+    assert_eq!((right.status, right.header("x-frame-options")), (200, "deny"));
+}
+
+#[test]
+fn requests_beyond_the_rate_are_429() {
+    let server = Running::configured(&Folder::with("rate_limit:\n  interval: 1h\n  burst: 3\n"));
+    let statuses: Vec<_> = (0..5).map(|_| get(server.address, "/healthz").status).collect();
+    assert_eq!(statuses, [200, 200, 200, 429, 429]);
+}

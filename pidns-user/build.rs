@@ -26,6 +26,7 @@ fn main() -> anyhow::Result<()> {
     for path in ["../Cargo.toml", "../Cargo.lock", "../pidns-ebpf"] {
         println!("cargo::rerun-if-changed={path}");
     }
+    println!("cargo::rustc-env=PIDNS_TRACE_RUSTC={}", rustc_version()?);
     let out = PathBuf::from(variable("OUT_DIR")?);
     if env::var_os("AYA_BUILD_SKIP").is_some_and(|skip| skip == "1" || skip.eq_ignore_ascii_case("true")) {
         // For lints alone: the embedding needs files, and a program with them says at once that they are empty.
@@ -44,6 +45,13 @@ fn main() -> anyhow::Result<()> {
         fs::write(embedded(&out, object), bytes)?;
     }
     Ok(())
+}
+
+/// The version of the compiler that makes the program: "1.95.0".
+fn rustc_version() -> anyhow::Result<String> {
+    let output = Command::new(variable("RUSTC")?).arg("--version").output().context("cannot start rustc")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.split_whitespace().nth(1).unwrap_or("unknown").to_owned())
 }
 
 fn variable(name: &str) -> anyhow::Result<String> {

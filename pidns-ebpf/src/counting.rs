@@ -13,6 +13,7 @@ use pidns_ebpf::abi::namespace_counters::{
 };
 
 use crate::{
+    emit::zero,
     kernel::{Access, Direct, Pid, PidNamespace, Probed, Task, ThroughNumbers, bounded},
     layout::{PID_NUMBERS, UPID_NR, UPID_NS, UPID_SIZE},
     maps::OOM_VICTIMS,
@@ -179,6 +180,7 @@ fn add(id: NamespaceId, what: u32) {
             let key = &raw mut (*slot).key;
             let taken = (&raw const (*key).id).read_volatile();
             if taken == 0 {
+                zero(&raw mut (*slot).counters);
                 (&raw mut (*key).inum).write_volatile(id.inum);
                 (&raw mut (*key).id).write_volatile(id.id);
             } else if taken != id.id || (*key).inum != id.inum {

@@ -442,7 +442,7 @@ impl Siginfo<Direct> {
         if self.is_null() || self.is_private() {
             return 0;
         }
-        Siginfo::<Probed>::at(self.0).field(&SIGINFO_CODE)
+        self.field(&SIGINFO_CODE)
     }
 
     /// `SEND_SIG_PRIV`: the kernel itself sends.

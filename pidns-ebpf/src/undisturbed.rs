@@ -57,15 +57,18 @@ fn slot(moment: Moment) -> (u32, u32) {
     ((id & 0xffff) << 2 | moment as u32, id)
 }
 
-/// Runs the body of a program that is followed by another for the same moment, where the kernel needs that.
+/// Runs the body of a tracepoint's program that is followed by another for the same moment, where the kernel needs that.
+/// Elsewhere tracepoints keep other tasks off their CPU by themselves.
 #[inline(always)]
 pub(crate) fn first(moment: Moment, body: impl FnOnce()) -> i32 {
+    if SECOND_CHANCE.load() == 0 {
+        body();
+        return 0;
+    }
     undisturbed(|| {
         body();
-        if SECOND_CHANCE.load() != 0 {
-            let (slot, id) = slot(moment);
-            let _ = DONE.set(slot, &id, 0);
-        }
+        let (slot, id) = slot(moment);
+        let _ = DONE.set(slot, &id, 0);
     })
 }
 

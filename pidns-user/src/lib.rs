@@ -7,6 +7,7 @@ pub mod event;
 pub mod explanation;
 pub mod filter;
 pub mod kernel;
+pub mod metrics;
 pub mod model;
 pub mod output;
 pub mod pipeline;

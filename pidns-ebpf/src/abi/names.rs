@@ -13,6 +13,8 @@ pub const FILTER_ENTRIES: u32 = 1024;
 
 /// Zombies: [`super::ProcessKey`] to [`super::Zombie`].
 pub const MAP_ZOMBIES: &str = "ZOMBIES";
+/// Most threads that a process had, by process.
+pub const MAP_PEAK_THREADS: &str = "PEAK_THREADS";
 /// Dying namespaces: their init's thread group id (`u32`) to [`super::Dying`].
 pub const MAP_DYING: &str = "DYING";
 

@@ -80,8 +80,7 @@ pub struct NamespaceCounters(pub [u64; COUNTED]);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct CounterSlot {
-    /// Whose it is; `id` 0: nobody's. The kernel side writes `id` last where it takes one, user space last where it gives it
-    /// back.
+    /// Whose it is; `id` 0: nobody's, whatever the counters say. The kernel side writes `id` last where it takes one.
     pub key: NamespaceId,
     /// What was counted.
     pub counters: NamespaceCounters,

@@ -26,7 +26,7 @@ use crate::{
     maps::{
         CASCADE, DYING, ENDED, OOM_VICTIMS, PEAK_THREADS, REBOOTS, ZOMBIES, attached, count, without_init,
     },
-    undisturbed::{first, second, undisturbed},
+    undisturbed::{first, second},
 };
 
 #[map]
@@ -56,15 +56,15 @@ fn again_process_exit(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 fn process_exit_live(ctx: BtfTracePointContext) -> i32 {
     let task = Task::<Direct>::of(ctx.arg(0));
-    undisturbed(|| {
-        let signal = task.signal();
-        let group_dead = signal.live_threads() == 0
-            // Two threads that end at the same time can both find that none is left: the first one reports. Neither has been
-            // released then.
-            && (signal.threads() == 1
-                || ENDED.insert(&task.group_leader().key(), &1, u64::from(BPF_NOEXIST)).is_ok());
-        exit(&ctx, task, group_dead);
-    })
+    let signal = task.signal();
+    let group_dead = signal.live_threads() == 0
+        // Two threads that end at the same time can both find that none is left: the first one reports. Neither has been
+        // released then.
+        && (signal.threads() == 1
+            || ENDED.insert(&task.group_leader().key(), &1, u64::from(BPF_NOEXIST)).is_ok());
+    // Where there is no `group_dead` a tracepoint keeps other tasks off its CPU.
+    exit(&ctx, task, group_dead);
+    0
 }
 
 #[inline(always)]

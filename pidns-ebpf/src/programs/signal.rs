@@ -61,6 +61,11 @@ fn generated(ctx: &BtfTracePointContext) {
         unsafe { from_dying_init(signal, info, target, result, sender_tgid, dying) };
     }
 
+    let code = info.code();
+    if signal == SIGCHLD && code > 0 {
+        // The kernel's word of a child's death, which nearly all signals are: the child's own exit says it.
+        return;
+    }
     let pid = target.thread_pid();
     if pid.level() == 0 || !filter::wants(Kind::InitSignal) {
         return;
@@ -69,11 +74,6 @@ fn generated(ctx: &BtfTracePointContext) {
     let leader_pid = leader.thread_pid();
     let (innermost, ns) = leader_pid.innermost();
     if innermost != 1 || !filter::wants_namespace(ns) {
-        return;
-    }
-    let code = info.code();
-    if signal == SIGCHLD && code > 0 {
-        // The kernel's word of a child's death: the child's own exit says it.
         return;
     }
     let Some(scratch) = Scratch::of(&SCRATCH_SIGNAL) else { return };

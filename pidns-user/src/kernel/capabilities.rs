@@ -22,6 +22,15 @@ pub const NEEDED: [Capability; 2] = [
     Capability { name: "CAP_PERFMON", bit: 38, purpose: "attach them to tracepoints and read kernel memory" },
 ];
 
+/// Those that are kept after the start, by bit.
+const KEPT: [(u32, &str); 5] = [
+    (2, "CAP_DAC_READ_SEARCH"),
+    (19, "CAP_SYS_PTRACE"),
+    (SYS_ADMIN, "CAP_SYS_ADMIN"),
+    (38, "CAP_PERFMON"),
+    (39, "CAP_BPF"),
+];
+
 /// The effective capabilities of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities(u64);
@@ -45,6 +54,15 @@ impl Capabilities {
     /// Whether it has this one, or CAP_SYS_ADMIN, which stands in for both.
     pub fn suffice_for(self, capability: &Capability) -> bool {
         self.has(capability.bit) || self.has(SYS_ADMIN)
+    }
+
+    /// Their names; of those that this program never keeps, the numbers.
+    pub fn names(self) -> Vec<String> {
+        let name = |bit| match KEPT.iter().find(|(kept, _)| *kept == bit) {
+            Some((_, name)) => (*name).to_owned(),
+            None => format!("capability {bit}"),
+        };
+        (0..u64::BITS).filter(|bit| self.has(*bit)).map(name).collect()
     }
 
     /// Those of [`NEEDED`] that it lacks.
@@ -102,6 +120,7 @@ mod tests {
         assert_eq!(none.missing().iter().map(|c| c.name).collect::<Vec<_>>(), ["CAP_BPF", "CAP_PERFMON"]);
         let bpf = Capabilities::parse("CapEff:\t0000008000000000\n").unwrap();
         assert_eq!(bpf.missing().iter().map(|c| c.name).collect::<Vec<_>>(), ["CAP_PERFMON"]);
+        assert_eq!(bpf.names(), ["CAP_BPF"]);
         let admin = Capabilities::parse("CapEff:\t0000000000200000\n").unwrap();
         assert!(admin.missing().is_empty());
         assert_eq!(Capabilities::parse("Name: x"), None);

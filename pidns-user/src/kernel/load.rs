@@ -20,6 +20,7 @@ use super::{
     capabilities::Capabilities,
     clock,
     error::LoadError,
+    gauges::Gauges,
     hooks::{self, AttachPoints, Drift, Hook, HookForm, HookSet},
     kfuncs::Object,
     layout::Layout,
@@ -89,6 +90,8 @@ pub struct Loaded {
     pub stats: Stats,
     /// What was counted by namespace, where that was asked for.
     pub namespace_counters: Option<NamespaceCounterTable>,
+    /// What else can be read of it, where it counts.
+    pub gauges: Option<Gauges>,
     /// What finds the ends that no hook told.
     pub sweeper: Sweeper,
     /// CLOCK_BOOTTIME before the first hook was in place, nanoseconds.
@@ -179,6 +182,10 @@ pub fn load_with(
     let mut ebpf = create(settings, &layout)?;
     fill_filter(&mut ebpf, names::MAP_FILTER_NS, settings.namespaces.iter().map(|inum| inum.0), 0u64)?;
     fill_filter(&mut ebpf, names::MAP_FILTER_PIDS, settings.pids.iter().map(|pid| pid.0), 1u8)?;
+    let mut gauges = match settings.counting {
+        true => Some(Gauges::of_maps(&ebpf, names::MAP_EVENTS).map_err(io("look at the maps"))?),
+        false => None,
+    };
     let take = |ebpf: &mut Ebpf, name: &str| {
         ebpf.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })
     };
@@ -207,6 +214,9 @@ pub fn load_with(
     };
     let (hooks, told) = plan.carry_out(ebpf.programs_mut())?;
     let observed_since_ns = clock::boottime_ns();
+    if let Some(gauges) = &mut gauges {
+        gauges.add_programs(&ebpf).map_err(io("look at the programs"))?;
+    }
     // Mapped only now, when BTF is gone: both are the largest things in memory.
     let ring = RingBuf::try_from(take(&mut ebpf, names::MAP_EVENTS)?)?;
     let (reader, waker) = RingReader::new(ring).map_err(io("create an event file"))?;
@@ -222,6 +232,7 @@ pub fn load_with(
             attached: told,
             stats,
             namespace_counters,
+            gauges,
             sweeper,
             began_boot_ns,
             observed_since_ns,

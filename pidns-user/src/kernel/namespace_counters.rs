@@ -126,7 +126,10 @@ impl NamespaceCounterTable {
     }
 
     /// Reads everything. What is counted meanwhile may be in it or not.
-    pub fn read(&self) -> Reading {
+    ///
+    /// # Errors
+    /// The hash map cannot be read: a part of a reading would be less than the one before it.
+    pub fn read(&self) -> Result<Reading, CounterError> {
         let mut reading = Reading::default();
         for cpu in 0..self.cpus {
             self.slots.slot(cpu, HOST_SLOT).add_to(&mut reading.host);
@@ -137,14 +140,18 @@ impl NamespaceCounterTable {
                 }
             }
         }
-        for (Key(key), values) in self.more.iter().filter_map(Result::ok) {
+        for entry in self.more.iter() {
+            let (Key(key), values) = entry?;
             add_rows(&values, reading.namespaces.entry(key).or_default());
         }
-        reading
+        Ok(reading)
     }
 
     /// Reads what was counted of a namespace that is gone, and frees its place.
-    pub fn take(&mut self, key: NamespaceId) -> Counts {
+    ///
+    /// # Errors
+    /// The hash map cannot be read: what was counted there of the namespace is lost.
+    pub fn take(&mut self, key: NamespaceId) -> Result<Counts, CounterError> {
         let mut counts = Counts::default();
         let first = key.first_slot();
         for cpu in 0..self.cpus {
@@ -157,21 +164,28 @@ impl NamespaceCounterTable {
                 }
             }
         }
-        if let Ok(values) = self.more.get(&Key(key), 0) {
-            add_rows(&values, &mut counts);
-            // Nobody else removes it.
-            let _ = self.more.remove(&Key(key));
+        match self.more.get(&Key(key), 0) {
+            Ok(values) => {
+                add_rows(&values, &mut counts);
+                self.more.remove(&Key(key))?;
+            }
+            Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(error.into()),
         }
-        counts
+        Ok(counts)
     }
 
-    /// Slots in use on the CPU that has most of them in use, and namespaces in the hash map.
-    pub fn fill(&self) -> (u64, u64) {
+    /// Slots in use on the CPU that has most of them in use.
+    pub fn slots_in_use(&self) -> u64 {
         let in_use = |cpu| {
             (FIRST_SLOT..CPU_SLOTS).filter(|&number| self.slots.slot(cpu, number).key().is_some()).count()
         };
-        let slots = (0..self.cpus).map(in_use).max().unwrap_or(0) as u64;
-        (slots, self.more.keys().filter_map(Result::ok).count() as u64)
+        (0..self.cpus).map(in_use).max().unwrap_or(0) as u64
+    }
+
+    /// Namespaces that found no slot, and are in the hash map.
+    pub fn in_hash_map(&self) -> usize {
+        self.more.keys().filter_map(Result::ok).count()
     }
 }
 
@@ -252,9 +266,8 @@ impl Slot<'_> {
         counts.add_words(|word| self.0[KEY_WORDS + word].load(Ordering::Relaxed));
     }
 
-    /// Gives it back: the kernel side takes it for another namespace when its id is 0.
+    /// Gives it back: the kernel side may take it for another namespace, and sets its counters to 0 then.
     fn free(&self) {
-        self.0[KEY_WORDS..].iter().for_each(|word| word.store(0, Ordering::Relaxed));
         self.0[0].store(0, Ordering::Release);
     }
 }

@@ -306,7 +306,9 @@ fn bodies(snapshot: &Snapshot) -> Vec<Body> {
 /// How what exists differs from what the events made of it.
 fn corrections(world: &World, snapshot: &Snapshot) -> Body {
     let (mut added, mut changed, mut kept) = (0, 0, 0);
-    for process in snapshot.processes.iter().filter(|process| process.ns.is_some()) {
+    // Where no event is about processes, all that came and went since the last snapshot would be a correction.
+    let processes = if world.follows_processes() { &snapshot.processes[..] } else { &[] };
+    for process in processes.iter().filter(|process| process.ns.is_some()) {
         match world.process(process.pid) {
             Some(known) if process.start_boot_ns.is_some_and(|start| known.has_started(start)) => {
                 kept += 1;
@@ -324,7 +326,8 @@ fn corrections(world: &World, snapshot: &Snapshot) -> Body {
             false => added += 1,
         }
     }
-    let thought = world.processes().count() + world.namespaces().count();
+    let processes = if world.follows_processes() { world.processes().count() } else { 0 };
+    let thought = processes + world.namespaces().count();
     Body::StreamResync { added, removed: (thought as u64).saturating_sub(kept), changed }
 }
 

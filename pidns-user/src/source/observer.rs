@@ -3,6 +3,7 @@
 use std::{
     fmt::{self, Display},
     io,
+    time::Duration,
 };
 
 use crate::{
@@ -81,6 +82,14 @@ pub enum SnapshotError {
     ThreadEnded,
 }
 
+/// Is told of each snapshot while it is taken.
+pub trait SnapshotWatch: Send {
+    /// One is about to be taken.
+    fn begins(&mut self);
+    /// The pass over all tasks is over.
+    fn passed(&mut self, took: Duration);
+}
+
 /// Takes snapshots.
 pub struct Observer {
     /// None before the first snapshot.
@@ -90,6 +99,7 @@ pub struct Observer {
     drops_capabilities: bool,
     notices: Vec<Notice>,
     given: Given,
+    watch: Option<Box<dyn SnapshotWatch>>,
 }
 
 /// The kinds of notices that were given.
@@ -107,7 +117,20 @@ impl Observer {
 
     /// For a command that loads a stream afterwards, which takes privileges.
     pub fn before_a_stream() -> Self {
-        Self { iterator: None, load, drops_capabilities: false, notices: Vec::new(), given: Given::default() }
+        Self {
+            iterator: None,
+            load,
+            drops_capabilities: false,
+            notices: Vec::new(),
+            given: Given::default(),
+            watch: None,
+        }
+    }
+
+    /// Tells `watch` of each snapshot from now on.
+    pub fn watched_by(mut self, watch: Box<dyn SnapshotWatch>) -> Self {
+        self.watch = Some(watch);
+        self
     }
 
     /// One of a kernel that refuses its iterator for this reason.
@@ -124,6 +147,9 @@ impl Observer {
         between: &mut dyn FnMut(),
     ) -> Result<Observed, SnapshotError> {
         self.open()?;
+        if let Some(watch) = &mut self.watch {
+            watch.begins();
+        }
         let procfs = Procfs::default();
         let boot_ns = clock::boottime_ns();
         let mut snapshot = match self.iterate(boot_ns) {
@@ -135,6 +161,10 @@ impl Observer {
             }
             None => procfs.snapshot(boot_ns, between).map_err(SnapshotError::Proc)?,
         };
+        if let Some(watch) = &mut self.watch {
+            let took = clock::boottime_ns().saturating_since(boot_ns);
+            watch.passed(Duration::from_nanos(took));
+        }
         if with_holders {
             procfs.add_holders(&mut snapshot, between);
         }

@@ -37,7 +37,7 @@ fn load() -> Loaded {
 }
 
 fn read(loaded: &Loaded) -> Reading {
-    loaded.namespace_counters.as_ref().expect("it counts").read()
+    loaded.namespace_counters.as_ref().expect("it counts").read().expect("the counters can be read")
 }
 
 /// The counts of the namespaces with this inode number: that may have been another's before.
@@ -88,8 +88,12 @@ fn every_fork_exec_and_end_of_a_storm_is_counted_where_it_happened() {
             .into_iter()
             .find(|(_, counts)| *counts == wanted(seen))
             .expect("it was there before");
-        assert_eq!(table.take(id), counts, "what was counted is handed over as its place is freed");
-        assert_eq!(table.take(id), Counts::default(), "once");
+        assert_eq!(
+            table.take(id).expect("they can be read"),
+            counts,
+            "what was counted is handed over as its place is freed"
+        );
+        assert_eq!(table.take(id).expect("they can be read"), Counts::default(), "once");
     }
     let left: BTreeSet<u32> = read(&loaded).namespaces.keys().map(|id| id.inum).collect();
     assert!(staying.iter().all(|seen| left.contains(&(seen.who.ns as u32))), "others keep theirs");
@@ -127,13 +131,13 @@ fn more_namespaces_than_there_are_slots_are_counted_one_by_one() {
     }
     assert_eq!(reading.together, Counts::default());
     let table = loaded.namespace_counters.as_mut().expect("it counts");
-    let (_, in_the_hash_map) = table.fill();
+    let in_the_hash_map = table.in_hash_map();
     assert!(in_the_hash_map > 0, "the test is about those that find no slot");
     actor.go();
     actor.finish();
     for id in read(&loaded).namespaces.into_keys() {
-        loaded.namespace_counters.as_mut().expect("it counts").take(id);
+        loaded.namespace_counters.as_mut().expect("it counts").take(id).expect("they can be read");
     }
-    let (_, left) = loaded.namespace_counters.as_ref().expect("it counts").fill();
+    let left = loaded.namespace_counters.as_ref().expect("it counts").in_hash_map();
     assert!(left <= 16, "places are given back: {left} left of {in_the_hash_map}");
 }

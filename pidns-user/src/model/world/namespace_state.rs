@@ -98,6 +98,11 @@ impl NamespaceState {
         }
     }
 
+    /// When PID 1 was started, while it is there and afterwards; `None` where it has had none.
+    pub fn init_start(&self) -> Option<BootNs> {
+        self.init_start
+    }
+
     /// Whether it is this one of its number, as far as that can be told.
     pub fn is(&self, ns: &SnapshotNamespace) -> bool {
         self.which(ns.kernel_id, ns.born_boot_ns) == Which::This

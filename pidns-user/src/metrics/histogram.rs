@@ -1,0 +1,61 @@
+//! Counts by size.
+
+/// Counts values up to each of its bounds.
+#[derive(Clone, Debug)]
+pub(super) struct Histogram {
+    bounds: &'static [f64],
+    /// Of each bound, and above the last one; not cumulative.
+    counts: Vec<u64>,
+    sum: f64,
+}
+
+/// Seconds: how long namespaces live, from a helper's to a server's.
+pub(super) const LIFETIMES: &[f64] =
+    &[0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0, 21_600.0, 86_400.0, 604_800.0];
+/// Seconds: how long teardowns take. Four members take a millisecond, five hundred fifty of them.
+pub(super) const TEARDOWNS: &[f64] = &[0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0];
+/// Processes that are killed at once.
+pub(super) const KILLED: &[f64] = &[0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 10_000.0];
+/// Seconds: how late events are processed. The ring is read every 20 ms at the latest.
+pub(super) const DELAYS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+impl Histogram {
+    pub(super) fn new(bounds: &'static [f64]) -> Self {
+        Self { bounds, counts: vec![0; bounds.len() + 1], sum: 0.0 }
+    }
+
+    pub(super) fn observe(&mut self, value: f64) {
+        let place = self.bounds.partition_point(|bound| *bound < value);
+        self.counts[place] += 1;
+        self.sum += value;
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    pub(super) fn sum(&self) -> f64 {
+        self.sum
+    }
+
+    /// Each bound, and how many values are not above it.
+    pub(super) fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
+        self.bounds.iter().zip(&self.counts).scan(0, |sum, (bound, count)| {
+            *sum += count;
+            Some((*bound, *sum))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_counts_in_every_bucket_that_it_is_not_above() {
+        let mut histogram = Histogram::new(&[1.0, 10.0]);
+        [0.5, 1.0, 5.0, 100.0].into_iter().for_each(|value| histogram.observe(value));
+        assert_eq!(histogram.cumulative().collect::<Vec<_>>(), [(1.0, 2), (10.0, 3)]);
+        assert_eq!((histogram.count(), histogram.sum()), (4, 106.5));
+    }
+}

@@ -1,0 +1,146 @@
+//! Values of labels.
+
+use std::sync::Arc;
+
+use crate::event::container::{Container, Runtime};
+
+/// What a namespace belongs to: the values of the label `runtime`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum RuntimeLabel {
+    Docker,
+    Containerd,
+    Crio,
+    Podman,
+    Lxc,
+    Nspawn,
+    /// A container of another runtime, or of one that is not known.
+    Other,
+    /// No container.
+    NoContainer,
+    /// The initial namespace.
+    Host,
+}
+
+impl RuntimeLabel {
+    /// Those of namespaces below the initial one.
+    pub(super) const BELOW: [Self; 8] = [
+        Self::Docker,
+        Self::Containerd,
+        Self::Crio,
+        Self::Podman,
+        Self::Lxc,
+        Self::Nspawn,
+        Self::Other,
+        Self::NoContainer,
+    ];
+
+    /// All of them.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        Self::BELOW.into_iter().chain([Self::Host])
+    }
+
+    pub(super) fn of(container: Option<&Arc<Container>>) -> Self {
+        match container.map(|container| container.runtime) {
+            Some(Some(Runtime::Docker)) => Self::Docker,
+            Some(Some(Runtime::Containerd)) => Self::Containerd,
+            Some(Some(Runtime::Crio)) => Self::Crio,
+            Some(Some(Runtime::Podman)) => Self::Podman,
+            Some(Some(Runtime::Lxc)) => Self::Lxc,
+            Some(Some(Runtime::Nspawn)) => Self::Nspawn,
+            Some(Some(Runtime::Runc | Runtime::Crun) | None) => Self::Other,
+            Some(Some(Runtime::Systemd)) | None => Self::NoContainer,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Containerd => "containerd",
+            Self::Crio => "crio",
+            Self::Podman => "podman",
+            Self::Lxc => "lxc",
+            Self::Nspawn => "nspawn",
+            Self::Other => "other",
+            Self::NoContainer => "none",
+            Self::Host => "host",
+        }
+    }
+}
+
+/// State of a process: the values of the label `state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ProcessStateLabel {
+    Running,
+    Sleeping,
+    Blocked,
+    Stopped,
+    Zombie,
+}
+
+/// How many there are.
+pub(super) const PROCESS_STATES: usize = ProcessStateLabel::ALL.len();
+
+impl ProcessStateLabel {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Running, Self::Sleeping, Self::Blocked, Self::Stopped, Self::Zombie];
+
+    /// Of a letter as proc(5) has it. A process of which no snapshot has told yet has just been forked.
+    pub(super) fn of(letter: Option<char>) -> Self {
+        match letter {
+            Some('D') => Self::Blocked,
+            Some('T' | 't') => Self::Stopped,
+            Some('Z' | 'X') => Self::Zombie,
+            Some('S' | 'I' | 'P') => Self::Sleeping,
+            _ => Self::Running,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Sleeping => "sleeping",
+            Self::Blocked => "blocked",
+            Self::Stopped => "stopped",
+            Self::Zombie => "zombie",
+        }
+    }
+}
+
+/// Values of `reason` of what ended, by number of [`pidns_ebpf::abi::namespace_counters::ExitReason`].
+pub(super) const EXIT_REASONS: [&str; 5] = ["ok", "error", "signal", "cascade", "oom_kill"];
+/// Values of `method`; the last where a program of 32 bits called.
+pub(super) const METHODS: [&str; 4] = ["clone", "clone3", "unshare", "unknown"];
+/// Values of `reason` of a refused creation (docs/events.md).
+pub(super) const CREATION_REFUSALS: [&str; 6] =
+    ["depth_limit", "count_limit", "permission", "already_unshared", "no_memory", "other"];
+/// Values of `reason` of a refused fork (docs/events.md).
+pub(super) const FORK_REFUSALS: [&str; 6] =
+    ["namespace_dead", "pid_max", "pids_cgroup", "nproc_limit", "no_memory", "other"];
+/// Values of `fate` of a signal (docs/events.md).
+pub(super) const FATES: [&str; 5] = ["delivered", "ignored", "already_pending", "queue_full", "info_lost"];
+/// Values of `from` of a signal (docs/events.md).
+pub(super) const ORIGINS: [&str; 3] = ["inside", "ancestor", "kernel"];
+/// Values of `result` of a join.
+pub(super) const JOIN_RESULTS: [&str; 2] = ["ok", "refused"];
+/// Values of `stage` of a loss (docs/events.md).
+pub(super) const LOSS_STAGES: [&str; 4] = ["ring", "table", "hook", "malformed"];
+/// Values of `source`: what did not tell of a container which runtime's it is, or what it is called.
+pub(super) const ENRICHMENT_SOURCES: [&str; 2] = ["cgroup", "runtime"];
+/// Values of `kind` of a correction.
+pub(super) const CORRECTIONS: [&str; 3] = ["added", "removed", "changed"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_runtime_has_a_label_and_a_unit_of_systemd_is_no_container() {
+        let label =
+            |runtime| RuntimeLabel::of(Some(&Arc::new(Container { runtime, ..Container::default() })));
+        assert_eq!(label(Some(Runtime::Docker)).name(), "docker");
+        assert_eq!(label(Some(Runtime::Crun)).name(), "other");
+        assert_eq!(label(None).name(), "other", "a container, of a runtime that is not known");
+        assert_eq!(label(Some(Runtime::Systemd)).name(), "none");
+        assert_eq!(RuntimeLabel::of(None).name(), "none");
+    }
+}

@@ -1,5 +1,6 @@
 //! The command line: its arguments, and their values checked.
 
+mod agent;
 mod snapshot;
 mod stream;
 mod values;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::{
+    agent::{AgentArgs, AgentLogLevel, LogFormat},
     snapshot::{
         ExplainArgs, ExplainOutput, Memory, PidArgs, PsArgs, Repeat, SnapshotOutput, SourceArgs, TreeArgs,
         TreeOutput,
@@ -95,6 +97,16 @@ pub enum Command {
     /// With --from it tells what the recording has of it up to a moment, in order: who made it, signals to its PID 1, who
     /// joined, how it ended. What was gone by then is told of too.
     Explain(ExplainArgs),
+    /// Serve metrics of all PID namespaces for Prometheus, until SIGTERM or Ctrl-C.
+    ///
+    /// It counts forks, execs and ends of processes in the kernel, so that a machine that is busy pays next to nothing for
+    /// it, and follows namespaces and their inits by events. /metrics has the metrics (docs/metrics.md), / links to all
+    /// pages, /readyz answers 200 after the first look at the machine, /status tells which hooks run, what is unseen and
+    /// what was lost. dashboards/ has Grafana dashboards and alerts.
+    ///
+    /// After the start it gives up all privileges but those for reading /proc and BPF maps. SIGHUP reads --web.config.file
+    /// again. Under systemd it tells when it is ready, and answers its watchdog.
+    Agent(AgentArgs),
     /// Tell what this kernel and these privileges allow: a line for each hook, and what to do about each gap.
     ///
     /// A gap is something that stays unseen, or is seen less exactly; with gaps the stream runs all the same.

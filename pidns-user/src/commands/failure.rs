@@ -13,6 +13,7 @@ use crate::{
     source::{SourceError, observer::SnapshotError, recording::Damage},
     target::TargetError,
     text::Count,
+    web::WebError,
 };
 
 /// Exit codes of the program, but for 0 and clap's own 2.
@@ -76,6 +77,9 @@ pub enum Failure {
         /// Events that had been seen and are lost with this.
         unwritten: u64,
     },
+    /// Nothing can be served.
+    #[error(transparent)]
+    Web(#[from] WebError),
     /// Something else of the system.
     #[error("{what}: {error}")]
     Io {
@@ -122,6 +126,7 @@ impl Failure {
             | Self::Write { .. }
             | Self::Recording { .. }
             | Self::Output { .. }
+            | Self::Web(_)
             | Self::Io { .. }
             | Self::Load(LoadError::NoObject | LoadError::Io { .. }) => code::USAGE,
         }

@@ -97,7 +97,7 @@ impl Stream<'_> {
             error,
         })?;
         // What it starts of threads have what this one has left: each thread has its own capabilities.
-        let (containers, background) = containers(kernel)?;
+        let (containers, background) = containers(kernel.runtime_api)?;
         let notices = Notices::new(kernel.quiet);
         let log = match kernel.bpf_log {
             Some(_) => Some(KernelLog::new(&mut loaded, print_always).map_err(|error| Failure::Io {
@@ -164,12 +164,12 @@ pub(super) fn observer(kernel: &Kernel) -> Result<Observer, Failure> {
     Ok(observer)
 }
 
-fn check_iterator(observer: &Observer) -> Result<(), Failure> {
+pub(super) fn check_iterator(observer: &Observer) -> Result<(), Failure> {
     match observer.without_iterator() {
         // /proc tells of the same processes.
         None | Some(NoIterator::Refused(_)) => Ok(()),
         Some(NoIterator::Elsewhere | NoIterator::Unprivileged) => Err(Failure::Usage(
-            "`record`, --snapshot and --verify-interval need the kernel's task iterator, which works in the host's own \
+            "`record`, `agent`, --snapshot and --verify-interval need the kernel's task iterator, which works in the host's own \
              PID namespace only"
                 .to_owned(),
         )),
@@ -177,15 +177,15 @@ fn check_iterator(observer: &Observer) -> Result<(), Failure> {
 }
 
 /// What names the containers; none where the events' numbers of processes are not those of this /proc.
-fn containers(kernel: &Kernel) -> Result<(ContainerSource, Option<Arc<Background>>), Failure> {
+pub(super) fn containers(runtime_api: bool) -> Result<(ContainerSource, Option<Arc<Background>>), Failure> {
     if namespace::is_initial() != Some(true) {
         return Ok((ContainerSource::Unknown, None));
     }
-    let HostContainers { cache, background } = host_observer::containers(kernel.runtime_api)?;
+    let HostContainers { cache, background } = host_observer::containers(runtime_api)?;
     Ok((ContainerSource::Tracked(Box::new(ContainerTracker::new(cache))), background))
 }
 
-fn start(loaded: &Loaded, filter: &Filter) -> Body {
+pub(super) fn start(loaded: &Loaded, filter: &Filter) -> Body {
     let trimmed = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
     let boot = Timestamp::from_nanosecond(clock::wall_offset_ns()).unwrap_or(Timestamp::UNIX_EPOCH);
     Body::StreamStart {
@@ -220,7 +220,7 @@ fn notify_of_what_stays_unseen(loaded: &Loaded, notices: Notices) {
     }
 }
 
-fn unseen(hook: &Hook, form: &HookForm) -> Option<String> {
+pub(super) fn unseen(hook: &Hook, form: &HookForm) -> Option<String> {
     match form {
         HookForm::On(_) | HookForm::Unneeded => None,
         HookForm::Off(why) => {

@@ -1,5 +1,6 @@
 //! The commands, one a file.
 
+pub mod agent;
 mod background;
 pub mod check;
 mod ending;

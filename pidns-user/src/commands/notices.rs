@@ -32,19 +32,21 @@ impl Notices {
 
     /// Prints what there is to say of a snapshot.
     pub(crate) fn notice(self, notice: &Notice) {
-        match notice {
-            Notice::NoIterator(why) => self.notify(why),
-            Notice::LeftOut(error) => self.notify(format_args!(
-                "cannot read /proc: {error}: what the task iterator left out is missing"
-            )),
-            Notice::Unread(unread) => {
-                let root = rustix::process::geteuid().is_root();
-                unread::about(unread, root).into_iter().for_each(|message| self.notify(message));
-            }
-            Notice::Unnamed(procs) => {
-                unread::about_procs(procs).into_iter().for_each(|message| self.notify(message));
-            }
+        messages(notice).into_iter().for_each(|message| self.notify(message));
+    }
+}
+
+/// What a notice says, line by line.
+pub(super) fn messages(notice: &Notice) -> Vec<String> {
+    match notice {
+        Notice::NoIterator(why) => vec![why.to_string()],
+        Notice::LeftOut(error) => {
+            vec![format!("cannot read /proc: {error}: what the task iterator left out is missing")]
         }
+        Notice::Unread(unread) => {
+            unread::about(unread, rustix::process::geteuid().is_root()).into_iter().collect()
+        }
+        Notice::Unnamed(procs) => unread::about_procs(procs),
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod actor;
 mod again;
+mod agent;
 mod cli;
 mod counting;
 mod creation;
@@ -28,6 +29,7 @@ mod program;
 mod recordings;
 mod release;
 mod sandbox;
+mod scrape;
 mod seen;
 mod signals;
 mod stage;
@@ -95,6 +97,7 @@ fn main() {
         ("pipeline", pipeline::TESTS),
         ("counting", counting::TESTS),
         ("sandbox", sandbox::TESTS),
+        ("agent", agent::TESTS),
     ];
     let trials = files.iter().flat_map(|(file, tests)| tests.iter().map(|test| trial(file, test))).collect();
     libtest_mimic::run(&arguments, trials).exit();

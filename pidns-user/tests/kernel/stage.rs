@@ -141,6 +141,14 @@ impl Actor {
         self.heard.iter().filter(|told| told.fact == fact).map(decode).collect()
     }
 
+    /// Hears what it says for so long.
+    pub(crate) fn listen(&mut self, time: Duration) {
+        let deadline = Instant::now() + time;
+        while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            self.keep(&line);
+        }
+    }
+
     fn keep(&mut self, line: &str) {
         let fact: Fact = serde_json::from_str(line)
             .unwrap_or_else(|error| panic!("actor {} said {line:?}: {error}", self.situation));

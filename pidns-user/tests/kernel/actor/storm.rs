@@ -10,6 +10,8 @@ use crate::sys;
 pub(super) const SITUATIONS: &[Situation] = &[
     ("storm", |args| storm(parse(args, 0, "lives"), parse(args, 1, "workers"))),
     ("counted", |args| counted(parse(args, 0, "lives"), parse(args, 1, "namespaces"))),
+    ("churn", |args| churn(parse(args, 0, "namespaces"))),
+    ("zombies", |args| zombies(parse(args, 0, "zombies"))),
     ("storms", |args| storms(parse(args, 0, "lives"), parse(args, 1, "namespaces"))),
 ];
 
@@ -38,6 +40,41 @@ fn storms(lives: u32, namespaces: u32) -> c_int {
     say("lives", lives);
     wait_for_go();
     staying.into_iter().for_each(|(_, child)| child.dismiss());
+    0
+}
+
+/// Two processes make so many namespaces, one after the other, each of which ends at once.
+fn churn(namespaces: u64) -> c_int {
+    let workers: Vec<_> = [namespaces / 2, namespaces - namespaces / 2]
+        .into_iter()
+        .map(|share| {
+            fork(|| {
+                for _ in 0..share {
+                    let init = sys::clone(sys::NEWPID, || 0).expect("root can make a PID namespace");
+                    sys::wait(init).expect("a child can be waited for");
+                }
+                0
+            })
+        })
+        .collect();
+    for worker in workers {
+        assert!(sys::wait(worker).expect("a child can be waited for").success(), "a worker ends well");
+    }
+    say("done", namespaces);
+    0
+}
+
+/// An init that reaps its children on the first go only, and ends on the second.
+fn zombies(count: u32) -> c_int {
+    let home = Child::init("init", || {
+        let children: Vec<_> = (0..count).map(|_| fork(|| 0)).collect();
+        wait_for_go();
+        for child in children {
+            sys::wait(child).expect("a child can be waited for");
+        }
+        wait_for_go();
+    });
+    home.dismiss();
     0
 }
 

@@ -1,0 +1,68 @@
+//! The agent's log: lines on stderr, for people or programs.
+
+use std::io::{self, IsTerminal as _};
+
+use tracing::{Level, info, warn};
+
+use crate::{
+    cli::{AgentLogLevel, LogFormat},
+    commands::{live, notices},
+    kernel::{hooks::HookForm, load::Loaded},
+    model::World,
+    pipeline::{Consumer, Update, Wants},
+    source::observer::Notice,
+};
+
+/// Logs from now on.
+pub(super) fn start(format: LogFormat, level: AgentLogLevel) {
+    let level = match level {
+        AgentLogLevel::Error => Level::ERROR,
+        AgentLogLevel::Warn => Level::WARN,
+        AgentLogLevel::Info => Level::INFO,
+        AgentLogLevel::Debug => Level::DEBUG,
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false);
+    match format {
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).init(),
+    }
+}
+
+/// Logs what there is to say of a snapshot.
+pub(super) fn notice(notice: &Notice) {
+    notices::messages(notice).into_iter().for_each(|message| warn!("{message}"));
+}
+
+/// Logs which hooks run, and what stays unseen without those that do not.
+pub(super) fn hooks(loaded: &Loaded) {
+    for (hook, form) in &loaded.hooks {
+        match form {
+            HookForm::On(_) => info!(hook = hook.name, %form, "attached"),
+            // Function hooks are not there on many kernels, and tracepoints report most of what they would.
+            HookForm::Off(why) if hook.is_function() => info!(hook = hook.name, why, "not attached"),
+            HookForm::Off(_) => live::unseen(hook, form).into_iter().for_each(|message| warn!("{message}")),
+            HookForm::Unneeded => {}
+        }
+    }
+}
+
+/// Logs the notices of a run.
+pub(super) struct Notices;
+
+impl Consumer for Notices {
+    fn update(&mut self, _: &Update<'_>) -> Wants {
+        Wants::NoMore
+    }
+
+    fn tick(&mut self, _: Option<&World>) -> Wants {
+        Wants::NoMore
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        self::notice(notice);
+    }
+}

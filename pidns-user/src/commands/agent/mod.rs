@@ -1,0 +1,240 @@
+//! `pidns-trace agent`: a daemon that serves metrics. The kernel side counts, events of namespaces and inits go through the
+//! pipeline, and scrapes read what both have left.
+
+mod log;
+mod site;
+mod supervisor;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+    time::timeout,
+};
+use tracing::{error, info, warn};
+
+use self::{site::AgentSite, supervisor::Supervisor};
+use super::{background::Background, failure::Failure, live};
+use crate::{
+    cli::AgentArgs,
+    filter::Filter,
+    kernel::{
+        capabilities::{self, Uses},
+        hooks::HookForm,
+        load::{self, Loaded, Settings},
+        sandbox::{self, Protection},
+    },
+    metrics::{self, AgentFacts, Ledger},
+    pipeline::{Consumer, Follow, Pipeline, Report, Resync, follow::KernelFilter},
+    source::{live::Live, observer::Observer, snapshots},
+    web::{Handle, Landing, Limits, Link, Options, Server, Site},
+};
+
+/// How long the stream may take to end: a snapshot that is being taken is not waited for.
+const LAST_MOMENTS: Duration = Duration::from_millis(800);
+
+/// Serves until SIGTERM or SIGINT.
+pub fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
+    log::start(args.log_format, args.log_level);
+    // Before the kernel side: what is wrong with an option is said at once.
+    let server = Server::bind(options(args))?;
+    load::check_privileges()?;
+    let mut observer = Observer::before_a_stream();
+    let observed = observer.snapshot(false, &mut || {})?;
+    observed.notices.iter().for_each(log::notice);
+    live::check_iterator(&observer)?;
+
+    let follow = Follow::Namespaces { refresh: args.snapshot_interval };
+    let filter = Filter::everything()?;
+    let (mut loaded, reader, waker) = load::load(&settings(args, follow, &filter))?;
+    let (ledger, facts) = counters(&mut loaded, args.bpf_stats)?;
+    capabilities::drop_all_but(Uses::BpfAndProc)
+        .map_err(|error| Failure::Io { what: "drop the capabilities that are not needed any more", error })?;
+    // What it starts of threads have what this one has left: each thread has its own capabilities.
+    let (containers, _daemons) = live::containers(args.runtime_api)?;
+    let (metrics, mut consumer, watch) = metrics::metrics(ledger, facts, args.namespace_limit)
+        .map_err(|error| Failure::Io { what: "set up the metrics", error: io::Error::other(error) })?;
+    let observer = observer.watched_by(Box::new(watch));
+    let start = live::start(&loaded, &filter);
+    log::hooks(&loaded);
+    let source = Live::new(loaded, reader, None, start, follow.has_reaps(&filter));
+    let site = Arc::new(AgentSite::new(metrics));
+    site.is_protected("no_new_privs", Protection::On("all threads".to_owned()));
+    let stop = Arc::new(AtomicBool::new(false));
+    let (stopped, mut pulse) = (Arc::clone(&stop), site.pulse());
+    let work = move || {
+        let resync = Resync::new(snapshots::beside(observer), None, follow.refresh());
+        let pipeline = Pipeline::new(source, follow, containers).with_snapshots(resync);
+        let consumers: &mut [&mut dyn Consumer] = &mut [&mut consumer, &mut log::Notices, &mut pulse];
+        pipeline.run(consumers, &stopped).0
+    };
+    let end = || {
+        stop.store(true, Ordering::Release);
+        waker.wake().map_err(|error| Failure::Io { what: "wake the stream's thread", error })
+    };
+    let protection = ProtectedFiles { asks_daemons: args.runtime_api, config: args.web_config.clone() };
+    serve(server, site, protection, work, end)
+}
+
+fn options(args: &AgentArgs) -> Options {
+    let text = "Metrics of the PID namespaces of this machine: how many there are, what happens to their inits and processes, \
+                and what goes wrong with them.";
+    Options {
+        listen: args.listen.clone(),
+        telemetry_path: args.telemetry_path.clone(),
+        config_file: args.web_config.clone(),
+        landing: Landing {
+            title: "pidns-trace".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            paragraphs: vec![text.to_owned()],
+            links: Vec::<Link>::new(),
+        },
+        limits: Limits::default(),
+    }
+}
+
+fn settings(args: &AgentArgs, follow: Follow, filter: &Filter) -> Settings {
+    let KernelFilter { event_mask, level_mask, namespaces, pids } = follow.kernel_filter(filter);
+    Settings {
+        ring_bytes: args.ring_size,
+        event_mask,
+        level_mask,
+        namespaces,
+        pids,
+        args: false,
+        hooks: args.hooks,
+        without_syscall_hooks: (!args.syscall_hooks).then_some("--syscall-hooks was not given"),
+        counting: true,
+        log_level: 0,
+    }
+}
+
+/// What of the kernel side scrapes read.
+fn counters(loaded: &mut Loaded, counts_runs: bool) -> Result<(Ledger, AgentFacts), Failure> {
+    let (Some(table), Some(mut gauges)) = (loaded.namespace_counters.take(), loaded.gauges.take()) else {
+        let error = io::Error::other("the kernel side does not count");
+        return Err(Failure::Io { what: "read the counters", error });
+    };
+    if counts_runs {
+        gauges.count_runs().map_err(|error| Failure::Io {
+            what: "have the kernel count the runs of BPF programs (--bpf-stats, which needs CAP_SYS_ADMIN)",
+            error,
+        })?;
+    }
+    let hooks = loaded.hooks.iter().map(|(hook, form)| (hook.name.to_owned(), form.to_string())).collect();
+    let off = loaded.hooks.iter().filter(|(_, form)| matches!(form, HookForm::Off(_)));
+    let unseen = off.map(|(hook, _)| (hook.name.to_owned(), hook.shows.to_owned())).collect();
+    Ok((Ledger::new(Box::new(table)), AgentFacts { hooks, unseen, gauges }))
+}
+
+/// Has `work` done in a thread of its own, and serves meanwhile; `end` has it end.
+fn serve(
+    server: Server,
+    site: Arc<AgentSite>,
+    protection: ProtectedFiles,
+    work: impl FnOnce() -> Report + Send + 'static,
+    end: impl Fn() -> Result<(), Failure>,
+) -> Result<ExitCode, Failure> {
+    let io = |what| move |error| Failure::Io { what, error };
+    let background = Background::get().map_err(io("start the runtime"))?;
+    let _context = background.handle().enter();
+    let (done, mut finished) = oneshot::channel();
+    let worker = thread::Builder::new()
+        .name("stream".to_owned())
+        .spawn(move || {
+            let report = work();
+            let _ = done.send(());
+            report
+        })
+        .map_err(io("start the stream's thread"))?;
+    // The stream's thread has the capabilities that it needs, and the snapshots' comes from it.
+    site.is_protected("seccomp", sandbox::restrict_system_calls());
+    let files = background.handle().spawn(async move { protection.apply() });
+    let files = background.handle().block_on(files).map_err(|error| io("limit a thread")(error.into()))?;
+    site.is_protected("landlock", files);
+    let mut terminate = signal(SignalKind::terminate()).map_err(io("listen for signals"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(io("listen for signals"))?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(io("listen for signals"))?;
+    for address in server.addresses() {
+        info!(%address, "serving");
+    }
+    let handle = server.handle();
+    let (stop_server, server_stops) = oneshot::channel::<()>();
+    let pages: Arc<dyn Site> = Arc::clone(&site) as _;
+    let serving = background.handle().spawn(server.run(pages, async {
+        let _ = server_stops.await;
+    }));
+    let supervisor = Supervisor::new(Arc::clone(&site));
+    let supervising = background.handle().spawn(supervisor.run());
+
+    let is_over = background.handle().block_on(async {
+        loop {
+            tokio::select! {
+                _ = &mut finished => break true,
+                _ = terminate.recv() => break false,
+                _ = interrupt.recv() => break false,
+                _ = hang_up.recv() => reload(&handle),
+            }
+        }
+    });
+    supervising.abort();
+    supervisor::stopping();
+    info!("stopping");
+    end()?;
+    let _ = stop_server.send(());
+    background.handle().block_on(async {
+        if !is_over && timeout(LAST_MOMENTS, finished).await.is_err() {
+            warn!("the stream takes long to end: it is left behind");
+        }
+        let _ = serving.await;
+    });
+    if !worker.is_finished() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut report = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    match report.error.take() {
+        Some(error) => Err(Failure::of_pipeline(error, None)),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// What the thread that serves strangers may read.
+struct ProtectedFiles {
+    asks_daemons: bool,
+    config: Option<PathBuf>,
+}
+
+impl ProtectedFiles {
+    /// Limits the calling thread, and those that it starts: they serve and collect, and take no snapshots.
+    fn apply(&self) -> Protection {
+        if self.asks_daemons {
+            return Protection::Off("--runtime-api: the same thread asks daemons".to_owned());
+        }
+        // Limits on PIDs are read at a scrape, and aya asks for the number of CPUs with each entry of a map.
+        let mut readable = ["/proc", "/sys/fs/cgroup", "/sys/devices/system/cpu"].map(Path::new).to_vec();
+        // TLS keys are mostly elsewhere than the configuration that names them.
+        if self.config.is_some() {
+            readable = vec![Path::new("/")];
+        }
+        readable.retain(|path| path.exists());
+        sandbox::restrict_network_thread(&readable).unwrap_or_else(|error| Protection::Off(error.to_string()))
+    }
+}
+
+fn reload(handle: &Handle) {
+    match handle.reload() {
+        Ok(()) => info!("the web configuration was read again"),
+        Err(error) => error!(%error, "the web configuration stays as it was"),
+    }
+}

@@ -1,0 +1,52 @@
+//! Tells systemd how the agent is (sd_notify(3)), where systemd has started it.
+
+use std::{sync::Arc, time::Duration};
+
+use sd_notify::NotifyState;
+use tracing::warn;
+
+use super::site::AgentSite;
+use crate::web::Site as _;
+
+/// How often it is looked at whether the agent is ready.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Says when the agent is ready, and answers the watchdog while it works.
+pub(super) struct Supervisor {
+    site: Arc<AgentSite>,
+    /// How often systemd wants to hear that all is well.
+    watchdog: Option<Duration>,
+}
+
+impl Supervisor {
+    pub(super) fn new(site: Arc<AgentSite>) -> Self {
+        Self { site, watchdog: sd_notify::watchdog_enabled() }
+    }
+
+    /// Never ends.
+    pub(super) async fn run(self) {
+        while self.site.readiness().is_err() {
+            tokio::time::sleep(INTERVAL).await;
+        }
+        notify(NotifyState::Ready);
+        let Some(watchdog) = self.watchdog else { return };
+        loop {
+            // Twice as often as it is asked for (sd_watchdog_enabled(3)).
+            tokio::time::sleep(watchdog / 2).await;
+            if self.site.health().is_ok() {
+                notify(NotifyState::Watchdog);
+            }
+        }
+    }
+}
+
+/// The agent is about to end.
+pub(super) fn stopping() {
+    notify(NotifyState::Stopping);
+}
+
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!(%error, "systemd cannot be told");
+    }
+}

@@ -1,0 +1,262 @@
+//! The agent: what it counts, what it may still do, how it begins and ends.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::TcpListener;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use aya::programs::loaded_programs;
+
+use crate::facts::{Lives, Who};
+use crate::pipeline::{NAMESPACES, SECONDS_FOR_A_STORM, lives};
+use crate::scrape::{Agent, Samples, get};
+use crate::stage::{Actor, patience};
+use crate::{Test, probes, sys, test};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(totals_are_what_a_storm_did_though_half_of_its_namespaces_died_and_the_agent_was_stopped),
+    test!(a_namespace_with_zombies_has_them_counted_and_their_age),
+    test!(ten_thousand_namespaces_that_come_and_go_leave_nothing_behind),
+    test!(the_agent_keeps_no_privilege_that_it_does_not_need, needs probes::seccomp),
+    test!(a_scrape_during_the_start_waits_and_is_answered),
+    test!(sigterm_ends_the_agent_within_a_second_with_clients_connected),
+    test!(a_killed_agent_leaves_no_program_in_the_kernel),
+    test!(a_port_that_is_taken_is_said_before_anything_is_loaded),
+];
+
+/// The sum of a counter over the reasons, for namespaces without a container.
+fn of_no_container(samples: &Samples, name: &str) -> f64 {
+    let labels = format!("{name}{{runtime=\"none\"");
+    samples.starting(&labels).map(|(_, value)| value).sum()
+}
+
+fn exits(samples: &Samples, reason: &str) -> f64 {
+    samples.get(&format!("pidns_process_exits_total{{runtime=\"none\",reason=\"{reason}\"}}"))
+}
+
+fn totals_are_what_a_storm_did_though_half_of_its_namespaces_died_and_the_agent_was_stopped() {
+    let agent = Agent::start(&["--snapshot-interval", "500ms"]);
+    let before = agent.scrape();
+    let mut actor = Actor::start("counted", &[&lives().to_string(), &NAMESPACES.to_string()]);
+    thread::sleep(Duration::from_millis(300));
+    sys::kill(agent.pid(), libc::SIGSTOP).expect("the agent is there");
+    let stopped = Instant::now();
+    let _: u64 = actor.hear_within(SECONDS_FOR_A_STORM, "lives");
+    thread::sleep(Duration::from_secs(10).saturating_sub(stopped.elapsed()));
+    sys::kill(agent.pid(), libc::SIGCONT).expect("the agent is there");
+    let mut seen: Vec<Lives> = actor.all_heard("leaving");
+    let staying: Vec<Lives> = actor.all_heard("staying");
+    assert_eq!((seen.len(), staying.len()), (NAMESPACES / 2, NAMESPACES / 2));
+
+    // Those that stay have series of their own.
+    for Lives { who, forks, .. } in &staying {
+        let series = format!("pidns_namespace_forks_total{{pidns=\"{}\"}}", who.ns);
+        agent.scrape_until(&series, |samples| samples.find(&series) == Some(*forks as f64));
+    }
+    actor.go();
+    actor.finish();
+    seen.extend(staying.into_iter().map(|seen| Lives { ended_well: seen.ended_well + 1, ..seen }));
+    let sum = |of: fn(&Lives) -> u64| seen.iter().map(of).sum::<u64>() as f64;
+    let ended =
+        sum(|seen| seen.ended_well + seen.failed + seen.ended_by_signal + seen.killed_with_their_init);
+    let after = agent.scrape_until("the last reaps", |samples| {
+        of_no_container(samples, "pidns_process_reaps_total")
+            - of_no_container(&before, "pidns_process_reaps_total")
+            == ended
+    });
+    let grown = |name| of_no_container(&after, name) - of_no_container(&before, name);
+    assert_eq!(grown("pidns_process_forks_total"), sum(|seen| seen.forks), "forks");
+    assert_eq!(grown("pidns_process_execs_total"), sum(|seen| seen.execs), "execs");
+    assert_eq!(grown("pidns_process_exits_total"), ended, "exits");
+    assert_eq!(grown("pidns_thread_creations_total"), sum(|seen| seen.threads), "threads created");
+    assert_eq!(grown("pidns_thread_exits_total"), sum(|seen| seen.threads), "threads ended");
+    let grown = |reason| exits(&after, reason) - exits(&before, reason);
+    assert_eq!(grown("ok"), sum(|seen| seen.ended_well));
+    assert_eq!(grown("error"), sum(|seen| seen.failed));
+    assert_eq!(grown("signal"), sum(|seen| seen.ended_by_signal));
+    assert_eq!(grown("cascade"), sum(|seen| seen.killed_with_their_init));
+    for Lives { who, .. } in &seen {
+        let series = format!("pidns_namespace_forks_total{{pidns=\"{}\"}}", who.ns);
+        assert!(after.find(&series).is_none_or(|forks| forks < 100.0), "{series} is another's, or gone");
+    }
+    let of_host = after.starting("pidns_").filter(|(series, _)| !series.starts_with("pidns_namespace_"));
+    assert!(of_host.count() <= 400, "the series that do not depend on the namespaces are bounded");
+    let lost: f64 = after.starting("pidns_trace_events_lost_total").map(|(_, value)| value).sum();
+    assert_eq!(lost, 0.0, "events lost");
+}
+
+fn a_namespace_with_zombies_has_them_counted_and_their_age() {
+    let agent = Agent::start(&["--snapshot-interval", "300ms"]);
+    let began = unix_seconds();
+    let mut actor = Actor::start("zombies", &["3"]);
+    let init: Who = actor.hear("init");
+    let pidns = init.ns;
+    let zombies = format!("pidns_namespace_processes{{pidns=\"{pidns}\",state=\"zombie\"}}");
+    let samples = agent.scrape_until("three zombies", |samples| samples.find(&zombies) == Some(3.0));
+    let oldest = format!("pidns_namespace_zombie_oldest_timestamp_seconds{{pidns=\"{pidns}\"}}");
+    let since = samples.get(&oldest);
+    assert!(since >= began - 1.0 && since <= unix_seconds(), "{since}, {began}");
+    let reaps = format!("pidns_namespace_reaps_total{{pidns=\"{pidns}\"}}");
+    let reaped = samples.get(&reaps);
+    const SNAPSHOTS: &str = "pidns_trace_events_total{event=\"stream.resync\"}";
+    let snapshots = samples.get(SNAPSHOTS);
+    let again = agent.scrape_until("another snapshot", |samples| samples.get(SNAPSHOTS) >= snapshots + 2.0);
+    assert_eq!(again.get(&oldest), since, "the oldest stays the oldest");
+    actor.go();
+    agent.scrape_until("the reaping", |samples| samples.find(&reaps) == Some(reaped + 3.0));
+    let samples = agent.scrape();
+    assert_eq!((samples.find(&zombies), samples.find(&oldest)), (Some(0.0), None));
+    actor.go();
+    actor.finish();
+}
+
+fn unix_seconds() -> f64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.expect("it is after 1970").as_secs_f64()
+}
+
+/// `PIDNS_TEST_CHURN` makes it as many more as a machine has time for.
+fn ten_thousand_namespaces_that_come_and_go_leave_nothing_behind() {
+    let churn: u64 =
+        std::env::var("PIDNS_TEST_CHURN").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000);
+    let agent = Agent::start(&["--snapshot-interval", "1s", "--metrics.namespace-limit", "50"]);
+    let before = agent.scrape();
+    let resident = |samples: &Samples| samples.get("process_resident_memory_bytes");
+    let mut actor = Actor::start("churn", &[&churn.to_string()]);
+    let mut most = 0;
+    let deadline = Instant::now() + patience(60 + churn / 200);
+    while actor.all_heard::<u64>("done").is_empty() {
+        assert!(Instant::now() < deadline, "{churn} namespaces take too long");
+        let samples = agent.scrape();
+        most = most.max(samples.starting("pidns_namespace_").count());
+        actor.listen(Duration::from_millis(200));
+    }
+    actor.finish();
+    let created = "pidns_namespace_creations_total{method=\"clone\"}";
+    let gone = |samples: &Samples| samples.get("pidns_namespace_destructions_total");
+    let after = agent.scrape_until("the end of all", |samples| {
+        gone(samples) - gone(&before) >= churn as f64
+            && samples.get("pidns_namespaces{state=\"active\"}")
+                <= before.get("pidns_namespaces{state=\"active\"}")
+    });
+    assert!(after.get(created) - before.get(created) >= churn as f64);
+    assert!(most < 50 * 16 + 60, "{most} series of namespaces, with a limit of 50");
+    for (series, entries) in after.starting("pidns_trace_map_entries") {
+        assert!(entries <= before.get(series) + 20.0, "{series}: {entries} entries are left");
+    }
+    let grown = resident(&after) - resident(&before);
+    assert!(grown < 12e6, "{grown} bytes of memory more, after {churn} namespaces");
+}
+
+fn the_agent_keeps_no_privilege_that_it_does_not_need() {
+    let agent = Agent::start(&[]);
+    let threads = fs::read_dir(format!("/proc/{}/task", agent.pid())).expect("the agent is there");
+    let kept: BTreeSet<String> = ["CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE", "CAP_PERFMON", "CAP_BPF"]
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+    const BITS: [u32; 4] = [2, 19, 38, 39];
+    let mask = BITS.iter().fold(0_u64, |mask, bit| mask | 1 << bit);
+    let mut count = 0;
+    for thread in threads.map(|entry| entry.expect("the agent is there").path()) {
+        let status = fs::read_to_string(thread.join("status")).expect("the thread is there");
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_else(|| panic!("{name} in {status}")).trim().to_owned()
+        };
+        for set in ["CapEff:", "CapPrm:"] {
+            let bits = u64::from_str_radix(&field(set), 16).expect("a number");
+            assert_eq!(bits & !mask, 0, "{set} of {}", thread.display());
+        }
+        assert_eq!(field("CapInh:"), "0000000000000000");
+        assert_eq!((field("NoNewPrivs:"), field("Seccomp:")), ("1".to_owned(), "2".to_owned()));
+        count += 1;
+    }
+    assert!(count > 3, "it has several threads");
+    let status = agent.status();
+    let told: BTreeSet<String> =
+        serde_json::from_value(status["capabilities"].clone()).expect("a list of names");
+    assert_eq!(told, kept);
+    for protection in ["no_new_privs", "seccomp"] {
+        let holds = status["protections"][protection].as_str().expect("a sentence");
+        assert!(holds.starts_with("on ("), "{protection}: {holds}");
+    }
+    assert!(status["protections"]["landlock"].is_string());
+    assert!(status["hooks"].as_object().is_some_and(|hooks| hooks.len() > 10), "{status}");
+}
+
+fn a_scrape_during_the_start_waits_and_is_answered() {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
+    let address = port.to_string();
+    let _agent = Agent::start_raw(&["--web.listen-address", &address]);
+    let deadline = Instant::now() + patience(20);
+    let mut answers = BTreeSet::new();
+    while !answers.contains(&200) {
+        assert!(Instant::now() < deadline, "only {answers:?} in time");
+        if let Ok((status, text)) = get(port, "/metrics") {
+            assert!(status == 200 || (status == 503 && text.contains("snapshot")), "{status}: {text}");
+            if status == 200 {
+                let samples = Samples::parse(&text);
+                assert!(samples.get("pidns_namespace_max_level") >= 0.0);
+                assert!(
+                    samples.find("pidns_trace_snapshot_seconds").is_some(),
+                    "no metrics before a snapshot"
+                );
+            }
+            answers.insert(status);
+        }
+    }
+}
+
+fn sigterm_ends_the_agent_within_a_second_with_clients_connected() {
+    let mut agent = Agent::start(&[]);
+    let address = agent.wait_for_address();
+    let idle: Vec<_> =
+        (0..20).map(|_| std::net::TcpStream::connect(address).expect("it takes clients")).collect();
+    let scraping =
+        thread::spawn(move || while get(address, "/metrics").is_ok_and(|(status, _)| status == 200) {});
+    thread::sleep(Duration::from_millis(100));
+    let asked = Instant::now();
+    sys::kill(agent.pid(), libc::SIGTERM).expect("the agent is there");
+    let status = agent.wait();
+    let took = asked.elapsed();
+    assert!(status.success(), "{status}:\n{}", agent.log_text());
+    assert!(took < patience(1), "it took {took:?}");
+    drop(idle);
+    scraping.join().expect("a scrape during the stop is answered, or refused");
+}
+
+fn program_ids(names: &[&str]) -> BTreeSet<u32> {
+    loaded_programs()
+        .flatten()
+        .filter(|program| program.name_as_str().is_some_and(|name| names.contains(&name)))
+        .map(|program| program.id())
+        .collect()
+}
+
+fn a_killed_agent_leaves_no_program_in_the_kernel() {
+    // Of names of 15 characters at most, as the kernel keeps them.
+    let names = ["process_fork", "process_exec", "signal_generate"];
+    let before = program_ids(&names);
+    let mut agent = Agent::start(&[]);
+    let own: BTreeSet<u32> = &program_ids(&names) - &before;
+    assert!(own.len() >= 3, "its programs are in the kernel: {own:?}");
+    sys::kill(agent.pid(), libc::SIGKILL).expect("the agent is there");
+    agent.wait();
+    let deadline = Instant::now() + patience(20);
+    while !program_ids(&names).is_disjoint(&own) {
+        assert!(Instant::now() < deadline, "programs of a killed agent stay in the kernel");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn a_port_that_is_taken_is_said_before_anything_is_loaded() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it has an address").to_string();
+    let mut agent = Agent::start_raw(&["--web.listen-address", &address]);
+    assert_eq!(agent.wait().code(), Some(2), "{}", agent.log_text());
+    let said = agent.log_text();
+    assert!(said.contains(&address) && said.contains("in use"), "{said}");
+    assert!(!said.contains("attached"), "{said}");
+}

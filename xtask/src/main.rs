@@ -6,6 +6,7 @@
 mod bench;
 mod btf_extract;
 mod build;
+mod dashboards;
 mod layers;
 mod linker;
 mod lint;
@@ -44,6 +45,7 @@ enum Task {
     Vm(vm::Args),
     Bench(bench::Args),
     BtfExtract(btf_extract::Args),
+    Dashboards(dashboards::Args),
     Lint(lint::Args),
 }
 
@@ -67,6 +69,7 @@ fn dispatch(task: Task) -> Result<()> {
         Task::Vm(args) => vm::main(args),
         Task::Bench(args) => bench::main(args),
         Task::BtfExtract(args) => btf_extract::main(&args),
+        Task::Dashboards(args) => dashboards::main(&args),
         Task::Lint(args) => lint::main(&args),
     }
 }

@@ -1,0 +1,51 @@
+//! `cargo xtask dashboards`: the Grafana dashboards, recording rules and alerts of dashboards/, from one source.
+//!
+//! The dashboards are described here as panels, and written as the JSON that Grafana reads. What is checked of them stands in
+//! `tests`: the conventions, the names of metrics, and each query and alert against a real Prometheus.
+
+mod agent;
+mod alerts;
+mod board;
+#[cfg(test)]
+mod catalogue;
+mod common;
+mod files;
+mod fleet;
+mod namespace;
+mod node;
+mod panel;
+#[cfg(test)]
+mod promql;
+mod reasons;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod workload;
+mod yaml;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+pub(crate) use files::check as check_files;
+
+/// Make the dashboards, rules and alerts of dashboards/.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Write the files of dashboards/ from xtask/src/dashboards
+    Write,
+    /// Fail if a file of dashboards/ is not what xtask/src/dashboards makes
+    Check,
+}
+
+pub(crate) fn main(args: &Args) -> Result<()> {
+    match args.action {
+        Action::Write => files::write(),
+        Action::Check => files::check(),
+    }
+}

@@ -1,0 +1,222 @@
+//! The conventions of the dashboards, over their JSON. Each message has the reason.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::dashboards::files;
+
+/// The dashboards by their titles.
+fn boards() -> Vec<(String, Value)> {
+    files::boards().iter().map(|board| (board.title.to_owned(), board.json())).collect()
+}
+
+/// The panels that show something, each with a name for messages.
+fn panels() -> Vec<(String, Value)> {
+    let mut all = Vec::new();
+    for (title, board) in boards() {
+        let panels = board["panels"].as_array().expect("panels").clone();
+        for panel in panels.into_iter().filter(|panel| panel["type"] != "row") {
+            all.push((format!("{title}: {}", panel["title"]), panel));
+        }
+    }
+    assert!(all.len() > 40, "{} panels are too few to be all", all.len());
+    all
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn queries(panel: &Value) -> Vec<&str> {
+    let targets = panel["targets"].as_array().expect("targets");
+    targets.iter().map(|target| text(target, "/expr")).collect()
+}
+
+#[test]
+fn there_are_four_dashboards_with_addresses_of_their_own() {
+    let uids: Vec<String> = boards().iter().map(|(_, board)| text(board, "/uid").to_owned()).collect();
+    assert_eq!(
+        uids,
+        ["pidns-trace-fleet", "pidns-trace-node", "pidns-trace-namespace", "pidns-trace-agent"],
+        "a uid is the dashboard's address in Grafana: links and bookmarks break when it changes"
+    );
+}
+
+#[test]
+fn every_dashboard_is_made_here_and_links_to_the_others() {
+    for (title, board) in boards() {
+        assert_eq!(
+            board["editable"], false,
+            "{title}: what is changed in Grafana is lost at the next provisioning"
+        );
+        let version = board["schemaVersion"].as_u64().expect("a number");
+        assert!((39..=42).contains(&version), "{title}: Grafana 11 and 12 read 39 to 42, not {version}");
+        let tags: Vec<&str> =
+            board["tags"].as_array().expect("tags").iter().filter_map(Value::as_str).collect();
+        assert_eq!(tags, ["pidns-trace"], "{title}: dashboards find each other by this tag");
+        let link = &board["links"][0];
+        assert_eq!(link["type"], "dashboards", "{title}: a link to all dashboards of the tag");
+        assert_eq!(link["tags"], board["tags"], "{title}: the link goes by the tag");
+        assert_eq!(link["keepTime"], true, "{title}: whoever follows a link looks at the same time");
+        assert_eq!(link["includeVars"], true, "{title}: and at the same machines");
+        assert!(
+            !text(&board, "/description").is_empty(),
+            "{title}: a list of dashboards shows its description"
+        );
+    }
+}
+
+#[test]
+fn every_dashboard_chooses_its_data_source_jobs_and_machines() {
+    for (title, board) in boards() {
+        let variables = board["templating"]["list"].as_array().expect("variables");
+        let of_type =
+            |kind: &str| variables.iter().filter(|variable| variable["type"] == kind).collect::<Vec<_>>();
+        let [source] = of_type("datasource")[..] else { panic!("{title}: one variable of a data source") };
+        assert_eq!(source["name"], "datasource", "{title}: panels name the variable");
+        assert_eq!(source["query"], "prometheus", "{title}: the queries are PromQL");
+        let queries = of_type("query");
+        let names: Vec<&str> = queries.iter().map(|variable| text(variable, "/name")).collect();
+        assert_eq!(names[..2], ["job", "instance"], "{title}: every dashboard narrows by these");
+        for variable in queries {
+            let name = text(variable, "/name");
+            assert_eq!(variable["multi"], true, "{title}, {name}: several can be compared");
+            assert_eq!(variable["includeAll"], true, "{title}, {name}: all are where one begins");
+            assert_eq!(
+                variable["allValue"], ".+",
+                "{title}, {name}: a list of all values makes queries too long on a large fleet"
+            );
+            assert_eq!(
+                variable["datasource"]["uid"], "${datasource}",
+                "{title}, {name}: from the chosen source"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_panel_says_what_it_shows_and_in_which_unit() {
+    for (name, panel) in panels() {
+        assert!(!text(&panel, "/title").is_empty(), "{name}: a panel without a title cannot be talked about");
+        let description = text(&panel, "/description");
+        assert!(
+            description.len() > 20 && description.ends_with('.'),
+            "{name}: a sentence says what it shows"
+        );
+        assert!(
+            !text(&panel, "/fieldConfig/defaults/unit").is_empty(),
+            "{name}: a number without a unit says nothing"
+        );
+        assert!(
+            text(&panel, "/fieldConfig/defaults/noValue").len() > 10,
+            "{name}: an empty panel says why it is empty"
+        );
+    }
+}
+
+#[test]
+fn a_panel_on_findings_says_that_there_are_none_yet() {
+    let on_findings: Vec<_> = panels()
+        .into_iter()
+        .filter(|(_, panel)| queries(panel).concat().contains("pidns_findings"))
+        .collect();
+    assert!(on_findings.len() >= 2, "the fleet and the node have such panels");
+    for (name, panel) in on_findings {
+        let said = text(&panel, "/fieldConfig/defaults/noValue");
+        assert_eq!(
+            said, "no findings yet: this version reports none",
+            "{name}: empty is not \"all is well\""
+        );
+    }
+}
+
+/// The selectors of a query: what stands in braces behind the name of a metric.
+fn selectors(query: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut rest = query;
+    while let Some((_, after)) = rest.split_once('{') {
+        let (inside, behind) = after.split_once('}').expect("braces are closed");
+        found.push(inside);
+        rest = behind;
+    }
+    found
+}
+
+#[test]
+fn every_target_narrows_by_job_and_machine() {
+    for (name, panel) in panels() {
+        for query in queries(&panel) {
+            let selectors = selectors(query);
+            assert!(!selectors.is_empty(), "{name}: no selector in {query}");
+            for selector in selectors {
+                assert!(
+                    selector.starts_with(r#"job=~"$job", instance=~"$instance""#),
+                    "{name}: {{{selector}}} shows machines that were not chosen"
+                );
+            }
+            let metrics = crate::dashboards::promql::uses(query).metrics;
+            let bare: Vec<_> = metrics.iter().filter(|(_, labels)| labels.is_empty()).collect();
+            assert!(bare.is_empty(), "{name}: {bare:?} is not narrowed at all");
+        }
+    }
+}
+
+#[test]
+fn rates_follow_the_time_that_is_shown() {
+    for (name, panel) in panels() {
+        for query in queries(&panel) {
+            for call in ["rate(", "increase("] {
+                for (at, _) in query.match_indices(call) {
+                    let range = query[at..].split_once('[').expect("a rate is over a range").1;
+                    assert!(
+                        range.starts_with("$__rate_interval]") || range.starts_with("$__range]"),
+                        "{name}: a fixed range skips samples, or finds none, at another zoom: {query}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn panels_have_a_source_an_id_and_a_place_of_their_own() {
+    for (title, board) in boards() {
+        let panels = board["panels"].as_array().expect("panels");
+        let ids: BTreeSet<u64> = panels.iter().map(|panel| panel["id"].as_u64().expect("an id")).collect();
+        assert_eq!(ids.len(), panels.len(), "{title}: links to a panel go by its id");
+        let mut cells: BTreeMap<(u64, u64), &Value> = BTreeMap::new();
+        for panel in panels {
+            let [x, y, w, h] =
+                ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().expect("a number"));
+            assert!(x + w <= 24, "{title}: {} is wider than Grafana's grid", panel["title"]);
+            for cell in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
+                let other = cells.insert(cell, &panel["title"]);
+                assert!(other.is_none(), "{title}: {} lies on {:?}", panel["title"], other);
+            }
+            if panel["type"] != "row" {
+                assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}: of the chosen source");
+                let targets = panel["targets"].as_array().expect("targets");
+                let sources = targets.iter().filter(|target| target["datasource"]["uid"] == "${datasource}");
+                assert_eq!(sources.count(), targets.len(), "{title}: of the chosen source");
+                let refs: BTreeSet<&str> = targets.iter().map(|target| text(target, "/refId")).collect();
+                assert_eq!(refs.len(), targets.len(), "{title}: queries of a panel go by their refId");
+            }
+        }
+    }
+}
+
+#[test]
+fn titles_within_a_dashboard_differ() {
+    for (title, board) in boards() {
+        let panels = board["panels"].as_array().expect("panels");
+        let mut seen = BTreeSet::new();
+        for panel in panels.iter().filter(|panel| panel["type"] != "row") {
+            assert!(
+                seen.insert(panel["title"].to_string()),
+                "{title}: two panels are named {}",
+                panel["title"]
+            );
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! What holds of all dashboards, rules and alerts.
+
+mod conventions;
+mod names;

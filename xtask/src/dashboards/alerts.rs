@@ -94,8 +94,8 @@ const ALERTS: &[Alert] = &[
         query: "min_over_time(pidns_namespaces{state=\"draining\"}[10m]) > 0",
         lasts: "5m",
         summary: "A PID namespace on {{ $labels.instance }} does not come down",
-        description: "{{ $value | printf \"%.0f\" }} PID namespaces on {{ $labels.instance }} have had a dead init and \
-                      living members for more than 10 minutes. Their containers cannot be removed.",
+        description: "PID namespaces on {{ $labels.instance }} with a dead init and members left, at every scrape of the \
+                      last 10 minutes: at least {{ $value | printf \"%.0f\" }}. Their containers cannot be removed.",
     },
     Alert {
         name: "PidnsPidExhaustionSoon",
@@ -124,7 +124,7 @@ const ALERTS: &[Alert] = &[
         query: "(pidns_namespace_pids_current / (pidns_namespace_pids_limit > 16) > 0.97)\n\
                 * on (job, instance, pidns) group_left (container, pod, namespace) pidns_namespace_info",
         lasts: "5m",
-        summary: "PID namespace {{ $labels.pidns }} (WORKLOAD) has no PIDs left",
+        summary: "PID namespace {{ $labels.pidns }} (WORKLOAD) has hardly any PIDs left",
         description: "{{ $value | humanizePercentage }} of the PIDs that {{ $labels.limit }} allows PID namespace \
                       {{ $labels.pidns }} (WORKLOAD) on {{ $labels.instance }} are in use. Fork fails there, now or at the \
                       next burst.",
@@ -139,8 +139,8 @@ const ALERTS: &[Alert] = &[
                 min_over_time(pidns_namespaces{state=\"pinned\"}[1h]) >= 100",
         lasts: "15m",
         summary: "PID namespaces without processes pile up on {{ $labels.instance }}",
-        description: "{{ $value | printf \"%.0f\" }} PID namespaces on {{ $labels.instance }} have no process left, and do \
-                      not go: they are 5 more than 6 hours ago, or 100 and more. Something holds them: an open file, a mount.",
+        description: "{{ $value | printf \"%.0f\" }} PID namespaces on {{ $labels.instance }} have no process left, and stay: \
+                      at least 5 more than 6 hours ago, or 100 and more. Something holds them: an open file, a mount.",
     },
     Alert {
         name: "PidnsCreationRefused",
@@ -160,8 +160,8 @@ const ALERTS: &[Alert] = &[
         query: "sum by (job, instance, runtime, reason) (increase(pidns_init_exits_total{reason=\"oom_kill\"}[15m])) > 0",
         lasts: "1m",
         summary: "Memory ran out for a PID 1 on {{ $labels.instance }} ({{ $labels.runtime }})",
-        description: "The kernel killed {{ $value | printf \"%.0f\" }} inits of PID namespaces ({{ $labels.runtime }}) in 15 \
-                      minutes on {{ $labels.instance }} because memory ran out, and with each all of its namespace.",
+        description: "Inits of PID namespaces ({{ $labels.runtime }}) on {{ $labels.instance }} that the kernel killed in 15 \
+                      minutes because memory ran out: {{ $value | printf \"%.0f\" }}. All of its namespace died with each.",
     },
     Alert {
         name: "PidnsInitKilled",

@@ -16,6 +16,7 @@ mod node;
 mod panel;
 #[cfg(test)]
 mod promql;
+mod promtool;
 mod reasons;
 mod rules;
 #[cfg(test)]
@@ -39,13 +40,13 @@ pub(crate) struct Args {
 enum Action {
     /// Write the files of dashboards/ from xtask/src/dashboards
     Write,
-    /// Fail if a file of dashboards/ is not what xtask/src/dashboards makes
+    /// Fail if a file of dashboards/ is not what xtask/src/dashboards makes, or if promtool finds fault with the rules
     Check,
 }
 
 pub(crate) fn main(args: &Args) -> Result<()> {
     match args.action {
         Action::Write => files::write(),
-        Action::Check => files::check(),
+        Action::Check => files::check().and_then(|()| promtool::check()),
     }
 }

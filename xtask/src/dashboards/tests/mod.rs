@@ -2,3 +2,4 @@
 
 mod conventions;
 mod names;
+mod rule_files;

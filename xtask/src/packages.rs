@@ -111,6 +111,28 @@ pub(crate) const CONTAINERS: &[Package] = &[
     },
 ];
 
+/// What dashboards, rules and alerts are tested with.
+pub(crate) const DASHBOARDS: &[Package] = &[
+    Package {
+        name: "prometheus",
+        why: "answers the dashboards' queries in tests, and has promtool, which checks rules and alerts",
+        present: Present::Command("promtool"),
+        units: &["prometheus.service"],
+    },
+    Package {
+        name: "nodejs",
+        why: "runs the TypeScript compiler, which checks the dashboards against Grafana's types",
+        present: Present::Command("node"),
+        units: &[],
+    },
+    Package {
+        name: "npm",
+        why: "downloads that compiler and those types",
+        present: Present::Command("npm"),
+        units: &[],
+    },
+];
+
 /// What `cargo xtask vm` puts into guests, and reads their kernels with. (qemu is not installed: vm/qemu.rs.)
 pub(crate) const GUESTS: &[Package] = &[
     BUSYBOX,
@@ -291,7 +313,7 @@ mod tests {
 
     #[test]
     fn of_another_package_that_is_nowhere_nothing_is_said_about_compilers() {
-        for package in CONTAINERS.iter().chain(GUESTS).chain(TESTS) {
+        for package in CONTAINERS.iter().chain(DASHBOARDS).chain(GUESTS).chain(TESTS) {
             let error = check(package, None).expect_err("not available").to_string();
             assert!(error.contains(package.name) && error.contains("by other means"), "{error}");
             assert!(!error.contains("nightly") && !error.contains("bookworm"), "{error}");

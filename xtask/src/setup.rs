@@ -18,15 +18,15 @@ use plan::plan;
 /// Install what is missing to build and test pidns-trace.
 ///
 /// Wanted are a Rust toolchain that builds eBPF objects, bpf-linker, what the tests run, and what guests take. Whatever is
-/// there already stays as it is; each command is printed before it runs. Of container runtimes, whose packages start
-/// daemons, it keeps those that it installs itself from being started, now and at boot.
+/// there already stays as it is; each command is printed before it runs. Of container runtimes and Prometheus, whose packages
+/// start daemons, it keeps those that it installs itself from being started, now and at boot.
 ///
 /// The toolchain is rustup's `nightly` if that has the component rust-src, else Debian's packages, which rustup then
 /// knows as `pidns-bpf`. Set PIDNS_BPF_TOOLCHAIN to use another of rustup's toolchains. Setup never installs or
 /// updates a toolchain through rustup: which ones you have is up to you.
 ///
 /// build, run, test, vm and bench start with this by themselves; all but vm do without what guests take, and all but test
-/// without container runtimes.
+/// without container runtimes, Prometheus, Node.js and npm.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only print what would be run
@@ -49,7 +49,7 @@ pub(crate) fn ready() -> Result<Ready> {
     plan(&Machine::look(Purpose::Build)?)?.carry_out()
 }
 
-/// As `ready`, and the container runtimes that the tests use too.
+/// As `ready`, and the container runtimes, Prometheus and Node.js that the tests use too.
 pub(crate) fn ready_for_tests() -> Result<Ready> {
     plan(&Machine::look(Purpose::Tests)?)?.carry_out()
 }

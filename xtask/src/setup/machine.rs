@@ -16,7 +16,7 @@ use crate::{
 pub(super) enum Purpose {
     /// Building and running.
     Build,
-    /// That, and testing on this kernel: who only wants to run the tool needs no Docker for it.
+    /// That, and testing on this kernel: who only wants to run the tool needs no Docker and no Prometheus for it.
     Tests,
     /// Building, and testing on other kernels.
     Guests,
@@ -26,10 +26,15 @@ pub(super) enum Purpose {
 
 impl Purpose {
     fn packages(self) -> impl Iterator<Item = &'static Package> {
-        let containers =
-            if matches!(self, Self::Tests | Self::Everything) { packages::CONTAINERS } else { &[] };
+        let (containers, dashboards): (&[_], &[_]) = if matches!(self, Self::Tests | Self::Everything) {
+            (packages::CONTAINERS, packages::DASHBOARDS)
+        } else {
+            (&[], &[])
+        };
         let guests = if matches!(self, Self::Guests | Self::Everything) { packages::GUESTS } else { &[] };
-        [packages::TOOLCHAIN, packages::LINKER, packages::TESTS, containers, guests].into_iter().flatten()
+        [packages::TOOLCHAIN, packages::LINKER, packages::TESTS, containers, dashboards, guests]
+            .into_iter()
+            .flatten()
     }
 }
 
@@ -81,12 +86,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_tests_need_container_runtimes() {
+    fn only_tests_need_container_runtimes_and_prometheus() {
         let has = |purpose: Purpose, group: &[Package]| {
             group.iter().all(|one| purpose.packages().any(|package| package == one))
         };
         let purposes = [Purpose::Build, Purpose::Tests, Purpose::Guests, Purpose::Everything];
-        assert_eq!(purposes.map(|purpose| has(purpose, packages::CONTAINERS)), [false, true, false, true]);
+        for group in [packages::CONTAINERS, packages::DASHBOARDS] {
+            assert_eq!(purposes.map(|purpose| has(purpose, group)), [false, true, false, true]);
+        }
         assert_eq!(purposes.map(|purpose| has(purpose, packages::GUESTS)), [false, false, true, true]);
     }
 }

@@ -106,7 +106,7 @@ pub(super) fn plan(machine: &Machine) -> Result<Plan> {
         install.extend(machine.missing_of(packages::LINKER));
     }
     install.extend(machine.missing_of(packages::TESTS));
-    for group in [packages::GUESTS, packages::CONTAINERS] {
+    for group in [packages::GUESTS, packages::CONTAINERS, packages::DASHBOARDS] {
         for package in machine.missing_of(group) {
             // One is in both groups.
             if !install.contains(&package) {
@@ -234,6 +234,18 @@ mod tests {
         }
         let without = commands(&Machine { systemd: false, ..machine });
         assert_eq!(without.len(), 2, "nothing has started anything: {without:#?}");
+    }
+
+    #[test]
+    fn prometheus_is_kept_from_starting_too() {
+        let machine = Machine { missing: packages::DASHBOARDS.iter().collect(), ..ready() };
+        let commands = commands(&machine);
+        let [_update, mask, install, _unmask, disable] = &commands[..] else {
+            panic!("five commands, not {commands:#?}")
+        };
+        assert_eq!(mask, "systemctl mask --runtime prometheus.service");
+        assert!(install.ends_with("--no-remove prometheus nodejs npm"), "{install}");
+        assert_eq!(disable, "systemctl disable prometheus.service");
     }
 
     #[test]

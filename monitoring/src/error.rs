@@ -1,0 +1,82 @@
+//! What can go wrong.
+
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
+
+/// Why Prometheus, or a dashboard, could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The program is not there.
+    #[error("prometheus is not on PATH: `cargo xtask setup` installs it (Debian's package prometheus)")]
+    NotInstalled,
+    /// The program could not be started.
+    #[error("cannot start prometheus: {0}")]
+    Start(#[source] io::Error),
+    /// A file or folder could not be read or written.
+    #[error("cannot {what} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What came back.
+        source: io::Error,
+    },
+    /// Prometheus ended while it was waited for.
+    #[error("prometheus ended before it was ready ({status}); the end of its log:\n{log}")]
+    EndedEarly {
+        /// How it ended.
+        status: String,
+        /// What it said last.
+        log: String,
+    },
+    /// Prometheus did not get ready.
+    #[error("prometheus was not ready after {after:?}; the end of its log:\n{log}")]
+    NotReady {
+        /// How long it was waited for.
+        after: Duration,
+        /// What it said last.
+        log: String,
+    },
+    /// A query had no result for too long.
+    #[error("`{query}` had no result for {after:?}")]
+    NoResult {
+        /// The query.
+        query: String,
+        /// How long it was asked.
+        after: Duration,
+    },
+    /// There is no connection.
+    #[error("cannot talk to {address}: {source}")]
+    Connection {
+        /// To whom.
+        address: SocketAddr,
+        /// What came back.
+        source: io::Error,
+    },
+    /// The answer is no answer of Prometheus.
+    #[error("{address} answered {path} with {problem}")]
+    Answer {
+        /// Who answered.
+        address: SocketAddr,
+        /// What was asked for.
+        path: String,
+        /// What is wrong with the answer.
+        problem: String,
+    },
+    /// Prometheus refused a query.
+    #[error("prometheus refuses `{query}`: {reason}")]
+    Query {
+        /// The query.
+        query: String,
+        /// What Prometheus says.
+        reason: String,
+    },
+    /// A file is no dashboard.
+    #[error("{} is no dashboard of Grafana: {problem}", path.display())]
+    Dashboard {
+        /// The file.
+        path: PathBuf,
+        /// What is missing.
+        problem: String,
+    },
+}

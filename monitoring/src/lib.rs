@@ -1,0 +1,24 @@
+//! A real Prometheus for tests and chores of pidns-trace, and the Grafana dashboards that are asked of it.
+//!
+//! ```no_run
+//! use std::{path::Path, time::Duration};
+//! use pidns_monitoring::{Job, Prometheus, Setup};
+//!
+//! let folder = Path::new("target/prometheus");
+//! let jobs = vec![Job::new("pidns-trace", ["127.0.0.1:10978"])];
+//! let prometheus = Prometheus::start(&Setup { jobs, ..Setup::in_folder(folder) })?;
+//! prometheus.wait_for("up == 1", Duration::from_secs(10))?;
+//! println!("{:?}", prometheus.query("pidns_namespaces", None)?);
+//! # Ok::<(), pidns_monitoring::Error>(())
+//! ```
+
+pub mod client;
+pub mod dashboard;
+pub mod error;
+mod http;
+pub mod server;
+
+pub use client::{Client, Range, Series};
+pub use dashboard::{Dashboard, Panel, Target, Variables};
+pub use error::Error;
+pub use server::{Job, Prometheus, Setup};

@@ -6,7 +6,6 @@
 mod agent;
 mod alerts;
 mod board;
-#[cfg(test)]
 mod catalogue;
 mod common;
 mod files;
@@ -14,11 +13,12 @@ mod fleet;
 mod namespace;
 mod node;
 mod panel;
-#[cfg(test)]
 mod promql;
 mod promtool;
 mod reasons;
 mod rules;
+#[cfg(test)]
+mod sample;
 #[cfg(test)]
 mod tests;
 mod workload;

@@ -2,4 +2,5 @@
 
 mod conventions;
 mod names;
+mod queries;
 mod rule_files;

@@ -1,0 +1,80 @@
+//! Every query of the dashboards, asked of a real Prometheus that has every metric of docs/metrics.md.
+
+use std::{
+    fs,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use pidns_monitoring::{Dashboard, Range, Series, Variables};
+
+use crate::{
+    dashboards::{files, sample},
+    workspace,
+};
+
+/// Panels that are empty where all is well, or where no agent exports their metrics yet.
+const EMPTY: [&str; 3] = ["Findings now", "Open findings", "Agents down"];
+
+/// The labels of a legend's template.
+fn labels(legend: &str) -> Vec<&str> {
+    legend.split("{{").skip(1).filter_map(|part| Some(part.split_once("}}")?.0)).collect()
+}
+
+#[test]
+fn every_panel_has_data_where_every_metric_is_there() {
+    let folder = workspace::target_dir().expect("target").join("dashboards-queries");
+    let prometheus = sample::prometheus(&folder, 3600).expect("a Prometheus with data");
+    // The rules are evaluated once a second, one after the other.
+    let wait = Duration::from_secs(20);
+    prometheus.wait_for("cluster:pidns_namespace_teardown_seconds:p99_1h", wait).expect("rules");
+    prometheus.wait_for("cluster:pidns_namespace_creations:rate5m", wait).expect("rules on rules");
+    assert_eq!(prometheus.rule_errors().expect("rules"), [""; 0], "rules that cannot be evaluated");
+    let end = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
+    let range = Range { start: end - 3000.0, end, step: 30.0 };
+    let variables = Variables::all(f64::from(sample::STEP));
+    let mut asked = 0;
+    for board in files::boards() {
+        let path = files::folder().join(format!("{}.json", board.name));
+        let dashboard = Dashboard::read(&path).expect("a dashboard");
+        for panel in dashboard.panels.iter().filter(|panel| panel.kind != "row") {
+            let place = format!("{}: {}", dashboard.title, panel.title);
+            for target in &panel.targets {
+                let series = target
+                    .ask(&prometheus, &variables, &range)
+                    .unwrap_or_else(|error| panic!("{place}: {error}"));
+                asked += 1;
+                let is_empty = EMPTY.contains(&panel.title.as_str());
+                assert_eq!(series.is_empty(), is_empty, "{place}: {}", target.query);
+                check_names(&place, &panel.json, &target.legend, &series);
+                let is_number = |series: &Series| series.points.iter().any(|(_, value)| value.is_finite());
+                assert!(series.iter().all(is_number), "{place}: no number comes of {}", target.query);
+            }
+        }
+    }
+    assert!(asked > 80, "{asked} queries are too few to be all");
+    drop(prometheus);
+    fs::remove_dir_all(&folder).expect("the folder is ours");
+}
+
+/// The labels of legends and of tables' columns are there, or the legend is empty in Grafana.
+fn check_names(place: &str, panel: &serde_json::Value, legend: &str, series: &[Series]) {
+    let Some(first) = series.first() else { return };
+    for label in labels(legend) {
+        assert!(
+            first.labels.contains_key(label),
+            "{place}: the legend's {label} is no label of {:?}",
+            first.labels
+        );
+    }
+    let columns =
+        panel.pointer("/transformations/1/options/include/names").and_then(|names| names.as_array());
+    for column in columns.into_iter().flatten().filter_map(|name| name.as_str()) {
+        // A label that is empty is none.
+        let is_there = series.iter().any(|series| series.labels.contains_key(column));
+        assert!(
+            column.starts_with("Value") || is_there,
+            "{place}: the column {column} is no label of {:?}",
+            first.labels
+        );
+    }
+}

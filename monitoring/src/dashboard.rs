@@ -84,6 +84,12 @@ impl Panel {
         })
     }
 
+    /// The range with steps as long as the panel wants them at least (its `interval`, such as `1m`).
+    pub fn range(&self, range: &Range) -> Range {
+        let least = self.json["interval"].as_str().and_then(seconds).unwrap_or(0.0);
+        Range { step: range.step.max(least), ..*range }
+    }
+
     /// The results of its queries, in their order.
     ///
     /// # Errors
@@ -94,7 +100,8 @@ impl Panel {
         variables: &Variables,
         range: &Range,
     ) -> Result<Vec<Vec<Series>>, Error> {
-        self.targets.iter().map(|target| target.ask(client, variables, range)).collect()
+        let range = self.range(range);
+        self.targets.iter().map(|target| target.ask(client, variables, &range)).collect()
     }
 }
 
@@ -167,11 +174,31 @@ impl Variables {
     }
 }
 
+/// The seconds of a duration such as `30s`, `1m` or `6h`.
+fn seconds(duration: &str) -> Option<f64> {
+    let (number, unit) = duration.split_at(duration.len().checked_sub(1)?);
+    let of_unit = match unit {
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return None,
+    };
+    Some(number.parse::<f64>().ok()? * of_unit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const RANGE: Range = Range { start: 1000.0, end: 4600.0, step: 60.0 };
+
+    #[test]
+    fn the_step_of_a_panel_is_as_long_as_it_wants_it() {
+        assert_eq!(
+            ["30s", "1m", "2h", "m", "", "1y"].map(seconds),
+            [Some(30.0), Some(60.0), Some(7200.0), None, None, None]
+        );
+    }
 
     #[test]
     fn variables_are_filled_in_and_groups_of_expressions_are_left() {

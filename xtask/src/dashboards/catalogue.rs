@@ -78,7 +78,10 @@ impl Catalogue {
         ensure!(!metrics.is_empty(), "there is no table of metrics");
         Ok(metrics)
     }
+}
 
+#[cfg(test)]
+impl Catalogue {
     /// The metric of a series, and the labels that its series have besides job and instance.
     pub(crate) fn series(&self, name: &str) -> Option<(&Metric, Vec<&str>)> {
         let part_of = |suffix: &str| {

@@ -13,11 +13,11 @@ mod fleet;
 mod namespace;
 mod node;
 mod panel;
+mod pictures;
 mod promql;
 mod promtool;
 mod reasons;
 mod rules;
-#[cfg(test)]
 mod sample;
 #[cfg(test)]
 mod tests;
@@ -42,11 +42,13 @@ enum Action {
     Write,
     /// Fail if a file of dashboards/ is not what xtask/src/dashboards makes, or if promtool finds fault with the rules
     Check,
+    Draw(pictures::Args),
 }
 
 pub(crate) fn main(args: &Args) -> Result<()> {
-    match args.action {
+    match &args.action {
         Action::Write => files::write(),
         Action::Check => files::check().and_then(|()| promtool::check()),
+        Action::Draw(args) => pictures::main(args),
     }
 }

@@ -205,6 +205,10 @@ impl Panel {
             "fieldConfig": { "defaults": self.defaults(), "overrides": self.overrides() },
             "options": self.options(),
         });
+        if matches!(self.kind, Kind::Columns | Kind::Heatmap) {
+            // $__rate_interval is a scrape longer than the step at least: with short steps one event would be in several columns.
+            panel["interval"] = "1m".into();
+        }
         if self.kind == Kind::Table {
             panel["transformations"] = self.transformations();
         }

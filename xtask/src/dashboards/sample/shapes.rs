@@ -167,7 +167,9 @@ pub(crate) fn value(name: &str, kind: Type, labels: &Labels, moment: Moment) -> 
     }
     let processes = NAMESPACES.iter().find(|ns| ns.0 == label(labels, "pidns")).map_or(0.0, |ns| ns.7);
     let grown = (180.0 * moment.share()).floor();
-    let leaks = label(labels, "pidns") == LEAKY && moment.machine == 0;
+    let is_leaky = label(labels, "pidns") == LEAKY
+        || (name == "pidns_processes" && label(labels, "runtime") == "containerd");
+    let leaks = is_leaky && moment.machine == 0;
     let zombies = if leaks { grown } else { (3.0 * moment.wave(labels)).floor() };
     let now = f64::from(u32::try_from(moment.unix).unwrap_or(u32::MAX));
     match name {
@@ -232,10 +234,11 @@ fn per_hour(name: &str, labels: &Labels) -> f64 {
         _ => 1.0,
     };
     let per_hour = match name {
-        "pidns_process_forks_total"
-        | "pidns_process_execs_total"
-        | "pidns_process_exits_total"
-        | "pidns_process_reaps_total" => 9000.0,
+        "pidns_process_exits_total" if label(labels, "reason") == "oom_kill" => 30.0,
+        "pidns_init_exits_total" => 40.0,
+        "pidns_namespace_destructions_total" => 250.0,
+        "pidns_process_forks_total" | "pidns_process_execs_total" | "pidns_process_exits_total" => 9000.0,
+        "pidns_process_reaps_total" => 13_500.0,
         "pidns_thread_creations_total" | "pidns_thread_exits_total" => 4000.0,
         "pidns_namespace_forks_total" | "pidns_namespace_reaps_total" => 400.0,
         "pidns_init_signals_total" => 20.0,

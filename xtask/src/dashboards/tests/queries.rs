@@ -5,10 +5,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use pidns_monitoring::{Dashboard, Range, Series, Variables};
+use pidns_monitoring::{Client, Dashboard, Range, Series, Variables};
 
 use crate::{
-    dashboards::{files, sample},
+    dashboards::{files, pictures, sample},
     workspace,
 };
 
@@ -51,9 +51,36 @@ fn every_panel_has_data_where_every_metric_is_there() {
             }
         }
     }
+    pictures_show_every_panel(&prometheus, &variables, &range);
     assert!(asked > 80, "{asked} queries are too few to be all");
     drop(prometheus);
     fs::remove_dir_all(&folder).expect("the folder is ours");
+}
+
+fn pictures_show_every_panel(client: &Client, variables: &Variables, range: &Range) {
+    for board in files::boards() {
+        let dashboard =
+            Dashboard::read(&files::folder().join(format!("{}.json", board.name))).expect("a dashboard");
+        let picture =
+            pictures::page(&dashboard, client, variables, range, "MADE-UP DATA").expect("a picture");
+        assert!(picture.contains("not by Grafana"), "a picture is not taken for a screenshot");
+        for panel in &dashboard.panels {
+            assert!(
+                picture.contains(&format!(">{}</text>", panel.title)),
+                "{}: {}",
+                dashboard.title,
+                panel.title
+            );
+        }
+        for number in ["NaN", "inf"] {
+            let is_drawn_with =
+                picture.lines().filter(|line| line.starts_with("<path") || line.starts_with("<rect"));
+            let bad: Vec<&str> = is_drawn_with.filter(|line| line.contains(number)).collect();
+            assert!(bad.is_empty(), "{}: no place is {number}: {bad:?}", dashboard.title);
+        }
+        let [opened, closed] = ["<text", "</text>"].map(|tag| picture.matches(tag).count());
+        assert_eq!(opened, closed, "{}", dashboard.title);
+    }
 }
 
 /// The labels of legends and of tables' columns are there, or the legend is empty in Grafana.

@@ -21,6 +21,7 @@ mod rules;
 mod sample;
 #[cfg(test)]
 mod tests;
+mod types;
 mod workload;
 mod yaml;
 
@@ -40,15 +41,23 @@ pub(crate) struct Args {
 enum Action {
     /// Write the files of dashboards/ from xtask/src/dashboards
     Write,
-    /// Fail if a file of dashboards/ is not what xtask/src/dashboards makes, or if promtool finds fault with the rules
+    /// Fail if a file of dashboards/ is not what xtask/src/dashboards makes, if promtool finds fault with the rules, or if
+    /// Grafana's types do not allow a dashboard
     Check,
     Draw(pictures::Args),
+}
+
+/// All that can be checked without a Prometheus that runs.
+pub(crate) fn check() -> Result<()> {
+    files::check()?;
+    promtool::check()?;
+    types::check()
 }
 
 pub(crate) fn main(args: &Args) -> Result<()> {
     match &args.action {
         Action::Write => files::write(),
-        Action::Check => files::check().and_then(|()| promtool::check()),
+        Action::Check => check(),
         Action::Draw(args) => pictures::main(args),
     }
 }

@@ -1,0 +1,160 @@
+//! The dashboards' JSON against the types that Grafana publishes, by the TypeScript compiler.
+//!
+//! npm puts the compiler and the types (`@grafana/schema`) below target/, in exactly these versions. What was found right is
+//! not looked at again until it changes.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+
+use super::files;
+use crate::{shell, workspace};
+
+const GRAFANA_SCHEMA: &str = "12.4.10";
+const TYPESCRIPT: &str = "5.9.3";
+
+/// The kinds of panels, and the part of `@grafana/schema` that has the types of their options.
+const KINDS: [(&str, &str); 5] = [
+    ("bargauge", "BarGauge"),
+    ("heatmap", "Heatmap"),
+    ("stat", "Stat"),
+    ("table", "Table"),
+    ("timeseries", "TimeSeries"),
+];
+
+/// What stands above the dashboards. JSON has the values of an enum, where TypeScript wants their names; and the last lines
+/// fail where the types have come to allow everything.
+const PRELUDE: &str = r#"import type { Dashboard } from "@grafana/schema";
+
+type Plain<T> = T extends string ? `${T}` : T extends object ? { [K in keyof T]: Plain<T[K]> } : T;
+
+// @ts-expect-error: there is no such field
+export const unknownField: Plain<Dashboard> = { schemaVersion: 39, editible: false };
+export const unknownMode: Plain<Dashboard> = {
+  schemaVersion: 39,
+  // @ts-expect-error: there is no such mode
+  panels: [{ type: "stat", fieldConfig: { defaults: { thresholds: { mode: "absolut", steps: [] } }, overrides: [] } }],
+};
+"#;
+
+/// Fails with what the compiler says.
+pub(crate) fn check() -> Result<()> {
+    let folder = workspace::target_dir()?.join("dashboards-types");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    install(&folder)?;
+    let mut program = PRELUDE.to_owned();
+    for (kind, name) in KINDS {
+        let _ = writeln!(
+            program,
+            "import type * as {kind} from \"@grafana/schema/dist/esm/raw/composable/{kind}/panelcfg/x/{name}PanelCfg_types.gen\";"
+        );
+    }
+    for board in files::boards() {
+        program.push_str(&typescript(board.name, &board.json())?);
+    }
+    let checked = folder.join("checked.ts");
+    if fs::read_to_string(&checked).is_ok_and(|before| before == program) {
+        return Ok(());
+    }
+    write(&folder.join("dashboards.ts"), &program)?;
+    write(&folder.join("tsconfig.json"), &configuration().to_string())?;
+    shell::run(
+        shell::command("node")
+            .arg(folder.join("node_modules/typescript/lib/tsc.js"))
+            .arg("--project")
+            .arg(&folder),
+    )
+    .context("Grafana's types do not allow a dashboard: dashboards.ts there has it")?;
+    write(&checked, &program)
+}
+
+fn configuration() -> Value {
+    json!({
+        "compilerOptions": {
+            "strict": true,
+            "noEmit": true,
+            "target": "es2022",
+            "module": "esnext",
+            "moduleResolution": "bundler",
+            // Those of the types themselves are not ours to check.
+            "skipLibCheck": true,
+            "types": [],
+        },
+        "files": ["dashboards.ts"],
+    })
+}
+
+/// Has npm install compiler and types, unless they are there in these versions.
+fn install(folder: &Path) -> Result<()> {
+    let package = json!({
+        "private": true,
+        "dependencies": { "@grafana/schema": GRAFANA_SCHEMA, "typescript": TYPESCRIPT },
+    })
+    .to_string();
+    let installed: PathBuf = folder.join("installed.json");
+    if fs::read_to_string(&installed).is_ok_and(|before| before == package) {
+        return Ok(());
+    }
+    for program in ["node", "npm"] {
+        if shell::find(program).is_none() {
+            bail!(
+                "{program} is not on PATH: `cargo xtask setup` installs it, to check the dashboards against Grafana's types"
+            );
+        }
+    }
+    write(&folder.join("package.json"), &package)?;
+    // No lock file: the versions are exact. No scripts: none of the packages has to run anything.
+    let mut npm = shell::command("npm");
+    npm.args(["install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"])
+        .arg(folder);
+    shell::run(&mut npm)?;
+    // What was checked, was with other types.
+    let _ = fs::remove_file(folder.join("checked.ts"));
+    write(&installed, &package)
+}
+
+/// A dashboard, and each panel's options and fields, as constants of their types.
+fn typescript(name: &str, board: &Value) -> Result<String> {
+    let mut out = format!("export const {name}: Plain<Dashboard> = {board:#};\n");
+    for panel in
+        board["panels"].as_array().context("no panels")?.iter().filter(|panel| panel["type"] != "row")
+    {
+        let kind = panel["type"].as_str().context("a panel of no kind")?;
+        if !KINDS.iter().any(|(known, _)| *known == kind) {
+            bail!("the kind {kind} of panels is not in KINDS of xtask/src/dashboards/types.rs");
+        }
+        let constant = format!("{name}_{}", panel["id"]);
+        let _ = writeln!(out, "export const {constant}: Plain<{kind}.Options> = {:#};", panel["options"]);
+        let custom = &panel["fieldConfig"]["defaults"]["custom"];
+        if !custom.is_null() {
+            let _ = writeln!(out, "export const {constant}_field: Plain<{kind}.FieldConfig> = {custom:#};");
+        }
+    }
+    Ok(out)
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_panel_is_checked_with_the_types_of_its_kind() {
+        for board in files::boards() {
+            let panels = board.panels().count();
+            let program = typescript(board.name, &board.json()).expect("kinds that are known");
+            assert_eq!(program.matches(".Options> = ").count(), panels, "{}", board.name);
+        }
+        let gauge = json!({ "panels": [{ "type": "gauge", "id": 1 }] });
+        let error = typescript("x", &gauge).expect_err("no types for it");
+        assert!(error.to_string().contains("the kind gauge of panels is not in KINDS"), "{error}");
+    }
+}

@@ -73,3 +73,15 @@ fn dispatch(task: Task) -> Result<()> {
         Task::Lint(args) => lint::main(&args),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -10,6 +10,7 @@ mod catalogue;
 mod common;
 mod files;
 mod fleet;
+mod live;
 mod namespace;
 mod node;
 mod panel;
@@ -30,11 +31,18 @@ use clap::Subcommand;
 
 pub(crate) use files::check as check_files;
 
-/// Make the dashboards, rules and alerts of dashboards/.
+/// Show the agent's metrics at work, or make, check and draw the dashboards
+///
+/// Without a subcommand it starts, on free ports of the loopback interface, `pidns-trace agent` (as root), a Prometheus that
+/// scrapes it and evaluates the rules, and namespaces that live, die, leave zombies and leak. It prints where they are, and
+/// ends all of them on Ctrl-C.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
     #[command(subcommand)]
-    action: Action,
+    action: Option<Action>,
+    #[command(flatten)]
+    live: live::LiveArgs,
 }
 
 #[derive(Subcommand)]
@@ -56,8 +64,9 @@ pub(crate) fn check() -> Result<()> {
 
 pub(crate) fn main(args: &Args) -> Result<()> {
     match &args.action {
-        Action::Write => files::write(),
-        Action::Check => check(),
-        Action::Draw(args) => pictures::main(args),
+        None => live::main(&args.live),
+        Some(Action::Write) => files::write(),
+        Some(Action::Check) => check(),
+        Some(Action::Draw(args)) => pictures::main(args),
     }
 }

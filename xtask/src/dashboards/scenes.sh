@@ -1,0 +1,74 @@
+# Namespaces that live, die, leave zombies and leak, so that dashboards have something to show. Run as root, with the number of
+# seconds that all of it lasts. It ends itself, and all that it started, after that time or when its standard input ends.
+set -u
+seconds=$1
+end=$(($(date +%s) + seconds))
+goes_on() { [ "$(date +%s)" -lt "$end" ]; }
+
+# Three that live as long as this.
+for _ in 1 2 3; do
+    unshare --pid --fork --kill-child sh -c 'sleep 600 & sleep 601 & wait' &
+done
+
+# One below another.
+unshare --pid --fork --kill-child unshare --pid --fork --kill-child sleep 600 &
+
+# One whose init does not reap: sleep inherits a shell's children, and does not know of them.
+unshare --pid --fork --kill-child sh -c 'for i in $(seq 40); do sleep "$((i / 4)).$((i % 10))" & done; exec sleep 600' &
+
+# Some that come and go: well, and with an error and members that die with them.
+while goes_on; do
+    unshare --pid --fork sh -c 'sleep 0.2; exit 0'
+    unshare --pid --fork sh -c 'sleep 30 & sleep 31 & sleep 0.3; exit 3'
+    sleep 1
+done &
+
+# An init that ignores SIGTERM, as one without a handler does, and is killed then.
+while goes_on; do
+    unshare --pid --fork --kill-child sleep 60 &
+    outer=$!
+    sleep 0.5
+    # One PID and a space.
+    inner=$(cat "/proc/$outer/task/$outer/children")
+    kill -TERM "${inner% }"
+    sleep 1
+    kill -KILL "${inner% }"
+    wait "$outer"
+    sleep 3
+done 2>/dev/null &
+
+# A namespace that an open file keeps when its processes are gone: one a minute.
+while goes_on; do
+    unshare --pid --fork sleep 2 &
+    outer=$!
+    sleep 0.5
+    inner=$(cat "/proc/$outer/task/$outer/children")
+    (exec 9<"/proc/${inner% }/ns/pid"; exec sleep 600) &
+    wait "$outer"
+    sleep 57
+done &
+
+# Forks into a namespace whose init is dead: true is that init, and the second fork fails.
+while goes_on; do
+    unshare --pid sh -c '/bin/true; /bin/true' 2>/dev/null
+    sleep 4
+done &
+
+# Joins, and refusals for lack of permission.
+unshare --pid --fork --kill-child sleep 600 &
+joined=$!
+sleep 0.5
+while goes_on; do
+    init=$(cat "/proc/$joined/task/$joined/children")
+    nsenter --target "${init% }" --pid sleep 0.2
+    setpriv --reuid 65534 --clear-groups unshare --pid true 2>/dev/null
+    sleep 2
+done &
+
+# The time is up, or whoever started this has gone.
+(
+    while goes_on; do sleep 1; done
+    kill -KILL 0
+) &
+cat >/dev/null
+kill -KILL 0

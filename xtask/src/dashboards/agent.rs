@@ -78,10 +78,11 @@ fn events() -> Vec<Panel> {
             .min(0.0),
         Panel::new(Kind::Columns, "Events lost", Unit::Count, NO_AGENT)
             .describe(
-                "Ring: the ring buffer was full (--ring-size). Queue: the agent was too slow. Sink: an output was too slow.",
+                "Ring: the ring buffer was full (--ring-size). Table: a table of the kernel side was. Hook: the kernel left a \
+                 program out. Malformed: a record could not be read.",
             )
             .query("{{stage}}", "sum by (stage) (increase(pidns_trace_events_lost_total{@}[$__rate_interval]))")
-            .colours(&[("ring", "red"), ("queue", "orange"), ("sink", "purple")])
+            .colours(&[("ring", "red"), ("table", "orange"), ("hook", "purple"), ("malformed", "blue")])
             .min(0.0),
         Panel::new(Kind::Heatmap, "Delay of events", Unit::Seconds, "no events in this time")
             .describe("From the hook in the kernel to the processing of its event.")

@@ -34,6 +34,61 @@ struct Alert {
 const WORKLOAD: &str = "{{ with $labels.namespace }}{{ . }}/{{ end }}{{ with $labels.pod }}{{ . }}/{{ end }}\
                         {{ with $labels.container }}{{ . }}{{ else }}no container{{ end }}";
 
+/// Whose PID budget it is, in an annotation.
+const BUDGET: &str = "{{ with $labels.pidns }}PID namespace {{ . }} (WORKLOAD) on {{ $labels.instance }}{{ else }}\
+                      {{ $labels.instance }}{{ end }}";
+
+/// How much of a limit on PIDs is used, of those that the matcher selects. Sandboxes that may have a handful of processes have
+/// that handful on purpose.
+macro_rules! used {
+    ($limit:literal) => {
+        concat!(
+            "pidns_namespace_pids_current{limit",
+            $limit,
+            "} / (pidns_namespace_pids_limit{limit",
+            $limit,
+            "} > 16)"
+        )
+    };
+}
+
+/// Where nothing is left.
+macro_rules! now {
+    ($limit:literal) => {
+        concat!("  ", used!($limit), " > 0.97\n")
+    };
+}
+
+/// Where little is left, or nothing will be by the growth of the last hour. That only from half of the budget on: a program that
+/// starts grows fast.
+macro_rules! soon {
+    ($limit:literal) => {
+        concat!(
+            "  ",
+            used!($limit),
+            " > 0.9\n  or\n  (\n    ",
+            used!($limit),
+            " > 0.5\n    and\n    predict_linear(pidns_namespace_pids_current{limit",
+            $limit,
+            "}[1h], 2 * 3600) > pidns_namespace_pids_limit\n  )\n"
+        )
+    };
+}
+
+/// A container's own limit by namespace. Limits of the machine, which all its namespaces share, once: or hundreds would fire.
+macro_rules! of_each_limit {
+    ($condition:ident) => {
+        concat!(
+            "(\n",
+            $condition!("=\"pids_cgroup\""),
+            ")\n* on (job, instance, pidns) group_left (container, pod, namespace) pidns_namespace_info\nor\n\
+             max by (job, instance, limit) (\n",
+            $condition!("!=\"pids_cgroup\""),
+            ")"
+        )
+    };
+}
+
 const ALERTS: &[Alert] = &[
     Alert {
         name: "PidnsTraceDown",
@@ -100,34 +155,20 @@ const ALERTS: &[Alert] = &[
     Alert {
         name: "PidnsPidExhaustionSoon",
         severity: Severity::Warning,
-        // By the growth of the last hour, and only from half of the budget on: a program that starts grows fast. Sandboxes
-        // that may have a handful of processes have that handful on purpose.
-        query: "(\n  \
-                (pidns_namespace_pids_current / (pidns_namespace_pids_limit > 16) > 0.9)\n  \
-                or\n  \
-                (\n    \
-                pidns_namespace_pids_current / (pidns_namespace_pids_limit > 16) > 0.5\n    \
-                and\n    \
-                predict_linear(pidns_namespace_pids_current[1h], 2 * 3600) > pidns_namespace_pids_limit\n  \
-                )\n\
-                )\n\
-                * on (job, instance, pidns) group_left (container, pod, namespace) pidns_namespace_info",
+        query: of_each_limit!(soon),
         lasts: "15m",
-        summary: "PID namespace {{ $labels.pidns }} (WORKLOAD) runs out of PIDs soon",
-        description: "{{ $value | humanizePercentage }} of the PIDs that {{ $labels.limit }} allows PID namespace \
-                      {{ $labels.pidns }} (WORKLOAD) on {{ $labels.instance }} are in use: more than 90 %, or all within \
-                      two hours if it goes on as in the last one.",
+        summary: "BUDGET runs out of PIDs soon",
+        description: "{{ $value | humanizePercentage }} of the PIDs that {{ $labels.limit }} allows BUDGET are in use: more \
+                      than 90 %, or all within two hours if it goes on as in the last one.",
     },
     Alert {
         name: "PidnsPidExhaustionSoon",
         severity: Severity::Critical,
-        query: "(pidns_namespace_pids_current / (pidns_namespace_pids_limit > 16) > 0.97)\n\
-                * on (job, instance, pidns) group_left (container, pod, namespace) pidns_namespace_info",
+        query: of_each_limit!(now),
         lasts: "5m",
-        summary: "PID namespace {{ $labels.pidns }} (WORKLOAD) has hardly any PIDs left",
-        description: "{{ $value | humanizePercentage }} of the PIDs that {{ $labels.limit }} allows PID namespace \
-                      {{ $labels.pidns }} (WORKLOAD) on {{ $labels.instance }} are in use. Fork fails there, now or at the \
-                      next burst.",
+        summary: "BUDGET has hardly any PIDs left",
+        description: "{{ $value | humanizePercentage }} of the PIDs that {{ $labels.limit }} allows BUDGET are in use. Fork \
+                      fails there, now or at the next burst.",
     },
     Alert {
         name: "PidnsNamespaceLeaked",
@@ -211,7 +252,7 @@ fn rule(alert: &Alert) -> Rule {
         Severity::Warning => "warning",
         Severity::Info => "info",
     };
-    let text = |text: &str| text.replace("WORKLOAD", WORKLOAD);
+    let text = |text: &str| text.replace("BUDGET", BUDGET).replace("WORKLOAD", WORKLOAD);
     let mut rule = Rule::alert(alert.name, alert.query, alert.lasts);
     rule.labels = vec![("severity", severity.to_owned())];
     rule.annotations = vec![

@@ -9,12 +9,14 @@ use super::{
 const ZOMBIES: &str = r#"pidns_namespace_processes{@, state="zombie"} > 0"#;
 const ZOMBIE_AGE: &str = "time() - pidns_namespace_zombie_oldest_timestamp_seconds{@}";
 pub(crate) const BUDGET: &str = "pidns_namespace_pids_current{@} / pidns_namespace_pids_limit{@}";
+const BUDGET_OF_CGROUP: &str = r#"pidns_namespace_pids_current{@, limit="pids_cgroup"} / pidns_namespace_pids_limit{@, limit="pids_cgroup"}"#;
+const BUDGET_OF_MACHINE: &str = r#"pidns_namespace_pids_current{@, limit!="pids_cgroup"} / pidns_namespace_pids_limit{@, limit!="pids_cgroup"}"#;
 
 pub(crate) fn namespaces_by_state() -> Panel {
     Panel::new(Kind::Stacked, "Namespaces by state", Unit::Count, NO_AGENT)
         .describe(
-            "PID namespaces without the initial one. Draining: the init is dead and members are left. Pinned: no process \
-             is left, an open file, a mount or a process whose children go there holds it.",
+            "PID namespaces without the initial one. Draining: the init is dead and members are left. Pinned: it has no \
+             process, and an open file, a mount or a process whose children go there holds it.",
         )
         .query("{{state}}", "sum by (state) (pidns_namespaces{@})")
         .colours(&[("active", "green"), ("draining", "orange"), ("pinned", "purple")])
@@ -24,8 +26,8 @@ pub(crate) fn namespaces_by_state() -> Panel {
 pub(crate) fn births_and_deaths() -> Panel {
     Panel::new(Kind::Lines, "Births and deaths of namespaces", Unit::PerSecond, NO_AGENT)
         .describe(
-            "How many namespaces are created, lose their init, and are destroyed. Destroyed stays at 0 where the kernel \
-             allows tracepoints alone: they do not see it.",
+            "How many namespaces are created, lose their init, and are destroyed. Where the kernel allows tracepoints \
+             alone, they do not see the destruction: those that were torn down are counted then.",
         )
         .query("created", "sum(rate(pidns_namespace_creations_total{@}[$__rate_interval]))")
         .query("init died", "sum(rate(pidns_init_exits_total{@}[$__rate_interval]))")
@@ -95,10 +97,11 @@ pub(crate) fn zombies() -> Panel {
 pub(crate) fn budgets() -> Panel {
     Panel::new(Kind::Bars, "PID budget used", Unit::Ratio, NO_LIMITS)
         .describe(
-            "PIDs in use of the tightest limit that applies (pids.max of a cgroup, pid_max, threads-max), for the \
-             namespaces that use most of theirs. At 100 % fork fails.",
+            "PIDs in use of the tightest limit that applies: of pids.max by workload, of pid_max and threads-max by machine. \
+             At 100 % fork fails.",
         )
-        .query(workload::LEGEND, &workload::largest(12, BUDGET))
+        .query(workload::LEGEND, &workload::largest(10, BUDGET_OF_CGROUP))
+        .query("{{limit}} on {{instance}}", &format!("topk(5, max by (instance, limit) ({BUDGET_OF_MACHINE}))"))
         .thresholds(&[(0.8, "orange"), (0.95, "red")])
         .min(0.0)
         .max(1.0)
@@ -116,7 +119,8 @@ pub(crate) fn refused_forks() -> Panel {
     Panel::new(Kind::Columns, "Refused forks", Unit::Count, NO_AGENT)
         .describe(
             "Why fork and clone failed. namespace_dead: the init has exited, and fork says \"cannot allocate memory\". \
-             pids_cgroup: pids.max is reached. nproc_limit: RLIMIT_NPROC is.",
+             pids_cgroup: pids.max is reached. nproc_limit: RLIMIT_NPROC is. Where the kernel allows tracepoints alone, \
+             seen with --syscall-hooks only.",
         )
         .query("{{reason}}", "sum by (reason) (increase(pidns_fork_failures_total{@}[$__rate_interval]))")
         .min(0.0)
@@ -127,7 +131,8 @@ pub(crate) fn refused_creations() -> Panel {
     Panel::new(Kind::Columns, "Refused namespaces", Unit::Count, NO_AGENT)
         .describe(
             "Why a PID namespace could not be created. count_limit: user.max_pid_namespaces is reached. depth_limit: 32 \
-             levels are. permission: the caller may not, as sandboxes try to find out.",
+             levels are. permission: the caller may not, as sandboxes try to find out. Where the kernel allows tracepoints \
+             alone, seen with --syscall-hooks only.",
         )
         .query(
             "{{reason}}",

@@ -67,7 +67,8 @@ pub(crate) fn main(args: &LiveArgs) -> Result<()> {
     }
     let address = server::free_address().context("no free port")?;
     let mut command = Command::new(&program);
-    command.arg("agent").arg("--web.listen-address").arg(address.to_string());
+    // Refusals are among what there is to see; where function hooks run it changes nothing.
+    command.args(["agent", "--syscall-hooks", "--web.listen-address"]).arg(address.to_string());
     let mut agent = Guarded::start(&command, &folder.join("agent.log"))?;
     agent.wait_for(address)?;
     let rules = ["rules.yml", "alerts.yml"].map(|name| files::folder().join(name)).to_vec();

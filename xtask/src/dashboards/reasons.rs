@@ -10,7 +10,7 @@ pub(crate) const NO_LIMITS: &str =
 pub(crate) const NO_FINDINGS: &str = "no findings yet: this version reports none";
 pub(crate) const NO_RULES: &str = "no data: load the recording rules of dashboards/rules.yml into Prometheus";
 pub(crate) const NO_DESTRUCTIONS: &str =
-    "no namespace was destroyed in this time; tracepoints alone do not see it";
+    "no namespace was destroyed in this time (tracepoints alone do not see it: there the teardown counts)";
 pub(crate) const NO_TEARDOWNS: &str = "no namespace was torn down in this time";
 pub(crate) const NO_STATISTICS: &str = "no data: the agent runs without --bpf-stats";
 pub(crate) const NO_FAILURES: &str = "no failures in this time";

@@ -79,7 +79,8 @@ fn bytes(value: f64) -> String {
 
 /// Marks of an axis from at most `low` to at least `high`: 1, 2 or 5 times a power of ten apart.
 pub(super) fn marks(low: f64, high: f64) -> Vec<f64> {
-    let span = if high > low { high - low } else { 1.0 };
+    let high = if high > low { high } else { low + 1.0 };
+    let span = high - low;
     let power = 10f64.powf((span / 4.0).log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].map(|times| times * power).into_iter().find(|step| span / step <= 4.5);
     let step = step.unwrap_or(10.0 * power);
@@ -87,9 +88,6 @@ pub(super) fn marks(low: f64, high: f64) -> Vec<f64> {
     // Never endless, whatever the numbers are.
     while let Some(last) = marks.last().copied().filter(|last| *last < high && marks.len() < 20) {
         marks.push(last + step);
-    }
-    if marks.len() == 1 {
-        marks.push(marks[0] + step);
     }
     marks
 }

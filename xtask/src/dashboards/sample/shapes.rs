@@ -132,7 +132,7 @@ fn values(name: &str, label: &str) -> &'static [&'static str] {
         ("result", _) => &["ok", "refused"],
         ("fate", _) => &["delivered", "ignored", "already_pending"],
         ("from", _) => &["inside", "ancestor", "kernel"],
-        ("stage", _) => &["ring", "queue", "sink"],
+        ("stage", _) => &["ring", "table", "hook", "malformed"],
         ("event", _) => &["namespace.create", "namespace.init_exit", "init.signal", "namespace.join"],
         ("kind", _) => &["added", "removed", "changed"],
         ("program", _) => &["fork", "exit", "exec"],

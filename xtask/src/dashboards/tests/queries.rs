@@ -51,10 +51,33 @@ fn every_panel_has_data_where_every_metric_is_there() {
             }
         }
     }
+    for query in documented_queries() {
+        let series =
+            prometheus.query(&query, None).unwrap_or_else(|error| panic!("docs/metrics.md: {error}"));
+        assert!(!series.is_empty(), "docs/metrics.md: nothing comes of {query}");
+    }
     pictures_show_every_panel(&prometheus, &variables, &range);
     assert!(asked > 80, "{asked} queries are too few to be all");
     drop(prometheus);
     fs::remove_dir_all(&folder).expect("the folder is ours");
+}
+
+/// The queries that docs/metrics.md recommends.
+fn documented_queries() -> Vec<String> {
+    let path = files::folder().with_file_name("docs").join("metrics.md");
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let block =
+        text.split("## Useful queries").nth(1).and_then(|text| text.split("```").nth(1)).expect("queries");
+    let mut queries: Vec<String> = Vec::new();
+    for line in block.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        match queries.last_mut().filter(|_| line.starts_with(' ')) {
+            // It goes on.
+            Some(query) => query.push_str(line),
+            None => queries.push(line.to_owned()),
+        }
+    }
+    assert!(queries.len() >= 8, "{queries:?}");
+    queries
 }
 
 fn pictures_show_every_panel(client: &Client, variables: &Variables, range: &Range) {

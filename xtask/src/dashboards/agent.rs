@@ -3,7 +3,7 @@
 use super::{
     board::{Board, Row},
     panel::{Kind, Panel, Unit},
-    reasons::{NO_AGENT, NO_FAILURES, NO_STATISTICS},
+    reasons::{NO_AGENT, NO_FAILURES, NO_STATISTICS, NONE},
 };
 
 pub(crate) fn board() -> Board {
@@ -76,12 +76,12 @@ fn events() -> Vec<Panel> {
             .describe("Events processed, by name.")
             .query("{{event}}", "sum by (event) (rate(pidns_trace_events_total{@}[$__rate_interval]))")
             .min(0.0),
-        Panel::new(Kind::Columns, "Events lost", Unit::Count, NO_AGENT)
+        Panel::new(Kind::Columns, "Events lost", Unit::Count, NONE)
             .describe(
                 "Ring: the ring buffer was full (--ring-size). Table: a table of the kernel side was. Hook: the kernel left a \
                  program out. Malformed: a record could not be read.",
             )
-            .query("{{stage}}", "sum by (stage) (increase(pidns_trace_events_lost_total{@}[$__rate_interval]))")
+            .query("{{stage}}", "sum by (stage) (increase(pidns_trace_events_lost_total{@}[$__rate_interval])) > 0")
             .colours(&[("ring", "red"), ("table", "orange"), ("hook", "purple"), ("malformed", "blue")])
             .min(0.0),
         Panel::new(Kind::Heatmap, "Delay of events", Unit::Seconds, "no events in this time")
@@ -98,15 +98,15 @@ fn events() -> Vec<Panel> {
             )
             .min(0.0)
             .max(1.0),
-        Panel::new(Kind::Columns, "Corrections by snapshots", Unit::Count, NO_AGENT)
+        Panel::new(Kind::Columns, "Corrections by snapshots", Unit::Count, NONE)
             .describe("Where the model of what exists differed from the kernel's own lists. Expected after a loss only.")
-            .query("{{kind}}", "sum by (kind) (increase(pidns_trace_resync_corrections_total{@}[$__rate_interval]))")
+            .query("{{kind}}", "sum by (kind) (increase(pidns_trace_resync_corrections_total{@}[$__rate_interval])) > 0")
             .min(0.0),
         Panel::new(Kind::Columns, "Failed look-ups of containers", Unit::Count, NO_FAILURES)
             .describe("Containers whose name, pod or runtime could not be found out, by where it was looked for.")
             .query(
                 "{{source}}",
-                "sum by (source) (increase(pidns_trace_enrichment_failures_total{@}[$__rate_interval]))",
+                "sum by (source) (increase(pidns_trace_enrichment_failures_total{@}[$__rate_interval])) > 0",
             )
             .min(0.0),
     ]

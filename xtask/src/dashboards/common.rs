@@ -2,7 +2,7 @@
 
 use super::{
     panel::{Kind, Panel, Unit},
-    reasons::{NO_AGENT, NO_DESTRUCTIONS, NO_FINDINGS, NO_LIMITS, NO_TEARDOWNS, NO_ZOMBIES},
+    reasons::{NO_AGENT, NO_DESTRUCTIONS, NO_FINDINGS, NO_LIMITS, NO_REFUSALS, NO_TEARDOWNS, NO_ZOMBIES},
     workload,
 };
 
@@ -116,19 +116,19 @@ pub(crate) fn findings() -> Panel {
 }
 
 pub(crate) fn refused_forks() -> Panel {
-    Panel::new(Kind::Columns, "Refused forks", Unit::Count, NO_AGENT)
+    Panel::new(Kind::Columns, "Refused forks", Unit::Count, NO_REFUSALS)
         .describe(
             "Why fork and clone failed. namespace_dead: the init has exited, and fork says \"cannot allocate memory\". \
              pids_cgroup: pids.max is reached. nproc_limit: RLIMIT_NPROC is. Where the kernel allows tracepoints alone, \
              seen with --syscall-hooks only.",
         )
-        .query("{{reason}}", "sum by (reason) (increase(pidns_fork_failures_total{@}[$__rate_interval]))")
+        .query("{{reason}}", "sum by (reason) (increase(pidns_fork_failures_total{@}[$__rate_interval])) > 0")
         .min(0.0)
         .width(8)
 }
 
 pub(crate) fn refused_creations() -> Panel {
-    Panel::new(Kind::Columns, "Refused namespaces", Unit::Count, NO_AGENT)
+    Panel::new(Kind::Columns, "Refused namespaces", Unit::Count, NO_REFUSALS)
         .describe(
             "Why a PID namespace could not be created. count_limit: user.max_pid_namespaces is reached. depth_limit: 32 \
              levels are. permission: the caller may not, as sandboxes try to find out. Where the kernel allows tracepoints \
@@ -136,7 +136,7 @@ pub(crate) fn refused_creations() -> Panel {
         )
         .query(
             "{{reason}}",
-            "sum by (reason) (increase(pidns_namespace_creation_failures_total{@}[$__rate_interval]))",
+            "sum by (reason) (increase(pidns_namespace_creation_failures_total{@}[$__rate_interval])) > 0",
         )
         .min(0.0)
         .width(8)

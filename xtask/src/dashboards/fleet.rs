@@ -4,7 +4,7 @@ use super::{
     board::{Board, Row},
     common,
     panel::{Kind, Panel, Unit},
-    reasons::{NO_AGENT, NO_FINDINGS, NO_RULES, NO_ZOMBIES},
+    reasons::{NO_AGENT, NO_FINDINGS, NO_RULES, NO_ZOMBIES, NONE},
 };
 
 pub(crate) fn board() -> Board {
@@ -71,29 +71,29 @@ fn now() -> Vec<Panel> {
 }
 
 fn ignored_signals() -> Panel {
-    Panel::new(Kind::Columns, "Ignored signals to inits", Unit::Count, NO_AGENT)
+    Panel::new(Kind::Columns, "Ignored signals to inits", Unit::Count, NONE)
         .describe(
             "Signals from outside that a PID 1 has no handler for. An ignored SIGTERM means that each stop of that \
              container waits for its timeout (10 s with Docker, 30 s in Kubernetes) and ends in SIGKILL.",
         )
         .query(
             "{{instance}}",
-            r#"sum by (instance) (increase(pidns_init_signals_total{@, fate="ignored", from="ancestor"}[$__rate_interval]))"#,
+            r#"sum by (instance) (increase(pidns_init_signals_total{@, fate="ignored", from="ancestor"}[$__rate_interval])) > 0"#,
         )
         .min(0.0)
         .width(8)
 }
 
 fn memory_kills() -> Panel {
-    Panel::new(Kind::Columns, "Killed for memory", Unit::Count, NO_AGENT)
+    Panel::new(Kind::Columns, "Killed for memory", Unit::Count, NONE)
         .describe("Processes that the kernel killed because memory ran out: inits, and other members of namespaces.")
         .query(
             "inits on {{instance}}",
-            r#"sum by (instance) (increase(pidns_init_exits_total{@, reason="oom_kill"}[$__rate_interval]))"#,
+            r#"sum by (instance) (increase(pidns_init_exits_total{@, reason="oom_kill"}[$__rate_interval])) > 0"#,
         )
         .query(
             "all processes on {{instance}}",
-            r#"sum by (instance) (increase(pidns_process_exits_total{@, reason="oom_kill", runtime!="host"}[$__rate_interval]))"#,
+            r#"sum by (instance) (increase(pidns_process_exits_total{@, reason="oom_kill", runtime!="host"}[$__rate_interval])) > 0"#,
         )
         .min(0.0)
 }

@@ -4,7 +4,7 @@ use super::{
     board::{Board, Row},
     common,
     panel::{Kind, Panel, Unit},
-    reasons::{NO_AGENT, NO_NAMESPACE_SERIES, NO_TEARDOWNS},
+    reasons::{NO_AGENT, NO_NAMESPACE_SERIES, NO_TEARDOWNS, NONE},
     workload,
 };
 
@@ -47,9 +47,9 @@ fn namespaces() -> Vec<Panel> {
             .query("half", &quantile(0.5, "pidns_namespace_teardown_killed_processes"))
             .query("nine of ten", &quantile(0.9, "pidns_namespace_teardown_killed_processes"))
             .min(0.0),
-        Panel::new(Kind::Lines, "How namespaces are made", Unit::PerSecond, NO_AGENT)
+        Panel::new(Kind::Lines, "How namespaces are made", Unit::PerSecond, NONE)
             .describe("Creations by system call. Container runtimes use clone3, clone or unshare; shells use unshare.")
-            .query("{{method}}", "sum by (method) (rate(pidns_namespace_creations_total{@}[$__rate_interval]))")
+            .query("{{method}}", "sum by (method) (rate(pidns_namespace_creations_total{@}[$__rate_interval])) > 0")
             .min(0.0)
             .width(8),
         Panel::new(Kind::Lines, "Joins", Unit::PerSecond, NO_AGENT)
@@ -71,7 +71,7 @@ fn quantile(share: f64, histogram: &str) -> String {
 }
 
 fn signals() -> Panel {
-    Panel::new(Kind::Columns, "Signals to inits", Unit::Count, NO_AGENT)
+    Panel::new(Kind::Columns, "Signals to inits", Unit::Count, NONE)
         .describe(
             "What became of signals to PID 1s, and where they came from. Ignored, from an ancestor: PID 1 has no handler, \
              so a stop waits for its timeout.",
@@ -85,17 +85,17 @@ fn signals() -> Panel {
 }
 
 fn blocked() -> Panel {
-    Panel::new(Kind::Lines, "Processes that wait uninterruptibly", Unit::Count, NO_AGENT)
+    Panel::new(Kind::Lines, "Processes that wait uninterruptibly", Unit::Count, NONE)
         .describe("Processes in state D, by runtime: not even SIGKILL ends them. They hold up teardowns.")
-        .query("{{runtime}}", r#"sum by (runtime) (pidns_processes{@, state="blocked"})"#)
+        .query("{{runtime}}", r#"sum by (runtime) (pidns_processes{@, state="blocked"}) > 0"#)
         .min(0.0)
 }
 
 fn processes() -> Vec<Panel> {
     vec![
-        Panel::new(Kind::Stacked, "Processes by runtime", Unit::Count, NO_AGENT)
+        Panel::new(Kind::Stacked, "Processes by runtime", Unit::Count, NONE)
             .describe("Processes in namespaces, by the container runtime that made them. None: no container.")
-            .query("{{runtime}}", "sum by (runtime) (pidns_processes{@})")
+            .query("{{runtime}}", "sum by (runtime) (pidns_processes{@}) > 0")
             .min(0.0)
             .width(8),
         Panel::new(Kind::Stacked, "Processes by state", Unit::Count, NO_AGENT)
@@ -110,24 +110,24 @@ fn processes() -> Vec<Panel> {
             ])
             .min(0.0)
             .width(8),
-        Panel::new(Kind::Stacked, "Threads by runtime", Unit::Count, NO_AGENT)
+        Panel::new(Kind::Stacked, "Threads by runtime", Unit::Count, NONE)
             .describe("Threads in namespaces. Limits on PIDs count them, not processes.")
-            .query("{{runtime}}", "sum by (runtime) (pidns_threads{@})")
+            .query("{{runtime}}", "sum by (runtime) (pidns_threads{@}) > 0")
             .min(0.0)
             .width(8),
-        Panel::new(Kind::Lines, "Forks", Unit::PerSecond, NO_AGENT)
+        Panel::new(Kind::Lines, "Forks", Unit::PerSecond, NONE)
             .describe("Processes forked, by runtime. Host: in the initial namespace.")
-            .query("{{runtime}}", "sum by (runtime) (rate(pidns_process_forks_total{@}[$__rate_interval]))")
+            .query("{{runtime}}", "sum by (runtime) (rate(pidns_process_forks_total{@}[$__rate_interval])) > 0")
             .min(0.0)
             .width(8),
-        Panel::new(Kind::Lines, "Programs run", Unit::PerSecond, NO_AGENT)
+        Panel::new(Kind::Lines, "Programs run", Unit::PerSecond, NONE)
             .describe("Successful execve calls, by runtime.")
-            .query("{{runtime}}", "sum by (runtime) (rate(pidns_process_execs_total{@}[$__rate_interval]))")
+            .query("{{runtime}}", "sum by (runtime) (rate(pidns_process_execs_total{@}[$__rate_interval])) > 0")
             .min(0.0)
             .width(8),
-        Panel::new(Kind::Lines, "Threads made", Unit::PerSecond, NO_AGENT)
+        Panel::new(Kind::Lines, "Threads made", Unit::PerSecond, NONE)
             .describe("Threads created beside each process's first one, by runtime.")
-            .query("{{runtime}}", "sum by (runtime) (rate(pidns_thread_creations_total{@}[$__rate_interval]))")
+            .query("{{runtime}}", "sum by (runtime) (rate(pidns_thread_creations_total{@}[$__rate_interval])) > 0")
             .min(0.0)
             .width(8),
         Panel::new(Kind::Columns, "Why processes ended", Unit::Count, NO_AGENT)

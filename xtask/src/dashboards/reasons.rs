@@ -14,3 +14,6 @@ pub(crate) const NO_DESTRUCTIONS: &str =
 pub(crate) const NO_TEARDOWNS: &str = "no namespace was torn down in this time";
 pub(crate) const NO_STATISTICS: &str = "no data: the agent runs without --bpf-stats";
 pub(crate) const NO_FAILURES: &str = "no failures in this time";
+/// What is shown where it is above 0 alone.
+pub(crate) const NONE: &str = "none in this time (or no agent of this selection was scraped)";
+pub(crate) const NO_REFUSALS: &str = "none was seen in this time; tracepoints alone do not see refusals, unless the agent runs with --syscall-hooks";

@@ -112,10 +112,12 @@ fn stack(curves: &[Curve]) -> Vec<Layer> {
 }
 
 fn columns(svg: &mut Svg, axes: &Axes, layer: &Layer, colour: &str) {
-    let width = (axes.area.w * axes.range.step / (axes.range.end - axes.range.start) - 1.0).max(1.0);
+    // What a moment has is what happened in the step before it.
+    let width = axes.area.w * axes.range.step / (axes.range.end - axes.range.start);
     let column = |((time, top), (_, bottom)): (&(f64, f64), &(f64, f64))| {
         let (y, base) = (axes.y(*top), axes.y(*bottom));
-        let x = (axes.x(*time) - width / 2.0).clamp(axes.area.x, axes.area.x + axes.area.w - width);
+        let x = (axes.x(*time) - width).max(axes.area.x);
+        let width = (axes.x(*time) - x - 1.0).max(0.5);
         (top > bottom).then_some(Rect { x, y, w: width, h: base - y })
     };
     let columns: Vec<Rect> = layer.top.iter().zip(&layer.bottom).filter_map(column).collect();

@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -30,6 +30,8 @@ pub(super) struct Connections {
 pub(super) struct Connection {
     pub(super) peer: SocketAddr,
     phase: Mutex<Phase>,
+    /// Why it is to be closed when its answer is sent.
+    last_answer: OnceLock<&'static str>,
     close: Notify,
     all: Arc<Connections>,
 }
@@ -95,7 +97,13 @@ impl Connections {
             self.close_oldest(now, "its place is needed for another connection");
         }
         let phase = Mutex::new(if is_tls { Phase::Handshake(now) } else { Phase::Head(now) });
-        let connection = Arc::new(Connection { peer, phase, close: Notify::new(), all: Arc::clone(self) });
+        let connection = Arc::new(Connection {
+            peer,
+            phase,
+            last_answer: OnceLock::new(),
+            close: Notify::new(),
+            all: Arc::clone(self),
+        });
         locked(&self.open).push(Arc::clone(&connection));
         connection
     }
@@ -152,13 +160,16 @@ impl Connections {
         });
     }
 
-    /// Closes those that wait for a request.
-    pub(super) fn close_waiting(&self, reason: &'static str) {
+    /// Closes those that wait for a request, and the others after their answer.
+    pub(super) fn close_all(&self, reason: &'static str) {
         locked(&self.open).retain(|connection| {
             let is_waiting =
                 matches!(connection.phase(), Phase::Handshake(_) | Phase::Head(_) | Phase::Idle(_));
             if is_waiting {
                 connection.close(reason);
+            } else {
+                // It may have a reason already.
+                let _ = connection.last_answer.set(reason);
             }
             !is_waiting
         });
@@ -249,6 +260,9 @@ impl Connection {
     pub(super) fn buffer_is_sent(&self, now: Instant) {
         if let Phase::Sending { is_handed_over: true, .. } = self.phase() {
             self.set(Phase::Idle(now));
+            if let Some(reason) = self.last_answer.get() {
+                self.close(reason);
+            }
         }
     }
 
@@ -326,6 +340,20 @@ mod tests {
         assert!(quick.sending(100_000, f.at(2)));
         quick.answer_is_handed_over();
         assert!(other.sending(500_000, f.at(2)), "a single answer may be longer than all of the bound");
+    }
+
+    #[tokio::test]
+    async fn closing_all_lets_answers_be_finished() {
+        let f = Fixture::new(9);
+        let (idle, busy) = (f.enter(0), f.enter(0));
+        busy.answering();
+        f.all.close_all("test");
+        idle.closed().await;
+        assert!(f.is_open(&busy) && !f.is_open(&idle));
+        busy.sending(10, f.at(1));
+        busy.answer_is_handed_over();
+        busy.buffer_is_sent(f.at(1));
+        busy.closed().await;
     }
 
     #[test]

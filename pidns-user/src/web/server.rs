@@ -65,9 +65,9 @@ impl Shared {
         config
     }
 
-    /// Connections that were let in by the last configuration come again.
+    /// Clients that were let in by the last configuration have to connect again.
     fn forget_clients(&self) {
-        self.connections.close_waiting("the web configuration has changed");
+        self.connections.close_all("the web configuration has changed");
     }
 }
 
@@ -198,7 +198,7 @@ impl Server {
             }
         }
         drop(listeners);
-        shared.connections.close_waiting("the server stops");
+        shared.connections.close_all("the server stops");
         stopping.send_replace(true);
         let all_ended = async { while tasks.join_next().await.is_some() {} };
         if timeout(limits.stop_time, all_ended).await.is_err() {

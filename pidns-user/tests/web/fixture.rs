@@ -62,7 +62,9 @@ impl Site for Agent {
         }
         self.state().map_err(SiteError::Failed)?;
         let length = self.length.load(Ordering::SeqCst).max(LINE.len());
-        Ok(LINE.bytes().cycle().take(length).collect())
+        let mut text = LINE.repeat(length.div_ceil(LINE.len())).into_bytes();
+        text.truncate(length);
+        Ok(text)
     }
 
     fn status(&self) -> serde_json::Value {

@@ -1,9 +1,6 @@
 //! A configuration that changes while the server runs.
 
-use std::{
-    fs, thread,
-    time::{Duration, Instant},
-};
+use std::{fs, thread, time::Duration};
 
 use rustls::{pki_types::CertificateDer, version::TLS13};
 
@@ -121,9 +118,5 @@ fn an_answer_that_is_under_way_survives_a_reload_and_then_the_connection_ends() 
     server.agent.release();
     let first = crate::client::read_answer(&mut stream, false).unwrap();
     assert_eq!((first.status, first.header("x-frame-options")), (200, ""));
-    let begin = Instant::now();
-    let second = exchange(&mut stream, &request("GET", "/metrics", &[])).unwrap();
-    assert_eq!((second.header("x-frame-options"), second.header("connection")), ("deny", "close"));
     assert_eq!(until_closed(&mut stream), b"");
-    assert!(begin.elapsed() < Duration::from_secs(1));
 }

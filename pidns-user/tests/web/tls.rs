@@ -217,6 +217,6 @@ fn a_handshake_that_never_begins_or_never_ends_is_cut_off() {
         let mut rest = [0; 16];
         assert_eq!(stream.read(&mut rest).unwrap_or(0), 0);
         let took = begin.elapsed().as_secs_f64();
-        assert!((0.4..1.5).contains(&took), "{took} s after {first:?}");
+        assert!((0.4..4.0).contains(&took), "{took} s after {first:?}");
     }
 }

@@ -1,20 +1,20 @@
 # Namespaces that live, die, leave zombies and leak, so that dashboards have something to show. Run as root, with the number of
 # seconds that all of it lasts. It ends itself, and all that it started, after that time or when its standard input ends.
 set -u
-seconds=$1
+export seconds=$1
 end=$(($(date +%s) + seconds))
 goes_on() { [ "$(date +%s)" -lt "$end" ]; }
 
 # Three that live as long as this.
 for _ in 1 2 3; do
-    unshare --pid --fork --kill-child sh -c 'sleep 600 & sleep 601 & wait' &
+    unshare --pid --fork --kill-child sh -c 'sleep "$seconds" & sleep "$seconds" & wait' &
 done
 
 # One below another.
-unshare --pid --fork --kill-child unshare --pid --fork --kill-child sleep 600 &
+unshare --pid --fork --kill-child unshare --pid --fork --kill-child sleep "$seconds" &
 
 # One whose init does not reap: sleep inherits a shell's children, and does not know of them.
-unshare --pid --fork --kill-child sh -c 'for i in $(seq 40); do sleep "$((i / 4)).$((i % 10))" & done; exec sleep 600' &
+unshare --pid --fork --kill-child sh -c 'for i in $(seq 40); do sleep "$((i / 4)).$((i % 10))" & done; exec sleep "$seconds"' &
 
 # Some that come and go: well, and with an error and members that die with them.
 while goes_on; do
@@ -43,7 +43,7 @@ while goes_on; do
     outer=$!
     sleep 0.5
     inner=$(cat "/proc/$outer/task/$outer/children")
-    (exec 9<"/proc/${inner% }/ns/pid"; exec sleep 600) &
+    (exec 9<"/proc/${inner% }/ns/pid"; exec sleep "$seconds") &
     wait "$outer"
     sleep 57
 done &
@@ -55,7 +55,7 @@ while goes_on; do
 done &
 
 # Joins, and refusals for lack of permission.
-unshare --pid --fork --kill-child sleep 600 &
+unshare --pid --fork --kill-child sleep "$seconds" &
 joined=$!
 sleep 0.5
 while goes_on; do

@@ -37,8 +37,10 @@ impl NamespaceStateLabel {
         }
     }
 
-    fn of(stage: &Stage) -> Self {
+    /// Of a namespace with so many processes. One that a snapshot has found held by something, and without any, is no event's.
+    fn of(stage: &Stage, processes: u64) -> Self {
         match stage {
+            Stage::Alive if processes == 0 => Self::Pinned,
             Stage::Alive => Self::Active,
             Stage::Dying { .. } => Self::Draining,
             Stage::Empty | Stage::Held { .. } => Self::Pinned,
@@ -157,7 +159,7 @@ impl HostState {
                     born: namespace.born_boot_ns,
                     runtime: runtime_of(namespace),
                     container: namespace.container.clone(),
-                    state: NamespaceStateLabel::of(stage),
+                    state: NamespaceStateLabel::of(stage, population.processes()),
                     init: *init,
                     population,
                     oldest_zombie,

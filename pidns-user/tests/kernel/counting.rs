@@ -112,7 +112,7 @@ fn every_fork_exec_and_end_of_a_storm_is_counted_where_it_happened() {
     assert!(reading.host.forks >= host_before.forks, "the host's own are counted apart");
     let totals = loaded.stats.read().expect("the counters can be read");
     let of_processes =
-        totals.kinds.iter().filter(|(kind, _)| (**kind as u32) >= pidns_ebpf::abi::Kind::ProcessFork as u32);
+        totals.kinds.iter().filter(|(kind, _)| **kind >= pidns_ebpf::abi::Kind::ProcessFork as u8);
     assert_eq!(of_processes.count(), 0, "no record of a process crossed");
 }
 

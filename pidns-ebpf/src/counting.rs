@@ -9,13 +9,13 @@ use aya_ebpf::{
 };
 use pidns_ebpf::abi::namespace_counters::{
     CPU_SLOTS, Counted, CounterSlot, ExitReason, FIRST_SLOT, HOST_SLOT, MORE_NAMESPACES, NamespaceCounters,
-    NamespaceId, PROBES, SLOTS, TOGETHER_SLOT,
+    NamespaceId, PROBES, SLOTS, TOGETHER_SLOT, first_slot,
 };
 
 use crate::{
     emit::zero,
-    kernel::{Access, Direct, Pid, PidNamespace, Probed, Task, ThroughNumbers, bounded},
-    layout::{PID_NUMBERS, UPID_NR, UPID_NS, UPID_SIZE},
+    kernel::{Access, Direct, Pid, PidNamespace, Probed, Task, bounded},
+    layout::{NS_COMMON_ID, present},
     maps::OOM_VICTIMS,
 };
 
@@ -41,7 +41,7 @@ pub(crate) fn forked(child: Task<Direct>, level: u32) {
     // allocates its PID there (kernel/fork.c).
     let ns = child.children_ns();
     if !ns.is_null() {
-        add(id_of(ns), what);
+        add(ns, what);
     }
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn execed(pid: Pid<Direct>) {
     if pid.level() == 0 {
         add_to_host(Counted::Execs as u32);
     } else {
-        add(own(pid).1, Counted::Execs as u32);
+        add_to_own(pid, Counted::Execs as u32);
     }
 }
 
@@ -70,9 +70,8 @@ pub(crate) fn exited(task: Task<Direct>, group_dead: bool) -> bool {
         add_to_host(what);
         return false;
     }
-    let (number, id) = own(pid);
-    add(id, what);
-    group_dead && number == 1
+    add_to_own(pid, what);
+    group_dead && pid.innermost_number() == 1
 }
 
 /// How the process that `task` is the last thread of ends.
@@ -122,35 +121,14 @@ fn is_dying(address: u64) -> u64 {
     0
 }
 
-/// Its PID in its own namespace, and which that is. At a level below the initial one.
+/// Adds one to what is counted of a process's own namespace, below the initial one.
 #[inline(always)]
-fn own(pid: Pid<Direct>) -> (u32, NamespaceId) {
-    // The verifier takes loads at constant offsets alone. Nearly all namespaces are at level 1.
+fn add_to_own(pid: Pid<Direct>, what: u32) {
     match pid.level() {
-        1 => at_level(pid, 1),
-        2 => at_level(pid, 2),
-        _ => {
-            let (number, ns) = pid.innermost();
-            (number, id_of(ns))
-        }
+        1 => add(pid.namespace_at(1), what),
+        2 => add(pid.namespace_at(2), what),
+        _ => add(pid.innermost().1, what),
     }
-}
-
-#[inline(always)]
-fn at_level(pid: Pid<Direct>, level: u32) -> (u32, NamespaceId) {
-    // SAFETY: `pid.numbers` has an element for each of the PID's levels; integers and pointers, of which any bytes are a
-    // value.
-    unsafe {
-        let upid = pid.0.add((PID_NUMBERS.load() + level * UPID_SIZE.load()) as usize);
-        let number = ThroughNumbers::read(upid.add(UPID_NR.load() as usize));
-        let ns = ThroughNumbers::read(upid.add(UPID_NS.load() as usize));
-        (number, id_of(PidNamespace::<ThroughNumbers>::at(ns)))
-    }
-}
-
-#[inline(always)]
-fn id_of<A: Access>(ns: PidNamespace<A>) -> NamespaceId {
-    NamespaceId::new(ns.identity(true), ns.inum())
 }
 
 #[inline(always)]
@@ -170,8 +148,11 @@ fn add_to_host(what: u32) {
 
 /// Adds one in this CPU's slot of the namespace, or in one that is free.
 #[inline(always)]
-fn add(id: NamespaceId, what: u32) {
-    let first = id.first_slot();
+fn add<A: Access>(ns: PidNamespace<A>, what: u32) {
+    let id = NamespaceId::new(ns.identity(true), 0).id;
+    // Where the kernel numbers namespaces that alone tells them apart, and nothing else of them need be in the cache.
+    let is_unique = present(&NS_COMMON_ID);
+    let first = first_slot(id);
     for probe in 0..PROBES {
         let Some(slot) = slot(FIRST_SLOT + ((first + probe) & (SLOTS - 1))) else { return };
         // SAFETY: a map value of this CPU. No other program writes it meanwhile; user space writes only those of namespaces
@@ -181,16 +162,16 @@ fn add(id: NamespaceId, what: u32) {
             let taken = (&raw const (*key).id).read_volatile();
             if taken == 0 {
                 zero(&raw mut (*slot).counters);
-                (&raw mut (*key).inum).write_volatile(id.inum);
-                (&raw mut (*key).id).write_volatile(id.id);
-            } else if taken != id.id || (*key).inum != id.inum {
+                (&raw mut (*key).inum).write_volatile(ns.inum());
+                (&raw mut (*key).id).write_volatile(id);
+            } else if taken != id || !(is_unique || (*key).inum == ns.inum()) {
                 continue;
             }
             increment(&raw mut (*slot).counters, what);
         }
         return;
     }
-    add_more(id.id, u64::from(id.inum), u64::from(what));
+    add_more(id, u64::from(ns.inum()), u64::from(what));
 }
 
 /// Adds one in the hash map, or where that is full to what is counted together. A function of its own in the object: it is

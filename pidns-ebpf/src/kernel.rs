@@ -290,6 +290,17 @@ impl Task<Probed> {
 }
 
 impl Task<Direct> {
+    /// The running task, where the kernel has a helper that gives it with its type (5.11 and later; those of 5.15 are known to
+    /// have it).
+    #[inline(always)]
+    pub(crate) fn current_typed() -> Option<Self> {
+        if HAVE_TASK_PT_REGS.load() == 0 {
+            return None;
+        }
+        // SAFETY: the helper has no preconditions.
+        Some(Self::at(unsafe { generated::bpf_get_current_task_btf() } as *const u8))
+    }
+
     /// The registers of the system call it is in. It must be the running task, as the helper's result is only
     /// the caller's then on kernels of old.
     #[inline(always)]
@@ -432,6 +443,33 @@ impl<A: Access> Pid<A> {
             let number = Probed::read(upid.add(UPID_NR.load() as usize));
             (number, PidNamespace::at(Probed::read(upid.add(UPID_NS.load() as usize))))
         }
+    }
+}
+
+impl Pid<Direct> {
+    /// The element of `pid.numbers` of a level that it has. The verifier takes loads at constant offsets alone.
+    #[inline(always)]
+    fn upid_at<T: Copy>(self, level: u32, offset: &aya_ebpf::Global<u32>) -> T {
+        // SAFETY: within `pid.numbers`.
+        let upid = unsafe { self.0.add((PID_NUMBERS.load() + level * UPID_SIZE.load()) as usize) };
+        Self::number(upid, offset)
+    }
+
+    /// The innermost PID. Nearly all namespaces are at level 1.
+    #[inline(always)]
+    pub(crate) fn innermost_number(self) -> u32 {
+        match self.level() {
+            0 => self.upid_at(0, &UPID_NR),
+            1 => self.upid_at(1, &UPID_NR),
+            2 => self.upid_at(2, &UPID_NR),
+            _ => self.innermost().0,
+        }
+    }
+
+    /// Its namespace at a level that it has.
+    #[inline(always)]
+    pub(crate) fn namespace_at(self, level: u32) -> PidNamespace<ThroughNumbers> {
+        PidNamespace::at(self.upid_at(level, &UPID_NS))
     }
 }
 

@@ -65,10 +65,16 @@ impl NamespaceId {
     /// Where the search for its slot begins.
     #[inline(always)]
     pub const fn first_slot(self) -> u32 {
-        // The golden ratio's bits spread numbers that follow each other.
-        let spread = (self.id ^ self.inum as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (spread >> (u64::BITS - SLOTS.ilog2())) as u32
+        first_slot(self.id)
     }
+}
+
+/// Where the search for the slot of the namespace with this [`NamespaceId::id`] begins.
+#[inline(always)]
+pub const fn first_slot(id: u64) -> u32 {
+    // The golden ratio's bits spread numbers that follow each other.
+    let spread = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (spread >> (u64::BITS - SLOTS.ilog2())) as u32
 }
 
 /// What is counted of one namespace on one CPU, by [`Counted`]. Totals since it was first met.
@@ -76,7 +82,7 @@ impl NamespaceId {
 #[repr(C)]
 pub struct NamespaceCounters(pub [u64; COUNTED]);
 
-/// A slot of a CPU's table.
+/// A slot of a CPU's table. What is counted most often is in the cache line of its key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct CounterSlot {
@@ -84,6 +90,8 @@ pub struct CounterSlot {
     pub key: NamespaceId,
     /// What was counted.
     pub counters: NamespaceCounters,
+    /// Zeros: two cache lines to a slot.
+    pub reserved: [u64; 5],
 }
 
 /// Slots of a CPU for namespaces; a power of two.
@@ -102,4 +110,4 @@ pub const CPU_SLOTS: u32 = FIRST_SLOT + SLOTS;
 pub const MORE_NAMESPACES: u32 = 16_384;
 
 const _: () = assert!(SLOTS.is_power_of_two());
-const _: () = assert!(size_of::<NamespaceId>() == 16 && size_of::<CounterSlot>() == 16 + COUNTED * 8);
+const _: () = assert!(size_of::<NamespaceId>() == 16 && size_of::<CounterSlot>() == 128);

@@ -121,7 +121,7 @@ fn tells_of_namespace(thread: Task<Direct>, child: Task<Direct>, level: u32) -> 
     }
     // A child that goes to another namespace than its parent's goes to one further in.
     let is_join =
-        CALLS_MAY_BE_UNSEEN.load() != 0 && !attached(SETNS_SEEN) && thread.thread_pid().level() != level;
+        CALLS_MAY_BE_UNSEEN.load() != 0 && thread.thread_pid().level() != level && !attached(SETNS_SEEN);
     is_join || child.is_reaper_of(child.children_ns())
 }
 

@@ -53,12 +53,14 @@ fn generated(ctx: &BtfTracePointContext) {
     let target = Task::<Direct>::of(ctx.arg(2));
     let result: i32 = ctx.arg(4);
 
-    let sender_tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    if let Some(dying) = DYING.get_ptr_mut(&sender_tgid)
-        && target.tgid() != sender_tgid
-    {
-        // SAFETY: a map value that only the dying init's thread writes.
-        unsafe { from_dying_init(signal, info, target, result, sender_tgid, dying) };
+    if may_be_an_init() {
+        let sender_tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+        if let Some(dying) = DYING.get_ptr_mut(&sender_tgid)
+            && target.tgid() != sender_tgid
+        {
+            // SAFETY: a map value that only the dying init's thread writes.
+            unsafe { from_dying_init(signal, info, target, result, sender_tgid, dying) };
+        }
     }
 
     let code = info.code();
@@ -101,6 +103,19 @@ fn generated(ctx: &BtfTracePointContext) {
             (!from_kernel).then(|| sender.group_leader()),
             body,
         );
+    }
+}
+
+/// Whether the running process may be a namespace's init. Most signals are the kernel's word of a child's death, sent by a child
+/// that is none: this costs them less than to be looked for in a map.
+#[inline(always)]
+fn may_be_an_init() -> bool {
+    match Task::current_typed() {
+        Some(task) => {
+            let pid = task.group_leader().thread_pid();
+            pid.level() > 0 && pid.innermost_number() == 1
+        }
+        None => true,
     }
 }
 

@@ -24,7 +24,7 @@ use super::{
     hooks::{self, AttachPoints, Drift, Hook, HookForm, HookSet},
     kfuncs::Object,
     layout::Layout,
-    namespace,
+    memory, namespace,
     namespace_counters::{CounterError, NamespaceCounterTable},
     object,
     ring::{RingReader, Waker},
@@ -162,10 +162,8 @@ pub fn load_with(
         return Err(LoadError::NoObject);
     }
     raise_memlock();
-    // BTF comes and goes in megabytes: what is that large is to go back to the kernel when it is freed. (The allocator's
-    // own idea of large grows with what it has seen.)
-    // SAFETY: mallopt has no preconditions.
-    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10) };
+    // BTF comes and goes in megabytes.
+    memory::keep_little();
     let bytes = read_btf()?;
     let btf = Btf::parse(&bytes)?;
     let mut layout = Layout::resolve(&btf)?;
@@ -223,8 +221,7 @@ pub fn load_with(
     let mut since = Array::<_, u64>::try_from(take(&mut ebpf, names::MAP_OBSERVED_SINCE)?)?;
     since.set(0, observed_since_ns.0, 0)?;
     // BTF was megabytes in small pieces; without this the allocator keeps them.
-    // SAFETY: malloc_trim has no preconditions.
-    unsafe { libc::malloc_trim(0) };
+    memory::trim();
     Ok((
         Loaded {
             ebpf,

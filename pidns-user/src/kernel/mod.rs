@@ -14,6 +14,7 @@ pub mod kfuncs;
 pub mod layout;
 pub mod load;
 pub mod log;
+pub mod memory;
 pub mod namespace;
 pub mod namespace_counters;
 pub mod reorder;

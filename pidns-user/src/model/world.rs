@@ -47,6 +47,8 @@ pub struct World {
     processes_told: bool,
     /// When the last snapshot was begun.
     processes_as_of: BootNs,
+    /// Whether snapshots say what holds namespaces.
+    holders_told: bool,
     boot_ns: BootNs,
 }
 
@@ -70,6 +72,7 @@ impl World {
             destructions_told: true,
             processes_told: true,
             processes_as_of: BootNs::default(),
+            holders_told: true,
             boot_ns: BootNs::default(),
         }
     }
@@ -93,8 +96,11 @@ impl World {
                 self.pass = Some(SnapshotPass::default());
             }
             Body::StreamResync { .. } => {
+                let namespaces = self.namespaces.iter();
+                let expected = namespaces.filter(|(_, entry)| self.holders_told || entry.members > 0);
+                let expected = expected.map(|(inum, _)| *inum);
                 self.pass =
-                    Some(SnapshotPass::of(self.processes.keys().copied(), self.namespaces.keys().copied()));
+                    Some(SnapshotPass::of(self.processes.keys().copied(), expected, self.holders_told));
             }
             Body::SnapshotNamespace { ns, holders, holders_left_out } => {
                 self.on_snapshot_namespace(ns, (holders, *holders_left_out), &mut changes);
@@ -180,6 +186,12 @@ impl World {
     /// The snapshot that comes next was begun at this time.
     pub fn processes_are_as_of(&mut self, boot_ns: BootNs) {
         self.processes_as_of = boot_ns;
+    }
+
+    /// Whether the snapshot that comes next says what holds namespaces. One that does not leaves what was known of that, and the
+    /// namespaces that have no process.
+    pub fn snapshots_have_holders(&mut self, have: bool) {
+        self.holders_told = have;
     }
 
     /// When its processes were seen, where no event is about them; 0 before the first snapshot.

@@ -26,6 +26,9 @@ const AT_THE_END: Duration = Duration::from_millis(500);
 /// How long it waits for one that a loss has made necessary.
 const LAST_REPAIR: Duration = Duration::from_secs(1);
 
+/// Of so many snapshots that refresh the processes one looks for what holds namespaces, which takes several times as long.
+const WITH_HOLDERS: u32 = 4;
+
 /// What a snapshot that is being taken is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
@@ -69,6 +72,9 @@ pub struct Resync {
     /// Whether one was given up at the end: the thread that takes them is still at it.
     has_given_up: bool,
     snapshot_boot_ns: BootNs,
+    /// Whether the last snapshot looked for what holds namespaces, and how many have not since one did.
+    with_holders: bool,
+    without_holders: u32,
 }
 
 impl Resync {
@@ -89,6 +95,8 @@ impl Resync {
             notices: Vec::new(),
             has_given_up: false,
             snapshot_boot_ns: BootNs::default(),
+            with_holders: true,
+            without_holders: 0,
         }
     }
 
@@ -163,6 +171,11 @@ impl Resync {
         self.snapshot_boot_ns
     }
 
+    /// Whether that looked for what holds namespaces: one that nothing else is in exists by that alone.
+    pub fn has_holders(&self) -> bool {
+        self.with_holders
+    }
+
     fn due(&self) -> Option<Purpose> {
         let Some(last) = self.last else { return Some(Purpose::First) };
         if self.stale && last.elapsed() >= PAUSE.max(10 * self.took) {
@@ -184,7 +197,16 @@ impl Resync {
             self.check = None;
         }
         self.taking = Some((purpose, Instant::now()));
-        self.snapshots.begin(purpose != Purpose::Compare);
+        let with_holders = match purpose {
+            Purpose::Compare => false,
+            Purpose::Refresh => self.without_holders + 1 >= WITH_HOLDERS,
+            Purpose::First | Purpose::Repair => true,
+        };
+        if purpose != Purpose::Compare {
+            self.with_holders = with_holders;
+            self.without_holders = if with_holders { 0 } else { self.without_holders + 1 };
+        }
+        self.snapshots.begin(with_holders);
     }
 
     /// What the snapshot that is being taken makes, if it is ready within this time.
@@ -209,7 +231,8 @@ impl Resync {
         self.snapshot_boot_ns = snapshot.boot_ns;
         self.took = began.elapsed();
         self.last = Some(Instant::now());
-        let corrections = (purpose != Purpose::First).then(|| corrections(world, &snapshot));
+        let corrections =
+            (purpose != Purpose::First).then(|| corrections(world, &snapshot, self.with_holders));
         Ok(corrections.into_iter().chain(bodies(&snapshot)).collect())
     }
 
@@ -304,7 +327,7 @@ fn bodies(snapshot: &Snapshot) -> Vec<Body> {
 }
 
 /// How what exists differs from what the events made of it.
-fn corrections(world: &World, snapshot: &Snapshot) -> Body {
+fn corrections(world: &World, snapshot: &Snapshot, with_holders: bool) -> Body {
     let (mut added, mut changed, mut kept) = (0, 0, 0);
     // Where no event is about processes, all that came and went since the last snapshot would be a correction.
     let processes = if world.follows_processes() { &snapshot.processes[..] } else { &[] };
@@ -327,7 +350,8 @@ fn corrections(world: &World, snapshot: &Snapshot) -> Body {
         }
     }
     let processes = if world.follows_processes() { world.processes().count() } else { 0 };
-    let thought = processes + world.namespaces().count();
+    let namespaces = world.namespaces().filter(|ns| with_holders || ns.members > 0);
+    let thought = processes + namespaces.count();
     Body::StreamResync { added, removed: (thought as u64).saturating_sub(kept), changed }
 }
 

@@ -31,6 +31,8 @@ fn of_no_container(samples: &Samples, name: &str) -> f64 {
     samples.starting(&labels).map(|(_, value)| value).sum()
 }
 
+const CREATIONS: &str = "pidns_namespace_creations_total";
+
 fn exits(samples: &Samples, reason: &str) -> f64 {
     samples.get(&format!("pidns_process_exits_total{{runtime=\"none\",reason=\"{reason}\"}}"))
 }
@@ -60,22 +62,33 @@ fn totals_are_what_a_storm_did_though_half_of_its_namespaces_died_and_the_agent_
     let sum = |of: fn(&Lives) -> u64| seen.iter().map(of).sum::<u64>() as f64;
     let ended =
         sum(|seen| seen.ended_well + seen.failed + seen.ended_by_signal + seen.killed_with_their_init);
-    let after = agent.scrape_until("the last reaps", |samples| {
-        of_no_container(samples, "pidns_process_reaps_total")
-            - of_no_container(&before, "pidns_process_reaps_total")
-            == ended
-    });
-    let grown = |name| of_no_container(&after, name) - of_no_container(&before, name);
-    assert_eq!(grown("pidns_process_forks_total"), sum(|seen| seen.forks), "forks");
-    assert_eq!(grown("pidns_process_execs_total"), sum(|seen| seen.execs), "execs");
-    assert_eq!(grown("pidns_process_exits_total"), ended, "exits");
-    assert_eq!(grown("pidns_thread_creations_total"), sum(|seen| seen.threads), "threads created");
-    assert_eq!(grown("pidns_thread_exits_total"), sum(|seen| seen.threads), "threads ended");
+    let grown = |after: &Samples, name| of_no_container(after, name) - of_no_container(&before, name);
+    let after =
+        agent.scrape_until("the last reaps", |after| grown(after, "pidns_process_reaps_total") >= ended);
+    // What else makes namespaces on this machine is counted too: then no number can be less than ours.
+    let created: f64 = after.starting(CREATIONS).map(|(_, value)| value).sum();
+    let created = created - before.starting(CREATIONS).map(|(_, value)| value).sum::<f64>();
+    let is_alone = created == NAMESPACES as f64;
+    if !is_alone {
+        eprintln!(
+            "{created} namespaces were created, {NAMESPACES} of them by the test: sums are bounds here"
+        );
+    }
+    let check = |what: &str, counted: f64, wanted: f64| {
+        let is_right = if is_alone { counted == wanted } else { counted >= wanted };
+        assert!(is_right, "{what}: {counted} counted, {wanted} happened");
+    };
+    check("forks", grown(&after, "pidns_process_forks_total"), sum(|seen| seen.forks));
+    check("execs", grown(&after, "pidns_process_execs_total"), sum(|seen| seen.execs));
+    check("exits", grown(&after, "pidns_process_exits_total"), ended);
+    check("reaps", grown(&after, "pidns_process_reaps_total"), ended);
+    check("threads created", grown(&after, "pidns_thread_creations_total"), sum(|seen| seen.threads));
+    check("threads ended", grown(&after, "pidns_thread_exits_total"), sum(|seen| seen.threads));
     let grown = |reason| exits(&after, reason) - exits(&before, reason);
-    assert_eq!(grown("ok"), sum(|seen| seen.ended_well));
-    assert_eq!(grown("error"), sum(|seen| seen.failed));
-    assert_eq!(grown("signal"), sum(|seen| seen.ended_by_signal));
-    assert_eq!(grown("cascade"), sum(|seen| seen.killed_with_their_init));
+    check("ended with 0", grown("ok"), sum(|seen| seen.ended_well));
+    check("ended with another code", grown("error"), sum(|seen| seen.failed));
+    check("ended by a signal", grown("signal"), sum(|seen| seen.ended_by_signal));
+    check("killed with their init", grown("cascade"), sum(|seen| seen.killed_with_their_init));
     for Lives { who, .. } in &seen {
         let series = format!("pidns_namespace_forks_total{{pidns=\"{}\"}}", who.ns);
         assert!(after.find(&series).is_none_or(|forks| forks < 100.0), "{series} is another's, or gone");
@@ -142,7 +155,11 @@ fn ten_thousand_namespaces_that_come_and_go_leave_nothing_behind() {
     });
     assert!(after.get(created) - before.get(created) >= churn as f64);
     assert!(most < 50 * 16 + 60, "{most} series of namespaces, with a limit of 50");
-    for (series, entries) in after.starting("pidns_trace_map_entries") {
+    // These forget the longest known entry when they are full, and no earlier.
+    const BOUNDED: [&str; 5] = ["calls", "children_ns", "ended", "oom_victims", "reboots"];
+    let is_bounded = |series: &str| BOUNDED.iter().any(|map| series.contains(&format!("\"{map}\"")));
+    let entries = after.starting("pidns_trace_map_entries");
+    for (series, entries) in entries.filter(|(series, _)| !is_bounded(series)) {
         assert!(entries <= before.get(series) + 20.0, "{series}: {entries} entries are left");
     }
     let grown = resident(&after) - resident(&before);

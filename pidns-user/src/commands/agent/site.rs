@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     event::identity::BootNs,
-    kernel::{capabilities::Capabilities, clock, sandbox::Protection},
+    kernel::{capabilities::Capabilities, clock, memory, sandbox::Protection},
     metrics::Metrics,
     model::World,
     pipeline::{Consumer, Update, Wants},
@@ -31,8 +31,11 @@ pub(super) struct AgentSite {
     protections: Mutex<BTreeMap<&'static str, Protection>>,
 }
 
-/// Notes that the stream goes on.
-pub(super) struct Pulse(Arc<AtomicU64>);
+/// Notes that the stream goes on, and gives back the memory that a snapshot took.
+pub(super) struct Pulse {
+    beat: Arc<AtomicU64>,
+    snapshot: Option<BootNs>,
+}
 
 impl AgentSite {
     pub(super) fn new(metrics: Metrics) -> Self {
@@ -51,7 +54,7 @@ impl AgentSite {
 
     /// What notes that the stream goes on.
     pub(super) fn pulse(&self) -> Pulse {
-        Pulse(Arc::clone(&self.beat))
+        Pulse { beat: Arc::clone(&self.beat), snapshot: None }
     }
 
     fn standstill_ns(&self) -> u64 {
@@ -104,8 +107,13 @@ impl Consumer for Pulse {
         Wants::More
     }
 
-    fn tick(&mut self, _: Option<&World>) -> Wants {
-        self.0.store(clock::boottime_ns().0, Ordering::Relaxed);
+    fn tick(&mut self, world: Option<&World>) -> Wants {
+        self.beat.store(clock::boottime_ns().0, Ordering::Relaxed);
+        let snapshot = world.filter(|world| !world.is_in_snapshot()).and_then(World::processes_as_of);
+        if snapshot > self.snapshot {
+            self.snapshot = snapshot;
+            memory::trim();
+        }
         Wants::More
     }
 }

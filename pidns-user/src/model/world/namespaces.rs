@@ -148,8 +148,10 @@ impl World {
             None => self.open(ns.clone(), Stage::Alive, KnownFrom::Snapshot, changes),
         }
         if let Some(entry) = self.namespaces.get_mut(&ns.inum) {
-            entry.holders = holders.to_vec();
-            entry.holders_left_out = holders_left_out;
+            if self.holders_told {
+                entry.holders = holders.to_vec();
+                entry.holders_left_out = holders_left_out;
+            }
             if entry.source == KnownFrom::Mention {
                 entry.source = KnownFrom::Snapshot;
             }

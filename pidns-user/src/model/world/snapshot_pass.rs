@@ -21,12 +21,19 @@ pub(super) struct SnapshotPass {
 }
 
 impl SnapshotPass {
-    /// One at a time at which these are known.
+    /// One at a time at which these are known and would be named by it. `tells_holders`: it says where the children of
+    /// processes go.
     pub(super) fn of(
         processes: impl Iterator<Item = HostPid>,
         namespaces: impl Iterator<Item = NsInum>,
+        tells_holders: bool,
     ) -> Self {
-        Self { processes: processes.collect(), namespaces: namespaces.collect(), ..Self::default() }
+        Self {
+            processes: processes.collect(),
+            namespaces: namespaces.collect(),
+            children_left_out: !tells_holders,
+            ..Self::default()
+        }
     }
 
     pub(super) fn has_seen_namespace(&mut self, inum: NsInum, holders: &[Holder], left_out: u64) {

@@ -91,7 +91,9 @@ fn totals_are_what_a_storm_did_though_half_of_its_namespaces_died_and_the_agent_
     check("killed with their init", grown("cascade"), sum(|seen| seen.killed_with_their_init));
     for Lives { who, .. } in &seen {
         let series = format!("pidns_namespace_forks_total{{pidns=\"{}\"}}", who.ns);
-        assert!(after.find(&series).is_none_or(|forks| forks < 100.0), "{series} is another's, or gone");
+        agent.scrape_until(&format!("{series} is gone, or another's"), |samples| {
+            samples.find(&series).is_none_or(|forks| forks < 100.0)
+        });
     }
     let of_host = after.starting("pidns_").filter(|(series, _)| !series.starts_with("pidns_namespace_"));
     assert!(of_host.count() <= 400, "the series that do not depend on the namespaces are bounded");

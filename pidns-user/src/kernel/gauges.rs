@@ -50,7 +50,8 @@ pub struct RingFill {
     pub used: u64,
 }
 
-/// What can be read of the kernel side beside its events. It keeps the maps and programs alive.
+/// What can be read of the kernel side beside its events. It keeps the maps and programs alive. The default has none.
+#[derive(Default)]
 pub struct Gauges {
     tables: Vec<Table>,
     ring: Option<Ring>,
@@ -73,7 +74,7 @@ impl Gauges {
         /// Nothing is put in these where processes are only counted.
         const UNUSED: [&str; 4] =
             [names::MAP_FILTER_NS, names::MAP_FILTER_PIDS, names::MAP_ZOMBIES, names::MAP_PEAK_THREADS];
-        let mut gauges = Self { tables: Vec::new(), ring: None, programs: Vec::new(), _stats: None };
+        let mut gauges = Self::default();
         for (name, map) in ebpf.maps().filter(|(name, _)| !UNUSED.contains(name)) {
             match map {
                 Map::HashMap(data) | Map::LruHashMap(data) | Map::PerCpuHashMap(data) => {

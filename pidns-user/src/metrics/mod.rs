@@ -30,6 +30,9 @@ pub use self::{
 use self::{host_state::HostState, tally::Tally};
 use crate::source::observer::SnapshotWatch;
 
+#[cfg(test)]
+mod tests;
+
 /// What the pipeline's thread writes and scrapes read.
 struct Shared {
     tally: Mutex<Tally>,

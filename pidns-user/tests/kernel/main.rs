@@ -3,7 +3,8 @@
 //! One binary with two faces: the test runner, and (`actor NAME`) the process that makes a situation with real system
 //! calls. Tests run one after the other and as root. `PIDNS_TRACE_BIN` names the program under test (else the one that
 //! cargo built), `PIDNS_TEST_HOOKS` is the `--hooks` that it is given, `PIDNS_TEST_PATIENCE` multiplies every time
-//! limit, `PIDNS_TEST_LIVES` is the size of the big storm.
+//! limit, `PIDNS_TEST_LIVES` is the size of the big storm, `PIDNS_TEST_CHURN` how many namespaces come and
+//! go.
 
 mod actor;
 mod again;

@@ -243,6 +243,7 @@ impl Plan<'_> {
                 (test::PROGRAM_VAR, "/usr/bin/pidns-trace".to_owned()),
                 ("PIDNS_TEST_PATIENCE", self.accel.patience().to_string()),
                 ("PIDNS_TEST_LIVES", self.accel.lives().to_string()),
+                ("PIDNS_TEST_CHURN", (self.accel.lives() / 10).to_string()),
                 ("PIDNS_VM_ARGS", self.args.args.join(" ")),
             ],
             console: self.logs.join(format!("{}.log", label.replace(':', "-"))),

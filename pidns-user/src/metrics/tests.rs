@@ -1,0 +1,185 @@
+//! Scrapes of states that are made of events.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use pidns_ebpf::abi::namespace_counters::NamespaceId;
+
+use super::*;
+use crate::{
+    event::{
+        Body, Event, Process, StreamFilter,
+        container::{Container, Runtime},
+        identity::{BootNs, HostPid, NsInum},
+        snapshot::SnapshotNamespace,
+    },
+    kernel::{
+        gauges::Gauges,
+        namespace_counters::{CounterError, Counts, Reading},
+    },
+    model::World,
+    pipeline::{Consumer as _, Update},
+    text::Name,
+};
+
+/// Nothing is counted.
+struct Nothing;
+
+impl CountSource for Nothing {
+    fn read(&self) -> Result<Reading, CounterError> {
+        Ok(Reading::default())
+    }
+
+    fn take(&mut self, _: NamespaceId) -> Result<Counts, CounterError> {
+        Ok(Counts::default())
+    }
+
+    fn slots(&self) -> (u64, u64) {
+        (0, 512)
+    }
+}
+
+/// The scrape after these events, with series for so many namespaces.
+fn scrape(bodies: impl IntoIterator<Item = Body>, namespace_limit: usize) -> String {
+    let facts = AgentFacts { hooks: Vec::new(), unseen: Vec::new(), gauges: Gauges::default() };
+    let (metrics, mut consumer, _) = metrics(Ledger::new(Box::new(Nothing)), facts, namespace_limit)
+        .expect("the metrics are well described");
+    let mut world = World::default();
+    world.follow_namespaces(&BTreeMap::new());
+    for body in bodies {
+        let event = Event { seq: 1, time: Timestamp::UNIX_EPOCH, boot_ns: BootNs(9_000), exact: true, body };
+        let changes = world.apply(&event);
+        consumer.update(&Update { event: &event, container: None, changes: &changes, world: Some(&world) });
+    }
+    world.settle();
+    world.processes_are_as_of(BootNs(9_000));
+    consumer.tick(Some(&world));
+    String::from_utf8(metrics.text().expect("the metrics can be written")).expect("the text is UTF-8")
+}
+
+fn namespace(inum: u32, container: Option<Container>) -> Body {
+    let ns = SnapshotNamespace {
+        parent: Some(NsInum(1)),
+        kernel_id: Some(u64::from(inum)),
+        container: container.map(Arc::new),
+        ..SnapshotNamespace::bare(NsInum(inum), 1)
+    };
+    Body::SnapshotNamespace { ns, holders: Vec::new(), holders_left_out: 0 }
+}
+
+fn process(pid: u32, ns: u32, state: char) -> Body {
+    let process = Process {
+        pid: HostPid(pid),
+        pids: vec![pid, pid],
+        comm: Name::from("x"),
+        start_boot_ns: BootNs(u64::from(pid)),
+        ppid: None,
+        uid: 0,
+        ns: NsInum(ns),
+    };
+    let threads = Some(if state == 'Z' { 1 } else { 3 });
+    Body::SnapshotProcess { process, state: Some(state), threads, zombie_since_boot_ns: None, joined: None }
+}
+
+fn start() -> Body {
+    Body::StreamStart {
+        version: "1".into(),
+        host: None,
+        kernel: None,
+        boot_time: String::new(),
+        hooks: BTreeMap::new(),
+        filter: StreamFilter::default(),
+    }
+}
+
+#[test]
+fn names_that_somebody_else_chose_are_escaped_and_bounded() {
+    let container = |name: Name| Container {
+        runtime: Some(Runtime::Docker),
+        name: Some(name),
+        pod: Some(Name::from("p\u{1b}[31m")),
+        ..Container::default()
+    };
+    let hostile = container(Name::from(&b"a\"} 1\nb\\c\xff"[..]));
+    let text = scrape([start(), namespace(7, Some(hostile)), process(3, 7, 'S')], 10);
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("pidns_namespace_info")).collect();
+    assert_eq!(
+        lines,
+        [
+            r#"pidns_namespace_info{pidns="7",parent="1",level="1",runtime="docker",container="a\"} 1\\u{a}b\\\\c\\xff",pod="p\\u{1b}[31m",namespace=""} 1"#
+        ]
+    );
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (_, value) = line.rsplit_once(' ').expect("a value");
+        assert!(value.parse::<f64>().is_ok(), "{line:?} is a sample");
+    }
+    let long = container(Name::from("é".repeat(5_000).as_str()));
+    let text = scrape([start(), namespace(7, Some(long))], 10);
+    assert!(text.contains(&format!("container=\"{}…\"", "é".repeat(200))), "cut between characters");
+}
+
+#[test]
+fn the_largest_namespaces_have_series_and_the_others_are_counted() {
+    let bodies = (1..=5_u32).flat_map(|ns| {
+        let members = (0..ns).map(move |member| process(100 * ns + member, ns + 10, 'S'));
+        [namespace(ns + 10, None)].into_iter().chain(members)
+    });
+    let text = scrape([start()].into_iter().chain(bodies), 2);
+    let has = |ns: u32| text.contains(&format!("pidns_namespace_threads{{pidns=\"{ns}\"}}"));
+    assert_eq!((11..=15).filter(|ns| has(*ns)).collect::<Vec<_>>(), [14, 15]);
+    assert!(text.contains("pidns_namespace_series_dropped 3"));
+    assert!(text.contains("pidns_namespaces{state=\"active\"} 5"));
+    let none = scrape([start(), namespace(7, None)], 0);
+    assert!(!none.contains("pidns=\""), "no series of a namespace");
+}
+
+#[test]
+fn processes_are_added_up_by_state_and_a_namespace_without_any_is_pinned() {
+    let bodies = [
+        start(),
+        namespace(7, None),
+        namespace(8, None),
+        process(3, 7, 'R'),
+        process(4, 7, 'Z'),
+        process(5, 7, 'D'),
+    ];
+    let text = scrape(bodies, 10);
+    for line in [
+        "pidns_processes{runtime=\"none\",state=\"running\"} 1",
+        "pidns_processes{runtime=\"none\",state=\"zombie\"} 1",
+        "pidns_processes{runtime=\"none\",state=\"blocked\"} 1",
+        "pidns_threads{runtime=\"none\"} 7",
+        "pidns_namespaces{state=\"active\"} 1",
+        "pidns_namespaces{state=\"pinned\"} 1",
+        "pidns_namespace_max_level 1",
+    ] {
+        assert!(text.contains(line), "{line} in\n{text}");
+    }
+    let zombies = text.lines().filter(|line| line.starts_with("pidns_namespace_zombie_oldest")).count();
+    assert_eq!(zombies, 1, "of the one with a zombie");
+}
+
+#[test]
+fn what_is_known_to_be_possible_is_there_as_0_from_the_start() {
+    let text = scrape([start()], 10);
+    for line in [
+        "pidns_init_exits_total{reason=\"oom_kill\",runtime=\"podman\"} 0",
+        "pidns_fork_failures_total{reason=\"namespace_dead\"} 0",
+        "pidns_process_forks_total{runtime=\"host\"} 0",
+        "pidns_trace_events_lost_total{stage=\"ring\"} 0",
+        "pidns_joins_total{result=\"refused\"} 0",
+    ] {
+        // The order of labels is of no consequence.
+        let (name, labels) = line.split_once('{').expect("labels");
+        let mut labels: Vec<&str> = labels.trim_end_matches("} 0").split(',').collect();
+        let is_there = text.lines().any(|found| {
+            labels.sort_unstable();
+            found.starts_with(name)
+                && found.ends_with(" 0")
+                && labels.iter().all(|label| found.contains(label))
+        });
+        assert!(is_there, "{line} in\n{text}");
+    }
+    let series = text.lines().filter(|line| !line.starts_with('#')).count();
+    assert!(series <= 400, "{series} series of a host without namespaces");
+}

@@ -8,7 +8,8 @@ use crate::{setup, shell, vm, vm::KernelName, workspace};
 
 /// Measure what the hooks cost, set-up included: on this machine, or with --vm in a guest of qemu.
 ///
-/// `snapshot` measures a look at all processes instead: ours, and those of lsns, ps, and who reads all of /proc.
+/// `snapshot` measures a look at all processes instead: ours, and those of lsns, ps, and who reads all of /proc. `agent`
+/// measures the agent.
 ///
 /// What comes after `--` is for the benchmark. It loads eBPF programs, so it runs through sudo unless you are root.
 /// For numbers worth keeping, run it on an idle machine.
@@ -24,6 +25,7 @@ Examples:
   cargo xtask bench -- --hooks tracepoint,function    both sets of hooks and none, side by side
   cargo xtask bench --vm 6.1 --vm newest -- --only storm,calls --hooks tracepoint,function
                                                       the same on kernels that take both, as this one may not
+  cargo xtask bench agent                             the agent, beside bpftrace's count() and a bare machine
   cargo xtask bench snapshot                          with 100 to 18,000 processes, side by side with other tools
   cargo xtask bench -- --help                         the benchmark's own options")]
 pub(crate) struct Args {
@@ -51,6 +53,8 @@ enum What {
     Hooks,
     /// How long a look at all processes takes
     Snapshot,
+    /// What the agent costs
+    Agent,
 }
 
 pub(crate) fn main(args: Args) -> Result<()> {
@@ -63,6 +67,7 @@ pub(crate) fn main(args: Args) -> Result<()> {
     let bench = match args.what {
         What::Hooks => "hooks",
         What::Snapshot => "snapshot",
+        What::Agent => "agent",
     };
     let ready = setup::ready()?;
     let mut cargo = ready.cargo("bench");

@@ -4,14 +4,19 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use super::values::{hook_set, parse_duration, parse_ring_size};
+use super::values::{hook_set, parse_duration, parse_listen_address, parse_ring_size};
 use crate::kernel::hooks::HookSet;
 
 /// Options of `agent`.
 #[derive(Clone, Debug, Args)]
 pub struct AgentArgs {
-    /// Address and port to serve on, such as 0.0.0.0:10978 or [::]:10978 for all of the machine [repeatable].
-    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = "127.0.0.1:10978")]
+    /// Address and port to serve on; :10978 for all addresses of the machine [repeatable].
+    #[arg(
+        long = "web.listen-address",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:10978",
+        value_parser = parse_listen_address
+    )]
     pub listen: Vec<SocketAddr>,
 
     /// Path of the metrics.

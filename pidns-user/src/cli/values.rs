@@ -1,6 +1,11 @@
 //! Values of arguments: what they may be, and what is said where they are not.
 
-use std::{str::FromStr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _},
+    path::Path,
+    str::FromStr,
+    time::Duration,
+};
 
 use clap::{
     ValueEnum,
@@ -75,6 +80,23 @@ pub(super) fn parse_pid_somewhere(text: &str) -> Result<u32, String> {
     }
 }
 
+/// An address to listen on, with its port. Without an address it is all of the machine's, as with other exporters.
+pub(super) fn parse_listen_address(text: &str) -> Result<SocketAddr, String> {
+    let advice = || {
+        "give an address and a port, like 127.0.0.1:10978 or [::1]:10978, or :10978 for all addresses".to_owned()
+    };
+    if let Some(port) = text.strip_prefix(':') {
+        let port = port.parse().map_err(|_| advice())?;
+        // A socket of IPv6 takes clients of IPv4 too.
+        let has_ipv6 = Path::new("/proc/net/if_inet6").exists();
+        let all: IpAddr = if has_ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        return Ok(SocketAddr::new(all, port));
+    }
+    let found: Vec<SocketAddr> = text.to_socket_addrs().map_err(|_| advice())?.collect();
+    let ipv4 = found.iter().find(|address| address.is_ipv4());
+    ipv4.or(found.first()).copied().ok_or_else(advice)
+}
+
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     SignedDuration::from_str(text)
         .ok()
@@ -135,6 +157,18 @@ mod tests {
         assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
         for bad in ["5", "abc", "-5s", "0s", ""] {
             assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_to_listen_on_can_be_all_of_the_machines_or_a_name() {
+        let parse = |text: &str| parse_listen_address(text).map(|address| address.to_string());
+        assert_eq!(parse("127.0.0.1:10978").as_deref(), Ok("127.0.0.1:10978"));
+        assert_eq!(parse("[::1]:0").as_deref(), Ok("[::1]:0"));
+        assert!(parse(":10978").is_ok_and(|all| all == "[::]:10978" || all == "0.0.0.0:10978"));
+        assert_eq!(parse("localhost:1").as_deref(), Ok("127.0.0.1:1"));
+        for bad in ["", ":", ":x", ":70000", "127.0.0.1", "300.1.1.1:99", "no such host:1"] {
+            assert!(parse(bad).is_err_and(|error| error.contains("127.0.0.1:10978")), "{bad}");
         }
     }
 

@@ -1,0 +1,151 @@
+//! What runs beside the load: the agent, and bpftrace's count() on the agent's tracepoints.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::program;
+
+/// How long something may take to start.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the kernel has counted of a program.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Runs {
+    pub(crate) ns: u64,
+    pub(crate) runs: u64,
+}
+
+/// The runs of the BPF programs that a process has open, all together.
+fn runs_of(pid: u32) -> Result<Runs> {
+    let mut all = Runs::default();
+    let mut seen = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo")).context("look at the files of a process")? {
+        let text = fs::read_to_string(entry?.path()).unwrap_or_default();
+        let field = |name: &str| -> Option<u64> {
+            text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
+        };
+        let Some(id) = field("prog_id:").filter(|id| !seen.contains(id)) else { continue };
+        seen.push(id);
+        all.ns += field("run_time_ns:").unwrap_or(0);
+        all.runs += field("run_cnt:").unwrap_or(0);
+    }
+    Ok(all)
+}
+
+/// `bpftrace -e 'tracepoint:… { @ = count(); }'`.
+pub(crate) struct Count(Child);
+
+impl Count {
+    pub(crate) fn start(tracepoint: &str) -> Result<Self> {
+        let script = format!("tracepoint:{tracepoint} {{ @ = count(); }}");
+        let mut command = Command::new("bpftrace");
+        command.args(["-e", &script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut count = Self(command.spawn().context("start bpftrace (apt-get install bpftrace)")?);
+        let began = Instant::now();
+        while count.runs()?.runs == 0 {
+            if let Some(status) = count.0.try_wait()? {
+                bail!("bpftrace ended with {status}: is a tracefs mounted on /sys/kernel/tracing?");
+            }
+            ensure!(began.elapsed() < PATIENCE, "bpftrace has counted nothing of {tracepoint}");
+            // Each of these tracepoints is passed by a process that lives and dies.
+            Command::new("/bin/true").status().context("run /bin/true")?;
+        }
+        Ok(count)
+    }
+
+    pub(crate) fn runs(&self) -> Result<Runs> {
+        runs_of(self.0.id())
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        let _gone_already = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+/// The agent.
+pub(crate) struct Agent {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Agent {
+    pub(crate) fn start(options: &[&str]) -> Result<Self> {
+        let mut command = Command::new(program::path());
+        command.args(["agent", "--web.listen-address", "127.0.0.1:0", "--log-format", "json"]).args(options);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process = command.spawn().context("start the agent")?;
+        let mut log = BufReader::new(process.stderr.take().context("a pipe")?);
+        let mut line = String::new();
+        let address = loop {
+            line.clear();
+            ensure!(log.read_line(&mut line)? > 0, "the agent ended before it served");
+            let entry: Value = serde_json::from_str(&line).with_context(|| line.clone())?;
+            if entry["message"] == "serving" {
+                break entry["address"].as_str().context("an address")?.parse()?;
+            }
+        };
+        // Somebody has to read what it goes on to log.
+        thread::spawn(move || log.lines().map_while(Result::ok).count());
+        let agent = Self { process, address };
+        let began = Instant::now();
+        while agent.get("/readyz").map_or(true, |answer| !answer.starts_with("HTTP/1.1 200")) {
+            ensure!(began.elapsed() < PATIENCE, "the agent is not ready");
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(agent)
+    }
+
+    /// A page, with its headers.
+    pub(crate) fn get(&self, page: &str) -> Result<String> {
+        let mut stream = TcpStream::connect(self.address)?;
+        write!(stream, "GET {page} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    /// A value of /metrics.
+    pub(crate) fn value(&self, series: &str) -> Result<f64> {
+        let answer = self.get("/metrics")?;
+        let line = answer.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.with_context(|| format!("no {series} in /metrics"))?.parse().context("a number")
+    }
+
+    /// CPU time that it has used.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
+        let fields = stat.rsplit_once(')').context("a name in brackets")?.1;
+        // utime and stime, in ticks of 10 ms (proc(5)).
+        let ticks: u64 =
+            fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        Ok(Duration::from_millis(10 * ticks))
+    }
+
+    /// Memory in use and the most that was, in KiB.
+    pub(crate) fn memory(&self) -> Result<(u64, u64)> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let field = |name: &str| -> Option<u64> {
+            status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
+        };
+        field("VmRSS:").zip(field("VmHWM:")).context("VmRSS and VmHWM of the agent")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _gone_already = self.process.kill();
+        let _reaped = self.process.wait();
+    }
+}

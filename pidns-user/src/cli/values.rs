@@ -83,7 +83,8 @@ pub(super) fn parse_pid_somewhere(text: &str) -> Result<u32, String> {
 /// An address to listen on, with its port. Without an address it is all of the machine's, as with other exporters.
 pub(super) fn parse_listen_address(text: &str) -> Result<SocketAddr, String> {
     let advice = || {
-        "give an address and a port, like 127.0.0.1:10978 or [::1]:10978, or :10978 for all addresses".to_owned()
+        "give an address and a port, like 127.0.0.1:10978 or [::1]:10978, or :10978 for all addresses"
+            .to_owned()
     };
     if let Some(port) = text.strip_prefix(':') {
         let port = port.parse().map_err(|_| advice())?;

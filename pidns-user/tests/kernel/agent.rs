@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,7 @@ use aya::programs::loaded_programs;
 
 use crate::facts::{Lives, Who};
 use crate::pipeline::{NAMESPACES, SECONDS_FOR_A_STORM, lives};
+use crate::program::path as program;
 use crate::scrape::{Agent, Samples, get};
 use crate::stage::{Actor, patience};
 use crate::{Test, probes, sys, test};
@@ -21,6 +24,8 @@ pub(crate) const TESTS: &[Test] = &[
     test!(the_agent_keeps_no_privilege_that_it_does_not_need, needs probes::seccomp),
     test!(a_scrape_during_the_start_waits_and_is_answered),
     test!(sigterm_ends_the_agent_within_a_second_with_clients_connected),
+    test!(systemd_hears_when_the_agent_is_ready_alive_and_stopping),
+    test!(sighup_reads_the_web_configuration_again_and_a_bad_one_changes_nothing),
     test!(a_killed_agent_leaves_no_program_in_the_kernel),
     test!(a_port_that_is_taken_is_said_before_anything_is_loaded),
 ];
@@ -244,6 +249,63 @@ fn sigterm_ends_the_agent_within_a_second_with_clients_connected() {
     assert!(took < patience(1), "it took {took:?}");
     drop(idle);
     scraping.join().expect("a scrape during the stop is answered, or refused");
+}
+
+fn systemd_hears_when_the_agent_is_ready_alive_and_stopping() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&place).expect("a socket");
+    socket.set_read_timeout(Some(patience(20))).expect("a time limit");
+    let mut command = Command::new(program());
+    command.env("NOTIFY_SOCKET", &place).env("WATCHDOG_USEC", "400000");
+    let mut agent = Agent::start_with(command, &["--web.listen-address", "127.0.0.1:0"]);
+    let hear = || {
+        let mut message = [0; 256];
+        let length = socket.recv(&mut message).expect("a message in time");
+        String::from_utf8_lossy(&message[..length]).trim().to_owned()
+    };
+    assert_eq!(hear(), "READY=1");
+    for _ in 0..3 {
+        assert_eq!(hear(), "WATCHDOG=1");
+    }
+    sys::kill(agent.pid(), libc::SIGTERM).expect("the agent is there");
+    let mut last = hear();
+    while last == "WATCHDOG=1" {
+        last = hear();
+    }
+    assert_eq!(last, "STOPPING=1");
+    assert!(agent.wait().success(), "{}", agent.log_text());
+}
+
+fn sighup_reads_the_web_configuration_again_and_a_bad_one_changes_nothing() {
+    // "secret", by `htpasswd -nbB -C 4 x secret`.
+    const HASH: &str = "$2b$04$uGTBjyF0DG.7mIJeNsH3jOMNON3uFNgV/lwbw1ErB/YGeqb04z2cO";
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("web.yml");
+    fs::write(&file, "").expect("a file");
+    let mut agent = Agent::start(&["--web.config.file", file.to_str().expect("a path in UTF-8")]);
+    let address = agent.wait_for_address();
+    let wait_for = |wanted: u16| {
+        let deadline = Instant::now() + patience(20);
+        while get(address, "/metrics").map_or(0, |(status, _)| status) != wanted {
+            assert!(Instant::now() < deadline, "{wanted} in time:\n{}", agent.log_text());
+            thread::sleep(Duration::from_millis(50));
+        }
+    };
+    fs::write(&file, format!("basic_auth_users:\n  x: {HASH}\n")).expect("a file");
+    sys::kill(agent.pid(), libc::SIGHUP).expect("the agent is there");
+    wait_for(401);
+    fs::write(&file, "basic_auth_users:\n  x: 5\nnonsense: 1\n").expect("a file");
+    sys::kill(agent.pid(), libc::SIGHUP).expect("the agent is there");
+    let deadline = Instant::now() + patience(20);
+    while !agent.log_text().contains("stays as it was") {
+        assert!(Instant::now() < deadline, "the fault is logged:\n{}", agent.log_text());
+        thread::sleep(Duration::from_millis(20));
+    }
+    wait_for(401);
+    fs::write(&file, "").expect("a file");
+    sys::kill(agent.pid(), libc::SIGHUP).expect("the agent is there");
+    wait_for(200);
 }
 
 fn program_ids(names: &[&str]) -> BTreeSet<u32> {

@@ -10,13 +10,14 @@ use pidns_user::kernel::{
 use pidns_user::{filter::Filter, pipeline::Follow, pipeline::follow::KernelFilter};
 use std::time::Duration;
 
-use crate::facts::Lives;
+use crate::facts::{Ended, Lives, Who};
 use crate::pipeline::{NAMESPACES, SECONDS_FOR_A_STORM, hooks, lives};
 use crate::stage::Actor;
-use crate::{Test, test};
+use crate::{Test, probes, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(every_fork_exec_and_end_of_a_storm_is_counted_where_it_happened),
+    test!(an_end_for_want_of_memory_is_counted_as_that, needs probes::memory_cgroup),
     test!(more_namespaces_than_there_are_slots_are_counted_one_by_one),
 ];
 
@@ -114,6 +115,25 @@ fn every_fork_exec_and_end_of_a_storm_is_counted_where_it_happened() {
     let of_processes =
         totals.kinds.iter().filter(|(kind, _)| **kind >= pidns_ebpf::abi::Kind::ProcessFork as u8);
     assert_eq!(of_processes.count(), 0, "no record of a process crossed");
+}
+
+fn an_end_for_want_of_memory_is_counted_as_that() {
+    let loaded = load();
+    let group = probes::memory_cgroups().expect("the probe found it").make(16 << 20);
+    let mut actor = Actor::start("memory-runs-out-for-a-member", &[group.path()]);
+    let init: Who = actor.hear("init");
+    let _: Ended = actor.hear("end");
+    let has_one = |reason: ExitReason, ns: u64| {
+        of(&read(&loaded), ns).iter().any(|(_, counts)| counts.exits[reason as usize] == 1)
+    };
+    assert!(has_one(ExitReason::OomKill, init.ns), "{:?}", of(&read(&loaded), init.ns));
+    assert!(!has_one(ExitReason::Cascade, init.ns) && !has_one(ExitReason::Signal, init.ns));
+    actor.go();
+    actor.finish();
+    let group = probes::memory_cgroups().expect("the probe found it").make(16 << 20);
+    let told = Actor::start("memory-runs-out", &[group.path()]).finish();
+    let init = told.who("init");
+    assert!(has_one(ExitReason::OomKill, init.ns), "an init's: {:?}", of(&read(&loaded), init.ns));
 }
 
 fn more_namespaces_than_there_are_slots_are_counted_one_by_one() {

@@ -70,7 +70,11 @@ impl Agent {
 
     /// Starts it and does not wait.
     pub(crate) fn start_raw(args: &[&str]) -> Self {
-        let mut command = Command::new(program());
+        Self::start_with(Command::new(program()), args)
+    }
+
+    /// As `start_raw`, with the environment of this command.
+    pub(crate) fn start_with(mut command: Command, args: &[&str]) -> Self {
         command.args(["agent", "--log-format", "json"]).args(args);
         if let Ok(hooks) = std::env::var("PIDNS_TEST_HOOKS") {
             command.args(["--hooks", &hooks]);

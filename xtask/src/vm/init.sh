@@ -16,6 +16,8 @@ mount -t tmpfs tmpfs /run
 mount -t tracefs tracefs /sys/kernel/tracing
 mount -t bpf bpf /sys/fs/bpf
 # Both kinds of cgroups, as a test sets a limit of the older kind.
+# The agent serves on it.
+ip link set lo up
 mount -t tmpfs cgroup /sys/fs/cgroup
 mkdir /sys/fs/cgroup/pids /sys/fs/cgroup/unified
 mount -t cgroup -o pids pids /sys/fs/cgroup/pids

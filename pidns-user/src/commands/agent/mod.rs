@@ -8,6 +8,7 @@ mod supervisor;
 use std::{
     io,
     path::{Path, PathBuf},
+    pin::pin,
     process::ExitCode,
     sync::{
         Arc,
@@ -176,11 +177,12 @@ fn serve(
         let _ = server_stops.await;
     }));
     let supervisor = Supervisor::new(Arc::clone(&site));
-    let supervising = background.handle().spawn(supervisor.run());
 
     let is_over = background.handle().block_on(async {
+        let mut supervising = pin!(supervisor.run());
         loop {
             tokio::select! {
+                never = &mut supervising => match never {},
                 _ = &mut finished => break true,
                 _ = terminate.recv() => break false,
                 _ = interrupt.recv() => break false,
@@ -188,7 +190,6 @@ fn serve(
             }
         }
     });
-    supervising.abort();
     supervisor::stopping();
     info!("stopping");
     end()?;

@@ -1,6 +1,6 @@
 //! Tells systemd how the agent is (sd_notify(3)), where systemd has started it.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, future, sync::Arc, time::Duration};
 
 use sd_notify::NotifyState;
 use tracing::warn;
@@ -23,13 +23,13 @@ impl Supervisor {
         Self { site, watchdog: sd_notify::watchdog_enabled() }
     }
 
-    /// Never ends.
-    pub(super) async fn run(self) {
+    /// Never ends. A thread that is under Landlock may not reach systemd's socket.
+    pub(super) async fn run(self) -> Infallible {
         while self.site.readiness().is_err() {
             tokio::time::sleep(INTERVAL).await;
         }
         notify(NotifyState::Ready);
-        let Some(watchdog) = self.watchdog else { return };
+        let Some(watchdog) = self.watchdog else { return future::pending().await };
         loop {
             // Twice as often as it is asked for (sd_watchdog_enabled(3)).
             tokio::time::sleep(watchdog / 2).await;

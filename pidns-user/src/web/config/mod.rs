@@ -36,7 +36,9 @@ pub(super) struct Config {
 impl Config {
     /// Reads the file and those that it names, and notes in `files` which these are.
     pub(super) fn read(path: &Path, files: &mut Files, now: Instant) -> Result<Self, ConfigError> {
-        let text = files.read(path).map_err(|error| ConfigError::new(path, error))?;
+        let text = files
+            .read(path)
+            .map_err(|error| ConfigError::new(path, format_args!("it cannot be read: {error}")))?;
         let text = String::from_utf8(text).map_err(|_| ConfigError::new(path, "it is not UTF-8"))?;
         Self::of_text(&text, path, files, now).map_err(|wrong| ConfigError {
             file: path.to_owned(),

@@ -17,6 +17,9 @@ pub(super) const SITUATIONS: &[Situation] = &[
     ("nested-teardown", |_| nested_teardown()),
     ("reboot", |args| reboot_inside(&parse::<String>(args, 0, "restart or halt"))),
     ("memory-runs-out", |args| memory_runs_out(&parse::<String>(args, 0, "a cgroup"))),
+    ("memory-runs-out-for-a-member", |args| {
+        memory_runs_out_for_a_member(&parse::<String>(args, 0, "a cgroup"))
+    }),
     ("leader-leaves-init", |_| run_as_init(&["leader-leaves"])),
     ("leader-leaves", |_| leader_leaves()),
     ("thread-execs-in-init", |_| run_as_init(&["thread-execs"])),
@@ -109,18 +112,33 @@ fn reboot_inside(command: &str) -> c_int {
 
 /// An init in a cgroup that takes more memory than that may have.
 fn memory_runs_out(cgroup: &str) -> c_int {
-    let processes = format!("{cgroup}/cgroup.procs");
     let init = Child::clone(sys::NEWPID, |_| {
         say("init", Who::myself());
-        fs::write(&processes, "0").expect("a process may move itself");
-        let mut hoard: Vec<Vec<u8>> = Vec::new();
-        loop {
-            hoard.push(std::hint::black_box(vec![1; 1 << 20]));
-        }
+        take_all_memory(cgroup)
     });
     let ended = say_end("end", init.expect("root can make a PID namespace").pid);
     assert_eq!(ended.signal, Some(libc::SIGKILL), "the kernel killed it");
     0
+}
+
+/// The same of a member; PID 1 lives on, until it is told to end.
+fn memory_runs_out_for_a_member(cgroup: &str) -> c_int {
+    let home = Child::init("init", || {
+        let ended = say_end("end", fork(|| take_all_memory(cgroup)));
+        assert_eq!(ended.signal, Some(libc::SIGKILL), "the kernel killed it");
+        wait_for_go();
+    });
+    home.dismiss();
+    0
+}
+
+/// Takes memory in this cgroup until the kernel ends that.
+fn take_all_memory(cgroup: &str) -> c_int {
+    fs::write(format!("{cgroup}/cgroup.procs"), "0").expect("a process may move itself");
+    let mut hoard: Vec<Vec<u8>> = Vec::new();
+    loop {
+        hoard.push(std::hint::black_box(vec![1; 1 << 20]));
+    }
 }
 
 /// Runs this program again as the init of a new namespace, where it may have threads.

@@ -202,11 +202,10 @@ impl<A: Access> Task<A> {
     /// The status that wait(2) will give for its process: kernel/exit.c keeps it in one of two places.
     #[inline(always)]
     pub(crate) fn wait_status(self, signal: Signal<A>) -> u32 {
-        if signal.field::<u32>(&SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0 {
-            signal.field(&SIGNAL_GROUP_EXIT_CODE)
-        } else {
-            self.field(&TASK_EXIT_CODE)
-        }
+        // Both are loaded: of one load or the other the compiler makes one load through a pointer that verifiers of old mix up.
+        let of_group: u32 = signal.field(&SIGNAL_GROUP_EXIT_CODE);
+        let of_task: u32 = self.field(&TASK_EXIT_CODE);
+        if signal.field::<u32>(&SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0 { of_group } else { of_task }
     }
 
     #[inline(always)]

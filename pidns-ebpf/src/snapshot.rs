@@ -6,11 +6,7 @@
 #[expect(dead_code, reason = "shared with the object of the live stream, which uses more of it")]
 mod access;
 #[cfg(target_arch = "bpf")]
-#[expect(
-    dead_code,
-    unused_imports,
-    reason = "shared with the object of the live stream, which uses more of it"
-)]
+#[expect(dead_code, reason = "shared with the object of the live stream, which uses more of it")]
 mod kernel;
 #[cfg(target_arch = "bpf")]
 mod layout;

@@ -56,15 +56,22 @@ fn again_process_exit(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 fn process_exit_live(ctx: BtfTracePointContext) -> i32 {
     let task = Task::<Direct>::of(ctx.arg(0));
-    let signal = task.signal();
-    let group_dead = signal.live_threads() == 0
-        // Two threads that end at the same time can both find that none is left: the first one reports. Neither has been
-        // released then.
-        && (signal.threads() == 1
-            || ENDED.insert(&task.group_leader().key(), &1, u64::from(BPF_NOEXIST)).is_ok());
+    let group_dead = task.signal().live_threads() == 0 && is_first_to_end(task);
     // Where there is no `group_dead` a tracepoint keeps other tasks off its CPU.
     exit(&ctx, task, group_dead);
     0
+}
+
+/// Two threads that end at the same time can both find that none is left: the first one reports. It may have been released before
+/// the other one gets here, so that a process with one thread left has to be looked up, too.
+#[inline(always)]
+fn is_first_to_end(task: Task<Direct>) -> bool {
+    let key = task.group_leader().key();
+    if task.signal().threads() == 1 {
+        ENDED.get_ptr(&key).is_none()
+    } else {
+        ENDED.insert(&key, &1, u64::from(BPF_NOEXIST)).is_ok()
+    }
 }
 
 #[inline(always)]

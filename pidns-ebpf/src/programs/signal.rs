@@ -65,7 +65,7 @@ fn generated(ctx: &BtfTracePointContext) {
 
     let code = info.code();
     if signal == SIGCHLD && code > 0 {
-        // The kernel's word of a child's death, which nearly all signals are: the child's own exit says it.
+        // A child has died, which nearly all signals report: the child's own exit says it.
         return;
     }
     let pid = target.thread_pid();
@@ -106,8 +106,8 @@ fn generated(ctx: &BtfTracePointContext) {
     }
 }
 
-/// Whether the running process may be a namespace's init. Most signals are the kernel's word of a child's death, sent by a child
-/// that is none: this costs them less than to be looked for in a map.
+/// Whether the running process may be a namespace's init. Most signals are SIGCHLD from a child that is no init; this check is cheaper
+/// than a look-up in the map.
 #[inline(always)]
 fn may_be_an_init() -> bool {
     match Task::current_typed() {

@@ -55,9 +55,9 @@ struct Args {
 
 /// The tracepoints that the agent counts at, as bpftrace names them, and the names of its programs there.
 const HOOKS: [(&str, &[&str]); 4] = [
-    ("sched:sched_process_fork", &["process_fork"]),
-    ("sched:sched_process_exec", &["process_exec"]),
-    ("sched:sched_process_exit", &["process_exit_group_dead", "process_exit_live"]),
+    ("sched:sched_process_fork", &["process_fork", "again_process_fork"]),
+    ("sched:sched_process_exec", &["process_exec", "again_process_exec"]),
+    ("sched:sched_process_exit", &["process_exit_group_dead", "process_exit_live", "again_process_exit"]),
     ("signal:signal_generate", &["signal_generate"]),
 ];
 

@@ -101,8 +101,7 @@ pub enum Command {
     ///
     /// It counts forks, execs and ends of processes in the kernel, so that a machine that is busy pays next to nothing for
     /// it, and follows namespaces and their inits by events. /metrics has the metrics (docs/metrics.md), / links to all
-    /// pages, /readyz answers 200 after the first look at the machine, /status tells which hooks run, what is unseen and
-    /// what was lost. dashboards/ has Grafana dashboards and alerts.
+    /// pages, /readyz answers 200 after the first snapshot, /status shows which hooks run, what is unseen and what was lost. dashboards/ has Grafana dashboards and alerts.
     ///
     /// After the start it gives up all privileges but those for reading /proc and BPF maps. SIGHUP reads --web.config.file
     /// again. Under systemd it tells when it is ready, and answers its watchdog.

@@ -87,7 +87,7 @@ impl Stream<'_> {
             args: kernel.args,
             hooks: kernel.hooks,
             without_syscall_hooks: kernel.no_syscall_hooks.then_some("--no-syscall-hooks"),
-            counting: false,
+            counting: None,
             log_level: kernel.bpf_log.map_or(0, |level| level as u8),
         })?;
         // With all privileges still: a file may be wanted in a folder that is another user's.

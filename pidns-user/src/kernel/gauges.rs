@@ -152,14 +152,25 @@ impl Table {
         })
     }
 
-    /// Entries. Of a map that is changed meanwhile the walk can begin anew: it ends at the capacity.
+    /// Entries. Of a map that is changed meanwhile the walk can begin anew, which is seen by its first key.
     fn entries(&self) -> u64 {
-        let mut key = vec![0; self.key_bytes];
-        let mut next = vec![0; self.key_bytes];
-        let mut entries = 0;
-        while entries < self.capacity && next_key(&self.map, (entries > 0).then_some(&key), &mut next) {
-            std::mem::swap(&mut key, &mut next);
+        const MOST_WALKS: u32 = 4;
+        let mut first = vec![0; self.key_bytes];
+        if !next_key(&self.map, None, &mut first) {
+            return 0;
+        }
+        let (mut key, mut next) = (first.clone(), vec![0; self.key_bytes]);
+        let (mut entries, mut walks) = (1, 1);
+        while entries < self.capacity && next_key(&self.map, Some(&key), &mut next) {
             entries += 1;
+            if next == first {
+                walks += 1;
+                if walks > MOST_WALKS {
+                    return entries - 1;
+                }
+                entries = 1;
+            }
+            std::mem::swap(&mut key, &mut next);
         }
         entries
     }

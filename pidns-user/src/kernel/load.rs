@@ -7,11 +7,7 @@ use aya::{
     maps::{Array, HashMap as BpfHashMap, MapError, RingBuf},
     util::nr_cpus,
 };
-use pidns_ebpf::abi::{
-    names,
-    namespace_counters::{CPU_SLOTS, MORE_NAMESPACES},
-    symbols,
-};
+use pidns_ebpf::abi::{names, namespace_counters::CPU_SLOTS, symbols};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
@@ -52,8 +48,9 @@ pub struct Settings {
     pub hooks: HookSet,
     /// Why the hook on every system call is not to take the place of missing function hooks; `None`: it may.
     pub without_syscall_hooks: Option<&'static str>,
-    /// Whether forks, execs and ends of processes are counted by namespace. No record of them is sent then.
-    pub counting: bool,
+    /// Whether forks, execs and ends of processes are counted by namespace, and for how many namespaces there is room in the hash
+    /// map behind the slots. No record of them is sent then. `None`: nothing is counted.
+    pub counting: Option<u32>,
     /// aya-log's level; 0 is off.
     pub log_level: u8,
 }
@@ -70,7 +67,7 @@ impl Settings {
             args: true,
             hooks: HookSet::Auto,
             without_syscall_hooks: None,
-            counting: false,
+            counting: None,
             log_level: 0,
         }
     }
@@ -168,7 +165,7 @@ pub fn load_with(
     let btf = Btf::parse(&bytes)?;
     let mut layout = Layout::resolve(&btf)?;
     change(&mut layout);
-    let (hooks, drifted, projected) = find_hooks(&btf, &layout, settings.counting)?;
+    let (hooks, drifted, projected) = find_hooks(&btf, &layout, settings.counting.is_some())?;
     // Megabytes, as aya's is: one after the other.
     drop(btf);
     drop(bytes);
@@ -180,7 +177,7 @@ pub fn load_with(
     let mut ebpf = create(settings, &layout)?;
     fill_filter(&mut ebpf, names::MAP_FILTER_NS, settings.namespaces.iter().map(|inum| inum.0), 0u64)?;
     fill_filter(&mut ebpf, names::MAP_FILTER_PIDS, settings.pids.iter().map(|pid| pid.0), 1u8)?;
-    let mut gauges = match settings.counting {
+    let mut gauges = match settings.counting.is_some() {
         true => Some(Gauges::of_maps(&ebpf, names::MAP_EVENTS).map_err(io("look at the maps"))?),
         false => None,
     };
@@ -189,7 +186,7 @@ pub fn load_with(
     };
     let stats = Stats::new(take(&mut ebpf, names::MAP_COUNTERS)?)?;
     let sweeper = Sweeper::new(take(&mut ebpf, names::MAP_ZOMBIES)?, take(&mut ebpf, names::MAP_DYING)?)?;
-    let namespace_counters = if settings.counting {
+    let namespace_counters = if settings.counting.is_some() {
         let slots = take(&mut ebpf, names::MAP_NAMESPACE_COUNTERS)?;
         let more = take(&mut ebpf, names::MAP_MORE_NAMESPACE_COUNTERS)?;
         let table = NamespaceCounterTable::new(slots, more, possible_cpus()?);
@@ -295,7 +292,7 @@ fn create(settings: &Settings, layout: &Layout) -> Result<Ebpf, LoadError> {
         (symbols::FILTER_PIDS, u8::from(!pids.is_empty())),
         (symbols::WITH_ARGS, u8::from(*args)),
         (symbols::CALLS_MAY_BE_UNSEEN, u8::from(without_syscall_hooks.is_some())),
-        (symbols::COUNTING, u8::from(*counting)),
+        (symbols::COUNTING, u8::from(counting.is_some())),
         (symbols::HAVE_TASK_PT_REGS, u8::from(layout.have_task_pt_regs)),
         (symbols::HAVE_PREEMPT_KFUNCS, u8::from(layout.preempt_kfuncs.is_some())),
         (symbols::SECOND_CHANCE, u8::from(layout.second_chances())),
@@ -308,7 +305,11 @@ fn create(settings: &Settings, layout: &Layout) -> Result<Ebpf, LoadError> {
     if !layout.second_chances() {
         loader.map_max_entries(names::MAP_DONE, 1);
     }
-    let (slots, more) = if *counting { (possible_cpus()? * CPU_SLOTS, MORE_NAMESPACES) } else { (1, 1) };
+    // Where nothing is counted a map has one entry: it cannot have none.
+    let (slots, more) = match counting {
+        Some(more) => (possible_cpus()? * CPU_SLOTS, *more),
+        None => (1, 1),
+    };
     loader.map_max_entries(names::MAP_NAMESPACE_COUNTERS, slots);
     loader.map_max_entries(names::MAP_MORE_NAMESPACE_COUNTERS, more);
     if *log_level == 0 {

@@ -150,27 +150,27 @@ impl NamespaceCounterTable {
     /// Reads what was counted of a namespace that is gone, and frees its place.
     ///
     /// # Errors
-    /// The hash map cannot be read: what was counted there of the namespace is lost.
+    /// The hash map cannot be read or written: nothing has changed.
     pub fn take(&mut self, key: NamespaceId) -> Result<Counts, CounterError> {
         let mut counts = Counts::default();
+        match self.more.get(&Key(key), 0) {
+            Ok(values) => {
+                self.more.remove(&Key(key))?;
+                add_rows(&values, &mut counts);
+            }
+            Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(error.into()),
+        }
         let first = key.first_slot();
         for cpu in 0..self.cpus {
             for probe in 0..PROBES {
                 let slot = self.slots.slot(cpu, FIRST_SLOT + ((first + probe) & (SLOTS - 1)));
-                // It can have two: one before it was given back by another namespace.
+                // It can have two: one from before another namespace gave its own back.
                 if slot.key() == Some(key) {
                     slot.add_to(&mut counts);
                     slot.free();
                 }
             }
-        }
-        match self.more.get(&Key(key), 0) {
-            Ok(values) => {
-                add_rows(&values, &mut counts);
-                self.more.remove(&Key(key))?;
-            }
-            Err(MapError::KeyNotFound) => {}
-            Err(error) => return Err(error.into()),
         }
         Ok(counts)
     }
@@ -210,7 +210,7 @@ pub enum CounterError {
 struct Mapping {
     address: NonNull<AtomicU64>,
     words: usize,
-    /// Programs that are yet to be loaded are told of it by its file.
+    /// Kept open: programs that are loaded later refer to the map by this descriptor.
     _array: MapData,
 }
 

@@ -127,7 +127,7 @@ metrics! {
     SNAPSHOT_SECONDS: Gauge "pidns_trace_snapshot_seconds" []
         "How long the last pass over all tasks took.";
     ENRICHMENT_FAILURES: Counter "pidns_trace_enrichment_failures_total" ["source"]
-        "Containers whose names a runtime's files or daemon did not tell.";
+        "Look-ups of containers that found no runtime or no name.";
 }
 
 /// Whether a name is one of the agent's own process, which the `prometheus` crate describes.

@@ -196,9 +196,11 @@ impl HostCollector {
             if let Some(born) = ns.born {
                 families.add(&catalog::NAMESPACE_CREATED, &[pidns], unix_seconds(born, wall_offset_ns));
             }
-            let (forks, reaps) = ns.id.map_or((0, 0), |id| ledger.forks_and_reaps(Some(id)));
-            families.add(&catalog::NAMESPACE_FORKS, &[pidns], forks as f64);
-            families.add(&catalog::NAMESPACE_REAPS, &[pidns], reaps as f64);
+            // One that is gone from the ledger has just ended: its series end, and do not fall.
+            if let Some((forks, reaps)) = ns.id.and_then(|id| ledger.forks_and_reaps(id)) {
+                families.add(&catalog::NAMESPACE_FORKS, &[pidns], forks as f64);
+                families.add(&catalog::NAMESPACE_REAPS, &[pidns], reaps as f64);
+            }
         }
         let dropped = state.below().count().saturating_sub(self.namespace_limit);
         families.add(&catalog::SERIES_DROPPED, &[], dropped as f64);

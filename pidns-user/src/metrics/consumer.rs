@@ -33,6 +33,8 @@ struct Known {
     runtime: RuntimeLabel,
     /// Whether its container is known.
     is_named: bool,
+    /// Whether an event reported its creation or its init.
+    is_announced: bool,
 }
 
 /// Feeds the metrics.
@@ -55,8 +57,8 @@ struct Destroyed {
 }
 
 impl Destroyed {
-    /// Whether it was not counted before.
-    fn is_new(&mut self, id: NamespaceId) -> bool {
+    /// Remembers one; whether it was not known before.
+    fn remember(&mut self, id: NamespaceId) -> bool {
         if !self.set.insert(id) {
             return false;
         }
@@ -83,15 +85,18 @@ impl MetricsConsumer {
         }
     }
 
-    fn learn(&mut self, world: &World, inum: NsInum) {
+    fn learn(&mut self, world: &World, inum: NsInum, is_announced: bool) {
         let Some(state) = world.namespace(inum) else { return };
+        let before = self.known.get(&inum).copied();
+        let is_same = before.is_some_and(|before| before.id.is_none() || before.id == id_of(state));
         let known = Known {
+            is_announced: is_announced || (is_same && before.is_some_and(|before| before.is_announced)),
             id: id_of(state),
             born: state.namespace.born_boot_ns,
             runtime: runtime_of(&state.namespace),
             is_named: state.namespace.container.is_some(),
         };
-        let before = self.known.insert(inum, known);
+        self.known.insert(inum, known);
         if let Some(container) = &state.namespace.container
             && before.is_none_or(|before| !before.is_named)
         {
@@ -100,16 +105,22 @@ impl MetricsConsumer {
         if let Some(id) = known.id
             && before.is_none_or(|before| before.id != known.id || before.runtime != known.runtime)
         {
-            self.shared.ledger().belongs(id, known.runtime);
+            self.shared.ledger().assign_runtime(id, known.runtime);
         }
     }
 
-    fn forget(&mut self, inum: NsInum, at: BootNs) {
+    /// A namespace is gone; with the last reference to it, if it `was_destroyed`.
+    fn forget(&mut self, inum: NsInum, was_destroyed: bool, at: BootNs) {
         let Some(known) = self.known.remove(&inum) else { return };
         if let Some(id) = known.id {
             self.shared.ledger().close(id);
         }
-        if known.id.is_none_or(|id| self.destroyed.is_new(id)) {
+        let is_first_end = match known.id {
+            Some(id) => self.destroyed.remember(id),
+            // One that was found without a process may have been counted with its teardown.
+            None => was_destroyed || known.is_announced,
+        };
+        if is_first_end {
             self.shared.tally().destroyed(known.born, at);
         }
     }
@@ -117,13 +128,18 @@ impl MetricsConsumer {
     fn publish(&mut self, world: &World) {
         self.changed = false;
         self.published = Some(Instant::now());
+        // The init that a snapshot finds is what older kernels' namespaces are told apart by, and no change of the namespace.
+        for inum in world.namespaces().map(|state| state.namespace.inum).collect::<Vec<_>>() {
+            self.learn(world, inum, false);
+        }
         let state = HostState::of(world, &mut self.ages);
         if state.as_of > self.as_of {
             self.as_of = state.as_of;
             let zombies = state.below().filter_map(|ns| Some((ns.id?, ns.population.zombies()))).collect();
             let host = state.namespaces.iter().find(|ns| ns.is_initial());
             let host_zombies = host.map_or(0, |host| host.population.zombies());
-            self.shared.ledger().after_snapshot(host_zombies, &zombies);
+            let existing = state.namespaces.iter().map(|ns| ns.inum).collect();
+            self.shared.ledger().after_snapshot(host_zombies, &zombies, &existing);
         }
         self.shared.publish(state);
     }
@@ -137,17 +153,21 @@ impl Consumer for MetricsConsumer {
         let Some(world) = world else { return Wants::More };
         for change in changes {
             match change {
-                Change::NamespaceRemoved(inum) => self.forget(*inum, event.boot_ns),
-                Change::NamespaceAdded(inum) | Change::NamespaceUpdated(inum) => self.learn(world, *inum),
+                Change::NamespaceRemoved(inum) => {
+                    let was_destroyed = matches!(event.body, Body::NamespaceDestroy { .. });
+                    self.forget(*inum, was_destroyed, event.boot_ns);
+                }
+                Change::NamespaceAdded(inum) | Change::NamespaceUpdated(inum) => {
+                    self.learn(world, *inum, false);
+                }
                 Change::ProcessAdded(_)
                 | Change::ProcessUpdated(_)
                 | Change::ProcessEnded(_)
                 | Change::ProcessRemoved(_) => {}
             }
         }
-        // An init is what a namespace's id comes from, where the kernel gives it no number.
-        if let Body::NamespaceInit { ns, .. } = &event.body {
-            self.learn(world, ns.inum);
+        if let Body::NamespaceCreate { ns, .. } | Body::NamespaceInit { ns, .. } = &event.body {
+            self.learn(world, ns.inum, true);
         }
         let is_snapshot = matches!(event.body, Body::SnapshotProcess { .. });
         self.changed |= is_snapshot || !changes.is_empty();

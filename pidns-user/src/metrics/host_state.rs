@@ -37,7 +37,8 @@ impl NamespaceStateLabel {
         }
     }
 
-    /// Of a namespace with so many processes. One that a snapshot has found held by something, and without any, is no event's.
+    /// Of a namespace with so many processes. A snapshot reports a namespace that is only held as alive, without processes: it is
+    /// pinned.
     fn of(stage: &Stage, processes: u64) -> Self {
         match stage {
             Stage::Alive if processes == 0 => Self::Pinned,

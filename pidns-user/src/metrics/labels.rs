@@ -124,7 +124,7 @@ pub(super) const ORIGINS: [&str; 3] = ["inside", "ancestor", "kernel"];
 pub(super) const JOIN_RESULTS: [&str; 2] = ["ok", "refused"];
 /// Values of `stage` of a loss (docs/events.md).
 pub(super) const LOSS_STAGES: [&str; 4] = ["ring", "table", "hook", "malformed"];
-/// Values of `source`: what did not tell of a container which runtime's it is, or what it is called.
+/// Values of `source`: where the look-up of a container's runtime or name failed.
 pub(super) const ENRICHMENT_SOURCES: [&str; 2] = ["cgroup", "runtime"];
 /// Values of `kind` of a correction.
 pub(super) const CORRECTIONS: [&str; 3] = ["added", "removed", "changed"];

@@ -3,13 +3,14 @@
 //! Each reading is compared with the one before it, and the difference is added to the runtime that the namespace belongs to then.
 //! So no total falls when a namespace goes, or when its container becomes known, and nothing is counted twice.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pidns_ebpf::abi::namespace_counters::{NamespaceId, SLOTS};
 
 use tracing::warn;
 
 use super::labels::RuntimeLabel;
+use crate::event::identity::NsInum;
 use crate::kernel::namespace_counters::{CounterError, Counts, NamespaceCounterTable, Reading};
 
 /// Where the counts come from: the kernel side, or a test.
@@ -66,6 +67,9 @@ pub struct Ledger {
     namespaces: HashMap<NamespaceId, Account>,
     host: Account,
     together: Counts,
+    /// `together` as it was before the last snapshot, and whether it had grown by then.
+    together_before: Counts,
+    together_grows: bool,
     has_snapshot: bool,
 }
 
@@ -78,12 +82,14 @@ impl Ledger {
             namespaces: HashMap::new(),
             host: Account::new(RuntimeLabel::Host),
             together: Counts::default(),
+            together_before: Counts::default(),
+            together_grows: false,
             has_snapshot: false,
         }
     }
 
     /// A namespace exists, and belongs to this runtime from now on.
-    pub(super) fn belongs(&mut self, id: NamespaceId, runtime: RuntimeLabel) {
+    pub(super) fn assign_runtime(&mut self, id: NamespaceId, runtime: RuntimeLabel) {
         self.account(id).runtime = runtime;
     }
 
@@ -122,14 +128,21 @@ impl Ledger {
         if let Err(error) = self.read() {
             warn!(%error, "the kernel's counters cannot be read");
         }
+        self.together_grows = self.together != std::mem::replace(&mut self.together_before, self.together);
         for account in self.namespaces.values_mut().chain([&mut self.host]) {
             account.ended_before_snapshot = account.counts.ended();
         }
     }
 
     /// The zombies that a snapshot has found, by namespace that exists. What was counted of one that does not exist is kept for
-    /// one snapshot more: it may have come to be meanwhile.
-    pub(super) fn after_snapshot(&mut self, host_zombies: u64, zombies: &HashMap<NamespaceId, u64>) {
+    /// one snapshot more: it may have come to be meanwhile. It is kept, too, where another one has its inode number, as that may be
+    /// the same one with less known of it.
+    pub(super) fn after_snapshot(
+        &mut self,
+        host_zombies: u64,
+        zombies: &HashMap<NamespaceId, u64>,
+        existing: &HashSet<NsInum>,
+    ) {
         let is_first = !std::mem::replace(&mut self.has_snapshot, true);
         let more = self.host.reaped(host_zombies, is_first);
         self.add_reaps(RuntimeLabel::Host, more);
@@ -139,7 +152,7 @@ impl Ledger {
             let (runtime, more) = (account.runtime, account.reaped(*zombies, is_first));
             self.add_reaps(runtime, more);
         }
-        let unknown = self.namespaces.iter_mut().filter(|(id, _)| !zombies.contains_key(id));
+        let unknown = self.namespaces.iter_mut().filter(|(id, _)| !existing.contains(&NsInum(id.inum)));
         unknown.for_each(|(_, account)| account.unknown_to_snapshots += 1);
         let gone = self.namespaces.iter().filter(|(_, account)| account.unknown_to_snapshots > 1);
         for id in gone.map(|(id, _)| *id).collect::<Vec<_>>() {
@@ -147,13 +160,19 @@ impl Ledger {
         }
     }
 
-    /// A namespace is gone: nothing will be counted there any more, and all that ended there was reaped.
+    /// A namespace is gone: nothing will be counted there any more, and all that ended there was reaped. (But for its init, where
+    /// its parent is slow.)
     pub(super) fn close(&mut self, id: NamespaceId) {
         let mut account = self.namespaces.remove(&id).unwrap_or(Account::new(RuntimeLabel::NoContainer));
-        let counts = self.source.take(id).unwrap_or_else(|error| {
-            warn!(%error, "the kernel's counters of a namespace that is gone cannot be read");
-            account.counts
-        });
+        let counts = match self.source.take(id) {
+            Ok(counts) => counts,
+            Err(error) => {
+                warn!(%error, "the kernel's counters of a namespace that is gone cannot be read");
+                // Tried again after the next snapshots, which do not have it.
+                self.namespaces.insert(id, account);
+                return;
+            }
+        };
         self.add(account.runtime, &counts.since(&account.counts));
         account.ended_before_snapshot = counts.ended().max(account.counts.ended());
         let more = account.reaped(0, false);
@@ -165,13 +184,9 @@ impl Ledger {
         self.totals.iter().map(|(runtime, totals)| (*runtime, *totals))
     }
 
-    /// Forks and reaps of a namespace; of the initial one where there is no `id`.
-    pub(super) fn forks_and_reaps(&self, id: Option<NamespaceId>) -> (u64, u64) {
-        let account = match id {
-            Some(id) => self.namespaces.get(&id),
-            None => Some(&self.host),
-        };
-        account.map_or((0, 0), |account| (account.counts.forks, account.reaps))
+    /// Forks and reaps of a namespace; `None` where nothing of it was counted, or is any more.
+    pub(super) fn forks_and_reaps(&self, id: NamespaceId) -> Option<(u64, u64)> {
+        self.namespaces.get(&id).map(|account| (account.counts.forks, account.reaps))
     }
 
     /// Slots of the kernel side's table that are in use, and all of them.
@@ -179,9 +194,9 @@ impl Ledger {
         self.source.slots()
     }
 
-    /// How many of these namespaces are counted together with others, as they found no place of their own.
+    /// How many of these namespaces, at most, are being counted together with others, as they found no place of their own.
     pub(super) fn counted_together(&self, namespaces: impl Iterator<Item = NamespaceId>) -> usize {
-        if self.together == Counts::default() {
+        if !self.together_grows {
             return 0;
         }
         let has_place = |id: &NamespaceId| self.namespaces.get(id).is_some_and(|account| account.is_counted);
@@ -221,9 +236,9 @@ mod tests {
 
     use super::*;
 
-    type Shared = Arc<Mutex<Reading>>;
+    type SharedReading = Arc<Mutex<Reading>>;
 
-    struct Table(Shared);
+    struct Table(SharedReading);
 
     impl CountSource for Table {
         fn read(&self) -> Result<Reading, CounterError> {
@@ -239,8 +254,25 @@ mod tests {
         }
     }
 
-    fn ledger() -> (Ledger, Shared) {
-        let reading = Shared::default();
+    /// One that cannot be read.
+    struct Broken(Table);
+
+    impl CountSource for Broken {
+        fn read(&self) -> Result<Reading, CounterError> {
+            Err(CounterError::Map(std::io::Error::other("broken")))
+        }
+
+        fn take(&mut self, _: NamespaceId) -> Result<Counts, CounterError> {
+            Err(CounterError::Map(std::io::Error::other("broken")))
+        }
+
+        fn slots(&self) -> (u64, u64) {
+            self.0.slots()
+        }
+    }
+
+    fn ledger() -> (Ledger, SharedReading) {
+        let reading = SharedReading::default();
         (Ledger::new(Box::new(Table(Arc::clone(&reading)))), reading)
     }
 
@@ -260,7 +292,7 @@ mod tests {
     #[test]
     fn a_total_keeps_what_was_counted_of_a_namespace_that_is_gone() {
         let (mut ledger, reading) = ledger();
-        ledger.belongs(id(1), RuntimeLabel::Docker);
+        ledger.assign_runtime(id(1), RuntimeLabel::Docker);
         reading.lock().unwrap().namespaces.insert(id(1), counts(5, 2));
         ledger.read().unwrap();
         reading.lock().unwrap().namespaces.insert(id(1), counts(7, 7));
@@ -268,7 +300,7 @@ mod tests {
         assert_eq!(total(&ledger, RuntimeLabel::Docker), (7, 7, 7));
         ledger.read().unwrap();
         assert_eq!(total(&ledger, RuntimeLabel::Docker), (7, 7, 7), "and counts none of it again");
-        assert_eq!(ledger.forks_and_reaps(Some(id(1))), (0, 0));
+        assert_eq!(ledger.forks_and_reaps(id(1)), None);
     }
 
     #[test]
@@ -276,7 +308,7 @@ mod tests {
         let (mut ledger, reading) = ledger();
         reading.lock().unwrap().namespaces.insert(id(1), counts(1, 0));
         ledger.read().unwrap();
-        ledger.belongs(id(1), RuntimeLabel::Podman);
+        ledger.assign_runtime(id(1), RuntimeLabel::Podman);
         reading.lock().unwrap().namespaces.insert(id(1), counts(4, 0));
         ledger.read().unwrap();
         assert_eq!(total(&ledger, RuntimeLabel::NoContainer).0, 1);
@@ -289,8 +321,8 @@ mod tests {
         let mut see = |ended, zombies| {
             reading.lock().unwrap().namespaces.insert(id(1), counts(0, ended));
             ledger.before_snapshot();
-            ledger.after_snapshot(0, &[(id(1), zombies)].into());
-            ledger.forks_and_reaps(Some(id(1))).1
+            ledger.after_snapshot(0, &[(id(1), zombies)].into(), &[NsInum(1)].into());
+            ledger.forks_and_reaps(id(1)).unwrap().1
         };
         assert_eq!(see(2, 5), 0, "three zombies are from before, and two ended since");
         assert_eq!(see(2, 4), 1, "one of them was reaped");
@@ -306,20 +338,51 @@ mod tests {
         reading.lock().unwrap().namespaces.insert(id(1), counts(3, 3));
         for is_left in [true, false] {
             ledger.before_snapshot();
-            ledger.after_snapshot(0, &HashMap::new());
+            ledger.after_snapshot(0, &HashMap::new(), &HashSet::new());
             assert_eq!(reading.lock().unwrap().namespaces.contains_key(&id(1)), is_left);
         }
         assert_eq!(total(&ledger, RuntimeLabel::NoContainer), (3, 3, 3));
     }
 
     #[test]
-    fn namespaces_that_share_a_place_are_counted_under_other_and_told_apart_from_none() {
+    fn namespaces_that_share_a_place_are_counted_under_other_and_reported_while_that_grows() {
         let (mut ledger, reading) = ledger();
         reading.lock().unwrap().namespaces.insert(id(1), counts(3, 0));
         reading.lock().unwrap().together = counts(8, 0);
-        ledger.belongs(id(2), RuntimeLabel::NoContainer);
-        ledger.read().unwrap();
+        ledger.assign_runtime(id(2), RuntimeLabel::NoContainer);
+        ledger.before_snapshot();
         assert_eq!(total(&ledger, RuntimeLabel::Other).0, 8);
-        assert_eq!(ledger.counted_together([id(1), id(2)].into_iter()), 1);
+        let together = |ledger: &Ledger| ledger.counted_together([id(1), id(2)].into_iter());
+        assert_eq!(together(&ledger), 1);
+        ledger.before_snapshot();
+        assert_eq!(together(&ledger), 0, "nothing was counted there since");
+    }
+
+    #[test]
+    fn a_namespace_whose_number_a_snapshot_has_is_not_closed() {
+        let (mut ledger, reading) = ledger();
+        reading.lock().unwrap().namespaces.insert(id(1), counts(3, 3));
+        for _ in 0..3 {
+            ledger.before_snapshot();
+            // Of which it is not known which one it is.
+            ledger.after_snapshot(0, &HashMap::new(), &[NsInum(1)].into());
+        }
+        assert!(reading.lock().unwrap().namespaces.contains_key(&id(1)));
+    }
+
+    #[test]
+    fn counters_that_cannot_be_read_change_nothing_and_are_tried_again() {
+        let (mut ledger, reading) = ledger();
+        reading.lock().unwrap().namespaces.insert(id(1), counts(3, 3));
+        ledger.read().unwrap();
+        ledger.source = Box::new(Broken(Table(Arc::clone(&reading))));
+        assert!(ledger.read().is_err());
+        ledger.close(id(1));
+        assert_eq!(total(&ledger, RuntimeLabel::NoContainer), (3, 3, 0), "what was read before");
+        ledger.source = Box::new(Table(reading));
+        for _ in 0..2 {
+            ledger.after_snapshot(0, &HashMap::new(), &HashSet::new());
+        }
+        assert_eq!(total(&ledger, RuntimeLabel::NoContainer), (3, 3, 3), "nothing is counted twice");
     }
 }

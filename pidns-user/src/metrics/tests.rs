@@ -22,16 +22,17 @@ use crate::{
     text::Name,
 };
 
-/// Nothing is counted.
-struct Nothing;
+/// What the kernel side has counted.
+#[derive(Default)]
+struct Counted(Reading);
 
-impl CountSource for Nothing {
+impl CountSource for Counted {
     fn read(&self) -> Result<Reading, CounterError> {
-        Ok(Reading::default())
+        Ok(self.0.clone())
     }
 
-    fn take(&mut self, _: NamespaceId) -> Result<Counts, CounterError> {
-        Ok(Counts::default())
+    fn take(&mut self, id: NamespaceId) -> Result<Counts, CounterError> {
+        Ok(self.0.namespaces.remove(&id).unwrap_or_default())
     }
 
     fn slots(&self) -> (u64, u64) {
@@ -41,8 +42,13 @@ impl CountSource for Nothing {
 
 /// The scrape after these events, with series for so many namespaces.
 fn scrape(bodies: impl IntoIterator<Item = Body>, namespace_limit: usize) -> String {
+    scrape_of(Counted::default(), bodies, namespace_limit)
+}
+
+/// The same where the kernel side has counted something.
+fn scrape_of(counted: Counted, bodies: impl IntoIterator<Item = Body>, namespace_limit: usize) -> String {
     let facts = AgentFacts { hooks: Vec::new(), unseen: Vec::new(), gauges: Gauges::default() };
-    let (metrics, mut consumer, _) = metrics(Ledger::new(Box::new(Nothing)), facts, namespace_limit)
+    let (metrics, mut consumer, _) = metrics(Ledger::new(Box::new(counted)), facts, namespace_limit)
         .expect("the metrics are well described");
     let mut world = World::default();
     world.follow_namespaces(&BTreeMap::new());
@@ -157,6 +163,31 @@ fn processes_are_added_up_by_state_and_a_namespace_without_any_is_pinned() {
     }
     let zombies = text.lines().filter(|line| line.starts_with("pidns_namespace_zombie_oldest")).count();
     assert_eq!(zombies, 1, "of the one with a zombie");
+}
+
+#[test]
+fn what_older_kernels_count_by_the_start_of_an_init_belongs_to_its_container() {
+    let container = Container { runtime: Some(Runtime::Docker), ..Container::default() };
+    let Body::SnapshotNamespace { ns, .. } = namespace(7, Some(container)) else { unreachable!() };
+    let ns = SnapshotNamespace { kernel_id: None, ..ns };
+    let Body::SnapshotProcess { process, .. } = process(5, 7, 'S') else { unreachable!() };
+    let init = Process { pids: vec![5, 1], ..process };
+    let bodies = [
+        start(),
+        Body::SnapshotNamespace { ns, holders: Vec::new(), holders_left_out: 0 },
+        Body::SnapshotProcess {
+            process: init,
+            state: Some('S'),
+            threads: Some(1),
+            zombie_since_boot_ns: None,
+            joined: None,
+        },
+    ];
+    let counts = Counts { forks: 3, ..Counts::default() };
+    let namespaces = [(NamespaceId::new(5, 7), counts)].into();
+    let text = scrape_of(Counted(Reading { namespaces, ..Reading::default() }), bodies, 10);
+    assert!(text.contains("pidns_process_forks_total{runtime=\"docker\"} 3"), "{text}");
+    assert!(text.contains("pidns_namespace_forks_total{pidns=\"7\"} 3"), "{text}");
 }
 
 #[test]

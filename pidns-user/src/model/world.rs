@@ -48,7 +48,7 @@ pub struct World {
     /// When the last snapshot was begun.
     processes_as_of: BootNs,
     /// Whether snapshots say what holds namespaces.
-    holders_told: bool,
+    holders_reported: bool,
     boot_ns: BootNs,
 }
 
@@ -72,7 +72,7 @@ impl World {
             destructions_told: true,
             processes_told: true,
             processes_as_of: BootNs::default(),
-            holders_told: true,
+            holders_reported: true,
             boot_ns: BootNs::default(),
         }
     }
@@ -96,11 +96,10 @@ impl World {
                 self.pass = Some(SnapshotPass::default());
             }
             Body::StreamResync { .. } => {
-                let namespaces = self.namespaces.iter();
-                let expected = namespaces.filter(|(_, entry)| self.holders_told || entry.members > 0);
-                let expected = expected.map(|(inum, _)| *inum);
+                // By its processes alone a snapshot cannot say that a namespace is gone.
+                let expected = self.namespaces.keys().filter(|_| self.holders_reported).copied();
                 self.pass =
-                    Some(SnapshotPass::of(self.processes.keys().copied(), expected, self.holders_told));
+                    Some(SnapshotPass::of(self.processes.keys().copied(), expected, self.holders_reported));
             }
             Body::SnapshotNamespace { ns, holders, holders_left_out } => {
                 self.on_snapshot_namespace(ns, (holders, *holders_left_out), &mut changes);
@@ -189,9 +188,9 @@ impl World {
     }
 
     /// Whether the snapshot that comes next says what holds namespaces. One that does not leaves what was known of that, and the
-    /// namespaces that have no process.
-    pub fn snapshots_have_holders(&mut self, have: bool) {
-        self.holders_told = have;
+    /// namespaces that it does not name.
+    pub fn set_snapshots_have_holders(&mut self, have: bool) {
+        self.holders_reported = have;
     }
 
     /// When its processes were seen, where no event is about them; 0 before the first snapshot.

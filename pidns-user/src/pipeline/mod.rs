@@ -248,7 +248,7 @@ impl<S: Source> Pipeline<S> {
         let bodies = bodies?;
         if let (false, Some(world), Some(resync)) = (bodies.is_empty(), &mut self.core.world, &self.resync) {
             world.processes_are_as_of(resync.snapshot_boot_ns());
-            world.snapshots_have_holders(resync.has_holders());
+            world.set_snapshots_have_holders(resync.has_holders());
         }
         self.emit(bodies, consumers);
         for process in self.core.found_zombies.drain(..) {

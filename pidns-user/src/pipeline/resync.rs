@@ -343,16 +343,19 @@ fn corrections(world: &World, snapshot: &Snapshot, with_holders: bool) -> Body {
             _ => added += 1,
         }
     }
+    let mut known_namespaces = 0;
     for ns in snapshot.namespaces.values() {
         match world.namespace(ns.inum).is_some_and(|known| known.is(ns)) {
-            true => kept += 1,
+            true => known_namespaces += 1,
             false => added += 1,
         }
     }
+    kept += known_namespaces;
     let processes = if world.follows_processes() { world.processes().count() } else { 0 };
-    let namespaces = world.namespaces().filter(|ns| with_holders || ns.members > 0);
-    let thought = processes + namespaces.count();
-    Body::StreamResync { added, removed: (thought as u64).saturating_sub(kept), changed }
+    // Without holders it does not say which namespaces are gone.
+    let namespaces = if with_holders { world.namespaces().count() as u64 } else { known_namespaces };
+    let thought = processes as u64 + namespaces;
+    Body::StreamResync { added, removed: thought.saturating_sub(kept), changed }
 }
 
 #[cfg(test)]

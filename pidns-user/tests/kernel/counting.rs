@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pidns_ebpf::abi::namespace_counters::{ExitReason, NamespaceId};
+use pidns_ebpf::abi::namespace_counters::{ExitReason, MORE_NAMESPACES, NamespaceId};
 use pidns_user::kernel::{
     load::{self, Loaded, Settings},
     namespace_counters::{Counts, Reading},
@@ -13,15 +13,22 @@ use std::time::Duration;
 use crate::facts::{Ended, Lives, Who};
 use crate::pipeline::{NAMESPACES, SECONDS_FOR_A_STORM, hooks, lives};
 use crate::stage::Actor;
-use crate::{Test, probes, test};
+use crate::{Test, probes, sys, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(every_fork_exec_and_end_of_a_storm_is_counted_where_it_happened),
     test!(an_end_for_want_of_memory_is_counted_as_that, needs probes::memory_cgroup),
     test!(more_namespaces_than_there_are_slots_are_counted_one_by_one),
+    test!(namespaces_that_find_no_place_are_counted_together),
+    test!(threads_that_end_at_once_are_one_end_of_their_process),
 ];
 
 fn load() -> Loaded {
+    load_with_room_for(MORE_NAMESPACES)
+}
+
+/// With room for so many namespaces in the hash map.
+fn load_with_room_for(more: u32) -> Loaded {
     let follow = Follow::Namespaces { refresh: Duration::from_secs(1) };
     let filter = Filter::everything().expect("everything is a good filter");
     let KernelFilter { event_mask, level_mask, namespaces, pids } = follow.kernel_filter(&filter);
@@ -31,7 +38,7 @@ fn load() -> Loaded {
         namespaces,
         pids,
         hooks: hooks(),
-        counting: true,
+        counting: Some(more),
         ..Settings::everything()
     };
     load::load(&settings).expect("the kernel side loads").0
@@ -140,7 +147,7 @@ fn more_namespaces_than_there_are_slots_are_counted_one_by_one() {
     /// Twice as many as a CPU has slots.
     const MANY: u64 = 1_024;
     let mut loaded = load();
-    let mut actor = Actor::start("counted", &[&(4 * MANY).to_string(), &MANY.to_string()]);
+    let mut actor = start_on_one_cpu("counted", &[&(4 * MANY).to_string(), &MANY.to_string()]);
     let _: u64 = actor.hear_within(SECONDS_FOR_A_STORM, "lives");
     let all: Vec<Lives> = [actor.all_heard("staying"), actor.all_heard("leaving")].concat();
     assert_eq!(all.len() as u64, MANY);
@@ -160,4 +167,45 @@ fn more_namespaces_than_there_are_slots_are_counted_one_by_one() {
     }
     let left = loaded.namespace_counters.as_ref().expect("it counts").in_hash_map();
     assert!(left <= 16, "places are given back: {left} left of {in_the_hash_map}");
+}
+
+/// Starts an actor that stays on this thread's CPU: a table of slots is a CPU's.
+fn start_on_one_cpu(situation: &str, args: &[&str]) -> Actor {
+    let before = sys::pin_to_own_cpu().expect("a thread may choose its CPU");
+    let actor = Actor::start(situation, args);
+    sys::set_cpus(&before).expect("a thread may choose its CPUs");
+    actor
+}
+
+fn namespaces_that_find_no_place_are_counted_together() {
+    const MANY: u64 = 1_024;
+    let loaded = load_with_room_for(8);
+    let mut actor = start_on_one_cpu("counted", &[&(4 * MANY).to_string(), &MANY.to_string()]);
+    let _: u64 = actor.hear_within(SECONDS_FOR_A_STORM, "lives");
+    let all: Vec<Lives> = [actor.all_heard("staying"), actor.all_heard("leaving")].concat();
+    let reading = read(&loaded);
+    assert!(reading.together.forks > 0, "there is no room for all of {MANY}");
+    let mut sum = reading.together;
+    let mut wanted_sum = Counts::default();
+    for seen in &all {
+        wanted_sum.add(&wanted(seen));
+        of(&reading, seen.who.ns).iter().for_each(|(_, counts)| sum.add(counts));
+    }
+    // Others' namespaces may be among those without a place.
+    let is_there = sum.forks >= wanted_sum.forks && sum.ended() >= wanted_sum.ended();
+    assert!(is_there, "nothing is lost: {sum:?} counted, {wanted_sum:?} happened");
+    actor.go();
+    actor.finish();
+}
+
+fn threads_that_end_at_once_are_one_end_of_their_process() {
+    let loaded = load();
+    // A guest without KVM has time for fewer.
+    let processes = (lives() / 1_000).clamp(20, 200).to_string();
+    let mut actor = Actor::start("threads-end-at-once", &[&processes, "8"]);
+    let seen: Lives = actor.hear_within(SECONDS_FOR_A_STORM, "seen");
+    let counts = of(&read(&loaded), seen.who.ns);
+    assert!(counts.iter().any(|(_, counts)| *counts == wanted(&seen)), "{counts:?}, {seen:?}");
+    actor.go();
+    actor.finish();
 }

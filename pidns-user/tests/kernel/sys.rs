@@ -117,6 +117,28 @@ pub(crate) fn exit_thread() -> ! {
     unreachable!("exit(2) returned")
 }
 
+/// Keeps this thread, and what it starts, on the CPU that it runs on; returns where it could run before.
+pub(crate) fn pin_to_own_cpu() -> io::Result<libc::cpu_set_t> {
+    // SAFETY: a set of bits, for which zeros are a value.
+    let mut before: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: writes to `before`, whose size is passed.
+    checked(unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut before) }.into())?;
+    // SAFETY: as above.
+    let mut own: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: has no preconditions.
+    let cpu = unsafe { libc::sched_getcpu() };
+    // SAFETY: a CPU's number is within the set.
+    unsafe { libc::CPU_SET(cpu as usize, &mut own) };
+    set_cpus(&own)?;
+    Ok(before)
+}
+
+/// Lets this thread run on these CPUs.
+pub(crate) fn set_cpus(cpus: &libc::cpu_set_t) -> io::Result<()> {
+    // SAFETY: reads from `cpus`, whose size is passed.
+    checked(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), cpus) }.into()).map(drop)
+}
+
 pub(crate) fn pause_forever() -> ! {
     loop {
         // SAFETY: only sleeps.

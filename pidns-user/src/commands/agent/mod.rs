@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use pidns_ebpf::abi::namespace_counters::MORE_NAMESPACES;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
@@ -32,6 +33,7 @@ use crate::{
     filter::Filter,
     kernel::{
         capabilities::{self, Uses},
+        error::LoadError,
         hooks::HookForm,
         load::{self, Loaded, Settings},
         sandbox::{self, Protection},
@@ -48,13 +50,18 @@ const LAST_MOMENTS: Duration = Duration::from_millis(800);
 /// Serves until SIGTERM or SIGINT.
 pub fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
     log::start(args.log_format, args.log_level);
-    // Before the kernel side: what is wrong with an option is said at once.
+    // Before the kernel side: a bad option is reported at once.
     let server = Server::bind(options(args))?;
     load::check_privileges()?;
+    // This snapshot loads the iterator, while the process has one thread and its privileges.
     let mut observer = Observer::before_a_stream();
     let observed = observer.snapshot(false, &mut || {})?;
     observed.notices.iter().for_each(log::notice);
     live::check_iterator(&observer)?;
+    if let Some(why) = observer.without_iterator() {
+        // /proc rounds the starts of inits, by which older kernels' namespaces are told apart.
+        return Err(LoadError::Iterator(why.to_string()).into());
+    }
 
     let follow = Follow::Namespaces { refresh: args.snapshot_interval };
     let filter = Filter::everything()?;
@@ -62,7 +69,7 @@ pub fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
     let (ledger, facts) = counters(&mut loaded, args.bpf_stats)?;
     capabilities::drop_all_but(Uses::BpfAndProc)
         .map_err(|error| Failure::Io { what: "drop the capabilities that are not needed any more", error })?;
-    // What it starts of threads have what this one has left: each thread has its own capabilities.
+    // Threads inherit the capabilities that are left now.
     let (containers, _daemons) = live::containers(args.runtime_api)?;
     let (metrics, mut consumer, watch) = metrics::metrics(ledger, facts, args.namespace_limit)
         .map_err(|error| Failure::Io { what: "set up the metrics", error: io::Error::other(error) })?;
@@ -71,7 +78,7 @@ pub fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
     log::hooks(&loaded);
     let source = Live::new(loaded, reader, None, start, follow.has_reaps(&filter));
     let site = Arc::new(AgentSite::new(metrics));
-    site.is_protected("no_new_privs", Protection::On("all threads".to_owned()));
+    site.note_protection("no_new_privs", Protection::On("all threads".to_owned()));
     let stop = Arc::new(AtomicBool::new(false));
     let (stopped, mut pulse) = (Arc::clone(&stop), site.pulse());
     let work = move || {
@@ -116,7 +123,7 @@ fn settings(args: &AgentArgs, follow: Follow, filter: &Filter) -> Settings {
         args: false,
         hooks: args.hooks,
         without_syscall_hooks: (!args.syscall_hooks).then_some("--syscall-hooks was not given"),
-        counting: true,
+        counting: Some(MORE_NAMESPACES),
         log_level: 0,
     }
 }
@@ -160,10 +167,10 @@ fn serve(
         })
         .map_err(io("start the stream's thread"))?;
     // The stream's thread has the capabilities that it needs, and the snapshots' comes from it.
-    site.is_protected("seccomp", sandbox::restrict_system_calls());
+    site.note_protection("seccomp", sandbox::restrict_system_calls());
     let files = background.handle().spawn(async move { protection.apply() });
     let files = background.handle().block_on(files).map_err(|error| io("limit a thread")(error.into()))?;
-    site.is_protected("landlock", files);
+    site.note_protection("landlock", files);
     let mut terminate = signal(SignalKind::terminate()).map_err(io("listen for signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("listen for signals"))?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(io("listen for signals"))?;
@@ -194,13 +201,13 @@ fn serve(
     info!("stopping");
     end()?;
     let _ = stop_server.send(());
-    background.handle().block_on(async {
-        if !is_over && timeout(LAST_MOMENTS, finished).await.is_err() {
-            warn!("the stream takes long to end: it is left behind");
-        }
+    let has_ended = background.handle().block_on(async {
+        let has_ended = is_over || timeout(LAST_MOMENTS, finished).await.is_ok();
         let _ = serving.await;
+        has_ended
     });
-    if !worker.is_finished() {
+    if !has_ended {
+        warn!("the stream takes long to end: it is left behind");
         return Ok(ExitCode::SUCCESS);
     }
     let mut report = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -210,7 +217,7 @@ fn serve(
     }
 }
 
-/// What the thread that serves strangers may read.
+/// What the thread that serves HTTP clients may read.
 struct ProtectedFiles {
     asks_daemons: bool,
     config: Option<PathBuf>,
@@ -222,7 +229,7 @@ impl ProtectedFiles {
         if self.asks_daemons {
             return Protection::Off("--runtime-api: the same thread asks daemons".to_owned());
         }
-        // Limits on PIDs are read at a scrape, and aya asks for the number of CPUs with each entry of a map.
+        // Limits on PIDs are read at a scrape, and aya asks once a thread for the number of CPUs.
         let mut readable = ["/proc", "/sys/fs/cgroup", "/sys/devices/system/cpu"].map(Path::new).to_vec();
         // TLS keys are mostly elsewhere than the configuration that names them.
         if self.config.is_some() {

@@ -44,7 +44,7 @@ impl AgentSite {
     }
 
     /// Notes that something limits what the agent can do, or why it does not.
-    pub(super) fn is_protected(&self, by: &'static str, protection: Protection) {
+    pub(super) fn note_protection(&self, by: &'static str, protection: Protection) {
         self.protections().insert(by, protection);
     }
 

@@ -148,7 +148,7 @@ impl World {
             None => self.open(ns.clone(), Stage::Alive, KnownFrom::Snapshot, changes),
         }
         if let Some(entry) = self.namespaces.get_mut(&ns.inum) {
-            if self.holders_told {
+            if self.holders_reported {
                 entry.holders = holders.to_vec();
                 entry.holders_left_out = holders_left_out;
             }

@@ -21,17 +21,17 @@ pub(super) struct SnapshotPass {
 }
 
 impl SnapshotPass {
-    /// One at a time at which these are known and would be named by it. `tells_holders`: it says where the children of
+    /// One at a time at which these are known and would be named by it. `reports_holders`: it says where the children of
     /// processes go.
     pub(super) fn of(
         processes: impl Iterator<Item = HostPid>,
         namespaces: impl Iterator<Item = NsInum>,
-        tells_holders: bool,
+        reports_holders: bool,
     ) -> Self {
         Self {
             processes: processes.collect(),
             namespaces: namespaces.collect(),
-            children_left_out: !tells_holders,
+            children_left_out: !reports_holders,
             ..Self::default()
         }
     }

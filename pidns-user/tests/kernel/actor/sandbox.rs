@@ -174,7 +174,7 @@ fn allowed_attempts() -> Attempts {
     add("TCP over loopback", tcp());
     add("Unix sockets", unix());
     add("a runtime with timers and signals", runtime());
-    add("fewer capabilities", capabilities::drop_all_but(Uses::Proc));
+    add("fewer capabilities", capabilities::drop_all_but(Uses::BpfAndProc));
     add("how many CPUs there are", thread::available_parallelism().map(drop));
     add("look into an eBPF map", look_into_no_map());
     attempts

@@ -2,6 +2,8 @@
 
 use std::ffi::c_int;
 use std::process::ExitStatus;
+use std::sync::{Arc, Barrier};
+use std::thread;
 
 use super::{Child, Situation, become_actor, fork, fork_and_wait, parse, say, sleeping_members, wait_for_go};
 use crate::facts::{Lives, Who};
@@ -12,6 +14,10 @@ pub(super) const SITUATIONS: &[Situation] = &[
     ("counted", |args| counted(parse(args, 0, "lives"), parse(args, 1, "namespaces"))),
     ("churn", |args| churn(parse(args, 0, "namespaces"))),
     ("zombies", |args| zombies(parse(args, 0, "zombies"))),
+    ("threads-end-at-once", |args| {
+        threads_end_at_once(parse(args, 0, "processes"), parse(args, 1, "threads"))
+    }),
+    ("exit-with-threads", |args| exit_with_threads(parse(args, 0, "threads"))),
     ("storms", |args| storms(parse(args, 0, "lives"), parse(args, 1, "namespaces"))),
 ];
 
@@ -62,6 +68,47 @@ fn churn(namespaces: u64) -> c_int {
     }
     say("done", namespaces);
     0
+}
+
+/// An init whose children end with all their threads at once. Says what the namespace has seen.
+fn threads_end_at_once(processes: u64, threads: u64) -> c_int {
+    let home = Child::init("init", || {
+        for _ in 0..processes {
+            let pid = fork(|| become_actor(&["exit-with-threads", &threads.to_string()]));
+            let status = sys::wait(pid).expect("a child can be waited for");
+            assert!(status.success(), "a child ended with {status}");
+        }
+        let seen = Lives {
+            who: Who::myself(),
+            forks: 1 + processes,
+            execs: processes,
+            ended_well: processes,
+            threads: processes * threads,
+            ..Lives::default()
+        };
+        say("seen", seen);
+        wait_for_go();
+    });
+    home.dismiss();
+    0
+}
+
+/// A process with so many threads and much memory, which takes long to give back, ends while all of them run.
+fn exit_with_threads(threads: usize) -> c_int {
+    let memory = std::hint::black_box(vec![1_u8; 32 << 20]);
+    let running = Arc::new(Barrier::new(threads + 1));
+    for _ in 0..threads {
+        let running = Arc::clone(&running);
+        thread::spawn(move || {
+            running.wait();
+            loop {
+                std::hint::spin_loop();
+            }
+        });
+    }
+    running.wait();
+    std::mem::forget(memory);
+    sys::exit_now(0)
 }
 
 /// An init that reaps its children on the first go only, and ends on the second.

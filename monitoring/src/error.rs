@@ -2,15 +2,23 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
-/// Why Prometheus, or a dashboard, could not be used.
+/// Why Prometheus, Alertmanager or a dashboard could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The program is not there.
-    #[error("prometheus is not on PATH: `cargo xtask setup` installs it (Debian's package prometheus)")]
-    NotInstalled,
+    #[error("{program} is not on PATH: `cargo xtask setup` installs it (Debian's package of that name)")]
+    NotInstalled {
+        /// The program, and the package.
+        program: &'static str,
+    },
     /// The program could not be started.
-    #[error("cannot start prometheus: {0}")]
-    Start(#[source] io::Error),
+    #[error("cannot start {program}: {source}")]
+    Start {
+        /// The program.
+        program: &'static str,
+        /// What came back.
+        source: io::Error,
+    },
     /// A file or folder could not be read or written.
     #[error("cannot {what} {}: {source}", path.display())]
     File {
@@ -21,17 +29,21 @@ pub enum Error {
         /// What came back.
         source: io::Error,
     },
-    /// Prometheus ended while it was waited for.
-    #[error("prometheus ended before it was ready ({status}); the end of its log:\n{log}")]
+    /// The program ended while it was waited for.
+    #[error("{program} ended before it was ready ({status}); the end of its log:\n{log}")]
     EndedEarly {
+        /// The program.
+        program: &'static str,
         /// How it ended.
         status: String,
         /// What it said last.
         log: String,
     },
-    /// Prometheus did not get ready.
-    #[error("prometheus was not ready after {after:?}; the end of its log:\n{log}")]
+    /// The program did not get ready.
+    #[error("{program} was not ready after {after:?}; the end of its log:\n{log}")]
     NotReady {
+        /// The program.
+        program: &'static str,
         /// How long it was waited for.
         after: Duration,
         /// What it said last.

@@ -1,4 +1,5 @@
-//! A real Prometheus for tests and chores of pidns-trace, and the Grafana dashboards that are asked of it.
+//! A real Prometheus and a real Alertmanager for tests and chores of pidns-trace, and the Grafana dashboards that are asked of
+//! it.
 //!
 //! ```no_run
 //! use std::{path::Path, time::Duration};
@@ -12,13 +13,18 @@
 //! # Ok::<(), pidns_monitoring::Error>(())
 //! ```
 
+pub mod alertmanager;
 pub mod client;
 pub mod dashboard;
 pub mod error;
 mod http;
+mod process;
 pub mod server;
+pub mod webhook;
 
+pub use alertmanager::Alertmanager;
 pub use client::{Client, Range, Series};
 pub use dashboard::{Dashboard, Panel, Target, Variables};
 pub use error::Error;
 pub use server::{Job, Prometheus, Setup};
+pub use webhook::{Notification, Webhook};

@@ -1,27 +1,20 @@
 //! A Prometheus of one's own: on a free port of the loopback interface, in a folder of one's own, ended with its value.
 
 use std::{
-    env,
     fmt::Write as _,
-    fs, io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    fs,
+    net::SocketAddr,
     ops::Deref,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
-
-use crate::{Client, Error};
-
-/// How long Prometheus may take to get ready: it reads its data first.
-const READY: Duration = Duration::from_secs(30);
-/// How long it may take to end.
-const END: Duration = Duration::from_secs(10);
-/// Between two questions whether something has come about.
-const POLL: Duration = Duration::from_millis(50);
+pub use crate::process::free_address;
+use crate::{
+    Client, Error,
+    process::{POLL, Process, of_file},
+};
 
 /// What a Prometheus scrapes and evaluates.
 #[derive(Clone, Debug)]
@@ -34,12 +27,20 @@ pub struct Setup<'a> {
     pub rules: Vec<PathBuf>,
     /// How often it scrapes.
     pub interval: Duration,
+    /// Where an Alertmanager takes alerts that fire.
+    pub alertmanager: Option<SocketAddr>,
 }
 
 impl<'a> Setup<'a> {
     /// One that scrapes nothing yet, once a second.
     pub fn in_folder(folder: &'a Path) -> Self {
-        Self { folder, jobs: Vec::new(), rules: Vec::new(), interval: Duration::from_secs(1) }
+        Self {
+            folder,
+            jobs: Vec::new(),
+            rules: Vec::new(),
+            interval: Duration::from_secs(1),
+            alertmanager: None,
+        }
     }
 
     /// prometheus.yml.
@@ -55,6 +56,13 @@ impl<'a> Setup<'a> {
         section(&mut out, "rule_files", self.rules.is_empty());
         for rules in &self.rules {
             let _ = writeln!(out, "  - {}", quoted(&rules.to_string_lossy()));
+        }
+        if let Some(address) = self.alertmanager {
+            let _ = writeln!(
+                out,
+                "alerting:\n  alertmanagers:\n    - static_configs:\n        - targets: [{}]",
+                quoted(&address.to_string())
+            );
         }
         section(&mut out, "scrape_configs", self.jobs.is_empty());
         for job in &self.jobs {
@@ -86,12 +94,11 @@ impl Job {
     }
 }
 
-/// A running Prometheus. It is a [`Client`] of itself, and ends when it is dropped.
+/// A running Prometheus. It is a [`Client`] of itself, and ends when it is dropped, or when the thread that started it does.
 #[derive(Debug)]
 pub struct Prometheus {
-    child: Child,
+    process: Process,
     client: Client,
-    log: PathBuf,
 }
 
 impl Deref for Prometheus {
@@ -109,39 +116,31 @@ impl Prometheus {
     /// [`Error::NotInstalled`], [`Error::Start`], [`Error::File`], and [`Error::EndedEarly`] or [`Error::NotReady`] with
     /// the end of its log.
     pub fn start(setup: &Setup<'_>) -> Result<Self, Error> {
-        let program = find("prometheus").ok_or(Error::NotInstalled)?;
+        const PROGRAM: &str = "prometheus";
         let at = |name: &str| setup.folder.join(name);
-        let file = |what, path: &Path| {
-            let path = path.to_owned();
-            move |source| Error::File { what, path, source }
-        };
-        fs::create_dir_all(setup.folder).map_err(file("make the folder", setup.folder))?;
+        fs::create_dir_all(setup.folder).map_err(of_file("make the folder", setup.folder))?;
         let configuration = at("prometheus.yml");
-        fs::write(&configuration, setup.configuration()).map_err(file("write", &configuration))?;
-        let log = at("prometheus.log");
-        let output = fs::File::create(&log).map_err(file("write", &log))?;
-        let address = free_address().map_err(Error::Start)?;
-        let child = Command::new(program)
-            .arg(format!("--config.file={}", configuration.display()))
-            .arg(format!("--storage.tsdb.path={}", at("data").display()))
+        fs::write(&configuration, setup.configuration()).map_err(of_file("write", &configuration))?;
+        let address = free_address().map_err(|source| Error::Start { program: PROGRAM, source })?;
+        let arguments = [
+            format!("--config.file={}", configuration.display()),
+            format!("--storage.tsdb.path={}", at("data").display()),
             // Data that was made for a test may be of any time.
-            .arg("--storage.tsdb.retention.time=100y")
-            .arg(format!("--web.listen-address={address}"))
+            "--storage.tsdb.retention.time=100y".to_owned(),
+            format!("--web.listen-address={address}"),
             // Below that it says nothing that helps where it does not start.
-            .arg("--log.level=warn")
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().map_err(file("write", &log))?)
-            .stderr(output)
-            .spawn()
-            .map_err(Error::Start)?;
-        let mut prometheus = Self { child, client: Client::new(address), log };
-        prometheus.wait_until_ready()?;
-        Ok(prometheus)
+            "--log.level=warn".to_owned(),
+        ];
+        let mut process = Process::start(PROGRAM, &arguments, &at("prometheus.log"))?;
+        let client = Client::new(address);
+        // Nobody listens there at first.
+        process.wait_until(|| matches!(client.is_ready(), Ok(true)))?;
+        Ok(Self { process, client })
     }
 
     /// The process's PID.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.pid()
     }
 
     /// Asks until there is a result, and gives that.
@@ -161,58 +160,6 @@ impl Prometheus {
             thread::sleep(POLL);
         }
     }
-
-    fn wait_until_ready(&mut self) -> Result<(), Error> {
-        let start = Instant::now();
-        while start.elapsed() < READY {
-            if let Some(status) = self.child.try_wait().map_err(Error::Start)? {
-                return Err(Error::EndedEarly { status: status.to_string(), log: self.end_of_log() });
-            }
-            // Nobody listens there at first.
-            if matches!(self.client.is_ready(), Ok(true)) {
-                return Ok(());
-            }
-            thread::sleep(POLL);
-        }
-        Err(Error::NotReady { after: READY, log: self.end_of_log() })
-    }
-
-    /// The last lines that it logged.
-    fn end_of_log(&self) -> String {
-        let log = fs::read_to_string(&self.log).unwrap_or_else(|error| format!("(cannot be read: {error})"));
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(10)..].join("\n")
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        // It may have ended by itself: then there is nobody to be asked, and the waiting returns at once.
-        let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
-        let start = Instant::now();
-        while start.elapsed() < END {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            thread::sleep(POLL);
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn find(program: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
-}
-
-/// An address of the loopback interface that was free a moment ago.
-///
-/// # Errors
-/// Where the machine has no port left.
-pub fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
 #[cfg(test)]
@@ -224,12 +171,14 @@ mod tests {
         let setup = Setup {
             jobs: vec![Job::new("pidns-trace", ["127.0.0.1:1", "127.0.0.1:2"])],
             rules: vec![PathBuf::from("/tmp/rules.yml")],
+            alertmanager: Some(([127, 0, 0, 1], 3).into()),
             ..Setup::in_folder(Path::new("/nonexistent"))
         };
         assert_eq!(
             setup.configuration(),
             "global:\n  scrape_interval: 1000ms\n  scrape_timeout: 1000ms\n  evaluation_interval: 1000ms\n\
-             rule_files:\n  - \"/tmp/rules.yml\"\nscrape_configs:\n  - job_name: \"pidns-trace\"\n    honor_labels: true\n    \
+             rule_files:\n  - \"/tmp/rules.yml\"\nalerting:\n  alertmanagers:\n    - static_configs:\n        \
+             - targets: [\"127.0.0.1:3\"]\nscrape_configs:\n  - job_name: \"pidns-trace\"\n    honor_labels: true\n    \
              static_configs:\n      - targets: [\"127.0.0.1:1\", \"127.0.0.1:2\"]\n"
         );
     }

@@ -120,6 +120,18 @@ pub(crate) const DASHBOARDS: &[Package] = &[
         units: &["prometheus.service"],
     },
     Package {
+        name: "prometheus-alertmanager",
+        why: "passes alerts of the tests on to a webhook of theirs",
+        present: Present::Command("prometheus-alertmanager"),
+        units: &["prometheus-alertmanager.service"],
+    },
+    Package {
+        name: "iproute2",
+        why: "has ip: tests make network namespaces, and links between them, with it",
+        present: Present::RootCommand("ip"),
+        units: &[],
+    },
+    Package {
         name: "nodejs",
         why: "runs the TypeScript compiler, which checks the dashboards against Grafana's types",
         present: Present::Command("node"),

@@ -243,9 +243,12 @@ mod tests {
         let [_update, mask, install, _unmask, disable] = &commands[..] else {
             panic!("five commands, not {commands:#?}")
         };
-        assert_eq!(mask, "systemctl mask --runtime prometheus.service");
-        assert!(install.ends_with("--no-remove prometheus nodejs npm"), "{install}");
-        assert_eq!(disable, "systemctl disable prometheus.service");
+        assert_eq!(mask, "systemctl mask --runtime prometheus.service prometheus-alertmanager.service");
+        assert!(
+            install.ends_with("--no-remove prometheus prometheus-alertmanager iproute2 nodejs npm"),
+            "{install}"
+        );
+        assert_eq!(disable, "systemctl disable prometheus.service prometheus-alertmanager.service");
     }
 
     #[test]

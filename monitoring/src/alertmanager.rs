@@ -1,0 +1,59 @@
+//! An Alertmanager of one's own, which passes all alerts on to one webhook.
+
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
+
+use crate::{
+    Error, http,
+    process::{Process, free_address, of_file},
+};
+
+/// A running Alertmanager. It ends when it is dropped, or when the thread that started it does.
+#[derive(Debug)]
+pub struct Alertmanager {
+    /// Kept for its end.
+    _process: Process,
+    address: SocketAddr,
+}
+
+impl Alertmanager {
+    /// Starts one on a free port of the loopback interface, alone (no cluster), and waits until it is ready. Configuration,
+    /// data and log go to the folder. It groups alerts as dashboards/README.md recommends, and waits a second for a group.
+    ///
+    /// # Errors
+    /// [`Error::NotInstalled`], [`Error::Start`], [`Error::File`], and [`Error::EndedEarly`] or [`Error::NotReady`] with
+    /// the end of its log.
+    pub fn start(folder: &Path, webhook: SocketAddr) -> Result<Self, Error> {
+        const PROGRAM: &str = "prometheus-alertmanager";
+        fs::create_dir_all(folder).map_err(of_file("make the folder", folder))?;
+        let configuration = folder.join("alertmanager.yml");
+        fs::write(&configuration, configured(webhook)).map_err(of_file("write", &configuration))?;
+        let address = free_address().map_err(|source| Error::Start { program: PROGRAM, source })?;
+        let arguments = [
+            format!("--config.file={}", configuration.display()),
+            format!("--storage.path={}", folder.join("alertmanager").display()),
+            format!("--web.listen-address={address}"),
+            "--cluster.listen-address=".to_owned(),
+        ];
+        let mut process = Process::start(PROGRAM, &arguments, &folder.join("alertmanager.log"))?;
+        let is_ready = || {
+            let answer = http::get(address, "/-/ready", Duration::from_secs(2));
+            answer.is_ok_and(|response| response.status == 200)
+        };
+        process.wait_until(is_ready)?;
+        Ok(Self { _process: process, address })
+    }
+
+    /// Where it takes alerts.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// alertmanager.yml.
+fn configured(webhook: SocketAddr) -> String {
+    format!(
+        "route:\n  receiver: webhook\n  group_by: [alertname, instance]\n  group_wait: 1s\n  group_interval: 1s\n  \
+         repeat_interval: 1h\nreceivers:\n  - name: webhook\n    webhook_configs:\n      - url: http://{webhook}/\n        \
+         send_resolved: true\n"
+    )
+}

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::facts::{Ended, Lives, Who};
 use crate::pipeline::{NAMESPACES, SECONDS_FOR_A_STORM, hooks, lives};
 use crate::stage::Actor;
-use crate::{Test, probes, sys, test};
+use crate::{Test, cgroups, probes, sys, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(every_fork_exec_and_end_of_a_storm_is_counted_where_it_happened),
@@ -126,7 +126,7 @@ fn every_fork_exec_and_end_of_a_storm_is_counted_where_it_happened() {
 
 fn an_end_for_want_of_memory_is_counted_as_that() {
     let loaded = load();
-    let group = probes::memory_cgroups().expect("the probe found it").make(16 << 20);
+    let group = cgroups::memory_cgroups().expect("the probe found it").make(16 << 20);
     let mut actor = Actor::start("memory-runs-out-for-a-member", &[group.path()]);
     let init: Who = actor.hear("init");
     let _: Ended = actor.hear("end");
@@ -137,7 +137,7 @@ fn an_end_for_want_of_memory_is_counted_as_that() {
     assert!(!has_one(ExitReason::Cascade, init.ns) && !has_one(ExitReason::Signal, init.ns));
     actor.go();
     actor.finish();
-    let group = probes::memory_cgroups().expect("the probe found it").make(16 << 20);
+    let group = cgroups::memory_cgroups().expect("the probe found it").make(16 << 20);
     let told = Actor::start("memory-runs-out", &[group.path()]).finish();
     let init = told.who("init");
     assert!(has_one(ExitReason::OomKill, init.ns), "an init's: {:?}", of(&read(&loaded), init.ns));

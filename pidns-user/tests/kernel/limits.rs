@@ -7,7 +7,8 @@ use pidns_user::event::identity::HostPid;
 use pidns_user::procfs::Procfs;
 use pidns_user::procfs::limits::{Limit, LimitKind, LimitReader};
 
-use crate::probes::{self, ScratchCgroup};
+use crate::cgroups::{self, ScratchCgroup};
+use crate::probes;
 use crate::{Test, test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -44,7 +45,7 @@ fn tightest(pid: HostPid) -> Option<Limit> {
 }
 
 fn the_tighter_one_of_two_cgroups_bounds_a_process() {
-    let root = probes::pids_controller().expect("the probe found it");
+    let root = cgroups::pids_controller().expect("the probe found it");
     let outer = ScratchCgroup::make(&root);
     fs::write(format!("{}/pids.max", outer.path()), "10").expect("a limit can be set");
     if fs::exists(format!("{root}/cgroup.controllers")).expect("it can be asked for") {

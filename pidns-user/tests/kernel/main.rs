@@ -9,6 +9,7 @@
 mod actor;
 mod again;
 mod agent;
+mod cgroups;
 mod cli;
 mod counting;
 mod creation;

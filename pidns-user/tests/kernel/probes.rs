@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 
 use pidns_user::kernel::btf;
 
+use crate::cgroups::{PIDS_CGROUPS, memory_cgroups, pids_controller, unified_cgroups};
+
 /// Whether a test can run here.
 pub(crate) enum Outcome {
     Run,
@@ -51,25 +53,12 @@ fn plays(situation: &str, otherwise: &str) -> Outcome {
     }
 }
 
-/// Where cgroup v1 has the pids controller.
-pub(crate) const PIDS_CGROUPS: &str = "/sys/fs/cgroup/pids";
-
 pub(crate) fn pids_cgroup() -> Outcome {
     if std::path::Path::new(PIDS_CGROUPS).join("cgroup.procs").exists() {
         Outcome::Run
     } else {
         Outcome::Skip(format!("no pids controller at {PIDS_CGROUPS}"))
     }
-}
-
-/// Where cgroups count tasks: of the first version where it has the controller, else of the second.
-pub(crate) fn pids_controller() -> Option<String> {
-    if let Outcome::Run = pids_cgroup() {
-        return Some(PIDS_CGROUPS.to_owned());
-    }
-    let root = unified_cgroups()?;
-    fs::write(format!("{root}/cgroup.subtree_control"), "+pids").ok()?;
-    Some(root.to_owned())
 }
 
 pub(crate) fn counting_cgroups() -> Outcome {
@@ -130,64 +119,9 @@ pub(crate) fn memory_cgroup() -> Outcome {
         .map_or_else(|| Outcome::Skip("no memory controller in /sys/fs/cgroup".into()), |_| Outcome::Run)
 }
 
-/// Where cgroups limit memory: of the first version where it has the controller, else of the second.
-pub(crate) fn memory_cgroups() -> Option<MemoryCgroups> {
-    let has = |path: &str| std::path::Path::new(path).exists();
-    if has("/sys/fs/cgroup/memory/memory.limit_in_bytes") {
-        return Some(MemoryCgroups { root: "/sys/fs/cgroup/memory", limit: "memory.limit_in_bytes" });
-    }
-    ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].into_iter().find_map(|root| {
-        let controllers = fs::read_to_string(format!("{root}/cgroup.controllers")).ok()?;
-        controllers.split_whitespace().find(|name| *name == "memory")?;
-        fs::write(format!("{root}/cgroup.subtree_control"), "+memory").ok()?;
-        Some(MemoryCgroups { root, limit: "memory.max" })
-    })
-}
-
-pub(crate) struct MemoryCgroups {
-    root: &'static str,
-    limit: &'static str,
-}
-
-impl MemoryCgroups {
-    /// A group of this many bytes at most.
-    pub(crate) fn make(&self, bytes: u64) -> ScratchCgroup {
-        let group = ScratchCgroup::make(self.root);
-        fs::write(format!("{}/{}", group.0, self.limit), bytes.to_string()).expect("a limit can be set");
-        group
-    }
-}
-
-/// Where cgroups of the second version are mounted.
-pub(crate) fn unified_cgroups() -> Option<&'static str> {
-    let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
-    roots.into_iter().find(|root| std::path::Path::new(root).join("cgroup.controllers").exists())
-}
-
 pub(crate) fn unified_cgroup() -> Outcome {
     let none = || Outcome::Skip("no cgroup v2 in /sys/fs/cgroup".into());
     unified_cgroups().map_or_else(none, |_| Outcome::Run)
-}
-
-/// A cgroup that goes when it is dropped, which must be after its processes have.
-pub(crate) struct ScratchCgroup(String);
-
-impl ScratchCgroup {
-    pub(crate) fn make(root: &str) -> Self {
-        let path = format!("{root}/pidns-trace-test-{}", std::process::id());
-        fs::create_dir(&path).expect("a cgroup");
-        Self(path)
-    }
-
-    pub(crate) fn path(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Drop for ScratchCgroup {
-    fn drop(&mut self) {
-        let _busy_where_a_test_failed = fs::remove_dir(&self.0);
-    }
 }
 
 /// Whether tracepoints leave other tasks on their CPU (7.0 and later), so that the kernel can leave programs out.

@@ -13,7 +13,7 @@ use crate::seen::{
 use crate::stage::{Actor, Told, patience};
 use crate::sys::Pid;
 use crate::tracer::{Tracer, watch};
-use crate::{Test, probes, test};
+use crate::{Test, cgroups, probes, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(a_life_is_fork_exec_exit_and_reap),
@@ -183,7 +183,7 @@ fn a_fork_in_a_full_namespace_says_so() {
 }
 
 fn a_fork_in_a_full_pids_cgroup_says_so() {
-    let group = format!("{}/pidns-trace-test-{}", probes::PIDS_CGROUPS, std::process::id());
+    let group = format!("{}/pidns-trace-test-{}", cgroups::PIDS_CGROUPS, std::process::id());
     std::fs::create_dir(&group).expect("a cgroup");
     std::fs::write(format!("{group}/pids.max"), "3").expect("its limit");
     let failed = refused_in(&format!("echo $$ > {group}/cgroup.procs; while :; do sleep 1 & done"));

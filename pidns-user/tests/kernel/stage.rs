@@ -163,8 +163,13 @@ impl Actor {
     }
 
     /// Waits until the actor has ended, which it must do well, and keeps what it told.
-    pub(crate) fn finish(mut self) -> Told {
-        let deadline = Instant::now() + patience(SECONDS_FOR_A_FACT);
+    pub(crate) fn finish(self) -> Told {
+        self.finish_within(SECONDS_FOR_A_FACT)
+    }
+
+    /// As `finish`, for an end that takes longer.
+    pub(crate) fn finish_within(mut self, seconds: u64) -> Told {
+        let deadline = Instant::now() + patience(seconds);
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => self.keep(&line),

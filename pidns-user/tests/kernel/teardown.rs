@@ -8,7 +8,7 @@ use crate::seen::{
 };
 use crate::stage::{Actor, Told};
 use crate::tracer::{Tracer, watch};
-use crate::{Test, probes, test};
+use crate::{Test, cgroups, probes, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(an_exiting_init_takes_every_member_down),
@@ -153,7 +153,7 @@ fn reboots_inside(command: &str, signal: &str) {
 }
 
 fn an_init_that_memory_ran_out_for_says_so() {
-    let group = probes::memory_cgroups().expect("the probe found it").make(16 << 20);
+    let group = cgroups::memory_cgroups().expect("the probe found it").make(16 << 20);
     let (told, seen) = watch("memory-runs-out", &[group.path()]);
     let init = told.who("init");
     let init_exit = seen.one("namespace.init_exit", in_ns(init.ns));

@@ -8,9 +8,10 @@ use pidns_user::event::identity::{BootNs, HostPid};
 use pidns_user::procfs::Procfs;
 use serde_json::Value;
 
+use crate::cgroups::{self, ScratchCgroup};
 use crate::facts::{Who, inode, status_field};
 use crate::forest::{document, let_go, namespace, output, process, still};
-use crate::probes::{self, ScratchCgroup};
+use crate::probes;
 use crate::stage::Actor;
 use crate::sys::Pid;
 use crate::{Test, test};
@@ -73,7 +74,7 @@ fn every_tracer_is_that_of_proc() {
 }
 
 fn who_was_moved_into_a_cgroup_is_shown_with_its_id() {
-    let group = ScratchCgroup::make(probes::unified_cgroups().expect("the probe found it"));
+    let group = ScratchCgroup::make(cgroups::unified_cgroups().expect("the probe found it"));
     let mut actor = still("still-nested");
     let outer: Who = actor.hear("outer");
     let id_of = |pid: Pid| process(&document(&["ps"]), pid)["cgroup_id"].clone();
@@ -98,7 +99,7 @@ fn folder_of_cgroup(pid: &Value) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     let path =
         text.lines().find_map(|line| line.strip_prefix("0::")).expect("a cgroup of the second version");
-    inode(&format!("{}{path}", probes::unified_cgroups()?)).ok()
+    inode(&format!("{}{path}", cgroups::unified_cgroups()?)).ok()
 }
 
 fn every_cgroup_id_is_the_inode_number_of_its_folder() {

@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 use std::fs::{self, File};
 
-use super::{Child, Situation, fork, fork_and_wait, say, wait_for_go};
+use super::{Child, Situation, fork, fork_and_wait, parse, say, sleeping_members, wait_for_go};
 use crate::facts::{Who, inode};
 use crate::sys;
 
@@ -14,6 +14,7 @@ pub(super) const SITUATIONS: &[Situation] = &[
     ("still-held-by-a-file", |_| still_held_by_a_file()),
     ("still-held-by-a-mount", |_| still_held_by_a_mount()),
     ("still-held-by-unshare", |_| still_held_by_unshare()),
+    ("still-crowded", |args| still_crowded(&parse::<String>(args, 0, "a cgroup"), parse(args, 1, "members"))),
 ];
 
 pub(super) fn stand_still() -> c_int {
@@ -103,4 +104,15 @@ fn still_held_by_unshare() -> c_int {
     fork_and_wait(|| 0);
     say_namespace("/proc/self/ns/pid_for_children");
     stand_still()
+}
+
+/// An init in a cgroup, with this many members beside it.
+fn still_crowded(cgroup: &str, members: usize) -> c_int {
+    let home = Child::init("init", || {
+        fs::write(format!("{cgroup}/cgroup.procs"), "0").expect("a process may move itself");
+        sleeping_members(members);
+    });
+    let code = stand_still();
+    home.dismiss();
+    code
 }

@@ -6,7 +6,9 @@ use super::{Child, Situation, fork, parse, say, say_end};
 use crate::facts::Who;
 use crate::sys;
 
-pub(super) const SITUATIONS: &[Situation] = &[("signal", |args| {
+pub(super) const SITUATIONS: &[Situation] = &[("signal", |args| signal(args)), ("stop", |_| stop())];
+
+fn signal(args: &[String]) -> c_int {
     let signal = signal_number(&parse::<String>(args, 0, "signal"));
     let disposition = parse::<String>(args, 1, "default, ignore, handle or block");
     match parse::<String>(args, 2, "inside or outside").as_str() {
@@ -14,7 +16,18 @@ pub(super) const SITUATIONS: &[Situation] = &[("signal", |args| {
         "outside" => from_outside(signal, &disposition, parse(args, 3, "times")),
         other => panic!("{other} is neither inside nor outside"),
     }
-})];
+}
+
+/// Stops an init as a runtime stops a container: by SIGTERM, which this one ignores as it has no handler, then by SIGKILL.
+fn stop() -> c_int {
+    let home = Child::init("init", || {});
+    for signal in [libc::SIGTERM, libc::SIGKILL] {
+        sys::kill(home.pid, signal).expect("a parent may signal the init");
+    }
+    let ended = say_end("end", home.pid);
+    assert_eq!(ended.signal, Some(libc::SIGKILL), "it ignored the first one");
+    0
+}
 
 fn signal_number(name: &str) -> c_int {
     match name {

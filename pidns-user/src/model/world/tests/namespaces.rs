@@ -1,5 +1,7 @@
 //! Which namespace is which, and how far each has come.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::event::identity::{BootNs, HostPid, NsInum};
 use crate::event::snapshot::{Holder, SnapshotNamespace};
@@ -207,5 +209,36 @@ fn a_pid_1_that_waits_to_be_reaped_keeps_its_namespace_dying_through_a_look() {
         world.apply(&event(200, reap(&one)));
         let stage = world.namespace(INUM).map(|entry| entry.stage.clone());
         assert_eq!(stage, destructions.then_some(Stage::Held { since: BootNs(200) }), "{from_the_start}");
+    }
+}
+
+#[test]
+fn a_snapshot_without_holders_leaves_the_namespaces_that_it_does_not_name() {
+    for have_holders in [true, false] {
+        let (ns, first) = (told(41, Some(7)), init_of(5, 40));
+        let held = Body::SnapshotNamespace {
+            ns: as_snapshot(&ns),
+            holders: vec![Holder::Child { ns: NsInum(9) }],
+            holders_left_out: 0,
+        };
+        let mut world = World::default();
+        world.follow_namespaces(&BTreeMap::new());
+        let mut apply = |world: &mut World, at, body| drop(world.apply(&event(at, body)));
+        for (at, body) in
+            [(50, start(false)), (51, held), (52, look_at(&first, 'S')), (53, look_at(&host(), 'S'))]
+        {
+            apply(&mut world, at, body);
+        }
+        // Its PID 1 is gone by the next one, and something else holds it.
+        world.set_snapshots_have_holders(have_holders);
+        apply(&mut world, 60, resync());
+        apply(&mut world, 61, look_at(&host(), 'S'));
+        world.settle();
+        assert!(world.process(HostPid(5)).is_none());
+        assert_eq!(world.namespace(INUM).is_some(), !have_holders);
+        if let Some(state) = world.namespace(INUM) {
+            assert!(matches!(state.stage, Stage::Held { .. }), "{:?}", state.stage);
+            assert_eq!(state.holders.len(), 1, "what held it stays known");
+        }
     }
 }

@@ -118,6 +118,8 @@ impl Play {
         );
 
         let ordinary = Loop::ordinary();
+        // Rules that were evaluated before the first scrape found no agent.
+        thread::sleep(Duration::from_secs(3));
         let began = now();
         thread::sleep(QUIET);
         let quiet = (began, now());

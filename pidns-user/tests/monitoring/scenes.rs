@@ -102,6 +102,9 @@ impl GoingOn {
     pub(crate) fn begin(director: &mut Director<'_>) -> Self {
         director.begin("PidnsTeardownBlocked", "warning");
         let blocked = Actor::start("zombie-held-from-outside", &["60000"]);
+        // Before there is so much that one of them loses just that event.
+        let nodes = director.everywhere.len();
+        wait_until(|| director.count("pidns_namespaces{state=\"draining\"} > 0") >= nodes);
         director.begin("PidnsInitKilled", "info");
         let killings = Loop::of(&KILLINGS, Duration::from_millis(200));
         director.begin("PidnsCreationRefused", "warning").with("reason", "depth_limit");

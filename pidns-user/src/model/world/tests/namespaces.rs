@@ -223,7 +223,7 @@ fn a_snapshot_without_holders_leaves_the_namespaces_that_it_does_not_name() {
         };
         let mut world = World::default();
         world.follow_namespaces(&BTreeMap::new());
-        let mut apply = |world: &mut World, at, body| drop(world.apply(&event(at, body)));
+        let apply = |world: &mut World, at, body| drop(world.apply(&event(at, body)));
         for (at, body) in
             [(50, start(false)), (51, held), (52, look_at(&first, 'S')), (53, look_at(&host(), 'S'))]
         {

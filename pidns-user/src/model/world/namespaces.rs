@@ -281,7 +281,8 @@ impl World {
             kernel_id: known.kernel_id.or(ns.kernel_id),
             user_ns: known.user_ns.or(ns.user_ns),
             owner_uid: known.owner_uid.or(ns.owner_uid),
-            container: known.container.clone().or_else(|| ns.container.clone()),
+            // A runtime's files may tell the name of a container only after it has begun.
+            container: ns.container.clone().or_else(|| known.container.clone()),
         };
         if entry.namespace != filled {
             entry.namespace = filled;

@@ -386,7 +386,7 @@ fn what_is_no_configuration_at_all_is_refused_with_the_line() {
     assert!(error.ends_with("web.yml: it is not UTF-8"), "{error}");
     let missing = folder.folder.path().join("none.yml");
     let error = Config::read(&missing, &mut Files::default(), Instant::now()).unwrap_err().to_string();
-    assert!(error.contains("none.yml: No such file"), "{error}");
+    assert!(error.contains("none.yml: it cannot be read: No such file"), "{error}");
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Which namespace is which, and how far each has come.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::*;
+use crate::event::container::Container;
 use crate::event::identity::{BootNs, HostPid, NsInum};
 use crate::event::snapshot::{Holder, SnapshotNamespace};
+use crate::text::Name;
 
 const INUM: NsInum = NsInum(200);
 
@@ -241,4 +243,18 @@ fn a_snapshot_without_holders_leaves_the_namespaces_that_it_does_not_name() {
             assert_eq!(state.holders.len(), 1, "what held it stays known");
         }
     }
+}
+
+#[test]
+fn a_snapshot_that_knows_the_name_of_a_container_tells_it() {
+    let named = |name: &str| {
+        let container = Container { name: Some(Name::from(name)), ..Container::default() };
+        let ns =
+            SnapshotNamespace { container: Some(Arc::new(container)), ..as_snapshot(&told(41, Some(7))) };
+        Body::SnapshotNamespace { ns, holders: Vec::new(), holders_left_out: 0 }
+    };
+    let world =
+        follow_in_order([start(true), named("4b1d0c"), look(Some(41), Some(7)), resync(), named("web")]);
+    let container = world.namespace(INUM).and_then(|state| state.namespace.container.clone());
+    assert_eq!(container.and_then(|container| container.name.clone()), Some(Name::from("web")));
 }

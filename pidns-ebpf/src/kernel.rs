@@ -479,7 +479,8 @@ impl Siginfo<Direct> {
         if self.is_null() || self.is_private() {
             return 0;
         }
-        self.field(&SIGINFO_CODE)
+        // Not by a plain load: as it may be a constant, newer verifiers take it for a number.
+        Siginfo::<Probed>::at(self.0).field(&SIGINFO_CODE)
     }
 
     /// `SEND_SIG_PRIV`: the kernel itself sends.

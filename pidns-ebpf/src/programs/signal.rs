@@ -63,19 +63,22 @@ fn generated(ctx: &BtfTracePointContext) {
         }
     }
 
-    let code = info.code();
-    if signal == SIGCHLD && code > 0 {
-        // A child has died, which nearly all signals report: the child's own exit says it.
-        return;
-    }
     let pid = target.thread_pid();
     if pid.level() == 0 || !filter::wants(Kind::InitSignal) {
         return;
     }
     let leader = target.group_leader();
     let leader_pid = leader.thread_pid();
-    let (innermost, ns) = leader_pid.innermost();
-    if innermost != 1 || !filter::wants_namespace(ns) {
+    if leader_pid.innermost_number() != 1 {
+        return;
+    }
+    let code = info.code();
+    if signal == SIGCHLD && code > 0 {
+        // A child has died, which nearly all signals report: the child's own exit says it.
+        return;
+    }
+    let (_, ns) = leader_pid.innermost();
+    if !filter::wants_namespace(ns) {
         return;
     }
     let Some(scratch) = Scratch::of(&SCRATCH_SIGNAL) else { return };

@@ -71,6 +71,11 @@ impl ContainerCache {
         Self { api: Some(api), ..Self::new(roots) }
     }
 
+    /// A process is gone, and nothing more will be asked of it.
+    pub fn forget(&mut self, process: ProcessKey) {
+        self.processes.remove(&process);
+    }
+
     /// The proc file system that processes are looked up in.
     pub(super) fn proc(&self) -> &Path {
         &self.roots.proc

@@ -86,6 +86,14 @@ impl ContainerTracker {
         }
     }
 
+    /// A namespace is gone, and nothing more will be asked of it.
+    pub fn forget(&mut self, inum: NsInum) {
+        if let Some(Some(init)) = self.inits.get(&inum) {
+            self.names.forget(init.process);
+        }
+        self.inits.remove(&inum);
+    }
+
     fn insert(&mut self, inum: NsInum, init: Option<TrackedInit>) {
         let proc = self.names.proc();
         self.inits.insert_beside(inum, init, |_, init| {
@@ -177,6 +185,18 @@ mod tests {
         }
         assert_eq!(name(containers.of(WEB)), Some(Name::from("web")));
         assert_eq!(containers.inits.sizes().0, LIMIT);
+    }
+
+    #[test]
+    fn of_a_namespace_that_is_gone_nothing_is_kept() {
+        let base = tempfile::tempdir().expect("a temporary directory");
+        put(&base.path().join("proc"), "web");
+        let mut containers = ContainerTracker::new(ContainerCache::new(Roots::below(base.path())));
+        containers.look_at(WEB, INIT);
+        assert!(containers.of(WEB).is_some());
+        containers.forget(WEB);
+        assert_eq!(containers.of(WEB), None);
+        assert_eq!((containers.inits.sizes(), containers.names.remembered(INIT)), ((0, 0), None));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     container::ContainerTracker,
-    event::{Body, Process, container::Container},
+    event::{Body, Process, container::Container, identity::NsInum},
     filter::inner_namespace,
     model::World,
 };
@@ -55,6 +55,13 @@ impl ContainerSource {
                 let named = body.namespace().and_then(|ns| ns.container.clone());
                 named.or_else(|| world?.namespace(inner_namespace(body)?)?.namespace.container.clone())
             }
+        }
+    }
+
+    /// A namespace is gone, and nothing more will be asked of it.
+    pub(super) fn forget(&mut self, inum: NsInum) {
+        if let Self::Tracked(tracker) = self {
+            tracker.forget(inum);
         }
     }
 

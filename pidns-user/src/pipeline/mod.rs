@@ -337,6 +337,16 @@ impl Core {
         if self.is_live {
             self.follow.adapt(world, event);
         }
+        if matches!(self.follow, Follow::Namespaces { .. }) {
+            // It runs for months, and no event is about the dead.
+            for change in &changes {
+                if let Change::NamespaceRemoved(inum) = change
+                    && world.namespace(*inum).is_none()
+                {
+                    self.containers.forget(*inum);
+                }
+            }
+        }
         let container = match self.containers {
             // The event may have named it for what comes behind it.
             ContainerSource::Recorded => self.containers.name(&mut event.body, Some(world)).or(before),

@@ -39,6 +39,7 @@ use crate::{
         sandbox::{self, Protection},
     },
     metrics::{self, AgentFacts, Ledger},
+    model::World,
     pipeline::{Consumer, Follow, Pipeline, Report, Resync, follow::KernelFilter},
     source::{live::Live, observer::Observer, snapshots},
     web::{Handle, Landing, Limits, Link, Options, Server, Site},
@@ -46,6 +47,9 @@ use crate::{
 
 /// How long the stream may take to end: a snapshot that is being taken is not waited for.
 const LAST_MOMENTS: Duration = Duration::from_millis(800);
+
+/// Processes and namespaces that are gone and are remembered: no metric is about them.
+const REMEMBERED: usize = 64;
 
 /// Serves until SIGTERM or SIGINT.
 pub fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
@@ -83,7 +87,9 @@ pub fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
     let (stopped, mut pulse) = (Arc::clone(&stop), site.pulse());
     let work = move || {
         let resync = Resync::new(snapshots::beside(observer), None, follow.refresh());
-        let pipeline = Pipeline::new(source, follow, containers).with_snapshots(resync);
+        let pipeline = Pipeline::new(source, follow, containers)
+            .with_snapshots(resync)
+            .with_model(World::remembering(REMEMBERED));
         let consumers: &mut [&mut dyn Consumer] = &mut [&mut consumer, &mut log::Notices, &mut pulse];
         pipeline.run(consumers, &stopped).0
     };

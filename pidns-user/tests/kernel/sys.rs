@@ -117,6 +117,16 @@ pub(crate) fn exit_thread() -> ! {
     unreachable!("exit(2) returned")
 }
 
+/// Lets this process have as many files open as it may.
+pub(crate) fn allow_many_files() -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: writes to `limit`, which is one.
+    checked(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }.into())?;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: reads from `limit`, which is one.
+    checked(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }.into()).map(drop)
+}
+
 /// Keeps this thread, and what it starts, on the CPU that it runs on; returns where it could run before.
 pub(crate) fn pin_to_own_cpu() -> io::Result<libc::cpu_set_t> {
     // SAFETY: a set of bits, for which zeros are a value.

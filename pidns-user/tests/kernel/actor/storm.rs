@@ -128,6 +128,8 @@ fn zombies(count: u32) -> c_int {
 /// As `storms`, with lives that end in several ways, and members that the end of their init kills. Says what each namespace has
 /// seen of that.
 fn counted(lives: u32, namespaces: u32) -> c_int {
+    // Each child has four.
+    sys::allow_many_files().expect("a limit can be raised up to the hard one");
     // Without lives it is about the number of namespaces: a small machine has room for many such.
     let sleeping = if lives > 0 { 3 } else { 0 };
     let init = |index: u32| {

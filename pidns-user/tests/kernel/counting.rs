@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::facts::{Ended, Lives, Who};
 use crate::pipeline::{NAMESPACES, SECONDS_FOR_A_STORM, hooks, lives};
 use crate::stage::Actor;
-use crate::{Test, cgroups, probes, sys, test};
+use crate::{Test, again, cgroups, probes, sys, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(every_fork_exec_and_end_of_a_storm_is_counted_where_it_happened),
@@ -50,6 +50,10 @@ fn load_with_room_for(more: u32) -> Loaded {
 }
 
 fn read(loaded: &Loaded) -> Reading {
+    let totals = loaded.stats.read().expect("the counters can be read");
+    if loaded.missed_runs().lost(&totals) > 0 {
+        again::hear_of_left_out_hooks();
+    }
     loaded.namespace_counters.as_ref().expect("it counts").read().expect("the counters can be read")
 }
 

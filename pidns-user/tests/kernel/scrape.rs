@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::again;
 use crate::program::path as program;
 use crate::stage::{patience, wait_in_time};
 use crate::sys::Pid;
@@ -130,7 +131,11 @@ impl Agent {
     pub(crate) fn scrape(&self) -> Samples {
         let (status, text) = self.get("/metrics").expect("an answer");
         assert_eq!(status, 200, "{text}");
-        Samples::parse(&text)
+        let samples = Samples::parse(&text);
+        if samples.find("pidns_trace_events_lost_total{stage=\"hook\"}").is_some_and(|lost| lost > 0.0) {
+            again::hear_of_left_out_hooks();
+        }
+        samples
     }
 
     /// Scrapes until `is_so`, and gives that scrape.

@@ -39,6 +39,8 @@ pub(crate) static CALLS_MAY_BE_UNSEEN: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static HAVE_PREEMPT_KFUNCS: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
+pub(crate) static HAVE_IRQ_KFUNCS: Global<u8> = Global::new(0);
+#[unsafe(no_mangle)]
 pub(crate) static SECOND_CHANCE: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static PROBE_NUMBERS: Global<u8> = Global::new(0);

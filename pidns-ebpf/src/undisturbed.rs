@@ -2,11 +2,13 @@
 //!
 //! The kernel leaves a program out where it is running on that CPU already. Tracepoints used to keep other tasks off
 //! their CPU; since 7.0 they do not, and functions never did: a task that is put aside within a program would have all
-//! that others do there go unseen until it comes back. Two kfuncs (6.10 and later) keep it where it is, so that the work
-//! is done at least; but where its time is up meanwhile it is put aside at the second of them, still within the program.
-//! So on those kernels a second program follows each of the busy ones: it does the work where the first was left out.
+//! that others do there go unseen until it comes back. Two kfuncs (6.10 and later) turn preemption off and on around the
+//! work. A task whose time is up meanwhile would be put aside at the second of them, still within the program: so
+//! interrupts are off at that call (two more kfuncs, 6.14), and it is put aside right after the program. What is left is
+//! an interrupt within the few instructions before and after. So where tracepoints need it, a second program follows each
+//! of the busy ones: it does the work where the first was left out.
 
-use core::arch::asm;
+use core::{arch::asm, mem::MaybeUninit};
 
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id},
@@ -16,26 +18,27 @@ use aya_ebpf::{
 use pidns_ebpf::abi::{
     Moment,
     names::DONE_ENTRIES,
-    symbols::{PREEMPT_DISABLE_CALL, PREEMPT_ENABLE_CALL},
+    symbols::{IRQ_RESTORE_CALL, IRQ_SAVE_CALL, PREEMPT_DISABLE_CALL, PREEMPT_ENABLE_CALL},
 };
 
 use crate::{
-    layout::{HAVE_PREEMPT_KFUNCS, SECOND_CHANCE},
+    layout::{HAVE_IRQ_KFUNCS, HAVE_PREEMPT_KFUNCS, SECOND_CHANCE},
     maps::count,
 };
 
-/// Calls a kfunc without arguments. aya knows no kfuncs: user space puts its number in the place of `$number`
+/// Calls a kfunc, with an argument or without. aya knows no kfuncs: user space puts its number in the place of `$number`
 /// (`kernel/load.rs`) before the object is loaded.
 macro_rules! call {
-    ($number:path) => {
-        // SAFETY: `kfunc_call($number)`, which changes r0 to r5 and nothing else of ours. Where there is no such kfunc
-        // it is dead code.
+    ($number:path $(, $argument:expr)?) => {
+        // SAFETY: `kfunc_call($number)`, which changes r0 to r5 and what its argument points at. Where there is no such
+        // kfunc it is dead code.
         unsafe {
             asm!(
                 ".byte 0x85, 0x20, 0, 0",
                 ".long {number}",
                 number = const $number,
-                out("r0") _, out("r1") _, out("r2") _, out("r3") _, out("r4") _, out("r5") _,
+                $(in("r1") $argument,)?
+                out("r0") _, lateout("r1") _, out("r2") _, out("r3") _, out("r4") _, out("r5") _,
             );
         }
     };
@@ -99,7 +102,15 @@ pub(crate) fn undisturbed(body: impl FnOnce()) -> i32 {
     }
     body();
     if HAVE_PREEMPT_KFUNCS.load() != 0 {
-        call!(PREEMPT_ENABLE_CALL);
+        if HAVE_IRQ_KFUNCS.load() != 0 {
+            // The verifier wants these on the stack, and not written by us.
+            let mut flags = MaybeUninit::<u64>::uninit();
+            call!(IRQ_SAVE_CALL, flags.as_mut_ptr());
+            call!(PREEMPT_ENABLE_CALL);
+            call!(IRQ_RESTORE_CALL, flags.as_mut_ptr());
+        } else {
+            call!(PREEMPT_ENABLE_CALL);
+        }
     }
     0
 }

@@ -206,9 +206,10 @@ fn the_layout_of_every_kernel_is_resolved() {
             assert_eq!(found, Some(expected), "{release}: {field}");
         }
         assert_eq!(layout.have_task_pt_regs, *have_task_pt_regs, "{release}: bpf_task_pt_regs");
-        // Both came with a release of Linux: 6.10 and 7.0.
+        // Each came with a release of Linux.
         let version = release.split('.').map_while(|part| part.parse().ok()).take(2).collect::<Vec<u32>>();
-        assert_eq!(layout.preempt_kfuncs.is_some(), version >= vec![6, 10], "{release}: bpf_preempt_disable");
+        assert_eq!(layout.kfuncs.preempt.is_some(), version >= vec![6, 10], "{release}: bpf_preempt_disable");
+        assert_eq!(layout.kfuncs.irq.is_some(), version >= vec![6, 14], "{release}: bpf_local_irq_save");
         assert_eq!(layout.preemptible_tracepoints, version >= vec![7, 0], "{release}: tracepoints");
         assert_eq!(layout.probe_numbers, *probe_numbers, "{release}: pid.numbers has a stated length");
         assert_eq!(layout.exit_has_group_dead, *exit_has_group_dead, "{release}: group_dead");

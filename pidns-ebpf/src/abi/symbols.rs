@@ -214,6 +214,9 @@ pub const CALLS_MAY_BE_UNSEEN: &str = "CALLS_MAY_BE_UNSEEN";
 /// `u8`: not 0: this kernel has the kfuncs bpf_preempt_disable and bpf_preempt_enable (6.10 and later), and their calls
 /// ([`PREEMPT_DISABLE_CALL`], [`PREEMPT_ENABLE_CALL`]) have been given their numbers.
 pub const HAVE_PREEMPT_KFUNCS: &str = "HAVE_PREEMPT_KFUNCS";
+/// `u8`: not 0: likewise bpf_local_irq_save and bpf_local_irq_restore (6.14 and later; [`IRQ_SAVE_CALL`],
+/// [`IRQ_RESTORE_CALL`]).
+pub const HAVE_IRQ_KFUNCS: &str = "HAVE_IRQ_KFUNCS";
 /// `u8`: not 0: tracepoints do not keep other tasks off their CPU (7.0 and later), and the busy programs are each followed
 /// by a second one.
 pub const SECOND_CHANCE: &str = "SECOND_CHANCE";
@@ -226,6 +229,10 @@ pub const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
 pub const PREEMPT_DISABLE_CALL: u32 = 0x7069_6401;
 /// Likewise of bpf_preempt_enable.
 pub const PREEMPT_ENABLE_CALL: u32 = 0x7069_6402;
+/// Likewise of bpf_local_irq_save.
+pub const IRQ_SAVE_CALL: u32 = 0x7069_6403;
+/// Likewise of bpf_local_irq_restore.
+pub const IRQ_RESTORE_CALL: u32 = 0x7069_6404;
 
 /// The instruction that calls the kfunc of this BTF number (`BPF_PSEUDO_KFUNC_CALL`, include/uapi/linux/bpf.h).
 pub const fn kfunc_call(number: u32) -> [u8; 8] {

@@ -7,7 +7,7 @@ use super::{
     btf::{Btf, BtfError, Unusable, draft::Wanted, whole},
     hooks::{self, AttachPoints},
     iterator,
-    kfuncs::PREEMPT_KFUNCS,
+    kfuncs,
     layout::{Layout, SnapshotLayout, TRACEPOINT_GUARD},
 };
 
@@ -47,7 +47,7 @@ pub fn extract(bytes: &[u8]) -> Result<Vec<u8>, ExtractError> {
     let draft = btf.extract(&Wanted {
         sources: &sources,
         tracepoints: &names(&tracepoints),
-        functions: &[&names(&functions)[..], &PREEMPT_KFUNCS, &[iterator::FUNCTION]].concat(),
+        functions: &[&names(&functions)[..], &kfuncs::NAMES, &[iterator::FUNCTION]].concat(),
         guards: &[TRACEPOINT_GUARD],
     })?;
     let extract = draft.write();
@@ -69,7 +69,7 @@ fn answers(btf: &Btf<'_>) -> Result<Vec<(String, String)>, BtfError> {
     let Layout {
         offsets,
         have_task_pt_regs,
-        preempt_kfuncs,
+        kfuncs,
         preemptible_tracepoints,
         probe_numbers,
         exit_has_group_dead,
@@ -89,7 +89,8 @@ fn answers(btf: &Btf<'_>) -> Result<Vec<(String, String)>, BtfError> {
             "{:?}",
             (
                 have_task_pt_regs,
-                preempt_kfuncs.is_some(),
+                kfuncs.preempt.is_some(),
+                kfuncs.irq.is_some(),
                 preemptible_tracepoints,
                 probe_numbers,
                 exit_has_group_dead

@@ -4,7 +4,7 @@ use pidns_ebpf::abi::symbols::{ABSENT, OFFSETS, Offset, SNAPSHOT_OFFSETS, SNAPSH
 
 use super::{
     btf::{Btf, BtfError},
-    kfuncs::PreemptKfuncs,
+    kfuncs::Kfuncs,
 };
 
 /// Values of the object's layout globals, and of the switches that depend on the kernel alone.
@@ -14,8 +14,8 @@ pub struct Layout {
     pub offsets: Vec<(&'static str, u32)>,
     /// bpf_task_pt_regs is there (5.15 and later).
     pub have_task_pt_regs: bool,
-    /// bpf_preempt_disable and bpf_preempt_enable (6.10 and later).
-    pub preempt_kfuncs: Option<PreemptKfuncs>,
+    /// The kfuncs that keep a task on its CPU while a program runs.
+    pub kfuncs: Kfuncs,
     /// Tracepoints do not keep other tasks off their CPU (7.0 and later).
     pub preemptible_tracepoints: bool,
     /// `pid.numbers` has a stated length (5.10), so that the verifier takes no load past it.
@@ -56,14 +56,14 @@ impl Layout {
         let probe_numbers = or_missing(needs_probing(btf));
         let exit_has_group_dead =
             or_missing(btf.tracepoint("sched_process_exit").map(|(_, found)| found.arguments.len() >= 2));
-        let preempt_kfuncs = PreemptKfuncs::find(btf).unwrap_or_else(|error| {
+        let kfuncs = Kfuncs::find(btf).unwrap_or_else(|error| {
             missing.push(error);
-            None
+            Kfuncs::default()
         });
         let layout = Self {
             offsets,
             have_task_pt_regs,
-            preempt_kfuncs,
+            kfuncs,
             preemptible_tracepoints: btf.has_guard(TRACEPOINT_GUARD),
             probe_numbers,
             exit_has_group_dead,
@@ -74,7 +74,7 @@ impl Layout {
     /// Whether the busy programs are each followed by a second one: where they can be left out, and only where they keep
     /// other tasks away meanwhile, as both use the same memory.
     pub fn second_chances(&self) -> bool {
-        self.preemptible_tracepoints && self.preempt_kfuncs.is_some()
+        self.preemptible_tracepoints && self.kfuncs.preempt.is_some()
     }
 
     /// Whether this kernel has what the symbol stands for.

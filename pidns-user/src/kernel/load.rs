@@ -294,7 +294,8 @@ fn create(settings: &Settings, layout: &Layout) -> Result<Ebpf, LoadError> {
         (symbols::CALLS_MAY_BE_UNSEEN, u8::from(without_syscall_hooks.is_some())),
         (symbols::COUNTING, u8::from(counting.is_some())),
         (symbols::HAVE_TASK_PT_REGS, u8::from(layout.have_task_pt_regs)),
-        (symbols::HAVE_PREEMPT_KFUNCS, u8::from(layout.preempt_kfuncs.is_some())),
+        (symbols::HAVE_PREEMPT_KFUNCS, u8::from(layout.kfuncs.preempt.is_some())),
+        (symbols::HAVE_IRQ_KFUNCS, u8::from(layout.kfuncs.irq.is_some())),
         (symbols::SECOND_CHANCE, u8::from(layout.second_chances())),
         (symbols::PROBE_NUMBERS, u8::from(layout.probe_numbers)),
         (symbols::LOG_LEVEL, *log_level),
@@ -323,7 +324,7 @@ fn create(settings: &Settings, layout: &Layout) -> Result<Ebpf, LoadError> {
     }
     loader.override_global(symbols::EVENT_MASK, event_mask, true);
     loader.override_global(symbols::LEVEL_MASK, level_mask, true);
-    let object = Object::calling(object::TRACE, layout.preempt_kfuncs);
+    let object = Object::calling(object::TRACE, layout.kfuncs);
     Ok(loader.load(object.bytes())?)
 }
 

@@ -78,15 +78,6 @@ fn wanted(seen: &Lives) -> Counts {
     }
 }
 
-/// Whether that is what happened. From 7.0 on the kernel leaves runs of hooks out: there few may be missing.
-fn is_close(counts: &Counts, wanted: &Counts) -> bool {
-    let missing = wanted.since(counts);
-    let few = missing.forks + missing.execs + missing.ended() + missing.threads_ended <= 3;
-    let more = counts.since(wanted);
-    let none_more = more == Counts::default();
-    *counts == *wanted || (probes::tracepoints_are_preemptible() && few && none_more)
-}
-
 fn every_fork_exec_and_end_of_a_storm_is_counted_where_it_happened() {
     let mut loaded = load();
     let mut actor = Actor::start("counted", &[&lives().to_string(), &NAMESPACES.to_string()]);
@@ -100,7 +91,7 @@ fn every_fork_exec_and_end_of_a_storm_is_counted_where_it_happened() {
     for seen in staying.iter().chain(&leaving) {
         let counts = of(&reading, seen.who.ns);
         assert!(
-            counts.iter().any(|(_, counts)| is_close(counts, &wanted(seen))),
+            counts.iter().any(|(_, counts)| *counts == wanted(seen)),
             "namespace {}: counted {counts:?}, it has seen {seen:?}",
             seen.who.ns
         );
@@ -112,7 +103,7 @@ fn every_fork_exec_and_end_of_a_storm_is_counted_where_it_happened() {
     for seen in &leaving {
         let (id, counts) = of(&reading, seen.who.ns)
             .into_iter()
-            .find(|(_, counts)| is_close(counts, &wanted(seen)))
+            .find(|(_, counts)| *counts == wanted(seen))
             .expect("it was there before");
         assert_eq!(
             table.take(id).expect("they can be read"),
@@ -131,7 +122,7 @@ fn every_fork_exec_and_end_of_a_storm_is_counted_where_it_happened() {
         seen.ended_well += 1;
         let counts = of(&reading, seen.who.ns);
         assert!(
-            counts.iter().any(|(_, counts)| is_close(counts, &wanted(seen))),
+            counts.iter().any(|(_, counts)| *counts == wanted(seen)),
             "{counts:?} after the end of {seen:?}"
         );
     }

@@ -124,7 +124,7 @@ fn tell_switches(report: &mut CheckReport, layout: &Layout) {
     let Layout {
         offsets: _,
         have_task_pt_regs,
-        preempt_kfuncs,
+        kfuncs,
         preemptible_tracepoints,
         probe_numbers,
         exit_has_group_dead,
@@ -140,10 +140,15 @@ fn tell_switches(report: &mut CheckReport, layout: &Layout) {
     } else {
         "keep other tasks off their CPU"
     });
-    report.ok("bpf_preempt_disable", if preempt_kfuncs.is_some() {
+    report.ok("bpf_preempt_disable", if kfuncs.preempt.is_some() {
         "is there: programs keep other tasks off their CPU by themselves"
     } else {
         "is not there (before 6.10): where functions are hooked on a preemptible kernel, a run can be left out"
+    });
+    report.ok("bpf_local_irq_save", if kfuncs.irq.is_some() {
+        "is there: a task whose time is up within a program is put aside after it, not in it"
+    } else {
+        "is not there (before 6.14): a task whose time is up within a program can be put aside in it"
     });
     let numbers = if *probe_numbers {
         "has a stated length (5.10): copied by helper"

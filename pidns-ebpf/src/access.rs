@@ -4,7 +4,7 @@ use core::{mem::MaybeUninit, ptr};
 
 use aya_ebpf::helpers::generated;
 
-use crate::layout::{HAVE_TASK_PT_REGS, PROBE_NUMBERS};
+use crate::layout::{Constant as _, HAVE_TASK_PT_REGS, PROBE_NUMBERS};
 
 /// How memory behind a pointer is read.
 pub(crate) trait Access: Copy {
@@ -60,7 +60,7 @@ impl Access for ThroughNumbers {
     #[inline(always)]
     unsafe fn read<T: Copy>(from: *const u8) -> T {
         // SAFETY: the caller's promise.
-        unsafe { if PROBE_NUMBERS.load() != 0 { Probed::read(from) } else { Direct::read(from) } }
+        unsafe { if PROBE_NUMBERS.is_on() { Probed::read(from) } else { Direct::read(from) } }
     }
 }
 
@@ -75,7 +75,7 @@ impl Access for ThroughRegs {
     #[inline(always)]
     unsafe fn read<T: Copy>(from: *const u8) -> T {
         // SAFETY: the caller's promise.
-        unsafe { if HAVE_TASK_PT_REGS.load() != 0 { Direct::read(from) } else { Probed::read(from) } }
+        unsafe { if HAVE_TASK_PT_REGS.is_on() { Direct::read(from) } else { Probed::read(from) } }
     }
 }
 

@@ -4,7 +4,7 @@ use pidns_ebpf::abi::{Kind, MAX_LEVEL};
 
 use crate::{
     kernel::{Access, Pid, PidNamespace, Probed},
-    layout::{EVENT_MASK, FILTER_NS, FILTER_PIDS, LEVEL_MASK},
+    layout::{Constant as _, EVENT_MASK, FILTER_NS, FILTER_PIDS, LEVEL_MASK},
     maps::{FILTER_NS_INUMS, FILTER_PID_SET},
 };
 
@@ -22,7 +22,7 @@ pub(crate) fn wants_level(level: u32) -> bool {
 /// Whether the process with this thread group id, or its `other` (parent, sender), is wanted.
 #[inline(always)]
 pub(crate) fn wants_process(tgid: u32, other: u32) -> bool {
-    FILTER_PIDS.load() == 0
+    !FILTER_PIDS.is_on()
         || FILTER_PID_SET.get_ptr(&tgid).is_some()
         || FILTER_PID_SET.get_ptr(&other).is_some()
 }
@@ -30,13 +30,13 @@ pub(crate) fn wants_process(tgid: u32, other: u32) -> bool {
 /// Whether a wanted namespace is among the process's own and its ancestors.
 #[inline(always)]
 pub(crate) fn wants_member<A: Access>(pid: Pid<A>) -> bool {
-    FILTER_NS.load() == 0 || selects(pid.innermost().1.address(), 1) != 0
+    !FILTER_NS.is_on() || selects(pid.innermost().1.address(), 1) != 0
 }
 
 /// Whether a wanted namespace is this one or above it.
 #[inline(always)]
 pub(crate) fn wants_namespace<A: Access>(ns: PidNamespace<A>) -> bool {
-    FILTER_NS.load() == 0 || selects(ns.address(), 0) != 0
+    !FILTER_NS.is_on() || selects(ns.address(), 0) != 0
 }
 
 /// Whether one was found from the namespace at this address upwards, which has members (1) or may have none (0): 1 or 0.

@@ -27,7 +27,7 @@ macro_rules! pointers {
             pub(crate) fn at(pointer: *const u8) -> Self { Self(pointer, PhantomData) }
 
             #[inline(always)]
-            pub(crate) fn field<T: Copy>(self, offset: &aya_ebpf::Global<u32>) -> T {
+            pub(crate) fn field<T: Copy>(self, offset: impl Constant) -> T {
                 // SAFETY: all fields read are integers and pointers, of which any bytes are a value.
                 unsafe { A::read(self.0.add(offset.load() as usize)) }
             }
@@ -104,19 +104,21 @@ impl Task<Probed> {
         const NSFS_MAGIC: u64 = 0x6e73_6673;
         // SAFETY: every read is a pointer or an integer, copied by helper.
         unsafe {
-            let read = |base: *const u8, offset: &aya_ebpf::Global<u32>| -> *const u8 {
-                Probed::read(base.add(offset.load() as usize))
-            };
-            let table = read(self.field(&TASK_FILES), &FILES_FDT);
+            #[inline(always)]
+            unsafe fn read(base: *const u8, offset: impl Constant) -> *const u8 {
+                // SAFETY: a pointer, of which any bytes are a value.
+                unsafe { Probed::read(base.add(offset.load() as usize)) }
+            }
+            let table = read(self.field(TASK_FILES), FILES_FDT);
             let most: u32 = Probed::read(table.add(FDTABLE_MAX.load() as usize));
             if number >= most {
                 return None;
             }
-            let slots = read(table, &FDTABLE_FD);
+            let slots = read(table, FDTABLE_FD);
             let file: *const u8 = Probed::read(slots.add(number as usize * size_of::<u64>()));
-            let inode = read(file, &FILE_INODE);
-            let magic: u64 = Probed::read(read(inode, &INODE_SB).add(SUPER_MAGIC.load() as usize));
-            let ns = read(inode, &INODE_PRIVATE);
+            let inode = read(file, FILE_INODE);
+            let magic: u64 = Probed::read(read(inode, INODE_SB).add(SUPER_MAGIC.load() as usize));
+            let ns = read(inode, INODE_PRIVATE);
             (magic == NSFS_MAGIC && !ns.is_null()).then(|| NsCommon::at(ns))
         }
     }
@@ -125,34 +127,40 @@ impl Task<Probed> {
 impl<A: Access> Task<A> {
     #[inline(always)]
     pub(crate) fn pid(self) -> u32 {
-        self.field(&TASK_PID)
+        self.field(TASK_PID)
     }
 
     #[inline(always)]
     pub(crate) fn tgid(self) -> u32 {
-        self.field(&TASK_TGID)
+        self.field(TASK_TGID)
+    }
+
+    /// Whether it is a zombie, or dead: exit_notify (kernel/exit.c) sets that before it tells the parent.
+    #[inline(always)]
+    pub(crate) fn has_ended(self) -> bool {
+        self.field::<u32>(TASK_EXIT_STATE) != 0
     }
 
     /// Whether it is inside a 32-bit system call, whose numbers mean something else.
     #[inline(always)]
     pub(crate) fn in_compat_syscall(self) -> bool {
-        present(&TASK_THREAD_STATUS) && self.field::<u32>(&TASK_THREAD_STATUS) & TS_COMPAT != 0
+        present(TASK_THREAD_STATUS) && self.field::<u32>(TASK_THREAD_STATUS) & TS_COMPAT != 0
     }
 
     /// CLOCK_BOOTTIME, nanoseconds.
     #[inline(always)]
     pub(crate) fn start_boottime(self) -> u64 {
-        self.field(&TASK_START_BOOTTIME)
+        self.field(TASK_START_BOOTTIME)
     }
 
     #[inline(always)]
     pub(crate) fn is_kernel_thread(self) -> bool {
-        self.field::<u32>(&TASK_FLAGS) & PF_KTHREAD != 0
+        self.field::<u32>(TASK_FLAGS) & PF_KTHREAD != 0
     }
 
     #[inline(always)]
     pub(crate) fn group_leader(self) -> Self {
-        Self::at(self.field(&TASK_GROUP_LEADER))
+        Self::at(self.field(TASK_GROUP_LEADER))
     }
 
     /// The identity of the process that it leads.
@@ -164,23 +172,23 @@ impl<A: Access> Task<A> {
     /// Who is told of its death: its tracer, if it has one, else its real parent.
     #[inline(always)]
     pub(crate) fn parent(self) -> Self {
-        Self::at(self.field(&TASK_PARENT))
+        Self::at(self.field(TASK_PARENT))
     }
 
     #[inline(always)]
     pub(crate) fn real_parent(self) -> Self {
-        Self::at(self.field(&TASK_REAL_PARENT))
+        Self::at(self.field(TASK_REAL_PARENT))
     }
 
     #[inline(always)]
     pub(crate) fn thread_pid(self) -> Pid<A> {
-        Pid::at(self.field(&TASK_THREAD_PID))
+        Pid::at(self.field(TASK_THREAD_PID))
     }
 
     /// The namespace its children go to; null in an exiting task.
     #[inline(always)]
     pub(crate) fn children_ns(self) -> PidNamespace<A> {
-        let proxy: *const u8 = self.field(&TASK_NSPROXY);
+        let proxy: *const u8 = self.field(TASK_NSPROXY);
         if proxy.is_null() {
             return PidNamespace::at(ptr::null());
         }
@@ -191,26 +199,26 @@ impl<A: Access> Task<A> {
     /// Whether it is the one that adopts the orphans of `ns`: its first process, from before sched_process_fork reports it.
     #[inline(always)]
     pub(crate) fn is_reaper_of(self, ns: PidNamespace<A>) -> bool {
-        !ns.is_null() && ns.field::<u64>(&PIDNS_CHILD_REAPER) == self.0 as u64
+        !ns.is_null() && ns.field::<u64>(PIDNS_CHILD_REAPER) == self.0 as u64
     }
 
     #[inline(always)]
     pub(crate) fn signal(self) -> Signal<A> {
-        Signal::at(self.field(&TASK_SIGNAL))
+        Signal::at(self.field(TASK_SIGNAL))
     }
 
     /// The status that wait(2) will give for its process: kernel/exit.c keeps it in one of two places.
     #[inline(always)]
     pub(crate) fn wait_status(self, signal: Signal<A>) -> u32 {
         // Both are loaded: of one load or the other the compiler makes one load through a pointer that verifiers of old mix up.
-        let of_group: u32 = signal.field(&SIGNAL_GROUP_EXIT_CODE);
-        let of_task: u32 = self.field(&TASK_EXIT_CODE);
-        if signal.field::<u32>(&SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0 { of_group } else { of_task }
+        let of_group: u32 = signal.field(SIGNAL_GROUP_EXIT_CODE);
+        let of_task: u32 = self.field(TASK_EXIT_CODE);
+        if signal.field::<u32>(SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0 { of_group } else { of_task }
     }
 
     #[inline(always)]
     fn uid(self) -> u32 {
-        let cred: *const u8 = self.field(&TASK_REAL_CRED);
+        let cred: *const u8 = self.field(TASK_REAL_CRED);
         // SAFETY: an integer, of which any bytes are a value.
         unsafe { A::read(cred.add(CRED_UID.load() as usize)) }
     }
@@ -229,7 +237,7 @@ impl<A: Access> Task<A> {
     /// Start and end of the arguments in its user memory; zeros without one.
     #[inline(always)]
     pub(crate) fn argument_range(self) -> (u64, u64) {
-        let mm: *const u8 = self.field(&TASK_MM);
+        let mm: *const u8 = self.field(TASK_MM);
         if mm.is_null() {
             return (0, 0);
         }
@@ -265,13 +273,13 @@ impl<A: Access> Signal<A> {
     /// Threads that have not begun to exit.
     #[inline(always)]
     pub(crate) fn live_threads(self) -> u32 {
-        self.field(&SIGNAL_LIVE)
+        self.field(SIGNAL_LIVE)
     }
 
     /// Threads that have not been released.
     #[inline(always)]
     pub(crate) fn threads(self) -> u32 {
-        self.field(&SIGNAL_NR_THREADS)
+        self.field(SIGNAL_NR_THREADS)
     }
 }
 
@@ -279,7 +287,7 @@ impl Task<Probed> {
     /// The registers of the system call that the running task, which this must be, is in.
     #[inline(always)]
     pub(crate) fn syscall_regs(self) -> Regs<ThroughRegs> {
-        if HAVE_TASK_PT_REGS.load() != 0 {
+        if HAVE_TASK_PT_REGS.is_on() {
             // SAFETY: the helper (5.11 and later, the other is 5.15's) has no preconditions.
             Task::<Direct>::at(unsafe { generated::bpf_get_current_task_btf() } as *const u8).user_regs()
         } else {
@@ -293,7 +301,7 @@ impl Task<Direct> {
     /// have it).
     #[inline(always)]
     pub(crate) fn current_typed() -> Option<Self> {
-        if HAVE_TASK_PT_REGS.load() == 0 {
+        if !HAVE_TASK_PT_REGS.is_on() {
             return None;
         }
         // SAFETY: the helper has no preconditions.
@@ -304,7 +312,7 @@ impl Task<Direct> {
     /// the caller's then on kernels of old.
     #[inline(always)]
     pub(crate) fn user_regs(self) -> Regs<ThroughRegs> {
-        if HAVE_TASK_PT_REGS.load() != 0 {
+        if HAVE_TASK_PT_REGS.is_on() {
             // SAFETY: a task_struct that the verifier knows as one.
             Regs::at(unsafe { generated::bpf_task_pt_regs(self.0.cast_mut().cast()) } as *const u8)
         } else {
@@ -316,10 +324,10 @@ impl Task<Direct> {
 impl<A: Access> Task<A> {
     #[inline(always)]
     fn stacked_regs(self) -> Regs<ThroughRegs> {
-        if present(&TASK_STACK) && present(&THREAD_STACK_SIZE) {
+        if present(TASK_STACK) && present(THREAD_STACK_SIZE) {
             // The registers are at the top of the kernel stack (task_pt_regs, arch/x86/include/asm/processor.h), which
             // is as large as that of interrupts; of its own size BTF knows nothing.
-            let stack: u64 = self.field(&TASK_STACK);
+            let stack: u64 = self.field(TASK_STACK);
             let regs = stack + u64::from(THREAD_STACK_SIZE.load()) - u64::from(REGS_SIZE.load());
             Regs::at(regs as *const u8)
         } else {
@@ -332,13 +340,13 @@ impl CloneArgs<Direct> {
     /// `CLONE_*`.
     #[inline(always)]
     pub(crate) fn flags(self) -> u64 {
-        self.field(&KERNEL_CLONE_FLAGS)
+        self.field(KERNEL_CLONE_FLAGS)
     }
 
     /// How many PIDs the caller chose.
     #[inline(always)]
     pub(crate) fn set_tid_size(self) -> u64 {
-        self.field(&KERNEL_CLONE_SET_TID_SIZE)
+        self.field(KERNEL_CLONE_SET_TID_SIZE)
     }
 }
 
@@ -346,19 +354,19 @@ impl<A: Access> Regs<A> {
     /// The system call's number.
     #[inline(always)]
     pub(crate) fn call(self) -> u64 {
-        self.field(&REGS_CALL)
+        self.field(REGS_CALL)
     }
 
     /// Its first argument.
     #[inline(always)]
     pub(crate) fn argument0(self) -> u64 {
-        self.field(&REGS_ARG0)
+        self.field(REGS_ARG0)
     }
 
     /// Its second argument.
     #[inline(always)]
     pub(crate) fn argument1(self) -> u64 {
-        self.field(&REGS_ARG1)
+        self.field(REGS_ARG1)
     }
 }
 
@@ -393,11 +401,11 @@ impl<A: Access> Chain<A> {
 impl<A: Access> Pid<A> {
     #[inline(always)]
     pub(crate) fn level(self) -> u32 {
-        self.field(&PID_LEVEL)
+        self.field(PID_LEVEL)
     }
 
     #[inline(always)]
-    fn number<T: Copy>(upid: *const u8, offset: &aya_ebpf::Global<u32>) -> T {
+    fn number<T: Copy>(upid: *const u8, offset: impl Constant) -> T {
         // SAFETY: an integer or a pointer, of which any bytes are a value.
         unsafe { A::BehindNumbers::read(upid.add(offset.load() as usize)) }
     }
@@ -415,11 +423,11 @@ impl<A: Access> Pid<A> {
         let mut upid = unsafe { self.0.add(PID_NUMBERS.load() as usize) };
         let mut index = 0;
         loop {
-            let number: u32 = Self::number(upid, &UPID_NR);
+            let number: u32 = Self::number(upid, UPID_NR);
             // SAFETY: index <= MAX_LEVEL, and `to` has room for MAX_LEVEL + 1.
             unsafe { to.add(index as usize).write(number) };
             if index >= level || index >= MAX_LEVEL {
-                let ns = PidNamespace::at(Self::number(upid, &UPID_NS));
+                let ns = PidNamespace::at(Self::number(upid, UPID_NS));
                 // Read anew: on each way out of the loop the verifier knows `index` and `level` exactly, and would
                 // follow the rest of the program once for each level. Of this value it knows the bound alone.
                 let innermost_level = bounded(u64::from(self.level().min(MAX_LEVEL))) as u32;
@@ -448,7 +456,7 @@ impl<A: Access> Pid<A> {
 impl Pid<Direct> {
     /// The element of `pid.numbers` of a level that it has. The verifier takes loads at constant offsets alone.
     #[inline(always)]
-    fn upid_at<T: Copy>(self, level: u32, offset: &aya_ebpf::Global<u32>) -> T {
+    fn upid_at<T: Copy>(self, level: u32, offset: impl Constant) -> T {
         // SAFETY: within `pid.numbers`.
         let upid = unsafe { self.0.add((PID_NUMBERS.load() + level * UPID_SIZE.load()) as usize) };
         Self::number(upid, offset)
@@ -458,9 +466,9 @@ impl Pid<Direct> {
     #[inline(always)]
     pub(crate) fn innermost_number(self) -> u32 {
         match self.level() {
-            0 => self.upid_at(0, &UPID_NR),
-            1 => self.upid_at(1, &UPID_NR),
-            2 => self.upid_at(2, &UPID_NR),
+            0 => self.upid_at(0, UPID_NR),
+            1 => self.upid_at(1, UPID_NR),
+            2 => self.upid_at(2, UPID_NR),
             _ => self.innermost().0,
         }
     }
@@ -468,7 +476,7 @@ impl Pid<Direct> {
     /// Its namespace at a level that it has.
     #[inline(always)]
     pub(crate) fn namespace_at(self, level: u32) -> PidNamespace<ThroughNumbers> {
-        PidNamespace::at(self.upid_at(level, &UPID_NS))
+        PidNamespace::at(self.upid_at(level, UPID_NS))
     }
 }
 
@@ -476,11 +484,17 @@ impl Siginfo<Direct> {
     /// `si_code`; 0 where the kernel passed one of its constants instead of a siginfo.
     #[inline(always)]
     pub(crate) fn code(self) -> i32 {
-        if self.is_null() || self.is_private() {
+        if !self.is_one() {
             return 0;
         }
         // Not by a plain load: as it may be a constant, newer verifiers take it for a number.
-        Siginfo::<Probed>::at(self.0).field(&SIGINFO_CODE)
+        Siginfo::<Probed>::at(self.0).field(SIGINFO_CODE)
+    }
+
+    /// Whether there is a siginfo, not one of the kernel's constants.
+    #[inline(always)]
+    pub(crate) fn is_one(self) -> bool {
+        !self.is_null() && !self.is_private()
     }
 
     /// `SEND_SIG_PRIV`: the kernel itself sends.
@@ -494,6 +508,6 @@ impl<A: Access> Binprm<A> {
     /// Address of the file name, in kernel memory.
     #[inline(always)]
     pub(crate) fn filename(self) -> *const u8 {
-        self.field(&BINPRM_FILENAME)
+        self.field(BINPRM_FILENAME)
     }
 }

@@ -18,27 +18,27 @@ impl Task<Probed> {
         const RLIMIT_NPROC: usize = 6;
         const CAP_SYS_ADMIN: u32 = 21;
         const CAP_SYS_RESOURCE: u32 = 24;
-        if !present(&CRED_CAP_EFFECTIVE) || !present(&SIGNAL_RLIMITS) {
+        if !present(CRED_CAP_EFFECTIVE) || !present(SIGNAL_RLIMITS) {
             return false;
         }
         // SAFETY: every read is a pointer or an integer, copied by helper.
         unsafe {
-            let cred: *const u8 = self.field(&TASK_REAL_CRED);
+            let cred: *const u8 = self.field(TASK_REAL_CRED);
             let uid: u32 = Probed::read(cred.add(CRED_UID.load() as usize));
             let capabilities: u64 = Probed::read(cred.add(CRED_CAP_EFFECTIVE.load() as usize));
             let exempt = uid == 0 || capabilities & (1 << CAP_SYS_ADMIN | 1 << CAP_SYS_RESOURCE) != 0;
-            let used: u64 = if present(&CRED_UCOUNTS) && present(&UCOUNTS_RLIMIT) {
+            let used: u64 = if present(CRED_UCOUNTS) && present(UCOUNTS_RLIMIT) {
                 let ucounts: *const u8 = Probed::read(cred.add(CRED_UCOUNTS.load() as usize));
                 // `UCOUNT_RLIMIT_NPROC` is the first.
                 Probed::read(ucounts.add(UCOUNTS_RLIMIT.load() as usize))
-            } else if present(&USER_PROCESSES) {
+            } else if present(USER_PROCESSES) {
                 // Before 5.14.
                 let user: *const u8 = Probed::read(cred.add(CRED_USER.load() as usize));
                 u64::from(Probed::read::<u32>(user.add(USER_PROCESSES.load() as usize)))
             } else {
                 0
             };
-            let signal: *const u8 = self.field(&TASK_SIGNAL);
+            let signal: *const u8 = self.field(TASK_SIGNAL);
             // A `struct rlimit` is two words, the soft limit first.
             let limit: u64 = Probed::read(signal.add(SIGNAL_RLIMITS.load() as usize + RLIMIT_NPROC * 16));
             !exempt && used >= limit
@@ -49,12 +49,12 @@ impl Task<Probed> {
     /// charged is given back by then, so that the counter stands at the limit and not above.
     #[inline(always)]
     pub(crate) fn pids_cgroup_is_full(self) -> bool {
-        if !present(&PIDS_CGROUP_ID) || !present(&PIDS_CGROUP_LIMIT) {
+        if !present(PIDS_CGROUP_ID) || !present(PIDS_CGROUP_LIMIT) {
             return false;
         }
         // SAFETY: every read is a pointer or an integer, copied by helper.
         unsafe {
-            let css_set: *const u8 = self.field(&TASK_CGROUPS);
+            let css_set: *const u8 = self.field(TASK_CGROUPS);
             let slot = CSS_SET_SUBSYS.load() + PIDS_CGROUP_ID.load() * size_of::<u64>() as u32;
             let mut css: *const u8 = Probed::read(css_set.add(slot as usize));
             for _ in 0..MAX_CGROUP_DEPTH {

@@ -25,24 +25,24 @@ impl<A: Access> PidNamespace<A> {
 
     #[inline(always)]
     pub(crate) fn level(self) -> u32 {
-        self.field(&PIDNS_LEVEL)
+        self.field(PIDNS_LEVEL)
     }
 
     #[inline(always)]
     pub(crate) fn parent(self) -> Self {
-        Self::at(self.field(&PIDNS_PARENT))
+        Self::at(self.field(PIDNS_PARENT))
     }
 
     /// Whether PIDs can still be allocated: not after its init's death.
     #[inline(always)]
     pub(crate) fn is_dead(self) -> bool {
-        self.field::<u32>(&PIDNS_PID_ALLOCATED) & PIDNS_ADDING == 0
+        self.field::<u32>(PIDNS_PID_ALLOCATED) & PIDNS_ADDING == 0
     }
 
     /// PIDs in use: processes, threads, zombies.
     #[inline(always)]
     pub(crate) fn pids_in_use(self) -> u32 {
-        self.field::<u32>(&PIDNS_PID_ALLOCATED) & !PIDNS_ADDING
+        self.field::<u32>(PIDNS_PID_ALLOCATED) & !PIDNS_ADDING
     }
 
     /// Whether it, or one above it, has given out all its PIDs. Those below 300 it gives out once only
@@ -50,7 +50,7 @@ impl<A: Access> PidNamespace<A> {
     #[inline(always)]
     pub(crate) fn has_no_pids(self) -> bool {
         const RESERVED_PIDS: u32 = 300;
-        if !present(&PIDNS_PID_MAX) {
+        if !present(PIDNS_PID_MAX) {
             return false;
         }
         let mut ns = self;
@@ -58,7 +58,7 @@ impl<A: Access> PidNamespace<A> {
             if ns.is_null() {
                 return false;
             }
-            let most: u32 = ns.field(&PIDNS_PID_MAX);
+            let most: u32 = ns.field(PIDNS_PID_MAX);
             if ns.pids_in_use() + RESERVED_PIDS >= most {
                 return true;
             }
@@ -70,14 +70,14 @@ impl<A: Access> PidNamespace<A> {
     /// The kernel's own number for it; 0 where there is none (before 6.18).
     #[inline(always)]
     fn kernel_id(self) -> u64 {
-        if present(&NS_COMMON_ID) { NsCommon::<A>::at(self.common()).field(&NS_COMMON_ID) } else { 0 }
+        if present(NS_COMMON_ID) { NsCommon::<A>::at(self.common()).field(NS_COMMON_ID) } else { 0 }
     }
 
     /// CLOCK_BOOTTIME, nanoseconds; 0 where there is no init yet or any more. `child_reaper` is left dangling, but not
     /// before the last member is gone, for which the init waits (zap_pid_ns_processes, kernel/pid_namespace.c).
     #[inline(always)]
     fn init_start_boottime(self, has_members: bool) -> u64 {
-        let reaper: *const u8 = self.field(&PIDNS_CHILD_REAPER);
+        let reaper: *const u8 = self.field(PIDNS_CHILD_REAPER);
         if reaper.is_null() || (!has_members && self.is_dead()) {
             return 0;
         }
@@ -87,13 +87,13 @@ impl<A: Access> PidNamespace<A> {
     /// What tells it from others that have had, or will get, its inode number; 0 where nothing does at this moment.
     #[inline(always)]
     pub(crate) fn identity(self, has_members: bool) -> u64 {
-        if present(&NS_COMMON_ID) { self.kernel_id() } else { self.init_start_boottime(has_members) }
+        if present(NS_COMMON_ID) { self.kernel_id() } else { self.init_start_boottime(has_members) }
     }
 
     /// The signal that reboot(2) inside leaves for the init's status; 0: none.
     #[inline(always)]
     pub(crate) fn reboot_signal(self) -> u32 {
-        self.field(&PIDNS_REBOOT)
+        self.field(PIDNS_REBOOT)
     }
 
     /// # Safety
@@ -101,7 +101,7 @@ impl<A: Access> PidNamespace<A> {
     #[inline(always)]
     pub(crate) unsafe fn describe(self, to: *mut NamespacePart) {
         let parent = self.parent();
-        let user: *const u8 = self.field(&PIDNS_USER_NS);
+        let user: *const u8 = self.field(PIDNS_USER_NS);
         let part = NamespacePart {
             kernel_id: self.kernel_id(),
             init_start_boot_ns: self.init_start_boottime(false),
@@ -122,7 +122,7 @@ impl<A: Access> PidNamespace<A> {
 impl<A: Access> NsCommon<A> {
     #[inline(always)]
     pub(crate) fn inum(self) -> u32 {
-        self.field(&NS_COMMON_INUM)
+        self.field(NS_COMMON_INUM)
     }
 }
 
@@ -138,11 +138,11 @@ impl NsCommon<Probed> {
     #[inline(always)]
     pub(crate) fn pid_namespace(self) -> Option<PidNamespace<Probed>> {
         const CLONE_NEWPID: u32 = 0x2000_0000;
-        let kind: u32 = if present(&NS_COMMON_TYPE) {
-            self.field(&NS_COMMON_TYPE)
+        let kind: u32 = if present(NS_COMMON_TYPE) {
+            self.field(NS_COMMON_TYPE)
         } else {
             // Before 6.18 the type stands with the operations.
-            let operations: *const u8 = self.field(&NS_COMMON_OPS);
+            let operations: *const u8 = self.field(NS_COMMON_OPS);
             // SAFETY: an integer, copied by helper.
             unsafe { Probed::read(operations.add(PROC_NS_TYPE.load() as usize)) }
         };

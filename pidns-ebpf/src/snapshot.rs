@@ -1,6 +1,6 @@
 //! The eBPF object of snapshots: a task iterator that describes every process. An object of its own, so that neither
 //! the live stream nor a snapshot waits for the other's programs and maps.
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 #[expect(dead_code, reason = "shared with the object of the live stream, which uses more of it")]
@@ -9,6 +9,7 @@ mod access;
 #[expect(dead_code, reason = "shared with the object of the live stream, which uses more of it")]
 mod kernel;
 #[cfg(target_arch = "bpf")]
+#[expect(dead_code, reason = "shared with the object of the live stream, which uses more of it")]
 mod layout;
 #[cfg(target_arch = "bpf")]
 #[expect(dead_code, reason = "shared with the object of the live stream, which uses more of it")]
@@ -24,24 +25,21 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 mod iterator {
     use core::ffi::c_void;
 
-    use aya_ebpf::{
-        Global, bindings::seq_file, helpers::generated::bpf_seq_write, macros::map, maps::PerCpuArray,
-    };
-    use pidns_ebpf::abi::{MAX_PIDS, PIDS_ROOM, snapshot::SnapshotRecord, symbols::UNRESOLVED};
+    use aya_ebpf::{bindings::seq_file, helpers::generated::bpf_seq_write, macros::map, maps::PerCpuArray};
+    use pidns_ebpf::abi::{MAX_PIDS, PIDS_ROOM, snapshot::SnapshotRecord, symbols::placeholder};
 
     use crate::{
         access::Access as _,
         kernel::{Direct, Probed, Task},
-        layout::{TASK_CGROUPS, present},
+        layout::{Constant as _, FilledIn, TASK_CGROUPS, TASK_EXIT_STATE, present},
     };
 
-    macro_rules! statics {
+    macro_rules! offsets {
         ($(($symbol:ident, $need:ident, $what:ident, $structure:literal, $field:literal),)*) => { $(
-            #[unsafe(no_mangle)]
-            static $symbol: Global<u32> = Global::new(UNRESOLVED);
+            const $symbol: FilledIn<{ placeholder(stringify!($symbol)) }> = FilledIn;
         )* };
     }
-    pidns_ebpf::for_each_snapshot_offset!(statics);
+    pidns_ebpf::for_each_snapshot_offset!(offsets);
 
     /// The record, and room for its tail.
     #[repr(C)]
@@ -99,11 +97,11 @@ mod iterator {
             let record = &raw mut (*to).record;
             task.describe(&raw mut (*record).process);
             (*record).threads = task.signal().threads();
-            (*record).exit_state = task.field(&TASK_EXIT_STATE);
-            (*record).state = if present(&TASK_STATE) {
-                task.field(&TASK_STATE)
-            } else if present(&TASK_STATE_BEFORE_5_14) {
-                task.field(&TASK_STATE_BEFORE_5_14)
+            (*record).exit_state = task.field(TASK_EXIT_STATE);
+            (*record).state = if present(TASK_STATE) {
+                task.field(TASK_STATE)
+            } else if present(TASK_STATE_BEFORE_5_14) {
+                task.field(TASK_STATE_BEFORE_5_14)
             } else {
                 0
             };
@@ -121,7 +119,7 @@ mod iterator {
     /// thread as long as `ptrace` has flags. Copied by helper, as that is rare, and a typed pointer takes the verifier long.
     #[inline(always)]
     fn tracer(task: Task<Direct>) -> u32 {
-        if task.field::<u32>(&TASK_PTRACE) == 0 {
+        if task.field::<u32>(TASK_PTRACE) == 0 {
             return 0;
         }
         Task::<Probed>::at(task.0).parent().tgid()
@@ -131,16 +129,16 @@ mod iterator {
     /// this kernel's structures do not tell. Copied by helper, too: typed pointers took the verifier 2 ms.
     #[inline(always)]
     fn cgroup_id(task: Task<Direct>) -> u64 {
-        if !present(&TASK_CGROUPS)
-            || !present(&CSS_SET_DEFAULT_CGROUP)
-            || !present(&CGROUP_NODE)
-            || !present(&KERNFS_NODE_ID)
+        if !present(TASK_CGROUPS)
+            || !present(CSS_SET_DEFAULT_CGROUP)
+            || !present(CGROUP_NODE)
+            || !present(KERNFS_NODE_ID)
         {
             return 0;
         }
         // SAFETY: pointers, and at their end an integer: any bytes are a value of either.
         unsafe {
-            let set: *const u8 = Task::<Probed>::at(task.0).field(&TASK_CGROUPS);
+            let set: *const u8 = Task::<Probed>::at(task.0).field(TASK_CGROUPS);
             let cgroup: *const u8 = Probed::read(set.add(CSS_SET_DEFAULT_CGROUP.load() as usize));
             let node: *const u8 = Probed::read(cgroup.add(CGROUP_NODE.load() as usize));
             Probed::read(node.add(KERNFS_NODE_ID.load() as usize))

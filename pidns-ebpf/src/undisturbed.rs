@@ -18,25 +18,25 @@ use aya_ebpf::{
 use pidns_ebpf::abi::{
     Moment,
     names::DONE_ENTRIES,
-    symbols::{IRQ_RESTORE_CALL, IRQ_SAVE_CALL, PREEMPT_DISABLE_CALL, PREEMPT_ENABLE_CALL},
+    symbols::{IRQ_RESTORE, IRQ_SAVE, PREEMPT_DISABLE, PREEMPT_ENABLE, placeholder},
 };
 
 use crate::{
-    layout::{HAVE_IRQ_KFUNCS, HAVE_PREEMPT_KFUNCS, SECOND_CHANCE},
+    layout::{Constant as _, HAVE_IRQ_KFUNCS, HAVE_PREEMPT_KFUNCS, SECOND_CHANCE},
     maps::count,
 };
 
-/// Calls a kfunc, with an argument or without. aya knows no kfuncs: user space puts its number in the place of `$number`
-/// (`kernel/load.rs`) before the object is loaded.
+/// Calls a kfunc, with an argument or without. aya knows no kfuncs: user space puts its number into the instruction
+/// (`kernel/fill_in.rs`).
 macro_rules! call {
-    ($number:path $(, $argument:expr)?) => {
-        // SAFETY: `kfunc_call($number)`, which changes r0 to r5 and what its argument points at. Where there is no such
-        // kfunc it is dead code.
+    ($kfunc:path $(, $argument:expr)?) => {
+        // SAFETY: `kfunc_call`, which changes r0 to r5 and what its argument points at. Where there is no such kfunc it is
+        // dead code.
         unsafe {
             asm!(
                 ".byte 0x85, 0x20, 0, 0",
                 ".long {number}",
-                number = const $number,
+                number = const placeholder($kfunc),
                 $(in("r1") $argument,)?
                 out("r0") _, lateout("r1") _, out("r2") _, out("r3") _, out("r4") _, out("r5") _,
             );
@@ -64,7 +64,7 @@ fn slot(moment: Moment) -> (u32, u32) {
 /// Elsewhere tracepoints keep other tasks off their CPU by themselves.
 #[inline(always)]
 pub(crate) fn first(moment: Moment, body: impl FnOnce()) -> i32 {
-    if SECOND_CHANCE.load() == 0 {
+    if !SECOND_CHANCE.is_on() {
         body();
         return 0;
     }
@@ -97,19 +97,19 @@ pub(crate) fn second(moment: Moment, body: impl FnOnce()) -> i32 {
 /// Runs a program's body.
 #[inline(always)]
 pub(crate) fn undisturbed(body: impl FnOnce()) -> i32 {
-    if HAVE_PREEMPT_KFUNCS.load() != 0 {
-        call!(PREEMPT_DISABLE_CALL);
+    if HAVE_PREEMPT_KFUNCS.is_on() {
+        call!(PREEMPT_DISABLE);
     }
     body();
-    if HAVE_PREEMPT_KFUNCS.load() != 0 {
-        if HAVE_IRQ_KFUNCS.load() != 0 {
+    if HAVE_PREEMPT_KFUNCS.is_on() {
+        if HAVE_IRQ_KFUNCS.is_on() {
             // The verifier wants these on the stack, and not written by us.
             let mut flags = MaybeUninit::<u64>::uninit();
-            call!(IRQ_SAVE_CALL, flags.as_mut_ptr());
-            call!(PREEMPT_ENABLE_CALL);
-            call!(IRQ_RESTORE_CALL, flags.as_mut_ptr());
+            call!(IRQ_SAVE, flags.as_mut_ptr());
+            call!(PREEMPT_ENABLE);
+            call!(IRQ_RESTORE, flags.as_mut_ptr());
         } else {
-            call!(PREEMPT_ENABLE_CALL);
+            call!(PREEMPT_ENABLE);
         }
     }
     0

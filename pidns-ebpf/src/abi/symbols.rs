@@ -1,9 +1,23 @@
-//! The read-only globals of the object: kernel offsets and switches that user space fills in before load.
+//! The numbers of the object that user space fills in before load: kernel offsets, switches, kfuncs.
 //!
-//! [`for_each_offset`] is the one list: the object makes a global of each row, user space a BTF look-up.
+//! [`for_each_offset`] is the one list: the object makes a constant of each row, user space a BTF look-up. A number is in
+//! the instructions themselves, where a [`placeholder`] stands until it is filled in. Read from a global it would cost a
+//! load, and those of a hook are on more lines of the cache than all else that the hook reads.
 
-/// Offset that cannot load: a direct load at it is outside every kernel structure.
-pub const UNRESOLVED: u32 = 0x7fff_0000;
+/// Stands in the object's instructions for the number of this name. As an offset it is outside every kernel structure, so
+/// that the verifier refuses a load at one that nobody filled in.
+pub const fn placeholder(name: &str) -> u32 {
+    // FNV-1a, folded into the range in which it is also positive.
+    let bytes = name.as_bytes();
+    let mut hash: u32 = 0x811c_9dc5;
+    let mut at = 0;
+    while at < bytes.len() {
+        hash = (hash ^ bytes[at] as u32).wrapping_mul(0x0100_0193);
+        at += 1;
+    }
+    0x7000_0000 | (hash >> 28 ^ hash) & 0x0fff_ffff
+}
+
 /// Value of an optional offset whose field this kernel lacks; code that would use it is dead.
 pub const ABSENT: u32 = u32::MAX;
 
@@ -18,10 +32,10 @@ pub enum Source {
     Enumerator(&'static str, &'static str),
 }
 
-/// A global of the object.
+/// A number of the object that BTF tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offset {
-    /// The symbol in the object.
+    /// Its name in the object.
     pub symbol: &'static str,
     /// What it holds.
     pub source: Source,
@@ -47,6 +61,7 @@ macro_rules! for_each_offset {
             (TASK_NSPROXY, required, field, "task_struct", "nsproxy"),
             (TASK_REAL_CRED, required, field, "task_struct", "real_cred"),
             (TASK_EXIT_CODE, required, field, "task_struct", "exit_code"),
+            (TASK_EXIT_STATE, required, field, "task_struct", "exit_state"),
             (TASK_MM, required, field, "task_struct", "mm"),
             (TASK_FILES, required, field, "task_struct", "files"),
             (TASK_STACK, optional, field, "task_struct", "stack"),
@@ -120,7 +135,6 @@ macro_rules! for_each_snapshot_offset {
         $with! {
             (TASK_STATE, optional, field, "task_struct", "__state"),
             (TASK_STATE_BEFORE_5_14, optional, field, "task_struct", "state"),
-            (TASK_EXIT_STATE, required, field, "task_struct", "exit_state"),
             (TASK_PTRACE, required, field, "task_struct", "ptrace"),
             (CSS_SET_DEFAULT_CGROUP, optional, field, "css_set", "dfl_cgrp"),
             (CGROUP_NODE, optional, field, "cgroup", "kn"),
@@ -129,13 +143,14 @@ macro_rules! for_each_snapshot_offset {
     };
 }
 
-/// What the snapshot's object uses of [`for_each_offset`]. The rest stays [`UNRESOLVED`] there, so that whatever is missing
-/// here is refused by the verifier.
+/// What the snapshot's object uses of [`for_each_offset`]. One that it uses and that is missing here stays a [`placeholder`],
+/// which the verifier refuses.
 pub const SNAPSHOT_SHARED: &[&str] = &[
     "TASK_PID",
     "TASK_TGID",
     "TASK_COMM",
     "TASK_START_BOOTTIME",
+    "TASK_EXIT_STATE",
     "TASK_REAL_PARENT",
     "TASK_PARENT",
     "TASK_GROUP_LEADER",
@@ -197,42 +212,40 @@ for_each_snapshot_offset!(snapshot_table);
 pub const EVENT_MASK: &str = "EVENT_MASK";
 /// `u64`: bit mask by level of the processes wanted.
 pub const LEVEL_MASK: &str = "LEVEL_MASK";
-/// `u8`: not 0: only processes in the namespaces of [`super::names::MAP_FILTER_NS`] and below.
+/// `bool`: only processes in the namespaces of [`super::names::MAP_FILTER_NS`] and below.
 pub const FILTER_NS: &str = "FILTER_NS";
-/// `u8`: not 0: only the processes of [`super::names::MAP_FILTER_PIDS`].
+/// `bool`: only the processes of [`super::names::MAP_FILTER_PIDS`].
 pub const FILTER_PIDS: &str = "FILTER_PIDS";
-/// `u8`: not 0: forks, execs and ends of processes are counted by namespace ([`super::namespace_counters`]), and no record of
+/// `bool`: forks, execs and ends of processes are counted by namespace ([`super::namespace_counters`]), and no record of
 /// them is sent.
 pub const COUNTING: &str = "COUNTING";
-/// `u8`: not 0: an exec carries the arguments.
+/// `bool`: an exec carries the arguments.
 pub const WITH_ARGS: &str = "WITH_ARGS";
-/// `u8`: not 0: this kernel has the helper bpf_task_pt_regs (5.15 and later).
+/// `bool`: this kernel has the helper bpf_task_pt_regs (5.15 and later).
 pub const HAVE_TASK_PT_REGS: &str = "HAVE_TASK_PT_REGS";
-/// `u8`: not 0: perhaps no hook sees unshare(2) and setns(2) return ([`super::names::attached`] tells), so that a fork has
+/// `bool`: perhaps no hook sees unshare(2) and setns(2) return ([`super::names::attached`] tells), so that a fork has
 /// to be looked at for what they did. To look takes the verifier several times as long as all else.
 pub const CALLS_MAY_BE_UNSEEN: &str = "CALLS_MAY_BE_UNSEEN";
-/// `u8`: not 0: this kernel has the kfuncs bpf_preempt_disable and bpf_preempt_enable (6.10 and later), and their calls
-/// ([`PREEMPT_DISABLE_CALL`], [`PREEMPT_ENABLE_CALL`]) have been given their numbers.
+/// `bool`: this kernel has the kfuncs [`PREEMPT_DISABLE`] and [`PREEMPT_ENABLE`].
 pub const HAVE_PREEMPT_KFUNCS: &str = "HAVE_PREEMPT_KFUNCS";
-/// `u8`: not 0: likewise bpf_local_irq_save and bpf_local_irq_restore (6.14 and later; [`IRQ_SAVE_CALL`],
-/// [`IRQ_RESTORE_CALL`]).
+/// `bool`: it has [`IRQ_SAVE`] and [`IRQ_RESTORE`].
 pub const HAVE_IRQ_KFUNCS: &str = "HAVE_IRQ_KFUNCS";
-/// `u8`: not 0: tracepoints do not keep other tasks off their CPU (7.0 and later), and the busy programs are each followed
+/// `bool`: tracepoints do not keep other tasks off their CPU (7.0 and later), and the busy programs are each followed
 /// by a second one.
 pub const SECOND_CHANCE: &str = "SECOND_CHANCE";
-/// `u8`: not 0: `pid.numbers` may not be loaded past its first element (5.10): copy it instead.
+/// `bool`: `pid.numbers` may not be loaded past its first element (5.10): copy it instead.
 pub const PROBE_NUMBERS: &str = "PROBE_NUMBERS";
 /// `u8`: aya-log's level; 0 is off, and the log statements are dead code.
 pub const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
 
-/// Stands in the object for the BTF number of bpf_preempt_disable, in the instruction that calls it ([`kfunc_call`]).
-pub const PREEMPT_DISABLE_CALL: u32 = 0x7069_6401;
-/// Likewise of bpf_preempt_enable.
-pub const PREEMPT_ENABLE_CALL: u32 = 0x7069_6402;
-/// Likewise of bpf_local_irq_save.
-pub const IRQ_SAVE_CALL: u32 = 0x7069_6403;
-/// Likewise of bpf_local_irq_restore.
-pub const IRQ_RESTORE_CALL: u32 = 0x7069_6404;
+/// The kfunc that turns preemption off (6.10 and later).
+pub const PREEMPT_DISABLE: &str = "bpf_preempt_disable";
+/// The kfunc that turns it on again.
+pub const PREEMPT_ENABLE: &str = "bpf_preempt_enable";
+/// The kfunc that turns interrupts off (6.14 and later).
+pub const IRQ_SAVE: &str = "bpf_local_irq_save";
+/// The kfunc that turns them on again, if they were.
+pub const IRQ_RESTORE: &str = "bpf_local_irq_restore";
 
 /// The instruction that calls the kfunc of this BTF number (`BPF_PSEUDO_KFUNC_CALL`, include/uapi/linux/bpf.h).
 pub const fn kfunc_call(number: u32) -> [u8; 8] {

@@ -18,7 +18,7 @@ use crate::{
     emit::{now, output},
     filter,
     kernel::{Binprm, Chain, Direct, Task, bounded},
-    layout::{COUNTING, WITH_ARGS},
+    layout::{COUNTING, Constant as _, WITH_ARGS},
     undisturbed::{first, second},
 };
 
@@ -47,7 +47,7 @@ fn exec(ctx: &BtfTracePointContext) {
     let task = Task::<Direct>::of(ctx.arg(0));
     let binprm = Binprm::<Direct>::of(ctx.arg(2));
     let pid = task.thread_pid();
-    if COUNTING.load() != 0 {
+    if COUNTING.is_on() {
         counting::execed(pid);
         return;
     }
@@ -62,7 +62,7 @@ fn exec(ctx: &BtfTracePointContext) {
     // SAFETY: this CPU's scratch memory, and the task pointer of the hook.
     unsafe {
         let tail = (&raw mut (*scratch).tail).cast::<u8>();
-        let (start, end) = if WITH_ARGS.load() != 0 { task.argument_range() } else { (0, 0) };
+        let (start, end) = if WITH_ARGS.is_on() { task.argument_range() } else { (0, 0) };
         task.describe(&raw mut (*scratch).record.process);
         let Chain { pids, ns, .. } = pid.copy_pids(tail.cast());
         (&raw mut (*scratch).record.process.ns_inum).write(ns.inum());
@@ -74,7 +74,7 @@ fn exec(ctx: &BtfTracePointContext) {
 
         let mut flags = 0;
         let mut args_len = 0;
-        if WITH_ARGS.load() != 0 {
+        if WITH_ARGS.is_on() {
             let wanted = end.saturating_sub(start);
             args_len = if wanted >= ARGS_MAX as u64 { ARGS_MAX as u32 - 1 } else { wanted as u32 };
             args_len &= ARGS_MAX as u32 - 1;

@@ -22,7 +22,7 @@ use crate::{
     emit::{self, Scratch, copy, now, send, zero},
     filter,
     kernel::{Chain, Direct, PidNamespace, Task, ThroughNumbers},
-    layout::COUNTING,
+    layout::{COUNTING, Constant as _},
     maps::{
         CASCADE, DYING, ENDED, OOM_VICTIMS, PEAK_THREADS, REBOOTS, ZOMBIES, attached, count, without_init,
     },
@@ -76,7 +76,7 @@ fn is_first_to_end(task: Task<Direct>) -> bool {
 
 #[inline(always)]
 fn exit(ctx: &BtfTracePointContext, task: Task<Direct>, group_dead: bool) {
-    if COUNTING.load() != 0 && !counting::exited(task, group_dead) {
+    if COUNTING.is_on() && !counting::exited(task, group_dead) {
         return;
     }
     if !group_dead {

@@ -22,7 +22,7 @@ use crate::{
     emit::{self, Scratch, copy, now, send},
     filter,
     kernel::{Access, Chain, Direct, PidNamespace, Regs, Task, ThroughNumbers},
-    layout::{CALLS_MAY_BE_UNSEEN, COUNTING},
+    layout::{CALLS_MAY_BE_UNSEEN, COUNTING, Constant as _},
     maps::{CHILDREN_NS, ChildrenNs, PEAK_THREADS, attached, count, observed_since},
     syscall::{self, CLONE_NEWPID, Fork},
     undisturbed::{first, second},
@@ -53,7 +53,7 @@ fn forked(ctx: &BtfTracePointContext) {
     let pid = child.thread_pid();
     let level = pid.level();
     let tgid = child.tgid();
-    if COUNTING.load() != 0 {
+    if COUNTING.is_on() {
         counting::forked(child, level);
         if child.pid() != tgid || !tells_of_namespace(thread, child, level) {
             return;
@@ -98,7 +98,7 @@ fn forked(ctx: &BtfTracePointContext) {
         let fork = if asked { asked_for(thread, regs, ns) } else { Fork::UNKNOWN };
         if tells_of_namespace {
             namespace_init(ctx, scratch, ns, thread, &fork, pids, parent_pids);
-        } else if CALLS_MAY_BE_UNSEEN.load() != 0
+        } else if CALLS_MAY_BE_UNSEEN.is_on()
             && !chain.is_init()
             && ns.address() != parent_ns.address()
             && !attached(SETNS_SEEN)
@@ -121,7 +121,7 @@ fn tells_of_namespace(thread: Task<Direct>, child: Task<Direct>, level: u32) -> 
     }
     // A child that goes to another namespace than its parent's goes to one further in.
     let is_join =
-        CALLS_MAY_BE_UNSEEN.load() != 0 && thread.thread_pid().level() != level && !attached(SETNS_SEEN);
+        CALLS_MAY_BE_UNSEEN.is_on() && thread.thread_pid().level() != level && !attached(SETNS_SEEN);
     is_join || child.is_reaper_of(child.children_ns())
 }
 
@@ -185,7 +185,7 @@ unsafe fn namespace_init(
     } else if matches!(fork.via, Via::Unknown) {
         // A 32-bit program: its clone or unshare was seen by no hook.
         (Creation::Unobserved, Via::Unknown, FLAG_INEXACT)
-    } else if CALLS_MAY_BE_UNSEEN.load() != 0 && !attached(UNSHARE_SEEN) {
+    } else if CALLS_MAY_BE_UNSEEN.is_on() && !attached(UNSHARE_SEEN) {
         remember(thread, ns.inum());
         (Creation::Unobserved, Via::Unshare, FLAG_INEXACT)
     } else {

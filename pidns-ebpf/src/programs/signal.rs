@@ -17,7 +17,7 @@ use crate::{
     emit::{Scratch, copy, now, send, send_namespaced, zero},
     filter,
     kernel::{Direct, PidNamespace, Probed, Siginfo, Task},
-    layout::COUNTING,
+    layout::{COUNTING, Constant as _},
     maps::{CASCADE, DYING, count},
 };
 
@@ -53,7 +53,8 @@ fn generated(ctx: &BtfTracePointContext) {
     let target = Task::<Direct>::of(ctx.arg(2));
     let result: i32 = ctx.arg(4);
 
-    if may_be_an_init() {
+    let current = Task::current_typed();
+    if may_be_an_init(current) {
         let sender_tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
         if let Some(dying) = DYING.get_ptr_mut(&sender_tgid)
             && target.tgid() != sender_tgid
@@ -72,9 +73,13 @@ fn generated(ctx: &BtfTracePointContext) {
     if leader_pid.innermost_number() != 1 {
         return;
     }
+    // A child has died, which nearly all signals report: the child's own exit says it. It tells of itself; its state is cheaper
+    // to read than the code, which also tells of those for whom another process does.
+    if signal == SIGCHLD && info.is_one() && current.is_some_and(Task::has_ended) {
+        return;
+    }
     let code = info.code();
     if signal == SIGCHLD && code > 0 {
-        // A child has died, which nearly all signals report: the child's own exit says it.
         return;
     }
     let (_, ns) = leader_pid.innermost();
@@ -112,8 +117,8 @@ fn generated(ctx: &BtfTracePointContext) {
 /// Whether the running process may be a namespace's init. Most signals are SIGCHLD from a child that is no init; this check is cheaper
 /// than a look-up in the map.
 #[inline(always)]
-fn may_be_an_init() -> bool {
-    match Task::current_typed() {
+fn may_be_an_init(current: Option<Task<Direct>>) -> bool {
+    match current {
         Some(task) => {
             let pid = task.group_leader().thread_pid();
             pid.level() > 0 && pid.innermost_number() == 1
@@ -164,7 +169,7 @@ unsafe fn from_dying_init(
                 (*dying).ns.inum
             };
             // Where processes are only counted, an init's end alone is reported.
-            let is_reported = COUNTING.load() == 0 || target.group_leader().thread_pid().innermost().0 == 1;
+            let is_reported = !COUNTING.is_on() || target.group_leader().thread_pid().innermost().0 == 1;
             if is_reported && CASCADE.insert(&target.group_leader().key(), &inum, 0).is_err() {
                 count(|counters| counters.cascades_untracked += 1);
             }

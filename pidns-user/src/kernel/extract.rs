@@ -6,8 +6,7 @@ use pidns_ebpf::abi::symbols::{OFFSETS, SNAPSHOT_OFFSETS, Source};
 use super::{
     btf::{Btf, BtfError, Unusable, draft::Wanted, whole},
     hooks::{self, AttachPoints},
-    iterator,
-    kfuncs,
+    iterator, kfuncs,
     layout::{Layout, SnapshotLayout, TRACEPOINT_GUARD},
 };
 

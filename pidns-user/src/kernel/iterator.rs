@@ -15,6 +15,8 @@ use pidns_ebpf::abi::{
 use super::{
     btf::{Btf, BtfError},
     error::{LoadError, whole},
+    fill_in::Object,
+    kfuncs::Kfuncs,
     layout::SnapshotLayout,
     load::{check_privileges, loader_without_btf, raise_memlock, read_btf},
     object,
@@ -43,12 +45,10 @@ impl TaskIterator {
         let (layout, attach_point) = look_up()?;
         let mut loader = loader_without_btf();
         loader.verifier_log_level(VerifierLogLevel::DEBUG);
-        for (symbol, value) in &layout.offsets {
-            loader.override_global(symbol, value, true);
-        }
-        let probe_numbers = u8::from(layout.probe_numbers);
-        loader.override_global(symbols::PROBE_NUMBERS, &probe_numbers, true);
-        let mut iterator = Self(loader.load(object::SNAPSHOT)?);
+        let probe_numbers = (symbols::PROBE_NUMBERS, u32::from(layout.probe_numbers));
+        let numbers = layout.offsets.iter().copied().chain([probe_numbers]);
+        let object = Object::with(object::SNAPSHOT, Kfuncs::default(), numbers);
+        let mut iterator = Self(loader.load(object.bytes())?);
         iterator.program()?.load("task", &attach_point).map_err(|error| refused(&error))?;
         Ok(iterator)
     }

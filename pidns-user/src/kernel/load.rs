@@ -16,9 +16,9 @@ use super::{
     capabilities::Capabilities,
     clock,
     error::LoadError,
+    fill_in::Object,
     gauges::Gauges,
     hooks::{self, AttachPoints, Drift, Hook, HookForm, HookSet},
-    kfuncs::Object,
     layout::Layout,
     memory, namespace,
     namespace_counters::{CounterError, NamespaceCounterTable},
@@ -287,19 +287,21 @@ fn create(settings: &Settings, layout: &Layout) -> Result<Ebpf, LoadError> {
         log_level,
         hooks: _,
     } = settings;
-    let flags = [
-        (symbols::FILTER_NS, u8::from(!namespaces.is_empty())),
-        (symbols::FILTER_PIDS, u8::from(!pids.is_empty())),
-        (symbols::WITH_ARGS, u8::from(*args)),
-        (symbols::CALLS_MAY_BE_UNSEEN, u8::from(without_syscall_hooks.is_some())),
-        (symbols::COUNTING, u8::from(counting.is_some())),
-        (symbols::HAVE_TASK_PT_REGS, u8::from(layout.have_task_pt_regs)),
-        (symbols::HAVE_PREEMPT_KFUNCS, u8::from(layout.kfuncs.preempt.is_some())),
-        (symbols::HAVE_IRQ_KFUNCS, u8::from(layout.kfuncs.irq.is_some())),
-        (symbols::SECOND_CHANCE, u8::from(layout.second_chances())),
-        (symbols::PROBE_NUMBERS, u8::from(layout.probe_numbers)),
-        (symbols::LOG_LEVEL, *log_level),
+    let switches = [
+        (symbols::FILTER_NS, !namespaces.is_empty()),
+        (symbols::FILTER_PIDS, !pids.is_empty()),
+        (symbols::WITH_ARGS, *args),
+        (symbols::CALLS_MAY_BE_UNSEEN, without_syscall_hooks.is_some()),
+        (symbols::COUNTING, counting.is_some()),
+        (symbols::HAVE_TASK_PT_REGS, layout.have_task_pt_regs),
+        (symbols::HAVE_PREEMPT_KFUNCS, layout.kfuncs.preempt.is_some()),
+        (symbols::HAVE_IRQ_KFUNCS, layout.kfuncs.irq.is_some()),
+        (symbols::SECOND_CHANCE, layout.second_chances()),
+        (symbols::PROBE_NUMBERS, layout.probe_numbers),
     ];
+    let switches = switches.map(|(name, is_on)| (name, u32::from(is_on)));
+    let numbers = layout.offsets.iter().copied().chain(switches).chain([(symbols::EVENT_MASK, *event_mask)]);
+    let object = Object::with(object::TRACE, layout.kfuncs, numbers);
     let mut loader = loader_without_btf();
     loader.verifier_log_level(VerifierLogLevel::DEBUG);
     loader.map_max_entries(names::MAP_EVENTS, *ring_bytes);
@@ -316,15 +318,8 @@ fn create(settings: &Settings, layout: &Layout) -> Result<Ebpf, LoadError> {
     if *log_level == 0 {
         loader.map_max_entries(names::MAP_LOG, page_size());
     }
-    for (symbol, value) in &layout.offsets {
-        loader.override_global(symbol, value, true);
-    }
-    for (symbol, value) in &flags {
-        loader.override_global(symbol, value, true);
-    }
-    loader.override_global(symbols::EVENT_MASK, event_mask, true);
+    loader.override_global(symbols::LOG_LEVEL, log_level, true);
     loader.override_global(symbols::LEVEL_MASK, level_mask, true);
-    let object = Object::calling(object::TRACE, layout.kfuncs);
     Ok(loader.load(object.bytes())?)
 }
 

@@ -7,6 +7,7 @@ pub mod capabilities;
 pub mod clock;
 pub mod error;
 pub mod extract;
+mod fill_in;
 pub mod gauges;
 pub mod hooks;
 pub mod iterator;

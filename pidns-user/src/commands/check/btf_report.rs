@@ -145,11 +145,14 @@ fn tell_switches(report: &mut CheckReport, layout: &Layout) {
     } else {
         "is not there (before 6.10): where functions are hooked on a preemptible kernel, a run can be left out"
     });
-    report.ok("bpf_local_irq_save", if kfuncs.irq.is_some() {
-        "is there: a task whose time is up within a program is put aside after it, not in it"
-    } else {
-        "is not there (before 6.14): a task whose time is up within a program can be put aside in it"
-    });
+    report.ok(
+        "bpf_local_irq_save",
+        if kfuncs.irq.is_some() {
+            "is there: a task whose time is up within a program is put aside after it, not in it"
+        } else {
+            "is not there (before 6.14): a task whose time is up within a program can be put aside in it"
+        },
+    );
     let numbers = if *probe_numbers {
         "has a stated length (5.10): copied by helper"
     } else {

@@ -83,6 +83,8 @@ macro_rules! addresses {
 }
 addresses!(PidNamespace, Siginfo);
 
+/// `task.flags`: it is in do_exit (`PF_EXITING`).
+const PF_EXITING: u32 = 0x4;
 /// `task.flags`: a kernel thread (`PF_KTHREAD`).
 const PF_KTHREAD: u32 = 0x0020_0000;
 /// `signal.flags`: the group's exit code is set.
@@ -151,6 +153,11 @@ impl<A: Access> Task<A> {
     #[inline(always)]
     pub(crate) fn start_boottime(self) -> u64 {
         self.field(TASK_START_BOOTTIME)
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_exiting(self) -> bool {
+        self.field::<u32>(TASK_FLAGS) & PF_EXITING != 0
     }
 
     #[inline(always)]
@@ -367,6 +374,12 @@ impl<A: Access> Regs<A> {
     #[inline(always)]
     pub(crate) fn argument1(self) -> u64 {
         self.field(REGS_ARG1)
+    }
+
+    /// Its third argument.
+    #[inline(always)]
+    pub(crate) fn argument2(self) -> u64 {
+        self.field(REGS_ARG2)
     }
 }
 

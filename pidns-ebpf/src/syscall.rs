@@ -6,7 +6,7 @@ use pidns_ebpf::abi::Via;
 
 use crate::{
     access::read_user,
-    kernel::{Access, Regs},
+    kernel::{Access, Probed, Regs, Task},
 };
 
 #[cfg(not(bpf_target_arch = "x86_64"))]
@@ -18,6 +18,12 @@ const SYS_VFORK: u64 = 58;
 const SYS_UNSHARE: u64 = 272;
 const SYS_SETNS: u64 = 308;
 const SYS_CLONE3: u64 = 435;
+const SYS_RT_SIGQUEUEINFO: u64 = 129;
+const SYS_RT_TGSIGQUEUEINFO: u64 = 297;
+const SYS_PIDFD_SEND_SIGNAL: u64 = 424;
+/// The same, as 32-bit programs number them.
+const COMPAT_RT_SIGQUEUEINFO: u64 = 178;
+const COMPAT_RT_TGSIGQUEUEINFO: u64 = 335;
 
 pub(crate) const CLONE_NEWPID: u64 = 0x2000_0000;
 pub(crate) const CLONE_THREAD: u64 = 0x0001_0000;
@@ -37,6 +43,24 @@ pub(crate) fn via(call: u64) -> Via {
         SYS_VFORK => Via::Vfork,
         _ => Via::Unknown,
     }
+}
+
+/// Whether the running task is in a system call that sends `signal` with a siginfo of its caller's making: its `si_code` may be
+/// any but for those that do_rt_sigqueueinfo (kernel/signal.c) keeps from others, and any at all to the caller itself.
+#[inline(always)]
+pub(crate) fn sends_own_siginfo(task: Task<Probed>, signal: i32) -> bool {
+    let regs = task.syscall_regs();
+    let call = regs.call();
+    if task.in_compat_syscall() {
+        return matches!(call, COMPAT_RT_SIGQUEUEINFO | COMPAT_RT_TGSIGQUEUEINFO | SYS_PIDFD_SEND_SIGNAL);
+    }
+    // What interrupts such a call may be a timer with a signal of its own.
+    let sent = match call {
+        SYS_RT_SIGQUEUEINFO | SYS_PIDFD_SEND_SIGNAL => regs.argument1(),
+        SYS_RT_TGSIGQUEUEINFO => regs.argument2(),
+        _ => return false,
+    };
+    sent as i32 == signal
 }
 
 /// What a fork was asked for.

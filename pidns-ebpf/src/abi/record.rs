@@ -120,6 +120,8 @@ vocabulary! {
         Ancestor = 1,
         /// The kernel itself.
         Kernel = 2,
+        /// The kernel, as a parent ended: the init asked for it (PR_SET_PDEATHSIG). `other` is that parent.
+        ParentDeath = 3,
     }
 }
 

@@ -119,6 +119,7 @@ macro_rules! for_each_offset {
             (REGS_CALL, required, field, "pt_regs", "orig_ax"),
             (REGS_ARG0, required, field, "pt_regs", "di"),
             (REGS_ARG1, required, field, "pt_regs", "si"),
+            (REGS_ARG2, required, field, "pt_regs", "dx"),
             (REGS_SIZE, required, size, "pt_regs", ""),
             (THREAD_STACK_SIZE, optional, size, "irq_stack", ""),
             (KERNEL_CLONE_FLAGS, required, field, "kernel_clone_args", "flags"),

@@ -14,11 +14,13 @@ use aya_log_ebpf::debug;
 use pidns_ebpf::abi::{Dying, Kind, NamespaceRecord, Origin, SignalBody, TeardownBody, Writer};
 
 use crate::{
+    call::word,
     emit::{Scratch, copy, now, send, send_namespaced, zero},
     filter,
     kernel::{Direct, PidNamespace, Probed, Siginfo, Task},
     layout::{COUNTING, Constant as _},
     maps::{CASCADE, DYING, count},
+    syscall,
 };
 
 const SIGKILL: i32 = 9;
@@ -28,8 +30,8 @@ const DELIVERED: i32 = 0;
 /// `CLD_EXITED` to `CLD_DUMPED`: a parent is told of a child's death.
 const CHILD_DEATH: core::ops::RangeInclusive<i32> = 1..=3;
 
-/// `SI_TIMER`, `SI_MESGQ`, `SI_ASYNCIO`, `SI_SIGIO`, `SI_DETHREAD`, `SI_ASYNCNL`: the kernel sends, as with every code
-/// above 0, and whoever runs at that moment has nothing to do with it. Any other the running process chose.
+/// `SI_TIMER`, `SI_MESGQ`, `SI_ASYNCIO`, `SI_SIGIO`, `SI_DETHREAD`, `SI_ASYNCNL`: as with every code above 0 the kernel
+/// sends, and the running process has nothing to do with it, unless that made the siginfo itself.
 const KERNEL_CODES: [i32; 6] = [-2, -3, -4, -5, -7, -60];
 
 #[map]
@@ -82,16 +84,27 @@ fn generated(ctx: &BtfTracePointContext) {
     if signal == SIGCHLD && code > 0 {
         return;
     }
+    let sender = Task::current();
+    // zap_pid_ns_processes (kernel/pid_namespace.c) sends SIGKILL to all PIDs but its own, and so to what is left of the
+    // other threads of the exiting init: no signal to the process.
+    if info.is_private() && sender.is_exiting() && sender.tgid() == leader.tgid() {
+        return;
+    }
     let (_, ns) = leader_pid.innermost();
     if !filter::wants_namespace(ns) {
         return;
     }
     let Some(scratch) = Scratch::of(&SCRATCH_SIGNAL) else { return };
-    let sender = Task::current();
-    let from_kernel =
-        info.is_private() || code > 0 || KERNEL_CODES.contains(&code) || sender.is_kernel_thread();
+    let kernels_code = code > 0 || KERNEL_CODES.contains(&code);
+    let from_kernel = info.is_private()
+        || sender.is_kernel_thread()
+        || (kernels_code && !syscall::sends_own_siginfo(sender, signal));
     let origin = if from_kernel {
         Origin::Kernel
+    } else if sender.is_exiting() && word(ctx, 1) == 0 {
+        // SEND_SIG_NOINFO: an exiting thread sends so only what its children asked for (forget_original_parent, kernel/exit.c);
+        // all else of exit is SEND_SIG_PRIV or has a siginfo. Of the pointer newer verifiers think that it is never null.
+        Origin::ParentDeath
     } else if is_member(sender, ns) {
         Origin::Inside
     } else {

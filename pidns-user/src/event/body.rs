@@ -232,10 +232,10 @@ bodies! {
         process: Process,
         /// "SIGTERM".
         signal: String,
-        /// Who; absent for the kernel.
+        /// Who; absent for the kernel. With "parent_death" the parent that ended.
         #[serde(skip_serializing_if = "Option::is_none")]
         sender: Option<Process>,
-        /// "inside", "ancestor" or "kernel".
+        /// "inside", "ancestor", "kernel", or "parent_death": the init asked for this signal (PR_SET_PDEATHSIG).
         from: Token,
         /// "delivered", "ignored", "already_pending", "queue_full" or "info_lost".
         fate: Token,

@@ -110,6 +110,16 @@ pub enum Cause {
         #[serde(skip_serializing_if = "Option::is_none")]
         sender: Option<Process>,
     },
+    /// Its parent ended, and it had asked for a signal then (PR_SET_PDEATHSIG).
+    ParentDeath {
+        /// "SIGKILL".
+        signal: String,
+        /// The parent that it had until then.
+        parent: Process,
+        /// Whether only that thread of the parent ended which had forked the init.
+        #[serde(default, skip_serializing_if = "is_false")]
+        thread: bool,
+    },
     /// An outer namespace's init died.
     Cascade {
         /// Inode number of that namespace.

@@ -209,7 +209,9 @@ impl Timeline {
             Body::NamespaceInitExit { process, cause, .. } => {
                 is(process)
                     || match cause {
-                        Cause::Signal { sender: Some(other), .. } | Cause::Oom { victim: other } => is(other),
+                        Cause::Signal { sender: Some(other), .. }
+                        | Cause::ParentDeath { parent: other, .. }
+                        | Cause::Oom { victim: other } => is(other),
                         Cause::Signal { sender: None, .. }
                         | Cause::Exited
                         | Cause::Cascade { .. }

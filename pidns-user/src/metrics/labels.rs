@@ -119,7 +119,7 @@ pub(super) const FORK_REFUSALS: [&str; 6] =
 /// Values of `fate` of a signal (docs/events.md).
 pub(super) const FATES: [&str; 5] = ["delivered", "ignored", "already_pending", "queue_full", "info_lost"];
 /// Values of `from` of a signal (docs/events.md).
-pub(super) const ORIGINS: [&str; 3] = ["inside", "ancestor", "kernel"];
+pub(super) const ORIGINS: [&str; 4] = ["inside", "ancestor", "kernel", "parent_death"];
 /// Values of `result` of a join.
 pub(super) const JOIN_RESULTS: [&str; 2] = ["ok", "refused"];
 /// Values of `stage` of a loss (docs/events.md).

@@ -48,11 +48,32 @@ impl Display for Death<'_> {
             Cause::Exited => Ok(()),
             Cause::Signal { sender: Some(sender), .. } => write!(f, " from {}", Who(sender)),
             Cause::Signal { sender: None, .. } => f.write_str(" from the kernel"),
+            Cause::ParentDeath { parent, thread, .. } => {
+                write!(f, " {}", ParentDeath { parent, thread: *thread })
+            }
             Cause::Cascade { ns } => write!(f, " with the outer namespace {ns}"),
             Cause::Reboot { command } => write!(f, ", reboot(2) inside: {}", printable(command)),
             Cause::Oom { .. } => f.write_str(" because memory ran out"),
             Cause::Fault { .. } => f.write_str(", its own fault"),
-            Cause::Unknown => f.write_str(", nobody was seen to send it"),
+            Cause::Unknown => f.write_str(", its sender was not seen"),
+        }
+    }
+}
+
+/// "as its parent unshare[811] ended (PR_SET_PDEATHSIG)": why a signal came that the process had asked for.
+pub(super) struct ParentDeath<'a> {
+    pub(super) parent: &'a Process,
+    /// Whether the process goes on, and only the thread ended that had forked.
+    pub(super) thread: bool,
+}
+
+impl Display for ParentDeath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parent = Who(self.parent);
+        if self.thread {
+            write!(f, "as the thread of {parent} ended that had forked it (PR_SET_PDEATHSIG)")
+        } else {
+            write!(f, "as its parent {parent} ended (PR_SET_PDEATHSIG)")
         }
     }
 }

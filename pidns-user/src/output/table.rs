@@ -7,7 +7,7 @@ use jiff::{ZonedDateTime, tz::TimeZone};
 use super::{
     View,
     columns::padded,
-    phrases::{Arguments, Death, Duration, ExitPhrase, Who, pids},
+    phrases::{Arguments, Death, Duration, ExitPhrase, ParentDeath, Who, pids},
 };
 use crate::{
     event::container::Container,
@@ -279,8 +279,15 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             ns: of(ns),
             process: Some(process),
             detail: format!(
-                "{signal} from {}: {}",
-                sender.as_ref().map_or_else(|| "the kernel".to_owned(), |s| format!("{} ({from})", Who(s))),
+                "{signal} {}: {}",
+                match sender {
+                    Some(parent) if *from == "parent_death" => {
+                        let thread = process.ppid == Some(parent.pid);
+                        ParentDeath { parent, thread }.to_string()
+                    }
+                    Some(sender) => format!("from {} ({from})", Who(sender)),
+                    None => "from the kernel".to_owned(),
+                },
                 if *fate == "ignored" { ignored(signal, from).to_owned() } else { words(fate) }
             ),
         },

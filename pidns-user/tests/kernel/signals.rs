@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::seen::{about, expect, expect_order, expect_process, in_ns};
+use crate::facts::Who;
+use crate::seen::{about, expect, expect_absent, expect_not, expect_order, expect_process, in_ns};
 use crate::tracer::watch;
 use crate::{Test, test};
 
@@ -15,6 +16,12 @@ pub(crate) const TESTS: &[Test] = &[
     test!(sigkill_from_inside_is_ignored),
     test!(sigkill_from_an_ancestor_is_delivered),
     test!(a_second_signal_while_one_waits_is_already_pending),
+    test!(a_signal_with_a_code_of_the_senders_choice_names_the_sender),
+    test!(a_signal_that_an_init_queues_to_itself_is_not_the_kernels),
+    test!(a_signal_as_the_parent_ends_is_not_the_parents),
+    test!(a_signal_as_a_thread_of_the_parent_ends_says_that_the_parent_lives),
+    test!(a_limit_of_processor_time_is_the_kernels_signal),
+    test!(an_init_that_exits_with_threads_gets_no_signal),
 ];
 
 /// Sends `signal` to an init and expects one event for each fate, in this order.
@@ -70,6 +77,77 @@ fn sigkill_from_inside_is_ignored() {
 
 fn sigkill_from_an_ancestor_is_delivered() {
     expect_fates("SIGKILL", "default", "outside", &["delivered"]);
+}
+
+fn a_signal_with_a_code_of_the_senders_choice_names_the_sender() {
+    // SI_QUEUE, and codes that the kernel uses too: SI_MESGQ, SI_ASYNCIO (glibc sends it), SI_ASYNCNL.
+    for code in ["-1", "-3", "-4", "-60"] {
+        let (told, seen) = watch("queued-signal", &[code]);
+        let (init, sender) = (told.who("init"), told.who("sender"));
+        let signal = seen.one("init.signal", about(init.pid));
+        expect(signal, "/from", "ancestor");
+        expect_process(signal, "/sender", &sender);
+        let init_exit = seen.one("namespace.init_exit", about(init.pid));
+        expect(init_exit, "/cause/kind", "signal");
+        expect_process(init_exit, "/cause/sender", &sender);
+    }
+}
+
+fn a_signal_that_an_init_queues_to_itself_is_not_the_kernels() {
+    // SI_KERNEL, and SI_TIMER.
+    for code in ["128", "-2"] {
+        let (told, seen) = watch("queued-to-itself", &[code]);
+        let init = told.who("init");
+        let signal = seen.one("init.signal", about(init.pid));
+        expect(signal, "/from", "inside");
+        expect(signal, "/fate", "delivered");
+        expect_process(signal, "/sender", &init);
+    }
+}
+
+/// The init dies as its parent, or a thread of it, ends; returns the cause.
+fn expect_parent_death(situation: &str) -> Value {
+    let (told, seen) = watch(situation, &[]);
+    let (init, parent) = (told.who("init"), told.who("parent"));
+    let signal = seen.one("init.signal", about(init.pid));
+    expect(signal, "/signal", "SIGKILL");
+    expect(signal, "/from", "parent_death");
+    expect(signal, "/fate", "delivered");
+    expect(signal, "/sender/pid", parent.pid);
+    let init_exit = seen.one("namespace.init_exit", about(init.pid));
+    expect(init_exit, "/cause/kind", "parent_death");
+    expect(init_exit, "/cause/signal", "SIGKILL");
+    expect(init_exit, "/cause/parent/pid", parent.pid);
+    init_exit["cause"].clone()
+}
+
+fn a_signal_as_the_parent_ends_is_not_the_parents() {
+    expect_not(&expect_parent_death("parent-ends"), "/thread");
+}
+
+fn a_signal_as_a_thread_of_the_parent_ends_says_that_the_parent_lives() {
+    expect(&expect_parent_death("thread-of-parent-ends"), "/thread", true);
+}
+
+fn a_limit_of_processor_time_is_the_kernels_signal() {
+    let (told, seen) = watch("uses-up-its-time", &[]);
+    let init = told.who("init");
+    let signal = seen.one("init.signal", about(init.pid));
+    expect(signal, "/from", "kernel");
+    expect_absent(signal, "/sender");
+    let init_exit = seen.one("namespace.init_exit", about(init.pid));
+    expect(init_exit, "/cause", json!({ "kind": "signal", "signal": "SIGKILL" }));
+}
+
+fn an_init_that_exits_with_threads_gets_no_signal() {
+    let (told, seen) = watch("threaded-init", &[]);
+    let inits: Vec<Who> = told.all("init");
+    assert_eq!(inits.len(), 5, "inits that the actor made");
+    for init in inits {
+        // The kernel gives the next one the namespace number of the one before.
+        expect(seen.one("namespace.init_exit", about(init.pid)), "/cause", json!({ "kind": "exited" }));
+        seen.none("init.signal", about(init.pid));
+    }
 }
 
 fn a_second_signal_while_one_waits_is_already_pending() {

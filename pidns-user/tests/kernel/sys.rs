@@ -218,6 +218,23 @@ pub(crate) fn become_uid(uid: u32) -> io::Result<()> {
     checked(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
 
+/// rt_sigqueueinfo(2): a signal with a `si_code` of this process's choice.
+pub(crate) fn queue_signal(pid: Pid, signal: c_int, code: c_int) -> io::Result<()> {
+    // SAFETY: siginfo_t is plain data.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    info.si_signo = signal;
+    info.si_code = code;
+    // SAFETY: info lives across the call.
+    checked(unsafe { libc::syscall(libc::SYS_rt_sigqueueinfo, pid, signal, &raw const info) }).map(drop)
+}
+
+/// The kernel kills this process with SIGKILL once it has used that much processor time (RLIMIT_CPU).
+pub(crate) fn limit_processor_time(seconds: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: seconds, rlim_max: seconds };
+    // SAFETY: limit lives across the call.
+    checked(c_long::from(unsafe { libc::setrlimit(libc::RLIMIT_CPU, &raw const limit) })).map(drop)
+}
+
 pub(crate) fn forbid_core_dumps() -> io::Result<()> {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: none lives across the call.

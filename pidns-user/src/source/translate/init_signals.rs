@@ -20,8 +20,10 @@ pub(super) struct SeenSignal {
     pub code: i32,
     /// Where from.
     pub origin: Origin,
-    /// Who; `None` for the kernel.
+    /// Who; `None` for the kernel. With [`Origin::ParentDeath`] the parent that ended.
     pub sender: Option<Process>,
+    /// Of a parent's end: whether the parent's process goes on without the thread that had forked the init.
+    pub thread: bool,
 }
 
 /// By init.
@@ -48,9 +50,8 @@ impl Inits {
             Some(SeenSignal { origin: Origin::Kernel, code, .. }) if code > 0 && is_fault(signal) => {
                 Cause::Fault { signal: signal_name(signal) }
             }
-            // The kernel kills for its own reasons (no memory, say), which the signal does not tell.
-            Some(SeenSignal { origin: Origin::Kernel, .. }) if signal == libc::SIGKILL as u32 => {
-                Cause::Unknown
+            Some(SeenSignal { origin: Origin::ParentDeath, sender: Some(parent), thread, .. }) => {
+                Cause::ParentDeath { signal: signal_name(signal), parent, thread }
             }
             Some(SeenSignal { sender, .. }) => Cause::Signal { signal: signal_name(signal), sender },
         }
@@ -75,7 +76,7 @@ mod tests {
     const INIT: ProcessKey = ProcessKey::new(HostPid(1), BootNs(1));
 
     fn seen(signal: i32, code: i32, origin: Origin) -> SeenSignal {
-        SeenSignal { signal: signal as u32, code, origin, sender: None }
+        SeenSignal { signal: signal as u32, code, origin, sender: None, thread: false }
     }
 
     #[test]
@@ -84,12 +85,16 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_tells_a_fault_but_not_why_it_kills() {
+    fn the_kernel_tells_a_fault_but_not_why_else_it_sends() {
         let mut inits = Inits::default();
         inits.signalled(INIT, seen(libc::SIGSEGV, 1, Origin::Kernel));
         assert_eq!(inits.died_of(INIT, 11), Cause::Fault { signal: "SIGSEGV".to_owned() });
         inits.signalled(INIT, seen(libc::SIGKILL, 0, Origin::Kernel));
-        assert_eq!(inits.died_of(INIT, 9), Cause::Unknown);
+        assert_eq!(
+            inits.died_of(INIT, 9),
+            Cause::Signal { signal: "SIGKILL".to_owned(), sender: None },
+            "the limit of processor time, say"
+        );
     }
 
     #[test]
@@ -100,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segv_that_somebody_sent_is_no_fault() {
+    fn a_segv_that_a_process_sent_is_no_fault() {
         let mut inits = Inits::default();
         inits.signalled(INIT, seen(libc::SIGSEGV, 0, Origin::Ancestor));
         assert!(matches!(inits.died_of(INIT, 11), Cause::Signal { .. }));

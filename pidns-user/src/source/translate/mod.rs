@@ -256,9 +256,11 @@ impl Translator {
         const FATES: [&str; 5] = ["delivered", "ignored", "already_pending", "queue_full", "info_lost"];
         let SignalBody { signal, code, fate, origin } = body;
         let origin = Origin::from_number(origin).unwrap_or(Origin::Kernel);
+        // The kernel has given it to another thread of the parent's process, if there is one.
+        let thread = sender.is_some_and(|sender| sender.part.pid == init.part.parent_pid);
         let sender = sender.map(process);
         if fate == 0 {
-            let seen = SeenSignal { signal, code, origin, sender: sender.clone() };
+            let seen = SeenSignal { signal, code, origin, sender: sender.clone(), thread };
             self.inits.signalled(key(init), seen);
         }
         Body::InitSignal {
@@ -270,6 +272,7 @@ impl Translator {
                 Origin::Inside => "inside",
                 Origin::Ancestor => "ancestor",
                 Origin::Kernel => "kernel",
+                Origin::ParentDeath => "parent_death",
             }
             .into(),
             fate: FATES.get(fate as usize).copied().unwrap_or("unknown").into(),
@@ -291,8 +294,10 @@ impl Translator {
             Cause::Exited
         } else {
             match self.inits.died_of(key(init), signal) {
-                // Somebody may have killed it before the kernel chose it, too.
-                Cause::Unknown if oom != 0 && signal == libc::SIGKILL as u32 => {
+                // A process may have killed it before the kernel chose it, too.
+                Cause::Unknown | Cause::Signal { sender: None, .. }
+                    if oom != 0 && signal == libc::SIGKILL as u32 =>
+                {
                     Cause::Oom { victim: process(init) }
                 }
                 cause => cause,

@@ -1,12 +1,24 @@
 //! Signals sent to an init, from inside its namespace and from outside.
 
 use std::ffi::c_int;
+use std::sync::Arc;
+use std::thread;
 
-use super::{Child, Situation, fork, parse, say, say_end};
+use super::{Child, Situation, become_actor, fork, parse, say, say_end};
 use crate::facts::Who;
 use crate::sys;
 
-pub(super) const SITUATIONS: &[Situation] = &[("signal", |args| signal(args)), ("stop", |_| stop())];
+pub(super) const SITUATIONS: &[Situation] = &[
+    ("signal", |args| signal(args)),
+    ("stop", |_| stop()),
+    ("queued-signal", |args| queued_signal(parse(args, 0, "si_code"))),
+    ("queued-to-itself", |args| queued_to_itself(parse(args, 0, "si_code"))),
+    ("parent-ends", |_| parent_ends()),
+    ("thread-of-parent-ends", |_| thread_of_parent_ends()),
+    ("uses-up-its-time", |_| uses_up_its_time()),
+    ("threaded-init", |_| threaded_init()),
+    ("exit-with-threads", |args| exit_with_threads(parse(args, 0, "threads"))),
+];
 
 fn signal(args: &[String]) -> c_int {
     let signal = signal_number(&parse::<String>(args, 0, "signal"));
@@ -27,6 +39,84 @@ fn stop() -> c_int {
     let ended = say_end("end", home.pid);
     assert_eq!(ended.signal, Some(libc::SIGKILL), "it ignored the first one");
     0
+}
+
+/// The parent of an init kills it with a siginfo of its own making.
+fn queued_signal(code: c_int) -> c_int {
+    let home = Child::init("init", || {});
+    say("sender", Who::myself());
+    sys::queue_signal(home.pid, libc::SIGKILL, code).expect("the code is one that a process may choose");
+    say_end("end", home.pid);
+    0
+}
+
+/// An init sends itself SIGUSR1 with a `si_code` that only a process itself may choose for itself.
+fn queued_to_itself(code: c_int) -> c_int {
+    let home = Child::init("init", || {
+        prepare(libc::SIGUSR1, "handle");
+        sys::queue_signal(1, libc::SIGUSR1, code).expect("a process may choose any code for itself");
+    });
+    home.dismiss();
+    0
+}
+
+/// The parent of an init ends, and the init with it, as that has asked for.
+fn parent_ends() -> c_int {
+    sys::become_subreaper().expect("PR_SET_CHILD_SUBREAPER is allowed");
+    let parent = fork(|| {
+        say("parent", Who::myself());
+        let _init = Child::init("init", || {});
+        sys::exit_now(0)
+    });
+    sys::wait(parent).expect("a child can be waited for");
+    say_end("end", -1);
+    0
+}
+
+/// The same where only the thread of the parent ends that has forked the init.
+fn thread_of_parent_ends() -> c_int {
+    say("parent", Who::myself());
+    let home = thread::spawn(|| Child::init("init", || {}).pid);
+    say_end("end", home.join().expect("the thread ends well"));
+    0
+}
+
+/// An init that reaches its limit of processor time.
+fn uses_up_its_time() -> c_int {
+    let life = |_: &super::Side<'_>| {
+        say("init", Who::myself());
+        sys::limit_processor_time(1).expect("a limit can be lowered");
+        loop {
+            std::hint::spin_loop();
+        }
+    };
+    let init = Child::clone(sys::NEWPID, life).expect("root can make a PID namespace");
+    say_end("end", init.pid);
+    0
+}
+
+/// Five inits, one after the other, that have threads and exit.
+fn threaded_init() -> c_int {
+    for _ in 0..5 {
+        let init = Child::clone(sys::NEWPID, |_| become_actor(&["exit-with-threads", "12"]));
+        let ended = say_end("end", init.expect("root can make a PID namespace").pid);
+        assert_eq!(ended.code, Some(0), "it ended by itself");
+    }
+    0
+}
+
+fn exit_with_threads(threads: usize) -> c_int {
+    say("init", Who::myself());
+    let gate = Arc::new(sys::Gate::new());
+    for _ in 0..threads {
+        let gate = Arc::clone(&gate);
+        thread::spawn(move || {
+            gate.open();
+            sys::pause_forever()
+        });
+    }
+    (0..threads).for_each(|_| gate.wait());
+    sys::exit_now(0)
 }
 
 fn signal_number(name: &str) -> c_int {

@@ -131,7 +131,7 @@ fn values(name: &str, label: &str) -> &'static [&'static str] {
         ("method", _) => &["clone", "clone3", "unshare"],
         ("result", _) => &["ok", "refused"],
         ("fate", _) => &["delivered", "ignored", "already_pending"],
-        ("from", _) => &["inside", "ancestor", "kernel"],
+        ("from", _) => &["inside", "ancestor", "kernel", "parent_death"],
         ("stage", _) => &["ring", "table", "hook", "malformed"],
         ("event", _) => &["namespace.create", "namespace.init_exit", "init.signal", "namespace.join"],
         ("kind", _) => &["added", "removed", "changed"],

@@ -155,6 +155,13 @@ impl<A: Access> Task<A> {
         self.field(TASK_START_BOOTTIME)
     }
 
+    /// Whether a fatal signal ends it before it is back in its program (`__fatal_signal_pending`, include/linux/sched/signal.h).
+    #[inline(always)]
+    pub(crate) fn is_being_killed(self) -> bool {
+        const SIGKILL: u32 = 9;
+        self.field::<u64>(TASK_PENDING_SIGNALS) & 1 << (SIGKILL - 1) != 0
+    }
+
     #[inline(always)]
     pub(crate) fn is_exiting(self) -> bool {
         self.field::<u32>(TASK_FLAGS) & PF_EXITING != 0

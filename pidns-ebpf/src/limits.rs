@@ -1,25 +1,42 @@
-//! What may have refused a fork: the limits of its caller, as they stand right after.
+//! What may have refused a call: limits and privileges of its caller, as they stand right after.
+
+use pidns_ebpf::abi::MAX_LEVEL;
 
 use crate::{
-    access::{Access, Probed},
-    kernel::Task,
+    access::{Access as _, Probed},
+    kernel::{NsCommon, PidNamespace, Task},
     layout::*,
 };
 
 /// Deepest nesting of cgroups that is walked.
 const MAX_CGROUP_DEPTH: u32 = 32;
+/// Deepest nesting of user namespaces (create_user_ns, kernel/user_namespace.c: level 32 may have a child).
+const MAX_USER_NAMESPACES: u32 = MAX_LEVEL + 2;
+const CAP_SYS_ADMIN: u32 = 21;
+
+/// A limit that is reached, as [`pidns_ebpf::abi::RefusalBody`] has it.
+#[derive(Clone, Copy)]
+pub(crate) struct Limit {
+    pub(crate) place: u32,
+    pub(crate) value: u64,
+    pub(crate) current: u64,
+    pub(crate) cgroup: u64,
+}
+
+impl Limit {
+    pub(crate) const NONE: Self = Self { place: 0, value: 0, current: 0, cgroup: 0 };
+}
 
 impl Task<Probed> {
-    /// Whether its user has as many processes as its RLIMIT_NPROC allows, which binds it (copy_process,
-    /// kernel/fork.c): root and who has CAP_SYS_RESOURCE or CAP_SYS_ADMIN may have more.
+    /// The limit of the processes of its user, if it is reached and binds it (copy_process, kernel/fork.c): root and who has
+    /// CAP_SYS_RESOURCE or CAP_SYS_ADMIN may have more.
     #[inline(always)]
-    pub(crate) fn is_at_nproc_limit(self) -> bool {
+    pub(crate) fn reached_nproc_limit(self) -> Option<Limit> {
         /// `RLIMIT_NPROC`, include/uapi/asm-generic/resource.h.
         const RLIMIT_NPROC: usize = 6;
-        const CAP_SYS_ADMIN: u32 = 21;
         const CAP_SYS_RESOURCE: u32 = 24;
         if !present(CRED_CAP_EFFECTIVE) || !present(SIGNAL_RLIMITS) {
-            return false;
+            return None;
         }
         // SAFETY: every read is a pointer or an integer, copied by helper.
         unsafe {
@@ -41,16 +58,16 @@ impl Task<Probed> {
             let signal: *const u8 = self.field(TASK_SIGNAL);
             // A `struct rlimit` is two words, the soft limit first.
             let limit: u64 = Probed::read(signal.add(SIGNAL_RLIMITS.load() as usize + RLIMIT_NPROC * 16));
-            !exempt && used >= limit
+            (!exempt && used >= limit).then_some(Limit { place: uid, value: limit, current: used, cgroup: 0 })
         }
     }
 
-    /// Whether its pids cgroup, or one above it, is at its limit (kernel/cgroup/pids.c). What a refused fork had
-    /// charged is given back by then, so that the counter stands at the limit and not above.
+    /// The limit of its pids cgroup, or of the innermost one above it that is at its limit (kernel/cgroup/pids.c). What a refused
+    /// fork had charged is given back by then, so that the counter stands at the limit and not above.
     #[inline(always)]
-    pub(crate) fn pids_cgroup_is_full(self) -> bool {
+    pub(crate) fn full_pids_cgroup(self) -> Option<Limit> {
         if !present(PIDS_CGROUP_ID) || !present(PIDS_CGROUP_LIMIT) {
-            return false;
+            return None;
         }
         // SAFETY: every read is a pointer or an integer, copied by helper.
         unsafe {
@@ -61,17 +78,133 @@ impl Task<Probed> {
                 let parent: *const u8 = Probed::read(css.add(CSS_PARENT.load() as usize));
                 if css.is_null() || parent.is_null() {
                     // The root has no limit.
-                    return false;
+                    return None;
                 }
                 let cgroup = css.sub(PIDS_CGROUP_CSS.load() as usize);
                 let used: i64 = Probed::read(cgroup.add(PIDS_CGROUP_COUNTER.load() as usize));
                 let limit: i64 = Probed::read(cgroup.add(PIDS_CGROUP_LIMIT.load() as usize));
                 if used >= limit {
-                    return true;
+                    let cgroup = cgroup_number(css);
+                    return Some(Limit { place: 0, value: limit as u64, current: used as u64, cgroup });
                 }
                 css = parent;
             }
         }
-        false
+        None
+    }
+
+    /// Whether a seccomp filter looks at its system calls.
+    #[inline(always)]
+    pub(crate) fn has_seccomp_filter(self) -> bool {
+        /// `SECCOMP_MODE_FILTER`, include/uapi/linux/seccomp.h.
+        const FILTER: u32 = 2;
+        present(TASK_SECCOMP_MODE) && self.field::<u32>(TASK_SECCOMP_MODE) == FILTER
+    }
+
+    /// Whether it has CAP_SYS_ADMIN in its own user namespace; so it is taken where this kernel's capabilities cannot be read.
+    #[inline(always)]
+    pub(crate) fn is_admin(self) -> bool {
+        if !present(CRED_CAP_EFFECTIVE) {
+            return true;
+        }
+        let cred: *const u8 = self.field(TASK_REAL_CRED);
+        // SAFETY: an integer, copied by helper.
+        let capabilities: u64 = unsafe { Probed::read(cred.add(CRED_CAP_EFFECTIVE.load() as usize)) };
+        capabilities & 1 << CAP_SYS_ADMIN != 0
+    }
+
+    /// Inode number of the user namespace in which it lacks the CAP_SYS_ADMIN that joining `target` takes: the target's owner
+    /// first, then its own (pidns_install, kernel/pid_namespace.c). 0: it has both.
+    #[inline(always)]
+    pub(crate) fn lacks_admin_to_join(self, target: PidNamespace<Probed>) -> u32 {
+        let is_admin = self.is_admin();
+        let owner = target.owner();
+        // SAFETY: every read is a pointer or an integer, copied by helper.
+        unsafe {
+            let cred: *const u8 = self.field(TASK_REAL_CRED);
+            let own: *const u8 = Probed::read(cred.add(CRED_USER_NS.load() as usize));
+            let euid: u32 = Probed::read(cred.add(CRED_EUID.load() as usize));
+            // As cap_capable (security/commoncap.c): who is capable in a namespace, or has made it, is so in all below.
+            let mut at = owner;
+            let mut is_capable = false;
+            for _ in 0..MAX_USER_NAMESPACES {
+                if at.is_null() {
+                    break;
+                }
+                if at as u64 == own as u64 {
+                    is_capable = is_admin;
+                    break;
+                }
+                let parent: *const u8 = Probed::read(at.add(USERNS_PARENT.load() as usize));
+                let made_by: u32 = Probed::read(at.add(USERNS_OWNER.load() as usize));
+                if parent as u64 == own as u64 && made_by == euid {
+                    is_capable = true;
+                    break;
+                }
+                at = parent;
+            }
+            if !is_capable {
+                user_namespace_number(owner)
+            } else if !is_admin {
+                user_namespace_number(own)
+            } else {
+                0
+            }
+        }
+    }
+}
+
+impl PidNamespace<Probed> {
+    /// The limit of the innermost namespace, of itself and those above it, that has given out all its PIDs: the kernel takes one
+    /// from each, in that order. Those below 300 it gives out once only (`RESERVED_PIDS`, kernel/pid.c). Known where each
+    /// namespace has a limit of its own (6.14 and later).
+    #[inline(always)]
+    pub(crate) fn full_pids(self) -> Option<Limit> {
+        const RESERVED_PIDS: u32 = 300;
+        if !present(PIDNS_PID_MAX) {
+            return None;
+        }
+        let mut ns = self;
+        for _ in 0..=MAX_LEVEL {
+            if ns.is_null() {
+                return None;
+            }
+            let (value, current) = (ns.field::<u32>(PIDNS_PID_MAX), ns.pids_in_use());
+            if current + RESERVED_PIDS >= value {
+                return Some(Limit {
+                    place: ns.inum(),
+                    value: value.into(),
+                    current: current.into(),
+                    cgroup: 0,
+                });
+            }
+            ns = ns.parent();
+        }
+        None
+    }
+}
+
+/// # Safety
+/// It must be a `struct user_namespace`.
+#[inline(always)]
+unsafe fn user_namespace_number(at: *const u8) -> u32 {
+    // SAFETY: a member's address.
+    NsCommon::<Probed>::at(unsafe { at.add(USERNS_NS.load() as usize) }).inum()
+}
+
+/// The number of the cgroup that this `struct cgroup_subsys_state` is of; 0 where the kernel's BTF does not lead to it.
+///
+/// # Safety
+/// It must be one.
+#[inline(always)]
+unsafe fn cgroup_number(css: *const u8) -> u64 {
+    if !present(CSS_CGROUP) || !present(CGROUP_NODE) || !present(KERNFS_NODE_ID) {
+        return 0;
+    }
+    // SAFETY: every read is a pointer or an integer, copied by helper.
+    unsafe {
+        let cgroup: *const u8 = Probed::read(css.add(CSS_CGROUP.load() as usize));
+        let node: *const u8 = Probed::read(cgroup.add(CGROUP_NODE.load() as usize));
+        Probed::read(node.add(KERNFS_NODE_ID.load() as usize))
     }
 }

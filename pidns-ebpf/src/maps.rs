@@ -106,7 +106,8 @@ pub(crate) static REBOOTS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(1
 pub(crate) struct ChildrenNs {
     pub(crate) start_boot_ns: u64,
     pub(crate) inum: u32,
-    pub(crate) reserved: u32,
+    /// 1: by unshare(2).
+    pub(crate) unshared: u32,
 }
 
 /// By thread id; the start time tells a thread from an earlier one of the same id.

@@ -1,6 +1,6 @@
 //! What the kernel knows of a PID namespace.
 
-use pidns_ebpf::abi::{MAX_LEVEL, NamespacePart};
+use pidns_ebpf::abi::NamespacePart;
 
 use crate::{
     access::{Access, Probed},
@@ -45,28 +45,6 @@ impl<A: Access> PidNamespace<A> {
         self.field::<u32>(PIDNS_PID_ALLOCATED) & !PIDNS_ADDING
     }
 
-    /// Whether it, or one above it, has given out all its PIDs. Those below 300 it gives out once only
-    /// (`RESERVED_PIDS`, kernel/pid.c). Known where each namespace has a limit of its own (6.14 and later).
-    #[inline(always)]
-    pub(crate) fn has_no_pids(self) -> bool {
-        const RESERVED_PIDS: u32 = 300;
-        if !present(PIDNS_PID_MAX) {
-            return false;
-        }
-        let mut ns = self;
-        for _ in 0..=MAX_LEVEL {
-            if ns.is_null() {
-                return false;
-            }
-            let most: u32 = ns.field(PIDNS_PID_MAX);
-            if ns.pids_in_use() + RESERVED_PIDS >= most {
-                return true;
-            }
-            ns = ns.parent();
-        }
-        false
-    }
-
     /// The kernel's own number for it; 0 where there is none (before 6.18).
     #[inline(always)]
     fn kernel_id(self) -> u64 {
@@ -90,6 +68,12 @@ impl<A: Access> PidNamespace<A> {
         if present(NS_COMMON_ID) { self.kernel_id() } else { self.init_start_boottime(has_members) }
     }
 
+    /// The user namespace that owns it.
+    #[inline(always)]
+    pub(crate) fn owner(self) -> *const u8 {
+        self.field(PIDNS_USER_NS)
+    }
+
     /// The signal that reboot(2) inside leaves for the init's status; 0: none.
     #[inline(always)]
     pub(crate) fn reboot_signal(self) -> u32 {
@@ -101,7 +85,7 @@ impl<A: Access> PidNamespace<A> {
     #[inline(always)]
     pub(crate) unsafe fn describe(self, to: *mut NamespacePart) {
         let parent = self.parent();
-        let user: *const u8 = self.field(PIDNS_USER_NS);
+        let user = self.owner();
         let part = NamespacePart {
             kernel_id: self.kernel_id(),
             init_start_boot_ns: self.init_start_boottime(false),

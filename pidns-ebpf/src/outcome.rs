@@ -13,8 +13,9 @@ use crate::{
     emit::{Scratch, send_namespaced},
     filter,
     kernel::{Access, PidNamespace, Probed, Regs, Task},
+    limits::Limit,
     maps::{CHILDREN_NS, ChildrenNs, attached, observed_since, without_init},
-    syscall::{CLONE_NEW_OTHERS, CLONE_NEWPID, CLONE_THREAD},
+    syscall::{CLONE_NEW_OTHERS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_THREAD, Fork},
 };
 
 const EPERM: u32 = 1;
@@ -22,6 +23,7 @@ const EAGAIN: u32 = 11;
 const ENOMEM: u32 = 12;
 const EINVAL: u32 = 22;
 const ENOSPC: u32 = 28;
+const ENOSYS: u32 = 38;
 /// Above are the kernel's own codes (ERESTARTNOINTR…): the call is repeated, nobody sees it fail.
 const MAX_USER_ERRNO: u32 = 511;
 
@@ -29,24 +31,56 @@ pub(crate) type CreateScratch = Scratch<NamespaceRecord<CreateBody>>;
 pub(crate) type JoinScratch = Scratch<NamespaceRecord<JoinBody>>;
 pub(crate) type RefusalScratch = Scratch<NamespaceRecord<RefusalBody>>;
 
-/// The errno of a call's result, 0 for none; `None` where its caller does not get to see it.
+/// The errno of a call's result, 0 for none; `None` where its caller does not get to see it: the call is repeated, or `task`, the
+/// caller, is being killed, which interrupts a fork with various codes.
 #[inline(always)]
-pub(crate) fn errno(result: i64) -> Option<u32> {
-    let errno = if result < 0 { -result as u32 } else { 0 };
-    (errno <= MAX_USER_ERRNO).then_some(errno)
+pub(crate) fn errno(task: Task<Probed>, result: i64) -> Option<u32> {
+    if result >= 0 {
+        return Some(0);
+    }
+    let errno = -result as u32;
+    (errno <= MAX_USER_ERRNO && !task.is_being_killed()).then_some(errno)
 }
 
-/// Why, and the flag that says that this is a guess.
+/// Why, which limit is reached, and the flag that says that the hook does not know the reason precisely.
 #[derive(Clone, Copy)]
 struct Refusal {
     reason: Reason,
     inexact: u8,
+    limit: Limit,
 }
 
 impl Refusal {
     #[inline(always)]
     fn exact(reason: Reason) -> Self {
-        Self { reason, inexact: 0 }
+        Self { reason, inexact: 0, limit: Limit::NONE }
+    }
+
+    #[inline(always)]
+    fn inexact(reason: Reason) -> Self {
+        Self { inexact: FLAG_INEXACT, ..Self::exact(reason) }
+    }
+
+    #[inline(always)]
+    fn limit(reason: Reason, limit: Limit) -> Self {
+        Self { limit, ..Self::exact(reason) }
+    }
+
+    /// EPERM of a call with these `CLONE_*` flags. A seccomp filter answers so too, before the kernel looks at the call; then
+    /// no function is called that has a hook.
+    #[inline(always)]
+    fn not_permitted(task: Task<Probed>, flags: u64, needs_admin: bool, call: Option<Call>) -> Self {
+        if call.is_some() || !task.has_seccomp_filter() {
+            Self::exact(if needs_admin { Reason::Permission } else { Reason::Other })
+        } else if flags & CLONE_NEWUSER != 0 {
+            // With a user namespace of its own the caller needs no capability, but the kernel has other reasons to refuse one: a
+            // chroot, a user that is not mapped, a switch of the distribution.
+            Self::inexact(Reason::Seccomp)
+        } else if needs_admin && !task.is_admin() {
+            Self::exact(Reason::Permission)
+        } else {
+            Self::exact(Reason::Seccomp)
+        }
     }
 }
 
@@ -57,7 +91,7 @@ impl Refusal {
 #[inline(always)]
 pub(crate) unsafe fn unshared(writer: Writer, task: Task<Probed>, scratch: *mut CreateScratch) {
     let ns = task.children_ns();
-    replace_children_ns(task, ns.inum());
+    replace_children_ns(task, ns.inum(), 1);
     if !filter::wants_namespace(ns) {
         return;
     }
@@ -74,7 +108,7 @@ pub(crate) unsafe fn unshared(writer: Writer, task: Task<Probed>, scratch: *mut 
 
 /// Notes that the thread's children go to `inum` now; returns where they went before, 0 where that is not known.
 #[inline(always)]
-fn replace_children_ns(task: Task<Probed>, inum: u32) -> u32 {
+fn replace_children_ns(task: Task<Probed>, inum: u32, unshared: u32) -> u32 {
     let tid = task.pid();
     let start_boot_ns = task.start_boottime();
     // SAFETY: a map value, copied at once.
@@ -84,8 +118,17 @@ fn replace_children_ns(task: Task<Probed>, inum: u32) -> u32 {
         _ => 0,
     };
     // An LRU map always has room.
-    let _ = CHILDREN_NS.insert(&tid, &ChildrenNs { start_boot_ns, inum, reserved: 0 }, 0);
+    let _ = CHILDREN_NS.insert(&tid, &ChildrenNs { start_boot_ns, inum, unshared }, 0);
     before
+}
+
+/// Whether the thread was seen to create the namespace that its children go to. (It may have joined that, too.)
+#[inline(always)]
+fn has_unshared(task: Task<Probed>) -> bool {
+    // SAFETY: a map value, copied at once.
+    unsafe { CHILDREN_NS.get(&task.pid()) }
+        .copied()
+        .is_some_and(|known| known.unshared != 0 && known.start_boot_ns == task.start_boottime())
 }
 
 /// A call that was to create a namespace was refused.
@@ -109,16 +152,19 @@ pub(crate) unsafe fn not_created(
     }
     let at_fault = call.is_none_or(|call| call.create_errno == errno);
     let refusal = match errno {
-        EPERM => Refusal::exact(Reason::Permission),
+        EPERM => Refusal::not_permitted(task, flags, true, call),
+        ENOSYS if call.is_none() && task.has_seccomp_filter() => Refusal::exact(Reason::Seccomp),
         ENOMEM => Refusal::exact(Reason::NoMemory),
         ENOSPC if !at_fault => Refusal::exact(Reason::Other),
         ENOSPC if children.level() >= MAX_LEVEL => Refusal::exact(Reason::DepthLimit),
         // Another of the namespaces asked for may be the one at its limit.
-        ENOSPC if call.is_none() && flags & CLONE_NEW_OTHERS != 0 => {
-            Refusal { reason: Reason::CountLimit, inexact: FLAG_INEXACT }
-        }
+        ENOSPC if call.is_none() && flags & CLONE_NEW_OTHERS != 0 => Refusal::inexact(Reason::CountLimit),
         ENOSPC => Refusal::exact(Reason::CountLimit),
-        EINVAL if at_fault && own.address() != children.address() => Refusal::exact(Reason::AlreadyUnshared),
+        EINVAL if at_fault && own.address() != children.address() => Refusal::exact(if has_unshared(task) {
+            Reason::AlreadyUnshared
+        } else {
+            Reason::ChildrenElsewhere
+        }),
         _ => Refusal::exact(Reason::Other),
     };
     // SAFETY: the caller's promise.
@@ -133,8 +179,7 @@ pub(crate) unsafe fn not_created(
 pub(crate) unsafe fn not_forked(
     writer: Writer,
     task: Task<Probed>,
-    via: Via,
-    flags: u64,
+    fork: Fork,
     errno: u32,
     call: Option<Call>,
     scratch: *mut RefusalScratch,
@@ -147,24 +192,50 @@ pub(crate) unsafe fn not_forked(
     if !filter::wants_namespace(children) {
         return;
     }
-    let no_pid = call.is_some_and(|call| call.pid_errno == errno);
+    let Fork { via, flags, set_tid } = fork;
     let may_be_pid = call.is_none_or(|call| call.pid_errno == errno);
-    let reason = match errno {
-        ENOMEM if may_be_pid && children.is_dead() => Reason::NamespaceDead,
-        ENOMEM => Reason::NoMemory,
-        // alloc_pid has no other reason for this one.
-        EAGAIN if no_pid => Reason::PidMax,
-        // In the order in which copy_process checks them.
-        EAGAIN if task.is_at_nproc_limit() => Reason::NprocLimit,
-        EAGAIN if call.is_none() && children.has_no_pids() => Reason::PidMax,
-        EAGAIN if task.pids_cgroup_is_full() => Reason::PidsCgroup,
-        _ => Reason::Other,
+    let is_thread = flags & CLONE_THREAD != 0;
+    let refusal = match errno {
+        ENOMEM if may_be_pid && children.is_dead() => Refusal::exact(Reason::NamespaceDead),
+        ENOMEM => Refusal::exact(Reason::NoMemory),
+        EAGAIN => over_limit(task, children, call),
+        EPERM => {
+            let needs_admin = set_tid || flags & CLONE_NEW_OTHERS != 0;
+            Refusal::not_permitted(task, flags, needs_admin, call)
+        }
+        ENOSYS if call.is_none() && task.has_seccomp_filter() => Refusal::exact(Reason::Seccomp),
+        // copy_process, kernel/fork.c.
+        EINVAL if is_thread && task.thread_pid().innermost().1.address() != children.address() => {
+            Refusal::exact(Reason::ChildrenElsewhere)
+        }
+        _ => Refusal::exact(Reason::Other),
     };
-    let thread = if flags & CLONE_THREAD != 0 { FLAG_THREAD } else { 0 };
-    let refusal = Refusal::exact(reason);
+    let thread = if is_thread { FLAG_THREAD } else { 0 };
     // SAFETY: the caller's promise.
     unsafe {
         refuse(writer, Kind::ForkFailed, thread, Some(children), task, via, errno, refusal, scratch);
+    }
+}
+
+/// EAGAIN of a fork: which limit is reached.
+#[inline(always)]
+fn over_limit(task: Task<Probed>, children: PidNamespace<Probed>, call: Option<Call>) -> Refusal {
+    if call.is_some_and(|call| call.pid_errno == EAGAIN) {
+        // alloc_pid has no other reason for this one.
+        return Refusal::limit(Reason::PidMax, children.full_pids().unwrap_or(Limit::NONE));
+    }
+    // In the order in which copy_process checks them.
+    if let Some(limit) = task.reached_nproc_limit() {
+        return Refusal::limit(Reason::NprocLimit, limit);
+    }
+    if call.is_none()
+        && let Some(limit) = children.full_pids()
+    {
+        return Refusal::limit(Reason::PidMax, limit);
+    }
+    match task.full_pids_cgroup() {
+        Some(limit) => Refusal::limit(Reason::PidsCgroup, limit),
+        None => Refusal::exact(Reason::Other),
     }
 }
 
@@ -199,7 +270,7 @@ impl Target {
 #[inline(always)]
 pub(crate) unsafe fn joined(writer: Writer, task: Task<Probed>, scratch: *mut JoinScratch) {
     let ns = task.children_ns();
-    let from_inum = replace_children_ns(task, ns.inum());
+    let from_inum = replace_children_ns(task, ns.inum(), 0);
     if !filter::wants_namespace(ns) {
         return;
     }
@@ -229,20 +300,31 @@ pub(crate) unsafe fn not_joined(
         return;
     }
     let at_fault = call.is_none_or(|call| call.join_errno == errno);
-    let reason = match (errno, target) {
-        (EPERM, _) => Reason::Permission,
+    let refusal = match (errno, target) {
+        (EPERM, Some(target)) => not_permitted_to_join(task, target, call),
+        (EPERM, None) => Refusal::exact(Reason::Permission),
         (EINVAL, Some(target)) if at_fault && !is_below(target, task.thread_pid().innermost().1) => {
-            Reason::NotDescendant
+            Refusal::exact(Reason::NotDescendant)
         }
-        _ => Reason::Other,
+        _ => Refusal::exact(Reason::Other),
     };
     // Another of the namespaces asked for may be the one that was refused.
     let inexact = if call.is_none() && types & CLONE_NEW_OTHERS != 0 { FLAG_INEXACT } else { 0 };
-    let refusal = Refusal { reason, inexact };
+    let refusal = Refusal { inexact, ..refusal };
     // SAFETY: the caller's promise.
     unsafe {
         refuse(writer, Kind::NamespaceJoinFailed, 0, target, task, Via::Setns, errno, refusal, scratch);
     }
+}
+
+/// EPERM of a join: where a capability is missing, or that a seccomp filter refused.
+#[inline(always)]
+fn not_permitted_to_join(task: Task<Probed>, target: PidNamespace<Probed>, call: Option<Call>) -> Refusal {
+    let place = task.lacks_admin_to_join(target);
+    if place == 0 && call.is_none() && task.has_seccomp_filter() {
+        return Refusal::exact(Reason::Seccomp);
+    }
+    Refusal::limit(Reason::Permission, Limit { place, ..Limit::NONE })
 }
 
 /// Whether `ns` is `top` or below it.
@@ -273,8 +355,9 @@ unsafe fn refuse(
     refusal: Refusal,
     scratch: *mut RefusalScratch,
 ) {
-    let Refusal { reason, inexact } = refusal;
-    let body = RefusalBody { errno, via: via as u32, reason: reason as u32, reserved: 0 };
+    let Refusal { reason, inexact, limit: Limit { place, value, current, cgroup } } = refusal;
+    let body =
+        RefusalBody { errno, via: via as u32, reason: reason as u32, place, limit: value, current, cgroup };
     // SAFETY: the caller's promise.
     unsafe {
         let (process, other) = (Some(task.group_leader()), None::<Task<Probed>>);

@@ -31,7 +31,9 @@ mod iterator {
     use crate::{
         access::Access as _,
         kernel::{Direct, Probed, Task},
-        layout::{Constant as _, FilledIn, TASK_CGROUPS, TASK_EXIT_STATE, present},
+        layout::{
+            CGROUP_NODE, Constant as _, FilledIn, KERNFS_NODE_ID, TASK_CGROUPS, TASK_EXIT_STATE, present,
+        },
     };
 
     macro_rules! offsets {

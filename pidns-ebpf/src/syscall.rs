@@ -27,6 +27,7 @@ const COMPAT_RT_TGSIGQUEUEINFO: u64 = 335;
 
 pub(crate) const CLONE_NEWPID: u64 = 0x2000_0000;
 pub(crate) const CLONE_THREAD: u64 = 0x0001_0000;
+pub(crate) const CLONE_NEWUSER: u64 = 0x1000_0000;
 /// The flags that ask for a namespace of another type.
 pub(crate) const CLONE_NEW_OTHERS: u64 =
     0x0000_0080 | 0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000 | 0x4000_0000;

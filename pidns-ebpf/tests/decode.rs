@@ -88,8 +88,11 @@ fn valid(kind: Kind, pids: &[u32], other: &[u32], name: &[u8]) -> Vec<u8> {
     let refusal = |via: Via| RefusalBody {
         errno: 12,
         via: via as u32,
-        reason: Reason::NamespaceDead as u32,
-        reserved: 0,
+        reason: Reason::PidMax as u32,
+        place: 7,
+        limit: 400,
+        current: 101,
+        cgroup: 0,
     };
     match kind {
         Kind::NamespaceCreate => {

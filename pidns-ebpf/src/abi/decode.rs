@@ -239,11 +239,10 @@ fn via(number: u32, possible: &[Via]) -> Result<(), DecodeError> {
 
 fn refusal<'a>(bytes: &'a [u8], possible: &[Via]) -> Result<Namespaced<'a, RefusalBody>, DecodeError> {
     let record = namespaced::<RefusalBody>(bytes)?;
-    let RefusalBody { errno, via: number, reason, reserved } = record.body;
+    let RefusalBody { errno, via: number, reason, place: _, limit: _, current: _, cgroup: _ } = record.body;
     via(number, possible)?;
     known(Reason::from_number(reason), "reason", reason)?;
     check((1..=MAX_ERRNO).contains(&errno), "errno")?;
-    check(reserved == 0, "padding")?;
     check(record.process.is_some(), "process")?;
     alone(&record)?;
     Ok(record)

@@ -82,7 +82,7 @@ vocabulary! {
         CountLimit = 2,
         /// A capability is missing.
         Permission = 3,
-        /// The caller's children already go to another namespace than its own.
+        /// The caller has called unshare(2) before: its children go to another namespace than its own.
         AlreadyUnshared = 4,
         /// No memory, and the namespace is alive.
         NoMemory = 5,
@@ -96,6 +96,10 @@ vocabulary! {
         PidMax = 9,
         /// The caller's user has as many processes as RLIMIT_NPROC allows.
         NprocLimit = 10,
+        /// A seccomp filter refused, before the kernel's own checks.
+        Seccomp = 11,
+        /// The caller's children go to another namespace than its own.
+        ChildrenElsewhere = 12,
     }
 }
 
@@ -303,8 +307,15 @@ pub struct RefusalBody {
     pub via: u32,
     /// A [`Reason`].
     pub reason: u32,
-    /// Padding.
-    pub reserved: u32,
+    /// Where, by reason: of [`Reason::PidMax`] the inode number of the PID namespace at its limit, of [`Reason::NprocLimit`] the
+    /// user id, of [`Reason::Permission`] the inode number of the user namespace in which CAP_SYS_ADMIN is missing. 0: not known.
+    pub place: u32,
+    /// The limit that is reached; 0 where there is none, or its value is not known.
+    pub limit: u64,
+    /// How much of it is used right after the refusal; 0 where it is not known.
+    pub current: u64,
+    /// Of [`Reason::PidsCgroup`]: the number of the cgroup at its limit, which is its folder's inode number. 0: not known.
+    pub cgroup: u64,
 }
 
 /// Body of [`Kind::NamespaceJoin`]; `process` joined.
@@ -421,7 +432,7 @@ const _: () = {
     assert!(size_of::<ReapRecord>() == 64);
     assert!(size_of::<NamespaceRecord<CreateBody>>() == 144);
     assert!(size_of::<NamespaceRecord<InitBody>>() == 144);
-    assert!(size_of::<NamespaceRecord<RefusalBody>>() == 152);
+    assert!(size_of::<NamespaceRecord<RefusalBody>>() == 176);
     assert!(size_of::<NamespaceRecord<JoinBody>>() == 144);
     assert!(size_of::<NamespaceRecord<InitExitBody>>() == 160);
     assert!(size_of::<NamespaceRecord<TeardownBody>>() == 152);

@@ -207,7 +207,7 @@ unsafe fn namespace_init(
 
 #[inline(always)]
 fn remember(thread: Task<Direct>, inum: u32) {
-    let value = ChildrenNs { start_boot_ns: thread.start_boottime(), inum, reserved: 0 };
+    let value = ChildrenNs { start_boot_ns: thread.start_boottime(), inum, unshared: 0 };
     // An LRU map always has room.
     let _ = CHILDREN_NS.insert(&thread.pid(), &value, 0);
 }

@@ -17,7 +17,7 @@ use crate::{
     kernel::{CloneArgs, Direct, Task},
     maps::attached,
     outcome::{self, RefusalScratch},
-    syscall::{self, CLONE_NEWPID},
+    syscall::{self, CLONE_NEWPID, Fork},
     undisturbed::undisturbed,
 };
 
@@ -33,17 +33,18 @@ fn clone_returned(ctx: FExitContext) -> i32 {
     if result >= 0 && !may_be_noted {
         return 0;
     }
-    undisturbed(|| returned(flags, result))
+    let set_tid = args.set_tid_size() != 0;
+    undisturbed(|| returned(flags, set_tid, result))
 }
 
 #[inline(always)]
-fn returned(flags: u64, result: i32) {
+fn returned(flags: u64, set_tid: bool, result: i32) {
     let call = Call::take_own();
     if result >= 0 || !attached(CREATION_BY_FUNCTION) {
         return;
     }
     let task = Task::current();
-    let Some(errno) = outcome::errno(i64::from(result)) else { return };
+    let Some(errno) = outcome::errno(task, i64::from(result)) else { return };
     let Some(scratch) = Scratch::of(&SCRATCH_CLONE_REFUSAL) else { return };
     if task.is_kernel_thread() {
         return;
@@ -54,7 +55,8 @@ fn returned(flags: u64, result: i32) {
         if flags & CLONE_NEWPID != 0 {
             outcome::not_created(Writer::Clone, task, via, flags, errno, Some(call), scratch);
         } else {
-            outcome::not_forked(Writer::Clone, task, via, flags, errno, Some(call), scratch);
+            let fork = Fork { via, flags, set_tid };
+            outcome::not_forked(Writer::Clone, task, fork, errno, Some(call), scratch);
         }
     }
 }

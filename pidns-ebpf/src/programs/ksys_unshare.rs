@@ -38,11 +38,11 @@ fn returned(ctx: &FExitContext) {
     }
     let call = Call::take_own();
     let result: i32 = ctx.arg(1);
-    let Some(errno) = outcome::errno(i64::from(result)) else { return };
+    let task = Task::current();
+    let Some(errno) = outcome::errno(task, i64::from(result)) else { return };
     if !attached(CREATION_BY_FUNCTION) {
         return;
     }
-    let task = Task::current();
     // SAFETY: this CPU's scratch memory, and the running task.
     unsafe {
         if errno == 0 {

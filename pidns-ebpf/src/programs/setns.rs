@@ -34,11 +34,11 @@ fn returned(ctx: &FExitContext) {
     let regs = Regs::<Direct>::of(ctx.arg(0));
     let call = Call::take_own();
     let result: i64 = ctx.arg(1);
-    let Some(errno) = outcome::errno(result) else { return };
+    let task = Task::current();
+    let Some(errno) = outcome::errno(task, result) else { return };
     if !attached(SETNS_BY_FUNCTION) {
         return;
     }
-    let task = Task::current();
     let target = if call.target != 0 {
         Some(PidNamespace::at(call.target as *const u8))
     } else {

@@ -49,7 +49,7 @@ fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
     if task.in_compat_syscall() || attached(elsewhere) {
         return 0;
     }
-    let Some(errno) = outcome::errno(result) else { return 0 };
+    let Some(errno) = outcome::errno(task, result) else { return 0 };
     // A filter (seccomp) that hides clone3, whose flags it cannot see, answers so: the caller takes clone.
     if matches!(via, Via::Clone3) && errno == ENOSYS {
         return 0;
@@ -62,7 +62,7 @@ fn returned(task: Task<Probed>, via: Via, regs: Regs<Direct>, errno: u32) {
     match via {
         Via::Unshare => unshare(task, regs.argument0(), errno),
         Via::Setns => setns(task, regs, errno),
-        _ => clone(task, via, Fork::of(regs).flags, errno),
+        _ => clone(task, Fork::of(regs), errno),
     }
 }
 
@@ -84,14 +84,14 @@ fn unshare(task: Task<Probed>, flags: u64, errno: u32) {
 }
 
 #[inline(always)]
-fn clone(task: Task<Probed>, via: Via, flags: u64, errno: u32) {
+fn clone(task: Task<Probed>, fork: Fork, errno: u32) {
     let Some(scratch) = Scratch::of(&SCRATCH_REFUSAL) else { return };
     // SAFETY: this CPU's scratch memory, and the running task.
     unsafe {
-        if flags & CLONE_NEWPID != 0 {
-            outcome::not_created(Writer::Syscall, task, via, flags, errno, None, scratch);
+        if fork.flags & CLONE_NEWPID != 0 {
+            outcome::not_created(Writer::Syscall, task, fork.via, fork.flags, errno, None, scratch);
         } else {
-            outcome::not_forked(Writer::Syscall, task, via, flags, errno, None, scratch);
+            outcome::not_forked(Writer::Syscall, task, fork, errno, None, scratch);
         }
     }
 }

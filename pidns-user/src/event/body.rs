@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cause, Exit, KernelCount, ModelCount, Namespace, Process, StreamFilter, ThreadCount, Token,
+    Cause, Exit, KernelCount, ModelCount, Namespace, Process, ReachedLimit, StreamFilter, ThreadCount, Token,
     objects::{is_false, is_zero},
 };
 use crate::{
@@ -139,6 +139,12 @@ bodies! {
         errno: String,
         /// Why, as far as the kernel's state shows.
         reason: Token,
+        /// The capability that is missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        capability: Option<Token>,
+        /// Inode number of the user namespace in which it is missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user_ns: Option<u32>,
     }
     /// Its PID 1 exits.
     NamespaceInitExit = "namespace.init_exit" {
@@ -254,6 +260,9 @@ bodies! {
         /// Whether a thread was asked for.
         #[serde(default, skip_serializing_if = "is_false")]
         thread: bool,
+        /// The limit that refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<ReachedLimit>,
     }
     /// Events were dropped since the last one of these.
     StreamLost = "stream.lost" {

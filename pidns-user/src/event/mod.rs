@@ -17,7 +17,7 @@ pub use self::{
     body::Body,
     objects::{
         COMM_LEN, Cause, Exit, INITIAL_NS, KernelCount, MAX_LEVEL, ModelCount, Namespace, Process,
-        StreamFilter, ThreadCount,
+        ReachedLimit, StreamFilter, ThreadCount,
     },
 };
 use self::{body::Named, identity::BootNs};

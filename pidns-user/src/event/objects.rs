@@ -77,6 +77,31 @@ impl Namespace {
     }
 }
 
+/// A limit that is reached: all that is known of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReachedLimit {
+    /// "pids_cgroup", "pid_max" or "nproc_limit".
+    pub kind: Token,
+    /// The most that it allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<u64>,
+    /// How much of that was used right after the refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<u64>,
+    /// Path of the cgroup that it is set on, in its hierarchy, where the process that was refused still shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<Name>,
+    /// Number of that cgroup: inode number of its folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup_id: Option<u64>,
+    /// User whose processes count, in the initial user namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// Inode number of the PID namespace whose limit it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ns: Option<NsInum>,
+}
+
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]

@@ -156,6 +156,16 @@ const USES: &[Use] = &[
         ]),
     },
     Use {
+        name: "full cgroup",
+        lost: "which cgroup's pids.max refused a fork",
+        needs: Needs::All(&["CSS_CGROUP", "CGROUP_NODE", "KERNFS_NODE_ID"]),
+    },
+    Use {
+        name: "seccomp",
+        lost: "that a seccomp filter refused a call: its reason is \"permission\" or \"other\"",
+        needs: Needs::All(&["TASK_SECCOMP_MODE"]),
+    },
+    Use {
         name: "RLIMIT_NPROC",
         lost: "that a fork was refused by its user's limit of processes: its reason is \"other\"",
         needs: Needs::All(&["CRED_CAP_EFFECTIVE", "SIGNAL_RLIMITS"]),

@@ -111,11 +111,28 @@ pub(super) const EXIT_REASONS: [&str; 5] = ["ok", "error", "signal", "cascade", 
 /// Values of `method`; the last where a program of 32 bits called.
 pub(super) const METHODS: [&str; 4] = ["clone", "clone3", "unshare", "unknown"];
 /// Values of `reason` of a refused creation (docs/events.md).
-pub(super) const CREATION_REFUSALS: [&str; 6] =
-    ["depth_limit", "count_limit", "permission", "already_unshared", "no_memory", "other"];
+pub(super) const CREATION_REFUSALS: [&str; 8] = [
+    "depth_limit",
+    "count_limit",
+    "permission",
+    "seccomp",
+    "already_unshared",
+    "children_elsewhere",
+    "no_memory",
+    "other",
+];
 /// Values of `reason` of a refused fork (docs/events.md).
-pub(super) const FORK_REFUSALS: [&str; 6] =
-    ["namespace_dead", "pid_max", "pids_cgroup", "nproc_limit", "no_memory", "other"];
+pub(super) const FORK_REFUSALS: [&str; 9] = [
+    "namespace_dead",
+    "pid_max",
+    "pids_cgroup",
+    "nproc_limit",
+    "permission",
+    "seccomp",
+    "children_elsewhere",
+    "no_memory",
+    "other",
+];
 /// Values of `fate` of a signal (docs/events.md).
 pub(super) const FATES: [&str; 5] = ["delivered", "ignored", "already_pending", "queue_full", "info_lost"];
 /// Values of `from` of a signal (docs/events.md).

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     event::container::Container,
     event::identity::NsInum,
-    event::{Body, Event, Namespace, Process},
+    event::{Body, Event, Namespace, Process, ReachedLimit},
     text::Count,
     text::printable,
 };
@@ -184,12 +184,21 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
                 from.map(|from| format!(", before to {from}")).unwrap_or_default()
             ),
         },
-        Body::NamespaceJoinFailed { ns, process, errno, reason } => Row {
+        Body::NamespaceJoinFailed { ns, process, errno, reason, capability, user_ns } => Row {
             label: "join failed",
             colour: YELLOW,
             ns: ns.as_ref().and_then(of),
             process: Some(process),
-            detail: format!("setns: {errno}, {}", words(reason)),
+            detail: format!(
+                "setns: {errno}, {}{}",
+                refusal(reason),
+                match (capability, user_ns) {
+                    (Some(capability), Some(user_ns)) => {
+                        format!(": no {capability} in user namespace {user_ns}")
+                    }
+                    _ => String::new(),
+                }
+            ),
         },
         Body::NamespaceInitExit { ns, process, exit, cause, members } => Row {
             label: "init exit",
@@ -291,7 +300,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
                 if *fate == "ignored" { ignored(signal, from).to_owned() } else { words(fate) }
             ),
         },
-        Body::ForkFailed { process, ns, errno, reason, thread } => Row {
+        Body::ForkFailed { process, ns, errno, reason, thread, limit } => Row {
             label: "fork failed",
             colour: YELLOW,
             ns: ns.as_ref().and_then(of),
@@ -302,7 +311,10 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
                 match &**reason {
                     // The errno says memory, and misleads everybody who reads it.
                     "namespace_dead" => "not memory: the namespace's init is dead".to_owned(),
-                    reason => words(reason),
+                    "children_elsewhere" => {
+                        "no thread while the children go to another PID namespace".to_owned()
+                    }
+                    reason => limit.as_ref().map_or_else(|| refusal(reason), reached),
                 }
             ),
         },
@@ -321,6 +333,31 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             detail: format!("{} ({stage})", Count(*count, "event", "events")),
         },
     })
+}
+
+/// Why a call was refused.
+fn refusal(reason: &str) -> String {
+    match reason {
+        "seccomp" => "by a seccomp filter".to_owned(),
+        "children_elsewhere" => "its children go to another PID namespace already".to_owned(),
+        reason => words(reason),
+    }
+}
+
+/// "pids.max of /pods/a: 12 of 12".
+fn reached(limit: &ReachedLimit) -> String {
+    let ReachedLimit { kind, value, current, cgroup, cgroup_id, uid, ns } = limit;
+    let whose = match (cgroup, cgroup_id, uid, ns) {
+        (Some(path), ..) => format!("pids.max of {}", path.for_terminal()),
+        (_, Some(id), ..) => format!("pids.max of cgroup {id}"),
+        (_, _, Some(uid), _) => format!("RLIMIT_NPROC of uid {uid}"),
+        (_, _, _, Some(ns)) => format!("pid_max of {ns}"),
+        _ => words(kind),
+    };
+    match current.zip(*value) {
+        Some((current, value)) => format!("{whose}: {current} of {value}"),
+        None => whose,
+    }
 }
 
 /// "depth_limit" as words.

@@ -12,9 +12,9 @@
 use std::{
     collections::HashMap,
     ffi::OsStr,
-    fs::File,
+    fs::{self, File},
     io::{self, Read as _},
-    os::unix::ffi::OsStrExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -148,6 +148,20 @@ impl<'a> LimitReader<'a> {
             (Some(common), Some(cgroup)) => Some(common.tighter(cgroup)),
             (common, cgroup) => common.or(cgroup),
         })
+    }
+
+    /// The path of the cgroup with this number (inode number of its folder) which counts the tasks of this process, or is above the one
+    /// that does. `None` where the process is gone, or no mount shows it.
+    pub fn pids_cgroup(&self, pid: HostPid, number: u64) -> Option<Name> {
+        let text = self.procfs.limit_file(&format!("{pid}/cgroup"), LONGEST_LIST).ok()??;
+        let (version, path) = pids_path(&text)?;
+        let mut shown = self.mounts[version].iter();
+        let (mount, rest) = shown.find_map(|mount| Some((mount, below(path, &mount.root)?)))?;
+        let end = ends(rest).take(DEEPEST).find(|&end| {
+            fs::metadata(mount.folder.join(OsStr::from_bytes(&rest[..end])))
+                .is_ok_and(|folder| folder.ino() == number)
+        })?;
+        Some(Name::from(&path[..path.len() - rest.len() + end]))
     }
 
     /// How often a cgroup's limit was not known: its files may not be read, no mount shows it, or it is too far within others.

@@ -11,6 +11,7 @@ use pidns_ebpf::abi::{Header, Kind, Record};
 use super::{
     Progress, Source, SourceError,
     kinds::event_of,
+    refusals::CgroupPaths,
     translate::{Translated, Translator},
 };
 use crate::{
@@ -73,6 +74,7 @@ struct Translation {
     swept_count: BTreeMap<&'static str, u64>,
     lost: BTreeMap<&'static str, u64>,
     numbers: Numbers,
+    cgroups: CgroupPaths,
     /// The events of one record; kept for its memory.
     events: Vec<Event>,
 }
@@ -250,6 +252,7 @@ impl Translation {
             swept_count: BTreeMap::new(),
             lost: BTreeMap::new(),
             numbers: Numbers { seq: 0, last_boot_ns: began_boot_ns, wall_offset_ns: clock::wall_offset_ns() },
+            cgroups: CgroupPaths::default(),
             events: Vec::new(),
         }
     }
@@ -263,6 +266,7 @@ impl Translation {
         self.translator.translate(header, record, |Translated { boot_ns, exact, body }| {
             events.push(numbers.event(boot_ns, exact, body));
         });
+        events.iter_mut().for_each(|event| self.cgroups.complete(event));
         each(events);
         events.clear();
     }

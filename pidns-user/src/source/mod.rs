@@ -5,6 +5,7 @@ pub mod list;
 pub mod live;
 pub mod observer;
 pub mod recording;
+mod refusals;
 pub mod replay;
 pub mod snapshots;
 pub mod translate;

@@ -135,6 +135,7 @@ pub(crate) fn errno_name(error: &io::Error) -> String {
         Some(libc::EEXIST) => "EEXIST".into(),
         Some(libc::EINVAL) => "EINVAL".into(),
         Some(libc::ENOSPC) => "ENOSPC".into(),
+        Some(libc::ENOSYS) => "ENOSYS".into(),
         Some(other) => format!("errno {other}"),
         None => error.to_string(),
     }

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use crate::facts::Who;
 use crate::seen::{
-    about, expect, expect_absent, expect_not, expect_order, expect_process, expect_within, in_ns,
+    about, expect, expect_absent, expect_not, expect_order, expect_process, expect_within, get, in_ns,
+    made_by,
 };
 use crate::stage::Actor;
 use crate::tracer::{Tracer, watch};
@@ -19,6 +20,8 @@ pub(crate) const TESTS: &[Test] = &[
     test!(an_ancestor_cannot_be_joined_from_inside),
     test!(a_sibling_cannot_be_joined),
     test!(a_join_without_privilege_is_refused),
+    test!(the_owner_of_a_namespace_lacks_a_capability_in_its_own_user_namespace, needs probes::user_namespaces),
+    test!(an_unshare_after_a_join_is_not_a_second_one),
     test!(other_types_of_namespace_are_no_joins),
     test!(a_refused_pidfd_names_the_namespace_if_it_can_be_known, needs probes::pidfd),
 ];
@@ -100,6 +103,24 @@ fn a_sibling_cannot_be_joined() {
 fn a_join_without_privilege_is_refused() {
     let (told, seen) = watch("join-unprivileged", &[]);
     refused(&told, &seen, "EPERM", "permission", told.who("init").ns);
+    let failed = seen.one("namespace.join_failed", about(told.refused("setns", "EPERM").who.pid));
+    expect(failed, "/capability", "CAP_SYS_ADMIN");
+    expect(failed, "/user_ns", get::<u64>(failed, "/ns/user_ns"));
+}
+
+fn the_owner_of_a_namespace_lacks_a_capability_in_its_own_user_namespace() {
+    let (told, seen) = watch("join-own-unprivileged", &[]);
+    let failed = seen.one("namespace.join_failed", about(told.refused("setns", "EPERM").who.pid));
+    expect(failed, "/reason", "permission");
+    expect(failed, "/capability", "CAP_SYS_ADMIN");
+    expect(failed, "/user_ns", told.the::<u64>("own user namespace"));
+    assert_ne!(failed["user_ns"], failed["ns"]["user_ns"], "it may do all in the namespace that it owns");
+}
+
+fn an_unshare_after_a_join_is_not_a_second_one() {
+    let (told, seen) = watch("join-and-unshare", &[]);
+    let failed = seen.one("namespace.create_failed", made_by(told.refused("unshare", "EINVAL").who.pid));
+    expect(failed, "/reason", "children_elsewhere");
 }
 
 /// The join was refused; the namespace it was about may stay unknown, but may not be wrong.

@@ -1,5 +1,6 @@
 //! Lives of processes in a namespace: fork, exec, exit, reap, and forks that fail.
 
+use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,8 @@ use serde_json::{Value, json};
 use crate::actor::STRANGE_NAME;
 use crate::facts::{Ended, Who, Window};
 use crate::seen::{
-    Seen, about, expect, expect_not, expect_order, expect_process, expect_process_renamed, get,
+    Seen, about, expect, expect_absent, expect_not, expect_order, expect_process, expect_process_renamed,
+    get, made_by,
 };
 use crate::stage::{Actor, Told, patience};
 use crate::sys::Pid;
@@ -27,7 +29,12 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_fork_into_a_joined_dead_namespace_fails_for_that),
     test!(a_fork_over_the_limit_of_processes_says_which_limit),
     test!(a_fork_in_a_full_namespace_says_so, needs probes::own_pid_max),
+    test!(a_fork_that_the_namespace_above_has_no_pid_for_names_that_one, needs probes::own_pid_max),
     test!(a_fork_in_a_full_pids_cgroup_says_so, needs probes::pids_cgroup),
+    test!(a_fork_that_a_fatal_signal_interrupts_is_no_refusal),
+    test!(what_a_seccomp_filter_refuses_is_no_lack_of_permission, needs probes::seccomp),
+    test!(a_filter_and_a_missing_capability_are_a_lack_of_permission, needs probes::seccomp),
+    test!(a_thread_while_children_go_elsewhere_is_refused_for_that),
     test!(the_same_pid_twice_is_two_processes, needs probes::set_tid),
     test!(a_strange_name_is_escaped_so_that_it_can_be_read_back),
     test!(a_strange_name_cannot_steer_the_terminal),
@@ -158,6 +165,51 @@ fn a_fork_into_a_joined_dead_namespace_fails_for_that() {
 fn a_fork_over_the_limit_of_processes_says_which_limit() {
     let (told, seen) = watch("too-many-processes", &[]);
     expect_fork_refused(&told, &seen, "EAGAIN", "nproc_limit", told.who("init").ns);
+    let failed = seen.one("fork.failed", about(told.refused("clone", "EAGAIN").who.pid));
+    let limit = json!({ "kind": "nproc_limit", "value": 1, "current": 1, "uid": 54321 });
+    expect(failed, "/limit", limit);
+}
+
+fn a_fork_that_a_fatal_signal_interrupts_is_no_refusal() {
+    for place in ["host", "init"] {
+        let (_, seen) = watch("killed-while-forking", &[place]);
+        seen.none("fork.failed", |_| true);
+    }
+}
+
+/// Of clone3, clone and unshare, which a filter refuses, by user; with function hooks none is seen, as the kernel's functions are not
+/// called.
+fn expect_filtered(user: &str, unshare_reason: &str) {
+    let (told, seen) = watch("filtered", &[user]);
+    let who = told.refused("clone3", "ENOSYS").who;
+    if seen.by_functions() {
+        seen.none("fork.failed", about(who.pid));
+        seen.none("namespace.create_failed", made_by(who.pid));
+        return;
+    }
+    let failed = seen.one("fork.failed", about(who.pid));
+    expect(failed, "/errno", "EPERM");
+    expect(failed, "/reason", "seccomp");
+    expect_absent(failed, "/exact");
+    let failed = seen.one("namespace.create_failed", made_by(who.pid));
+    expect(failed, "/reason", unshare_reason);
+    expect_absent(failed, "/exact");
+}
+
+fn what_a_seccomp_filter_refuses_is_no_lack_of_permission() {
+    expect_filtered("root", "seccomp");
+}
+
+fn a_filter_and_a_missing_capability_are_a_lack_of_permission() {
+    expect_filtered("another user", "permission");
+}
+
+fn a_thread_while_children_go_elsewhere_is_refused_for_that() {
+    let (told, seen) = watch("thread-after-unshare", &[]);
+    let who = told.refused("thread", "EINVAL").who;
+    let failed = seen.one("fork.failed", about(who.pid));
+    expect(failed, "/reason", "children_elsewhere");
+    expect(failed, "/thread", true);
 }
 
 /// The one refused fork that this shell script ends with.
@@ -180,17 +232,40 @@ fn a_fork_in_a_full_namespace_says_so() {
     expect(&failed, "/errno", "EAGAIN");
     expect(&failed, "/reason", "pid_max");
     expect(&failed, "/ns/level", 1);
+    expect(&failed, "/limit/ns", get::<u64>(&failed, "/ns/inum"));
+    expect(&failed, "/limit/value", 301);
+}
+
+fn a_fork_that_the_namespace_above_has_no_pid_for_names_that_one() {
+    let failed = refused_in(
+        "exec unshare --pid --fork --mount-proc sh -c '
+         echo 301 > /proc/sys/kernel/pid_max
+         exec unshare --pid --fork sh -c \"while :; do sleep 100 & done\"'",
+    );
+    expect(&failed, "/errno", "EAGAIN");
+    expect(&failed, "/reason", "pid_max");
+    expect(&failed, "/ns/level", 2);
+    expect(&failed, "/limit/ns", get::<u64>(&failed, "/ns/parent"));
+    expect(&failed, "/limit/value", 301);
 }
 
 fn a_fork_in_a_full_pids_cgroup_says_so() {
     let group = format!("{}/pidns-trace-test-{}", cgroups::PIDS_CGROUPS, std::process::id());
     std::fs::create_dir(&group).expect("a cgroup");
     std::fs::write(format!("{group}/pids.max"), "3").expect("its limit");
-    let failed = refused_in(&format!("echo $$ > {group}/cgroup.procs; while :; do sleep 1 & done"));
+    let inner = format!("{group}/inner");
+    std::fs::create_dir(&inner).expect("a cgroup within");
+    let number = std::fs::metadata(&group).expect("its folder").ino();
+    let failed = refused_in(&format!("echo $$ > {inner}/cgroup.procs; while :; do sleep 1 & done"));
     expect(&failed, "/errno", "EAGAIN");
     expect(&failed, "/reason", "pids_cgroup");
+    expect(&failed, "/limit/value", 3);
+    expect(&failed, "/limit/current", 3);
+    expect(&failed, "/limit/cgroup_id", number);
+    let path: String = get(&failed, "/limit/cgroup");
+    assert!(group.ends_with(&path), "the limit is on {group}, whose path this is: {failed}");
     let started = Instant::now();
-    while std::fs::remove_dir(&group).is_err() {
+    while std::fs::remove_dir(&inner).is_err() || std::fs::remove_dir(&group).is_err() {
         assert!(started.elapsed() < patience(10), "the cgroup is empty again");
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -235,6 +235,31 @@ pub(crate) fn limit_processor_time(seconds: u64) -> io::Result<()> {
     checked(c_long::from(unsafe { libc::setrlimit(libc::RLIMIT_CPU, &raw const limit) })).map(drop)
 }
 
+/// Lets a process that has changed its identity be looked at by others of the new one.
+pub(crate) fn be_dumpable() -> io::Result<()> {
+    // SAFETY: PR_SET_DUMPABLE takes an integer.
+    checked(c_long::from(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) })).map(drop)
+}
+
+/// From now on the kernel answers these system calls of this process with these error numbers, before it looks at them (seccomp).
+pub(crate) fn answer_calls(answers: &[(c_long, c_int)]) -> io::Result<()> {
+    let step = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
+    // The number is the first word of what a filter sees.
+    let mut program = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
+    for &(call, errno) in answers {
+        program.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call as u32));
+        program.push(step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32));
+    }
+    program.push(step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW));
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: PR_SET_NO_NEW_PRIVS takes integers.
+    checked(c_long::from(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }))?;
+    // SAFETY: the filter and its program live across the call.
+    let set =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter) };
+    checked(set).map(drop)
+}
+
 pub(crate) fn forbid_core_dumps() -> io::Result<()> {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: none lives across the call.

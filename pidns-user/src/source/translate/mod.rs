@@ -17,7 +17,7 @@ use self::{
 };
 use crate::{
     event::identity::{BootNs, HostPid, NsInum, ProcessKey},
-    event::{Body, Cause, Exit, Process, Token},
+    event::{Body, Cause, Exit, Process, ReachedLimit, Token},
     kernel::{sweep::Swept, zombies::Unreaped},
     signals::{errno_name, signal_name},
     text::Name,
@@ -141,8 +141,21 @@ impl Translator {
             }
             Record::NamespaceJoinFailed(Namespaced { ns, process: Some(caller), body, .. }) => {
                 let ns = ns.map(|part| self.namespaces.describe(&part));
-                let (errno, reason) = (errno_name(body.errno), reason(&body));
-                put(exact, Body::NamespaceJoinFailed { ns, process: process(&caller), errno, reason });
+                let user_ns = match Reason::from_number(body.reason) {
+                    Some(Reason::Permission) => known(body.place),
+                    _ => None,
+                };
+                put(
+                    exact,
+                    Body::NamespaceJoinFailed {
+                        ns,
+                        process: process(&caller),
+                        errno: errno_name(body.errno),
+                        reason: reason(&body),
+                        capability: user_ns.map(|_| "CAP_SYS_ADMIN".into()),
+                        user_ns,
+                    },
+                );
             }
             Record::ForkFailed(Namespaced { ns, process: Some(caller), body, .. }) => {
                 let ns = ns.map(|part| self.namespaces.describe(&part));
@@ -154,6 +167,7 @@ impl Translator {
                         errno: errno_name(body.errno),
                         reason: reason(&body),
                         thread: flags & FLAG_THREAD != 0,
+                        limit: limit(&body),
                     },
                 );
             }
@@ -406,7 +420,23 @@ fn reason(body: &RefusalBody) -> Token {
         Reason::PidsCgroup => "pids_cgroup".into(),
         Reason::PidMax => "pid_max".into(),
         Reason::NprocLimit => "nproc_limit".into(),
+        Reason::Seccomp => "seccomp".into(),
+        Reason::ChildrenElsewhere => "children_elsewhere".into(),
     }
+}
+
+/// The limit that refused a fork; its cgroup's path is not in the record.
+fn limit(body: &RefusalBody) -> Option<ReachedLimit> {
+    let RefusalBody { place, limit, current, cgroup, .. } = *body;
+    let (mut uid, mut ns, mut cgroup_id) = (None, None, None);
+    match Reason::from_number(body.reason)? {
+        Reason::PidMax => ns = Some(NsInum::known(place)?),
+        Reason::NprocLimit => uid = Some(place),
+        Reason::PidsCgroup => cgroup_id = (cgroup != 0).then_some(cgroup),
+        _ => return None,
+    }
+    let (value, current) = (Some(limit), Some(current));
+    Some(ReachedLimit { kind: reason(body), value, current, cgroup: None, cgroup_id, uid, ns })
 }
 
 #[cfg(test)]

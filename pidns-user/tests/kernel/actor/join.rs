@@ -17,6 +17,8 @@ pub(super) const SITUATIONS: &[Situation] = &[
     ("join-a-sibling", |_| join_a_sibling()),
     ("join-a-sibling-by-pidfd", |_| join_a_sibling_by_pidfd()),
     ("join-unprivileged", |_| join_unprivileged()),
+    ("join-own-unprivileged", |_| join_own_unprivileged()),
+    ("join-and-unshare", |_| join_and_unshare()),
     ("join-other-types", |_| join_other_types()),
 ];
 
@@ -111,6 +113,38 @@ fn join_unprivileged() -> c_int {
         say_refusal("refused", "setns", &who, &sys::setns(file.as_fd(), sys::NEWPID));
         0
     });
+    home.dismiss();
+    0
+}
+
+/// A user joins a PID namespace that it owns before it joins the user namespace: util-linux has done so.
+fn join_own_unprivileged() -> c_int {
+    fork_and_wait(|| {
+        sys::become_uid(65534).expect("root can become nobody");
+        sys::be_dumpable().expect("PR_SET_DUMPABLE is allowed");
+        let life = |side: &super::Side<'_>| {
+            say("init pid", sys::getpid());
+            side.ready();
+            side.wait();
+            0
+        };
+        let home = Child::clone(sys::NEWPID | libc::CLONE_NEWUSER, life).expect("a user namespace");
+        home.await_ready();
+        let file = namespace_file(home.pid, "pid");
+        say("own user namespace", inode("/proc/self/ns/user").expect("it can be read"));
+        let who = Who::myself();
+        say_refusal("refused", "setns", &who, &sys::setns(file.as_fd(), sys::NEWPID));
+        home.dismiss();
+        0
+    });
+    0
+}
+
+/// A process whose children go to a namespace that it has joined cannot create one for them.
+fn join_and_unshare() -> c_int {
+    let home = Child::init("init", || {});
+    setns(namespace_file(home.pid, "pid").as_fd(), sys::NEWPID);
+    say_refusal("refused", "unshare", &Who::myself(), &sys::unshare(sys::NEWPID));
     home.dismiss();
     0
 }

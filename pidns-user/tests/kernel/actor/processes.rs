@@ -27,6 +27,9 @@ pub(super) const SITUATIONS: &[Situation] = &[
     ("dead-namespace", |_| dead_namespace()),
     ("join-dead-namespace", |_| join_dead_namespace()),
     ("too-many-processes", |_| too_many_processes()),
+    ("killed-while-forking", |args| killed_while_forking(&args[0])),
+    ("filtered", |args| filtered(&args[0])),
+    ("thread-after-unshare", |_| thread_after_unshare()),
     ("same-pid-twice", |_| same_pid_twice()),
     ("strange-name", |_| strange_name()),
     ("threads-in-namespace", |args| threads_in_namespace(&args[0])),
@@ -192,6 +195,56 @@ fn too_many_processes() -> c_int {
         });
     });
     home.dismiss();
+    0
+}
+
+/// Processes of the host, or PID 1s, that fork as fast as they can are killed meanwhile, until one was interrupted.
+fn killed_while_forking(place: &str) -> c_int {
+    let flags = if place == "init" { sys::NEWPID } else { 0 };
+    for round in 0..40 {
+        let forker = sys::clone(flags, || {
+            for _ in 0..3_000 {
+                let child = sys::fork(|| {
+                    sys::die_with_parent().expect("PR_SET_PDEATHSIG is allowed");
+                    thread::sleep(Duration::from_secs(2));
+                    0
+                });
+                child.expect("a fork works, or this process is no more");
+            }
+            sys::pause_forever()
+        });
+        let forker = forker.expect("root can make a PID namespace");
+        thread::sleep(Duration::from_millis(4 + round % 7));
+        sys::kill(forker, libc::SIGKILL).expect("a child may be killed");
+        sys::wait(forker).expect("a child can be waited for");
+    }
+    0
+}
+
+/// A seccomp filter answers what asks for processes and namespaces: as runtimes' default ones do, and harsher.
+fn filtered(user: &str) -> c_int {
+    let filtered = fork(|| {
+        if user != "root" {
+            sys::become_uid(54321).expect("root can become another user");
+        }
+        let (clone, clone3, unshare) = (libc::SYS_clone, libc::SYS_clone3, libc::SYS_unshare);
+        let answers = [(clone, libc::EPERM), (clone3, libc::ENOSYS), (unshare, libc::EPERM)];
+        sys::answer_calls(&answers).expect("seccomp is there");
+        let who = Who::myself();
+        say_refusal("refused", "clone3", &who, &sys::clone3(&Birth::default(), || 0).map(sys::wait));
+        say_refusal("refused", "clone", &who, &sys::fork(|| 0).map(sys::wait));
+        say_refusal("refused", "unshare", &who, &sys::unshare(sys::NEWPID));
+        0
+    });
+    assert!(sys::wait(filtered).expect("a child can be waited for").success(), "it said what it got");
+    0
+}
+
+/// No thread can be made while the children go to another namespace.
+fn thread_after_unshare() -> c_int {
+    sys::unshare(sys::NEWPID).expect("root can unshare its PID namespace");
+    let thread = thread::Builder::new().spawn(|| {});
+    say_refusal("refused", "thread", &Who::myself(), &thread.map(|thread| thread.join()));
     0
 }
 

@@ -123,7 +123,11 @@ pub(crate) unsafe fn output(writer: Writer, kind: Kind, record: *const u8, size:
     // Waking the reader costs more than all else here, so the many records of processes leave it asleep: it looks by
     // itself every 20 ms. The rare ones wake it.
     let wake = match kind {
-        Kind::ProcessFork | Kind::ProcessExec | Kind::ProcessExit | Kind::ProcessReap => BPF_RB_NO_WAKEUP,
+        Kind::ProcessFork
+        | Kind::ProcessExec
+        | Kind::ProcessExit
+        | Kind::ProcessReap
+        | Kind::ProcessSignal => BPF_RB_NO_WAKEUP,
         _ => BPF_RB_FORCE_WAKEUP,
     };
     let sent = EVENTS.output::<[u8]>(bytes, u64::from(wake)).is_ok();
@@ -149,6 +153,25 @@ pub(crate) unsafe fn send_namespaced<B, N: Access, P: Access, O: Access>(
     other: Option<Task<O>>,
     body: B,
 ) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (pids, other_pids) = fill_in(scratch, ns, process, other, body);
+        send(writer, kind, flags, now(), scratch, pids, other_pids);
+    }
+}
+
+/// Fills in all but the header of a record about a namespace; returns how many PIDs the process and the other one have.
+///
+/// # Safety
+/// As [`send_namespaced`].
+#[inline(always)]
+pub(crate) unsafe fn fill_in<B, N: Access, P: Access, O: Access>(
+    scratch: *mut Scratch<NamespaceRecord<B>>,
+    ns: Option<PidNamespace<N>>,
+    process: Option<Task<P>>,
+    other: Option<Task<O>>,
+    body: B,
+) -> (u32, u32) {
     // SAFETY: the caller's promise, and the tail has room for two processes.
     unsafe {
         let record = &raw mut (*scratch).record;
@@ -162,7 +185,7 @@ pub(crate) unsafe fn send_namespaced<B, N: Access, P: Access, O: Access>(
         (&raw mut (*record).body).write(body);
         let pids = number(process_pid, &raw mut (*record).process, tail(scratch, 0));
         let other_pids = number(other_pid, &raw mut (*record).other, tail(scratch, pids));
-        send(writer, kind, flags, now(), scratch, pids, other_pids);
+        (pids, other_pids)
     }
 }
 

@@ -230,6 +230,27 @@ impl<A: Access> Task<A> {
         if signal.field::<u32>(SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0 { of_group } else { of_task }
     }
 
+    /// Whether this signal, which was just delivered to its process, ends that. complete_signal (kernel/signal.c) has decided so by
+    /// then, but of signals that dump core: of those it is what no handler takes. A signal that all threads block is left out.
+    #[inline(always)]
+    pub(crate) fn is_ended_by(self, signal: i32) -> bool {
+        /// SIGQUIT, SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGXCPU, SIGXFSZ, SIGSYS. SIGTRAP is for debuggers, and too frequent.
+        const DUMP_CORE: u64 =
+            1 << 3 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 11 | 1 << 24 | 1 << 25 | 1 << 31;
+        let shared = self.signal();
+        if shared.field::<u32>(SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0 {
+            return shared.field::<u32>(SIGNAL_GROUP_EXIT_CODE) == signal as u32;
+        }
+        if DUMP_CORE & 1 << (signal & 63) == 0 {
+            return false;
+        }
+        let handlers: *const u8 = self.field(TASK_SIGHAND);
+        let action =
+            SIGHAND_ACTION.load() + (signal as u32 - 1) * SIGACTION_SIZE.load() + SIGACTION_HANDLER.load();
+        // SAFETY: an integer (SIG_DFL is 0), copied by helper.
+        unsafe { Probed::read::<u64>(handlers.add(action as usize)) == 0 }
+    }
+
     #[inline(always)]
     fn uid(self) -> u32 {
         let cred: *const u8 = self.field(TASK_REAL_CRED);

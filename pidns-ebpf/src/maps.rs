@@ -91,7 +91,7 @@ pub(crate) unsafe fn without_init(writer: Writer, ns: *const NamespacePart) {
     }
 }
 
-/// Inits that the kernel chose to kill when memory ran out; all processes, where they are counted. They leave with their exit.
+/// Processes that the kernel chose to kill when memory ran out. They leave with their exit, if that is looked at.
 #[map]
 pub(crate) static OOM_VICTIMS: LruHashMap<ProcessKey, u8> = LruHashMap::with_max_entries(1_024, 0);
 

@@ -43,6 +43,17 @@ fn part(pids: &[u32]) -> ProcessPart {
 const NO_PROCESS: ProcessPart =
     ProcessPart { start_boot_ns: 0, pid: 0, parent_pid: 0, uid: 0, ns_inum: 0, comm: [0; COMM_LEN] };
 
+const NO_NAMESPACE: NamespacePart = NamespacePart {
+    kernel_id: 0,
+    init_start_boot_ns: 0,
+    inum: 0,
+    level: 0,
+    parent_inum: 0,
+    user_ns_inum: 0,
+    owner_uid: 0,
+    reserved: 0,
+};
+
 fn namespace() -> NamespacePart {
     NamespacePart {
         kernel_id: 9,
@@ -128,6 +139,13 @@ fn valid(kind: Kind, pids: &[u32], other: &[u32], name: &[u8]) -> Vec<u8> {
             other,
             SignalBody { signal: 15, code: 0, fate: 1, origin: Origin::Ancestor as u32 },
         ),
+        Kind::ProcessSignal => namespaced_in(
+            NO_NAMESPACE,
+            kind,
+            pids,
+            other,
+            SignalBody { signal: 9, code: 0, fate: 0, origin: Origin::Ancestor as u32 },
+        ),
         Kind::NamespaceCreateFailed | Kind::ForkFailed => namespaced(kind, pids, &[], refusal(Via::Clone3)),
         Kind::NamespaceJoinFailed => namespaced(kind, pids, &[], refusal(Via::Setns)),
         Kind::ProcessFork => {
@@ -155,7 +173,7 @@ fn valid(kind: Kind, pids: &[u32], other: &[u32], name: &[u8]) -> Vec<u8> {
                 wait_status: 0x0700,
                 peak_threads: 3,
                 cascade_inum: 0,
-                reserved: 0,
+                oom: 0,
             };
             finish(bytes_of(&record), &[pids], &[])
         }
@@ -191,6 +209,7 @@ fn an_exit_is_read_back_field_by_field() {
             wait_status: 0x0700,
             peak_threads: 3,
             cascade_inum: 0,
+            oom: 0,
         },
     )) = decode(&bytes)
     else {

@@ -104,6 +104,7 @@ pub enum Record<'a> {
     NamespaceDestroy(Namespaced<'a, ()>),
     InitSignal(Namespaced<'a, SignalBody>),
     ForkFailed(Namespaced<'a, RefusalBody>),
+    ProcessSignal(Namespaced<'a, SignalBody>),
     ProcessFork {
         process: Process<'a>,
         parent: Process<'a>,
@@ -119,6 +120,7 @@ pub enum Record<'a> {
         wait_status: u32,
         peak_threads: u32,
         cascade_inum: u32,
+        oom: u32,
     },
     ProcessReap {
         process: Process<'a>,
@@ -248,6 +250,16 @@ fn refusal<'a>(bytes: &'a [u8], possible: &[Via]) -> Result<Namespaced<'a, Refus
     Ok(record)
 }
 
+fn signal(bytes: &[u8]) -> Result<Namespaced<'_, SignalBody>, DecodeError> {
+    let record = namespaced::<SignalBody>(bytes)?;
+    let SignalBody { signal, code: _, fate, origin } = record.body;
+    let origin = known(Origin::from_number(origin), "signal origin", origin)?;
+    check(fate <= 4, "signal fate")?;
+    check((1..=64).contains(&signal), "signal number")?;
+    check(origin != Origin::Kernel || record.other.is_none(), "sender")?;
+    Ok(record)
+}
+
 /// The namespace and the process that records of these kinds always have.
 fn complete<B>(record: &Namespaced<'_, B>) -> Result<(), DecodeError> {
     check(record.ns.is_some(), "namespace")?;
@@ -351,14 +363,15 @@ pub fn decode(bytes: &[u8]) -> Result<(Header, Record<'_>), DecodeError> {
             Record::NamespaceDestroy(record)
         }
         Kind::InitSignal => {
-            let record = namespaced::<SignalBody>(bytes)?;
-            let SignalBody { signal, code: _, fate, origin } = record.body;
-            let origin = known(Origin::from_number(origin), "signal origin", origin)?;
-            check(fate <= 4, "signal fate")?;
-            check((1..=64).contains(&signal), "signal number")?;
+            let record = signal(bytes)?;
             of_init(&record)?;
-            check(origin != Origin::Kernel || record.other.is_none(), "sender")?;
             Record::InitSignal(record)
+        }
+        Kind::ProcessSignal => {
+            let record = signal(bytes)?;
+            check(record.ns.is_none(), "namespace")?;
+            check(record.process.is_some(), "process")?;
+            Record::ProcessSignal(record)
         }
         Kind::ForkFailed => {
             let calls = [Via::Unknown, Via::Clone, Via::Clone3, Via::Fork, Via::Vfork];
@@ -395,13 +408,20 @@ pub fn decode(bytes: &[u8]) -> Result<(Header, Record<'_>), DecodeError> {
                 wait_status,
                 peak_threads,
                 cascade_inum,
-                reserved,
+                oom,
             } = record;
             check(other_pids == 0, "PID count")?;
-            check(reserved == 0, "padding")?;
+            check(oom <= 1, "out of memory")?;
             let (process, tail) = required(process, pids, tail)?;
             end(tail)?;
-            Record::ProcessExit { process, parent_start_boot_ns, wait_status, peak_threads, cascade_inum }
+            Record::ProcessExit {
+                process,
+                parent_start_boot_ns,
+                wait_status,
+                peak_threads,
+                cascade_inum,
+                oom,
+            }
         }
         Kind::ProcessReap => {
             let (record, tail) = split::<ReapRecord>(bytes)?;

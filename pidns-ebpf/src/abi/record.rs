@@ -45,6 +45,9 @@ vocabulary! {
         ProcessReap = 12,
         /// A namespace's last reference is gone: [`NamespaceRecord`] of nothing more, without a process.
         NamespaceDestroy = 13,
+        /// A signal was sent to a process that is no namespace's init and that it is to end: [`NamespaceRecord`] of [`SignalBody`],
+        /// without a namespace. No event of its own: the process's end tells of it.
+        ProcessSignal = 14,
     }
 }
 
@@ -245,8 +248,8 @@ pub struct ExitRecord {
     pub peak_threads: u32,
     /// Inode number of the dying namespace whose end killed it; 0 where none did.
     pub cascade_inum: u32,
-    /// Padding.
-    pub reserved: u32,
+    /// 1: the kernel chose it when memory ran out. 0: not that it was seen.
+    pub oom: u32,
 }
 
 /// A process's zombie is gone. Tail: its PIDs.
@@ -358,7 +361,7 @@ pub struct TeardownBody {
     pub reserved: u32,
 }
 
-/// Body of [`Kind::InitSignal`]; `process` is the init, `other` the sender.
+/// Body of [`Kind::InitSignal`] and [`Kind::ProcessSignal`]; `process` gets it, `other` is the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct SignalBody {
@@ -368,7 +371,7 @@ pub struct SignalBody {
     pub code: i32,
     /// `TRACE_SIGNAL_*` (include/trace/events/signal.h): 0 delivered, 1 ignored, 2 already pending, 3 queue full, 4 info lost.
     pub fate: u32,
-    /// An [`Origin`].
+    /// An [`Origin`]; of [`Kind::ProcessSignal`] [`Origin::Ancestor`] stands for [`Origin::Inside`] too.
     pub origin: u32,
 }
 

@@ -29,6 +29,8 @@ use crate::{
     undisturbed::{first, second},
 };
 
+const SIGKILL: u32 = 9;
+
 #[map]
 static SCRATCH_EXIT: PerCpuArray<Scratch<ExitRecord>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
@@ -102,7 +104,6 @@ fn exit(ctx: &BtfTracePointContext, task: Task<Direct>, group_dead: bool) {
         let signal = task.signal();
         let mut wait_status = leader.wait_status(signal);
         let threads = signal.threads();
-        (&raw mut (*record).reserved).write(0);
         let chain = pid.copy_pids(emit::tail(scratch, 0));
         let Chain { pids, ns, .. } = chain;
         (&raw mut (*record).process.ns_inum).write(ns.inum());
@@ -115,6 +116,8 @@ fn exit(ctx: &BtfTracePointContext, task: Task<Direct>, group_dead: bool) {
         (&raw mut (*record).peak_threads).write(take(&PEAK_THREADS, &key));
         let cascade_inum = if level > 0 { take(&CASCADE, &key) } else { 0 };
         (&raw mut (*record).cascade_inum).write(cascade_inum);
+        let is_killed = wait_status & 0x7f == SIGKILL || chain.is_init();
+        (&raw mut (*record).oom).write(u32::from(is_killed && OOM_VICTIMS.remove(&key).is_ok()));
 
         let boot_ns = now();
         if chain.is_init() && filter::wants_namespace(ns) {
@@ -195,14 +198,13 @@ unsafe fn init_exit(
         zero(&raw mut (*record).other);
         let reboot_signal = ns.reboot_signal();
         let reboot_command = if reboot_signal != 0 { reboot_command(ns.inum()) } else { 0 };
-        let oom = u32::from(OOM_VICTIMS.remove(key).is_ok());
         (&raw mut (*record).body).write(InitExitBody {
             wait_status: (*exit).wait_status,
             members,
             reboot_signal,
             cascade_inum: (*exit).cascade_inum,
             reboot_command,
-            oom,
+            oom: (*exit).oom,
         });
         copy::<[u32; PIDS_ROOM]>((&raw const (*from).tail).cast(), (&raw mut (*scratch).tail).cast());
         send(Writer::Exit, Kind::NamespaceInitExit, 0, boot_ns, scratch, pids, 0);

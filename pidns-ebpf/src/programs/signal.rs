@@ -15,7 +15,7 @@ use pidns_ebpf::abi::{Dying, Kind, NamespaceRecord, Origin, SignalBody, Teardown
 
 use crate::{
     call::word,
-    emit::{Scratch, copy, now, send, send_namespaced, zero},
+    emit::{Scratch, copy, fill_in, now, send, zero},
     filter,
     kernel::{Direct, PidNamespace, Probed, Siginfo, Task},
     layout::{COUNTING, Constant as _},
@@ -66,13 +66,22 @@ fn generated(ctx: &BtfTracePointContext) {
         }
     }
 
-    let pid = target.thread_pid();
-    if pid.level() == 0 || !filter::wants(Kind::InitSignal) {
+    let level = target.thread_pid().level();
+    if level == 0 && !(wants_ends() && filter::wants_level(0)) {
         return;
     }
     let leader = target.group_leader();
     let leader_pid = leader.thread_pid();
-    if leader_pid.innermost_number() != 1 {
+    let is_init = level > 0 && leader_pid.innermost_number() == 1;
+    if is_init {
+        if !filter::wants(Kind::InitSignal) {
+            return;
+        }
+    } else if !wants_ends()
+        || signal == SIGCHLD
+        || result != DELIVERED
+        || !is_end(target, leader, level, signal)
+    {
         return;
     }
     // A child has died, which nearly all signals report: the child's own exit says it. It tells of itself; its state is cheaper
@@ -112,19 +121,32 @@ fn generated(ctx: &BtfTracePointContext) {
     };
     debug!(ctx, "signal {} to the init of {}, result {}", signal, ns.inum(), result);
     let body = SignalBody { signal: signal as u32, code, fate: result as u32, origin: origin as u32 };
+    let other = (!from_kernel).then(|| sender.group_leader());
     // SAFETY: this CPU's scratch memory, and the task pointers of the hook.
     unsafe {
-        send_namespaced(
-            Writer::Signal,
-            Kind::InitSignal,
-            0,
-            scratch,
-            Some(ns),
-            Some(leader),
-            (!from_kernel).then(|| sender.group_leader()),
-            body,
-        );
+        let (pids, other_pids) = fill_in(scratch, is_init.then_some(ns), Some(leader), other, body);
+        if is_init {
+            send(Writer::Signal, Kind::InitSignal, 0, now(), scratch, pids, other_pids);
+        } else {
+            send(Writer::Signal, Kind::ProcessSignal, 0, now(), scratch, pids, other_pids);
+        }
     }
+}
+
+/// Whether signals that end processes are wanted, for the records of those ends.
+#[inline(always)]
+fn wants_ends() -> bool {
+    filter::wants(Kind::ProcessSignal) && !COUNTING.is_on()
+}
+
+/// Whether the signal ends a process that is wanted. What a dying namespace kills says so itself.
+#[inline(always)]
+fn is_end(target: Task<Direct>, leader: Task<Direct>, level: u32, signal: i32) -> bool {
+    let tgid = leader.tgid();
+    filter::wants_level(level)
+        && filter::wants_process(tgid, tgid)
+        && target.is_ended_by(signal)
+        && (level == 0 || CASCADE.get_ptr(&leader.key()).is_none())
 }
 
 /// Whether the running process may be a namespace's init. Most signals are SIGCHLD from a child that is no init; this check is cheaper

@@ -9,7 +9,6 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
     kernel::{Direct, Task},
-    layout::{COUNTING, Constant as _},
     maps::OOM_VICTIMS,
     undisturbed::undisturbed,
 };
@@ -22,9 +21,6 @@ fn victim_marked(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn marked(ctx: &BtfTracePointContext) {
     let leader = Task::<Direct>::of(ctx.arg(0)).group_leader();
-    let pid = leader.thread_pid();
-    if COUNTING.is_on() || (pid.level() > 0 && pid.innermost().0 == 1) {
-        // An LRU map always has room.
-        let _ = OOM_VICTIMS.insert(&leader.key(), &1, 0);
-    }
+    // An LRU map always has room.
+    let _ = OOM_VICTIMS.insert(&leader.key(), &1, 0);
 }

@@ -215,6 +215,9 @@ bodies! {
         /// The most threads it ever had; absent where it was not observed from its start.
         #[serde(skip_serializing_if = "Option::is_none")]
         threads: Option<u32>,
+        /// Why, where a hook saw it; absent where the process ended by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<Cause>,
         /// Inode number of the dying namespace that killed it.
         #[serde(skip_serializing_if = "Option::is_none")]
         cascade: Option<NsInum>,

@@ -163,6 +163,7 @@ mod tests {
             wait_status: 0,
             peak_threads: 1,
             cascade_inum: 0,
+            oom: 0,
         }
     }
 

@@ -108,7 +108,15 @@ mod tests {
         let process = body_process(pid, start);
         let exit = Exit::Code { code: 0 };
         let ran_ns = at - start;
-        let body = Body::ProcessExit { process, exit, ran_ns, threads: None, cascade: None, orphaned: false };
+        let body = Body::ProcessExit {
+            process,
+            exit,
+            ran_ns,
+            threads: None,
+            cause: None,
+            cascade: None,
+            orphaned: false,
+        };
         (at, body)
     }
 

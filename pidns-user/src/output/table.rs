@@ -165,7 +165,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             colour: YELLOW,
             ns: innermost(creator),
             process: Some(creator),
-            detail: format!("{via}: {errno}, {}", words(reason)),
+            detail: format!("{via}: {errno}, {}", refusal(reason)),
         },
         Body::NamespaceInit { ns, process } => Row {
             label: "init",
@@ -258,15 +258,18 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
                 Some(args) => format!("{}:{}", filename.for_terminal(), Arguments(args, *args_truncated)),
             },
         },
-        Body::ProcessExit { process, exit, ran_ns, threads, cascade, orphaned } => Row {
+        Body::ProcessExit { process, exit, ran_ns, threads, cause, cascade, orphaned } => Row {
             label: "exit",
             colour: DIM,
             ns: innermost(process),
             process: Some(process),
             detail: format!(
-                "{}{} after {}{}{}",
-                ExitPhrase(exit),
-                cascade.map(|ns| format!(" with its namespace {ns}")).unwrap_or_default(),
+                "{} after {}{}{}",
+                match (cascade, cause) {
+                    (Some(ns), _) => format!("{} with its namespace {ns}", ExitPhrase(exit)),
+                    (None, Some(cause)) => Death { exit, cause }.to_string(),
+                    (None, None) => ExitPhrase(exit).to_string(),
+                },
                 Duration(*ran_ns),
                 threads.filter(|&n| n > 1).map(|n| format!(", {n} threads")).unwrap_or_default(),
                 if *orphaned { ", orphaned" } else { "" }

@@ -92,6 +92,7 @@ fn life() -> Vec<Body> {
         exit: exit(),
         ran_ns: 1,
         threads: Some(1),
+        cause: None,
         cascade: None,
         orphaned: false,
     };

@@ -161,7 +161,7 @@ impl<'a> LimitReader<'a> {
             fs::metadata(mount.folder.join(OsStr::from_bytes(&rest[..end])))
                 .is_ok_and(|folder| folder.ino() == number)
         })?;
-        Some(Name::from(&path[..path.len() - rest.len() + end]))
+        Some(Name::from(up_to(path, rest, end)))
     }
 
     /// How often a cgroup's limit was not known: its files may not be read, no mount shows it, or it is too far within others.
@@ -179,10 +179,7 @@ impl<'a> LimitReader<'a> {
         };
         let mut tightest: Option<Limit> = None;
         for (depth, end) in ends(rest).enumerate() {
-            let path = match &path[..path.len() - rest.len() + end] {
-                [path @ .., b'/'] if !path.is_empty() => path,
-                path => path,
-            };
+            let path = up_to(path, rest, end);
             if depth == DEEPEST {
                 self.unread += 1;
                 break;
@@ -212,6 +209,14 @@ impl<'a> LimitReader<'a> {
 fn ends(path: &[u8]) -> impl Iterator<Item = usize> {
     let inner = (1..=path.len()).filter(|&end| path.get(end).is_none_or(|&byte| byte == b'/'));
     std::iter::once(0).chain(inner)
+}
+
+/// The part of a path up to one of the [`ends`] of its rest.
+fn up_to<'a>(path: &'a [u8], rest: &[u8], end: usize) -> &'a [u8] {
+    match &path[..path.len() - rest.len() + end] {
+        [path @ .., b'/'] if !path.is_empty() => path,
+        path => path,
+    }
 }
 
 /// The path of the cgroup that counts the tasks of a process, and the version of its hierarchy: 0 for the first, 1 for the second.

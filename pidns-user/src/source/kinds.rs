@@ -24,6 +24,8 @@ pub fn event_of(kind: Kind) -> &'static str {
         Kind::ProcessExec => "process.exec",
         Kind::ProcessExit => "process.exit",
         Kind::ProcessReap => "process.reap",
+        // No event, but a part of process.exit.
+        Kind::ProcessSignal => "process.exit.cause",
     }
 }
 
@@ -35,6 +37,7 @@ pub fn event_mask(is_wanted: impl Fn(&str) -> bool) -> u32 {
         name if name.starts_with("namespace.") => true,
         // The fork says which parent an orphan began with.
         "process.fork" => is_wanted("process.fork") || is_wanted("process.exit"),
+        "process.exit.cause" => is_wanted("process.exit"),
         name => is_wanted(name),
     };
     Kind::ALL.iter().filter(is_needed).fold(0, |mask, kind| mask | 1 << *kind as u32)
@@ -55,5 +58,6 @@ mod tests {
         assert!(!has(mask, Kind::ProcessFork));
         let exits = event_mask(|name| name == "process.exit");
         assert!(has(exits, Kind::ProcessFork), "the fork says which parent an orphan began with");
+        assert!(has(exits, Kind::ProcessSignal) && !has(mask, Kind::ProcessSignal));
     }
 }

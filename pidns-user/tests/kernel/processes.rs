@@ -21,6 +21,12 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_life_is_fork_exec_exit_and_reap),
     test!(arguments_are_shown_as_they_were_given),
     test!(a_killed_process_shows_the_signal),
+    test!(a_process_that_another_kills_names_it),
+    test!(a_process_that_faults_says_so),
+    test!(a_process_that_aborts_names_itself),
+    test!(a_process_that_dies_with_its_parent_names_that),
+    test!(a_process_that_ends_by_itself_has_no_cause),
+    test!(a_process_that_memory_ran_out_for_says_so, needs probes::memory_cgroup),
     test!(a_zombie_is_counted_from_its_exit_to_its_reaping),
     test!(a_reaping_alone_tells_since_when_there_was_a_zombie),
     test!(a_leader_that_is_reaped_with_its_last_thread_is_seen_to_go),
@@ -101,6 +107,63 @@ fn a_killed_process_shows_the_signal() {
     let exit = seen.of("process.exit", &told.who("child"));
     expect(exit, "/exit", json!({ "signal": "SIGTERM" }));
     assert_eq!(exit.get("cascade"), None, "no namespace took it down: {exit}");
+}
+
+/// How a member ends that is no PID 1; returns its exit, and who made it end so.
+fn ending(how: &str) -> (Value, Who, Who) {
+    let (told, seen) = watch("ending", &[how]);
+    let (child, init) = (told.who("child"), told.who("init"));
+    (seen.of("process.exit", &child).clone(), child, init)
+}
+
+fn a_process_that_another_kills_names_it() {
+    for signal in ["SIGKILL", "SIGTERM", "SIGQUIT"] {
+        let (exit, _, init) = ending(signal);
+        expect(&exit, "/cause/kind", "signal");
+        expect(&exit, "/cause/signal", signal);
+        expect_process(&exit, "/cause/sender", &init);
+    }
+}
+
+fn a_process_that_faults_says_so() {
+    let (exit, ..) = ending("fault");
+    expect(&exit, "/cause", json!({ "kind": "fault", "signal": "SIGSEGV" }));
+}
+
+fn a_process_that_aborts_names_itself() {
+    let (exit, child, _) = ending("abort");
+    expect(&exit, "/cause/kind", "signal");
+    expect(&exit, "/cause/signal", "SIGABRT");
+    expect_process(&exit, "/cause/sender", &child);
+}
+
+fn a_process_that_dies_with_its_parent_names_that() {
+    let (exit, ..) = ending("parent ends");
+    expect(&exit, "/cause/kind", "parent_death");
+    expect(&exit, "/cause/signal", "SIGKILL");
+    let parent: u64 = get(&exit, "/cause/parent/pid");
+    assert_ne!(exit["process"]["ppid"], parent, "it has another parent by then: {exit}");
+}
+
+fn a_process_that_ends_by_itself_has_no_cause() {
+    for how in ["exit", "signal with a handler"] {
+        let (exit, ..) = ending(how);
+        expect(&exit, "/exit", json!({ "code": 0 }));
+        expect_absent(&exit, "/cause");
+    }
+}
+
+fn a_process_that_memory_ran_out_for_says_so() {
+    let group = cgroups::memory_cgroups().expect("the probe found it").make(16 << 20);
+    let tracer = Tracer::start(&["-e", "all"]);
+    let mut actor = Actor::start("memory-runs-out-for-a-member", &[group.path()]);
+    let _: Ended = actor.hear("end");
+    actor.go();
+    let told = actor.finish();
+    let seen = tracer.stop_after(&told);
+    let exit = seen.one("process.exit", |event| event["cause"]["kind"] == "oom");
+    expect(exit, "/exit", json!({ "signal": "SIGKILL" }));
+    assert_eq!(exit["cause"]["victim"]["pid"], exit["process"]["pid"], "it was the one that was chosen");
 }
 
 fn a_zombie_is_counted_from_its_exit_to_its_reaping() {
@@ -256,7 +319,13 @@ fn a_fork_in_a_full_pids_cgroup_says_so() {
     let inner = format!("{group}/inner");
     std::fs::create_dir(&inner).expect("a cgroup within");
     let number = std::fs::metadata(&group).expect("its folder").ino();
-    let failed = refused_in(&format!("echo $$ > {inner}/cgroup.procs; while :; do sleep 1 & done"));
+    let tracer = Tracer::start(&["-e", "fork.failed"]);
+    let mut actor = Actor::start("fills-cgroup", &[&inner]);
+    let pid: Pid = actor.hear("refused");
+    let failed = tracer.wait_for_process("fork.failed", pid);
+    actor.go();
+    actor.finish();
+    tracer.stop();
     expect(&failed, "/errno", "EAGAIN");
     expect(&failed, "/reason", "pids_cgroup");
     expect(&failed, "/limit/value", 3);

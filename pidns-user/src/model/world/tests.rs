@@ -65,6 +65,7 @@ fn exit(process: &Process) -> Body {
         exit: Exit::Code { code: 0 },
         ran_ns: 1,
         threads: Some(1),
+        cause: None,
         cascade: None,
         orphaned: false,
     }

@@ -175,6 +175,23 @@ fn of_very_many_cgroups_within_each_other_the_outermost_are_read() {
 }
 
 #[test]
+fn the_cgroup_of_a_number_is_found_among_those_that_a_process_is_in() {
+    let machine = Machine::new();
+    machine.mount(&[("/pods", "cgroup", SECOND)]);
+    machine.process(20, "0::/pods/a/b\n");
+    machine.cgroup("cgroup/a/b", "4", "9");
+    let procfs = Procfs::at(machine.root.path());
+    let reader = LimitReader::new(&procfs).expect("limits");
+    for (folder, path) in [("cgroup", "/pods"), ("cgroup/a", "/pods/a"), ("cgroup/a/b", "/pods/a/b")] {
+        let number = fs::metadata(machine.root.path().join(folder)).expect("a folder").ino();
+        let found = reader.pids_cgroup(HostPid(20), number).expect(folder);
+        assert_eq!(String::from_utf8_lossy(found.as_bytes()), path);
+        assert!(reader.pids_cgroup(HostPid(21), number).is_none(), "a process that is gone");
+    }
+    assert!(reader.pids_cgroup(HostPid(20), 1).is_none(), "a cgroup that it is not in");
+}
+
+#[test]
 fn what_two_processes_have_in_common_is_read_once() {
     let machine = Machine::new();
     machine.mount(&[("/", "cgroup", SECOND)]);

@@ -1,9 +1,9 @@
 //! From the kernel's records to events.
 
-mod init_signals;
 mod namespaces;
+mod signals;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use pidns_ebpf::abi::{
     Creation, Dying, FLAG_ARGS, FLAG_ARGS_CUT, FLAG_INEXACT, FLAG_RESTORED, FLAG_THREAD, Header,
@@ -12,8 +12,8 @@ use pidns_ebpf::abi::{
 };
 
 use self::{
-    init_signals::{Inits, SeenSignal},
     namespaces::KnownNamespaces,
+    signals::{SeenSignal, Signals},
 };
 use crate::{
     event::identity::{BootNs, HostPid, NsInum, ProcessKey},
@@ -23,6 +23,8 @@ use crate::{
     text::Name,
 };
 
+/// Most causes of inits' ends that wait for the exits of their processes; where those are not wanted they wait in vain.
+const INIT_CAUSES: usize = 64;
 /// Most processes whose first parent is remembered.
 const PARENTS: usize = 65_536;
 
@@ -41,7 +43,9 @@ pub struct Translated {
 #[derive(Debug)]
 pub struct Translator {
     namespaces: KnownNamespaces,
-    inits: Inits,
+    signals: Signals,
+    /// Causes of inits' ends whose process's own exit has not come yet: it is the hook's next record, but for other CPUs'.
+    init_causes: VecDeque<(ProcessKey, Cause)>,
     /// Each process to the parent it began with, whose start is 0 where it is not known.
     parents: HashMap<ProcessKey, ProcessKey>,
     /// Processes that started before this were not observed from their start.
@@ -55,7 +59,8 @@ impl Translator {
     pub fn new(since_boot_ns: BootNs) -> Self {
         Self {
             namespaces: KnownNamespaces::default(),
-            inits: Inits::default(),
+            signals: Signals::default(),
+            init_causes: VecDeque::new(),
             parents: HashMap::new(),
             since_boot_ns,
             peaks_complete: true,
@@ -126,6 +131,9 @@ impl Translator {
             Record::InitSignal(Namespaced { ns: Some(part), process: Some(init), other, body }) => {
                 let ns = self.namespaces.describe(&part);
                 put(exact, self.init_signal(ns, &init, other.as_ref(), body));
+            }
+            Record::ProcessSignal(Namespaced { process: Some(subject), other, body, .. }) => {
+                self.signals.signalled(key(&subject), SeenSignal::of(&subject, other.as_ref(), body));
             }
             Record::NamespaceCreateFailed(Namespaced { process: Some(creator), body, .. }) => {
                 let RefusalBody { errno, via: number, .. } = body;
@@ -200,12 +208,14 @@ impl Translator {
                 wait_status,
                 peak_threads,
                 cascade_inum,
+                oom,
             } => {
                 let start = BootNs(subject.part.start_boot_ns);
                 let threads = match peak_threads {
                     0 if start >= self.since_boot_ns && self.peaks_complete => Some(1),
                     peak => known(peak),
                 };
+                let cause = self.exit_cause(&subject, wait_status, cascade_inum, oom != 0);
                 put(
                     exact,
                     Body::ProcessExit {
@@ -213,6 +223,7 @@ impl Translator {
                         exit: exit(wait_status),
                         ran_ns: boot_ns.saturating_since(start),
                         threads,
+                        cause,
                         cascade: NsInum::known(cascade_inum),
                         orphaned: self.take_orphaned(&subject, parent_start_boot_ns),
                     },
@@ -232,6 +243,7 @@ impl Translator {
             | Record::NamespaceTeardown(_)
             | Record::NamespaceDestroy(_)
             | Record::InitSignal(_)
+            | Record::ProcessSignal(_)
             | Record::ForkFailed(_) => {}
         }
     }
@@ -268,15 +280,12 @@ impl Translator {
         body: SignalBody,
     ) -> Body {
         const FATES: [&str; 5] = ["delivered", "ignored", "already_pending", "queue_full", "info_lost"];
-        let SignalBody { signal, code, fate, origin } = body;
+        let SignalBody { signal, code: _, fate, origin } = body;
         let origin = Origin::from_number(origin).unwrap_or(Origin::Kernel);
-        // The kernel has given it to another thread of the parent's process, if there is one.
-        let thread = sender.is_some_and(|sender| sender.part.pid == init.part.parent_pid);
-        let sender = sender.map(process);
         if fate == 0 {
-            let seen = SeenSignal { signal, code, origin, sender: sender.clone(), thread };
-            self.inits.signalled(key(init), seen);
+            self.signals.signalled(key(init), SeenSignal::of(init, sender, body));
         }
+        let sender = sender.map(process);
         Body::InitSignal {
             ns,
             process: process(init),
@@ -296,27 +305,61 @@ impl Translator {
     fn cause(&mut self, init: &decode::Process<'_>, body: &InitExitBody) -> Cause {
         let InitExitBody { wait_status, reboot_signal, cascade_inum, reboot_command, oom, members: _ } =
             *body;
-        let signal = wait_status & 0x7f;
-        if reboot_signal != 0 {
-            self.inits.forget(key(init));
+        let cause = if reboot_signal != 0 {
+            self.signals.forget(key(init));
             Cause::Reboot { command: command(reboot_command, reboot_signal) }
-        } else if cascade_inum != 0 {
-            self.inits.forget(key(init));
+        } else {
+            self.cause_of(init, wait_status, cascade_inum, oom != 0)
+        };
+        // The record of the process's own exit follows, if that is wanted.
+        self.init_causes.push_back((key(init), cause.clone()));
+        if self.init_causes.len() > INIT_CAUSES {
+            self.init_causes.pop_front();
+        }
+        cause
+    }
+
+    fn cause_of(
+        &mut self,
+        subject: &decode::Process<'_>,
+        wait_status: u32,
+        cascade_inum: u32,
+        oom: bool,
+    ) -> Cause {
+        let signal = wait_status & 0x7f;
+        if cascade_inum != 0 {
+            self.signals.forget(key(subject));
             Cause::Cascade { ns: NsInum(cascade_inum) }
         } else if signal == 0 {
-            self.inits.forget(key(init));
+            self.signals.forget(key(subject));
             Cause::Exited
         } else {
-            match self.inits.died_of(key(init), signal) {
+            match self.signals.died_of(key(subject), signal) {
                 // A process may have killed it before the kernel chose it, too.
                 Cause::Unknown | Cause::Signal { sender: None, .. }
-                    if oom != 0 && signal == libc::SIGKILL as u32 =>
+                    if oom && signal == libc::SIGKILL as u32 =>
                 {
-                    Cause::Oom { victim: process(init) }
+                    Cause::Oom { victim: process(subject) }
                 }
                 cause => cause,
             }
         }
+    }
+
+    /// Why a process ended, where that says more than how.
+    fn exit_cause(
+        &mut self,
+        subject: &decode::Process<'_>,
+        wait_status: u32,
+        cascade_inum: u32,
+        oom: bool,
+    ) -> Option<Cause> {
+        let known = self.init_causes.iter().position(|(init, _)| *init == key(subject));
+        let cause = match known.and_then(|at| self.init_causes.remove(at)) {
+            Some((_, cause)) => cause,
+            None => self.cause_of(subject, wait_status, cascade_inum, oom),
+        };
+        (!matches!(cause, Cause::Exited | Cause::Unknown)).then_some(cause)
     }
 
     fn forked(&mut self, child: &decode::Process<'_>, forker: &decode::Process<'_>) {

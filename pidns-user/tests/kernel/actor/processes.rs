@@ -27,6 +27,8 @@ pub(super) const SITUATIONS: &[Situation] = &[
     ("dead-namespace", |_| dead_namespace()),
     ("join-dead-namespace", |_| join_dead_namespace()),
     ("too-many-processes", |_| too_many_processes()),
+    ("fills-cgroup", |args| fills_cgroup(&args[0])),
+    ("ending", |args| ending(&args[0])),
     ("killed-while-forking", |args| killed_while_forking(&args[0])),
     ("filtered", |args| filtered(&args[0])),
     ("thread-after-unshare", |_| thread_after_unshare()),
@@ -73,6 +75,62 @@ fn killed_member() -> c_int {
         gate.wait();
         sys::kill(child, libc::SIGTERM).expect("a child may be killed");
         say_end("end", child);
+    });
+    home.dismiss();
+    0
+}
+
+/// A member that is no PID 1 ends, in one of many ways.
+fn ending(how: &str) -> c_int {
+    let home = Child::init("init", || {
+        let gate = Gate::new();
+        let life = || {
+            sys::forbid_core_dumps().expect("a limit can be lowered");
+            for signal in [libc::SIGSEGV, libc::SIGTERM] {
+                let handler: extern "C" fn(c_int) = sys::on_signal_do_nothing;
+                let is_handled = how == "signal with a handler" && signal == libc::SIGTERM;
+                let disposition = if is_handled { handler as libc::sighandler_t } else { libc::SIG_DFL };
+                sys::set_disposition(signal, disposition).expect("a handler can be chosen");
+            }
+            say("child", Who::myself());
+            gate.open();
+            match how {
+                "fault" => sys::segfault(),
+                "abort" => std::process::abort(),
+                "exit" => 0,
+                "signal with a handler" => {
+                    thread::sleep(Duration::from_millis(100));
+                    0
+                }
+                _ => sys::pause_forever(),
+            }
+        };
+        let signal = |signal| {
+            let child = fork(life);
+            gate.wait();
+            sys::kill(child, signal).expect("a child may be killed");
+            say_end("end", child);
+        };
+        match how {
+            "SIGKILL" => signal(libc::SIGKILL),
+            "SIGTERM" | "signal with a handler" => signal(libc::SIGTERM),
+            "SIGQUIT" => signal(libc::SIGQUIT),
+            "parent ends" => {
+                let parent = fork(|| {
+                    fork(|| {
+                        sys::die_with_parent().expect("PR_SET_PDEATHSIG is allowed");
+                        life()
+                    });
+                    gate.wait();
+                    0
+                });
+                sys::wait(parent).expect("a child can be waited for");
+                say_end("end", -1);
+            }
+            _ => {
+                say_end("end", fork(life));
+            }
+        }
     });
     home.dismiss();
     0
@@ -237,6 +295,19 @@ fn filtered(user: &str) -> c_int {
         0
     });
     assert!(sys::wait(filtered).expect("a child can be waited for").success(), "it said what it got");
+    0
+}
+
+/// Forks in this cgroup until its limit is reached; all that it has forked dies with it.
+fn fills_cgroup(cgroup: &str) -> c_int {
+    std::fs::write(format!("{cgroup}/cgroup.procs"), "0").expect("a process may move itself");
+    let pause = || {
+        sys::die_with_parent().expect("PR_SET_PDEATHSIG is allowed");
+        sys::pause_forever()
+    };
+    while sys::fork(pause).is_ok() {}
+    say("refused", sys::getpid());
+    wait_for_go();
     0
 }
 

@@ -83,7 +83,8 @@ pub(crate) unsafe fn zero<T>(to: *mut T) {
     }
 }
 
-/// Writes the header and sends the record with `pids` + `other_pids` entries of its tail.
+/// Writes the header and sends the record with `pids` + `other_pids` entries of its tail. Says whether it reached the ring
+/// buffer.
 ///
 /// # Safety
 /// `scratch` must be valid, its record and that many entries of the tail filled in.
@@ -96,7 +97,7 @@ pub(crate) unsafe fn send<R>(
     scratch: *mut Scratch<R>,
     pids: u32,
     other_pids: u32,
-) {
+) -> bool {
     let size = size_of::<R>() as u32 + 4 * (pids + other_pids);
     // SAFETY: every record begins with a Header.
     unsafe {
@@ -108,16 +109,16 @@ pub(crate) unsafe fn send<R>(
             pids: pids as u8,
             other_pids: other_pids as u8,
         });
-        output(writer, kind, scratch.cast(), size);
+        output(writer, kind, scratch.cast(), size)
     }
 }
 
-/// Sends `size` bytes that begin with a header.
+/// Sends `size` bytes that begin with a header. Says whether they reached the ring buffer.
 ///
 /// # Safety
 /// They must be readable.
 #[inline(always)]
-pub(crate) unsafe fn output(writer: Writer, kind: Kind, record: *const u8, size: u32) {
+pub(crate) unsafe fn output(writer: Writer, kind: Kind, record: *const u8, size: u32) -> bool {
     // SAFETY: the caller's promise.
     let bytes = unsafe { core::slice::from_raw_parts(record, size as usize) };
     // Waking the reader costs more than all else here, so the many records of processes leave it asleep: it looks by
@@ -135,6 +136,7 @@ pub(crate) unsafe fn output(writer: Writer, kind: Kind, record: *const u8, size:
         let rows = if sent { &mut counters.submitted } else { &mut counters.lost };
         rows[writer as usize][kind as usize] += 1;
     });
+    sent
 }
 
 /// Fills in and sends a record about a namespace.

@@ -75,9 +75,13 @@ pub struct Counters {
     /// Namespaces without a living init that found no place in their table: their destruction stays unseen. By
     /// [`Writer`].
     pub destroys_untracked: [u64; WRITERS],
+    /// Creations that a record of kind [`Kind::NamespaceInit`] tells of too, of the records that reached the ring buffer.
+    pub creations_with_init: u64,
+    /// Likewise of those that did not.
+    pub creations_with_init_lost: u64,
     /// Times that a second program did what the first was left out of, by [`Moment`].
     pub taken_over: [u64; MOMENTS],
 }
 
 /// What both sides, and the verifier, rely on.
-const _: () = assert!(size_of::<Counters>() == ((2 * KINDS + 1) * WRITERS + MOMENTS + 6) * 8);
+const _: () = assert!(size_of::<Counters>() == ((2 * KINDS + 1) * WRITERS + MOMENTS + 8) * 8);

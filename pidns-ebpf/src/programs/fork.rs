@@ -201,7 +201,17 @@ unsafe fn namespace_init(
         copy(&raw const (*from).record.parent, &raw mut (*record).other);
         (&raw mut (*record).body).write(body);
         copy(&raw const (*from).tail, &raw mut (*scratch).tail);
-        send(Writer::Fork, Kind::NamespaceInit, flags, now(), scratch, pids, parent_pids);
+        let sent = send(Writer::Fork, Kind::NamespaceInit, flags, now(), scratch, pids, parent_pids);
+        if !matches!(creation, Creation::Earlier) {
+            count(|counters| {
+                let creations = if sent {
+                    &mut counters.creations_with_init
+                } else {
+                    &mut counters.creations_with_init_lost
+                };
+                *creations += 1;
+            });
+        }
     }
 }
 

@@ -30,6 +30,8 @@ pub struct KindTotals {
 pub struct Totals {
     /// By kind; those that are all zero are left out.
     pub kinds: BTreeMap<u8, KindTotals>,
+    /// Creations of namespaces that the record of their init tells of, by what became of that.
+    pub creations_with_init: KindTotals,
     /// Threads created.
     pub threads_created: u64,
     /// Threads ended that were not their process's last.
@@ -84,6 +86,8 @@ impl Stats {
                 cascades_untracked,
                 teardowns_untracked,
                 destroys_untracked,
+                creations_with_init,
+                creations_with_init_lost,
                 taken_over,
             } = cpu;
             for kind in Kind::ALL {
@@ -96,6 +100,8 @@ impl Stats {
                     entry.lost += lost;
                 }
             }
+            totals.creations_with_init.submitted += creations_with_init;
+            totals.creations_with_init.lost += creations_with_init_lost;
             totals.threads_created += threads_created;
             totals.threads_ended += threads_ended;
             for (sum, more) in totals.taken_over.iter_mut().zip(taken_over) {

@@ -23,7 +23,7 @@ use crate::{
         load::Loaded,
         log::KernelLog,
         ring::RingReader,
-        stats::{MissedRuns, Totals},
+        stats::{KindTotals, MissedRuns, Totals},
         sweep::Swept,
         zombies::Zombies,
     },
@@ -328,7 +328,7 @@ impl Translation {
             lost: by_token(&self.lost),
             kernel: Kind::ALL
                 .iter()
-                .map(|&kind| (event_of(kind), totals.kind(kind)))
+                .map(|&kind| (event_of(kind), events_of(kind, totals)))
                 .filter(|(_, count)| count.submitted + count.lost > 0)
                 .map(|(name, count)| {
                     (name.into(), KernelCount { submitted: count.submitted, lost: count.lost })
@@ -343,6 +343,16 @@ impl Translation {
     }
 }
 
+/// How many events records of this kind tell of, or, of creations, records of others too.
+fn events_of(kind: Kind, totals: &Totals) -> KindTotals {
+    let KindTotals { mut submitted, mut lost } = totals.kind(kind);
+    if kind == Kind::NamespaceCreate {
+        submitted += totals.creations_with_init.submitted;
+        lost += totals.creations_with_init.lost;
+    }
+    KindTotals { submitted, lost }
+}
+
 fn by_token(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<Token, u64> {
     counts.iter().map(|(&name, &count)| (name.into(), count)).collect()
 }
@@ -353,7 +363,7 @@ mod tests {
     use pidns_ebpf::abi::decode;
 
     use super::*;
-    use crate::kernel::{stats::KindTotals, zombies::Unreaped};
+    use crate::kernel::zombies::Unreaped;
 
     fn translation() -> Translation {
         Translation::new(Translator::new(BootNs(0)), Zombies::new(false), BootNs(1_000))
@@ -443,6 +453,10 @@ mod tests {
         assert_eq!(end["lost"], serde_json::json!({ "ring": 9, "table": 4, "hook": 3 }));
         let kernel = serde_json::json!({ "process.reap": { "submitted": 30, "lost": 9 } });
         assert_eq!(end["kernel"], kernel, "kinds that had none are left out");
+        let creations_with_init = KindTotals { submitted: 7, lost: 1 };
+        let end = translation.end(&Totals { creations_with_init, ..totals }, missed, Duration::from_secs(1));
+        let end = serde_json::to_value(end).unwrap();
+        assert_eq!(end["kernel"]["namespace.create"], serde_json::json!({ "submitted": 7, "lost": 1 }));
         assert_eq!(end["threads"]["created"], 6);
         assert_eq!(end["duration_ns"], 1_000_000_000);
     }

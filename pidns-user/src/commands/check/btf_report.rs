@@ -276,11 +276,11 @@ mod tests {
         assert!(remedy.contains("in snapshots"), "{remedy}");
         assert_eq!(line(&report, "snapshots").0, Verdict::Ok);
 
-        let (report, runs) = judged(lose("exit_state"), HookSet::Auto);
+        let (report, runs) = judged(lose("ptrace"), HookSet::Auto);
         assert_eq!(runs, Ok(true), "the stream needs no snapshot");
         let (verdict, detail, remedy) = line(&report, "snapshots");
         assert_eq!(verdict, Verdict::Gap);
-        assert!(detail.contains("exit_state") && remedy.contains("/proc"), "{detail}: {remedy}");
+        assert!(detail.contains("ptrace") && remedy.contains("/proc"), "{detail}: {remedy}");
 
         let (report, _) = judged(lose("orig_ax"), HookSet::Auto);
         assert!(line(&report, "layout").2.contains("x86-64"));

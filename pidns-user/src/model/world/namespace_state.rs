@@ -84,6 +84,15 @@ impl From<Ordering> for Which {
     }
 }
 
+/// Which of two namespaces that have had one number the one is that was born then. The kernel's ids do not tell: each CPU hands
+/// them out from a range of its own (gen_cookie_next, include/linux/cookie.h).
+fn another(known: Option<BootNs>, born_boot_ns: Option<BootNs>) -> Which {
+    match (known, born_boot_ns) {
+        (Some(known), Some(born)) if born < known => Which::Earlier,
+        _ => Which::Later,
+    }
+}
+
 impl NamespaceState {
     pub(super) fn new(namespace: SnapshotNamespace, stage: Stage, source: KnownFrom) -> Self {
         Self {
@@ -111,12 +120,11 @@ impl NamespaceState {
     /// Which namespace has this id and birth, as far as that can be told. A birth is that of the namespace, or where nobody
     /// saw that, its PID 1's start.
     pub(super) fn which(&self, kernel_id: Option<u64>, born_boot_ns: Option<BootNs>) -> Which {
+        let births = || [self.namespace.born_boot_ns, self.init_start].into_iter().flatten();
         if let (Some(known), Some(told)) = (self.namespace.kernel_id, kernel_id) {
-            // The kernel counts them up.
-            return told.cmp(&known).into();
+            return if known == told { Which::This } else { another(births().max(), born_boot_ns) };
         }
         let Some(told) = born_boot_ns else { return Which::This };
-        let births = || [self.namespace.born_boot_ns, self.init_start].into_iter().flatten();
         if births().any(|known| known.is_same(told)) {
             return Which::This;
         }
@@ -131,7 +139,8 @@ impl NamespaceState {
     /// Which namespace is the one that was created at this time.
     pub(super) fn which_was_created(&self, kernel_id: Option<u64>, born_boot_ns: Option<BootNs>) -> Which {
         if let (Some(known), Some(told)) = (self.namespace.kernel_id, kernel_id) {
-            return told.cmp(&known).into();
+            let birth = self.namespace.born_boot_ns;
+            return if known == told { Which::This } else { another(birth, born_boot_ns) };
         }
         match self.source {
             _ if born_boot_ns == self.namespace.born_boot_ns => Which::This,

@@ -249,9 +249,12 @@ impl World {
         self.namespaces.insert(ns.inum, NamespaceState::new(ns, stage, source));
     }
 
-    /// Another one has its number: nobody saw its end.
+    /// Another one has its number. Where no hook tells of destructions that may be the first sign that it is gone.
     fn replace(&mut self, ns: SnapshotNamespace, stage: Stage, source: KnownFrom, changes: &mut Vec<Change>) {
-        self.inconsistencies.destructions_unseen += 1;
+        let was_alive = self.namespaces.get(&ns.inum).is_some_and(|known| known.stage == Stage::Alive);
+        if self.destructions_told || was_alive {
+            self.inconsistencies.destructions_unseen += 1;
+        }
         self.close(ns.inum, None, false, changes);
         self.open(ns, stage, source, changes);
     }

@@ -181,6 +181,10 @@ impl World {
             return;
         }
         if self.processes.get(&process.pid).is_none_or(|entry| !entry.is(process)) {
+            if self.history.has_forgotten() {
+                // It may be one of those: where a reaping shows late, many can go between an end and its reaping.
+                return;
+            }
             self.inconsistencies.beginnings_unseen += 1;
             self.on_description(process, changes);
         }

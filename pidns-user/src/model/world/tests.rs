@@ -380,6 +380,21 @@ fn as_many_of_the_dead_are_remembered_as_is_asked_for() {
 }
 
 #[test]
+fn a_reaping_that_comes_when_its_process_is_forgotten_is_no_surprise() {
+    let parent = process(&[1], 1, None, HOST.0);
+    let mut world = World::remembering(1);
+    let children: Vec<_> = (2..4).map(|pid| process(&[pid], u64::from(pid), Some(1), HOST.0)).collect();
+    for child in &children {
+        for body in [fork(child, &parent), exit(child), reap(child)] {
+            world.apply(&event(5, body));
+        }
+    }
+    world.apply(&event(6, reap(&children[0])));
+    assert_eq!(world.inconsistencies(), Inconsistencies::default());
+    assert!(world.process(children[0].pid).is_none());
+}
+
+#[test]
 fn an_exit_is_the_end_where_no_reaping_is_told() {
     let Body::StreamStart { version, host, kernel, boot_time, hooks, .. } = start(true) else { panic!() };
     let filter = StreamFilter { events: vec!["process.exit".into()], ..StreamFilter::default() };

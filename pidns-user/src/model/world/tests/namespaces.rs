@@ -258,3 +258,46 @@ fn a_snapshot_that_knows_the_name_of_a_container_tells_it() {
     let container = world.namespace(INUM).and_then(|state| state.namespace.container.clone());
     assert_eq!(container.and_then(|container| container.name.clone()), Some(Name::from("web")));
 }
+
+/// Each CPU of the kernel hands ids out from a range of its own.
+#[test]
+fn a_namespace_with_a_smaller_id_can_be_the_later_one() {
+    let (first, second) = (told(100, Some(9000)), told(200, Some(4097)));
+    let (one, two) = (init_of(5, 101), init_of(6, 201));
+    let world = follow_in_order([
+        start(false),
+        create(&first),
+        init(&first, &one),
+        fork(&one, &host()),
+        init_exit(&first, &one),
+        exit(&one),
+        teardown(&first),
+        create(&second),
+        init(&second, &two),
+        fork(&two, &host()),
+        reap(&one),
+    ]);
+    let known = world.namespace(INUM).expect("the second exists");
+    assert_eq!((known.namespace.kernel_id, known.init), (Some(4097), Some(HostPid(6))));
+    assert_eq!(world.inconsistencies(), Inconsistencies::default());
+}
+
+#[test]
+fn a_number_that_is_used_again_is_expected_where_no_hook_tells_of_destructions() {
+    for (destructions, expected) in [(false, 0), (true, 1)] {
+        let (first, second) = (told(100, None), told(200, None));
+        let (one, two) = (init_of(5, 101), init_of(6, 201));
+        let world = follow_in_order([
+            start(destructions),
+            create(&first),
+            init(&first, &one),
+            fork(&one, &host()),
+            init_exit(&first, &one),
+            exit(&one),
+            create(&second),
+            init(&second, &two),
+        ]);
+        assert_eq!(world.inconsistencies().destructions_unseen, expected, "destructions: {destructions}");
+        assert_eq!(world.inconsistencies().ends_unseen, 0);
+    }
+}

@@ -49,6 +49,8 @@ pub struct World {
     processes_as_of: BootNs,
     /// Whether snapshots say what holds namespaces.
     holders_reported: bool,
+    /// When the stream began: of who was there before, the beginning cannot be seen.
+    began: BootNs,
     boot_ns: BootNs,
 }
 
@@ -73,6 +75,7 @@ impl World {
             processes_told: true,
             processes_as_of: BootNs::default(),
             holders_reported: true,
+            began: BootNs::default(),
             boot_ns: BootNs::default(),
         }
     }
@@ -92,6 +95,7 @@ impl World {
         }
         match &event.body {
             Body::StreamStart { hooks, filter, .. } => {
+                self.began = at;
                 self.is_told(hooks, |name| filter.events.iter().any(|event| event == name));
                 self.pass = Some(SnapshotPass::default());
             }

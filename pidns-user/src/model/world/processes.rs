@@ -91,9 +91,15 @@ impl World {
             return;
         }
         if self.processes.get(&process.pid).is_none_or(|entry| !entry.is(process)) {
-            self.inconsistencies.beginnings_unseen += 1;
+            self.has_no_beginning(process);
         }
         self.on_description(process, changes);
+    }
+
+    /// An event is about a process that is not known. Where it was started before the stream it may have ended before the first
+    /// look.
+    fn has_no_beginning(&mut self, process: &Process) {
+        self.inconsistencies.beginnings_unseen += u64::from(process.start_boot_ns >= self.began);
     }
 
     /// An event describes a process that it is not about: if it is known, this is the last word about it.
@@ -185,7 +191,7 @@ impl World {
                 // It may be one of those: where a reaping shows late, many can go between an end and its reaping.
                 return;
             }
-            self.inconsistencies.beginnings_unseen += 1;
+            self.has_no_beginning(process);
             self.on_description(process, changes);
         }
         self.remove(process.pid, Some(at), changes);

@@ -380,6 +380,15 @@ fn as_many_of_the_dead_are_remembered_as_is_asked_for() {
 }
 
 #[test]
+fn a_beginning_before_the_stream_is_no_surprise() {
+    for (started, expected) in [(99, 0), (101, 1)] {
+        let child = process(&[5], started, Some(1), HOST.0);
+        let world = follow(&[event(100, start(false)), event(102, exit(&child))]);
+        assert_eq!(world.inconsistencies().beginnings_unseen, expected, "started at {started}");
+    }
+}
+
+#[test]
 fn a_reaping_that_comes_when_its_process_is_forgotten_is_no_surprise() {
     let parent = process(&[1], 1, None, HOST.0);
     let mut world = World::remembering(1);

@@ -61,7 +61,7 @@ impl Client {
     /// Whether it is ready to be asked.
     ///
     /// # Errors
-    /// [`Error::Connection`] where nobody listens.
+    /// [`Error::Connection`] where no server listens.
     pub fn is_ready(&self) -> Result<bool, Error> {
         Ok(self.get("/-/ready", Duration::from_secs(2))?.status == 200)
     }

@@ -78,7 +78,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        // It may have ended by itself: then there is nobody to be asked, and the waiting returns at once.
+        // It may have ended by itself: then there is no process to signal, and the waiting returns at once.
         let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
         let start = Instant::now();
         while start.elapsed() < END {

@@ -133,7 +133,7 @@ impl Prometheus {
         ];
         let mut process = Process::start(PROGRAM, &arguments, &at("prometheus.log"))?;
         let client = Client::new(address);
-        // Nobody listens there at first.
+        // The server does not listen at first.
         process.wait_until(|| matches!(client.is_ready(), Ok(true)))?;
         Ok(Self { process, client })
     }

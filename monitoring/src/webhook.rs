@@ -77,7 +77,7 @@ impl Webhook {
         self.address
     }
 
-    /// All that it has been told so far, the oldest first.
+    /// All notifications so far, the oldest first.
     pub fn received(&self) -> Vec<Notification> {
         self.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

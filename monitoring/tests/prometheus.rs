@@ -10,7 +10,7 @@ use std::{
 
 use pidns_monitoring::{Error, Job, Prometheus, Range, Setup};
 
-/// Serves this text to whoever asks, until the test program ends. Returns HOST:PORT.
+/// Serves this text until the test program ends. Returns HOST:PORT.
 fn serve(text: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address").to_string();

@@ -86,7 +86,7 @@ pub struct NamespaceCounters(pub [u64; COUNTED]);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct CounterSlot {
-    /// Whose it is; `id` 0: nobody's, whatever the counters say. The kernel side writes `id` last where it takes one.
+    /// The namespace that it counts for; `id` 0: the slot is free, and the counters mean nothing. The kernel side writes `id` last where it takes one.
     pub key: NamespaceId,
     /// What was counted.
     pub counters: NamespaceCounters,

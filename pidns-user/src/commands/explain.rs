@@ -13,12 +13,13 @@ use super::{
 use crate::{
     cli::{ExplainArgs, ExplainOutput},
     commands::failure::Failure,
-    event::identity::NamespaceKey,
-    event::snapshot::SnapshotNamespace,
+    event::identity::{HostPid, NamespaceKey},
+    event::snapshot::{Snapshot, SnapshotNamespace, SnapshotSource},
     explanation::{About, Explanation, Host, Subject},
     kernel::clock,
     model::Forest,
     output::explain,
+    procfs::{Procfs, threads::Thread},
     target::find::{self, Target},
 };
 
@@ -66,7 +67,10 @@ fn explain(
         Target::Namespace(inum) => (About::Namespace, host.explain_namespace(inum)),
         Target::Container(inum) => (About::Container, host.explain_namespace(inum)),
         Target::GoneContainer(key) => (About::Container, host.explain_gone_namespace(key)),
-        Target::Process(pid) => (About::Process, host.explain_process(pid)),
+        Target::Process(pid) => {
+            let found = host.explain_process(pid);
+            (About::Process, found.or_else(|| host.explain_thread(&thread(pid, snapshot)?)))
+        }
     };
     let (facts, subject) = found.ok_or_else(|| match named {
         Target::Namespace(inum)
@@ -84,6 +88,14 @@ fn explain(
         unread: snapshot.unread,
     };
     Ok((explanation, subject))
+}
+
+/// The thread of this number, which a recording does not know.
+fn thread(tid: HostPid, snapshot: &Snapshot) -> Option<Thread> {
+    match snapshot.source {
+        SnapshotSource::Recording => None,
+        SnapshotSource::Iterator | SnapshotSource::Proc => Procfs::default().thread(tid.0),
+    }
 }
 
 fn print(args: &ExplainArgs, explanation: &Explanation) -> Result<ExitCode, Failure> {

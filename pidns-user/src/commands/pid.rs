@@ -20,6 +20,7 @@ use crate::{
     event::snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource},
     model::Forest,
     output::levels::{self, Field, Level},
+    procfs::{Procfs, threads::Thread},
     target::find::{self, Target},
 };
 
@@ -29,6 +30,31 @@ struct PidTable<'a> {
     model: Forest<'a>,
     /// Processes that were gone by then, the last to go first; none but of a recording.
     dead: &'a [SnapshotProcess],
+    /// Where threads are found; none of a recording.
+    threads: Option<Procfs>,
+}
+
+/// Who has the PID that was asked for.
+struct Owner<'a> {
+    process: &'a SnapshotProcess,
+    /// Where the number is that of a thread, and not of its process.
+    thread: Option<Thread>,
+}
+
+impl<'a> Owner<'a> {
+    fn process(process: &'a SnapshotProcess) -> Self {
+        Self { process, thread: None }
+    }
+
+    /// The process, or in its place the thread, with its own numbers.
+    fn task(&self) -> SnapshotProcess {
+        match &self.thread {
+            Some(Thread { tid, process: _, pids }) => {
+                SnapshotProcess { pid: HostPid(*tid), pids: pids.clone(), ..self.process.clone() }
+            }
+            None => self.process.clone(),
+        }
+    }
 }
 
 impl PidTable<'_> {
@@ -52,6 +78,24 @@ impl PidTable<'_> {
                 && place
                     .level_of(process, &self.model.levels(process))
                     .is_some_and(|level| pids.get(level) == Some(&pid))
+        })
+    }
+
+    /// The thread of this number on the host.
+    fn thread_of_number(&self, tid: u32) -> Option<Owner<'_>> {
+        let thread = self.threads.as_ref()?.thread(tid)?;
+        let process = self.of_number(thread.process)?;
+        Some(Owner { process, thread: Some(thread) })
+    }
+
+    /// The thread that has this number there.
+    fn thread_in_place(&self, tid: u32, place: PidPlace) -> Option<Owner<'_>> {
+        let procfs = self.threads.as_ref()?;
+        self.snapshot.processes.iter().filter(|process| process.threads != Some(1)).find_map(|process| {
+            let level = place.level_of(process, &self.model.levels(process))?;
+            let threads = procfs.threads_of(process.pid);
+            let thread = threads.into_iter().find(|thread| thread.pids.get(level) == Some(&tid))?;
+            Some(Owner { process, thread: Some(thread) })
         })
     }
 
@@ -82,8 +126,8 @@ fn live(args: &PidArgs) -> Result<ExitCode, Failure> {
         observer.name_containers_for(target.as_deref(), &mut snapshot)?;
     }
     let model = Forest::new(&snapshot);
-    let host = PidTable { snapshot: &snapshot, model, dead: &[] };
-    let (process, asked) = search(args, &host, |target| {
+    let host = PidTable { snapshot: &snapshot, model, dead: &[], threads: Some(Procfs::default()) };
+    let (owner, asked) = search(args, &host, |target| {
         Ok(PidPlace::of_number(find::namespace(target, &snapshot, &host.model)?))
     })?;
     let wants_containers = args.fields.as_ref().is_none_or(|fields| fields.has(Field::Container));
@@ -95,7 +139,16 @@ fn live(args: &PidArgs) -> Result<ExitCode, Failure> {
             None
         })?
     };
-    let printed = print(args, &host, process, asked, container);
+    if let Some(thread) = &owner.thread {
+        let process = owner.process;
+        Notices::new(args.quiet).notify(format_args!(
+            "{} is a thread of {}[{}]: these are the numbers of the thread",
+            thread.tid,
+            process.name(),
+            process.pid
+        ));
+    }
+    let printed = print(args, &host, &owner, asked, container);
     failure.map_or(printed, Err)
 }
 
@@ -103,7 +156,7 @@ fn live(args: &PidArgs) -> Result<ExitCode, Failure> {
 fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure> {
     let Recorded { snapshot, dead, gone, world, damage, .. } = recorded;
     let model = Forest::new(&snapshot).with_gone(&gone);
-    let host = PidTable { snapshot: &snapshot, model, dead: &dead };
+    let host = PidTable { snapshot: &snapshot, model, dead: &dead, threads: None };
     let told = search(args, &host, |target| {
         Ok(match find::name(target, &snapshot, &gone)? {
             // By its number alone it may be gone too, and another one's by now.
@@ -125,11 +178,11 @@ fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure>
             }
         })
     })
-    .and_then(|(process, asked)| {
-        if host.is_dead(process) {
+    .and_then(|(owner, asked)| {
+        if host.is_dead(owner.process) {
             Notices::new(args.quiet).notify("that process was gone by then");
         }
-        print(args, &host, process, asked, |ns| ns.container.clone())
+        print(args, &host, &owner, asked, |ns| ns.container.clone())
     });
     recorded::with_damage(recorded::with_the_forgotten(told, &world), damage)
 }
@@ -139,21 +192,29 @@ fn search<'a>(
     args: &PidArgs,
     host: &'a PidTable<'_>,
     place: impl Fn(&str) -> Result<PidPlace, Failure>,
-) -> Result<(&'a SnapshotProcess, Request), Failure> {
+) -> Result<(Owner<'a>, Request), Failure> {
     let PidArgs { pid, target, to, .. } = args;
     let seen_in = target.as_deref().map(&place).transpose()?;
     let to = to.as_deref().map(&place).transpose()?;
-    let process = match seen_in {
-        Some(place) => host.in_place(*pid, place).ok_or_else(|| words::nobody_in(*pid, place, host))?,
-        None => host.of_number(HostPid(*pid)).ok_or_else(|| match words::elsewhere(*pid, host) {
-            Some(elsewhere) => Failure::NoMatch(format!(
-                "no process of the host has PID {pid}{}, but {elsewhere}: ask with --in",
-                host.how_far_that_is_known()
-            )),
-            None => find::no_process(HostPid(*pid), host.snapshot).into(),
-        })?,
+    let owner = match seen_in {
+        Some(place) => host
+            .in_place(*pid, place)
+            .map(Owner::process)
+            .or_else(|| host.thread_in_place(*pid, place))
+            .ok_or_else(|| words::nobody_in(*pid, place, host))?,
+        None => host
+            .of_number(HostPid(*pid))
+            .map(Owner::process)
+            .or_else(|| host.thread_of_number(*pid))
+            .ok_or_else(|| match words::elsewhere(*pid, host) {
+                Some(elsewhere) => Failure::NoMatch(format!(
+                    "no process of the host has PID {pid}{}, but {elsewhere}: ask with --in",
+                    host.how_far_that_is_known()
+                )),
+                None => find::no_process(HostPid(*pid), host.snapshot).into(),
+            })?,
     };
-    Ok((process, Request { seen_in, to }))
+    Ok((owner, Request { seen_in, to }))
 }
 
 /// Where the PID was given, and where it is asked for.
@@ -165,23 +226,27 @@ struct Request {
 fn print(
     args: &PidArgs,
     host: &PidTable<'_>,
-    process: &SnapshotProcess,
+    owner: &Owner<'_>,
     Request { seen_in, to }: Request,
     container: impl FnMut(&SnapshotNamespace) -> Option<Arc<Container>>,
 ) -> Result<ExitCode, Failure> {
     let PidArgs { pid, fields, output, no_headers, .. } = args;
-    let mut levels = levels(&host.model, process, container);
+    let task = owner.task();
+    let mut levels = levels(&host.model, &task, container);
     if let Some(to) = to {
-        let at = to.level_of(process, &host.model.levels(process));
-        let at = at.ok_or_else(|| words::invisible((*pid, seen_in), process, to, host))?;
+        let at = to.level_of(&task, &host.model.levels(&task));
+        let at = at.ok_or_else(|| words::invisible((*pid, seen_in), &task, to, host))?;
         levels = levels.into_iter().skip(at).take(1).collect();
     }
-    let is_all = to.is_some() || !process.pids.is_empty();
+    let is_all = to.is_some() || !task.pids.is_empty();
     look::print(|to| match output {
         SnapshotOutput::Table => {
             levels::table(&levels, is_all, &fields.clone().unwrap_or_default(), !no_headers, to)
         }
-        SnapshotOutput::Json => levels::json(host.snapshot.source, process, &levels, fields.as_ref(), to),
+        SnapshotOutput::Json => {
+            let thread = owner.thread.as_ref().map(|thread| thread.tid);
+            levels::json((host.snapshot.source, owner.process, thread), &levels, fields.as_ref(), to)
+        }
     })
 }
 

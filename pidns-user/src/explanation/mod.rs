@@ -10,7 +10,7 @@ use serde::Serialize;
 
 pub use self::{
     namespace::{Below, Joiner, NamespaceFacts, State},
-    process::{LevelFacts, ProcessFacts},
+    process::{LevelFacts, ProcessFacts, ThreadFacts},
     timeline::{Counts, FIRST_LINES, LAST_LINES, Subject, Timeline},
 };
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     event::identity::{BootNs, HostPid, NamespaceKey, NsInum, ProcessKey},
     event::snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource, Unread},
     model::{DeadProcess, Forest, World},
+    procfs::threads::Thread,
 };
 
 /// What is known, and from where.
@@ -159,6 +160,15 @@ impl<'a> Host<'a> {
         };
         let key = ProcessKey { pid, start: facts.process.start_boot_ns.unwrap_or_default() };
         Some((Facts::Process(Box::new(facts)), Subject::Process { key, gone }))
+    }
+
+    /// What is known about the process of this thread, and what the thread's numbers are.
+    pub fn explain_thread(&self, thread: &Thread) -> Option<(Facts, Subject)> {
+        let (mut facts, subject) = self.explain_process(thread.process)?;
+        if let Facts::Process(process) = &mut facts {
+            process.thread = Some(self.thread(&process.process, thread));
+        }
+        Some((facts, subject))
     }
 
     /// Who had this PID at this time.

@@ -8,6 +8,7 @@ use crate::{
     event::identity::{HostPid, NsInum},
     event::snapshot::{Holder, SnapshotProcess},
     model::{DeadProcess, Reaper},
+    procfs::threads::Thread,
 };
 
 /// What a process is at one level.
@@ -22,11 +23,23 @@ pub struct LevelFacts {
     pub pid: u32,
 }
 
+/// The thread of a process that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ThreadFacts {
+    /// Its number at level 0.
+    pub tid: u32,
+    /// What it is at each level.
+    pub levels: Vec<LevelFacts>,
+}
+
 /// What is known about a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ProcessFacts {
     /// The process.
     pub process: SnapshotProcess,
+    /// Where the TARGET is one of its threads, and not the first: that one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thread: Option<ThreadFacts>,
     /// What it is at each level, from 0 to its innermost namespace.
     pub levels: Vec<LevelFacts>,
     /// What it runs in, by the PID 1 of its namespace.
@@ -103,6 +116,13 @@ impl Host<'_> {
         ProcessFacts { gone: Some(is_over), ..self.lasting(&gone.as_it_was()) }
     }
 
+    /// What a thread of this process is at each level.
+    pub(super) fn thread(&self, process: &SnapshotProcess, thread: &Thread) -> ThreadFacts {
+        let levels = thread.pids.iter().zip(self.forest.levels(process)).enumerate();
+        let levels = levels.map(|(level, (&pid, ns))| LevelFacts { level, ns, pid }).collect();
+        ThreadFacts { tid: thread.tid, levels }
+    }
+
     /// What does not change in a process's life, and its parent.
     fn lasting(&self, process: &SnapshotProcess) -> ProcessFacts {
         let pids = if process.pids.is_empty() { std::slice::from_ref(&process.pid.0) } else { &process.pids };
@@ -111,6 +131,7 @@ impl Host<'_> {
         let parent = process.ppid.and_then(|ppid| self.who_had(ppid, process.start_boot_ns));
         let entered = self.entered(process);
         ProcessFacts {
+            thread: None,
             levels: levels.map(|(level, (&pid, ns))| LevelFacts { level, ns, pid }).collect(),
             container: container.cloned(),
             doubts: doubts(container),

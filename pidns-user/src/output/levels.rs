@@ -78,17 +78,18 @@ struct LevelsDocument<'a> {
     v: u8,
     source: SnapshotSource,
     process: &'a SnapshotProcess,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thread: Option<u32>,
     levels: Vec<Chosen<&'a Level>>,
 }
 
-/// Writes one document.
+/// Writes one document, about a process, or about a thread of it by its number at level 0.
 pub fn json(
-    source: SnapshotSource,
-    process: &SnapshotProcess,
+    (source, process, thread): (SnapshotSource, &SnapshotProcess, Option<u32>),
     levels: &[Level],
     fields: Option<&Fields<Field>>,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
     let levels = levels.iter().map(|level| Chosen::of(level, fields)).collect();
-    document(&LevelsDocument { v: VERSION, source, process, levels }, JsonForm::Indented, to)
+    document(&LevelsDocument { v: VERSION, source, process, thread, levels }, JsonForm::Indented, to)
 }

@@ -25,6 +25,7 @@ mod mountinfo;
 pub(crate) mod nsfs;
 mod parse;
 mod proc_mounts;
+pub mod threads;
 
 use cgroup::CgroupIds;
 use mountinfo::hides_processes_at;
@@ -98,12 +99,6 @@ impl Procfs {
             }
         }
         Ok(())
-    }
-
-    /// The thread group id of a thread, if there is such a thread.
-    pub fn process_of_thread(&self, tid: u32) -> Option<HostPid> {
-        let status = fs::read(self.path(tid, "status")).ok()?;
-        number(line(&status, b"Tgid:")?).map(HostPid)
     }
 
     /// When a process was started: clock ticks since boot.

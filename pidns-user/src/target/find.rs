@@ -7,7 +7,6 @@ use crate::{
     event::identity::{HostPid, NamespaceKey, NsInum},
     event::snapshot::{Snapshot, SnapshotNamespace, SnapshotSource},
     model::Forest,
-    procfs::Procfs,
     target::{self, NotFound, ParsedTarget, TargetError},
     text::Count,
 };
@@ -106,17 +105,12 @@ pub(crate) fn was_there(target: &str, gone: &[SnapshotNamespace]) -> bool {
 pub(crate) fn no_process(pid: HostPid, snapshot: &Snapshot) -> TargetError {
     if snapshot.source == SnapshotSource::Recording {
         return TargetError::NoMatch(format!(
-            "no process had the PID {pid} there, as far as the recording tells"
+            "no process had the PID {pid} there, as far as the recording tells (it has no numbers of threads)"
         ));
     }
-    TargetError::NoMatch(match Procfs::default().process_of_thread(pid.0) {
-        Some(leader) if leader != pid => {
-            format!("{pid} is a thread of the process {leader}: ask for that one")
-        }
-        _ => format!(
-            "there is no process of PID {pid}; a PID as a container sees it takes `pid {pid} --in TARGET`"
-        ),
-    })
+    TargetError::NoMatch(format!(
+        "there is no process or thread of PID {pid}; a PID as a container sees it takes `pid {pid} --in TARGET`"
+    ))
 }
 
 /// The namespace that words stand for which only this machine can tell the meaning of.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::facts::Who;
+use crate::forest::outer_number_of_thread;
 use crate::recordings::{Recorder, run_on};
 use crate::stage::{Actor, run};
 use crate::tracer::program;
@@ -16,6 +17,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_namespace_is_explained_with_who_joined_it),
     test!(a_process_that_joined_has_a_parent_that_its_namespace_cannot_see),
     test!(a_zombie_is_explained_with_who_must_reap_it),
+    test!(a_thread_is_explained_with_its_process_and_its_numbers),
     test!(a_namespace_that_a_file_alone_holds_is_explained_with_the_file),
     test!(a_namespace_that_died_is_explained_from_a_recording),
     test!(what_does_not_exist_is_not_explained),
@@ -85,6 +87,24 @@ fn a_zombie_is_explained_with_who_must_reap_it() {
     assert!(text.contains("must reap it"), "{text}");
     let (told, _) = explain(&zombies[0]["process"]["pid"]);
     assert_eq!(told["process"]["zombie"]["reaper"]["pid"], init.pid, "{told:#}");
+    actor.go();
+    actor.finish();
+}
+
+fn a_thread_is_explained_with_its_process_and_its_numbers() {
+    let mut actor = Actor::start("still-thread", &[]);
+    let init: Who = actor.hear("init");
+    let inner: u32 = actor.hear("thread");
+    let _: bool = actor.hear("ready");
+    let tid = outer_number_of_thread(&init, inner);
+    let (told, text) = explain(tid);
+    let told = &told["process"];
+    assert_eq!(told["process"]["pid"], init.pid, "{told:#}");
+    assert_eq!(told["thread"]["tid"], tid, "{told:#}");
+    let levels = told["thread"]["levels"].as_array().expect("levels");
+    let levels: Vec<_> = levels.iter().map(|level| &level["pid"]).collect();
+    assert_eq!((levels.first(), levels.last()), (Some(&&tid.into()), Some(&&inner.into())), "{told:#}");
+    assert!(text.contains(&format!("{tid} is a thread of this process")), "{text}");
     actor.go();
     actor.finish();
 }

@@ -27,6 +27,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_namespace_held_by_a_mount_is_shown_with_the_mount),
     test!(a_namespace_that_children_go_to_is_shown_with_their_parent),
     test!(a_pid_is_translated_from_any_namespace_that_sees_it),
+    test!(a_number_of_a_thread_is_translated_in_both_directions),
     test!(what_does_not_exist_ends_with_1_and_what_means_nothing_with_2),
     test!(the_iterator_and_proc_agree),
     test!(every_pid_is_that_of_nspid),
@@ -79,6 +80,48 @@ pub(crate) fn still(situation: &str) -> Actor {
 pub(crate) fn let_go(mut actor: Actor) {
     actor.go();
     actor.finish();
+}
+
+/// The number on the host of a thread that has this number in the namespace of its process, by /proc.
+#[track_caller]
+pub(crate) fn outer_number_of_thread(process: &Who, inner: u32) -> u32 {
+    let tasks =
+        std::fs::read_dir(format!("/proc/{}/task", process.pid)).expect("the process lives").flatten();
+    let tids = tasks.filter_map(|task| task.file_name().to_str()?.parse::<u32>().ok());
+    let has_it = |tid: &u32| {
+        let status = std::fs::read_to_string(format!("/proc/{tid}/status")).expect("the thread lives");
+        let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).expect("NSpid");
+        pids.split_whitespace().last() == Some(&inner.to_string())
+    };
+    tids.into_iter().find(has_it).expect("the thread is in /proc")
+}
+
+fn a_number_of_a_thread_is_translated_in_both_directions() {
+    let mut actor = still("still-thread");
+    let init: Who = actor.hear("init");
+    let inner: u32 = actor.hear("thread");
+    assert_ne!(inner, 1, "the thread is not the first of its process");
+    let outer = outer_number_of_thread(&init, inner);
+    let pid = |args: &[&str]| -> Value {
+        let (stdout, stderr) = output(&[&["pid"], args, &["-o", "json"]].concat(), 0);
+        assert!(stderr.contains(&format!("{outer} is a thread of ")), "{stderr}");
+        serde_json::from_str(&stdout).expect("JSON")
+    };
+    let (ns, outer, inner) = (init.ns.to_string(), outer.to_string(), inner.to_string());
+    for args in [&[outer.as_str()][..], &[&inner, "--in", &ns], &[&inner, "--in", &outer]] {
+        let told = pid(args);
+        assert_eq!(told["process"]["pid"], init.pid, "{args:?}: {told:#}");
+        assert_eq!(told["thread"].to_string(), outer, "{args:?}: {told:#}");
+        let levels: Vec<String> =
+            told["levels"].as_array().expect("levels").iter().map(|level| level["pid"].to_string()).collect();
+        assert_eq!(levels.first(), Some(&outer), "{args:?}: {told:#}");
+        assert_eq!(levels.last(), Some(&inner), "{args:?}: {told:#}");
+    }
+    let only = pid(&[&outer, "--to", &ns]);
+    assert_eq!(only["levels"].as_array().map(Vec::len), Some(1), "{only:#}");
+    assert_eq!(only["levels"][0]["pid"].to_string(), inner, "{only:#}");
+    output(&["pid", &outer, "--in", &ns], 1);
+    let_go(actor);
 }
 
 fn namespaces_stand_below_their_parents() {

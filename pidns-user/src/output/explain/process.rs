@@ -6,7 +6,7 @@ use super::{Sheet, forked_by, level_words, must_reap, numbered, state_words};
 use crate::{
     event::INITIAL_NS,
     event::snapshot::SnapshotProcess,
-    explanation::{Gone, ProcessFacts},
+    explanation::{Gone, LevelFacts, ProcessFacts},
     output::{
         forest::who,
         phrases::{Duration, ExitPhrase},
@@ -18,6 +18,11 @@ pub(super) fn write(facts: &ProcessFacts, sheet: &mut Sheet<'_>) -> io::Result<(
     let ProcessFacts { process, container, doubts, init_of, children_ns, gone, .. } = facts;
     let label = container.as_ref().map(|container| format!(" ({})", container.label().for_terminal()));
     sheet.head(format_args!("Process {}{}", who(process), label.unwrap_or_default()))?;
+    if let Some(thread) = &facts.thread {
+        let lines: Vec<String> = thread.levels.iter().map(level_line).collect();
+        sheet.line("Thread", format_args!("{} is a thread of this process", thread.tid))?;
+        sheet.list("  TIDs", &lines)?;
+    }
     let state = state_of(facts, sheet);
     sheet.line("State", state)?;
     sheet.list("PIDs", &levels_of(facts))?;
@@ -82,12 +87,13 @@ fn state_of(facts: &ProcessFacts, sheet: &Sheet<'_>) -> String {
 }
 
 /// "2 in 4026532178 (level 1)".
+fn level_line(level: &LevelFacts) -> String {
+    let ns = level.ns.map_or_else(|| "one that is not known".to_owned(), |ns| ns.to_string());
+    format!("{} in {ns} ({})", level.pid, level_words(level.level as u32, level.ns))
+}
+
 fn levels_of(facts: &ProcessFacts) -> Vec<String> {
-    let line = |level: &crate::explanation::LevelFacts| {
-        let ns = level.ns.map_or_else(|| "one that is not known".to_owned(), |ns| ns.to_string());
-        format!("{} in {ns} ({})", level.pid, level_words(level.level as u32, level.ns))
-    };
-    let mut lines: Vec<String> = facts.levels.iter().map(line).collect();
+    let mut lines: Vec<String> = facts.levels.iter().map(level_line).collect();
     if facts.process.pids.is_empty() {
         lines.push("further in it is not known".to_owned());
     }

@@ -10,6 +10,7 @@ use crate::sys;
 pub(super) const SITUATIONS: &[Situation] = &[
     ("still-nested", |_| still_nested()),
     ("still-joined", |_| still_joined()),
+    ("still-thread", |_| still_thread()),
     ("still-zombie", |_| still_zombie()),
     ("still-held-by-a-file", |_| still_held_by_a_file()),
     ("still-held-by-a-mount", |_| still_held_by_a_mount()),
@@ -53,6 +54,21 @@ fn still_joined() -> c_int {
     child.await_ready();
     let code = stand_still();
     child.dismiss();
+    home.dismiss();
+    code
+}
+
+/// An init with a second thread.
+fn still_thread() -> c_int {
+    let home = Child::init("init", || {
+        let (say_tid, hear_tid) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            say_tid.send(sys::gettid()).expect("the first thread listens");
+            sys::pause_forever()
+        });
+        say("thread", hear_tid.recv().expect("the thread says its number"));
+    });
+    let code = stand_still();
     home.dismiss();
     code
 }

@@ -145,6 +145,12 @@ fn conclude(Streamed { mut report, printed }: Streamed, notices: Notices) -> Res
     if report.without_snapshot {
         notices.notify("stopped before the first snapshot was ready: what existed at the start is missing");
     }
+    if report.without_repair {
+        notices.notify(
+            "events were lost, and a snapshot that says what exists was not ready in time at the end: \
+             the stream ends in what its events tell",
+        );
+    }
     summarize(&report, &printed).iter().for_each(|line| notices.notify(line));
     Ok(())
 }

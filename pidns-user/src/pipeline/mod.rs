@@ -51,6 +51,8 @@ pub struct Report {
     pub duration: Duration,
     /// Whether it ended before the first snapshot was there, which its consumers are without.
     pub without_snapshot: bool,
+    /// Whether it ended before a snapshot had made up for events that were lost: what then exists by its events may not.
+    pub without_repair: bool,
     /// What ended it before its source did.
     pub error: Option<PipelineError>,
     /// Why consumers failed, in the order in which they were given.
@@ -137,12 +139,14 @@ impl<S: Source> Pipeline<S> {
             error.get_or_insert(another);
         }
         let without_snapshot = self.resync.as_ref().is_some_and(Resync::is_first_missing);
+        let without_repair = self.resync.as_ref().is_some_and(Resync::is_repair_missing);
         let failures = consumers.consumers.iter_mut().filter_map(|consumer| consumer.finish().err());
         let report = Report {
             failures: failures.collect(),
             lost: self.core.lost_by_stage,
             duration: began.elapsed(),
             without_snapshot,
+            without_repair,
             error,
         };
         (report, self.source, self.core.world)

@@ -161,6 +161,11 @@ impl Resync {
         Ok(Vec::new())
     }
 
+    /// Whether events were lost that no snapshot has made up for, as the last one took too long.
+    pub fn is_repair_missing(&self) -> bool {
+        self.last.is_some() && (self.stale || self.has_given_up)
+    }
+
     /// Whether the end came before the first snapshot was there.
     pub fn is_first_missing(&self) -> bool {
         self.last.is_none()

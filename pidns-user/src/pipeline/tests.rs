@@ -376,8 +376,39 @@ fn a_snapshot_that_is_not_ready_at_the_end_is_given_up() {
     let (report, ..) = pipeline.run(&mut [&mut counting], &stop);
     stopper.join().unwrap();
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
-    assert!(report.without_snapshot);
+    assert!(report.without_snapshot && !report.without_repair);
     assert_eq!(counting.seen.len(), 13, "what happened is not lost by that");
+}
+
+#[test]
+fn a_loss_that_no_snapshot_makes_up_for_in_time_is_reported() {
+    struct FirstAlone {
+        taken: u32,
+    }
+    impl Snapshots for FirstAlone {
+        fn begin(&mut self, _: bool) {
+            self.taken += 1;
+        }
+        fn poll(&mut self, wait: Duration, _: &mut dyn FnMut()) -> Option<Result<Observed, SnapshotError>> {
+            std::thread::sleep(wait);
+            (self.taken == 1).then(|| Ok(Observed { snapshot: snapshot(), notices: Vec::new() }))
+        }
+    }
+    let lost = |count| {
+        let mut events = events(life());
+        let last = events.last().expect("a life has events").clone();
+        if count > 0 {
+            events.push(Event { body: Body::StreamLost { stage: "ring".into(), count }, ..last });
+        }
+        let snapshots = Box::new(FirstAlone { taken: 0 });
+        let pipeline = Pipeline::new(List::new(events, 1), Follow::Everything, ContainerSource::Unknown)
+            .with_snapshots(Resync::new(snapshots, None, None));
+        let (report, ..) = pipeline.run(&mut [&mut Counting::default()], &AtomicBool::new(false));
+        assert!(report.error.is_none() && !report.without_snapshot);
+        report.without_repair
+    };
+    assert!(!lost(0));
+    assert!(lost(3));
 }
 
 #[test]

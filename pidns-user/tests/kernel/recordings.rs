@@ -196,13 +196,19 @@ fn what_a_loss_hid_is_there_after_another_look() {
     let zombies: Who = actor.hear("init");
     let _: u64 = storm.hear_within(SECONDS_FOR_A_STORM, "lives");
     sys::kill(pid, libc::SIGCONT).expect("a child can be continued");
+    // The end would not wait longer than a second for that look.
+    let has = |event: &str| {
+        let text = fs::read_to_string(&recorder.file).expect("the recording can be read");
+        text.contains(&format!(r#""event":"{event}""#))
+    };
+    let deadline = Instant::now() + patience(20);
+    while !(has("stream.lost") && has("stream.resync")) {
+        assert!(Instant::now() < deadline, "the loss is reported, and looked after");
+        thread::sleep(Duration::from_millis(50));
+    }
     let (_directory, file) = recorder.stop();
     assert_eq!(expect_the_same(&file, zombies.ns).len(), 2);
     expect_the_same(&file, init.ns);
-    let text = fs::read_to_string(&file).expect("the recording can be read");
-    for event in ["stream.lost", "stream.resync"] {
-        assert!(text.contains(&format!(r#""event":"{event}""#)), "there was a {event}");
-    }
     end_storm(storm);
     actor.go();
     actor.finish();

@@ -7,7 +7,7 @@ use super::{
     kfuncs::Kfuncs,
 };
 
-/// Values of the object's layout globals, and of the switches that depend on the kernel alone.
+/// Values of the object's offsets, and of the switches that depend on the kernel alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// Symbol and value.
@@ -88,7 +88,7 @@ pub(super) fn has(offsets: &[(&'static str, u32)], symbol: &str) -> bool {
     offsets.iter().any(|(name, value)| *name == symbol && *value != ABSENT)
 }
 
-/// Values of the globals of the snapshot's object.
+/// Values of the offsets of the snapshot's object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotLayout {
     /// Symbol and value.

@@ -32,7 +32,8 @@ mod iterator {
         access::Access as _,
         kernel::{Direct, Probed, Task},
         layout::{
-            CGROUP_NODE, Constant as _, FilledIn, KERNFS_NODE_ID, TASK_CGROUPS, TASK_EXIT_STATE, present,
+            CGROUP_NODE, Constant as _, FilledIn, KERNFS_NODE_ID, TASK_CGROUPS, TASK_EXIT_STATE, TASK_FLAGS,
+            present,
         },
     };
 
@@ -98,7 +99,10 @@ mod iterator {
         unsafe {
             let record = &raw mut (*to).record;
             task.describe(&raw mut (*record).process);
-            (*record).threads = task.signal().threads();
+            let signal = task.signal();
+            (*record).threads = signal.threads();
+            (*record).threads_live = signal.live_threads();
+            (*record).task_flags = task.field(TASK_FLAGS);
             (*record).exit_state = task.field(TASK_EXIT_STATE);
             (*record).state = if present(TASK_STATE) {
                 task.field(TASK_STATE)
@@ -111,6 +115,8 @@ mod iterator {
             (*record).cgroup_id = cgroup_id(task);
             let chain = task.thread_pid().copy_pids((&raw mut (*to).pids).cast());
             chain.ns.describe(&raw mut (*record).ns);
+            (*record).ns_dying = u32::from(chain.ns.is_dead());
+            (*record).reserved = 0;
             (*record).process.ns_inum = (*record).ns.inum;
             (*record).pids = chain.pids;
             (*record).size = size_of::<SnapshotRecord>() as u32 + 4 * chain.pids;

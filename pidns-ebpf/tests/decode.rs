@@ -468,6 +468,10 @@ fn snapshot_record(pids: &[u32]) -> Vec<u8> {
         threads: 2,
         tracer: 77,
         cgroup_id: 1 << 40,
+        threads_live: 1,
+        task_flags: 4,
+        ns_dying: 1,
+        reserved: 0,
     };
     let tail = pids.iter().flat_map(|pid| pid.to_ne_bytes());
     bytes_of(&record).into_iter().chain(tail).collect()
@@ -480,6 +484,7 @@ fn a_snapshot_is_record_after_record() {
     let (first, rest) = decode_snapshot(&bytes).expect("a record");
     assert_eq!(first.process.pids().collect::<Vec<_>>(), [10, 2, 1]);
     assert_eq!((first.record.threads, first.record.tracer, first.record.cgroup_id), (2, 77, 1 << 40));
+    assert_eq!((first.record.threads_live, first.record.task_flags, first.record.ns_dying), (1, 4, 1));
     assert_eq!(first.process.comm(), b"na\xffme");
     let (second, rest) = decode_snapshot(rest).expect("a record");
     assert_eq!(second.process.pids().collect::<Vec<_>>(), [11]);
@@ -493,8 +498,17 @@ fn a_damaged_snapshot_is_refused() {
     for length in 0..whole.len() {
         assert!(decode_snapshot(&whole[..length]).is_err(), "cut to {length} bytes");
     }
-    // Size, number of PIDs, level, inode number of the namespace, padding.
-    for (place, what) in [(0, "size"), (4, "PIDs"), (68, "level"), (64, "inum"), (84, "padding")] {
+    // Size, number of PIDs, level, inode number of the namespace, padding, whether the namespace goes down, padding.
+    let places = [
+        (0, "size"),
+        (4, "PIDs"),
+        (68, "level"),
+        (64, "inum"),
+        (84, "padding"),
+        (120, "dying"),
+        (124, "padding"),
+    ];
+    for (place, what) in places {
         let mut bytes = whole.clone();
         bytes[place] ^= 0x40;
         assert!(decode_snapshot(&bytes).is_err(), "{what} at {place}");

@@ -27,9 +27,17 @@ pub struct SnapshotRecord {
     pub tracer: u32,
     /// The id of its first thread's cgroup in the default hierarchy (v2); 0: this kernel does not tell.
     pub cgroup_id: u64,
+    /// Threads that have not begun to exit (`signal_struct.live`).
+    pub threads_live: u32,
+    /// `task_struct.flags` of its first thread.
+    pub task_flags: u32,
+    /// 1: no PID can be allocated in its innermost namespace any more, as the PID 1 of that one has ended or is exiting.
+    pub ns_dying: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<SnapshotRecord>() == 112);
+const _: () = assert!(size_of::<SnapshotRecord>() == 128);
 
 /// A decoded [`SnapshotRecord`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +66,10 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<(SnapshotProcess<'_>, &[u8]), Dec
         threads: _,
         tracer: _,
         cgroup_id: _,
+        threads_live: _,
+        task_flags: _,
+        ns_dying,
+        reserved,
     } = record;
     let inconsistent = |field| Err(DecodeError::Inconsistent { field });
     if pids == 0 || pids as usize > MAX_PIDS {
@@ -69,8 +81,11 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<(SnapshotProcess<'_>, &[u8]), Dec
     let Some((whole, rest)) = bytes.split_at_checked(size as usize) else {
         return Err(DecodeError::Truncated { needed: size as usize, found: bytes.len() });
     };
-    if ns.reserved != 0 {
+    if ns.reserved != 0 || reserved != 0 {
         return inconsistent("padding");
+    }
+    if ns_dying > 1 {
+        return inconsistent("namespace's end");
     }
     if ns.level > MAX_LEVEL || ns.level + 1 != pids || ns.inum != part.ns_inum {
         return inconsistent("namespace");

@@ -45,7 +45,7 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
 /// The same of a recording, with what happened and with what is gone.
 fn of_recording(args: &ExplainArgs, file: &Path, recorded: Recorded) -> Result<ExitCode, Failure> {
     let Recorded { snapshot, dead: _, gone, world, time, stream, damage } = recorded;
-    let forest = Forest::new(&snapshot).with_gone(&gone);
+    let forest = Forest::new(&snapshot).with_gone(&gone).with_entries(&world);
     let host = Host { snapshot: &snapshot, forest: &forest, world: Some(&world) };
     let told = explain(&args.target, host, &gone, time.unwrap_or_default());
     let told = told.and_then(|(mut explanation, subject)| {

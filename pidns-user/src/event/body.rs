@@ -9,7 +9,7 @@ use super::{
     objects::{is_false, is_zero},
 };
 use crate::{
-    event::identity::{BootNs, NsInum},
+    event::identity::{BootNs, HostPid, NsInum},
     event::snapshot::{Holder, SnapshotNamespace},
     text::Name,
 };
@@ -83,6 +83,18 @@ bodies! {
         /// Threads, zombie ones included, likewise.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         threads: Option<u32>,
+        /// How many of these have not begun to exit, where the task iterator told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        threads_live: Option<u32>,
+        /// Whether all its threads are exiting and it is no zombie yet.
+        #[serde(default, skip_serializing_if = "is_false")]
+        exiting: bool,
+        /// Whether it is frozen.
+        #[serde(default, skip_serializing_if = "is_false")]
+        frozen: bool,
+        /// PID at level 0 of the process that traces its first thread.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tracer: Option<HostPid>,
         /// Since when it is a zombie, where that was seen.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         zombie_since_boot_ns: Option<BootNs>,

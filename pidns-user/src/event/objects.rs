@@ -171,7 +171,7 @@ pub enum Cause {
 }
 
 /// Whether a field is left out.
-pub(super) fn is_false(value: &bool) -> bool {
+pub(crate) fn is_false(value: &bool) -> bool {
     !value
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     event::container::Container,
     event::identity::{BootNs, HostPid, NamespaceKey, NsInum, ProcessKey},
-    event::objects::is_zero,
+    event::objects::{is_false, is_zero},
     text::{Name, or_unknown},
 };
 
@@ -52,8 +52,17 @@ pub struct SnapshotProcess {
     /// Threads, zombie ones included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<u32>,
-    /// Thread group id at level 0 of who traces its first thread (ptrace(2)); absent where nobody does, too. Not known of a
-    /// process without `pids`, and in a recording.
+    /// How many of these have not begun to exit. Known from the task iterator alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads_live: Option<u32>,
+    /// Whether all its threads are exiting and it is no zombie yet: a PID 1 that waits for the processes of its namespace to go.
+    #[serde(skip_serializing_if = "is_false")]
+    pub exiting: bool,
+    /// Whether it is frozen by its cgroup or as the machine is suspended (kernel/freezer.c): it takes no signal, not even SIGKILL.
+    #[serde(skip_serializing_if = "is_false")]
+    pub frozen: bool,
+    /// Thread group id at level 0 of the process that traces its first thread (ptrace(2)). Where it is absent
+    /// [`Self::knows_tracer`] says whether there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracer: Option<HostPid>,
     /// The id of its cgroup (v2): the inode number of the cgroup's folder, where that is mounted. Not known in a recording.
@@ -69,6 +78,40 @@ impl SnapshotProcess {
     /// that has ended is in state Z too.)
     pub fn is_zombie(&self) -> bool {
         matches!(self.state, Some('Z' | 'X')) && self.threads.is_none_or(|threads| threads <= 1)
+    }
+
+    /// One of which nothing but its PID is known.
+    pub fn bare(pid: HostPid) -> Self {
+        Self {
+            pid,
+            pids: Vec::new(),
+            comm: None,
+            start_boot_ns: None,
+            ppid: None,
+            uid: None,
+            ns: None,
+            state: None,
+            threads: None,
+            threads_live: None,
+            exiting: false,
+            frozen: false,
+            tracer: None,
+            cgroup_id: None,
+            zombie_since_boot_ns: None,
+        }
+    }
+
+    /// Whether its first thread has ended and others have not been released: it is no zombie, and its parent cannot reap it.
+    pub fn outlives_first_thread(&self) -> bool {
+        matches!(self.state, Some('Z' | 'X')) && !self.is_zombie() && !self.exiting
+    }
+
+    /// Whether it is known if another process traces it. In a recording, of processes that its snapshot found.
+    pub fn knows_tracer(&self, source: SnapshotSource) -> bool {
+        match source {
+            SnapshotSource::Iterator | SnapshotSource::Proc => !self.pids.is_empty(),
+            SnapshotSource::Recording => self.tracer.is_some() || self.threads_live.is_some(),
+        }
     }
 
     /// Its identity; `None` where its start may not be read.
@@ -114,6 +157,9 @@ pub struct SnapshotNamespace {
     /// Who owns that one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner_uid: Option<u32>,
+    /// Whether no process can be forked there any more, as its PID 1 is exiting or has ended, and processes are left.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dying: bool,
     /// What its PID 1 runs in; absent where that is no container, is not known, or was not asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Arc<Container>>,
@@ -135,6 +181,7 @@ impl SnapshotNamespace {
             kernel_id: None,
             user_ns: None,
             owner_uid: None,
+            dying: false,
             container: None,
         }
     }

@@ -109,6 +109,13 @@ pub struct Wait {
     /// Of an orphan whose next parent is not certain: who must, unless an ancestor that adopts orphans (a subreaper) has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adopter: Option<SnapshotProcess>,
+    /// The process that traces it, where that is another than its parent: it has it first, until it waits for it, detaches or
+    /// ends (`wait_consider_task()`, kernel/exit.c).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracer: Option<SnapshotProcess>,
+    /// Whether it is not known if there is such a process.
+    #[serde(skip)]
+    pub tracer_unknown: bool,
 }
 
 /// A process that is gone by the moment.
@@ -192,7 +199,20 @@ impl<'a> Host<'a> {
         let ended = self.world.and_then(|world| world.process(process.pid)?.ended.clone());
         let (since_boot_ns, exit) = ended.map_or((None, None), |ended| (ended.since, ended.exit));
         let reaper = process.ppid.and_then(|ppid| self.forest.process(ppid)).cloned();
-        Some(Wait { since_boot_ns, exit, reaper, adopter: self.adopter(process.pid) })
+        Some(Wait {
+            since_boot_ns,
+            exit,
+            reaper,
+            adopter: self.adopter(process.pid),
+            tracer: self.tracer(process).filter(|tracer| Some(tracer.pid) != process.ppid),
+            tracer_unknown: !process.knows_tracer(self.snapshot.source),
+        })
+    }
+
+    /// The process that traces this one.
+    fn tracer(&self, process: &SnapshotProcess) -> Option<SnapshotProcess> {
+        let pid = process.tracer?;
+        Some(self.forest.process(pid).cloned().unwrap_or_else(|| SnapshotProcess::bare(pid)))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     event::identity::{BootNs, HostPid, NsInum},
     event::snapshot::{Holder, SnapshotNamespace, SnapshotProcess},
     event::{Cause, objects::is_zero},
-    model::{DeadNamespace, Entry, Stage},
+    model::{Awaited, DeadNamespace, Entry, Stage},
 };
 
 /// How far it has come.
@@ -20,7 +20,7 @@ pub enum State {
     Empty,
     /// Its PID 1 lives.
     Alive,
-    /// Its PID 1 has exited: nobody can fork there any more.
+    /// Its PID 1 is exiting or has exited, or that of a namespace around it: nobody can fork there any more.
     Dying {
         /// Since when, where that was seen.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,16 +47,20 @@ pub enum State {
     },
 }
 
-/// Who entered it from outside.
+/// A process that entered it from outside, or whose parent is outside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Joiner {
     /// The process.
     pub process: SnapshotProcess,
-    /// Its parent's PID at level 0.
-    pub parent: HostPid,
-    /// That process, where it is known.
+    /// Its parent's PID at level 0, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<HostPid>,
+    /// PID at level 0 of the process that forked it; absent where that was not seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forked_by: Option<HostPid>,
+    /// The process that forked it, or else its parent, where it is known.
     #[serde(skip)]
-    pub parent_process: Option<SnapshotProcess>,
+    pub origin: Option<SnapshotProcess>,
     /// The namespace of that one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<NsInum>,
@@ -97,6 +101,9 @@ pub struct NamespaceFacts {
     pub zombies: Vec<Zombie>,
     /// Those that came from outside.
     pub joined: Vec<Joiner>,
+    /// Where its PID 1 is exiting: the processes that it waits for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<Awaited>,
     /// The namespaces in it, each behind its parent.
     pub below: Vec<Below>,
     /// What holds it, besides its processes.
@@ -135,6 +142,7 @@ impl Host<'_> {
             states,
             zombies: zombies.collect(),
             joined: node.members.iter().filter_map(|process| self.joiner(process)).collect(),
+            waits_for: self.forest.awaited_by(inum),
             below: below.collect(),
             holders: node.holders.iter().map(|&holder| holder.clone()).collect(),
             holders_left_out: node.holders_left_out,
@@ -157,6 +165,7 @@ impl Host<'_> {
             states: BTreeMap::new(),
             zombies: Vec::new(),
             joined: Vec::new(),
+            waits_for: Vec::new(),
             below: Vec::new(),
             holders: Vec::new(),
             holders_left_out: 0,
@@ -171,15 +180,13 @@ impl Host<'_> {
 
     fn state(&self, inum: NsInum) -> Option<State> {
         if let Some(entry) = self.world.and_then(|world| world.namespace(inum)) {
-            let init = self.forest.node(inum).and_then(|node| node.init());
             return match &entry.stage {
                 Stage::Empty => Some(State::Empty),
                 Stage::Dying { since, cause, torn_down: _ } => {
-                    Some(State::Dying { since_boot_ns: Some(*since), cause: Some(cause.clone()) })
+                    Some(State::Dying { since_boot_ns: *since, cause: cause.clone() })
                 }
                 Stage::Held { since } => Some(State::Held { since_boot_ns: *since }),
                 // A snapshot tells of one that it knows no more than that it is there.
-                Stage::Alive if init.is_some_and(|init| !init.is_zombie()) => Some(State::Alive),
                 Stage::Alive => self.seen_state(inum),
             };
         }
@@ -193,22 +200,29 @@ impl Host<'_> {
             && self.snapshot.unread.namespaces == 0
             && !self.snapshot.unread.hidden;
         let dying = State::Dying { since_boot_ns: None, cause: None };
-        match node.init() {
-            Some(init) if init.is_zombie() => Some(dying),
-            Some(_) => Some(State::Alive),
-            None if !node.members.is_empty() && node.namespace.level > 0 && all_is_seen => Some(dying),
-            None => None,
+        match (self.forest.ends_with(inum), node.init()) {
+            (Some(ending), _) if ending == inum => Some(dying),
+            // The kernel has killed its PID 1 with all that is in the one around it.
+            (Some(outer), _) => {
+                Some(State::Dying { since_boot_ns: None, cause: Some(Cause::Cascade { ns: outer }) })
+            }
+            (None, Some(_)) => Some(State::Alive),
+            (None, None) if !node.members.is_empty() && node.namespace.level > 0 && all_is_seen => {
+                Some(dying)
+            }
+            (None, None) => None,
         }
     }
 
-    /// Who this is, if it came from outside.
-    fn joiner(&self, process: &SnapshotProcess) -> Option<Joiner> {
-        let (parent, known) = match self.entered(process) {
-            Arrival::Joined { parent, process } => (parent, process),
-            Arrival::Born | Arrival::Unknown => return None,
-        };
-        let from = known.as_ref().and_then(|parent| parent.ns);
-        Some(Joiner { process: process.clone(), parent, parent_process: known, from })
+    /// Who this is, if it came from outside, or its parent is there.
+    pub(super) fn joiner(&self, process: &SnapshotProcess) -> Option<Joiner> {
+        match self.entered(process) {
+            Arrival::Joined { forked_by, origin } => {
+                let (parent, from) = (process.ppid, origin.as_ref().and_then(|origin| origin.ns));
+                Some(Joiner { process: process.clone(), parent, forked_by, origin, from })
+            }
+            Arrival::Born | Arrival::Unknown => None,
+        }
     }
 
     /// How a process got into its namespace: what was seen of it, else what its parent shows.
@@ -224,14 +238,24 @@ impl Host<'_> {
         });
         match entry.map(|entry| entry.entered) {
             Some(Seen::Born) => return Arrival::Born,
-            Some(Seen::Joined { parent }) => {
-                return Arrival::Joined { parent, process: self.who_had(parent, process.start_boot_ns) };
+            Some(Seen::Joined { forker }) => {
+                let origin = self.who_had(forker, process.start_boot_ns);
+                return Arrival::Joined { forked_by: Some(forker), origin };
+            }
+            Some(Seen::ParentOutside { parent }) => {
+                let parent = process.ppid.unwrap_or(parent);
+                return Arrival::Joined {
+                    forked_by: None,
+                    origin: self.who_had(parent, process.start_boot_ns),
+                };
             }
             Some(Seen::Unseen) | None => {}
         }
         match self.forest.entry(process) {
             Entry::Born => Arrival::Born,
-            Entry::Joined { parent, process, .. } => Arrival::Joined { parent, process: process.cloned() },
+            Entry::Joined { forked_by, process, .. } => {
+                Arrival::Joined { forked_by, origin: process.cloned() }
+            }
             Entry::Unknown => Arrival::Unknown,
         }
     }
@@ -241,12 +265,12 @@ impl Host<'_> {
 pub(super) enum Arrival {
     /// Forked by a member, or as its first process.
     Born,
-    /// Forked by a process of another namespace.
+    /// Forked by a process of another namespace, or its parent is there.
     Joined {
-        /// That one's PID at level 0.
-        parent: HostPid,
-        /// That one, where it is known.
-        process: Option<SnapshotProcess>,
+        /// PID at level 0 of the process that forked it, where that was seen.
+        forked_by: Option<HostPid>,
+        /// That one, or else the parent, where it is known.
+        origin: Option<SnapshotProcess>,
     },
     /// Nobody knows.
     Unknown,

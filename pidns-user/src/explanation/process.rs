@@ -7,7 +7,7 @@ use crate::{
     event::container::Container,
     event::identity::{HostPid, NsInum},
     event::snapshot::{Holder, SnapshotProcess},
-    model::{DeadProcess, Reaper},
+    model::{Awaited, AwaitedBy, DeadProcess, Reaper},
     procfs::threads::Thread,
 };
 
@@ -65,6 +65,18 @@ pub struct ProcessFacts {
     /// From where, if it did.
     #[serde(skip)]
     pub joiner: Option<Joiner>,
+    /// PID at level 0 of the process that forked it, where it came from outside and that was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forked_by: Option<HostPid>,
+    /// The process that traces it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traced_by: Option<SnapshotProcess>,
+    /// If it is a PID 1 that is exiting: the processes that it waits for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<Awaited>,
+    /// The end of a namespace that waits for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub awaited: Option<AwaitedBy>,
     /// If it is the PID 1 of its namespace: how many other processes are in that one and those below.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_of: Option<usize>,
@@ -100,6 +112,13 @@ impl Host<'_> {
             children_ns: entry.map_or(held, |entry| entry.children_ns).filter(|&ns| Some(ns) != process.ns),
             init_of,
             zombie: self.wait(process),
+            traced_by: self.tracer(process),
+            waits_for: process
+                .ns
+                .filter(|_| process.is_init() && process.exiting)
+                .map(|ns| self.forest.awaited_by(ns))
+                .unwrap_or_default(),
+            awaited: self.forest.awaiting(process),
             orphaned: matches!(reaper, Some(Reaper::InitOrSubreaper { .. })),
             adopter: self.adopter(process.pid),
             ..self.lasting(process)
@@ -129,7 +148,7 @@ impl Host<'_> {
         let levels = pids.iter().zip(self.forest.levels(process)).enumerate();
         let container = self.forest.home(process).and_then(|home| home.container.as_deref());
         let parent = process.ppid.and_then(|ppid| self.who_had(ppid, process.start_boot_ns));
-        let entered = self.entered(process);
+        let joiner = self.joiner(process);
         ProcessFacts {
             thread: None,
             levels: levels.map(|(level, (&pid, ns))| LevelFacts { level, ns, pid }).collect(),
@@ -139,18 +158,16 @@ impl Host<'_> {
             parent,
             orphaned: false,
             adopter: None,
-            joined: match entered {
+            joined: match self.entered(process) {
                 Arrival::Born => Some(false),
                 Arrival::Joined { .. } => Some(true),
                 Arrival::Unknown => None,
             },
-            joiner: match entered {
-                Arrival::Joined { parent, process: known } => {
-                    let from = known.as_ref().and_then(|parent| parent.ns);
-                    Some(Joiner { process: process.clone(), parent, parent_process: known, from })
-                }
-                Arrival::Born | Arrival::Unknown => None,
-            },
+            forked_by: joiner.as_ref().and_then(|joiner| joiner.forked_by),
+            joiner,
+            traced_by: None,
+            waits_for: Vec::new(),
+            awaited: None,
             init_of: None,
             zombie: None,
             children: Vec::new(),

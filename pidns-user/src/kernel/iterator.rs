@@ -98,7 +98,21 @@ pub fn snapshot_of(boot_ns: BootNs, mut bytes: &[u8]) -> Result<Snapshot, Decode
         let (found, rest) = decode_snapshot(bytes)?;
         bytes = rest;
         let snapshot::SnapshotProcess { record, process } = found;
-        let SnapshotRecord { process: part, ns, state, exit_state, threads, tracer, cgroup_id, .. } = record;
+        let SnapshotRecord {
+            size: _,
+            pids: _,
+            process: part,
+            ns,
+            state,
+            exit_state,
+            threads,
+            tracer,
+            cgroup_id,
+            threads_live,
+            task_flags,
+            ns_dying,
+            reserved: _,
+        } = record;
         let ProcessPart { start_boot_ns, pid, parent_pid, uid, ns_inum, comm: _ } = part;
         let pids: Vec<u32> = process.pids().collect();
         if pids.contains(&0) || ns_inum == 0 {
@@ -106,6 +120,7 @@ pub fn snapshot_of(boot_ns: BootNs, mut bytes: &[u8]) -> Result<Snapshot, Decode
             continue;
         }
         let namespace = namespaces.entry(NsInum(ns.inum)).or_insert_with(|| namespace_of(&ns));
+        let is_zombie = exit_state != 0 && threads <= 1;
         let process = SnapshotProcess {
             pid: HostPid(pid),
             pids,
@@ -116,6 +131,9 @@ pub fn snapshot_of(boot_ns: BootNs, mut bytes: &[u8]) -> Result<Snapshot, Decode
             ns: Some(NsInum(ns_inum)),
             state: Some(letter(state, exit_state)),
             threads: Some(threads),
+            threads_live: Some(threads_live),
+            exiting: threads_live == 0 && !is_zombie,
+            frozen: is_frozen(state, task_flags),
             tracer: HostPid::known(tracer),
             cgroup_id: (cgroup_id != 0).then_some(cgroup_id),
             zombie_since_boot_ns: None,
@@ -124,6 +142,7 @@ pub fn snapshot_of(boot_ns: BootNs, mut bytes: &[u8]) -> Result<Snapshot, Decode
             // While it waits for the others to go, the kernel's record of the namespace does not lead to it any more.
             namespace.born_boot_ns = process.start_boot_ns;
         }
+        namespace.dying |= ns_dying != 0 || (process.is_init() && process.exiting);
         processes.push(process);
     }
     // Parents without a process of their own.
@@ -154,8 +173,21 @@ fn namespace_of(part: &NamespacePart) -> SnapshotNamespace {
         kernel_id: (kernel_id != 0).then_some(kernel_id),
         user_ns: (user_ns_inum != 0).then_some(user_ns_inum),
         owner_uid: (user_ns_inum != 0).then_some(owner_uid),
+        dying: false,
         container: None,
     }
+}
+
+/// `TASK_FROZEN`, include/linux/sched.h (6.1 and later; before it was beyond all states).
+const FROZEN: u32 = 0x8000;
+
+/// Whether a task is in the refrigerator, where only a thaw reaches it: of a v1 cgroup, or of a suspended machine. (A v2 cgroup
+/// freezes in a sleep that SIGKILL ends.)
+fn is_frozen(state: u32, flags: u32) -> bool {
+    /// Before 6.1 (include/linux/sched.h); a kernel thread's flag of this number means something else since.
+    const PF_FROZEN: u32 = 0x0001_0000;
+    const PF_KTHREAD: u32 = 0x0020_0000;
+    state & FROZEN != 0 || flags & (PF_FROZEN | PF_KTHREAD) == PF_FROZEN
 }
 
 /// The letter that /proc shows for a task in this state (`task_state_index()`, include/linux/sched.h).
@@ -165,7 +197,6 @@ fn letter(state: u32, exit_state: u32) -> char {
     const UNINTERRUPTIBLE: u32 = 0x2;
     const NOLOAD: u32 = 0x400;
     const RTLOCK_WAIT: u32 = 0x1000;
-    const FROZEN: u32 = 0x8000;
     if state & (UNINTERRUPTIBLE | NOLOAD) == UNINTERRUPTIBLE | NOLOAD {
         return 'I';
     }
@@ -197,6 +228,15 @@ mod tests {
         ];
         for (state, exit_state, expected) in cases {
             assert_eq!(letter(state, exit_state), expected, "{state:#x} {exit_state:#x}");
+        }
+    }
+
+    #[test]
+    fn a_frozen_task_is_one_in_the_refrigerator() {
+        let cases =
+            [(0x8000, 0, true), (2, 0x0001_0000, true), (1, 0x0021_0000, false), (2, 0x0040_0000, false)];
+        for (state, flags, expected) in cases {
+            assert_eq!(is_frozen(state, flags), expected, "{state:#x} {flags:#x}");
         }
     }
 

@@ -12,7 +12,7 @@ use crate::{
     event::container::Container,
     event::identity::{BootNs, HostPid, NsInum, ProcessKey},
     event::snapshot::SnapshotNamespace,
-    model::{NamespaceState, Stage, World},
+    model::{NamespaceState, Observation, Stage, World},
 };
 
 /// How far a namespace has come: the values of the label `state` of `pidns_namespaces`.
@@ -128,8 +128,8 @@ impl HostState {
         let mut zombies = HashMap::new();
         for process in world.processes() {
             let (population, oldest) = populations.entry(process.process.ns).or_default();
-            let (letter, threads) = process.looked;
-            let is_zombie = process.ended.is_some();
+            let Observation { state: letter, threads, .. } = process.observed;
+            let is_zombie = process.ended.is_some() && !world.is_exiting(process);
             let state = if is_zombie { ProcessStateLabel::Zombie } else { ProcessStateLabel::of(letter) };
             // A first thread that has ended, of a process that goes on, is in state Z too.
             let state = match state {
@@ -138,7 +138,7 @@ impl HostState {
             };
             population.states[state as usize] += 1;
             population.threads += u64::from(threads.unwrap_or(1).max(1));
-            if let Some(ended) = &process.ended {
+            if let Some(ended) = process.ended.as_ref().filter(|_| is_zombie) {
                 let key = process.key();
                 let since = ended.since.or_else(|| ages.0.get(&key).copied()).unwrap_or(as_of);
                 zombies.insert(key, since);

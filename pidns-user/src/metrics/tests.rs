@@ -84,7 +84,17 @@ fn process(pid: u32, ns: u32, state: char) -> Body {
         ns: NsInum(ns),
     };
     let threads = Some(if state == 'Z' { 1 } else { 3 });
-    Body::SnapshotProcess { process, state: Some(state), threads, zombie_since_boot_ns: None, joined: None }
+    Body::SnapshotProcess {
+        process,
+        state: Some(state),
+        threads,
+        threads_live: None,
+        exiting: false,
+        frozen: false,
+        tracer: None,
+        zombie_since_boot_ns: None,
+        joined: None,
+    }
 }
 
 fn start() -> Body {
@@ -166,6 +176,18 @@ fn processes_are_added_up_by_state_and_a_namespace_without_any_is_pinned() {
 }
 
 #[test]
+fn a_namespace_that_a_snapshot_finds_dying_drains() {
+    let Body::SnapshotNamespace { ns, .. } = namespace(7, None) else { unreachable!() };
+    let ns = SnapshotNamespace { dying: true, ..ns };
+    let dying = Body::SnapshotNamespace { ns, holders: Vec::new(), holders_left_out: 0 };
+    let text = scrape_of(Counted(Reading::default()), [start(), dying, process(5, 7, 'Z')], 10);
+    let draining = text.lines().find(|line| {
+        line.starts_with("pidns_namespaces{") && line.contains("draining") && line.ends_with(" 1")
+    });
+    assert!(draining.is_some(), "{text}");
+}
+
+#[test]
 fn what_older_kernels_count_by_the_start_of_an_init_belongs_to_its_container() {
     let container = Container { runtime: Some(Runtime::Docker), ..Container::default() };
     let Body::SnapshotNamespace { ns, .. } = namespace(7, Some(container)) else { unreachable!() };
@@ -179,6 +201,10 @@ fn what_older_kernels_count_by_the_start_of_an_init_belongs_to_its_container() {
             process: init,
             state: Some('S'),
             threads: Some(1),
+            threads_live: None,
+            exiting: false,
+            frozen: false,
+            tracer: None,
             zombie_since_boot_ns: None,
             joined: None,
         },

@@ -135,9 +135,7 @@ mod tests {
             ns: Some(NsInum(7)),
             state: Some(state),
             threads: Some(1),
-            tracer: None,
-            cgroup_id: None,
-            zombie_since_boot_ns: None,
+            ..SnapshotProcess::bare(HostPid(pid))
         });
         Snapshot {
             source: SnapshotSource::Iterator,

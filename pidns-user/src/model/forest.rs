@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::world::{Entered, World};
+use super::world::{Entered, Stage, World};
 use crate::event::identity::{BootNs, HostPid, NsInum, TICK_NS};
 use crate::event::snapshot::{Holder, Snapshot, SnapshotNamespace, SnapshotProcess};
 
@@ -34,15 +34,20 @@ impl<'a> Node<'a> {
 }
 
 /// How a process got into its namespace: as that was seen, or else as its parent shows it.
+///
+/// A snapshot knows the parent, which may have adopted the process, and not who forked it. Nor can it tell a process that came from
+/// outside from one that another such process forked inside with CLONE_PARENT: the parent of both is outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry<'a> {
-    /// It is PID 1, or its parent is in the same namespace.
+    /// It is PID 1, its parent is in the same namespace, or it was seen to be forked there.
     Born,
-    /// It entered from outside (setns, or forked by who had unshared): its parent is in another namespace.
+    /// It was seen to be forked from outside, after setns or unshare; or its parent is outside.
     Joined {
-        /// Its PID at level 0.
-        parent: HostPid,
-        /// The parent, where it is still there.
+        /// PID at level 0 of the process that forked it; `None` where that was not seen.
+        forked_by: Option<HostPid>,
+        /// PID at level 0 of its parent, where that is known.
+        parent: Option<HostPid>,
+        /// The process that forked it, or else its parent, where it is still there.
         process: Option<&'a SnapshotProcess>,
         /// The namespace of that one; `None` where it is not known.
         from: Option<NsInum>,
@@ -61,6 +66,10 @@ pub struct Forest<'a> {
     gone: BTreeMap<NsInum, Vec<&'a SnapshotNamespace>>,
     /// How processes got in whose coming was seen.
     seen: BTreeMap<HostPid, Entered>,
+    /// Namespaces whose PID 1 is exiting or has ended.
+    pub(super) dying: BTreeSet<NsInum>,
+    /// Those of them, of a recording, that lived when a snapshot saw the states of their processes.
+    pub(super) ended_since: BTreeSet<NsInum>,
 }
 
 impl<'a> Forest<'a> {
@@ -100,7 +109,13 @@ impl<'a> Forest<'a> {
             }
         }
         let by_pid = snapshot.processes.iter().map(|process| (process.pid, process)).collect();
-        Self { nodes, roots, by_pid, gone: BTreeMap::new(), seen: BTreeMap::new() }
+        let goes_down = |node: &&Node<'_>| {
+            let has_ended = |init: &SnapshotProcess| init.exiting || init.is_zombie();
+            node.namespace.level > 0 && (node.namespace.dying || node.init().is_some_and(has_ended))
+        };
+        let dying = nodes.values().filter(goes_down).map(|node| node.namespace.inum).collect();
+        let ended_since = BTreeSet::new();
+        Self { nodes, roots, by_pid, gone: BTreeMap::new(), seen: BTreeMap::new(), dying, ended_since }
     }
 
     /// The same with namespaces that are remembered as gone, the last to go first: processes that are gone too had their
@@ -116,6 +131,9 @@ impl<'a> Forest<'a> {
     pub fn with_entries(mut self, world: &World) -> Self {
         let seen = world.processes().filter(|entry| entry.entered != Entered::Unseen);
         self.seen = seen.map(|entry| (entry.process.pid, entry.entered)).collect();
+        let ended =
+            world.namespaces().filter(|known| matches!(known.stage, Stage::Dying { since: Some(_), .. }));
+        self.ended_since = ended.map(|known| known.namespace.inum).collect();
         self
     }
 
@@ -211,9 +229,24 @@ impl<'a> Forest<'a> {
         }
         match self.seen.get(&process.pid) {
             Some(Entered::Born) => return Entry::Born,
-            Some(&Entered::Joined { parent }) => {
-                let process = self.process(parent).filter(|parent| was_there(parent, process));
-                return Entry::Joined { parent, process, from: process.and_then(|parent| parent.ns) };
+            Some(&Entered::Joined { forker }) => {
+                let found = self.process(forker).filter(|forker| was_there(forker, process));
+                return Entry::Joined {
+                    forked_by: Some(forker),
+                    parent: process.ppid,
+                    process: found,
+                    from: found.and_then(|forker| forker.ns),
+                };
+            }
+            Some(Entered::ParentOutside { .. }) => {
+                let parent = process.ppid.and_then(|parent| self.process(parent));
+                let parent = parent.filter(|parent| was_there(parent, process));
+                return Entry::Joined {
+                    forked_by: None,
+                    parent: process.ppid,
+                    process: parent,
+                    from: parent.and_then(|parent| parent.ns),
+                };
             }
             Some(Entered::Unseen) | None => {}
         }
@@ -224,7 +257,8 @@ impl<'a> Forest<'a> {
         };
         let is_above = |parent: &SnapshotProcess| Some(parent.level()? < process.level()?);
         let joined = |parent: &'a SnapshotProcess| Entry::Joined {
-            parent: parent.pid,
+            forked_by: None,
+            parent: Some(parent.pid),
             process: Some(parent),
             from: parent.ns,
         };
@@ -271,9 +305,7 @@ mod tests {
             ns: ns.map(NsInum),
             state: Some('S'),
             threads: Some(1),
-            tracer: None,
-            cgroup_id: None,
-            zombie_since_boot_ns: None,
+            ..SnapshotProcess::bare(HostPid(pids[0]))
         }
     }
 
@@ -373,7 +405,12 @@ mod tests {
         let forest = Forest::new(&snapshot);
         let entries: Vec<_> = snapshot.processes.iter().map(|process| forest.entry(process)).collect();
         let parent = &snapshot.processes[0];
-        let joined = Entry::Joined { parent: parent.pid, process: Some(parent), from: Some(NsInum(10)) };
+        let joined = Entry::Joined {
+            forked_by: None,
+            parent: Some(parent.pid),
+            process: Some(parent),
+            from: Some(NsInum(10)),
+        };
         assert_eq!(entries, [Entry::Born, Entry::Born, Entry::Born, joined, Entry::Born, Entry::Unknown]);
     }
 
@@ -409,25 +446,15 @@ mod tests {
             snapshot.processes.iter().find(|process| process.pid == HostPid(6)).expect("it is there");
         let forest = Forest::new(&snapshot);
         assert_eq!(forest.entry(process), Entry::Unknown);
-        let joined = Entry::Joined { parent: HostPid(5), process: None, from: None };
+        let joined =
+            Entry::Joined { forked_by: Some(HostPid(5)), parent: process.ppid, process: None, from: None };
         assert_eq!(forest.with_entries(&world).entry(process), joined);
     }
 
     #[test]
     fn who_may_not_be_read_is_known_by_its_pid() {
         let mut snapshot = three();
-        let unknown = SnapshotProcess {
-            pids: Vec::new(),
-            comm: None,
-            start_boot_ns: None,
-            uid: None,
-            state: None,
-            threads: None,
-            tracer: None,
-            cgroup_id: None,
-            ..process(&[9], None, None)
-        };
-        snapshot.processes.push(unknown);
+        snapshot.processes.push(SnapshotProcess::bare(HostPid(9)));
         let forest = Forest::new(&snapshot);
         let unknown = &snapshot.processes[6];
         assert_eq!(forest.levels(unknown), [Some(10)].map(known));

@@ -2,11 +2,13 @@
 
 mod drift;
 mod forest;
+mod teardown;
 mod world;
 
 pub use drift::drift;
 pub use forest::{Entry, Forest, Node};
+pub use teardown::{Awaited, AwaitedBy, Reason};
 pub use world::{
     Change, DeadNamespace, DeadProcess, Ended, Entered, HISTORY_LIMIT, History, Inconsistencies,
-    NamespaceState, ProcessState, Reaper, Stage, World,
+    NamespaceState, Observation, ProcessState, Reaper, Stage, World,
 };

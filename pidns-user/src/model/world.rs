@@ -21,11 +21,11 @@ pub use self::{
     change::{Change, Inconsistencies},
     family::Reaper,
     namespace_state::{NamespaceState, Stage},
-    process_state::{Ended, Entered, ProcessState},
+    process_state::{Ended, Entered, Observation, ProcessState},
 };
 use crate::{
     event::identity::{BootNs, HostPid, NsInum},
-    event::snapshot::{Snapshot, SnapshotProcess, SnapshotSource, Unread},
+    event::snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource, Unread},
     event::{Body, Event},
 };
 
@@ -108,9 +108,26 @@ impl World {
             Body::SnapshotNamespace { ns, holders, holders_left_out } => {
                 self.on_snapshot_namespace(ns, (holders, *holders_left_out), &mut changes);
             }
-            Body::SnapshotProcess { process, state, threads, zombie_since_boot_ns, joined } => {
-                let looked = (*state, *threads);
-                self.on_snapshot_process(process, looked, *zombie_since_boot_ns, *joined, &mut changes);
+            Body::SnapshotProcess {
+                process,
+                state,
+                threads,
+                threads_live,
+                exiting,
+                frozen,
+                tracer,
+                zombie_since_boot_ns,
+                joined,
+            } => {
+                let observed = Observation {
+                    state: *state,
+                    threads: *threads,
+                    threads_live: *threads_live,
+                    exiting: *exiting,
+                    frozen: *frozen,
+                    tracer: *tracer,
+                };
+                self.on_snapshot_process(process, observed, *zombie_since_boot_ns, *joined, &mut changes);
             }
             Body::NamespaceCreate { ns, creator, via } => {
                 self.on_mention(creator, &mut changes);
@@ -138,7 +155,8 @@ impl World {
                 if self.on_namespace(ns, &mut changes)
                     && let Some(entry) = self.namespaces.get_mut(&ns.inum)
                 {
-                    entry.stage = Stage::Dying { since: at, cause: cause.clone(), torn_down: false };
+                    entry.stage =
+                        Stage::Dying { since: Some(at), cause: Some(cause.clone()), torn_down: false };
                     changes.push(Change::NamespaceUpdated(ns.inum));
                 }
             }
@@ -267,10 +285,19 @@ impl World {
         &self.history
     }
 
+    /// Whether it is a PID 1 that waits for the other processes of its namespace to go: it has ended, and is no zombie yet
+    /// (`zap_pid_ns_processes()`, kernel/pid_namespace.c).
+    pub fn is_exiting(&self, entry: &ProcessState) -> bool {
+        let stage = || self.namespaces.get(&entry.process.ns).map(|known| &known.stage);
+        entry.ended.is_some()
+            && entry.is_init()
+            && matches!(stage(), Some(Stage::Dying { torn_down: false, .. }))
+    }
+
     /// What exists, in the form that a look at the kernel has.
     pub fn snapshot(&self) -> Snapshot {
         let mut processes: Vec<SnapshotProcess> =
-            self.processes.values().map(ProcessState::as_snapshot).collect();
+            self.processes.values().map(|entry| entry.as_snapshot(self.is_exiting(entry))).collect();
         processes.sort_by_key(|process| process.pid);
         let holders = self
             .namespaces
@@ -283,7 +310,10 @@ impl World {
             namespaces: self
                 .namespaces
                 .iter()
-                .map(|(&inum, entry)| (inum, entry.namespace.clone()))
+                .map(|(&inum, entry)| {
+                    let dying = matches!(entry.stage, Stage::Dying { .. });
+                    (inum, SnapshotNamespace { dying, ..entry.namespace.clone() })
+                })
                 .collect(),
             holders: holders.collect(),
             holders_left_out: self

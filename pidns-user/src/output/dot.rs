@@ -58,6 +58,9 @@ fn label(snapshot: &Snapshot, node: &Node<'_>) -> Vec<String> {
     if zombies > 0 {
         lines.push(Count(zombies, "zombie", "zombies").to_string());
     }
+    if node.namespace.dying {
+        lines.push("dying".to_owned());
+    }
     let born = node.namespace.born_boot_ns;
     lines.extend(born.map(|born| format!("up {}", Duration(snapshot.boot_ns.saturating_since(born)))));
     lines
@@ -132,9 +135,7 @@ mod tests {
             ns: Some(NsInum(ns)),
             state: Some('S'),
             threads: Some(1),
-            tracer: None,
-            cgroup_id: None,
-            zombie_since_boot_ns: None,
+            ..SnapshotProcess::bare(HostPid(pids[0]))
         }
     }
 

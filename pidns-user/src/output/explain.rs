@@ -9,14 +9,20 @@ use std::{fmt::Display, io};
 use jiff::{ZonedDateTime, tz::TimeZone};
 use serde::Serialize;
 
-use super::{JsonForm, document, forest::who, phrases::Duration};
+use super::{
+    JsonForm, document,
+    forest::who,
+    phrases::{self, Duration},
+    teardown,
+};
 use crate::{
     event::container::Container,
     event::identity::{BootNs, NsInum},
     event::snapshot::{SnapshotProcess, SnapshotSource},
     event::{INITIAL_NS, VERSION},
     explanation::{Explanation, Facts, Joiner, Wait},
-    text::{Name, or_unknown, printable},
+    model::Awaited,
+    text::{Count, Name, printable},
 };
 
 /// Things of a kind that the text names; of more it tells the number. JSON has all.
@@ -172,6 +178,23 @@ fn state_words(state: char) -> &'static str {
 
 /// Who must reap a zombie, as the end of a sentence.
 fn must_reap(zombie: &SnapshotProcess, wait: &Wait) -> String {
+    let then = parent_must_reap(zombie, wait);
+    match &wait.tracer {
+        Some(tracer) => {
+            let tracer = who(tracer);
+            format!(
+                "{tracer} traces it, and has it until {tracer} waits for it, detaches or ends; then {then}"
+            )
+        }
+        None if wait.tracer_unknown => {
+            format!("{then} (unless another process traces it, which the recording does not tell)")
+        }
+        None => then,
+    }
+}
+
+/// The same where nothing traces it.
+fn parent_must_reap(zombie: &SnapshotProcess, wait: &Wait) -> String {
     match &wait.reaper {
         Some(reaper) if reaper.is_init() && reaper.ns == zombie.ns && zombie.level() != Some(0) => {
             format!("{}, PID 1 of its namespace, must reap it", who(reaper))
@@ -189,12 +212,42 @@ fn must_reap(zombie: &SnapshotProcess, wait: &Wait) -> String {
     }
 }
 
-/// "forked by nsenter[16757] in 4026531836".
-fn forked_by(joiner: &Joiner) -> String {
-    let Joiner { process: _, parent, parent_process, from } = joiner;
-    let comm = parent_process.as_ref().and_then(|parent| parent.comm.as_ref());
-    let from = from.map(|from| format!(" in {from}")).unwrap_or_default();
-    format!("forked by {}[{parent}]{from}", or_unknown(comm))
+/// As [`phrases::from_outside`].
+fn from_outside(joiner: &Joiner) -> String {
+    let Joiner { process: _, parent, forked_by, origin, from } = joiner;
+    phrases::from_outside(*forked_by, *parent, origin.as_ref(), *from)
+}
+
+/// Each process that the end of a namespace waits for, and why it is still there.
+fn awaited(waits_for: &[Awaited]) -> Vec<String> {
+    let line = |Awaited { process, why }: &Awaited| {
+        format!("{}: {}", numbered(process), teardown::long(why.as_ref()))
+    };
+    waits_for.iter().map(line).collect()
+}
+
+/// What state a process that is no zombie is in.
+fn state_of(process: &SnapshotProcess) -> Option<String> {
+    if process.exiting {
+        return Some(match process.is_init() {
+            true => {
+                "exiting: it waits for the other processes of its namespace to end and be reaped".to_owned()
+            }
+            false => "exiting: all its threads are".to_owned(),
+        });
+    }
+    if process.frozen {
+        return Some("frozen: it takes no signal, not even SIGKILL, until it is thawed".to_owned());
+    }
+    if process.outlives_first_thread() {
+        let others = process.threads.map_or(0, |threads| u64::from(threads).saturating_sub(1));
+        let live = process.threads_live.map_or(others, u64::from);
+        return Some(format!(
+            "its first thread has ended, and {}: it is no zombie, and cannot be reaped before they end",
+            Count(live, "other lives", "others live")
+        ));
+    }
+    process.state.map(|state| format!("{state}: {}", state_words(state)))
 }
 
 /// "level 1", and of the outermost one whether it is the host's.
@@ -210,6 +263,6 @@ fn level_words(level: u32, inum: Option<NsInum>) -> String {
 fn numbered(process: &SnapshotProcess) -> String {
     match process.pids.len() {
         0 | 1 => who(process),
-        _ => format!("{} ({})", who(process), super::phrases::pids(&process.pids)),
+        _ => format!("{} ({})", who(process), phrases::pids(&process.pids)),
     }
 }

@@ -8,6 +8,7 @@ use super::{
     JsonForm, columns, document,
     fields::{Chosen, Fields, fields},
     phrases::Duration,
+    teardown::brief,
 };
 use crate::{
     event::identity::{BootNs, HostPid, NsInum},
@@ -15,7 +16,7 @@ use crate::{
         Holder, ProcMount, Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource, Unnamed, Unread,
     },
     event::{VERSION, objects::is_zero},
-    model::{Entry, Forest, Node},
+    model::{Awaited, Entry, Forest, Node},
     text::Count,
     text::or_unknown,
 };
@@ -45,7 +46,7 @@ fields! {
     /// Who owns its user namespace.
     Owner "owner" "OWNER" Right ["ns"],
     /// Zombies, who joined, what holds it without processes.
-    Detail "detail" "DETAIL" Left ["zombies", "joined", "holders", "holders_left_out"],
+    Detail "detail" "DETAIL" Left ["zombies", "joined", "waits_for", "holders", "holders_left_out"],
     /// Namespaces right below it.
     Children "children" "CHILDREN" Right ["children"],
 }
@@ -116,18 +117,36 @@ pub(super) fn who(process: &SnapshotProcess) -> String {
 /// `hidden`: there are processes whose namespace may not be read.
 fn detail(forest: &Forest<'_>, node: &Node<'_>, hidden: bool) -> String {
     let mut parts = Vec::new();
+    let ns = node.namespace.inum;
+    match forest.ends_with(ns) {
+        Some(ending) if ending == ns => {
+            let awaited = forest.awaited_by(ns).iter().map(brief).collect::<Vec<_>>();
+            parts.push(some("dying: waits for", &awaited, 0).unwrap_or_else(|| "dying".to_owned()));
+        }
+        Some(outer) => parts.push(format!("dying with {outer}")),
+        None => {}
+    }
     let zombies = node.zombies() as u64;
     if zombies > 0 {
         parts.push(Count(zombies, "zombie", "zombies").to_string());
     }
     let joined = node.members.iter().filter_map(|process| match forest.entry(process) {
-        Entry::Joined { parent, process: known, .. } => {
-            let parent = known.map_or_else(|| format!("?[{parent}]"), who);
-            Some(format!("{} from {parent}", who(process)))
+        Entry::Joined { forked_by: Some(forker), process: known, .. } => {
+            let forker = known.map_or_else(|| format!("?[{forker}]"), who);
+            Some(format!("{} from {forker}", who(process)))
         }
-        Entry::Born | Entry::Unknown => None,
+        _ => None,
     });
     parts.extend(some("joined", &joined.collect::<Vec<_>>(), 0));
+    let outside = node.members.iter().filter_map(|process| match forest.entry(process) {
+        Entry::Joined { forked_by: None, parent, process: known, .. } => {
+            let parent = known.map(who).or_else(|| parent.map(|parent| format!("?[{parent}]")));
+            let parent = parent.map(|parent| format!(" ({parent})")).unwrap_or_default();
+            Some(format!("{}{parent}", who(process)))
+        }
+        _ => None,
+    });
+    parts.extend(some("parent outside:", &outside.collect::<Vec<_>>(), 0));
     if node.members.is_empty() {
         let held = node.holders.iter().map(|holder| held_by(holder)).collect::<Vec<_>>();
         let held = some("held by", &held, node.holders_left_out as usize);
@@ -190,6 +209,8 @@ struct NamespaceLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     init: Option<&'a SnapshotProcess>,
     joined: Vec<Joined<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    waits_for: Vec<Awaited>,
     holders: &'a [&'a Holder],
     #[serde(skip_serializing_if = "is_zero")]
     holders_left_out: u64,
@@ -198,7 +219,10 @@ struct NamespaceLine<'a> {
 #[derive(Serialize)]
 struct Joined<'a> {
     process: &'a SnapshotProcess,
-    parent: HostPid,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<HostPid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forked_by: Option<HostPid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<NsInum>,
 }
@@ -213,13 +237,9 @@ pub fn json(
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
     let walk = forest.walk(from);
-    let line = |(_, node): &(u32, &'_ Node<'_>)| -> Vec<(usize, HostPid, Option<NsInum>)> {
-        let joined =
-            node.members.iter().enumerate().filter_map(|(index, process)| match forest.entry(process) {
-                Entry::Joined { parent, from, .. } => Some((index, parent, from)),
-                Entry::Born | Entry::Unknown => None,
-            });
-        joined.collect()
+    let joined = |process: &&'_ SnapshotProcess| match forest.entry(process) {
+        Entry::Joined { forked_by, parent, process: _, from } => Some((forked_by, parent, from)),
+        Entry::Born | Entry::Unknown => None,
     };
     let lines = walk.iter().map(|entry| NamespaceLine {
         ns: entry.1.namespace,
@@ -227,10 +247,16 @@ pub fn json(
         processes: entry.1.members.len(),
         zombies: entry.1.zombies(),
         init: entry.1.init(),
-        joined: line(entry)
-            .into_iter()
-            .map(|(index, parent, from)| Joined { process: entry.1.members[index], parent, from })
+        joined: entry
+            .1
+            .members
+            .iter()
+            .filter_map(|process| {
+                let (forked_by, parent, from) = joined(process)?;
+                Some(Joined { process, parent, forked_by, from })
+            })
             .collect(),
+        waits_for: forest.awaited_by(entry.1.namespace.inum),
         holders: &entry.1.holders,
         holders_left_out: entry.1.holders_left_out,
     });

@@ -12,6 +12,7 @@ pub mod printer;
 pub mod processes;
 pub mod sink;
 mod table;
+mod teardown;
 
 use std::io;
 

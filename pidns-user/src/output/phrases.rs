@@ -3,8 +3,10 @@
 use std::fmt::{self, Display};
 
 use crate::{
+    event::identity::{HostPid, NsInum},
+    event::snapshot::SnapshotProcess,
     event::{Cause, Exit, Process},
-    text::{Name, printable},
+    text::{Name, or_unknown, printable},
 };
 
 /// "48121 → 7 → 1".
@@ -18,6 +20,26 @@ pub(super) struct Who<'a>(pub(super) &'a Process);
 impl Display for Who<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}[{}]", self.0.comm.for_terminal(), self.0.pid)
+    }
+}
+
+/// "joined: forked by nsenter[16757] in 4026531836", "its parent is outside: systemd[1] in 4026531836": how a process came
+/// into its namespace, as far as that was seen. `origin` is the process that forked it, or else its parent.
+pub(super) fn from_outside(
+    forked_by: Option<HostPid>,
+    parent: Option<HostPid>,
+    origin: Option<&SnapshotProcess>,
+    from: Option<NsInum>,
+) -> String {
+    let named = |pid: HostPid| {
+        let comm = origin.filter(|origin| origin.pid == pid).and_then(|origin| origin.comm.as_ref());
+        let from = from.map(|from| format!(" in {from}")).unwrap_or_default();
+        format!("{}[{pid}]{from}", or_unknown(comm))
+    };
+    match (forked_by, parent.or(origin.map(|origin| origin.pid))) {
+        (Some(forker), _) => format!("joined: forked by {}", named(forker)),
+        (None, Some(parent)) => format!("its parent is outside: {}", named(parent)),
+        (None, None) => "its parent is outside".to_owned(),
     }
 }
 

@@ -7,14 +7,16 @@ use serde::Serialize;
 use super::{
     JsonForm, columns, document,
     fields::{Chosen, Fields, fields},
-    phrases::{Duration, pids},
+    phrases::{Duration, from_outside, pids},
+    teardown::short,
 };
 use crate::{
     event::VERSION,
     event::container::Container,
-    event::identity::BootNs,
+    event::identity::{BootNs, HostPid},
     event::snapshot::{Snapshot, SnapshotProcess, SnapshotSource, Unread},
-    model::{Entry, Forest},
+    model::{AwaitedBy, Entry, Forest},
+    text::Count,
 };
 
 fields! {
@@ -45,7 +47,7 @@ fields! {
     /// Since when it exists.
     Age "age" "AGE" Right ["start_boot_ns"],
     /// How it got in.
-    Entry "entry" "ENTRY" Left ["joined", "zombie", "zombie_since_boot_ns"],
+    Entry "entry" "ENTRY" Left ["joined", "forked_by", "zombie", "zombie_since_boot_ns", "exiting", "frozen", "awaited"],
     /// The name.
     Comm "comm" "COMM" Left ["comm"],
 }
@@ -84,14 +86,7 @@ fn cell(field: Field, process: &SnapshotProcess, snapshot: &Snapshot, forest: &F
         Field::Uid => known(process.uid),
         Field::State => known(process.state),
         Field::Threads => known(process.threads),
-        // What a recording does not know, and what may not be read, is not nobody.
-        Field::Tracer
-            if process.tracer.is_none()
-                && snapshot.source != SnapshotSource::Recording
-                && !process.pids.is_empty() =>
-        {
-            "-".to_owned()
-        }
+        Field::Tracer if process.tracer.is_none() && process.knows_tracer(snapshot.source) => "-".to_owned(),
         Field::Tracer => known(process.tracer),
         Field::Container => container(process, snapshot)
             .map_or_else(|| "-".to_owned(), |container| container.label().for_terminal().to_string()),
@@ -103,18 +98,18 @@ fn cell(field: Field, process: &SnapshotProcess, snapshot: &Snapshot, forest: &F
         Field::Entry => {
             let entry = match forest.entry(process) {
                 Entry::Born => String::new(),
-                Entry::Joined { parent, process, from } => format!(
-                    "joined: forked by {}[{parent}]{}",
-                    process.map_or_else(|| "?".to_owned(), SnapshotProcess::name),
-                    from.map(|from| format!(" in {from}")).unwrap_or_default()
-                ),
+                Entry::Joined { forked_by, parent, process, from } => {
+                    from_outside(forked_by, parent, process, from)
+                }
                 Entry::Unknown => "?".to_owned(),
             };
-            match zombie(process, snapshot.boot_ns) {
-                Some(zombie) if entry.is_empty() => zombie,
-                Some(zombie) => format!("{zombie}, {entry}"),
-                None => entry,
-            }
+            let condition = condition(process, snapshot.boot_ns, forest);
+            [condition, Some(entry)]
+                .into_iter()
+                .flatten()
+                .filter(|part| !part.is_empty())
+                .collect::<Vec<_>>()
+                .join(", ")
         }
     }
 }
@@ -123,8 +118,22 @@ fn container<'a>(process: &SnapshotProcess, snapshot: &'a Snapshot) -> Option<&'
     snapshot.namespaces.get(&process.ns?)?.container.as_deref()
 }
 
-/// "zombie", and for how long where that is known.
-fn zombie(process: &SnapshotProcess, now: BootNs) -> Option<String> {
+/// "zombie", and for how long where that is known; what a PID 1 that is exiting waits for; why a process is still there whose
+/// namespace goes down.
+fn condition(process: &SnapshotProcess, now: BootNs, forest: &Forest<'_>) -> Option<String> {
+    if process.exiting && process.is_init() {
+        let left = process.ns.map(|ns| forest.awaited_by(ns).len()).unwrap_or_default();
+        return Some(format!("exiting: waits for {}", Count(left as u64, "process", "processes")));
+    }
+    if let Some(AwaitedBy { ns, why: Some(why) }) = forest.awaiting(process) {
+        return Some(format!("holds up the end of {ns}: {}", short(&why)));
+    }
+    if process.outlives_first_thread() {
+        return Some("its first thread has ended".to_owned());
+    }
+    if process.frozen {
+        return Some("frozen".to_owned());
+    }
     let age = |since| format!("zombie for {}", Duration(now.saturating_since(since)));
     process.is_zombie().then(|| process.zombie_since_boot_ns.map_or_else(|| "zombie".to_owned(), age))
 }
@@ -148,6 +157,12 @@ struct ProcessLine<'a> {
     zombie: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     joined: Option<bool>,
+    /// PID at level 0 of the process that forked it, where it came from outside and that was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forked_by: Option<HostPid>,
+    /// The end of a namespace that waits for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    awaited: Option<AwaitedBy>,
     /// Only where it is asked for: to know it takes a look at a runtime's files.
     #[serde(skip_serializing_if = "Option::is_none")]
     container: Option<&'a Container>,
@@ -176,6 +191,11 @@ pub fn json(
             Entry::Joined { .. } => Some(true),
             Entry::Unknown => None,
         },
+        forked_by: match forest.entry(process) {
+            Entry::Joined { forked_by, .. } => forked_by,
+            Entry::Born | Entry::Unknown => None,
+        },
+        awaited: forest.awaiting(process),
         container: container(process, snapshot).filter(|_| asks_for_containers(fields)),
     });
     let processes = lines.map(|line| Chosen::of(line, fields)).collect();

@@ -123,6 +123,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             process: None,
             detail: [
                 ns.parent.map(|parent| format!("parent {parent}")),
+                ns.dying.then(|| "dying".to_owned()),
                 match (holders.len() as u64).saturating_add(*holders_left_out) {
                     0 => None,
                     count => Some(Count(count, "holder", "holders").to_string()),
@@ -133,7 +134,17 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             .collect::<Vec<_>>()
             .join(", "),
         },
-        Body::SnapshotProcess { process, state, threads, zombie_since_boot_ns: _, joined } => Row {
+        Body::SnapshotProcess {
+            process,
+            state,
+            threads,
+            threads_live: _,
+            exiting,
+            frozen,
+            tracer,
+            zombie_since_boot_ns: _,
+            joined,
+        } => Row {
             label: "runs",
             colour: DIM,
             ns: innermost(process),
@@ -141,7 +152,10 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             detail: [
                 state.map(|state| format!("state {state}")),
                 threads.filter(|&threads| threads > 1).map(|threads| format!("{threads} threads")),
-                (*joined == Some(true)).then(|| "joined".to_owned()),
+                exiting.then(|| "exiting".to_owned()),
+                frozen.then(|| "frozen".to_owned()),
+                tracer.map(|tracer| format!("traced by {tracer}")),
+                (*joined == Some(true)).then(|| "its parent is outside".to_owned()),
             ]
             .into_iter()
             .flatten()

@@ -303,7 +303,10 @@ fn bodies(snapshot: &Snapshot) -> Vec<Body> {
             ns,
             state,
             threads,
-            tracer: _,
+            threads_live,
+            exiting,
+            frozen,
+            tracer,
             cgroup_id: _,
             zombie_since_boot_ns,
         } = process;
@@ -320,6 +323,10 @@ fn bodies(snapshot: &Snapshot) -> Vec<Body> {
             },
             state: *state,
             threads: *threads,
+            threads_live: *threads_live,
+            exiting: *exiting,
+            frozen: *frozen,
+            tracer: *tracer,
             zombie_since_boot_ns: *zombie_since_boot_ns,
             joined: match forest.entry(process) {
                 Entry::Born => Some(false),
@@ -340,7 +347,9 @@ fn corrections(world: &World, snapshot: &Snapshot, with_holders: bool) -> Body {
         match world.process(process.pid) {
             Some(known) if process.start_boot_ns.is_some_and(|start| known.has_started(start)) => {
                 kept += 1;
-                let is_the_same = known.ended.is_some() == process.is_zombie()
+                // A PID 1 that is exiting has ended for the events, and is no zombie yet.
+                let has_ended = process.is_zombie() || process.exiting;
+                let is_the_same = known.ended.is_some() == has_ended
                     && Some(known.process.ns) == process.ns
                     && (known.orphaned || known.parent == process.ppid);
                 changed += u64::from(!is_the_same);
@@ -388,9 +397,7 @@ mod tests {
             ns: Some(NsInum(7)),
             state: Some(state),
             threads: Some(1),
-            tracer: None,
-            cgroup_id: None,
-            zombie_since_boot_ns: None,
+            ..SnapshotProcess::bare(HostPid(pid))
         }
     }
 

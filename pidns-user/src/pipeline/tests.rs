@@ -319,9 +319,7 @@ fn snapshot() -> Snapshot {
         ns: Some(NsInum(4026531836)),
         state: Some('S'),
         threads: Some(1),
-        tracer: None,
-        cgroup_id: None,
-        zombie_since_boot_ns: None,
+        ..SnapshotProcess::bare(HostPid(10))
     };
     Snapshot {
         processes: vec![process],

@@ -29,7 +29,7 @@ pub mod threads;
 
 use cgroup::CgroupIds;
 use mountinfo::hides_processes_at;
-use parse::{Status, inode_of, line, may_trace, number, parse_stat, parse_status};
+use parse::{Stat, Status, inode_of, line, may_trace, number, parse_stat, parse_status};
 
 /// A /proc.
 #[derive(Clone, Debug)]
@@ -90,9 +90,11 @@ impl Procfs {
             }
             match process.ns {
                 None => unread.namespaces += 1,
-                Some(inum) if process.is_init() && !process.is_zombie() => {
+                Some(inum) if process.is_init() => {
                     if let Some(ns) = namespaces.get_mut(&inum) {
-                        ns.born_boot_ns = ns.born_boot_ns.or(process.start_boot_ns);
+                        let has_ended = process.is_zombie();
+                        ns.born_boot_ns = ns.born_boot_ns.or(process.start_boot_ns.filter(|_| !has_ended));
+                        ns.dying |= has_ended || process.exiting;
                     }
                 }
                 Some(_) => {}
@@ -142,6 +144,8 @@ impl Procfs {
         };
         let Status { pids, uid, threads, tracer } = status;
         let stat = self.text(pid, "stat").ok()?.and_then(|text| parse_stat(&text));
+        // Of the threads but the first its stat says nothing.
+        let is_exiting = stat.as_ref().is_some_and(Stat::is_exiting) && threads == Some(1);
         Some(SnapshotProcess {
             pid,
             pids,
@@ -152,6 +156,9 @@ impl Procfs {
             ns: None,
             state: stat.map(|stat| stat.state),
             threads,
+            threads_live: None,
+            exiting: is_exiting,
+            frozen: false,
             tracer: tracer.and_then(|tid| self.tracer(tid)),
             // A kernel without cgroups has no such file.
             cgroup_id: self.text(pid, "cgroup").ok().flatten().and_then(|text| cgroups.of(&text)),

@@ -45,7 +45,17 @@ pub(super) struct Stat {
     pub(super) comm: Vec<u8>,
     pub(super) state: char,
     pub(super) ppid: u32,
+    /// `PF_*` of its first thread.
+    pub(super) flags: u32,
     pub(super) start_ticks: u64,
+}
+
+impl Stat {
+    /// Whether its first thread is exiting (`PF_EXITING`, include/linux/sched.h) and has not ended yet.
+    pub(super) fn is_exiting(&self) -> bool {
+        const PF_EXITING: u32 = 4;
+        self.flags & PF_EXITING != 0 && !matches!(self.state, 'Z' | 'X')
+    }
 }
 
 /// The name stands in brackets, and may hold brackets, blanks and line ends: it goes to the last `)`.
@@ -58,6 +68,7 @@ pub(super) fn parse_stat(text: &[u8]) -> Option<Stat> {
         comm,
         state: fields.first()?.chars().next()?,
         ppid: fields.get(1)?.parse().ok()?,
+        flags: fields.get(6)?.parse().ok()?,
         start_ticks: fields.get(19)?.parse().ok()?,
     })
 }
@@ -92,10 +103,28 @@ mod tests {
         for comm in [&b"sh"[..], b") S 1 (", b"a b", b"x\ny", b"((", b"\xff\xfe", b""] {
             let text = [b"12 (", comm, b") ", NUMBERS.as_bytes()].concat();
             let stat = parse_stat(&text).expect("a stat");
-            assert_eq!(stat, Stat { comm: comm.to_vec(), state: 'S', ppid: 7, start_ticks: 4567 });
+            let expected =
+                Stat { comm: comm.to_vec(), state: 'S', ppid: 7, flags: 4_194_560, start_ticks: 4567 };
+            assert_eq!(stat, expected);
         }
         for bad in [&b""[..], b"12 sh S 1", b"12 (sh", b")(", b"12 (sh) S", b"12 (sh) S x"] {
             assert_eq!(parse_stat(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_exiting_has_not_ended_yet() {
+        let stat = |state, flags| {
+            parse_stat(format!("1 (x) {state} 7 1 1 0 -1 {flags} 1 2 3 4 5 6 7 8 20 0 1 0 4567").as_bytes())
+        };
+        for (state, flags, expected) in
+            [('S', 0x0040_0104, true), ('S', 0x0040_0100, false), ('Z', 0x0040_0104, false)]
+        {
+            assert_eq!(
+                stat(state, flags).map(|stat| stat.is_exiting()),
+                Some(expected),
+                "{state} {flags:#x}"
+            );
         }
     }
 

@@ -275,21 +275,7 @@ fn what_cannot_be_read_is_unknown_and_not_absent() {
     let procfs = Procfs::at(root.path());
     let snapshot = procfs.snapshot(BootNs(0), &mut || {}).expect("a /proc");
     let [_, closed, half, other] = &snapshot.processes[..] else { panic!("{snapshot:?}") };
-    let nothing = SnapshotProcess {
-        pid: HostPid(20),
-        pids: Vec::new(),
-        comm: None,
-        start_boot_ns: None,
-        ppid: None,
-        uid: None,
-        ns: None,
-        state: None,
-        threads: None,
-        tracer: None,
-        cgroup_id: None,
-        zombie_since_boot_ns: None,
-    };
-    assert_eq!(*closed, nothing);
+    assert_eq!(*closed, SnapshotProcess::bare(HostPid(20)));
     assert_eq!((half.level(), half.ns, half.uid, half.state), (Some(1), Some(NsInum(200)), Some(5), None));
     assert_eq!((other.level(), other.ns, other.uid, other.state), (None, Some(NsInum(200)), None, Some('S')));
     assert_eq!(snapshot.unread, Unread { processes: 2, namespaces: 1, ..Unread::default() });

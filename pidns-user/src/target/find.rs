@@ -290,9 +290,7 @@ mod tests {
                 ns: Some(WEB),
                 state: None,
                 threads: None,
-                tracer: None,
-                cgroup_id: None,
-                zombie_since_boot_ns: None,
+                ..SnapshotProcess::bare(HostPid(7))
             }],
             namespaces: BTreeMap::from([
                 ns(HOST, 0, None, None),

@@ -51,7 +51,7 @@ fn a_namespace_is_explained_with_who_joined_it() {
     assert_eq!(joined.len(), 1, "{joined:#?}");
     assert_eq!((&joined[0]["process"]["pid"], &joined[0]["parent"]), (&child.pid.into(), &joiner.pid.into()));
     assert_eq!(joined[0]["from"], joiner.ns);
-    assert!(text.contains(&format!("[{}]", joiner.pid)) && text.contains("Joined"), "{text}");
+    assert!(text.contains(&format!("[{}]", joiner.pid)) && text.contains("Parents"), "{text}");
     actor.go();
     actor.finish();
 }

@@ -35,6 +35,7 @@ mod scrape;
 mod seen;
 mod signals;
 mod stage;
+mod states;
 mod storm;
 mod sys;
 mod teardown;
@@ -90,6 +91,7 @@ fn main() {
         ("existing", existing::TESTS),
         ("explain", explain::TESTS),
         ("forest", forest::TESTS),
+        ("states", states::TESTS),
         ("ties", ties::TESTS),
         ("watch", watch::TESTS),
         ("recordings", recordings::TESTS),

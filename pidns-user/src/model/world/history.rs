@@ -32,9 +32,12 @@ impl DeadProcess {
         SnapshotProcess {
             state: None,
             threads: None,
+            threads_live: None,
+            frozen: false,
+            tracer: None,
             zombie_since_boot_ns: None,
             ppid: self.state.ended.as_ref().and_then(|ended| ended.parent).or(self.state.parent),
-            ..self.state.as_snapshot()
+            ..self.state.as_snapshot(false)
         }
     }
 }

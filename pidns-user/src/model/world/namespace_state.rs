@@ -17,10 +17,10 @@ pub enum Stage {
     Alive,
     /// Its PID 1 has exited: nobody can fork there any more.
     Dying {
-        /// When.
-        since: BootNs,
-        /// Why.
-        cause: Cause,
+        /// When; `None` where no event says that.
+        since: Option<BootNs>,
+        /// Why, likewise.
+        cause: Option<Cause>,
         /// Whether all others have been killed and reaped: PID 1 itself waits to be reaped.
         torn_down: bool,
     },
@@ -185,6 +185,24 @@ impl NamespaceState {
     }
 }
 
+impl NamespaceState {
+    /// Its PID 1 is exiting or has ended, as a snapshot or a teardown shows; `torn_down`: all others are gone. Says whether
+    /// that was not known.
+    pub(super) fn goes_down(&mut self, torn_down: bool) -> bool {
+        match &mut self.stage {
+            Stage::Dying { torn_down: known, .. } => {
+                let is_new = torn_down && !*known;
+                *known |= torn_down;
+                is_new
+            }
+            Stage::Empty | Stage::Alive | Stage::Held { .. } => {
+                self.stage = Stage::Dying { since: None, cause: None, torn_down };
+                true
+            }
+        }
+    }
+}
+
 pub(super) fn as_snapshot(ns: &Namespace) -> SnapshotNamespace {
     let Namespace { inum, level, parent, born_boot_ns, kernel_id, user_ns, owner_uid, ref container } = *ns;
     SnapshotNamespace {
@@ -195,6 +213,7 @@ pub(super) fn as_snapshot(ns: &Namespace) -> SnapshotNamespace {
         kernel_id,
         user_ns: Some(user_ns),
         owner_uid: Some(owner_uid),
+        dying: false,
         container: container.clone(),
     }
 }

@@ -1,13 +1,13 @@
 //! What becomes of namespaces: they open, are told of, get and lose members, are torn down, close.
 
 use super::{
-    Change, NamespaceState, Stage, World,
+    Change, NamespaceState, Observation, Stage, World,
     namespace_state::{KnownFrom, Which, as_snapshot},
 };
 use crate::{
     event::identity::{BootNs, HostPid, NsInum},
     event::snapshot::{Holder, SnapshotNamespace},
-    event::{Cause, Namespace, Process},
+    event::{Namespace, Process},
     model::world::history::DeadNamespace,
 };
 
@@ -142,6 +142,8 @@ impl World {
         if let Some(look) = &mut self.pass {
             look.has_seen_namespace(ns.inum, holders, holders_left_out);
         }
+        // The stage has it.
+        let (dying, ns) = (ns.dying, &SnapshotNamespace { dying: false, ..ns.clone() });
         match self.namespaces.get(&ns.inum) {
             Some(entry) if entry.is(ns) && !entry.had_another_init(ns) => self.fill_in(ns, changes),
             Some(_) => self.replace(ns.clone(), Stage::Alive, KnownFrom::Snapshot, changes),
@@ -155,6 +157,26 @@ impl World {
             if entry.source == KnownFrom::Mention {
                 entry.source = KnownFrom::Snapshot;
             }
+            if dying && entry.goes_down(false) {
+                changes.push(Change::NamespaceUpdated(ns.inum));
+            }
+        }
+    }
+
+    /// A look found this process. If it is a PID 1 that is exiting or has ended, its namespace goes down.
+    pub(super) fn on_snapshot_init(
+        &mut self,
+        init: &Process,
+        observed: Observation,
+        changes: &mut Vec<Change>,
+    ) {
+        let torn_down = observed.is_zombie();
+        let Some(entry) = self.namespaces.get_mut(&init.ns).filter(|entry| entry.init == Some(init.pid))
+        else {
+            return;
+        };
+        if init.pids.len() > 1 && (torn_down || observed.exiting) && entry.goes_down(torn_down) {
+            changes.push(Change::NamespaceUpdated(init.ns));
         }
     }
 
@@ -172,12 +194,7 @@ impl World {
         }
         let Some(entry) = self.namespaces.get_mut(&ns.inum) else { return };
         changes.push(Change::NamespaceUpdated(ns.inum));
-        match &mut entry.stage {
-            Stage::Dying { torn_down, .. } => *torn_down = true,
-            Stage::Empty | Stage::Alive | Stage::Held { .. } => {
-                entry.stage = Stage::Dying { since: at, cause: Cause::Unknown, torn_down: true };
-            }
-        }
+        entry.goes_down(true);
         if entry.members == 0 {
             self.emptied(ns.inum, Some(at), changes);
         }
@@ -284,6 +301,7 @@ impl World {
             kernel_id: known.kernel_id.or(ns.kernel_id),
             user_ns: known.user_ns.or(ns.user_ns),
             owner_uid: known.owner_uid.or(ns.owner_uid),
+            dying: false,
             // A runtime's files may tell the name of a container only after it has begun.
             container: ns.container.clone().or_else(|| known.container.clone()),
         };

@@ -14,10 +14,39 @@ pub enum Entered {
     /// Forked by a process of another namespace.
     Joined {
         /// That process's PID at level 0.
+        forker: HostPid,
+    },
+    /// Before it was watched. A snapshot found its parent outside of the namespace.
+    ParentOutside {
+        /// That parent's PID at level 0.
         parent: HostPid,
     },
     /// Before it was watched.
     Unseen,
+}
+
+/// What a snapshot shows of a process at its moment, and no event reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Observation {
+    /// Letter of its first thread's state (proc(5)).
+    pub state: Option<char>,
+    /// Threads, zombie ones included.
+    pub threads: Option<u32>,
+    /// How many of these have not begun to exit.
+    pub threads_live: Option<u32>,
+    /// Whether all its threads are exiting and it is no zombie yet.
+    pub exiting: bool,
+    /// Whether it is frozen.
+    pub frozen: bool,
+    /// PID at level 0 of the process that traces its first thread.
+    pub tracer: Option<HostPid>,
+}
+
+impl Observation {
+    /// Whether all its threads have ended, and its parent has not reaped it.
+    pub fn is_zombie(&self) -> bool {
+        matches!(self.state, Some('Z' | 'X')) && self.threads.is_none_or(|threads| threads <= 1)
+    }
 }
 
 /// Who takes the children of a process that ends.
@@ -55,8 +84,8 @@ pub struct ProcessState {
     pub(super) heir: Option<Heir>,
     /// How it got in.
     pub entered: Entered,
-    /// Letter of its state (proc(5)) and threads, where a snapshot told them.
-    pub looked: (Option<char>, Option<u32>),
+    /// What the last snapshot that has it shows.
+    pub observed: Observation,
     /// That it is a zombie.
     pub ended: Option<Ended>,
     /// The namespace that its children go to, where that is not its own.
@@ -84,12 +113,15 @@ impl ProcessState {
         self.process.pids.last() == Some(&1)
     }
 
-    /// In the form that a look at the kernel has.
-    pub fn as_snapshot(&self) -> SnapshotProcess {
+    /// In the form that a look at the kernel has; `exiting`: it has ended for the events, and is no zombie yet.
+    pub fn as_snapshot(&self, exiting: bool) -> SnapshotProcess {
         let Process { pid, pids, comm, start_boot_ns, uid, ns, ppid: _ } = &self.process;
-        let (state, threads) = match (&self.ended, self.looked) {
-            (Some(_), _) => (Some('Z'), Some(1)),
-            (None, looked) => looked,
+        let Observation { state, threads, threads_live, exiting: _, frozen, tracer } = match &self.ended {
+            Some(_) if exiting => Observation { exiting, ..Observation::default() },
+            // A zombie that nothing traces gets no tracer any more (ptrace_attach(), kernel/ptrace.c).
+            Some(_) if self.observed.is_zombie() => self.observed,
+            Some(_) => Observation { state: Some('Z'), threads: Some(1), ..Observation::default() },
+            None => self.observed,
         };
         SnapshotProcess {
             pid: *pid,
@@ -101,10 +133,13 @@ impl ProcessState {
             ns: Some(*ns),
             state,
             threads,
-            // No event tells these.
-            tracer: None,
+            threads_live,
+            exiting,
+            frozen,
+            tracer,
+            // No event tells it.
             cgroup_id: None,
-            zombie_since_boot_ns: self.ended.as_ref().and_then(|ended| ended.since),
+            zombie_since_boot_ns: self.ended.as_ref().and_then(|ended| ended.since).filter(|_| !exiting),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What becomes of processes: they are told of, get another parent, end, are reaped.
 
-use super::{Change, Ended, Entered, ProcessState, World};
+use super::{Change, Ended, Entered, Observation, ProcessState, World};
 use crate::{
     event::identity::{BootNs, HostPid, NsInum},
     event::{Exit, Process},
@@ -12,7 +12,7 @@ impl World {
     pub(super) fn on_snapshot_process(
         &mut self,
         process: &Process,
-        looked: (Option<char>, Option<u32>),
+        observed: Observation,
         zombie_since: Option<BootNs>,
         joined: Option<bool>,
         changes: &mut Vec<Change>,
@@ -22,22 +22,23 @@ impl World {
         let children_ns = self.pass.as_mut().and_then(|look| look.has_seen_process(process.pid, process.ns));
         let parent = process.ppid;
         if let Some(entry) = self.processes.get_mut(&process.pid) {
-            entry.looked = looked;
+            entry.observed = observed;
             if let Some(inum) = children_ns {
                 entry.children_ns = (inum != process.ns).then_some(inum);
             }
             if entry.entered == Entered::Unseen
                 && let (Some(true), Some(parent)) = (joined, parent)
             {
-                entry.entered = Entered::Joined { parent };
+                entry.entered = Entered::ParentOutside { parent };
             }
-            let (state, threads) = looked;
-            let is_zombie = matches!(state, Some('Z' | 'X')) && threads.is_none_or(|threads| threads <= 1);
-            if is_zombie && entry.ended.is_none() {
+            let is_zombie = observed.is_zombie();
+            let is_ending_init = observed.exiting && entry.is_init();
+            if (is_zombie || is_ending_init) && entry.ended.is_none() {
                 entry.ended = Some(Ended { since: zombie_since, exit: None, parent });
                 self.give_children_away(process.pid, changes);
             }
         }
+        self.on_snapshot_init(process, observed, changes);
     }
 
     /// Whoever is described is there: as somebody known, or as somebody new.
@@ -118,7 +119,7 @@ impl World {
             orphaned: false,
             heir: None,
             entered,
-            looked: (None, None),
+            observed: Observation::default(),
             ended: None,
             children_ns: None,
         };
@@ -137,7 +138,7 @@ impl World {
     ) {
         let is_init = process.pids.last() == Some(&1);
         let entered =
-            if crosses && !is_init { Entered::Joined { parent: parent.pid } } else { Entered::Born };
+            if crosses && !is_init { Entered::Joined { forker: parent.pid } } else { Entered::Born };
         self.on_birth(process, entered, changes);
     }
 

@@ -80,6 +80,10 @@ fn look_at(process: &Process, state: char) -> Body {
         process: process.clone(),
         state: Some(state),
         threads: Some(1),
+        threads_live: None,
+        exiting: false,
+        frozen: false,
+        tracer: None,
         zombie_since_boot_ns: None,
         joined: None,
     }
@@ -427,9 +431,57 @@ fn children_go_where_their_parent_joined() {
     world.apply(&event(9, fork(&child, &shell)));
     assert_eq!(
         world.process(HostPid(6)).map(|child| child.entered),
-        Some(Entered::Joined { parent: HostPid(5) })
+        Some(Entered::Joined { forker: HostPid(5) })
     );
     world.apply(&event(10, exit(&shell)));
     let orphan = world.process(HostPid(6)).expect("it lives");
     assert_eq!((orphan.parent, orphan.orphaned), (None, true));
+}
+
+/// A PID 1 that exits is no zombie before its namespace is empty; one that a snapshot finds exiting has ended, too.
+#[test]
+fn a_pid_1_is_exiting_until_the_teardown_and_a_zombie_then() {
+    let ns = namespace(200, 1, HOST.0, 3);
+    let init = process(&[5, 1], 3, None, 200);
+    let is_dying = |world: &World| world.snapshot().namespaces[&NsInum(200)].dying;
+    let seen = |world: &World| {
+        let snapshot = world.snapshot();
+        let found = snapshot.processes.iter().find(|process| process.pid == HostPid(5)).expect("it is there");
+        (found.exiting, found.is_zombie(), found.zombie_since_boot_ns)
+    };
+    let init_exit = Body::NamespaceInitExit {
+        ns: ns.clone(),
+        process: init.clone(),
+        exit: Exit::Code { code: 0 },
+        cause: Cause::Exited,
+        members: 1,
+    };
+    let exiting = Body::SnapshotProcess {
+        process: init.clone(),
+        state: Some('S'),
+        threads: Some(1),
+        threads_live: Some(0),
+        exiting: true,
+        frozen: false,
+        tracer: None,
+        zombie_since_boot_ns: None,
+        joined: None,
+    };
+    let snapshot = Body::SnapshotNamespace {
+        ns: SnapshotNamespace { dying: true, ..as_snapshot(&ns) },
+        holders: Vec::new(),
+        holders_left_out: 0,
+    };
+    let seen_to_exit = [event(4, look_at(&init, 'S')), event(9, init_exit), event(9, exit(&init))];
+    let found = [event(9, start(true)), event(9, snapshot), event(9, exiting)];
+    for (mut world, since) in [(follow(&seen_to_exit), Some(BootNs(9))), (follow(&found), None)] {
+        assert_eq!((is_dying(&world), seen(&world)), (true, (true, false, None)));
+        let teardown =
+            Body::NamespaceTeardown { ns: ns.clone(), killed: 0, nested: Vec::new(), duration_ns: 1 };
+        world.apply(&event(20, teardown));
+        assert_eq!((is_dying(&world), seen(&world)), (true, (false, true, since)));
+        world.apply(&event(21, reap(&init)));
+        assert!(!is_dying(&world), "nothing is left of it but what holds it");
+        assert_eq!(world.inconsistencies(), Inconsistencies::default());
+    }
 }

@@ -2,11 +2,11 @@
 
 use std::io;
 
-use super::{Sheet, forked_by, level_words, must_reap, numbered, state_words};
+use super::{Sheet, awaited, from_outside, level_words, must_reap, numbered, state_of as state_of_process};
 use crate::{
     event::snapshot::{Holder, SnapshotNamespace},
-    event::{Body, Event},
-    explanation::{Below, NamespaceFacts, State, Zombie},
+    event::{Body, Cause, Event, identity::BootNs},
+    explanation::{Below, Joiner, NamespaceFacts, State, Zombie},
     output::{
         forest::{held_by, who},
         phrases::{Death, Duration, ExitPhrase},
@@ -25,6 +25,7 @@ pub(super) fn write(facts: &NamespaceFacts, sheet: &mut Sheet<'_>) -> io::Result
         states,
         zombies,
         joined,
+        waits_for,
         below,
         holders,
         holders_left_out: _,
@@ -47,15 +48,18 @@ pub(super) fn write(facts: &NamespaceFacts, sheet: &mut Sheet<'_>) -> io::Result
     sheet.container(container, doubts)?;
     let is_gone = matches!(state, Some(State::Gone { .. } | State::Ended { .. }));
     if let Some(init) = init {
-        let state = init.state.map(|state| format!(", {}", state_words(state))).unwrap_or_default();
+        let state = match state_of_process(init) {
+            _ if init.is_zombie() => ", zombie".to_owned(),
+            Some(state) => format!(", {state}"),
+            None => String::new(),
+        };
         let since = init.start_boot_ns.map(|start| format!(", started {}", sheet.ago(start)));
         sheet.line("PID 1", format_args!("{}{state}{}", numbered(init), since.unwrap_or_default()))?;
     } else if !is_gone {
         sheet.line("PID 1", "none is seen")?;
     }
     if !is_gone {
-        let each: Vec<String> =
-            states.iter().map(|(state, count)| format!("{count} {state} ({})", short(*state))).collect();
+        let each: Vec<String> = states.iter().map(|(state, count)| in_state(*state, *count, facts)).collect();
         let unknown = processes - states.values().sum::<usize>();
         let unknown = (unknown > 0 && !states.is_empty()).then(|| format!("{unknown} of unknown state"));
         let each: Vec<String> = each.into_iter().chain(unknown).collect();
@@ -68,9 +72,15 @@ pub(super) fn write(facts: &NamespaceFacts, sheet: &mut Sheet<'_>) -> io::Result
     }
     let zombies: Vec<String> = zombies.iter().map(|zombie| zombie_of(zombie, sheet)).collect();
     sheet.list("Zombies", &zombies)?;
-    let joined: Vec<String> =
-        joined.iter().map(|joiner| format!("{}, {}", numbered(&joiner.process), forked_by(joiner))).collect();
-    sheet.list("Joined", &joined)?;
+    sheet.list("Waits for", &awaited(waits_for))?;
+    // Of the others it is known that their parents are outside, and not how they came in.
+    let (seen, others): (Vec<_>, Vec<_>) = joined.iter().partition(|joiner| joiner.forked_by.is_some());
+    for (label, joiners) in [("Joined", seen), ("Parents", others)] {
+        let line = |joiner: &&Joiner| {
+            format!("{}: {}", numbered(&joiner.process), from_outside(joiner).trim_start_matches("joined: "))
+        };
+        sheet.list(label, &joiners.iter().map(line).collect::<Vec<_>>())?;
+    }
     sheet.list("Below", &below.iter().map(below_of).collect::<Vec<_>>())?;
     keeps(facts, holders, is_gone, sheet)
 }
@@ -81,14 +91,7 @@ fn state_of(facts: &NamespaceFacts, sheet: &Sheet<'_>) -> String {
     match &facts.state {
         Some(State::Alive) => "alive: its PID 1 runs".to_owned(),
         Some(State::Empty) => "without a process yet: the first that is forked there will be its PID 1".to_owned(),
-        Some(State::Dying { since_boot_ns, cause: _ }) => {
-            let since = since_boot_ns.map(|since| format!(" {}", sheet.ago(since))).unwrap_or_default();
-            format!(
-                "dying: its PID 1 has ended{since}{}. Nobody can fork there any more (ENOMEM), all members are killed, \
-                 and its end waits until each was reaped",
-                cause_of(end)
-            )
-        }
+        Some(State::Dying { since_boot_ns, cause }) => dying(facts, *since_boot_ns, cause.as_ref(), sheet),
         Some(State::Held { since_boot_ns }) => format!(
             "without processes since {}{}. Nobody can fork there any more, and it stays for as long as something \
              holds it",
@@ -112,6 +115,32 @@ fn state_of(facts: &NamespaceFacts, sheet: &Sheet<'_>) -> String {
                 .to_owned()
         }
         None => "not known".to_owned(),
+    }
+}
+
+/// The state of one that goes down.
+fn dying(facts: &NamespaceFacts, since: Option<BootNs>, cause: Option<&Cause>, sheet: &Sheet<'_>) -> String {
+    let end = sheet.explanation.history.as_ref().and_then(|history| history.end.as_ref());
+    let since = since.map(|since| format!(" {}", sheet.ago(since))).unwrap_or_default();
+    let is_over = facts.init.as_ref().is_some_and(|init| init.is_zombie());
+    let is_exiting = facts.init.as_ref().is_some_and(|init| init.exiting);
+    match cause {
+        Some(Cause::Cascade { ns }) if !is_over && !is_exiting => format!(
+            "dying with {ns}, around it, whose PID 1 is exiting: the kernel has sent SIGKILL to all its processes, its \
+             PID 1 among them"
+        ),
+        _ if is_over => format!(
+            "dying: its PID 1 has ended{since}{}, all others are gone, and the PID 1 must be reaped. Nobody can fork there \
+             any more (ENOMEM)",
+            cause_of(end)
+        ),
+        _ => format!(
+            "dying: its PID 1 {}{}. Nobody can fork there any more (ENOMEM), all members are killed, and its end waits \
+             until each was reaped: {}",
+            if since.is_empty() { "is exiting".to_owned() } else { format!("began to exit{since}") },
+            cause_of(end),
+            Count(facts.waits_for.len() as u64, "process is left", "processes are left")
+        ),
     }
 }
 
@@ -203,6 +232,23 @@ fn keeps(facts: &NamespaceFacts, holders: &[Holder], is_gone: bool, sheet: &mut 
         0 => Ok(()),
         more => sheet.line("", format_args!("and {more} more, which are counted alone")),
     }
+}
+
+/// "3 S (sleeping), 1 exiting". Where a first thread has ended and others live, the letter says nothing of the process.
+fn in_state(state: char, count: usize, facts: &NamespaceFacts) -> String {
+    let is_exiting = facts.init.as_ref().is_some_and(|init| init.exiting && init.state == Some(state));
+    let others = count.saturating_sub(usize::from(is_exiting));
+    let zombies = facts.zombies.iter().filter(|zombie| zombie.process.state == Some(state)).count();
+    let letters = match state {
+        _ if others == 0 => None,
+        'Z' | 'X' if zombies < others => Some(format!(
+            "{others} {state} ({zombies} zombies, {} whose first thread alone has ended)",
+            others - zombies
+        )),
+        _ => Some(format!("{others} {state} ({})", short(state))),
+    };
+    let exiting = is_exiting.then(|| "1 exiting".to_owned());
+    letters.into_iter().chain(exiting).collect::<Vec<_>>().join(", ")
 }
 
 /// What a state's letter stands for, in a word.

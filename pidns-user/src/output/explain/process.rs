@@ -2,14 +2,16 @@
 
 use std::io;
 
-use super::{Sheet, forked_by, level_words, must_reap, numbered, state_words};
+use super::{Sheet, awaited, from_outside, level_words, must_reap, numbered, state_of as state_of_process};
 use crate::{
     event::INITIAL_NS,
     event::snapshot::SnapshotProcess,
     explanation::{Gone, LevelFacts, ProcessFacts},
+    model::AwaitedBy,
     output::{
         forest::who,
         phrases::{Duration, ExitPhrase},
+        teardown,
     },
     text::Count,
 };
@@ -25,6 +27,11 @@ pub(super) fn write(facts: &ProcessFacts, sheet: &mut Sheet<'_>) -> io::Result<(
     }
     let state = state_of(facts, sheet);
     sheet.line("State", state)?;
+    sheet.list("Waits for", &awaited(&facts.waits_for))?;
+    if let Some(AwaitedBy { ns, why }) = &facts.awaited {
+        let why = teardown::long(why.as_ref());
+        sheet.line("Holds up", format_args!("the end of {ns}, whose PID 1 is exiting: {why}"))?;
+    }
     sheet.list("PIDs", &levels_of(facts))?;
     if let Some(start) = process.start_boot_ns.filter(|_| gone.is_none()) {
         let ago = sheet.ago(start);
@@ -35,6 +42,9 @@ pub(super) fn write(facts: &ProcessFacts, sheet: &mut Sheet<'_>) -> io::Result<(
     }
     if let Some(threads) = process.threads.filter(|_| facts.zombie.is_none()) {
         sheet.line("Threads", threads)?;
+    }
+    if let Some(tracer) = facts.traced_by.as_ref().filter(|_| facts.zombie.is_none()) {
+        sheet.line("Traced by", numbered(tracer))?;
     }
     sheet.line("Parent", parent_of(facts))?;
     sheet.line("Entry", entry_of(facts))?;
@@ -80,10 +90,7 @@ fn state_of(facts: &ProcessFacts, sheet: &Sheet<'_>) -> String {
         let exit = wait.exit.as_ref().map(|exit| format!(" with {}", ExitPhrase(exit))).unwrap_or_default();
         return format!("zombie: it {since}{exit}; {}", must_reap(&facts.process, wait));
     }
-    match facts.process.state {
-        Some(state) => format!("{state}: {}", state_words(state)),
-        None => "alive, more is not known".to_owned(),
-    }
+    state_of_process(&facts.process).unwrap_or_else(|| "alive, more is not known".to_owned())
 }
 
 /// "2 in 4026532178 (level 1)".
@@ -127,8 +134,8 @@ fn parent_of(facts: &ProcessFacts) -> String {
 
 fn entry_of(facts: &ProcessFacts) -> String {
     match (facts.joined, &facts.joiner) {
-        (Some(true), Some(joiner)) => format!("joined from outside: {}", forked_by(joiner)),
-        (Some(true), None) => "joined from outside".to_owned(),
+        (Some(true), Some(joiner)) => from_outside(joiner),
+        (Some(true), None) => "its parent is outside".to_owned(),
         (Some(false), _) if facts.process.is_init() && facts.process.level() != Some(0) => {
             "born there, as its first process".to_owned()
         }
@@ -142,6 +149,9 @@ fn role_of(facts: &ProcessFacts, others: usize) -> String {
     let ns = facts.process.ns.map(|ns| ns.to_string()).unwrap_or_default();
     if facts.zombie.is_some() {
         return format!("it was that of {ns}: with its end nobody can fork there any more (ENOMEM)");
+    }
+    if facts.process.exiting {
+        return format!("of {ns}, which goes down with it: nobody can fork there any more (ENOMEM)");
     }
     if facts.process.ns == Some(INITIAL_NS) {
         return "of the machine: it adopts whoever loses its parent and must reap it, signals that it has no handler for do \

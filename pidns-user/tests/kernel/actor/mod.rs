@@ -11,6 +11,7 @@ mod processes;
 mod release;
 mod sandbox;
 mod signals;
+mod states;
 mod storm;
 mod teardown;
 mod ties;
@@ -40,6 +41,7 @@ pub(crate) fn main(args: &[String]) -> c_int {
         release::SITUATIONS,
         sandbox::SITUATIONS,
         signals::SITUATIONS,
+        states::SITUATIONS,
         storm::SITUATIONS,
         teardown::SITUATIONS,
         ties::SITUATIONS,

@@ -1,0 +1,66 @@
+//! Words for what the end of a namespace waits for.
+
+use super::forest::who;
+use crate::{
+    event::identity::HostPid,
+    model::{Awaited, Reason},
+    text::{Name, or_unknown},
+};
+
+/// "sleep[17] (frozen)": short, for tables.
+pub(super) fn brief(awaited: &Awaited) -> String {
+    match &awaited.why {
+        Some(why) => format!("{} ({})", who(&awaited.process), short(why)),
+        None => who(&awaited.process),
+    }
+}
+
+/// Why a process is still there, in a few words.
+pub(super) fn short(why: &Reason) -> String {
+    match why {
+        Reason::NotReaped { pid, comm } => match pid {
+            Some(pid) => format!("zombie: {}, outside, has not waited for it", named(*pid, comm)),
+            None => "zombie: its parent, outside, has not waited for it".to_owned(),
+        },
+        Reason::Traced { pid, comm } => format!("held by its tracer {}", named(*pid, comm)),
+        Reason::Frozen => "frozen".to_owned(),
+        Reason::Uninterruptible => "uninterruptible sleep".to_owned(),
+        Reason::OwnNamespace => "waits for its own namespace's processes".to_owned(),
+        Reason::Ending => "ending".to_owned(),
+    }
+}
+
+/// Why a process is still there, and what lets it go.
+pub(super) fn long(why: Option<&Reason>) -> String {
+    match why {
+        Some(Reason::NotReaped { pid, comm }) => match pid {
+            Some(pid) => {
+                let parent = named(*pid, comm);
+                format!(
+                    "a zombie that its parent {parent}, outside, has not waited for: it goes when {parent} waits or ends"
+                )
+            }
+            None => "a zombie that its parent, outside, has not waited for".to_owned(),
+        },
+        Some(Reason::Traced { pid, comm }) => {
+            let tracer = named(*pid, comm);
+            format!("{tracer} traces it: it goes when {tracer} waits for it, detaches or ends")
+        }
+        Some(Reason::Frozen) => {
+            "frozen, so that SIGKILL does not reach it: it goes when its cgroup is thawed".to_owned()
+        }
+        Some(Reason::Uninterruptible) => {
+            "in a sleep that no signal ends (D): it goes when what it waits for in the kernel is done"
+                .to_owned()
+        }
+        Some(Reason::OwnNamespace) => {
+            "PID 1 of a namespace within, which waits for the processes there in turn".to_owned()
+        }
+        Some(Reason::Ending) => "killed, and on its way: nothing holds it up".to_owned(),
+        None => "why it is still there the recording does not tell".to_owned(),
+    }
+}
+
+fn named(pid: HostPid, comm: &Option<Name>) -> String {
+    format!("{}[{pid}]", or_unknown(comm.as_ref()))
+}

@@ -1,0 +1,279 @@
+//! The state of processes and namespaces, as each view shows it: of one that goes down and waits, of zombies that their
+//! parents cannot reap, of processes whose parents are outside.
+
+use std::fs;
+use std::path::Path;
+
+use pidns_user::event::identity::NsInum;
+use pidns_user::kernel::clock;
+use pidns_user::procfs::Procfs;
+use serde_json::{Value, json};
+
+use crate::cgroups::ScratchCgroup;
+use crate::facts::Who;
+use crate::forest::{document, namespace, output, process};
+use crate::probes::Outcome;
+use crate::recordings::{Recorder, run_on};
+use crate::stage::Actor;
+use crate::{Test, test};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(a_hung_teardown_names_the_parent_outside_that_it_waits_for),
+    test!(a_recording_of_a_teardown_has_an_init_that_is_exiting_and_no_zombie),
+    test!(a_namespace_within_one_that_goes_down_goes_down_too, needs freezer),
+    test!(a_traced_zombie_belongs_to_its_tracer_first),
+    test!(a_process_whose_first_thread_has_ended_is_no_zombie),
+    test!(who_adopted_a_process_has_not_forked_it),
+    test!(a_child_that_was_born_inside_has_not_joined),
+];
+
+const FREEZER: &str = "/sys/fs/cgroup/freezer";
+
+fn freezer() -> Outcome {
+    match Path::new(FREEZER).join("cgroup.procs").exists() {
+        true => Outcome::Run,
+        false => Outcome::Skip("this machine has no cgroup v1 freezer".into()),
+    }
+}
+
+#[track_caller]
+fn explain(target: impl ToString) -> (Value, String) {
+    let target = target.to_string();
+    (document(&["explain", &target]), output(&["explain", &target], 0).0)
+}
+
+/// What a recording says, as a document and as text.
+#[track_caller]
+fn recorded(file: &Path, args: &[&str]) -> (Value, String) {
+    let (code, text, stderr) = run_on(file, args);
+    assert_eq!(code, Some(0), "{args:?}: {stderr}");
+    let (_, document, _) = run_on(file, &[args, &["-o", "json"]].concat());
+    (serde_json::from_str(&document).unwrap_or_else(|error| panic!("{error}: {document}")), text)
+}
+
+/// Why the document says that this process is still there.
+#[track_caller]
+fn why(waits_for: &Value, pid: i32) -> &Value {
+    let all = waits_for.as_array().unwrap_or_else(|| panic!("nothing is waited for: {waits_for}"));
+    let found = all.iter().find(|awaited| awaited["process"]["pid"] == pid);
+    &found.unwrap_or_else(|| panic!("no {pid}: {waits_for:#}"))["why"]
+}
+
+fn not_reaped_by(parent: &Who) -> Value {
+    json!({ "kind": "not_reaped", "pid": parent.pid, "comm": parent.comm })
+}
+
+fn a_hung_teardown_names_the_parent_outside_that_it_waits_for() {
+    let mut actor = Actor::start("hung-teardown", &[]);
+    let (init, zombie, parent): (Who, Who, Who) =
+        (actor.hear("init"), actor.hear("zombie"), actor.hear("parent"));
+    actor.go();
+    let _: bool = actor.hear("ready");
+    let ns = init.ns.to_string();
+
+    let tree = document(&["tree", &ns]);
+    let line = namespace(&tree, init.ns);
+    assert_eq!((&line["ns"]["dying"], &line["init"]["exiting"]), (&true.into(), &true.into()), "{line:#}");
+    assert_eq!((why(&line["waits_for"], zombie.pid), &line["zombies"]), (&not_reaped_by(&parent), &1.into()));
+    let (table, _) = output(&["tree", &ns], 0);
+    let expected =
+        format!("dying: waits for {}[{}] (zombie: {}[{}]", zombie.comm, zombie.pid, parent.comm, parent.pid);
+    assert!(table.contains(&expected), "{table}");
+
+    let listed = document(&["ps", &ns]);
+    let (of_init, of_zombie) = (process(&listed, init.pid), process(&listed, zombie.pid));
+    assert_eq!((&of_init["exiting"], &of_init["zombie"]), (&true.into(), &false.into()), "{of_init:#}");
+    assert_eq!(
+        of_zombie["awaited"],
+        json!({ "ns": init.ns, "why": not_reaped_by(&parent) }),
+        "{of_zombie:#}"
+    );
+    assert!(output(&["ps", &ns], 0).0.contains("exiting: waits for 1 process"), "{listed:#}");
+
+    let (explained, text) = explain(&ns);
+    let facts = &explained["namespace"];
+    assert_eq!(facts["state"]["kind"], "dying", "{facts:#}");
+    assert_eq!(why(&facts["waits_for"], zombie.pid), &not_reaped_by(&parent));
+    assert!(text.contains("its PID 1 is exiting") && text.contains("1 process is left"), "{text}");
+    assert!(text.contains("1 exiting, 1 Z (ended)"), "{text}");
+    let (_, text) = explain(init.pid);
+    assert!(text.contains("exiting: it waits") && text.contains(&zombie.pid.to_string()), "{text}");
+    let (_, text) = explain(zombie.pid);
+    assert!(text.contains(&format!("the end of {ns}")), "{text}");
+
+    // /proc alone shows it too.
+    let shown = Procfs::default().snapshot(clock::boottime_ns(), &mut || {}).expect("/proc can be read");
+    let of_init =
+        shown.processes.iter().find(|process| process.pid.0 == init.pid as u32).expect("it is there");
+    assert!(of_init.exiting && shown.namespaces[&NsInum(init.ns as u32)].dying, "{of_init:?}");
+
+    // And a recording that begins now.
+    let (_directory, file) = Recorder::start("late.ndjson", &[]).stop();
+    let (explained, text) = recorded(&file, &["explain", &ns]);
+    let facts = &explained["namespace"];
+    assert_eq!(facts["state"]["kind"], "dying", "{facts:#}");
+    assert_eq!(why(&facts["waits_for"], zombie.pid), &not_reaped_by(&parent), "{text}");
+    let (listed, _) = recorded(&file, &["ps", &ns]);
+    let of_init = process(&listed, init.pid);
+    assert_eq!((&of_init["exiting"], of_init["zombie"] == true), (&true.into(), false), "{of_init:#}");
+    actor.go();
+    actor.finish();
+}
+
+fn a_recording_of_a_teardown_has_an_init_that_is_exiting_and_no_zombie() {
+    let mut actor = Actor::start("hung-teardown", &[]);
+    let (init, zombie, parent): (Who, Who, Who) =
+        (actor.hear("init"), actor.hear("zombie"), actor.hear("parent"));
+    let recorder = Recorder::start("early.ndjson", &[]);
+    actor.go();
+    let _: bool = actor.hear("ready");
+    let (_directory, file) = recorder.stop();
+    let ns = init.ns.to_string();
+    let (explained, text) = recorded(&file, &["explain", &ns]);
+    let facts = &explained["namespace"];
+    assert_eq!(
+        (&facts["state"]["kind"], &facts["state"]["cause"]["kind"]),
+        (&"dying".into(), &"exited".into())
+    );
+    assert_eq!(why(&facts["waits_for"], zombie.pid), &not_reaped_by(&parent), "{text}");
+    assert!(!text.contains("PID 1 must be reaped"), "{text}");
+    let (listed, _) = recorded(&file, &["ps", &ns]);
+    let of_init = process(&listed, init.pid);
+    assert_eq!((&of_init["exiting"], of_init["zombie"] == true), (&true.into(), false), "{of_init:#}");
+    let (_, text) = recorded(&file, &["explain", &init.pid.to_string()]);
+    assert!(text.contains("exiting: it waits") && !text.contains("zombie: it ended"), "{text}");
+    actor.go();
+    actor.finish();
+}
+
+/// Thaws the cgroup when it is dropped: what is frozen there cannot even be killed.
+struct Thaws(ScratchCgroup);
+
+impl Drop for Thaws {
+    fn drop(&mut self) {
+        let _thawed_already = fs::write(format!("{}/freezer.state", self.0.path()), "THAWED");
+    }
+}
+
+fn a_namespace_within_one_that_goes_down_goes_down_too() {
+    let group = Thaws(ScratchCgroup::make(FREEZER));
+    let mut actor = Actor::start("frozen-teardown", &[group.0.path()]);
+    let (outer, inner): (Who, Who) = (actor.hear("outer"), actor.hear("inner"));
+    let _: bool = actor.hear("ready");
+    let (explained, text) = explain(outer.ns);
+    let frozen = json!({ "kind": "frozen" });
+    assert_eq!(why(&explained["namespace"]["waits_for"], inner.pid), &frozen, "{text}");
+    assert!(text.contains("thawed"), "{text}");
+    let (explained, text) = explain(inner.ns);
+    let state = &explained["namespace"]["state"];
+    let expected = json!({ "kind": "dying", "cause": { "kind": "cascade", "ns": outer.ns } });
+    assert_eq!(*state, expected, "{text}");
+    let (explained, text) = explain(inner.pid);
+    let facts = &explained["process"];
+    assert_eq!(facts["process"]["frozen"], true, "{facts:#}");
+    assert_eq!(facts["awaited"], json!({ "ns": outer.ns, "why": frozen }), "{text}");
+    let (table, _) = output(&["tree", &outer.ns.to_string()], 0);
+    assert!(table.contains("(frozen)") && table.contains(&format!("dying with {}", outer.ns)), "{table}");
+    actor.go();
+    actor.finish();
+}
+
+fn a_traced_zombie_belongs_to_its_tracer_first() {
+    let mut actor = Actor::start("traced-zombie", &[]);
+    let (init, child, tracer): (Who, Who, Who) =
+        (actor.hear("init"), actor.hear("child"), actor.hear("tracer"));
+    let _: bool = actor.hear("alive");
+    let (explained, text) = explain(child.pid);
+    assert_eq!(explained["process"]["traced_by"]["pid"], tracer.pid, "{text}");
+    assert!(text.contains("Traced by"), "{text}");
+    actor.go();
+    let _: bool = actor.hear("ready");
+    let (explained, text) = explain(child.pid);
+    let zombie = &explained["process"]["zombie"];
+    assert_eq!((&zombie["tracer"]["pid"], &zombie["reaper"]["pid"]), (&tracer.pid.into(), &init.pid.into()));
+    let expected = format!("{}[{}] traces it, and has it until", tracer.comm, tracer.pid);
+    assert!(text.contains(&expected), "{text}");
+    let (_, text) = explain(init.ns);
+    assert!(text.contains(&expected), "{text}");
+
+    let (_directory, file) = Recorder::start("it.ndjson", &[]).stop();
+    let (explained, text) = recorded(&file, &["explain", &child.pid.to_string()]);
+    assert_eq!(explained["process"]["zombie"]["tracer"]["pid"], tracer.pid, "{text}");
+    assert!(text.contains(&expected), "{text}");
+    actor.go();
+    actor.finish();
+}
+
+fn a_process_whose_first_thread_has_ended_is_no_zombie() {
+    let mut actor = Actor::start("first-thread-gone", &[]);
+    let (init, child): (Who, Who) = (actor.hear("init"), actor.hear("child"));
+    let _: bool = actor.hear("ready");
+    let ns = init.ns.to_string();
+    let listed = document(&["ps", &ns]);
+    let line = process(&listed, child.pid);
+    let found = (&line["state"], &line["zombie"], &line["threads"], &line["threads_live"]);
+    assert_eq!(found, (&"Z".into(), &false.into(), &2.into(), &1.into()), "{line:#}");
+    for (text, what) in
+        [(explain(child.pid).1, "1 other lives"), (explain(&ns).1, "first thread alone has ended")]
+    {
+        assert!(text.contains(what) && !text.contains("must reap"), "{text}");
+    }
+    let (_directory, file) = Recorder::start("it.ndjson", &[]).stop();
+    let (_, text) = recorded(&file, &["explain", &child.pid.to_string()]);
+    assert!(text.contains("1 other lives"), "{text}");
+    actor.go();
+    actor.finish();
+}
+
+fn who_adopted_a_process_has_not_forked_it() {
+    let mut actor = Actor::start("adopted-from-outside", &[]);
+    let (init, adopter): (Who, Who) = (actor.hear("init"), actor.hear("adopter"));
+    let recorder = Recorder::start("it.ndjson", &[]);
+    actor.go();
+    let (forker, child): (Who, Who) = (actor.hear("forker"), actor.hear("child"));
+    let _: bool = actor.hear("ready");
+    let ns = init.ns.to_string();
+    let expected = format!("its parent is outside: {}[{}]", adopter.comm, adopter.pid);
+    for text in [output(&["ps", &ns], 0).0, explain(child.pid).1, explain(&ns).1] {
+        assert!(text.contains(&expected) && !text.contains("forked by"), "{text}");
+    }
+    let (table, _) = output(&["tree", &ns], 0);
+    assert!(table.contains("parent outside: ") && !table.contains("joined"), "{table}");
+    let listed = document(&["ps", &ns]);
+    let line = process(&listed, child.pid);
+    assert_eq!((&line["joined"], line.get("forked_by")), (&true.into(), None), "{line:#}");
+
+    let (_directory, file) = recorder.stop();
+    let (listed, text) = recorded(&file, &["ps", &ns]);
+    assert_eq!(process(&listed, child.pid)["forked_by"], forker.pid, "{text}");
+    assert!(text.contains("joined: forked by ") && text.contains(&format!("[{}]", forker.pid)), "{text}");
+    let (explained, text) = recorded(&file, &["explain", &child.pid.to_string()]);
+    assert_eq!(explained["process"]["forked_by"], forker.pid, "{text}");
+    let (tree, _) = recorded(&file, &["tree", &ns]);
+    assert_eq!(namespace(&tree, init.ns)["joined"][0]["forked_by"], forker.pid, "{tree:#}");
+    actor.go();
+    actor.finish();
+}
+
+fn a_child_that_was_born_inside_has_not_joined() {
+    let mut actor = Actor::start("born-with-a-parent-outside", &[]);
+    let (init, parent): (Who, Who) = (actor.hear("init"), actor.hear("parent"));
+    let recorder = Recorder::start("it.ndjson", &[]);
+    actor.go();
+    let (joined, born): (Who, Who) = (actor.hear("joined"), actor.hear("born"));
+    let _: bool = actor.hear("ready");
+    let ns = init.ns.to_string();
+    // The kernel does as the test thinks.
+    assert_eq!((joined.ppid, born.ppid), (parent.pid, parent.pid));
+    // By their parents both are alike.
+    let (_, text) = explain(born.pid);
+    assert!(text.contains("its parent is outside: ") && !text.contains("joined"), "{text}");
+    let (_directory, file) = recorder.stop();
+    let (listed, text) = recorded(&file, &["ps", &ns]);
+    let line = |who: &Who| process(&listed, who.pid)["joined"].clone();
+    assert_eq!((line(&joined), line(&born)), (true.into(), false.into()), "{text}");
+    let (_, text) = recorded(&file, &["explain", &born.pid.to_string()]);
+    assert!(text.contains("born there"), "{text}");
+    actor.go();
+    actor.finish();
+}

@@ -1,6 +1,6 @@
 //! `pidns-trace explain`: all that is known about one namespace, process or container.
 
-use std::{path::Path, process::ExitCode};
+use std::{collections::BTreeSet, path::Path, process::ExitCode};
 
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -13,14 +13,17 @@ use super::{
 use crate::{
     cli::{ExplainArgs, ExplainOutput},
     commands::failure::Failure,
-    event::identity::{HostPid, NamespaceKey},
+    event::identity::{HostPid, NsInum},
     event::snapshot::{Snapshot, SnapshotNamespace, SnapshotSource},
-    explanation::{About, Explanation, Host, Subject},
+    explanation::{About, Explanation, Facts, Host, Subject},
     kernel::clock,
     model::Forest,
     output::explain,
     procfs::{Procfs, threads::Thread},
-    target::find::{self, Target},
+    target::{
+        TargetError,
+        find::{self, Target},
+    },
 };
 
 /// Takes a snapshot, or reads a recording, and tells.
@@ -38,8 +41,8 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
     let time = time.unwrap_or_default();
     let forest = Forest::new(&snapshot);
     let host = Host { snapshot: &snapshot, forest: &forest, world: None };
-    let (explanation, _) = explain(&args.target, host, &[], time)?;
-    print(args, &explanation)
+    let explanations = explain(&args.target, host, &[], time)?;
+    print(args, explanations.into_iter().map(|(explanation, _)| explanation).collect())
 }
 
 /// The same of a recording, with what happened and with what is gone.
@@ -48,46 +51,64 @@ fn of_recording(args: &ExplainArgs, file: &Path, recorded: Recorded) -> Result<E
     let forest = Forest::new(&snapshot).with_gone(&gone).with_entries(&world);
     let host = Host { snapshot: &snapshot, forest: &forest, world: Some(&world) };
     let told = explain(&args.target, host, &gone, time.unwrap_or_default());
-    let told = told.and_then(|(mut explanation, subject)| {
-        explanation.history = Some(recorded::timeline(file, subject, stream, snapshot.boot_ns)?);
-        print(args, &explanation)
+    let told = told.and_then(|explanations| {
+        let with_history = |(mut explanation, subject): (Explanation, Subject)| {
+            explanation.history = Some(recorded::timeline(file, subject, stream, snapshot.boot_ns)?);
+            Ok(explanation)
+        };
+        print(args, explanations.into_iter().map(with_history).collect::<Result<_, Failure>>()?)
     });
     recorded::with_damage(recorded::with_the_forgotten(told, &world), damage)
 }
 
+/// What there is to say of a TARGET: of a pod each namespace that its containers are in.
 fn explain(
     target: &str,
     host: Host<'_>,
     gone: &[SnapshotNamespace],
     time: Timestamp,
-) -> Result<(Explanation, Subject), Failure> {
+) -> Result<Vec<(Explanation, Subject)>, Failure> {
     let snapshot = host.snapshot;
-    let named = find::name(target, snapshot, gone)?;
-    let (about, found) = match named {
-        Target::Namespace(inum) => (About::Namespace, host.explain_namespace(inum)),
-        Target::Container(inum) => (About::Container, host.explain_namespace(inum)),
-        Target::GoneContainer(key) => (About::Container, host.explain_gone_namespace(key)),
+    let of_namespace = |about, inum| {
+        let found = host.explain_namespace(inum).ok_or_else(|| find::no_namespace(inum, snapshot))?;
+        Ok((about, found))
+    };
+    let found = match find::name(target, snapshot, gone)? {
+        Target::Namespace(inum) => vec![of_namespace(About::Namespace, inum)],
+        Target::Container(inum) => vec![of_namespace(About::Container, inum)],
+        // Its namespace has more than it: the others are those of its PID 1.
+        Target::Sharing(found) => vec![of_namespace(About::Container, found.ns)],
+        Target::Pod(found) => {
+            let namespaces: BTreeSet<NsInum> = found.into_iter().map(|found| found.ns).collect();
+            namespaces.into_iter().map(|inum| of_namespace(About::Container, inum)).collect()
+        }
+        Target::GoneContainer(key) => {
+            let found = host.explain_gone_namespace(key);
+            vec![
+                found
+                    .map(|found| (About::Container, found))
+                    .ok_or_else(|| find::no_namespace(key.inum, snapshot)),
+            ]
+        }
         Target::Process(pid) => {
-            let found = host.explain_process(pid);
-            (About::Process, found.or_else(|| host.explain_thread(&thread(pid, snapshot)?)))
+            let found = host.explain_process(pid).or_else(|| host.explain_thread(&thread(pid, snapshot)?));
+            vec![found.map(|found| (About::Process, found)).ok_or_else(|| find::no_process(pid, snapshot))]
         }
     };
-    let (facts, subject) = found.ok_or_else(|| match named {
-        Target::Namespace(inum)
-        | Target::Container(inum)
-        | Target::GoneContainer(NamespaceKey { inum, .. }) => find::no_namespace(inum, snapshot),
-        Target::Process(pid) => find::no_process(pid, snapshot),
-    })?;
-    let explanation = Explanation {
-        source: snapshot.source,
-        boot_ns: snapshot.boot_ns,
-        time,
-        about,
-        facts,
-        history: None,
-        unread: snapshot.unread,
+    let explanation = |found: Result<(About, (Facts, Subject)), TargetError>| {
+        let (about, (facts, subject)) = found?;
+        let explanation = Explanation {
+            source: snapshot.source,
+            boot_ns: snapshot.boot_ns,
+            time,
+            about,
+            facts,
+            history: None,
+            unread: snapshot.unread,
+        };
+        Ok((explanation, subject))
     };
-    Ok((explanation, subject))
+    found.into_iter().map(explanation).collect()
 }
 
 /// The thread of this number, which a recording does not know.
@@ -98,10 +119,19 @@ fn thread(tid: HostPid, snapshot: &Snapshot) -> Option<Thread> {
     }
 }
 
-fn print(args: &ExplainArgs, explanation: &Explanation) -> Result<ExitCode, Failure> {
-    look::print(|to| match args.output {
-        ExplainOutput::Text => explain::text(explanation, &TimeZone::system(), to),
-        ExplainOutput::Json => explain::json(explanation, to),
+fn print(args: &ExplainArgs, explanations: Vec<Explanation>) -> Result<ExitCode, Failure> {
+    look::print(|to| {
+        for (index, explanation) in explanations.iter().enumerate() {
+            match args.output {
+                ExplainOutput::Text if index > 0 => {
+                    writeln!(to)?;
+                    explain::text(explanation, &TimeZone::system(), to)?;
+                }
+                ExplainOutput::Text => explain::text(explanation, &TimeZone::system(), to)?,
+                ExplainOutput::Json => explain::json(explanation, to)?,
+            }
+        }
+        Ok(())
     })
 }
 

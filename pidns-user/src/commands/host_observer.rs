@@ -1,11 +1,11 @@
 //! Takes snapshots for a command: prints what there is to say of them, and names containers.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{background::Background, failure::Failure, notices::Notices};
 use crate::{
     container::{Api, ContainerCache, Roots},
-    event::identity::NsInum,
+    event::identity::{HostPid, NsInum, ProcessKey},
     event::{
         container::Container,
         snapshot::{Snapshot, SnapshotProcess},
@@ -22,6 +22,62 @@ pub(super) struct HostObserver {
     runtime_api: bool,
     /// The containers that were seen, so that each is looked up once.
     containers: Option<HostContainers>,
+}
+
+/// What one look tells the container of: all processes of a namespace that are in this cgroup (v2), or this one process and those
+/// that it has forked there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Lookup {
+    Cgroup(NsInum, u64),
+    Process(HostPid),
+}
+
+/// The processes of a snapshot, to tell those that may run in another container than their PID 1.
+struct Members<'a> {
+    by_pid: BTreeMap<HostPid, &'a SnapshotProcess>,
+    inits: BTreeMap<NsInum, &'a SnapshotProcess>,
+}
+
+impl<'a> Members<'a> {
+    fn of(snapshot: &'a Snapshot) -> Self {
+        let inits = snapshot.processes.iter().filter(|process| process.is_init());
+        Self {
+            by_pid: snapshot.processes.iter().map(|process| (process.pid, process)).collect(),
+            inits: inits.filter_map(|init| Some((init.ns?, init))).collect(),
+        }
+    }
+
+    /// What tells the container of this process, and the process to look at; `None` where it is where its PID 1 is.
+    fn lookup(&self, process: &SnapshotProcess) -> Option<(NsInum, Lookup, ProcessKey)> {
+        /// The root of the hierarchy, in which all are where v2 is not used.
+        const ROOT: u64 = 1;
+        let (ns, level) = (process.ns?, process.level()?);
+        if level > 0 && process.is_init() {
+            return None;
+        }
+        if let Some(cgroup) = process.cgroup_id.filter(|&id| id != ROOT) {
+            let home = self.inits.get(&ns).filter(|_| level > 0).and_then(|init| init.cgroup_id);
+            return (home != Some(cgroup)).then_some((ns, Lookup::Cgroup(ns, cgroup), process.key()?));
+        }
+        let entered = if level > 0 { self.entered(process, ns)? } else { process };
+        Some((ns, Lookup::Process(entered.pid), entered.key()?))
+    }
+
+    /// The forebear of a process that has come into its namespace from outside, if it does not stem from the PID 1: what that one
+    /// forked is in its cgroup.
+    fn entered<'b>(&'b self, process: &'b SnapshotProcess, ns: NsInum) -> Option<&'b SnapshotProcess> {
+        /// A snapshot takes a while, in which a parent can have become another: this is no circle.
+        const FURTHEST: usize = 1_000;
+        let mut next = process;
+        for _ in 0..FURTHEST {
+            match next.ppid.and_then(|ppid| self.by_pid.get(&ppid)).filter(|parent| parent.ns == Some(ns)) {
+                None => return Some(next),
+                Some(init) if init.is_init() => return None,
+                Some(parent) => next = parent,
+            }
+        }
+        None
+    }
 }
 
 /// The container cache, and what its questions to daemons run in.
@@ -52,7 +108,8 @@ impl HostObserver {
         Ok(snapshot)
     }
 
-    /// Adds the containers: what the PID 1 of each namespace but the host's own runs in.
+    /// Adds the containers: what the PID 1 of each namespace but the host's own runs in, and of the other processes those that
+    /// run in another one.
     pub(super) fn name_containers(&mut self, snapshot: &mut Snapshot) -> Result<(), Failure> {
         let inits =
             snapshot.processes.iter().filter(|process| process.is_init() && process.level() > Some(0));
@@ -61,6 +118,37 @@ impl HostObserver {
             if let Some(namespace) = snapshot.namespaces.get_mut(&ns) {
                 namespace.container = self.container_of_init(process)?;
             }
+        }
+        self.name_members(snapshot)
+    }
+
+    /// Adds the containers of processes whose PID 1 runs in another one: containers can share a PID namespace. Of those that are
+    /// in one cgroup one look tells for all.
+    fn name_members(&mut self, snapshot: &mut Snapshot) -> Result<(), Failure> {
+        let own = {
+            let members = Members::of(snapshot);
+            let mut own = Vec::new();
+            let mut known: BTreeMap<Lookup, Option<Arc<Container>>> = BTreeMap::new();
+            for (index, process) in snapshot.processes.iter().enumerate() {
+                let Some((ns, lookup, key)) = members.lookup(process) else { continue };
+                let found = match known.get(&lookup) {
+                    Some(found) => found.clone(),
+                    None => {
+                        let cache = &mut self.containers()?.cache;
+                        let own =
+                            if process.level() > Some(0) { cache.find(key) } else { cache.find_on_host(key) };
+                        let home = snapshot.namespaces.get(&ns).and_then(|ns| ns.container.as_deref());
+                        let own = own.and_then(|own| Container::beside(own, home));
+                        known.insert(lookup, own.clone());
+                        own
+                    }
+                };
+                own.extend(found.map(|found| (index, found)));
+            }
+            own
+        };
+        for (index, container) in own {
+            snapshot.processes[index].container = Some(container);
         }
         Ok(())
     }
@@ -94,11 +182,14 @@ impl HostObserver {
 
     fn container_of_init(&mut self, init: &SnapshotProcess) -> Result<Option<Arc<Container>>, Failure> {
         let Some(key) = init.key() else { return Ok(None) };
-        let containers = match &mut self.containers {
+        Ok(self.containers()?.cache.find(key))
+    }
+
+    fn containers(&mut self) -> Result<&mut HostContainers, Failure> {
+        Ok(match &mut self.containers {
             Some(containers) => containers,
             none => none.insert(containers(self.runtime_api)?),
-        };
-        Ok(containers.cache.find(key))
+        })
     }
 }
 

@@ -24,11 +24,11 @@ use super::{
 };
 use crate::{
     cli::{Kernel, Stop},
-    container::ContainerTracker,
-    event::Body,
+    container::{ContainerTracker, Roots},
+    event::{Body, snapshot::Snapshot},
     filter::Filter,
     kernel::{
-        capabilities::{self, Uses},
+        capabilities::{self, Capabilities, Uses},
         clock,
         hooks::{Hook, HookForm},
         load::{self, Loaded, Settings},
@@ -78,6 +78,7 @@ impl Stream<'_> {
         let Self { kernel, filter, warnings, follow, observer, stop: Stop { duration, count }, view, open } =
             self;
         let KernelFilter { event_mask, level_mask, namespaces, pids } = follow.kernel_filter(&filter);
+        let existing = existing(follow);
         let (mut loaded, reader, waker) = load::load(&Settings {
             ring_bytes: kernel.ring_size,
             event_mask,
@@ -97,8 +98,15 @@ impl Stream<'_> {
             error,
         })?;
         // What it starts of threads have what this one has left: each thread has its own capabilities.
-        let (containers, background) = containers(kernel.runtime_api)?;
+        let (mut containers, background) =
+            containers(kernel.runtime_api, !filter.filter.containers.is_empty())?;
         let notices = Notices::new(kernel.quiet);
+        if let ContainerSource::Tracked(tracker) = &mut containers {
+            if let Some(existing) = existing {
+                tracker.look_at_all(&existing);
+            }
+            notify_of_unreadable_files(notices);
+        }
         let log = match kernel.bpf_log {
             Some(_) => Some(KernelLog::new(&mut loaded, print_always).map_err(|error| Failure::Io {
                 what: "read the kernel side's log",
@@ -182,13 +190,42 @@ pub(super) fn check_iterator(observer: &Observer) -> Result<(), Failure> {
     }
 }
 
-/// What names the containers; none where the events' numbers of processes are not those of this /proc.
-pub(super) fn containers(runtime_api: bool) -> Result<(ContainerSource, Option<Arc<Background>>), Failure> {
+/// What exists, where /proc does not show in which namespaces the processes of others are, and the task iterator does: by that the
+/// containers that run already are known. `None` where /proc shows all, or a snapshot is taken anyway.
+fn existing(follow: Follow) -> Option<Snapshot> {
+    let is_wanted = follow == Follow::Nothing && !Capabilities::own().is_ok_and(Capabilities::may_trace_all);
+    if !is_wanted || namespace::is_initial() != Some(true) {
+        return None;
+    }
+    // Without it the stream works as well: it names those that come.
+    Observer::before_a_stream().snapshot(false, &mut || {}).ok().map(|observed| observed.snapshot)
+}
+
+/// Says why containers may have no names but those that their cgroups tell.
+fn notify_of_unreadable_files(notices: Notices) {
+    let roots = Roots::host();
+    let unreadable: Vec<String> =
+        roots.unreadable().iter().map(|folder| folder.display().to_string()).collect();
+    if !unreadable.is_empty() {
+        notices.notify(format_args!(
+            "of containers only what their cgroups tell is known: {} may not be read. That takes CAP_DAC_READ_SEARCH: run it with sudo",
+            unreadable.join(", ")
+        ));
+    }
+}
+
+/// What names the containers, with those that share the host's own namespace where that is wanted; none where the events' numbers of processes are not those of this /proc.
+pub(super) fn containers(
+    runtime_api: bool,
+    with_host: bool,
+) -> Result<(ContainerSource, Option<Arc<Background>>), Failure> {
     if namespace::is_initial() != Some(true) {
         return Ok((ContainerSource::Unknown, None));
     }
     let HostContainers { cache, background } = host_observer::containers(runtime_api)?;
-    Ok((ContainerSource::Tracked(Box::new(ContainerTracker::new(cache))), background))
+    let tracker = ContainerTracker::new(cache);
+    let tracker = if with_host { tracker.with_host() } else { tracker };
+    Ok((ContainerSource::Tracked(Box::new(tracker)), background))
 }
 
 pub(super) fn start(loaded: &Loaded, filter: &Filter) -> Body {

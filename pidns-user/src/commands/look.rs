@@ -14,12 +14,12 @@ use super::{
 use crate::{
     cli::{Memory, Repeat, SourceArgs},
     commands::failure::Failure,
-    event::identity::NsInum,
     event::snapshot::Snapshot,
     model::Forest,
     target::{
         TargetError, find,
         pinned::{Lookup, PinnedTarget},
+        scope::Scope,
     },
 };
 
@@ -41,20 +41,21 @@ pub(super) struct ViewRequest<'a> {
 /// Looks, and has `write` write what there is from the TARGET down.
 pub(super) fn show(
     asked: &ViewRequest<'_>,
-    write: impl Fn(&Snapshot, &Forest<'_>, Option<NsInum>, &mut dyn io::Write) -> io::Result<()>,
+    write: impl Fn(&Snapshot, &Forest<'_>, Option<&Scope>, &mut dyn io::Write) -> io::Result<()>,
 ) -> Result<ExitCode, Failure> {
     let ViewRequest { past, repeat, target, holders, containers, shown, quiet } = *asked;
     if let Some(Recorded { snapshot, world, gone, damage, .. }) = recorded::look(past, Memory::default())? {
         let forest = Forest::new(&snapshot).with_entries(&world);
-        let from = target.map(|target| find::namespace(target, &snapshot, &forest)).transpose();
+        let from = target.map(|target| find::scope(target, &snapshot, &forest)).transpose();
         let from = from.map_err(|error| match error {
             TargetError::NoMatch(words) if target.is_some_and(|target| find::was_there(target, &gone)) => {
                 TargetError::NoMatch(format!("{words}: it was gone by then, and `explain` tells of it"))
             }
             error => error,
         });
-        let told =
-            from.map_err(Failure::from).and_then(|from| print(|to| write(&snapshot, &forest, from, to)));
+        let told = from
+            .map_err(Failure::from)
+            .and_then(|from| print(|to| write(&snapshot, &forest, from.as_ref(), to)));
         return recorded::with_damage(told, damage);
     }
     let notices = Notices::new(quiet);
@@ -71,10 +72,10 @@ pub(super) fn show(
         let forest = Forest::new(&snapshot);
         let from = match followed.find(&snapshot, &forest)? {
             Lookup::All => None,
-            Lookup::Namespace(inum) => Some(inum),
+            Lookup::Scope(scope) => Some(scope),
             Lookup::Gone(inum) => return Ok(Some(format!("namespace {inum} is gone"))),
         };
-        show(&|to| write(&snapshot, &forest, from, to))?;
+        show(&|to| write(&snapshot, &forest, from.as_ref(), to))?;
         Ok(None)
     };
     let Some(interval) = repeat.watch else {

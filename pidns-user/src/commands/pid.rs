@@ -168,6 +168,8 @@ fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure>
             },
             Target::Container(inum) => PidPlace::of_living(inum, &world),
             Target::GoneContainer(key) => PidPlace::of_key(key, &world),
+            Target::Sharing(found) => PidPlace::of_living(found.ns, &world),
+            Target::Pod(found) => PidPlace::of_living(find::one_namespace(target, &found)?, &world),
             Target::Process(pid) => {
                 let process = host.of_number(pid).ok_or_else(|| find::no_process(pid, &snapshot))?;
                 let inum = process.ns.ok_or_else(|| find::no_process(pid, &snapshot))?;

@@ -9,10 +9,10 @@ use super::{
 use crate::{
     cli::{PsArgs, SnapshotOutput},
     commands::failure::Failure,
-    event::identity::NsInum,
     event::snapshot::Snapshot,
     model::Forest,
     output::{JsonForm, processes},
+    target::scope::Scope,
 };
 
 /// Takes a snapshot and prints the processes; with `--watch` again and again.
@@ -36,17 +36,14 @@ fn write(
     args: &PsArgs,
     snapshot: &Snapshot,
     model: &Forest<'_>,
-    from: Option<NsInum>,
+    from: Option<&Scope>,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
     let PsArgs { target: _, fields, output, no_headers, repeat, past: _, quiet: _ } = args;
-    let below = from.map(|from| model.below(from));
-    let wanted = snapshot.processes.iter().filter(|process| match (&below, process.ns) {
-        (None, _) => true,
-        (Some(below), Some(ns)) => below.contains(&ns),
-        (Some(_), None) => false,
-    });
-    let wanted: Vec<_> = wanted.collect();
+    let wanted: Vec<_> = match from {
+        Some(scope) => scope.processes(snapshot, model),
+        None => snapshot.processes.iter().collect(),
+    };
     let form = if repeat.watch.is_some() { JsonForm::Line } else { JsonForm::Indented };
     match output {
         SnapshotOutput::Table => {

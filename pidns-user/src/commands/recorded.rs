@@ -15,7 +15,7 @@ use crate::{
     },
     explanation::{Subject, Timeline},
     model::{DeadProcess, HISTORY_LIMIT, World},
-    pipeline::{Consumer, ContainerSource, Follow, Pipeline, Update, Wants},
+    pipeline::{Consumer, ContainerSource, Follow, NamesAhead, Pipeline, Update, Wants},
     source::{
         recording::{Damage, Recording},
         replay::{Moment, Replay, Until},
@@ -103,8 +103,11 @@ pub(super) fn timeline(
 ) -> Result<Timeline, Failure> {
     let recording = Recording::open(file).map_err(|error| Failure::File { file: file.to_owned(), error })?;
     let mut follower = TimelineOf { timeline: Timeline::new(subject), at: 0, stream, until };
-    let pipeline =
-        Pipeline::new(Replay::new(recording, Until::End), Follow::Nothing, ContainerSource::Recorded);
+    let pipeline = Pipeline::new(
+        Replay::new(recording, Until::End),
+        Follow::Nothing,
+        ContainerSource::Recorded(NamesAhead::default()),
+    );
     // Damage was met at the first reading.
     pipeline.run(&mut [&mut follower], &AtomicBool::new(false));
     Ok(follower.timeline)
@@ -139,8 +142,9 @@ fn replay(
     Memory { remember }: Memory,
 ) -> Result<(World, Moment, Option<Failure>), Failure> {
     let source = Replay::new(recording, at.unwrap_or(Until::End));
-    let pipeline = Pipeline::new(source, Follow::Everything, ContainerSource::Recorded)
-        .with_model(World::remembering(remember.unwrap_or(HISTORY_LIMIT)));
+    let pipeline =
+        Pipeline::new(source, Follow::Everything, ContainerSource::Recorded(NamesAhead::default()))
+            .with_model(World::remembering(remember.unwrap_or(HISTORY_LIMIT)));
     let (report, source, world) = pipeline.run(&mut [], &AtomicBool::new(false));
     let moment = source.moment();
     let no_match = |message: String| Err(Failure::NoMatch(format!("{}: {message}", file.display())));

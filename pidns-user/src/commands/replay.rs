@@ -1,6 +1,6 @@
 //! `pidns-trace replay`: a recording printed as the live stream would have been.
 
-use std::process::ExitCode;
+use std::{fs, path::Path, process::ExitCode};
 
 use rustix::stdio::stdout;
 
@@ -13,7 +13,7 @@ use crate::{
         printer::{Pace, Printer, Seq},
         sink::Sink,
     },
-    pipeline::{ContainerSource, Follow, Pipeline},
+    pipeline::{ContainerSource, Follow, NamesAhead, Pipeline},
     source::{
         recording::Recording,
         replay::{Ahead, Replay, Until},
@@ -26,6 +26,7 @@ use crate::{
 pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     let ReplayArgs { file, speed, duration, count, quiet, filters, view } = args;
     let filter = Filter::of_recording(&filters.args(false), number_of_namespace)?;
+    let names = names_ahead(file, &filter, *quiet)?;
     let recording = Recording::open(file).map_err(|error| Failure::File { file: file.clone(), error })?;
     let sink = Sink::new(stdout());
     let ending = Ending::listen(sink.progress())?;
@@ -40,7 +41,7 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     let events =
         Ahead::start(recording).map_err(|error| Failure::Io { what: "start a thread that reads", error })?;
     let source = Replay::new(events, duration.map_or(Until::End, Until::Elapsed));
-    let pipeline = Pipeline::new(source, Follow::Everything, ContainerSource::Recorded);
+    let pipeline = Pipeline::new(source, Follow::Everything, ContainerSource::Recorded(names));
     let (report, source, _) = pipeline.run(&mut [&mut printer], &stop);
     drop(ending);
     // What stands before the damage went first.
@@ -60,4 +61,25 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
             .notify(format_args!("{}: left out {left_out} that only a later version knows", file.display()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where containers are asked for: those that the recording names, so that their first events are found too, which are without
+/// names. That takes reading it twice, up to its end or the damage.
+fn names_ahead(file: &Path, filter: &Filter, quiet: bool) -> Result<NamesAhead, Failure> {
+    let mut names = NamesAhead::default();
+    if filter.filter.containers.is_empty() {
+        return Ok(names);
+    }
+    if !fs::metadata(file).is_ok_and(|file| file.is_file()) {
+        Notices::new(quiet).notify(format_args!(
+            "{}: it can be read only once, so that the first events of a container, which are without its name, are left out",
+            file.display()
+        ));
+        return Ok(names);
+    }
+    let recording = Recording::open(file).map_err(|error| Failure::File { file: file.to_owned(), error })?;
+    for event in recording.map_while(Result::ok) {
+        names.learn(&event);
+    }
+    Ok(names.rewound())
 }

@@ -63,7 +63,8 @@ fn find_containers(args: &mut FilterArgs, kernel: &Kernel) -> Result<Vec<String>
             found => found?.to_string(),
         };
     }
-    let is_there = |name: &str| snapshot.containers().any(|(_, container)| container.is_within(name));
+    let all = || snapshot.containers().chain(snapshot.sharing_containers());
+    let is_there = |name: &str| all().any(|(_, container)| container.is_within(name));
     let unknown = args.containers.iter().filter(|name| !name.is_empty() && !is_there(name));
     let warn = |name: &String| {
         let there = find::those_there(&snapshot);

@@ -9,10 +9,10 @@ use super::{
 use crate::{
     cli::{TreeArgs, TreeOutput},
     commands::failure::Failure,
-    event::identity::NsInum,
     event::snapshot::Snapshot,
     model::Forest,
     output::{JsonForm, dot, forest},
+    target::scope::Scope,
 };
 
 /// Takes a snapshot and prints the tree; with `--watch` again and again.
@@ -44,9 +44,11 @@ fn write(
     args: &TreeArgs,
     snapshot: &Snapshot,
     model: &Forest<'_>,
-    from: Option<NsInum>,
+    from: Option<&Scope>,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
+    let roots = from.map(|scope| scope.roots(model));
+    let from = roots.as_deref();
     let TreeArgs { target: _, fields, output, no_headers, repeat, past: _, quiet: _ } = args;
     let form = if repeat.watch.is_some() { JsonForm::Line } else { JsonForm::Indented };
     match output {

@@ -11,7 +11,7 @@ use super::{
     Roots,
     cgroup::{self, Place},
     ring::Ring,
-    state::{self, Api, Found, Witness, is_there},
+    state::{self, Api, FirstProcesses, Found, Witness, is_there},
 };
 use crate::event::container::Container;
 use crate::event::identity::ProcessKey;
@@ -57,12 +57,19 @@ pub struct ContainerCache {
     api: Option<Api>,
     processes: Ring<ProcessKey, KnownProcess>,
     places: Ring<Arc<Place>, Shared>,
+    first_processes: FirstProcesses,
 }
 
 impl ContainerCache {
     /// Nothing is read yet.
     pub fn new(roots: Roots) -> Self {
-        Self { roots, api: None, processes: Ring::default(), places: Ring::default() }
+        Self {
+            roots,
+            api: None,
+            processes: Ring::default(),
+            places: Ring::default(),
+            first_processes: FirstProcesses::default(),
+        }
     }
 
     /// As `new`, and asks the daemons for the names that their files do not tell. Each look may take as long
@@ -112,7 +119,30 @@ impl ContainerCache {
         self.of(process, &cgroup)
     }
 
-    /// The same of a process that may just have come into its container: what is not settled is looked at again, whenever
+    /// The container of a process of the host: as [`Self::find`], but none where its cgroup names neither a container nor a
+    /// folder that may be one's, which is all that is read then.
+    pub fn find_on_host(&mut self, process: ProcessKey) -> Option<Arc<Container>> {
+        let cgroup = fs::read(self.roots.proc.join(format!("{}/cgroup", process.pid))).ok()?;
+        let place = cgroup::parse(&cgroup)?;
+        let may_be_one = !place.containers.is_empty() || !place.candidates.is_empty();
+        if may_be_one { self.find(process) } else { None }
+    }
+
+    /// Whether the two were found in one cgroup.
+    pub(super) fn are_together(&self, process: ProcessKey, other: ProcessKey) -> bool {
+        let place = |process| self.processes.get(&process).map(|known| &known.place);
+        place(process).is_some_and(|known| place(other) == Some(known))
+    }
+
+    /// Whether a process is in the very cgroup that this other one was found in: then it is in the same container.
+    pub(super) fn is_where(&self, process: ProcessKey, other: ProcessKey) -> bool {
+        let cgroup = || fs::read(self.roots.proc.join(format!("{}/cgroup", process.pid))).ok();
+        self.processes.get(&other).is_some_and(|known| {
+            cgroup().and_then(|text| cgroup::parse(&text)).as_ref() == Some(&*known.place)
+        })
+    }
+
+    /// As [`Self::find`], of a process that may just have come into its container: what is not settled is looked at again, whenever
     /// that was looked at last.
     pub fn find_anew(&mut self, process: ProcessKey) -> Option<Arc<Container>> {
         if let Some(known) = self.processes.get(&process)
@@ -131,10 +161,12 @@ impl ContainerCache {
 
     fn of_at(&mut self, process: ProcessKey, cgroup: &[u8], now: Instant) -> Option<Arc<Container>> {
         let known = self.processes.get(&process);
-        let Some(place) = cgroup::parse(cgroup) else {
+        let place = match (cgroup::parse(cgroup), known) {
+            (Some(place), _) => place,
             // In the root is whoever is on the way into its container, and with v1 a zombie: what was known
             // stays.
-            return known?.container.clone();
+            (None, Some(known)) if *known.place != Place::default() => return known.container.clone(),
+            (None, _) => Place::default(),
         };
         let known = known.filter(|known| *known.place == place);
         if let Some(known) = known.filter(|known| !known.is_due(now)) {
@@ -158,10 +190,35 @@ impl ContainerCache {
                 (container, settled)
             }
         };
+        let (container, settled) = match container {
+            Some(container) if !container.is_unit() => (Some(container), settled),
+            other => match self.by_first_process(process, &place) {
+                Some(found) => (Some(found), true),
+                // The state may be written later.
+                None => {
+                    let machine = state::look_at_nspawn(&self.roots, process, &place).map(Arc::new);
+                    (machine.or(other), false)
+                }
+            },
+        };
         let known =
             KnownProcess { place, container: container.clone(), first_look, looks: looks + 1, settled };
         let proc = &self.roots.proc;
         self.processes.insert_beside(process, known, |process, _| is_there(*process, proc));
+        container
+    }
+
+    /// The container whose state names this process, which its cgroup does not tell. What is in that cgroup is then in it too, if
+    /// it is one of its own.
+    fn by_first_process(&mut self, process: ProcessKey, place: &Arc<Place>) -> Option<Arc<Container>> {
+        let state = self.first_processes.find(&self.roots, process)?;
+        let Found { container, settled, witness } =
+            state::look_at_first_process(&self.roots, process, place, state)?;
+        let container = container.map(Arc::new);
+        if !place.candidates.is_empty() {
+            let shared = Shared { container: container.clone(), looked: Instant::now(), settled, witness };
+            self.places.insert(Arc::clone(place), shared);
+        }
         container
     }
 }
@@ -226,9 +283,23 @@ mod tests {
         let start = Instant::now();
         assert_eq!(names.of_at(process(1), JOB, start), None);
         write_state(base.path(), 7);
+        put(base.path(), 7, 500, "/job");
         let soon = start + Duration::from_millis(99);
-        assert_eq!(names.of_at(process(7), JOB, soon), None, "the last look is the answer");
-        assert!(names.of_at(process(7), JOB, soon + Duration::from_millis(100)).is_some());
+        assert_eq!(names.of_at(process(8), JOB, soon), None, "the last look is the answer");
+        assert!(names.of_at(process(8), JOB, soon + Duration::from_millis(100)).is_some());
+    }
+
+    #[test]
+    fn a_first_process_is_found_by_the_state_that_names_it_whatever_its_cgroup_is_called() {
+        let base = tempfile::tempdir().unwrap();
+        write_state(base.path(), 7);
+        for cgroup in ["0::/another/name\n", "0::/\n", "0::/system.slice/ssh.service\n"] {
+            let mut names = ContainerCache::new(Roots::below(base.path()));
+            let found = names.of(process(7), cgroup.as_bytes()).expect(cgroup);
+            assert_eq!((&found.id, found.is_vouched()), (&Some(Name::from("job")), true), "{cgroup}");
+            let other = names.of(process(8), b"0::/system.slice/ssh.service\n");
+            assert!(other.is_some_and(|other| other.is_unit()), "{cgroup}");
+        }
     }
 
     #[test]

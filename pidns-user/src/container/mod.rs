@@ -7,6 +7,7 @@
 
 mod cache;
 pub mod cgroup;
+mod members;
 mod ring;
 mod roots;
 mod state;

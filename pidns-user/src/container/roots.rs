@@ -1,6 +1,9 @@
 //! Where the runtimes keep their state.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 /// The folders that are looked into. Each is where its owner puts it by default; a daemon that was told
 /// another is found once its field here says so.
@@ -55,6 +58,24 @@ impl Roots {
             podman_socket: at("run/podman/podman.sock"),
             user_run: at("run/user"),
         }
+    }
+
+    /// Those of the machine's folders that are there and may not be looked into.
+    pub fn unreadable(&self) -> Vec<&Path> {
+        let all = [
+            &self.runc,
+            &self.crun,
+            &self.containerd_runc,
+            &self.containerd_tasks,
+            &self.docker_run,
+            &self.docker_data,
+            &self.storage_run,
+            &self.storage_data,
+        ];
+        let is_denied = |path: &&PathBuf| {
+            fs::read_dir(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+        };
+        all.into_iter().filter(is_denied).map(PathBuf::as_path).collect()
     }
 
     /// The machine's own.

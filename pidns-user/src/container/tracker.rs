@@ -5,10 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ContainerCache, cache::AGAIN_AFTER, ring::Ring, state::is_there};
+use super::{ContainerCache, cache::AGAIN_AFTER, members::Members, ring::Ring, state::is_there};
 use crate::{
     event::container::Container,
-    event::identity::{NsInum, ProcessKey},
+    event::identity::{HostPid, NsInum, ProcessKey},
+    event::snapshot::Snapshot,
     procfs::Procfs,
 };
 
@@ -30,6 +31,9 @@ pub struct ContainerTracker {
     names: ContainerCache,
     /// None where it has none yet.
     inits: Ring<NsInum, Option<TrackedInit>>,
+    members: Members,
+    /// Whether the host's own processes are looked at, too.
+    with_host: bool,
     /// Whether inits may have been missed, and when all were looked at last.
     stale: bool,
     looked: Option<Instant>,
@@ -38,17 +42,57 @@ pub struct ContainerTracker {
 impl ContainerTracker {
     /// No namespace is known yet.
     pub fn new(names: ContainerCache) -> Self {
-        Self { names, inits: Ring::default(), stale: false, looked: None }
+        Self {
+            names,
+            inits: Ring::default(),
+            members: Members::default(),
+            with_host: false,
+            stale: false,
+            looked: None,
+        }
     }
 
-    /// Looks at the PID 1s of all namespaces in /proc but the one that this program is in.
+    /// As `new`, and looks at the processes of the host's own namespace too: a container can share that.
+    pub fn with_host(self) -> Self {
+        Self { with_host: true, ..self }
+    }
+
+    /// Looks at the PID 1s of all namespaces in /proc but the one that this program is in, and at those members that are in
+    /// another cgroup.
     pub fn look_around(&mut self) {
-        for (inum, init) in Procfs::at(self.names.proc()).inits() {
+        let (inits, members): (Vec<_>, Vec<_>) =
+            Procfs::at(self.names.proc()).members().into_iter().partition(|(_, process)| process.is_init());
+        for (inum, init) in inits {
             let Some(init) = init.key() else { continue };
             self.look_at_existing(inum, init);
         }
+        for (inum, member) in members {
+            let Some(key) = member.key() else { continue };
+            self.look_at_member(Some(inum), key, member.ppid);
+        }
+        if self.with_host {
+            for process in Procfs::at(self.names.proc()).own_members() {
+                let Some(key) = process.key() else { continue };
+                self.look_at_member(None, key, process.ppid);
+            }
+        }
         self.stale = false;
         self.looked = Some(Instant::now());
+    }
+
+    /// Looks at the processes of a snapshot: where /proc keeps back which namespaces processes are in, the task iterator does not.
+    pub fn look_at_all(&mut self, snapshot: &Snapshot) {
+        let known =
+            snapshot.processes.iter().filter_map(|process| Some((process, process.ns?, process.key()?)));
+        let (inits, members): (Vec<_>, Vec<_>) = known
+            .filter(|(process, ..)| process.level() > Some(0))
+            .partition(|(process, ..)| process.is_init());
+        for (_, inum, init) in inits {
+            self.look_at_existing(inum, init);
+        }
+        for (process, inum, member) in members {
+            self.look_at_member(Some(inum), member, process.ppid);
+        }
     }
 
     /// Events were lost: a PID 1 may have been missed.
@@ -84,6 +128,62 @@ impl ContainerTracker {
             self.names.find(init);
             self.insert(inum, Some(TrackedInit { process: init, first_look: Instant::now(), looks: 1 }));
         }
+    }
+
+    /// A process has come into a namespace from outside: a runtime may put it in a container of its own.
+    pub fn enters(&mut self, process: ProcessKey) {
+        self.members.enters(process);
+    }
+
+    /// A process was forked by another one of its namespace.
+    pub fn is_forked(&mut self, process: ProcessKey, parent: ProcessKey) {
+        self.members.is_forked(process, parent);
+    }
+
+    /// A process runs another program: of one that entered its namespace from outside (`inum`), or is one of the host's own
+    /// (`None`), the container may have become known by that.
+    pub fn runs_program(&mut self, inum: Option<NsInum>, process: ProcessKey) {
+        match inum {
+            Some(_) if self.members.has_entered(process) => {
+                self.names.find_anew(process);
+                self.members.was_looked_at(process);
+            }
+            Some(_) => {}
+            None if self.names.find_on_host(process).is_some() => self.members.was_looked_at(process),
+            None => {}
+        }
+    }
+
+    /// A process that has been there for a while, and is no PID 1: looks at it, if it is not where its namespace's PID 1 is. Where
+    /// that is its parent, it is.
+    pub fn look_at_member(&mut self, inum: Option<NsInum>, process: ProcessKey, parent: Option<HostPid>) {
+        let Some(inum) = inum else {
+            if self.names.find_on_host(process).is_some() {
+                self.members.was_looked_at(process);
+            }
+            return;
+        };
+        let init = self.inits.get(&inum).and_then(Option::as_ref).map(|init| init.process);
+        if init.is_some_and(|init| parent == Some(init.pid)) {
+            return;
+        }
+        if !self.members.has_entered(process) && !init.is_some_and(|init| self.names.is_where(process, init))
+        {
+            self.names.find(process);
+            self.members.was_looked_at(process);
+        }
+    }
+
+    /// What a process runs in by its own cgroup, where that is not what the PID 1 of its namespace (`None`: the host's own)
+    /// runs in.
+    pub fn own_of(&mut self, process: ProcessKey, inum: Option<NsInum>) -> Option<Arc<Container>> {
+        let (root, own) = self.members.container(process, &mut self.names)?;
+        let home = inum.and_then(|inum| self.of(inum));
+        let init = inum.and_then(|inum| self.inits.get(&inum)?.as_ref()).map(|init| init.process);
+        if init.is_some_and(|init| self.names.are_together(root, init)) {
+            return None;
+        }
+        Container::beside(own, home.as_deref())
     }
 
     /// A namespace is gone, and nothing more will be asked of it.

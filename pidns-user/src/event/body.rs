@@ -345,7 +345,59 @@ impl Body {
         }
     }
 
+    /// The process that an event is about.
+    pub fn process(&self) -> Option<&Process> {
+        match self {
+            Self::NamespaceCreate { creator: process, .. }
+            | Self::NamespaceCreateFailed { creator: process, .. }
+            | Self::NamespaceInit { process, .. }
+            | Self::NamespaceJoin { process, .. }
+            | Self::NamespaceJoinFailed { process, .. }
+            | Self::NamespaceInitExit { process, .. }
+            | Self::InitSignal { process, .. }
+            | Self::ProcessFork { process, .. }
+            | Self::ProcessExec { process, .. }
+            | Self::ProcessExit { process, .. }
+            | Self::ProcessReap { process, .. }
+            | Self::ForkFailed { process, .. }
+            | Self::SnapshotProcess { process, .. } => Some(process),
+            Self::NamespaceTeardown { .. }
+            | Self::NamespaceDestroy { .. }
+            | Self::StreamStart { .. }
+            | Self::StreamLost { .. }
+            | Self::StreamResync { .. }
+            | Self::StreamEnd { .. }
+            | Self::SnapshotNamespace { .. } => None,
+        }
+    }
+
     /// The same, to add to what is known of it.
+    pub fn process_mut(&mut self) -> Option<&mut Process> {
+        match self {
+            Self::NamespaceCreate { creator: process, .. }
+            | Self::NamespaceCreateFailed { creator: process, .. }
+            | Self::NamespaceInit { process, .. }
+            | Self::NamespaceJoin { process, .. }
+            | Self::NamespaceJoinFailed { process, .. }
+            | Self::NamespaceInitExit { process, .. }
+            | Self::InitSignal { process, .. }
+            | Self::ProcessFork { process, .. }
+            | Self::ProcessExec { process, .. }
+            | Self::ProcessExit { process, .. }
+            | Self::ProcessReap { process, .. }
+            | Self::ForkFailed { process, .. }
+            | Self::SnapshotProcess { process, .. } => Some(process),
+            Self::NamespaceTeardown { .. }
+            | Self::NamespaceDestroy { .. }
+            | Self::StreamStart { .. }
+            | Self::StreamLost { .. }
+            | Self::StreamResync { .. }
+            | Self::StreamEnd { .. }
+            | Self::SnapshotNamespace { .. } => None,
+        }
+    }
+
+    /// The namespace that an event is about, to add to what is known of it.
     pub fn namespace_mut(&mut self) -> Option<&mut Namespace> {
         match self {
             Self::NamespaceCreate { ns, .. }

@@ -1,6 +1,6 @@
 //! A container as events have it: its runtime, id, name, image and pod, and what it may be called.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -106,13 +106,43 @@ impl Serialize for Qos {
     }
 }
 
+/// What a container is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// It holds a pod's namespaces together, and runs nothing but `pause`.
+    Sandbox,
+}
+
+impl Role {
+    const ALL: [Self; 1] = [Self::Sandbox];
+
+    /// Its name in events.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sandbox => "sandbox",
+        }
+    }
+}
+
+impl Serialize for Role {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+fn read_role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Role>, D::Error> {
+    let name = Cow::<str>::deserialize(deserializer)?;
+    Ok(Role::ALL.into_iter().find(|role| role.name() == name))
+}
+
 /// How some words name a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Called {
-    /// They are its name, pod, `namespace/pod`, id or label: in full or cut as it is shown, and of a rootless one with its user
-    /// or without.
+    /// They are its name, id or label: in full or cut as it is shown, and of a rootless one with its user or without.
     So,
-    /// Its id begins with them.
+    /// They are the name of its pod, `namespace/pod`, or the pod's id.
+    ByPod,
+    /// Its id, which a daemon has made up, begins with them.
     Beginning,
 }
 
@@ -142,6 +172,9 @@ pub struct Container {
     /// Kubernetes' id of the pod, with dashes as it writes them; of a Podman pod, Podman's id of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<Name>,
+    /// What it is for, where it is not what its user wants to run.
+    #[serde(default, deserialize_with = "read_role", skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
     /// What the pod's cgroup says of its quality of service.
     #[serde(default, deserialize_with = "read_qos", skip_serializing_if = "Option::is_none")]
     pub qos: Option<Qos>,
@@ -172,7 +205,32 @@ impl Container {
         !self.by_cgroup_alone
     }
 
-    /// As views show it: `docker/web`, `k8s default/api-7f`, of a user's `podman(uid 1000)/web`, or with the beginning of
+    /// Whether the two are one container, though more may be known of the one: they have the same id, or without ids the same
+    /// name.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let identity = |container: &Self| match &container.id {
+            Some(id) => (container.runtime, Some(id.clone()), None),
+            None => (container.runtime, container.name.clone(), container.user),
+        };
+        identity(self) == identity(other)
+    }
+
+    /// Whether it is a systemd unit, which is no container.
+    pub fn is_unit(&self) -> bool {
+        self.runtime == Some(Runtime::Systemd)
+    }
+
+    /// This as what a process runs in by its own cgroup, where the PID 1 of its namespace runs in `home`: `None` where that is
+    /// the same. On the host, and where nothing is known of the PID 1, units are left out.
+    pub fn beside(own: Arc<Self>, home: Option<&Self>) -> Option<Arc<Self>> {
+        let is_other = match home {
+            Some(home) => !own.is_same(home),
+            None => !own.is_unit(),
+        };
+        is_other.then_some(own)
+    }
+
+    /// As views show it: `docker/web`, `k8s default/api-7f/app`, `k8s default/api-7f (sandbox)`, of a user's `podman(uid 1000)/web`, or with the beginning of
     /// the id where there is no name. Bytes to be escaped. A long one is cut.
     pub fn label(&self) -> Name {
         /// Longest label, bytes: it stands in a column.
@@ -198,11 +256,15 @@ impl Container {
             label.extend_from_slice(b"k8s");
             label.extend_from_slice(user.as_bytes());
             label.push(b' ');
-            if let Some(namespace) = &self.pod_namespace {
-                label.extend_from_slice(namespace.as_bytes());
-                label.push(b'/');
+            label.extend_from_slice(&self.pod_path(pod));
+            match (self.role, &self.name) {
+                (Some(Role::Sandbox), _) => label.extend_from_slice(b" (sandbox)"),
+                (None, Some(name)) => {
+                    label.push(b'/');
+                    label.extend_from_slice(name.as_bytes());
+                }
+                (None, None) => {}
             }
-            label.extend_from_slice(pod.as_bytes());
             return label;
         }
         label.extend_from_slice(self.runtime.map_or("container", Runtime::name).as_bytes());
@@ -219,6 +281,19 @@ impl Container {
         label
     }
 
+    /// `namespace/pod`, or the pod alone where its namespace is not known.
+    fn pod_path(&self, pod: &Name) -> Vec<u8> {
+        let namespace = self.pod_namespace.as_ref();
+        let namespace = namespace.map(|namespace| [namespace.as_bytes(), b"/"].concat()).unwrap_or_default();
+        [&namespace, pod.as_bytes()].concat()
+    }
+
+    /// Its pod, as views show it: `k8s default/api-7f`, of Podman the pod's id. Bytes to be escaped.
+    pub fn pod_label(&self) -> Option<Name> {
+        let kubernetes = self.pod.as_ref().map(|pod| [b"k8s ", &*self.pod_path(pod)].concat());
+        kubernetes.map(|label| Name::from(&label[..])).or_else(|| self.pod_uid.clone())
+    }
+
     /// How a user who writes this means this container, if at all.
     pub fn called(&self, words: &str) -> Option<Called> {
         let words = words.as_bytes();
@@ -227,14 +302,20 @@ impl Container {
         }
         let is = |name: &Option<Name>| name.as_ref().is_some_and(|name| name.as_bytes() == words);
         let is_label = |label: &[u8]| label == words || label.strip_prefix(b"k8s ") == Some(words);
-        let is_so = [&self.name, &self.pod, &self.id].into_iter().any(is)
+        let is_so = [&self.name, &self.id].into_iter().any(is)
             || is_label(self.label().as_bytes())
             || is_label(&self.words(true))
             || is_label(&self.words(false));
         if is_so {
             return Some(Called::So);
         }
-        let begins = self.id.as_ref().is_some_and(|id| id.as_bytes().starts_with(words));
+        let is_pod = |pod: &Name| is_label(&[b"k8s ", &*self.pod_path(pod)].concat());
+        if is(&self.pod) || is(&self.pod_uid) || self.pod.as_ref().is_some_and(is_pod) {
+            return Some(Called::ByPod);
+        }
+        // An id that its user chose is a name, and no name is meant by its beginning.
+        let is_made_up = |id: &&Name| is_long_id(id.as_bytes());
+        let begins = self.id.as_ref().filter(is_made_up).is_some_and(|id| id.as_bytes().starts_with(words));
         begins.then_some(Called::Beginning)
     }
 
@@ -286,10 +367,13 @@ mod tests {
             pod_namespace: Some(Name::from("default")),
             ..docker(Some("api"))
         };
-        assert_eq!(pod.label(), Name::from("k8s default/api-7f"));
+        assert_eq!(pod.label(), Name::from("k8s default/api-7f/api"));
+        let sandbox = Container { role: Some(Role::Sandbox), name: Some(Name::from("POD")), ..pod.clone() };
+        assert_eq!(sandbox.label(), Name::from("k8s default/api-7f (sandbox)"));
+        assert_eq!(pod.pod_label(), Some(Name::from("k8s default/api-7f")));
         assert_eq!(Container::default().label(), Name::from("container/-"));
         let pod = Container { user: Some(1000), ..pod };
-        assert_eq!(pod.label(), Name::from("k8s(uid 1000) default/api-7f"));
+        assert_eq!(pod.label(), Name::from("k8s(uid 1000) default/api-7f/api"));
     }
 
     #[test]
@@ -344,8 +428,21 @@ mod tests {
             pod_namespace: Some(Name::from("default")),
             ..docker(Some("api"))
         };
-        for name in ["api", "api-7f", "default/api-7f", "k8s default/api-7f"] {
+        for name in ["api", "default/api-7f/api", "k8s default/api-7f/api"] {
             assert_eq!(pod.called(name), Some(Called::So), "{name}");
+        }
+        for name in ["api-7f", "default/api-7f", "k8s default/api-7f"] {
+            assert_eq!(pod.called(name), Some(Called::ByPod), "{name}");
+        }
+        assert_eq!(pod.called("default/api"), None);
+    }
+
+    #[test]
+    fn an_id_that_its_user_chose_is_not_meant_by_its_beginning() {
+        for runtime in [Runtime::Lxc, Runtime::Runc] {
+            let chosen =
+                Container { runtime: Some(runtime), id: Some(Name::from("web-1")), ..Container::default() };
+            assert_eq!((chosen.called("web"), chosen.called("web-1")), (None, Some(Called::So)));
         }
     }
 

@@ -36,6 +36,10 @@ pub struct Process {
     pub uid: u32,
     /// Inode number of its innermost PID namespace.
     pub ns: NsInum,
+    /// What it runs in, by its own cgroup, where that is not what the PID 1 of its namespace runs in: containers can share a
+    /// PID namespace. Absent where it is the same, or not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Arc<Container>>,
 }
 
 /// A PID namespace. [`Self::key`] is its identity.

@@ -71,6 +71,10 @@ pub struct SnapshotProcess {
     /// Since when it is a zombie. The kernel keeps no such time: only a recording has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zombie_since_boot_ns: Option<BootNs>,
+    /// What it runs in, by its own cgroup, where that is not what the PID 1 of its namespace runs in; absent where it is the
+    /// same, is not known, or was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<Arc<Container>>,
 }
 
 impl SnapshotProcess {
@@ -98,6 +102,7 @@ impl SnapshotProcess {
             tracer: None,
             cgroup_id: None,
             zombie_since_boot_ns: None,
+            container: None,
         }
     }
 
@@ -320,6 +325,14 @@ impl Snapshot {
             unnamed: Vec::new(),
             unread: Unread::default(),
         }
+    }
+
+    /// The containers that processes run in by their own cgroup where the PID 1 of their namespace does not, each with that
+    /// namespace's inode number: once for each such process.
+    pub fn sharing_containers(&self) -> impl Iterator<Item = (NsInum, &Arc<Container>)> {
+        let own =
+            self.processes.iter().filter_map(|process| Some((process.ns?, process.container.as_ref()?)));
+        own.filter(|(_, container)| !container.is_unit())
     }
 
     /// The containers that are known, each with the inode number of the namespace whose PID 1 runs in it.

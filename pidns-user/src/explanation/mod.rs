@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 pub use self::{
-    namespace::{Below, Joiner, NamespaceFacts, State},
+    namespace::{Below, EarlierNamespace, Joiner, NamespaceFacts, OtherContainer, State},
     process::{LevelFacts, ProcessFacts, ThreadFacts},
     timeline::{Counts, FIRST_LINES, LAST_LINES, Subject, Timeline},
 };

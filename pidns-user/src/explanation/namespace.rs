@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{Host, Zombie, doubts};
 use crate::{
+    event::container::Container,
     event::identity::{BootNs, HostPid, NsInum},
     event::snapshot::{Holder, SnapshotNamespace, SnapshotProcess},
     event::{Cause, objects::is_zero},
@@ -66,6 +67,25 @@ pub struct Joiner {
     pub from: Option<NsInum>,
 }
 
+/// A namespace that had the same number before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EarlierNamespace {
+    /// The namespace.
+    pub ns: SnapshotNamespace,
+    /// Until when it had the number, where that was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gone_boot_ns: Option<BootNs>,
+}
+
+/// A container whose processes share the namespace with those of its PID 1's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OtherContainer {
+    /// The container.
+    pub container: Container,
+    /// Its processes.
+    pub processes: Vec<SnapshotProcess>,
+}
+
 /// A namespace further in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Below {
@@ -86,6 +106,9 @@ pub struct NamespaceFacts {
     /// How far it has come; absent where that cannot be told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
+    /// Of a recording: those that had its number before, the last first. The kernel gives a number to the next at once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<EarlierNamespace>,
     /// The namespaces that it is in, its parent first.
     pub lineage: Vec<SnapshotNamespace>,
     /// What of that could not be read or was not believed.
@@ -99,6 +122,9 @@ pub struct NamespaceFacts {
     pub states: BTreeMap<char, usize>,
     /// Those that have ended and wait to be reaped.
     pub zombies: Vec<Zombie>,
+    /// The containers that share it, besides that of its PID 1.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub other_containers: Vec<OtherContainer>,
     /// Those that came from outside.
     pub joined: Vec<Joiner>,
     /// Where its PID 1 is exiting: the processes that it waits for.
@@ -126,7 +152,7 @@ impl Host<'_> {
             .members
             .iter()
             .filter_map(|&process| Some(Zombie { process: process.clone(), wait: self.wait(process)? }));
-        let below = self.forest.walk(Some(inum)).into_iter().skip(1);
+        let below = self.forest.walk(Some(&[inum])).into_iter().skip(1);
         let below = below.map(|(_, node)| Below {
             ns: node.namespace.clone(),
             processes: node.members.len(),
@@ -135,12 +161,21 @@ impl Host<'_> {
         Some(NamespaceFacts {
             ns: node.namespace.clone(),
             state: self.state(inum),
+            earlier: self.earlier(node.namespace),
             lineage: self.lineage(node.namespace),
             doubts: doubts(container),
             init: node.init().cloned(),
             processes: node.members.len(),
             states,
             zombies: zombies.collect(),
+            other_containers: node
+                .other_containers()
+                .into_iter()
+                .map(|(container, members)| OtherContainer {
+                    container: (**container).clone(),
+                    processes: members.into_iter().cloned().collect(),
+                })
+                .collect(),
             joined: node.members.iter().filter_map(|process| self.joiner(process)).collect(),
             waits_for: self.forest.awaited_by(inum),
             below: below.collect(),
@@ -158,12 +193,14 @@ impl Host<'_> {
         };
         NamespaceFacts {
             state: Some(state),
+            earlier: self.earlier(&ns),
             lineage: self.lineage(&ns),
             doubts: Vec::new(),
             init: None,
             processes: 0,
             states: BTreeMap::new(),
             zombies: Vec::new(),
+            other_containers: Vec::new(),
             joined: Vec::new(),
             waits_for: Vec::new(),
             below: Vec::new(),
@@ -171,6 +208,22 @@ impl Host<'_> {
             holders_left_out: 0,
             ns,
         }
+    }
+
+    /// Those that had the number of this one before it, the last first.
+    fn earlier(&self, ns: &SnapshotNamespace) -> Vec<EarlierNamespace> {
+        let gone = self.world.into_iter().flat_map(|world| world.history().namespaces());
+        // They are in the order in which they went, and this one may be among them.
+        let others = gone.filter(|gone| gone.state.namespace.inum == ns.inum);
+        let others: Vec<&DeadNamespace> = others.collect();
+        let own = others.iter().position(|gone| gone.state.namespace.key() == ns.key());
+        let earlier = others.into_iter().skip(own.map_or(0, |own| own + 1));
+        earlier
+            .map(|gone| EarlierNamespace {
+                ns: gone.state.namespace.clone(),
+                gone_boot_ns: gone.gone_boot_ns,
+            })
+            .collect()
     }
 
     fn lineage(&self, ns: &SnapshotNamespace) -> Vec<SnapshotNamespace> {

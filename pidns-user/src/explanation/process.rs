@@ -42,9 +42,12 @@ pub struct ProcessFacts {
     pub thread: Option<ThreadFacts>,
     /// What it is at each level, from 0 to its innermost namespace.
     pub levels: Vec<LevelFacts>,
-    /// What it runs in, by the PID 1 of its namespace.
+    /// What it runs in, by its own cgroup or else by that of the PID 1 of its namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
+    /// What the PID 1 of its namespace runs in, where that is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace_container: Option<Container>,
     /// What of that could not be read or was not believed.
     pub doubts: Vec<String>,
     /// Its parent.
@@ -104,7 +107,7 @@ impl Host<'_> {
             _ => None,
         });
         let init_of = process.ns.filter(|_| process.is_init()).map(|ns| {
-            let all = self.forest.walk(Some(ns)).into_iter().map(|(_, node)| node.members.len());
+            let all = self.forest.walk(Some(&[ns])).into_iter().map(|(_, node)| node.members.len());
             all.sum::<usize>().saturating_sub(1)
         });
         ProcessFacts {
@@ -146,13 +149,15 @@ impl Host<'_> {
     fn lasting(&self, process: &SnapshotProcess) -> ProcessFacts {
         let pids = if process.pids.is_empty() { std::slice::from_ref(&process.pid.0) } else { &process.pids };
         let levels = pids.iter().zip(self.forest.levels(process)).enumerate();
-        let container = self.forest.home(process).and_then(|home| home.container.as_deref());
+        let home = self.forest.home(process).and_then(|home| home.container.as_deref());
+        let container = process.container.as_deref().or(home);
         let parent = process.ppid.and_then(|ppid| self.who_had(ppid, process.start_boot_ns));
         let joiner = self.joiner(process);
         ProcessFacts {
             thread: None,
             levels: levels.map(|(level, (&pid, ns))| LevelFacts { level, ns, pid }).collect(),
             container: container.cloned(),
+            namespace_container: home.filter(|_| process.container.is_some()).cloned(),
             doubts: doubts(container),
             parent_visible: parent.as_ref().and_then(|parent| self.sees(process, parent)),
             parent,

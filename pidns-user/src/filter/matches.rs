@@ -22,7 +22,7 @@ struct Subjects<'a> {
 
 impl Filter {
     /// Whether the event is to be shown. What the kernel has filtered already is not asked again. `container` is that of
-    /// the namespace that it belongs to.
+    /// the namespace that it belongs to; a process that runs in another one by its own cgroup is found by both.
     pub fn matches(&self, body: &Body, container: Option<&Container>) -> bool {
         self.is_frame(body).unwrap_or_else(|| self.has(body.name()) && self.wants(&about(body), container))
     }
@@ -92,7 +92,10 @@ impl Filter {
         }
         let containers = &self.filter.containers;
         if !containers.is_empty()
-            && !container.is_some_and(|container| containers.iter().any(|name| container.is_within(name)))
+            && ![container, process.and_then(|process| process.container.as_deref())]
+                .into_iter()
+                .flatten()
+                .any(|container| containers.iter().any(|name| container.is_within(name)))
         {
             return false;
         }
@@ -185,6 +188,7 @@ mod tests {
             ppid: None,
             uid: 0,
             ns: NsInum(ns),
+            container: None,
         };
         Body::ProcessExec { process, filename: Name::from("x"), args: None, args_truncated: false }
     }
@@ -208,6 +212,17 @@ mod tests {
         assert!(!web.matches(&event, Some(&docker("job", None))) && !web.matches(&event, None));
         let lost = Body::StreamLost { stage: "ring".into(), count: 1 };
         assert!(web.matches(&lost, None), "a loss is shown whatever is asked for");
+    }
+
+    #[test]
+    fn a_process_is_shown_for_its_own_container_and_for_that_of_its_namespace() {
+        let own = std::sync::Arc::new(docker("side", None));
+        let mut event = exec(&[7, 2], 9);
+        event.process_mut().expect("it is about a process").container = Some(own);
+        for (name, is_shown) in [("side", true), ("web", true), ("other", false)] {
+            let filter = filter(FilterArgs { containers: vec![name.to_owned()], ..FilterArgs::default() });
+            assert_eq!(filter.matches(&event, Some(&docker("web", None))), is_shown, "{name}");
+        }
     }
 
     #[test]

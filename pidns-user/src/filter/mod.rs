@@ -83,8 +83,9 @@ impl Filter {
         let selected = select_events(events, *no_syscall_hooks)?;
         let all_levels = mask(0, MAX_LEVEL);
         let level_mask = if levels.is_empty() {
-            // Asking for events by name asks for them everywhere; the default leaves the host's processes out.
-            if events.is_empty() { all_levels & !1 } else { all_levels }
+            // Asking for events by name asks for them everywhere, and a container can share the host's namespace; the default
+            // leaves the host's processes out.
+            if events.is_empty() && containers.is_empty() { all_levels & !1 } else { all_levels }
         } else {
             parse_levels(levels)?
         };

@@ -51,6 +51,12 @@ impl Capabilities {
         self.0 & (1 << bit) != 0
     }
 
+    /// Whether it may look at the namespaces of any process (CAP_SYS_PTRACE).
+    pub fn may_trace_all(self) -> bool {
+        const SYS_PTRACE: u32 = 19;
+        self.has(SYS_PTRACE)
+    }
+
     /// Whether it has this one, or CAP_SYS_ADMIN, which stands in for both.
     pub fn suffice_for(self, capability: &Capability) -> bool {
         self.has(capability.bit) || self.has(SYS_ADMIN)

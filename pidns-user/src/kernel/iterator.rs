@@ -137,6 +137,7 @@ pub fn snapshot_of(boot_ns: BootNs, mut bytes: &[u8]) -> Result<Snapshot, Decode
             tracer: HostPid::known(tracer),
             cgroup_id: (cgroup_id != 0).then_some(cgroup_id),
             zombie_since_boot_ns: None,
+            container: None,
         };
         if process.is_init() && !process.is_zombie() {
             // While it waits for the others to go, the kernel's record of the namespace does not lead to it any more.

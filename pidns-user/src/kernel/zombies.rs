@@ -45,7 +45,7 @@ impl Zombies {
 
     /// A look has found this zombie, which may have been one before the kernel side was there.
     pub fn found(&mut self, process: &event::Process) {
-        let event::Process { pid, ref pids, ref comm, start_boot_ns, ppid, uid, ns } = *process;
+        let event::Process { pid, ref pids, ref comm, start_boot_ns, ppid, uid, ns, container: _ } = *process;
         let (pid, start_boot_ns) = (pid.0, start_boot_ns.0);
         let key = ProcessKey::new(pid, start_boot_ns);
         if self.kept.contains_key(&key) {
@@ -203,6 +203,7 @@ mod tests {
             ppid: Some(HostPid(1)),
             uid: 1000,
             ns: NsInum(9),
+            container: None,
         };
         let mut zombies = Zombies::new(false);
         zombies.found(&process_found);

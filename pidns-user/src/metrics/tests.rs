@@ -82,6 +82,7 @@ fn process(pid: u32, ns: u32, state: char) -> Body {
         ppid: None,
         uid: 0,
         ns: NsInum(ns),
+        container: None,
     };
     let threads = Some(if state == 'Z' { 1 } else { 3 });
     Body::SnapshotProcess {

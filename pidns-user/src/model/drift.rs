@@ -87,6 +87,7 @@ mod tests {
             ppid: Some(HostPid(1)),
             uid: 0,
             ns: NsInum(7),
+            container: None,
         }
     }
 

@@ -1,8 +1,12 @@
 //! The forest of namespaces, with their members and holders. (More than one tree where parents may not be read.)
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::world::{Entered, Stage, World};
+use crate::event::container::Container;
 use crate::event::identity::{BootNs, HostPid, NsInum, TICK_NS};
 use crate::event::snapshot::{Holder, Snapshot, SnapshotNamespace, SnapshotProcess};
 
@@ -25,6 +29,19 @@ impl<'a> Node<'a> {
     /// Its PID 1, zombie or not.
     pub fn init(&self) -> Option<&'a SnapshotProcess> {
         self.members.iter().copied().find(|process| process.is_init())
+    }
+
+    /// The containers that members run in by their own cgroup, where the PID 1 does not run in it, and the members of each.
+    pub fn other_containers(&self) -> Vec<(&'a Arc<Container>, Vec<&'a SnapshotProcess>)> {
+        let mut found: Vec<(&Arc<Container>, Vec<&SnapshotProcess>)> = Vec::new();
+        for &process in &self.members {
+            let Some(container) = process.container.as_ref().filter(|own| !own.is_unit()) else { continue };
+            match found.iter_mut().find(|(known, _)| known.is_same(container)) {
+                Some((_, members)) => members.push(process),
+                None => found.push((container, vec![process])),
+            }
+        }
+        found
     }
 
     /// How many of its members are zombies.
@@ -147,12 +164,12 @@ impl<'a> Forest<'a> {
         self.by_pid.get(&pid).copied()
     }
 
-    /// The namespaces from this one down, or all: outer ones before inner ones, each right behind its parent, with the
+    /// The namespaces from these down, or all: outer ones before inner ones, each right behind its parent, with the
     /// number of steps down to it.
-    pub fn walk(&self, from: Option<NsInum>) -> Vec<(u32, &Node<'a>)> {
+    pub fn walk(&self, from: Option<&[NsInum]>) -> Vec<(u32, &Node<'a>)> {
         let mut found = Vec::with_capacity(self.nodes.len());
         let mut todo: Vec<(u32, NsInum)> = match from {
-            Some(inum) => vec![(0, inum)],
+            Some(from) => from.iter().rev().map(|&inum| (0, inum)).collect(),
             None => self.roots.iter().rev().map(|&inum| (0, inum)).collect(),
         };
         while let Some((depth, inum)) = todo.pop() {
@@ -272,7 +289,7 @@ impl<'a> Forest<'a> {
 
     /// The numbers of the namespaces from this one down.
     pub fn below(&self, inum: NsInum) -> BTreeSet<NsInum> {
-        self.walk(Some(inum)).into_iter().map(|(_, node)| node.namespace.inum).collect()
+        self.walk(Some(&[inum])).into_iter().map(|(_, node)| node.namespace.inum).collect()
     }
 }
 
@@ -352,8 +369,12 @@ mod tests {
     fn namespaces_stand_behind_their_parents() {
         let snapshot = three();
         let forest = Forest::new(&snapshot);
-        let walk = |from| -> Vec<_> {
-            forest.walk(from).iter().map(|(depth, node)| (*depth, node.namespace.inum.0)).collect()
+        let walk = |from: Option<NsInum>| -> Vec<_> {
+            forest
+                .walk(from.as_ref().map(std::slice::from_ref))
+                .iter()
+                .map(|(depth, node)| (*depth, node.namespace.inum.0))
+                .collect()
         };
         assert_eq!(walk(None), [(0, 10), (1, 20), (2, 30)]);
         assert_eq!(walk(Some(NsInum(20))), [(0, 20), (1, 30)]);
@@ -426,6 +447,7 @@ mod tests {
             ppid: Some(HostPid(1)),
             uid: 0,
             ns,
+            container: None,
         };
         let (parent, child) = (told(&[5], NsInum(10)), told(&[6, 3], NsInum(11)));
         let forked = |process: &Told, parent: &Told| Body::ProcessFork {

@@ -75,7 +75,7 @@ impl Forest<'_> {
             return Vec::new();
         }
         let init = self.node(inum).and_then(|node| node.init()).map(|init| init.pid);
-        let members = self.walk(Some(inum)).into_iter().flat_map(|(_, node)| node.members.iter().copied());
+        let members = self.walk(Some(&[inum])).into_iter().flat_map(|(_, node)| node.members.iter().copied());
         let others = members.filter(|process| Some(process.pid) != init);
         others.map(|process| Awaited { process: process.clone(), why: self.why(process, inum) }).collect()
     }

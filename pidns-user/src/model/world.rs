@@ -25,7 +25,7 @@ pub use self::{
 };
 use crate::{
     event::identity::{BootNs, HostPid, NsInum},
-    event::snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource, Unread},
+    event::snapshot::{Holder, Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource, Unread},
     event::{Body, Event},
 };
 
@@ -299,10 +299,27 @@ impl World {
         let mut processes: Vec<SnapshotProcess> =
             self.processes.values().map(|entry| entry.as_snapshot(self.is_exiting(entry))).collect();
         processes.sort_by_key(|process| process.pid);
-        let holders = self
-            .namespaces
-            .values()
-            .flat_map(|entry| entry.holders.iter().map(|holder| (entry.namespace.inum, holder.clone())));
+        // Where children go is told by events too: by that, who has ended, or has sent them elsewhere, holds nothing.
+        let goes_there = |inum, pid: &HostPid| {
+            self.process(*pid).is_some_and(|entry| entry.ended.is_none() && entry.children_ns == Some(inum))
+        };
+        let looked = self.namespaces.values().flat_map(|entry| {
+            let inum = entry.namespace.inum;
+            let holds = move |holder: &&Holder| match holder {
+                Holder::PidForChildren { .. } => false,
+                Holder::Fd { .. } | Holder::Mount { .. } | Holder::ProcMount(_) | Holder::Child { .. } => {
+                    true
+                }
+            };
+            entry.holders.iter().filter(holds).map(move |holder| (inum, holder.clone()))
+        });
+        let senders = self.processes.values().filter_map(|entry| {
+            let (pid, inum) = (entry.process.pid, entry.children_ns?);
+            let holder = Holder::PidForChildren { pid, comm: Some(entry.process.comm.clone()) };
+            (goes_there(inum, &pid) && self.namespaces.contains_key(&inum)).then_some((inum, holder))
+        });
+        let mut holders: Vec<(NsInum, Holder)> = looked.chain(senders).collect();
+        holders.sort();
         Snapshot {
             source: SnapshotSource::Recording,
             boot_ns: self.boot_ns,
@@ -315,7 +332,7 @@ impl World {
                     (inum, SnapshotNamespace { dying, ..entry.namespace.clone() })
                 })
                 .collect(),
-            holders: holders.collect(),
+            holders,
             holders_left_out: self
                 .namespaces
                 .iter()

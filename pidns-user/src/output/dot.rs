@@ -21,7 +21,7 @@ use crate::{
 pub fn graph(
     snapshot: &Snapshot,
     forest: &Forest<'_>,
-    from: Option<NsInum>,
+    from: Option<&[NsInum]>,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
     let walk = forest.walk(from);
@@ -197,7 +197,7 @@ mod tests {
 }
 "#;
         assert_eq!(draw(None), expected);
-        assert!(!draw(Some(NsInum(20))).contains("ns10"), "not of what is outside");
+        assert!(!draw(Some(&[NsInum(20)])).contains("ns10"), "not of what is outside");
     }
 
     /// One namespace with one process and a container, whose names are these.

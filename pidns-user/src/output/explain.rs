@@ -16,7 +16,7 @@ use super::{
     teardown,
 };
 use crate::{
-    event::container::Container,
+    event::container::{Container, Role},
     event::identity::{BootNs, NsInum},
     event::snapshot::{SnapshotProcess, SnapshotSource},
     event::{INITIAL_NS, VERSION},
@@ -136,6 +136,7 @@ fn facts_of(container: &Container) -> String {
         runtime_namespace,
         unit,
         user,
+        role,
         outer: _,
         by_cgroup_alone: _,
         doubts: _,
@@ -146,7 +147,10 @@ fn facts_of(container: &Container) -> String {
     let runtime = pod.as_ref().and(container.runtime).map(|runtime| format!("run by {}", runtime.name()));
     let facts = [
         runtime,
-        named("container", &container.name).filter(|_| pod.is_some()),
+        role.map(|role| match role {
+            Role::Sandbox => "the sandbox, which holds the pod's namespaces together".to_owned(),
+        }),
+        named("container", &container.name).filter(|_| pod.is_some() && role.is_none()),
         named("image", image),
         named("id", id),
         named("pod id", pod_uid),

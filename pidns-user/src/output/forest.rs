@@ -11,6 +11,7 @@ use super::{
     teardown::brief,
 };
 use crate::{
+    event::container::Container,
     event::identity::{BootNs, HostPid, NsInum},
     event::snapshot::{
         Holder, ProcMount, Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource, Unnamed, Unread,
@@ -45,8 +46,8 @@ fields! {
     Parent "parent" "PARENT" Right ["ns"],
     /// Who owns its user namespace.
     Owner "owner" "OWNER" Right ["ns"],
-    /// Zombies, who joined, what holds it without processes.
-    Detail "detail" "DETAIL" Left ["zombies", "joined", "waits_for", "holders", "holders_left_out"],
+    /// Zombies, other containers in it, who joined, what holds it without processes.
+    Detail "detail" "DETAIL" Left ["zombies", "other_containers", "joined", "waits_for", "holders", "holders_left_out"],
     /// Namespaces right below it.
     Children "children" "CHILDREN" Right ["children"],
 }
@@ -55,7 +56,7 @@ fields! {
 pub fn table(
     snapshot: &Snapshot,
     forest: &Forest<'_>,
-    from: Option<NsInum>,
+    from: Option<&[NsInum]>,
     fields: &Fields<Field>,
     headings: bool,
     to: &mut dyn io::Write,
@@ -130,6 +131,12 @@ fn detail(forest: &Forest<'_>, node: &Node<'_>, hidden: bool) -> String {
     if zombies > 0 {
         parts.push(Count(zombies, "zombie", "zombies").to_string());
     }
+    let others: Vec<String> = node
+        .other_containers()
+        .iter()
+        .map(|(container, members)| format!("{} ({})", container.label().for_terminal(), members.len()))
+        .collect();
+    parts.extend(some("also", &others, 0));
     let joined = node.members.iter().filter_map(|process| match forest.entry(process) {
         Entry::Joined { forked_by: Some(forker), process: known, .. } => {
             let forker = known.map_or_else(|| format!("?[{forker}]"), who);
@@ -208,12 +215,21 @@ struct NamespaceLine<'a> {
     zombies: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     init: Option<&'a SnapshotProcess>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    other_containers: Vec<OtherContainer<'a>>,
     joined: Vec<Joined<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     waits_for: Vec<Awaited>,
     holders: &'a [&'a Holder],
     #[serde(skip_serializing_if = "is_zero")]
     holders_left_out: u64,
+}
+
+/// A container whose processes share the namespace.
+#[derive(Serialize)]
+struct OtherContainer<'a> {
+    container: &'a Container,
+    processes: usize,
 }
 
 #[derive(Serialize)]
@@ -231,7 +247,7 @@ struct Joined<'a> {
 pub fn json(
     snapshot: &Snapshot,
     forest: &Forest<'_>,
-    from: Option<NsInum>,
+    from: Option<&[NsInum]>,
     fields: Option<&Fields<Field>>,
     form: JsonForm,
     to: &mut dyn io::Write,
@@ -247,6 +263,12 @@ pub fn json(
         processes: entry.1.members.len(),
         zombies: entry.1.zombies(),
         init: entry.1.init(),
+        other_containers: entry
+            .1
+            .other_containers()
+            .into_iter()
+            .map(|(container, members)| OtherContainer { container, processes: members.len() })
+            .collect(),
         joined: entry
             .1
             .members

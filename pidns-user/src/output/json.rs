@@ -49,6 +49,7 @@ mod tests {
                     ppid: None,
                     uid: 0,
                     ns: NsInum(9),
+                    container: None,
                 },
                 zombie_ns: Some(1),
             },

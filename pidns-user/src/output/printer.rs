@@ -322,6 +322,7 @@ mod tests {
             ppid: Some(HostPid(1)),
             uid: 0,
             ns: NsInum(4026532000),
+            container: None,
         };
         event(Body::ProcessReap { process, zombie_ns: None })
     }

@@ -1,6 +1,6 @@
 //! `ps`: processes with their PIDs.
 
-use std::io;
+use std::{borrow::Cow, io, sync::Arc};
 
 use serde::Serialize;
 
@@ -40,7 +40,7 @@ fields! {
     Threads "threads" "THR" Right ["threads"],
     /// Who traces it.
     Tracer "tracer" "TRACER" Right ["tracer"],
-    /// What the PID 1 of its namespace runs in.
+    /// What it runs in, by its own cgroup or else by that of the PID 1 of its namespace.
     Container "container" "CONTAINER" Left ["container"],
     /// The id of its cgroup.
     Cgroup "cgroup" "CGROUP" Right ["cgroup_id"],
@@ -114,8 +114,8 @@ fn cell(field: Field, process: &SnapshotProcess, snapshot: &Snapshot, forest: &F
     }
 }
 
-fn container<'a>(process: &SnapshotProcess, snapshot: &'a Snapshot) -> Option<&'a Container> {
-    snapshot.namespaces.get(&process.ns?)?.container.as_deref()
+fn container<'a>(process: &'a SnapshotProcess, snapshot: &'a Snapshot) -> Option<&'a Arc<Container>> {
+    process.container.as_ref().or_else(|| snapshot.namespaces.get(&process.ns?)?.container.as_ref())
 }
 
 /// "zombie", and for how long where that is known; what a PID 1 that is exiting waits for; why a process is still there whose
@@ -150,7 +150,7 @@ struct ProcessesDocument<'a> {
 #[derive(Serialize)]
 struct ProcessLine<'a> {
     #[serde(flatten)]
-    process: &'a SnapshotProcess,
+    process: Cow<'a, SnapshotProcess>,
     #[serde(skip_serializing_if = "Option::is_none")]
     level: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -163,9 +163,6 @@ struct ProcessLine<'a> {
     /// The end of a namespace that waits for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     awaited: Option<AwaitedBy>,
-    /// Only where it is asked for: to know it takes a look at a runtime's files.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    container: Option<&'a Container>,
 }
 
 /// Whether the containers have to be known.
@@ -182,8 +179,16 @@ pub fn json(
     form: JsonForm,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
+    // Only where it is asked for is the container there: to know it takes a look at a runtime's files.
+    let with_container = |process: &'_ SnapshotProcess| SnapshotProcess {
+        container: container(process, snapshot).cloned(),
+        ..process.clone()
+    };
     let lines = processes.iter().map(|process| ProcessLine {
-        process,
+        process: match asks_for_containers(fields) {
+            true => Cow::Owned(with_container(process)),
+            false => Cow::Borrowed(*process),
+        },
         level: process.level(),
         zombie: process.state.map(|_| process.is_zombie()),
         joined: match forest.entry(process) {
@@ -196,7 +201,6 @@ pub fn json(
             Entry::Born | Entry::Unknown => None,
         },
         awaited: forest.awaiting(process),
-        container: container(process, snapshot).filter(|_| asks_for_containers(fields)),
     });
     let processes = lines.map(|line| Chosen::of(line, fields)).collect();
     let Snapshot { source, boot_ns, unread, .. } = snapshot;

@@ -82,7 +82,9 @@ impl View for Table {
         };
         let pids = process.map_or_else(|| "-".to_owned(), |process| pids(&process.pids));
         let comm = process.map_or_else(|| "-".to_owned(), |process| process.comm.for_terminal().to_string());
-        let container = container
+        let container = process
+            .and_then(|process| process.container.as_deref())
+            .or(container)
             .map_or_else(|| "-".to_owned(), |container| container.label().for_terminal().to_string());
         let (on, off) = match self.style {
             Style::Plain => ("", ""),
@@ -414,6 +416,7 @@ mod tests {
             ppid: Some(HostPid(811)),
             uid: 0,
             ns: NsInum(4026532847),
+            container: None,
         }
     }
 

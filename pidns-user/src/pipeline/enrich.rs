@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::names_ahead::NamesAhead;
 use crate::{
     container::ContainerTracker,
-    event::{Body, Process, container::Container, identity::NsInum},
+    event::{Body, Event, Process, container::Container, identity::NsInum},
     filter::inner_namespace,
     model::World,
 };
@@ -15,14 +16,15 @@ pub enum ContainerSource {
     Unknown,
     /// They are looked up on this machine.
     Tracked(Box<ContainerTracker>),
-    /// The events name them: those of a recording.
-    Recorded,
+    /// The events name them: those of a recording; with what later ones name, where that was read before.
+    Recorded(NamesAhead),
 }
 
 impl ContainerSource {
     /// Learns from an event, before any event of the same moment is handed on: the one that creates a namespace has the
     /// container of its init, too.
-    pub(super) fn learn(&mut self, body: &Body) {
+    /// `with_members`: of a snapshot's processes those too that are no PID 1.
+    pub(super) fn learn(&mut self, body: &Body, with_members: bool) {
         let Self::Tracked(tracker) = self else { return };
         let is_init = |process: &Process| process.pids.len() > 1 && process.pids.last() == Some(&1);
         match body {
@@ -34,15 +36,39 @@ impl ContainerSource {
             Body::SnapshotProcess { process, .. } if is_init(process) => {
                 tracker.look_at_existing(process.ns, process.key());
             }
+            Body::ProcessFork { process, parent, .. } if process.ns != parent.ns => {
+                if process.pids.last() != Some(&1) {
+                    tracker.enters(process.key());
+                }
+            }
+            Body::ProcessFork { process, parent, .. } => tracker.is_forked(process.key(), parent.key()),
+            Body::ProcessExec { process, .. } => tracker.runs_program(home(process), process.key()),
+            Body::SnapshotProcess { process, .. } if with_members => {
+                tracker.look_at_member(home(process), process.key(), process.ppid);
+            }
             _ => {}
         }
     }
 
-    /// The container that the event belongs to. Its namespace is given it, where it has none.
-    pub(super) fn name(&mut self, body: &mut Body, world: Option<&World>) -> Option<Arc<Container>> {
+    /// Follows the streams of a recording.
+    pub(super) fn follow(&mut self, body: &Body) {
+        if let Self::Recorded(ahead) = self {
+            ahead.follow(body);
+        }
+    }
+
+    /// The container that the namespace of the event belongs to. The namespace is given it, where it has none, and the process
+    /// its own, where that is another one.
+    pub(super) fn name(&mut self, event: &mut Event, world: Option<&World>) -> Option<Arc<Container>> {
+        let Event { body, boot_ns, .. } = event;
         match self {
             Self::Unknown => None,
             Self::Tracked(tracker) => {
+                if let Some(process) = body.process_mut()
+                    && process.pids.last() != Some(&1)
+                {
+                    process.container = tracker.own_of(process.key(), home(process));
+                }
                 let container = tracker.of(inner_namespace(body)?)?;
                 if let Body::SnapshotNamespace { ns, .. } = body {
                     ns.container = Some(Arc::clone(&container));
@@ -51,9 +77,17 @@ impl ContainerSource {
                 }
                 Some(container)
             }
-            Self::Recorded => {
+            Self::Recorded(ahead) => {
+                if let Some(process) = body.process_mut()
+                    && process.container.is_none()
+                {
+                    process.container = ahead.process(process.key());
+                }
                 let named = body.namespace().and_then(|ns| ns.container.clone());
-                named.or_else(|| world?.namespace(inner_namespace(body)?)?.namespace.container.clone())
+                let inum = inner_namespace(body);
+                named
+                    .or_else(|| world?.namespace(inum?)?.namespace.container.clone())
+                    .or_else(|| ahead.namespace(inum?, *boot_ns))
             }
         }
     }
@@ -82,4 +116,9 @@ impl ContainerSource {
             }
         }
     }
+}
+
+/// The namespace of a process; `None` for the host's own.
+fn home(process: &Process) -> Option<NsInum> {
+    (process.pids.len() > 1).then_some(process.ns)
 }

@@ -5,6 +5,7 @@ pub mod beside;
 pub mod consumer;
 pub mod enrich;
 pub mod follow;
+pub mod names_ahead;
 pub mod publisher;
 pub mod resync;
 
@@ -22,6 +23,7 @@ pub use self::{
     consumer::{Consumer, ConsumerError, Update, Wants},
     enrich::ContainerSource,
     follow::Follow,
+    names_ahead::NamesAhead,
     publisher::{Published, Publisher},
     resync::Resync,
 };
@@ -266,9 +268,11 @@ impl<S: Source> Pipeline<S> {
     fn emit(&mut self, bodies: Vec<Body>, consumers: &mut Consumers<'_, '_>) {
         let mut events: Vec<Event> = bodies.into_iter().map(|body| self.source.event_now(body)).collect();
         // Each init's container takes a look at its files, and there can be thousands of them.
+        // The agent looks at namespaces alone, and again and again.
+        let with_members = !matches!(self.core.follow, Follow::Namespaces { .. });
         let mut between = hold(&mut self.source, consumers.stop);
         for event in &events {
-            self.core.containers.learn(&event.body);
+            self.core.containers.learn(&event.body, with_members);
             between();
         }
         let last = events.len();
@@ -300,7 +304,7 @@ impl Core {
     /// Events that came to be at once.
     fn events(&mut self, events: &mut [Event], consumers: &mut Consumers<'_, '_>) {
         for event in &*events {
-            self.containers.learn(&event.body);
+            self.containers.learn(&event.body, true);
         }
         for event in events {
             self.event(event, false, consumers);
@@ -308,6 +312,7 @@ impl Core {
     }
 
     fn event(&mut self, event: &mut Event, settles: bool, consumers: &mut Consumers<'_, '_>) {
+        self.containers.follow(&event.body);
         match &event.body {
             Body::StreamStart { .. } => self.begin(),
             Body::StreamLost { .. } => self.lost = true,
@@ -328,7 +333,7 @@ impl Core {
             }
             return;
         }
-        let before = self.containers.name(&mut event.body, self.world.as_ref());
+        let before = self.containers.name(event, self.world.as_ref());
         let Some(world) = &mut self.world else {
             consumers.update(&update(event, before.as_ref(), &[], None));
             return;
@@ -353,7 +358,7 @@ impl Core {
         }
         let container = match self.containers {
             // The event may have named it for what comes behind it.
-            ContainerSource::Recorded => self.containers.name(&mut event.body, Some(world)).or(before),
+            ContainerSource::Recorded(_) => self.containers.name(event, Some(world)).or(before),
             ContainerSource::Unknown | ContainerSource::Tracked(_) => before,
         };
         consumers.update(&update(event, container.as_ref(), &changes, Some(world)));

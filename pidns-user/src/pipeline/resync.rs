@@ -309,6 +309,7 @@ fn bodies(snapshot: &Snapshot) -> Vec<Body> {
             tracer,
             cgroup_id: _,
             zombie_since_boot_ns,
+            container,
         } = process;
         Some(Body::SnapshotProcess {
             // One that may not be looked at has no identity to be told by.
@@ -320,6 +321,7 @@ fn bodies(snapshot: &Snapshot) -> Vec<Body> {
                 ppid: *ppid,
                 uid: (*uid)?,
                 ns: (*ns)?,
+                container: container.clone(),
             },
             state: *state,
             threads: *threads,

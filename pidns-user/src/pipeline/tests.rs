@@ -34,6 +34,7 @@ fn process(pid: u32, pids: &[u32], start: u64) -> Process {
         ppid: Some(HostPid(1)),
         uid: 0,
         ns: if pids.len() > 1 { INUM } else { NsInum(4026531836) },
+        container: None,
     }
 }
 
@@ -175,7 +176,8 @@ impl Consumer for Slow {
 }
 
 fn run(source: impl Source, consumers: &mut [&mut dyn Consumer]) -> (Report, Option<World>) {
-    let pipeline = Pipeline::new(source, Follow::Everything, ContainerSource::Recorded);
+    let pipeline =
+        Pipeline::new(source, Follow::Everything, ContainerSource::Recorded(NamesAhead::default()));
     let (report, _, world) = pipeline.run(consumers, &AtomicBool::new(false));
     (report, world)
 }

@@ -108,6 +108,11 @@ impl Procfs {
         Some(parse_stat(&read(&self.path(pid, "stat")).ok()?)?.start_ticks)
     }
 
+    /// The parent of a process; `None` where it has none that this /proc shows, or is gone.
+    pub(crate) fn parent(&self, pid: HostPid) -> Option<HostPid> {
+        HostPid::known(parse_stat(&read(&self.path(pid, "stat")).ok()?)?.ppid)
+    }
+
     /// A file of a process or a thread.
     fn path(&self, task: impl Display, file: &str) -> PathBuf {
         self.root.join(task.to_string()).join(file)
@@ -163,6 +168,7 @@ impl Procfs {
             // A kernel without cgroups has no such file.
             cgroup_id: self.text(pid, "cgroup").ok().flatten().and_then(|text| cgroups.of(&text)),
             zombie_since_boot_ns: None,
+            container: None,
         })
     }
 

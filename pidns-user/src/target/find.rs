@@ -1,18 +1,18 @@
 //! What a TARGET stands for in a snapshot, taken here and now or of a recording.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use crate::{
     event::container::{Called, Container},
     event::identity::{HostPid, NamespaceKey, NsInum},
-    event::snapshot::{Snapshot, SnapshotNamespace, SnapshotSource},
+    event::snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource},
     model::Forest,
-    target::{self, NotFound, ParsedTarget, TargetError},
+    target::{self, NotFound, ParsedTarget, TargetError, scope::Scope},
     text::Count,
 };
 
 /// What a TARGET names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// The namespace of this inode number, if there is one.
     Namespace(NsInum),
@@ -20,8 +20,23 @@ pub(crate) enum Target {
     Process(HostPid),
     /// A container, by the namespace that it is in.
     Container(NsInum),
+    /// A container without a PID namespace of its own: its processes share that of others.
+    Sharing(Found),
+    /// A pod: its containers.
+    Pod(Vec<Found>),
     /// A container that is gone, by the namespace that it was in, whose number may be another's by now.
     GoneContainer(NamespaceKey),
+}
+
+/// A container, and where its processes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// The namespace.
+    pub(crate) ns: NsInum,
+    /// The container.
+    pub(crate) container: Arc<Container>,
+    /// Whether the namespace's PID 1 runs in it. Else it shares a namespace.
+    pub(crate) is_home: bool,
 }
 
 /// What a TARGET names. Of a recording a container may be meant that is gone, with its namespace: these are `gone`, the last
@@ -48,13 +63,60 @@ pub(crate) fn name(
     }
 }
 
+/// All that a TARGET stands for, which exists: of a pod each of its containers, and of a container that shares a namespace its
+/// own processes alone.
+pub(crate) fn scope(target: &str, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<Scope, TargetError> {
+    let found = match name(target, snapshot, &[])? {
+        Target::Sharing(found) => vec![found],
+        Target::Pod(found) => found,
+        other => return namespace_of(target, other, snapshot, forest).map(Scope::of_namespace),
+    };
+    let mut scope = Scope::default();
+    for Found { ns, container, is_home } in &found {
+        if *is_home {
+            scope.whole.push(*ns);
+        } else {
+            let is_of_it = |process: &&SnapshotProcess| {
+                process.ns == Some(*ns)
+                    && process.container.as_ref().is_some_and(|own| own.is_same(container))
+            };
+            scope.members.extend(snapshot.processes.iter().filter(is_of_it).map(|process| process.pid));
+        }
+    }
+    Ok(scope)
+}
+
 /// The namespace that a TARGET stands for, which exists.
 pub(crate) fn namespace(
     target: &str,
     snapshot: &Snapshot,
     forest: &Forest<'_>,
 ) -> Result<NsInum, TargetError> {
-    let inum = match name(target, snapshot, &[])? {
+    namespace_of(target, name(target, snapshot, &[])?, snapshot, forest)
+}
+
+/// The one namespace of a pod's containers, if they share one.
+pub(crate) fn one_namespace(target: &str, found: &[Found]) -> Result<NsInum, TargetError> {
+    let namespaces: BTreeSet<NsInum> = found.iter().map(|found| found.ns).collect();
+    match (namespaces.first(), namespaces.len()) {
+        (Some(&inum), 1) => Ok(inum),
+        _ => Err(TargetError::Usage(format!(
+            "{target:?} is a pod of several containers, each with its own PID namespace: give the number of one, or its \
+             name: {}",
+            listed(found)
+        ))),
+    }
+}
+
+fn namespace_of(
+    target: &str,
+    named: Target,
+    snapshot: &Snapshot,
+    forest: &Forest<'_>,
+) -> Result<NsInum, TargetError> {
+    let inum = match named {
+        Target::Sharing(found) => found.ns,
+        Target::Pod(found) => one_namespace(target, &found)?,
         Target::Namespace(inum)
         | Target::Container(inum)
         | Target::GoneContainer(NamespaceKey { inum, .. }) => inum,
@@ -109,7 +171,7 @@ pub(crate) fn no_process(pid: HostPid, snapshot: &Snapshot) -> TargetError {
         ));
     }
     TargetError::NoMatch(format!(
-        "there is no process or thread of PID {pid}; a PID as a container sees it takes `pid {pid} --in TARGET`"
+        "there is no process of PID {pid}, and no thread; a PID as a container sees it takes `pid {pid} --in TARGET`"
     ))
 }
 
@@ -154,13 +216,13 @@ fn container(
     snapshot: &Snapshot,
     gone: &[SnapshotNamespace],
 ) -> Result<Option<Target>, TargetError> {
-    for how in [Called::So, Called::Beginning] {
+    for how in [Called::So, Called::ByPod, Called::Beginning] {
         for is_vouched in [true, false] {
             let is_it = |container: &Container| {
                 container.is_vouched() == is_vouched && container.called(words) == Some(how)
             };
-            if let Some(inum) = living_container(words, is_it, snapshot)? {
-                return Ok(Some(Target::Container(inum)));
+            if let Some(living) = living_container(words, how, is_it, snapshot)? {
+                return Ok(Some(living));
             }
             if let Some(gone) = gone_container(is_it, gone) {
                 return Ok(Some(gone));
@@ -172,30 +234,48 @@ fn container(
 
 fn living_container(
     words: &str,
+    how: Called,
     is_it: impl Fn(&Container) -> bool,
     snapshot: &Snapshot,
-) -> Result<Option<NsInum>, TargetError> {
-    let called: Vec<(NsInum, &Container)> = snapshot
+) -> Result<Option<Target>, TargetError> {
+    let home = |(ns, container): (NsInum, &Arc<Container>)| Found {
+        ns,
+        container: Arc::clone(container),
+        is_home: true,
+    };
+    let mut called: Vec<Found> = snapshot
         .containers()
         .filter(|(_, container)| is_it(container))
-        .map(|(inum, container)| (inum, &**container))
         .filter(|&(inum, container)| !is_within_its_own(inum, container, snapshot))
+        .map(home)
         .collect();
-    match *called {
-        [] => Ok(None),
-        [(inum, _)] => Ok(Some(inum)),
-        _ => {
-            let line = |(inum, container): &(NsInum, &Container)| {
-                let id = container.id.as_ref();
-                let id = id.map(|id| format!(", id {}", id.for_terminal())).unwrap_or_default();
-                format!("{inum} ({}{id})", container.label().for_terminal())
-            };
-            let list: Vec<String> = called.iter().map(line).collect();
-            let words =
-                format!("{words:?} is the name of several: give the number of one: {}", list.join(", "));
-            Err(TargetError::Usage(words))
+    for (ns, container) in snapshot.sharing_containers().filter(|(_, container)| is_it(container)) {
+        // Whoever was sent into another namespace by a container that has its own is still that one's.
+        if !called.iter().any(|known| known.container.is_same(container)) {
+            called.push(Found { ns, container: Arc::clone(container), is_home: false });
         }
     }
+    let pods: BTreeSet<_> = called.iter().map(|found| found.container.pod_label()).collect();
+    match &*called {
+        [] => Ok(None),
+        [Found { ns, is_home: true, .. }] => Ok(Some(Target::Container(*ns))),
+        [found] => Ok(Some(Target::Sharing(found.clone()))),
+        _ if how == Called::ByPod && pods.len() == 1 => Ok(Some(Target::Pod(called))),
+        _ => Err(TargetError::Usage(format!(
+            "{words:?} is the name of several: give the number of one: {}",
+            listed(&called)
+        ))),
+    }
+}
+
+/// "4026532178 (docker/web, id 0123…)", for each.
+fn listed(found: &[Found]) -> String {
+    let line = |Found { ns, container, is_home: _ }: &Found| {
+        let id = container.id.as_ref();
+        let id = id.map(|id| format!(", id {}", id.for_terminal())).unwrap_or_default();
+        format!("{ns} ({}{id})", container.label().for_terminal())
+    };
+    found.iter().map(line).collect::<Vec<_>>().join(", ")
 }
 
 /// The container that was called so and was the last to go.
@@ -226,7 +306,8 @@ fn is_within_its_own(inum: NsInum, container: &Container, snapshot: &Snapshot) -
 /// The containers that there are, some of them.
 pub(crate) fn those_there(snapshot: &Snapshot) -> String {
     const NAMED: usize = 5;
-    let labels = snapshot.containers().map(|(_, container)| container.label().for_terminal().to_string());
+    let all = snapshot.containers().chain(snapshot.sharing_containers());
+    let labels = all.map(|(_, container)| container.label().for_terminal().to_string());
     let labels: BTreeSet<String> = labels.collect();
     let named: Vec<&str> = labels.iter().take(NAMED).map(String::as_str).collect();
     match (named.is_empty(), labels.len() - named.len()) {
@@ -251,15 +332,10 @@ fn no_container(name: &str, snapshot: &Snapshot) -> TargetError {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, sync::Arc};
+    use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{
-        event::container::Runtime,
-        event::identity::BootNs,
-        event::snapshot::{SnapshotProcess, Unread},
-        text::Name,
-    };
+    use crate::{event::container::Runtime, event::identity::BootNs, event::snapshot::Unread, text::Name};
 
     const HOST: NsInum = NsInum(4026531836);
     const WEB: NsInum = NsInum(4026532001);
@@ -276,7 +352,7 @@ mod tests {
         let ns = |inum, level, parent, container| {
             (inum, SnapshotNamespace { parent, container, ..SnapshotNamespace::bare(inum, level) })
         };
-        let web = container("c0ffee", "web");
+        let web = container(&"c0ff".repeat(16), "web");
         Snapshot {
             source,
             boot_ns: BootNs(0),
@@ -296,7 +372,7 @@ mod tests {
                 ns(HOST, 0, None, None),
                 ns(WEB, 1, Some(HOST), Some(Arc::clone(&web))),
                 ns(IN_WEB, 2, Some(WEB), Some(web)),
-                ns(OTHER, 1, Some(HOST), Some(container("cafe", "job"))),
+                ns(OTHER, 1, Some(HOST), Some(container(&"cafe".repeat(16), "job"))),
             ]),
             holders: Vec::new(),
             holders_left_out: BTreeMap::new(),
@@ -322,7 +398,7 @@ mod tests {
     #[test]
     fn a_cgroup_that_is_called_like_a_container_does_not_make_its_name_ambiguous() {
         let mut snapshot = snapshot(SnapshotSource::Iterator);
-        let impostor = Container { by_cgroup_alone: true, ..(*container("beef", "web")).clone() };
+        let impostor = Container { by_cgroup_alone: true, ..(*container(&"beef".repeat(16), "web")).clone() };
         let ns = snapshot.namespaces.get_mut(&OTHER).expect("it is there");
         ns.container = Some(Arc::new(impostor));
         assert_eq!(name("web", &snapshot, &[]).unwrap(), Target::Container(WEB));
@@ -330,7 +406,7 @@ mod tests {
         snapshot.namespaces.remove(&WEB);
         snapshot.namespaces.remove(&IN_WEB);
         let gone = [SnapshotNamespace {
-            container: Some(container("c0ffee", "web")),
+            container: Some(container(&"c0ff".repeat(16), "web")),
             ..SnapshotNamespace::bare(WEB, 1)
         }];
         let found = name("web", &snapshot, &gone).unwrap();
@@ -363,8 +439,10 @@ mod tests {
         const NEXT: NsInum = NsInum(DB.0 + 1);
         let db =
             SnapshotNamespace { container: Some(container("ab", "db")), ..SnapshotNamespace::bare(DB, 1) };
-        let other =
-            SnapshotNamespace { container: Some(container("db7", "x")), ..SnapshotNamespace::bare(NEXT, 1) };
+        let other = SnapshotNamespace {
+            container: Some(container(&"db".repeat(32), "x")),
+            ..SnapshotNamespace::bare(NEXT, 1)
+        };
         snapshot.namespaces.insert(NEXT, other.clone());
         assert_eq!(name("db", &snapshot, &[]).unwrap(), Target::Container(NEXT), "it begins an id");
         let gone = Target::GoneContainer(NamespaceKey { inum: DB, born: None });
@@ -374,11 +452,70 @@ mod tests {
     }
 
     #[test]
+    fn a_container_that_shares_a_namespace_is_found_with_its_own_processes() {
+        let mut snapshot = snapshot(SnapshotSource::Iterator);
+        let side = container(&"51de".repeat(16), "side");
+        let shares = SnapshotProcess {
+            pid: HostPid(8),
+            pids: vec![8, 2],
+            container: Some(Arc::clone(&side)),
+            ..snapshot.processes[0].clone()
+        };
+        snapshot.processes.push(shares);
+        let found = Found { ns: WEB, container: side, is_home: false };
+        for words in ["side", "docker/side", "51de51"] {
+            assert_eq!(name(words, &snapshot, &[]).unwrap(), Target::Sharing(found.clone()), "{words}");
+        }
+        let forest = Forest::new(&snapshot);
+        let of = |words: &str| {
+            let scope = scope(words, &snapshot, &forest).unwrap();
+            let processes = scope.processes(&snapshot, &forest);
+            (scope.roots(&forest), processes.iter().map(|process| process.pid.0).collect::<Vec<_>>())
+        };
+        assert_eq!(of("side"), (vec![WEB], vec![8]));
+        assert_eq!(of("web"), (vec![WEB], vec![7, 8]), "who shares its namespace is in it");
+        assert_eq!(namespace("side", &snapshot, &forest).unwrap(), WEB);
+    }
+
+    #[test]
+    fn a_pod_is_all_of_its_containers_and_which_one_is_asked_where_one_is_needed() {
+        let mut snapshot = snapshot(SnapshotSource::Iterator);
+        let of_pod = |id: &str, name: &str, pod_namespace: &str| {
+            Some(Arc::new(Container {
+                pod: Some(Name::from("api")),
+                pod_namespace: Some(Name::from(pod_namespace)),
+                ..(*container(id, name)).clone()
+            }))
+        };
+        let mut put = |inum, container| {
+            snapshot.namespaces.get_mut(&inum).expect("it is there").container = container;
+        };
+        put(WEB, of_pod("a", "app", "default"));
+        put(IN_WEB, None);
+        put(OTHER, of_pod("b", "sidecar", "default"));
+        let forest = Forest::new(&snapshot);
+        for words in ["api", "default/api", "k8s default/api"] {
+            let scope = scope(words, &snapshot, &forest).unwrap();
+            assert_eq!(scope.roots(&forest), [WEB, OTHER], "{words}");
+            let error = namespace(words, &snapshot, &forest).unwrap_err();
+            assert!(matches!(error, TargetError::Usage(_)), "{error}");
+            for label in ["k8s default/api/app", "k8s default/api/sidecar"] {
+                assert!(error.to_string().contains(label), "{label}: {error}");
+            }
+        }
+        assert_eq!(namespace("default/api/app", &snapshot, &forest).unwrap(), WEB);
+        let mut two = snapshot.clone();
+        two.namespaces.get_mut(&OTHER).expect("it is there").container = of_pod("b", "app", "test");
+        let error = name("api", &two, &[]).unwrap_err();
+        assert!(matches!(error, TargetError::Usage(_)), "of two pods: {error}");
+    }
+
+    #[test]
     fn what_several_are_called_is_refused_with_the_list() {
         let error = name("c", &snapshot(SnapshotSource::Recording), &[]).unwrap_err();
         assert!(matches!(error, TargetError::Usage(_)));
         let words = error.to_string();
-        for part in [WEB.to_string(), OTHER.to_string(), "docker/web, id c0ffee".to_owned()] {
+        for part in [WEB.to_string(), OTHER.to_string(), format!("docker/web, id {}", "c0ff".repeat(16))] {
             assert!(words.contains(&part), "{part}: {words}");
         }
         assert!(!words.contains(&IN_WEB.to_string()), "{words}");

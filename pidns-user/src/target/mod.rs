@@ -2,6 +2,7 @@
 
 pub(crate) mod find;
 pub(crate) mod pinned;
+pub(crate) mod scope;
 
 use std::{fs, io, path::Path};
 

@@ -1,16 +1,18 @@
 //! The TARGET of a command that looks again and again.
 
-use super::{TargetError, find};
+use super::{TargetError, find, scope::Scope};
 use crate::{
     event::identity::NsInum,
     event::snapshot::{Snapshot, SnapshotNamespace},
     model::Forest,
 };
 
-/// A TARGET: found by its words once, and from then on the same namespace.
+/// A TARGET: found by its words once, and from then on the same namespaces.
 pub(crate) struct PinnedTarget<'a> {
     words: Option<&'a str>,
-    found: Option<SnapshotNamespace>,
+    found: Option<Vec<SnapshotNamespace>>,
+    /// Whether processes are meant that share a namespace with others: which ones is found anew each time.
+    has_members: bool,
 }
 
 /// What is to be looked at now.
@@ -18,31 +20,48 @@ pub(crate) struct PinnedTarget<'a> {
 pub(crate) enum Lookup {
     /// All there is.
     All,
-    /// This namespace, and what is below it.
-    Namespace(NsInum),
+    /// These namespaces and processes.
+    Scope(Scope),
     /// The namespace of this number was looked at before, and does not exist any more.
     Gone(NsInum),
 }
 
 impl<'a> PinnedTarget<'a> {
     pub(crate) fn new(words: Option<&'a str>) -> Self {
-        Self { words, found: None }
+        Self { words, found: None, has_members: false }
     }
 
     /// The words, as long as they have to be looked up.
     pub(crate) fn words(&self) -> Option<&'a str> {
-        self.words.filter(|_| self.found.is_none())
+        self.words.filter(|_| self.found.is_none() || self.has_members)
     }
 
     /// Finds it in a snapshot.
     pub(crate) fn find(&mut self, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<Lookup, TargetError> {
-        if let Some(words) = self.words() {
-            let inum = find::namespace(words, snapshot, forest)?;
-            self.found = forest.node(inum).map(|node| node.namespace.clone());
-        }
-        let Some(found) = &self.found else { return Ok(Lookup::All) };
-        let is_there = forest.node(found.inum).is_some_and(|node| is_same(found, node.namespace));
-        Ok(if is_there { Lookup::Namespace(found.inum) } else { Lookup::Gone(found.inum) })
+        let Some(words) = self.words else { return Ok(Lookup::All) };
+        let is_there = |found: &&SnapshotNamespace| {
+            forest.node(found.inum).is_some_and(|node| is_same(found, node.namespace))
+        };
+        let Some(found) = self.found.as_ref().filter(|_| !self.has_members) else {
+            let scope = find::scope(words, snapshot, forest);
+            let scope = match (scope, &self.found) {
+                // It was there before.
+                (Err(TargetError::NoMatch(_)), Some(found)) => {
+                    return Ok(Lookup::Gone(found.first().map(|ns| ns.inum).unwrap_or_default()));
+                }
+                (scope, _) => scope?,
+            };
+            self.has_members = !scope.members.is_empty();
+            let roots = scope.roots(forest);
+            let nodes = roots.iter().filter_map(|&inum| forest.node(inum));
+            self.found = Some(nodes.map(|node| node.namespace.clone()).collect());
+            return Ok(Lookup::Scope(scope));
+        };
+        let whole: Vec<NsInum> = found.iter().filter(is_there).map(|ns| ns.inum).collect();
+        Ok(match (whole.is_empty(), found.first()) {
+            (true, Some(gone)) => Lookup::Gone(gone.inum),
+            _ => Lookup::Scope(Scope { whole, members: Vec::new() }),
+        })
     }
 }
 
@@ -83,8 +102,9 @@ mod tests {
             let found = followed.find(&snapshot, &Forest::new(&snapshot)).expect("it was there");
             (found, followed.words().is_some())
         };
-        assert_eq!(look(&[born(BootNs(5))]), (Lookup::Namespace(INUM), false), "no name is needed any more");
-        assert_eq!(look(&[born(BootNs(5))]), (Lookup::Namespace(INUM), false));
+        let there = || Lookup::Scope(Scope::of_namespace(INUM));
+        assert_eq!(look(&[born(BootNs(5))]), (there(), false), "no name is needed any more");
+        assert_eq!(look(&[born(BootNs(5))]), (there(), false));
         assert_eq!(look(&[]), (Lookup::Gone(INUM), false));
         assert_eq!(
             look(&[born(BootNs(5_000_000_000))]),

@@ -117,7 +117,8 @@ fn an_id_that_a_user_chose_is_a_container_only_if_a_runtime_says_so() {
         json!({"runtime": "containerd", "id": "web", "name": "front", "runtime_namespace": "default"});
     world.expect("/default/web", expected.clone());
     world.expect("/default/web/a/b", expected);
-    assert_eq!(world.container("/other/web"), None, "another namespace of containerd");
+    let another = world.process(4712, START + 1, "/other/web");
+    assert_eq!(of(&mut world.names(), another, "/other/web"), None, "another namespace of containerd");
 
     world.runc("run/runc/job", &["org.opencontainers.image.ref.name=1.2"]);
     world.expect("/job", json!({"runtime": "runc", "id": "job", "image": "1.2"}));

@@ -13,4 +13,5 @@ mod podman;
 mod program;
 mod runc;
 mod scratch;
+mod shared;
 mod stream;

@@ -88,6 +88,18 @@ fn podman_is_known_by_name_and_image() {
     let watcher = container_of(&mut names, conmon);
     assert!(watcher.is_none_or(|found| found.id != container.id), "conmon is outside");
 
+    // As of a rootless one, whose files are in its user's home.
+    let nowhere = podman.scratch.path("nowhere");
+    let roots = Roots {
+        storage_run: nowhere.clone(),
+        storage_data: nowhere.clone(),
+        runc: nowhere,
+        ..podman.roots()
+    };
+    let claim = container_of(&mut ContainerCache::new(roots), init).expect("its cgroup and conmon tell");
+    assert_eq!((&claim.name, claim.is_vouched()), (&name("front"), false), "{claim:?}");
+    assert!(claim.doubts.iter().any(|doubt| doubt.contains("conmon")), "{claim:?}");
+
     podman.run(&[&["exec", "--detach", &id], &SLEEP[..]].concat());
     let others =
         || processes_of(&id).into_iter().filter(|pid| ![init, conmon].contains(pid)).collect::<Vec<_>>();

@@ -17,14 +17,14 @@ use crate::{
 };
 
 /// The program, streaming into a file; ends with this.
-struct Stream {
+pub(crate) struct Stream {
     child: Child,
     _words: BufReader<ChildStderr>,
 }
 
 impl Stream {
     /// Starts it, and waits until it streams.
-    fn start(args: &[&str], to: &Path) -> Self {
+    pub(crate) fn start(args: &[&str], to: &Path) -> Self {
         let mut command = Command::new(crate::program::path());
         command.args(args).stdin(Stdio::null()).stderr(Stdio::piped());
         let to_stdout = args[0] != "record";
@@ -42,7 +42,7 @@ impl Stream {
         stream
     }
 
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         self.interrupt();
         assert!(self.child.wait().expect("our own child").success());
     }
@@ -61,12 +61,12 @@ impl Drop for Stream {
     }
 }
 
-fn lines(file: &Path) -> Vec<Value> {
+pub(crate) fn lines(file: &Path) -> Vec<Value> {
     let lines = BufReader::new(File::open(file).expect("the stream wrote it")).lines();
     lines.map(|line| serde_json::from_str(&line.expect("text")).expect("JSON")).collect()
 }
 
-fn of_event<'a>(lines: &'a [Value], event: &str) -> Vec<&'a Value> {
+pub(crate) fn of_event<'a>(lines: &'a [Value], event: &str) -> Vec<&'a Value> {
     lines.iter().filter(|line| line["event"] == event).collect()
 }
 
@@ -162,6 +162,10 @@ fn a_recording_remembers_the_names_of_containers_that_are_gone() {
     let exits = of_event(&replayed, "namespace.init_exit");
     assert_eq!(exits.len(), 1, "{replayed:#?}");
     assert_eq!(exits[0]["process"]["pid"], second_pid);
+    let inits = of_event(&replayed, "namespace.init");
+    assert_eq!(inits.len(), 1, "its first events, which have no name yet: {replayed:#?}");
+    assert_eq!(inits[0]["process"]["pid"], second_pid);
+    assert_eq!(of_event(&replayed, "namespace.create").len(), 1, "{replayed:#?}");
 
     let (tree, _) = told(&["tree", "--from", &name, "-o", "json"], 0);
     let tree: Value = serde_json::from_str(&tree).expect("JSON");

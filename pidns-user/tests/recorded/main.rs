@@ -4,6 +4,7 @@
 
 mod damage;
 mod escapes;
+mod names;
 mod pid;
 #[path = "../program/mod.rs"]
 mod program;

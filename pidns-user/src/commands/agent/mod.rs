@@ -74,7 +74,7 @@ pub fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
     capabilities::drop_all_but(Uses::BpfAndProc)
         .map_err(|error| Failure::Io { what: "drop the capabilities that are not needed any more", error })?;
     // Threads inherit the capabilities that are left now.
-    let (containers, _daemons) = live::containers(args.runtime_api)?;
+    let (containers, _daemons) = live::containers(args.runtime_api, false)?;
     let (metrics, mut consumer, watch) = metrics::metrics(ledger, facts, args.namespace_limit)
         .map_err(|error| Failure::Io { what: "set up the metrics", error: io::Error::other(error) })?;
     let observer = observer.watched_by(Box::new(watch));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    event::container::{Container, Runtime},
+    event::container::{Container, Role, Runtime},
     text::Name,
 };
 
@@ -37,6 +37,12 @@ const POD: &[&str] =
 const POD_NAMESPACE: &[&str] =
     &["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace", "io.kubernetes.cri-o.Namespace"];
 const POD_UID: &[&str] = &["io.kubernetes.cri.sandbox-uid", "io.kubernetes.pod.uid"];
+/// What a container of a pod is for: containerd's CRI, CRI-O (internal/annotations/annotations.go), cri-dockerd
+/// (core/helpers.go).
+const ROLE: &[&str] =
+    &["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType", "io.kubernetes.docker.type"];
+/// How these three call the sandbox.
+const SANDBOX: &[&str] = &["sandbox", "podsandbox"];
 /// nerdctl: pkg/labels/labels.go
 const NERDCTL_NAME: &[&str] = &["nerdctl/name"];
 const NERDCTL_NAMESPACE: &[&str] = &["nerdctl/namespace"];
@@ -55,6 +61,11 @@ pub(super) struct Whose {
 /// Podman's, so that Kubernetes' words are the kubelet's only in a pod of its, and others are believed only
 /// where no daemon has words of its own.
 pub(super) fn fill(container: &mut Container, annotations: &Annotations, whose: Whose) {
+    let is_sandbox =
+        ROLE.iter().filter_map(|key| annotations.get(*key)).any(|role| SANDBOX.contains(&&**role));
+    if whose.in_pod && is_sandbox {
+        container.role = Some(Role::Sandbox);
+    }
     let find = |keys: &[&str]| keys.iter().find_map(|key| name(annotations.get(*key)?));
     let add = |fact: &mut Option<Name>, keys| {
         if fact.is_none() {
@@ -128,6 +139,20 @@ mod tests {
             ("io.kubernetes.pod.uid", "2b801b7a-5266-4386-864e-45ed71136371"),
         ]);
         assert_eq!(crio, expected);
+    }
+
+    #[test]
+    fn the_sandbox_of_a_pod_is_known_by_each_of_the_runtimes_words() {
+        for (key, value) in [
+            ("io.kubernetes.cri.container-type", "sandbox"),
+            ("io.kubernetes.cri-o.ContainerType", "sandbox"),
+            ("io.kubernetes.docker.type", "podsandbox"),
+        ] {
+            assert_eq!(filled(&[(key, value)]).role, Some(Role::Sandbox), "{key}");
+            assert_eq!(filled(&[(key, "container")]).role, None, "{key}");
+            let whose = Whose { runtime: Some(Runtime::Docker), in_pod: false };
+            assert_eq!(filled_of(&[(key, value)], whose).role, None, "an image's label");
+        }
     }
 
     #[test]

@@ -5,9 +5,11 @@
 mod annotations;
 mod api;
 mod daemons;
+mod first_processes;
 mod oci;
 mod process;
 mod read;
+mod watchers;
 
 use std::{collections::HashSet, path::Path};
 
@@ -24,9 +26,11 @@ use crate::{
 use annotations::Whose;
 pub use api::Api;
 use daemons::DaemonRecord;
+pub(super) use first_processes::{FirstProcesses, StateOf};
 use process::Init;
 pub(super) use process::is_there;
 use read::{FolderName, ReadFailure, Reader};
+use watchers::Claim;
 
 /// What was found out of a place.
 #[derive(Debug)]
@@ -92,6 +96,25 @@ pub(super) fn look(roots: &Roots, api: Option<&Api>, process: ProcessKey, place:
     found
 }
 
+/// The container of this state, whose first process `process` is, though its cgroup does not say so.
+pub(super) fn look_at_first_process(
+    roots: &Roots,
+    process: ProcessKey,
+    place: &Place,
+    state: StateOf,
+) -> Option<Found> {
+    let StateOf { id, runtime_namespace } = state;
+    // What is in the innermost folder that may be a container's is in this one. Where there is none it has no cgroup of its own,
+    // and the state is about the first process alone.
+    let path = place.candidates.first().map(|candidate| candidate.path.clone()).unwrap_or_default();
+    let parent = runtime_namespace.as_deref().map(Name::from);
+    let candidate = Candidate { id: Name::from(&*id), parent, path };
+    let mut found = look_for_candidates(&Reader::new(), roots, process, &[candidate], place);
+    found.witness.as_ref()?;
+    bound(&mut found.container.as_mut()?.doubts);
+    Some(found)
+}
+
 /// Each doubt once, and no more of them than anybody reads.
 fn bound(doubts: &mut Vec<String>) {
     let mut seen = HashSet::new();
@@ -122,6 +145,11 @@ fn look_for(
         container.unit = place.unit.clone();
     }
     container.outer = outer(place, count);
+    if innermost.runtime == Some(Runtime::Lxc)
+        && let Some(name) = lxc_name(watchers::claim(process, &roots.proc, &innermost.path), &innermost.id)
+    {
+        container.name = Some(name);
+    }
     if matches!(innermost.runtime, Some(Runtime::Lxc | Runtime::Nspawn)) {
         // Its name is its id, and its files say no more.
         return Found { container: Some(container), settled: true, witness: None };
@@ -142,8 +170,42 @@ fn look_for(
     if init.is_none() && container.doubts.is_empty() {
         container.doubts.push(format!("no runtime's files tell of {}", id.as_str()));
     }
+    if container.name.is_none()
+        && matches!(container.runtime, None | Some(Runtime::Podman))
+        && let Some(claim) = watchers::claim(process, &roots.proc, &innermost.path)
+        && claim.runtime == Runtime::Podman
+        && claim.id.as_ref() == Some(&innermost.id)
+    {
+        container
+            .doubts
+            .push("its name is what conmon was started with: no file of Podman's tells it".to_owned());
+        container.name = Some(claim.name);
+    }
     let witness = init.map(|init| Witness { init, path: innermost.path.clone() });
     Found { container: Some(container), settled: witness.is_some(), witness }
+}
+
+/// The name of a container of LXC whose cgroup has this name: with another lxcpath `web` can be there already, and then the next
+/// one's cgroup is `web-1` (cgfsng_payload_create, src/lxc/cgroups/cgfsng.c).
+fn lxc_name(claim: Option<Claim>, id: &Name) -> Option<Name> {
+    let claim = claim.filter(|claim| claim.runtime == Runtime::Lxc)?;
+    let number = id.as_bytes().strip_prefix(claim.name.as_bytes())?.strip_prefix(b"-")?;
+    number.iter().all(u8::is_ascii_digit).then_some(claim.name)
+}
+
+/// The machine of systemd-nspawn that this process is the first of, which has no unit of its own, by nspawn's command line.
+pub(super) fn look_at_nspawn(roots: &Roots, process: ProcessKey, place: &Place) -> Option<Container> {
+    let Claim { runtime, id: _, name } = watchers::nspawn(process, &roots.proc)?;
+    Some(Container {
+        runtime: Some(runtime),
+        id: Some(name.clone()),
+        name: Some(name),
+        unit: place.unit.clone(),
+        user: place.user,
+        by_cgroup_alone: true,
+        doubts: vec!["it is known by the command line of systemd-nspawn alone".to_owned()],
+        ..Container::default()
+    })
 }
 
 /// A folder that is named as a container may be one: if a runtime has a file about it, and about this process.
@@ -465,7 +527,8 @@ fn believe(said: Result<DaemonRecord, ReadFailure>, doubts: &mut Vec<String>) ->
 
 /// Adds the names that are not known yet.
 fn add(container: &mut Container, names: Container) {
-    let Container { name, image, pod, pod_namespace, pod_uid, runtime_namespace, .. } = names;
+    let Container { name, image, pod, pod_namespace, pod_uid, runtime_namespace, role, .. } = names;
+    container.role = container.role.or(role);
     let facts = [
         (&mut container.name, name),
         (&mut container.image, image),

@@ -115,7 +115,7 @@ impl ProcessState {
 
     /// In the form that a look at the kernel has; `exiting`: it has ended for the events, and is no zombie yet.
     pub fn as_snapshot(&self, exiting: bool) -> SnapshotProcess {
-        let Process { pid, pids, comm, start_boot_ns, uid, ns, ppid: _ } = &self.process;
+        let Process { pid, pids, comm, start_boot_ns, uid, ns, ppid: _, container } = &self.process;
         let Observation { state, threads, threads_live, exiting: _, frozen, tracer } = match &self.ended {
             Some(_) if exiting => Observation { exiting, ..Observation::default() },
             // A zombie that nothing traces gets no tracer any more (ptrace_attach(), kernel/ptrace.c).
@@ -140,6 +140,7 @@ impl ProcessState {
             // No event tells it.
             cgroup_id: None,
             zombie_since_boot_ns: self.ended.as_ref().and_then(|ended| ended.since).filter(|_| !exiting),
+            container: container.clone(),
         }
     }
 }

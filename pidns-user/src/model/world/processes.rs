@@ -50,6 +50,8 @@ impl World {
                 let parent = std::mem::take(&mut process.ppid);
                 // What was rounded was rounded down.
                 process.start_boot_ns = process.start_boot_ns.max(entry.process.start_boot_ns);
+                // Not every event that describes it names its container.
+                process.container = process.container.or_else(|| entry.process.container.clone());
                 let moved = entry.parent != parent;
                 if entry.process != process || moved {
                     entry.process = process;

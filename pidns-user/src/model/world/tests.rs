@@ -29,6 +29,7 @@ fn process(pids: &[u32], start: u64, ppid: Option<u32>, ns: u32) -> Process {
         ppid: ppid.map(HostPid),
         uid: 0,
         ns: NsInum(ns),
+        container: None,
     }
 }
 

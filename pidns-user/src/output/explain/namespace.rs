@@ -6,7 +6,7 @@ use super::{Sheet, awaited, from_outside, level_words, must_reap, numbered, stat
 use crate::{
     event::snapshot::{Holder, SnapshotNamespace},
     event::{Body, Cause, Event, identity::BootNs},
-    explanation::{Below, Joiner, NamespaceFacts, State, Zombie},
+    explanation::{Below, EarlierNamespace, Joiner, NamespaceFacts, OtherContainer, State, Zombie},
     output::{
         forest::{held_by, who},
         phrases::{Death, Duration, ExitPhrase},
@@ -18,12 +18,14 @@ pub(super) fn write(facts: &NamespaceFacts, sheet: &mut Sheet<'_>) -> io::Result
     let NamespaceFacts {
         ns,
         state,
+        earlier,
         lineage,
         doubts,
         init,
         processes,
         states,
         zombies,
+        other_containers,
         joined,
         waits_for,
         below,
@@ -36,6 +38,8 @@ pub(super) fn write(facts: &NamespaceFacts, sheet: &mut Sheet<'_>) -> io::Result
     let words = state_of(facts, sheet);
     sheet.line("State", words)?;
     identity(ns, sheet)?;
+    let earlier: Vec<String> = earlier.iter().map(|earlier| earlier_of(earlier, sheet)).collect();
+    sheet.list("Before it", &earlier)?;
     sheet.line("Lineage", lineage_of(ns, lineage))?;
     let owner = ns.owner_uid.map(|uid| format!("uid {uid}"));
     match (ns.user_ns, owner) {
@@ -46,6 +50,8 @@ pub(super) fn write(facts: &NamespaceFacts, sheet: &mut Sheet<'_>) -> io::Result
         (_, None) => {}
     }
     sheet.container(container, doubts)?;
+    let others: Vec<String> = other_containers.iter().map(other_of).collect();
+    sheet.list("Also in it", &others)?;
     let is_gone = matches!(state, Some(State::Gone { .. } | State::Ended { .. }));
     if let Some(init) = init {
         let state = match state_of_process(init) {
@@ -83,6 +89,39 @@ pub(super) fn write(facts: &NamespaceFacts, sheet: &mut Sheet<'_>) -> io::Result
     }
     sheet.list("Below", &below.iter().map(below_of).collect::<Vec<_>>())?;
     keeps(facts, holders, is_gone, sheet)
+}
+
+/// "another namespace had this number until 14:03:07.120 (docker/web): --at 2026-11-23T14:03:07.119Z asks for it".
+fn earlier_of(earlier: &EarlierNamespace, sheet: &Sheet<'_>) -> String {
+    let EarlierNamespace { ns, gone_boot_ns } = earlier;
+    let label = ns.container.as_ref().map(|container| format!(" ({})", container.label().for_terminal()));
+    let label = label.unwrap_or_default();
+    match gone_boot_ns.or(ns.born_boot_ns) {
+        Some(at) => {
+            // A moment at which it was there.
+            let within = match gone_boot_ns {
+                Some(gone) => gone.saturating_sub(1_000_000).max(ns.born_boot_ns.unwrap_or_default()),
+                None => at,
+            };
+            let until = gone_boot_ns.map(|gone| format!(" until {}", sheet.clock(gone, false)));
+            format!(
+                "another namespace had this number{}{label}: `--at {:.6}` asks for it",
+                until.unwrap_or_default(),
+                sheet.explanation.wall_clock(within)
+            )
+        }
+        None => format!("another namespace had this number{label}; when is not known"),
+    }
+}
+
+/// "docker/side: sleep[16750] (16750 → 4)", of a container that shares the namespace.
+fn other_of(other: &OtherContainer) -> String {
+    const NAMED: usize = 3;
+    let OtherContainer { container, processes } = other;
+    let named: Vec<String> = processes.iter().take(NAMED).map(numbered).collect();
+    let more = processes.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}: {}{more}", container.label().for_terminal(), named.join(", "))
 }
 
 /// Its state, and what that means.
@@ -224,7 +263,8 @@ fn keeps(facts: &NamespaceFacts, holders: &[Holder], is_gone: bool, sheet: &mut 
     if all.is_empty() && !is_gone {
         all.push("something that is not seen".to_owned());
     }
-    if sheet.is_of_a_recording() && !holders.is_empty() {
+    let are_told = |holder: &Holder| matches!(holder, Holder::PidForChildren { .. } | Holder::Child { .. });
+    if sheet.is_of_a_recording() && !holders.iter().all(are_told) {
         all.push("as it was when all was looked at".to_owned());
     }
     sheet.list("Kept by", &all)?;

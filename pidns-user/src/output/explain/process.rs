@@ -61,7 +61,13 @@ pub(super) fn write(facts: &ProcessFacts, sheet: &mut Sheet<'_>) -> io::Result<(
             ),
         )?;
     }
-    sheet.container(container.as_ref(), doubts)
+    sheet.container(container.as_ref(), doubts)?;
+    match &facts.namespace_container {
+        Some(other) => {
+            sheet.line("", format_args!("it shares the PID namespace of {}", other.label().for_terminal()))
+        }
+        None => Ok(()),
+    }
 }
 
 fn state_of(facts: &ProcessFacts, sheet: &Sheet<'_>) -> String {

@@ -402,6 +402,7 @@ fn process_of(part: &ProcessPart, pids: Vec<u32>) -> Process {
         ppid: HostPid::known(*parent_pid),
         uid: *uid,
         ns: NsInum(*ns_inum),
+        container: None,
     }
 }
 

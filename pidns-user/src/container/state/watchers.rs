@@ -1,0 +1,160 @@
+//! What the command line of the process that watches over a container says of it: a claim, where no file of a runtime tells more.
+//!
+//! LXC's monitor, conmon (Podman, CRI-O) and systemd-nspawn are parents of a container's first process.
+
+use std::{fs::File, io::Read as _, path::Path};
+
+use super::super::cgroup;
+use crate::{
+    event::container::Runtime,
+    event::identity::{HostPid, ProcessKey},
+    procfs::Procfs,
+    text::Name,
+};
+
+/// Most of a command line that is read, bytes.
+const LONGEST_LINE: u64 = 16 << 10;
+/// How far up a watcher is looked for: a shell may be between the first process and one that is asked for.
+const FURTHEST: usize = 8;
+
+/// What a watcher's command line says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in super::super) struct Claim {
+    pub(super) runtime: Runtime,
+    /// The container's id; absent where its command line has none.
+    pub(super) id: Option<Name>,
+    pub(super) name: Name,
+}
+
+/// What the watcher over this process says, which is an ancestor that is not in the container's own cgroup: nobody in there is
+/// believed.
+pub(super) fn claim(process: ProcessKey, proc: &Path, path: &[u8]) -> Option<Claim> {
+    let mut pid = process.pid;
+    for _ in 0..FURTHEST {
+        pid = parent(pid, proc)?;
+        let text = read(proc, pid, "cgroup")?;
+        let is_inside =
+            cgroup::parse(&text).is_some_and(|place| place.containers.iter().any(|layer| layer.path == path));
+        if !is_inside {
+            return parse(&read(proc, pid, "cmdline")?);
+        }
+    }
+    None
+}
+
+/// What the parent of a first process says that is in no cgroup of its own: systemd-nspawn without a unit for the machine.
+pub(in super::super) fn nspawn(process: ProcessKey, proc: &Path) -> Option<Claim> {
+    let claim = parse(&read(proc, parent(process.pid, proc)?, "cmdline")?)?;
+    (claim.runtime == Runtime::Nspawn).then_some(claim)
+}
+
+fn parent(pid: HostPid, proc: &Path) -> Option<HostPid> {
+    Procfs::at(proc).parent(pid)
+}
+
+fn read(proc: &Path, pid: HostPid, file: &str) -> Option<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(proc.join(format!("{pid}/{file}"))).ok()?.take(LONGEST_LINE).read_to_end(&mut text).ok()?;
+    Some(text)
+}
+
+/// What a command line says, of those whose form is known.
+fn parse(line: &[u8]) -> Option<Claim> {
+    // setproctitle in lxc_monitor's process, src/lxc/lxccontainer.c: `[lxc monitor] LXCPATH NAME`.
+    if let Some(title) = line.strip_prefix(b"[lxc monitor] ") {
+        let title = title.split(|&byte| byte == 0).next()?;
+        let name = title.rsplit(|&byte| byte == b' ').next().filter(|name| !name.is_empty())?;
+        return Some(Claim { runtime: Runtime::Lxc, id: None, name: Name::from(name) });
+    }
+    let mut words = line.split(|&byte| byte == 0);
+    let program = words.next()?.rsplit(|&byte| byte == b'/').next()?;
+    let words: Vec<&[u8]> = words.collect();
+    let after = |options: &[&[u8]]| {
+        let at = words.iter().position(|word| options.contains(word))?;
+        words.get(at + 1).copied().filter(|word| !word.is_empty())
+    };
+    match program {
+        // `-c ID` and `-n NAME`: libpod/oci_conmon_common.go, CRI-O's internal/oci/runtime_oci.go.
+        b"conmon" => Some(Claim {
+            runtime: Runtime::Podman,
+            id: Some(Name::from(after(&[b"-c", b"--cid"])?)),
+            name: Name::from(after(&[b"-n", b"--name"])?),
+        }),
+        // Else it is called like the folder that it is in (src/nspawn/nspawn.c, determine_names).
+        b"systemd-nspawn" => {
+            let long = |option: &[u8]| words.iter().find_map(|word| word.strip_prefix(option));
+            let directory = || after(&[b"-D", b"--directory"]).or_else(|| long(b"--directory="));
+            let last = |path: &'_ [u8]| {
+                path.split(|&byte| byte == b'/').rfind(|part| !part.is_empty()).map(Name::from)
+            };
+            let name = after(&[b"-M", b"--machine"]).or_else(|| long(b"--machine=")).map(Name::from);
+            let name = name.or_else(|| last(directory()?))?;
+            Some(Claim { runtime: Runtime::Nspawn, id: None, name })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::event::identity::BootNs;
+
+    #[test]
+    fn command_lines_of_watchers_are_read() {
+        let of = |words: &[&str]| parse(words.join("\0").as_bytes());
+        let claim = |runtime, id: Option<&str>, name: &str| {
+            Some(Claim { runtime, id: id.map(Name::from), name: Name::from(name) })
+        };
+        assert_eq!(of(&["[lxc monitor] /srv/other path web", ""]), claim(Runtime::Lxc, None, "web"));
+        assert_eq!(
+            of(&[
+                "/usr/bin/conmon",
+                "--api-version",
+                "1",
+                "-c",
+                "c0ffee",
+                "-u",
+                "c0ffee",
+                "-n",
+                "front",
+                "-s"
+            ]),
+            claim(Runtime::Podman, Some("c0ffee"), "front")
+        );
+        assert_eq!(of(&["systemd-nspawn", "-D", "/srv/machines/db/"]), claim(Runtime::Nspawn, None, "db"));
+        assert_eq!(
+            of(&["/bin/systemd-nspawn", "--directory=/x", "--machine=web"]),
+            claim(Runtime::Nspawn, None, "web")
+        );
+        for other in
+            [&["bash", "-c", "conmon", "-n", "x"][..], &["conmon", "-n", "x"], &["systemd-nspawn"], &[""]]
+        {
+            assert_eq!(of(other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn only_who_is_outside_of_the_container_is_believed() {
+        let proc = tempfile::tempdir().expect("a temporary directory");
+        let put = |pid: u32, parent: u32, cgroup: &str, line: &str| {
+            let folder = proc.path().join(pid.to_string());
+            fs::create_dir_all(&folder).expect("a folder");
+            let zeros = "0 ".repeat(17);
+            fs::write(folder.join("stat"), format!("{pid} (x) S {parent} {zeros}500 1\n")).expect("a file");
+            fs::write(folder.join("cgroup"), format!("0::{cgroup}\n")).expect("a file");
+            fs::write(folder.join("cmdline"), line).expect("a file");
+        };
+        put(10, 1, "/lxc.monitor.web-1", "[lxc monitor] /srv/lxc web\0");
+        put(11, 10, "/lxc.payload.web-1", "/sbin/init\0");
+        put(12, 11, "/lxc.payload.web-1/x", "[lxc monitor] /srv/lxc db\0");
+        put(13, 12, "/lxc.payload.web-1/x", "sh\0");
+        let of = |pid| {
+            let process = ProcessKey::new(HostPid(pid), BootNs::from_ticks(500));
+            claim(process, proc.path(), b"/lxc.payload.web-1").map(|claim| claim.name)
+        };
+        assert_eq!((of(11), of(13)), (Some(Name::from("web")), Some(Name::from("web"))));
+    }
+}

@@ -44,7 +44,8 @@ pub(super) fn messages(notice: &Notice) -> Vec<String> {
             vec![format!("cannot read /proc: {error}: what the task iterator left out is missing")]
         }
         Notice::Unread(unread) => {
-            unread::about(unread, rustix::process::geteuid().is_root()).into_iter().collect()
+            let privilege = unread::about(unread, rustix::process::geteuid().is_root());
+            privilege.into_iter().chain(unread::about_servers(unread)).collect()
         }
         Notice::Unnamed(procs) => unread::about_procs(procs),
     }

@@ -6,9 +6,17 @@ use crate::{
     text::Count,
 };
 
+/// What was left alone, as reading it may wait for ever.
+pub(super) fn about_servers(unread: &Unread) -> Option<String> {
+    let count = Count(unread.behind_server, "mounted namespace was", "mounted namespaces were");
+    (unread.behind_server > 0).then(|| {
+        format!("{count} not opened: the way there leads through a file system whose server may not answer (FUSE, NFS and the like)")
+    })
+}
+
 /// What may not be read, and how to have it read.
 pub(super) fn about(unread: &Unread, root: bool) -> Option<String> {
-    let Unread { processes, namespaces, files, mounts, hidden } = *unread;
+    let Unread { processes, namespaces, files, mounts, hidden, behind_server: _ } = *unread;
     let of = |count, what| (count > 0).then(|| format!("{what} of {}", Count(count, "process", "processes")));
     let parts = [
         of(processes, "all but the PID"),
@@ -55,6 +63,11 @@ pub(super) fn about_procs(unnamed: &[Unnamed]) -> Vec<String> {
             "mounted proc may not be looked into for the namespace that it shows",
             "mounted procs may not be looked into for the namespaces that they show",
         ),
+        say(
+            WhyUnnamed::BehindServer,
+            "mounted proc was not looked into, as the way there leads through a file system whose server may not answer",
+            "mounted procs were not looked into, as the way there leads through file systems whose servers may not answer",
+        ),
     ];
     words.into_iter().flatten().collect()
 }
@@ -72,6 +85,10 @@ mod tests {
             assert!(words.contains(part), "{part}: {words}");
         }
         assert!(!words.contains("mounts") && !words.contains("hidepid"), "{words}");
+        let behind_server = Unread { behind_server: 2, ..Unread::default() };
+        assert_eq!(about(&behind_server, false), None, "no privilege would help");
+        let words = about_servers(&behind_server).expect("words");
+        assert!(words.starts_with("2 mounted namespaces were not opened"), "{words}");
         for processes in [0, 3] {
             let unread = Unread { processes, hidden: true, ..Unread::default() };
             let words = about(&unread, false).expect("words");

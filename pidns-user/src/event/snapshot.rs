@@ -266,6 +266,8 @@ pub enum WhyUnnamed {
     OutOfSight,
     /// It, or its PID 1, may not be looked at.
     Unreadable,
+    /// The way there leads through a file system whose server may not answer (FUSE, NFS and the like).
+    BehindServer,
 }
 
 /// How much could not be read for want of a privilege.
@@ -282,6 +284,10 @@ pub struct Unread {
     /// Whether this /proc hides the processes of others (its mount option hidepid), so that nobody knows how many.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub hidden: bool,
+    /// Mounted namespaces that were not opened, as the way there leads through a file system whose server may not answer. Of
+    /// one that nothing else shows, its level, parent and owner are not known.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub behind_server: u64,
 }
 
 impl Unread {

@@ -13,6 +13,7 @@ use super::{
     Procfs,
     mountinfo::{Mount, mounts, unescape},
     parse::line,
+    reach::{Reach, Way},
 };
 
 /// Looks ids up, each path once.
@@ -51,7 +52,14 @@ impl<'a> CgroupIds<'a> {
 fn places(procfs: &Procfs) -> Vec<CgroupMount> {
     // Without it none is known.
     let text = fs::read(procfs.root.join("self/mountinfo")).unwrap_or_default();
-    mounts(&text).filter(|mount| mount.kind == b"cgroup2").map(CgroupMount::from).collect()
+    cgroup_mounts(&text, |mount| mount.kind == b"cgroup2")
+}
+
+/// The mounts of a mountinfo that `is_wanted` says yes to, but for those behind a file system whose server may not answer.
+pub(super) fn cgroup_mounts(mountinfo: &[u8], is_wanted: impl Fn(&Mount<'_>) -> bool) -> Vec<CgroupMount> {
+    let reach = Reach::new(mountinfo);
+    let found = mounts(mountinfo).filter(|mount| is_wanted(mount) && reach.way_to(mount) != Way::Foreign);
+    found.map(CgroupMount::from).collect()
 }
 
 impl From<Mount<'_>> for CgroupMount {

@@ -2,20 +2,21 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    ffi::OsStr,
     fs, io,
-    os::unix::ffi::OsStrExt as _,
-    path::Path,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+    path::PathBuf,
 };
 
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::io::Errno;
 
 use super::{
     Procfs, is_gone,
     kept::KeptHolders,
     mountinfo::{self, namespace_of, unescape},
+    nsfs,
     parse::{inum_of, may_trace},
     proc_mounts::{ProcMounts, Resolved, device_of},
+    reach::{MountPlace, Reach},
     read,
 };
 use crate::{
@@ -34,16 +35,18 @@ const MOST_THREADS: usize = 64;
 struct Mounts {
     /// Each mount namespace with the roots that processes there have: who has changed it sees no mounts outside of it. Of one
     /// that may not be looked at nothing is known.
-    looked_at: BTreeMap<u32, Vec<Option<(u64, u64)>>>,
+    looked_at: BTreeMap<u32, Vec<Option<PathBuf>>>,
     /// Mounts by their number, as two roots may show one.
     seen: HashSet<u32>,
     procs: ProcMounts,
+    /// How many mounted namespaces were not opened, as the way there leads through a file system whose server may not answer.
+    behind_server: u64,
 }
 
 impl Mounts {
     /// Whether the mounts that a process with this root sees are still to be read.
-    fn are_new(&self, mount_ns: u32, root: Option<(u64, u64)>) -> bool {
-        self.looked_at.get(&mount_ns).is_none_or(|roots| roots.len() < MOST_ROOTS && !roots.contains(&root))
+    fn are_new(&self, mount_ns: u32, root: &Option<PathBuf>) -> bool {
+        self.looked_at.get(&mount_ns).is_none_or(|roots| roots.len() < MOST_ROOTS && !roots.contains(root))
     }
 }
 
@@ -59,9 +62,9 @@ impl Procfs {
         let mut mounts = Mounts::default();
         let mut kept = KeptHolders::default();
         let namespaces = &mut snapshot.namespaces;
-        let mut add = |inum, holder, file: &Path| {
+        let mut add = |inum, holder, open: &mut dyn FnMut() -> Option<OwnedFd>| {
             if namespaces.get(&inum).is_none_or(|ns| ns.user_ns.is_none()) {
-                self.describe(file, inum, 1, namespaces);
+                self.describe(open(), inum, 1, namespaces);
             }
             kept.add(inum, holder);
         };
@@ -86,7 +89,7 @@ impl Procfs {
                     Ok(Some(inum)) if Some(inum) != *ns && !going_to.contains(&inum) => {
                         going_to.push(inum);
                         let holder = Holder::PidForChildren { pid: *pid, comm: comm.clone() };
-                        add(inum, holder, &self.path(*pid, &link));
+                        add(inum, holder, &mut || nsfs::open(&self.path(*pid, &link)).ok());
                     }
                     Ok(_) => {}
                     Err(error) => denied |= is_denied(&error),
@@ -97,7 +100,8 @@ impl Procfs {
                     denied |= !all;
                     for (fd, inum) in files {
                         let holder = Holder::Fd { pid: *pid, comm: comm.clone(), fd };
-                        add(inum, holder, &self.path(*pid, &format!("{alive}fd/{fd}")));
+                        let link = self.path(*pid, &format!("{alive}fd/{fd}"));
+                        add(inum, holder, &mut || nsfs::open(&link).ok());
                     }
                 }
                 Err(error) => denied |= is_denied(&error),
@@ -107,6 +111,7 @@ impl Procfs {
                 snapshot.unread.mounts += u64::from(is_denied(&error));
             }
         }
+        snapshot.unread.behind_server = mounts.behind_server;
         let Resolved { holding, left_out, unnamed } = self.resolve(mounts.procs, snapshot);
         snapshot.unnamed = unnamed;
         // One that shows what is outside of this PID namespace, as with the host's /proc in a container, is left out with that.
@@ -136,29 +141,39 @@ impl Procfs {
         pid: HostPid,
         alive: &str,
         mounts: &mut Mounts,
-        add: &mut impl FnMut(NsInum, Holder, &Path),
+        add: &mut impl FnMut(NsInum, Holder, &mut dyn FnMut() -> Option<OwnedFd>),
     ) -> io::Result<()> {
         let Some(mount_ns) = self.namespace_link(pid, &format!("{alive}ns/mnt"), "mnt:[")? else {
             return Ok(());
         };
         let root = self.path(pid, &format!("{alive}root"));
-        let identity = identity(&root);
-        if !mounts.are_new(mount_ns, identity) {
+        // Its path in its mount namespace. The link is not followed: that may wait for a server.
+        let identity = fs::read_link(&root).ok();
+        if !mounts.are_new(mount_ns, &identity) {
             return Ok(());
         }
         let text = read(&self.path(pid, &format!("{alive}mountinfo")))?;
         mounts.looked_at.entry(mount_ns).or_default().push(identity);
+        let mut reach = None;
         for mount in mountinfo::mounts(&text) {
             let inum = namespace_of(&mount);
             if (inum.is_none() && mount.kind != b"proc") || !mounts.seen.insert(mount.id) {
                 continue;
             }
-            mounts.procs.add(&mount, mount_ns, pid, &root);
+            let way = reach.get_or_insert_with(|| Reach::new(&text)).way_to(&mount);
+            let place = MountPlace::new(&root, &mount, way);
             if let Some(inum) = inum {
                 let path = unescape(mount.place);
-                let inside = Path::new(OsStr::from_bytes(&path));
-                let file = root.join(inside.strip_prefix("/").unwrap_or(inside));
-                add(inum, Holder::Mount { path: Name::from(&path[..]), mount_ns, pid }, &file);
+                let holder = Holder::Mount { path: Name::from(&path[..]), mount_ns, pid };
+                add(inum, holder, &mut || match place.open() {
+                    Ok(found) => nsfs::reopen(&found).ok()?,
+                    Err(error) => {
+                        mounts.behind_server += u64::from(error == Errno::AGAIN);
+                        None
+                    }
+                });
+            } else {
+                mounts.procs.add(&mount, mount_ns, pid, place);
             }
         }
         Ok(())
@@ -191,11 +206,4 @@ impl Procfs {
         }
         Ok((files, all))
     }
-}
-
-/// What tells one folder from another: the file system, and the number in it.
-fn identity(folder: &Path) -> Option<(u64, u64)> {
-    // What is known of it will do: a server that is gone would not answer.
-    let found = statx(CWD, folder, AtFlags::STATX_DONT_SYNC, StatxFlags::INO).ok()?;
-    Some((libc::makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino))
 }

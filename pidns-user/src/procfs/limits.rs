@@ -20,9 +20,9 @@ use std::{
 
 use super::{
     Procfs,
-    cgroup::{CgroupMount, below},
+    cgroup::{CgroupMount, below, cgroup_mounts},
     is_gone,
-    mountinfo::{Mount, mounts},
+    mountinfo::Mount,
 };
 use crate::{event::identity::HostPid, text::Name};
 
@@ -117,8 +117,8 @@ impl<'a> LimitReader<'a> {
     pub fn new(procfs: &'a Procfs) -> Result<Self, LimitError> {
         let mountinfo = procfs.limit_file("self/mountinfo", LONGEST_MOUNTINFO)?.unwrap_or_default();
         let find = |is_wanted: fn(&Mount<'_>) -> bool| {
-            let found = mounts(&mountinfo).filter(is_wanted).map(CgroupMount::from);
-            let mut found: Vec<_> = found.filter(CgroupMount::is_seen).collect();
+            let mut found = cgroup_mounts(&mountinfo, is_wanted);
+            found.retain(CgroupMount::is_seen);
             found.sort_by_key(|mount| mount.root.len());
             found
         };

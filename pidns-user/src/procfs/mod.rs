@@ -6,7 +6,7 @@ use std::{
     fmt::Display,
     fs::{self, File},
     io::{self, Read as _},
-    os::unix::ffi::OsStrExt as _,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
     path::{Path, PathBuf},
 };
 
@@ -25,11 +25,14 @@ mod mountinfo;
 pub(crate) mod nsfs;
 mod parse;
 mod proc_mounts;
+mod reach;
 pub mod threads;
 
 use cgroup::CgroupIds;
 use mountinfo::hides_processes_at;
 use parse::{Stat, Status, inode_of, line, may_trace, number, parse_stat, parse_status};
+use proc_mounts::device_of;
+pub(crate) use reach::is_without_server;
 
 /// A /proc.
 #[derive(Clone, Debug)]
@@ -47,6 +50,23 @@ impl Procfs {
     /// The one that is mounted there.
     pub fn at(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
+    }
+
+    /// Whether there is one: a folder that nothing is mounted at looks like a /proc without processes.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn check(&self) -> io::Result<()> {
+        match device_of(&self.root) {
+            Some(_) => Ok(()),
+            None => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!(
+                    "no proc file system is mounted at {0}: mount one (`mount -t proc proc {0}`)",
+                    self.root.display()
+                ),
+            )),
+        }
     }
 
     /// Its processes and their namespaces. `between` is called after each process that was read: a snapshot can take seconds.
@@ -74,7 +94,12 @@ impl Procfs {
             if let Some(inum) = process.ns
                 && !namespaces.contains_key(&inum)
             {
-                self.describe(&self.path(pid, "ns/pid"), inum, process.level().unwrap_or(0), namespaces);
+                self.describe(
+                    nsfs::open(&self.path(pid, "ns/pid")).ok(),
+                    inum,
+                    process.level().unwrap_or(0),
+                    namespaces,
+                );
             }
             unread.processes += u64::from(process.pids.is_empty());
             processes.push(process);
@@ -195,16 +220,17 @@ impl Procfs {
         }
     }
 
-    /// Adds what the file of this namespace tells about it and those above it. `level` stands where it does not tell.
+    /// Adds what the file of this namespace tells about it and those above it; `None` where it cannot be opened. `level` stands
+    /// where it does not tell.
     fn describe(
         &self,
-        file: &Path,
+        file: Option<OwnedFd>,
         inum: NsInum,
         level: u32,
         namespaces: &mut BTreeMap<NsInum, SnapshotNamespace>,
     ) {
         let mut chain = Vec::new();
-        let mut next = nsfs::open(file).ok();
+        let mut next = file;
         while let Some(fd) = next {
             let Some(found) = nsfs::inum(&fd).map(NsInum) else { break };
             if chain.is_empty() && found != inum {

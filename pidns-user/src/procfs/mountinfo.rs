@@ -8,6 +8,8 @@ use crate::event::identity::NsInum;
 pub(super) struct Mount<'a> {
     /// Its own number: no other mount has it, in whatever mount namespace.
     pub(super) id: u32,
+    /// The number of the mount that it is in.
+    pub(super) parent: u32,
     /// The number of the file system, which stat(2) tells of what is in it.
     pub(super) device: u64,
     /// What of the file system is mounted: a path in it; of a namespace its name.
@@ -25,11 +27,12 @@ pub(super) fn mounts(text: &[u8]) -> impl DoubleEndedIterator<Item = Mount<'_>> 
     text.split(|&byte| byte == b'\n').filter_map(|line| {
         let mut fields = line.split(|&byte| byte == b' ');
         let id = str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-        let device = device(fields.nth(1)?)?;
+        let parent = str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+        let device = device(fields.next()?)?;
         let (root, place) = (fields.next()?, fields.next()?);
         let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
         let (kind, options) = (rest.next()?, rest.nth(1)?);
-        Some(Mount { id, device, root, place, kind, options })
+        Some(Mount { id, parent, device, root, place, kind, options })
     })
 }
 

@@ -1,23 +1,18 @@
 //! Namespace files: how they are opened, and their ioctls (include/uapi/linux/nsfs.h).
 
 use std::{
-    fs, io,
-    os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::fs::MetadataExt as _,
-    },
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
     path::Path,
 };
 
 use rustix::{
-    fs::{Mode, OFlags, fstat, fstatfs, open as open_file},
+    fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, fstat, open as open_file, stat, statx},
     io::Errno,
 };
 
-/// f_type of nsfs (include/uapi/linux/magic.h).
-const NSFS_MAGIC: i64 = 0x6e73_6673;
-/// f_type of proc (there too).
-const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+use super::reach::device_at;
+
 const NS_GET_USERNS: libc::Ioctl = 0xb701;
 const NS_GET_PARENT: libc::Ioctl = 0xb702;
 const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
@@ -28,21 +23,34 @@ const NS_GET_ID: libc::Ioctl = 0x8008_b70d;
 /// for a writer, for ever. So it is looked at first.
 pub(crate) fn open(path: &Path) -> io::Result<OwnedFd> {
     let found = open_file(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    match fstatfs(&found)?.f_type as i64 {
-        NSFS_MAGIC => {}
+    match reopen(&found)? {
+        Some(file) => Ok(file),
         // With O_PATH a link that may not be followed leads to the folder that it is in (5.10; not 6.1).
-        PROC_SUPER_MAGIC if is_folder_of(path, &found)? => return Err(Errno::ACCESS.into()),
-        _ => return Err(io::Error::other("this is no namespace file")),
+        None if is_folder_of(path, &found) => Err(Errno::ACCESS.into()),
+        None => Err(io::Error::other("this is no namespace file")),
+    }
+}
+
+/// Opens what was found with O_PATH; `None` where that is no namespace file.
+pub(super) fn reopen(found: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+    // All are in one file system. (What else is there may have a server, which fstatfs would wait for.)
+    let namespaces = stat("/proc/self/ns/pid")?.st_dev;
+    if device_at(found, Path::new(""))? != namespaces {
+        return Ok(None);
     }
     // The same file, and not whatever the path leads to meanwhile.
     let itself = format!("/proc/self/fd/{}", found.as_raw_fd());
-    Ok(open_file(itself, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?)
+    Ok(Some(open_file(itself, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?))
 }
 
-fn is_folder_of(path: &Path, found: &OwnedFd) -> io::Result<bool> {
-    let found = fstat(found)?;
-    let folder = path.parent().and_then(|folder| fs::metadata(folder).ok());
-    Ok(folder.is_some_and(|folder| (folder.dev(), folder.ino()) == (found.st_dev, found.st_ino)))
+fn is_folder_of(path: &Path, found: &OwnedFd) -> bool {
+    let inode = |folder: BorrowedFd<'_>, path: &Path| {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let found = statx(folder, path, flags, StatxFlags::INO).ok()?;
+        Some((found.stx_dev_major, found.stx_dev_minor, found.stx_ino))
+    };
+    let folder = path.parent().and_then(|folder| inode(CWD, folder));
+    folder.is_some_and(|folder| inode(found.as_fd(), Path::new("")) == Some(folder))
 }
 
 /// The inode number: what a namespace is called by.

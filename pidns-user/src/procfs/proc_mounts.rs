@@ -2,20 +2,22 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsStr,
     fs::File,
     io::{self, Read as _},
-    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
-    path::{Path, PathBuf},
+    os::fd::OwnedFd,
+    path::Path,
 };
 
-use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, PROC_SUPER_MAGIC, fstat, openat, readlinkat, stat, statat, statfs,
+use rustix::{
+    fs::{Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, openat2, readlinkat, stat, statfs},
+    io::Errno,
 };
 
 use super::{
+    is_gone,
     mountinfo::{Mount, hides_processes, unescape},
     parse::{inum_of, parse_status},
+    reach::{MountPlace, device_at},
 };
 use crate::{
     event::identity::{HostPid, NsInum},
@@ -47,7 +49,7 @@ const MOST_LOOKS: usize = 64;
 struct FoundProc {
     mount: ProcMount,
     /// The place, as this process reaches it.
-    reached: PathBuf,
+    reached: MountPlace,
     /// It does not show processes to who may not trace them.
     hides: bool,
 }
@@ -64,9 +66,9 @@ enum ShownNamespace {
 }
 
 impl ProcMounts {
-    /// Adds a mount of a mountinfo, read of the process `pid`, whose root is reached at `root`. A proc of which parts are
+    /// Adds a mount of a mountinfo, read of the process `pid`, from whose root it is `reached`. A proc of which parts are
     /// mounted beside the whole (as container runtimes do, to protect them) is told of by the whole.
-    pub(super) fn add(&mut self, mount: &Mount<'_>, mount_ns: u32, pid: HostPid, root: &Path) {
+    pub(super) fn add(&mut self, mount: &Mount<'_>, mount_ns: u32, pid: HostPid, reached: MountPlace) {
         if mount.kind != b"proc" {
             return;
         }
@@ -81,9 +83,8 @@ impl ProcMounts {
             return;
         }
         let place = unescape(mount.place);
-        let inside = Path::new(OsStr::from_bytes(&place));
         places.found.push(FoundProc {
-            reached: root.join(inside.strip_prefix("/").unwrap_or(inside)),
+            reached,
             mount: ProcMount { path: Name::from(&place[..]), mount_ns, pid },
             hides: hides_processes(mount.options),
         });
@@ -145,16 +146,20 @@ fn shown<'a>(device: u64, everywhere: impl Iterator<Item = &'a Places>, may_trac
     let mut why = WhyUnnamed::OutOfSight;
     let whole = everywhere.filter(|places| places.whole).flat_map(|places| &places.found);
     for found in whole.take(MOST_LOOKS) {
-        let folder = match open(&found.reached) {
+        let folder = match found.reached.open() {
             Ok(folder) => folder,
-            Err(error) if error == rustix::io::Errno::NOENT => continue,
+            Err(Errno::NOENT) => continue,
+            Err(Errno::AGAIN) => {
+                why = WhyUnnamed::BehindServer;
+                continue;
+            }
             Err(_) => {
                 why = WhyUnnamed::Unreadable;
                 continue;
             }
         };
         // What is seen there is what was mounted last.
-        if !fstat(&folder).is_ok_and(|stat| stat.st_dev == device) {
+        if device_at(&folder, Path::new("")) != Ok(device) {
             continue;
         }
         match init_of(&folder) {
@@ -170,43 +175,42 @@ fn shown<'a>(device: u64, everywhere: impl Iterator<Item = &'a Places>, may_trac
     ShownNamespace::Unnamed(why)
 }
 
-fn open(place: &Path) -> rustix::io::Result<OwnedFd> {
-    openat(CWD, place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+/// Opens what is in a proc, and of it: something else may be mounted over any of its files, with a server that does not answer.
+fn open(folder: &OwnedFd, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    openat2(folder, path, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_XDEV)
+}
+
+/// The PID namespace that the link at this path in a proc names.
+fn namespace_at(folder: &OwnedFd, path: &str) -> io::Result<NsInum> {
+    let link = open(folder, path, OFlags::PATH | OFlags::NOFOLLOW)?;
+    let text = readlinkat(&link, "", Vec::new())?;
+    inum_of(text.as_bytes()).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
 /// The PID namespace of its PID 1, whose own it is; `None` where it has none: no other process is left then, or was yet
 /// born.
 fn init_of(folder: &OwnedFd) -> io::Result<Option<NsInum>> {
-    let gone = [rustix::io::Errno::NOENT, rustix::io::Errno::SRCH];
-    match readlinkat(folder, "1/ns/pid", Vec::new()) {
-        Ok(link) => {
-            let inum = inum_of(link.as_bytes());
-            inum.map(Some).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
-        }
-        Err(error) if gone.contains(&error) => match statat(folder, "1", AtFlags::SYMLINK_NOFOLLOW) {
-            Err(error) if gone.contains(&error) => Ok(None),
+    match namespace_at(folder, "1/ns/pid") {
+        Ok(inum) => Ok(Some(inum)),
+        Err(error) if is_gone(&error) => match open(folder, "1", OFlags::PATH | OFlags::NOFOLLOW) {
             // It is there, and its link is not: it is just being reaped.
-            Ok(_) => Err(error.into()),
+            Ok(_) => Err(error),
+            Err(Errno::NOENT | Errno::SRCH) => Ok(None),
             Err(error) => Err(error.into()),
         },
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 
 /// This process as that proc shows it, if it does: how many PIDs it has from that namespace inwards, so that with one it is
 /// its own; and its own namespace.
 fn reader(folder: &OwnedFd) -> Option<(usize, NsInum)> {
-    let link = readlinkat(folder, "self/ns/pid", Vec::new()).ok()?;
-    // Something else may be mounted there, a FIFO too, which is not waited for.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let status = openat(folder, "self/status", flags, Mode::empty()).ok()?;
-    if fstat(&status).ok()?.st_dev != fstat(folder).ok()?.st_dev {
-        return None;
-    }
+    let inum = namespace_at(folder, "self/ns/pid").ok()?;
+    let status = open(folder, "self/status", OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).ok()?;
     let mut text = Vec::new();
     File::from(status).read_to_end(&mut text).ok()?;
     let pids = parse_status(&text)?.pids.len();
-    (pids > 0).then_some((pids, inum_of(link.as_bytes())?))
+    (pids > 0).then_some((pids, inum))
 }
 
 #[cfg(test)]
@@ -216,11 +220,18 @@ mod tests {
         os::unix::fs::{MetadataExt as _, symlink},
     };
 
-    use super::*;
+    use super::{super::reach::Way, *};
 
     fn line(device: u64, root: &str, place: &str, options: &str) -> String {
         let (major, minor) = (libc::major(device), libc::minor(device));
         format!("80 27 {major}:{minor} {root} {place} rw - proc proc {options}\n")
+    }
+
+    fn reached(root: &Path, mount: &Mount<'_>) -> MountPlace {
+        // The kernel has in its cache what was walked.
+        let place = unescape(mount.place);
+        let _ = fs::metadata(root.join(str::from_utf8(&place[1..]).expect("UTF-8")));
+        MountPlace::new(root, mount, Way::Local)
     }
 
     /// What is told of these mounts, all seen from where `root` is, but for where.
@@ -232,7 +243,7 @@ mod tests {
     ) -> Vec<(String, String)> {
         let mut mounts = ProcMounts::default();
         super::super::mountinfo::mounts(mountinfo.as_bytes())
-            .for_each(|mount| mounts.add(&mount, 900, HostPid(20), root));
+            .for_each(|mount| mounts.add(&mount, 900, HostPid(20), reached(root, &mount)));
         let Resolved { holding, unnamed, .. } = mounts.resolve(own, may_trace);
         let place = |mount: &ProcMount| {
             assert_eq!((mount.mount_ns, mount.pid), (900, HostPid(20)));
@@ -309,7 +320,7 @@ mod tests {
             + &(0..100_000).map(|_| line(device, "/", "/proc", "rw")).collect::<String>();
         let mut mounts = ProcMounts::default();
         super::super::mountinfo::mounts(text.as_bytes())
-            .for_each(|mount| mounts.add(&mount, 900, HostPid(20), root.path()));
+            .for_each(|mount| mounts.add(&mount, 900, HostPid(20), reached(root.path(), &mount)));
         let resolved = mounts.resolve(None, true);
         assert_eq!(
             (resolved.holding.len(), resolved.left_out),
@@ -318,7 +329,7 @@ mod tests {
         let mut mounts = ProcMounts::default();
         let gone = text.replace("/proc rw", "/gone rw");
         super::super::mountinfo::mounts(gone.as_bytes())
-            .for_each(|mount| mounts.add(&mount, 900, HostPid(20), root.path()));
+            .for_each(|mount| mounts.add(&mount, 900, HostPid(20), reached(root.path(), &mount)));
         let unnamed = mounts.resolve(None, true).unnamed;
         let left_out: u64 = unnamed.iter().map(|unnamed| unnamed.left_out).sum();
         assert_eq!((unnamed.len(), left_out), (MOST_PLACES, 100_000 - 24));

@@ -116,6 +116,17 @@ fn a_fifo_where_a_namespace_should_be_is_not_waited_for() {
 }
 
 /// The snapshot of this /proc with its holders, and those of which nothing else is said than whose descriptor they are.
+#[test]
+fn a_folder_that_nothing_is_mounted_at_is_no_proc() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let error = Procfs::at(root.path()).check().expect_err("an error").to_string();
+    assert!(
+        error.contains("no proc file system is mounted at") && error.contains("mount -t proc"),
+        "{error}"
+    );
+    Procfs::default().check().expect("this machine's");
+}
+
 fn held(root: &Path) -> (Snapshot, Vec<(u32, u32)>) {
     let procfs = Procfs::at(root);
     let mut snapshot = procfs.snapshot(BootNs(9), &mut || {}).expect("a /proc");

@@ -105,8 +105,8 @@ pub struct Observer {
 /// The kinds of notices that were given.
 #[derive(Debug, Default)]
 struct Given {
-    unread: [bool; 5],
-    unnamed: [bool; 2],
+    unread: [bool; 6],
+    unnamed: [bool; 3],
 }
 
 impl Observer {
@@ -146,11 +146,12 @@ impl Observer {
         with_holders: bool,
         between: &mut dyn FnMut(),
     ) -> Result<Observed, SnapshotError> {
+        let procfs = Procfs::default();
+        procfs.check().map_err(SnapshotError::Proc)?;
         self.open()?;
         if let Some(watch) = &mut self.watch {
             watch.begins();
         }
-        let procfs = Procfs::default();
         let boot_ns = clock::boottime_ns();
         let mut snapshot = match self.iterate(boot_ns) {
             Some(mut snapshot) => {
@@ -220,14 +221,15 @@ impl Default for Observer {
 impl Given {
     /// The notices of this snapshot that none before it had.
     fn new_kinds(&mut self, snapshot: &Snapshot) -> Vec<Notice> {
-        let Unread { processes, namespaces, files, mounts, hidden } = snapshot.unread;
-        let are = [processes > 0, namespaces > 0, files > 0, mounts > 0, hidden];
+        let Unread { processes, namespaces, files, mounts, hidden, behind_server } = snapshot.unread;
+        let are = [processes > 0, namespaces > 0, files > 0, mounts > 0, hidden, behind_server > 0];
         let mut notices = Vec::new();
         if is_new(&mut self.unread, are) {
             notices.push(Notice::Unread(snapshot.unread));
         }
         let is_any = |why| snapshot.unnamed.iter().any(|unnamed| unnamed.why == why);
-        if is_new(&mut self.unnamed, [is_any(WhyUnnamed::NoProcess), is_any(WhyUnnamed::Unreadable)]) {
+        let why = [WhyUnnamed::NoProcess, WhyUnnamed::Unreadable, WhyUnnamed::BehindServer];
+        if is_new(&mut self.unnamed, why.map(is_any)) {
             notices.push(Notice::Unnamed(snapshot.unnamed.clone()));
         }
         notices

@@ -19,6 +19,7 @@ mod explain;
 mod facts;
 mod forest;
 mod functions;
+mod hanging;
 mod invariants;
 mod join;
 mod limits;
@@ -93,6 +94,7 @@ fn main() {
         ("forest", forest::TESTS),
         ("states", states::TESTS),
         ("ties", ties::TESTS),
+        ("hanging", hanging::TESTS),
         ("watch", watch::TESTS),
         ("recordings", recordings::TESTS),
         ("orphans", orphans::TESTS),

@@ -66,6 +66,14 @@ pub(crate) fn counting_cgroups() -> Outcome {
         .map_or_else(|| Outcome::Skip("no pids controller in /sys/fs/cgroup".into()), |_| Outcome::Run)
 }
 
+/// File systems of programs (CONFIG_FUSE_FS), where that is no module that is not there.
+pub(crate) fn fuse() -> Outcome {
+    match fs::OpenOptions::new().read(true).write(true).open("/dev/fuse") {
+        Ok(_) => Outcome::Run,
+        Err(error) => Outcome::Skip(format!("no FUSE (/dev/fuse: {error})")),
+    }
+}
+
 /// Filters of system calls (CONFIG_SECCOMP_FILTER).
 pub(crate) fn seccomp() -> Outcome {
     match fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail") {

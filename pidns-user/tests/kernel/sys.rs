@@ -345,6 +345,16 @@ pub(crate) fn mount_proc(place: &Path, options: &str) -> io::Result<()> {
     checked(unsafe { libc::mount(kind, place.as_ptr(), kind, 0, options.as_ptr().cast()) }.into()).map(drop)
 }
 
+/// Mounts a file system that whoever reads this /dev/fuse serves, for everybody.
+pub(crate) fn mount_fuse(place: &Path, device: BorrowedFd<'_>) -> io::Result<()> {
+    let fd = device.as_raw_fd();
+    let options = CString::new(format!("fd={fd},rootmode=40000,user_id=0,group_id=0,allow_other"))?;
+    let place = path(place);
+    let (name, kind) = (c"hanging".as_ptr(), c"fuse".as_ptr());
+    // SAFETY: all are live, and NUL-terminated.
+    checked(unsafe { libc::mount(name, place.as_ptr(), kind, 0, options.as_ptr().cast()) }.into()).map(drop)
+}
+
 /// Shows the file `what` at `place` too, which must be a file.
 pub(crate) fn bind_mount(what: &str, place: &Path) -> io::Result<()> {
     let (what, place) = (path(Path::new(what)), path(place));
@@ -411,6 +421,13 @@ impl Gate {
 
     pub(crate) fn wait(&self) {
         assert!(read_byte(self.read.as_fd()).is_some(), "the other side of a gate went away");
+    }
+
+    /// Whether it is, and nobody has gone through.
+    pub(crate) fn is_open(&self) -> bool {
+        let mut fd = libc::pollfd { fd: self.read.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one live pollfd, and no time to wait.
+        unsafe { libc::poll(&raw mut fd, 1, 0) == 1 }
     }
 
     /// Keeps the waiting end alone, so that the death of whoever would open the gate ends the waiting.

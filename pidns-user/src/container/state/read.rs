@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::super::roots::Folder;
-use crate::event::identity::HostPid;
+use crate::{event::identity::HostPid, procfs};
 
 /// Largest file that is read, bytes. The state of a container takes some 10 KiB; Podman's list of all
 /// containers, 700 bytes each.
@@ -32,6 +32,8 @@ const MOST_BYTES: u64 = 16 << 20;
 const LONGEST_LOOK: Duration = Duration::from_millis(50);
 /// Most entries of a folder that are looked at.
 const MOST_ENTRIES: usize = 256;
+/// What [`open`] answers for a folder whose file system may have a server. The kernel answers so where it would have to wait.
+const BEHIND_SERVER: Errno = Errno::AGAIN;
 /// Longest name of a folder (NAME_MAX), bytes.
 const LONGEST_ID: usize = 255;
 
@@ -45,6 +47,8 @@ pub(super) enum ReadFailure {
     LeadsAway(PathBuf),
     #[error("{0}: it is no regular file")]
     NotAFile(PathBuf),
+    #[error("{0}: it is on a file system whose server may not answer")]
+    BehindServer(PathBuf),
     #[error("{0}: it is larger than {limit} MiB", limit = LARGEST_FILE >> 20)]
     TooLarge(PathBuf),
     #[error("{0}: {1}")]
@@ -202,6 +206,10 @@ fn processor_time() -> Duration {
 fn open(folder: &Folder, flags: OFlags) -> Result<rustix::fd::OwnedFd, Errno> {
     let base =
         rustix::fs::open(&folder.base, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    // Users may mount what they like over their own run folder. From here on nothing else can be on the way.
+    if !procfs::is_without_server(&base) {
+        return Err(BEHIND_SERVER);
+    }
     // Of an absolute path openat2 would say EXDEV, as of a link; of an empty one, ENOENT.
     let below = if folder.below.as_os_str().is_empty() { OsStr::new(".") } else { folder.below.as_os_str() };
     openat2(
@@ -223,6 +231,7 @@ fn unread(path: PathBuf, errno: Errno) -> ReadFailure {
         Errno::LOOP | Errno::XDEV => ReadFailure::LeadsAway(path),
         // A socket cannot be opened.
         Errno::NXIO => ReadFailure::NotAFile(path),
+        BEHIND_SERVER => ReadFailure::BehindServer(path),
         errno => ReadFailure::Io(path, errno.into()),
     }
 }

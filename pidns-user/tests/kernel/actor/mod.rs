@@ -5,6 +5,7 @@
 
 mod creation;
 mod forest;
+mod hanging;
 mod join;
 mod orphans;
 mod processes;
@@ -35,6 +36,7 @@ pub(crate) fn main(args: &[String]) -> c_int {
     let groups = [
         creation::SITUATIONS,
         forest::SITUATIONS,
+        hanging::SITUATIONS,
         join::SITUATIONS,
         orphans::SITUATIONS,
         processes::SITUATIONS,

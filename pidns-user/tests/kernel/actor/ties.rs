@@ -43,7 +43,7 @@ fn say_mount_namespace(fact: &str) {
 }
 
 /// A folder to mount things at, in a mount namespace of this process's own.
-fn own_place() -> tempfile::TempDir {
+pub(super) fn own_place() -> tempfile::TempDir {
     sys::unshare(libc::CLONE_NEWNS).expect("root can unshare its mount namespace");
     sys::mount_privately().expect("its mounts can be its own");
     let place = tempfile::Builder::new().prefix("pidns trace test ").tempdir().expect("a temporary folder");

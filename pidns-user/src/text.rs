@@ -6,6 +6,10 @@ use std::{
 };
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use unicode_width::UnicodeWidthChar as _;
+
+/// Longest name that is read, bytes: a path has 4,096 at most (PATH_MAX), and so have the arguments that are kept of an exec.
+const LONGEST_NAME: usize = 8 << 10;
 
 /// A name as the kernel holds it: any bytes but NUL.
 #[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,15 +33,16 @@ impl Name {
     }
 }
 
-/// Text that may have something from elsewhere in it: what a terminal would obey is escaped. All else stays, so that what was
-/// escaped before ([`Name::for_terminal`]) is as it was.
+/// Text that may have something from elsewhere in it: what a terminal would obey or not show is escaped. All else stays, so that
+/// what was escaped before ([`Name::for_terminal`]) is as it was.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_unsafe) {
+    if text.is_ascii() && !text.contains(char::is_control) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
+    let mut seen = Seen::default();
     for c in text.chars() {
-        if is_unsafe(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
+        if seen.shows(c) { out.push(c) } else { out.extend(c.escape_unicode()) }
     }
     Cow::Owned(out)
 }
@@ -79,9 +84,16 @@ impl Serialize for Name {
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        unescape(&text)
-            .map(Self)
-            .ok_or_else(|| D::Error::custom(format!("a backslash in {text:?} begins no escape")))
+        let name = unescape(&text).map(Self);
+        let name =
+            name.ok_or_else(|| D::Error::custom(format!("a backslash in {text:?} begins no escape")))?;
+        let length = name.0.len();
+        if length > LONGEST_NAME {
+            return Err(D::Error::custom(format!(
+                "a name of {length} bytes: none is longer than {LONGEST_NAME}"
+            )));
+        }
+        Ok(name)
     }
 }
 
@@ -114,11 +126,15 @@ struct Escaped<'a> {
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut seen = Seen::default();
         for chunk in self.bytes.utf8_chunks() {
             for character in chunk.valid().chars() {
                 match character {
-                    '\\' => f.write_str("\\\\")?,
-                    c if self.controls && is_unsafe(c) => write!(f, "{}", c.escape_unicode())?,
+                    '\\' => {
+                        seen = Seen::default();
+                        f.write_str("\\\\")?;
+                    }
+                    c if self.controls && !seen.shows(c) => write!(f, "{}", c.escape_unicode())?,
                     // JSON writes those below 0x20 in its own way, and these, which some terminals obey, as they are.
                     c @ '\u{7f}'..='\u{9f}' => {
                         for byte in c.encode_utf8(&mut [0; 4]).bytes() {
@@ -129,6 +145,7 @@ impl fmt::Display for Escaped<'_> {
                 }
             }
             for byte in chunk.invalid() {
+                seen = Seen::default();
                 write!(f, "\\x{byte:02x}")?;
             }
         }
@@ -136,10 +153,38 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Control characters, and those that change the direction or the lines of what stands around them.
+/// What of a text a reader sees, character by character.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    /// Whether the last one is one that a mark can stand on.
+    is_base: bool,
+}
+
+impl Seen {
+    /// Whether a reader sees this one, and it does nothing to others. A mark (an accent, say) is seen on what is before it: one that
+    /// stands alone would be put on what is around the text.
+    fn shows(&mut self, c: char) -> bool {
+        // Of ASCII most text is made.
+        let is_plain = c.is_ascii_graphic() || c == ' ';
+        let is_mark = !is_plain && c.width() == Some(0);
+        let shows = is_plain || !(is_unsafe(c) || (is_mark && !self.is_base));
+        self.is_base = shows && c != ' ';
+        shows
+    }
+}
+
+/// Control characters, those that change the direction or the lines of what stands around them, and those that nobody sees: by
+/// them alone two names that look the same differ (`Default_Ignorable_Code_Point` of Unicode's DerivedCoreProperties.txt, and the
+/// blanks that take no room or look like nothing).
 fn is_unsafe(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(
+            c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+                | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
+        )
 }
 
 /// "1 event", "2 events": the number, what one is called, and what more are.
@@ -196,14 +241,43 @@ mod tests {
     }
 
     #[test]
-    fn of_all_characters_those_that_terminals_obey_are_escaped_and_no_others() {
+    fn of_all_characters_those_that_terminals_obey_or_do_not_show_are_escaped() {
         for c in ('\0'..=char::MAX).filter(|&c| c != '\\') {
             let text = c.to_string();
             let shown = Name::from(&*text).for_terminal().to_string();
-            assert_eq!(shown == text, !is_obeyed(c), "{c:?} is shown as {shown:?}");
             assert_eq!(printable(&text), shown, "{c:?}");
+            // One that takes no column stands alone here.
+            let is_seen = c.width().is_some_and(|width| width > 0);
+            assert!(shown != text || (is_seen && !is_obeyed(c)), "{c:?} is shown as {shown:?}");
+            if c.is_alphanumeric()
+                && is_seen
+                && !('\u{115f}'..='\u{1160}').contains(&c)
+                && !['\u{3164}', '\u{ffa0}'].contains(&c)
+            {
+                assert_eq!(shown, text, "letters and digits stay");
+            }
         }
         assert_eq!(printable("a\\u{1b}\u{1b}\u{61c}é"), "a\\u{1b}\\u{1b}\\u{61c}é");
+    }
+
+    #[test]
+    fn names_that_look_the_same_are_told_apart() {
+        for (name, shown) in [
+            ("we\u{200b}b", "we\\u{200b}b"),
+            ("we\u{2060}b", "we\\u{2060}b"),
+            ("we\u{ad}b", "we\\u{ad}b"),
+            ("web\u{3164}", "web\\u{3164}"),
+            ("e\u{301}", "e\u{301}"),
+            ("\u{301}e", "\\u{301}e"),
+            (" \u{301}", " \\u{301}"),
+            ("\u{1b}\u{301}", "\\u{1b}\\u{301}"),
+            ("名前", "名前"),
+        ] {
+            assert_eq!(Name::from(name).for_terminal().to_string(), shown);
+            assert_eq!(printable(name), shown);
+        }
+        // After a byte of no character, a mark would stand on the digits of that.
+        assert_eq!(Name::from(&b"\xff\xcc\x81"[..]).for_terminal().to_string(), "\\xff\\u{301}");
     }
 
     proptest! {

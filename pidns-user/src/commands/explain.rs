@@ -47,13 +47,13 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
 
 /// The same of a recording, with what happened and with what is gone.
 fn of_recording(args: &ExplainArgs, file: &Path, recorded: Recorded) -> Result<ExitCode, Failure> {
-    let Recorded { snapshot, dead: _, gone, world, time, stream, damage } = recorded;
+    let Recorded { file: opened, snapshot, dead: _, gone, world, time, stream, damage } = recorded;
     let forest = Forest::new(&snapshot).with_gone(&gone).with_entries(&world);
     let host = Host { snapshot: &snapshot, forest: &forest, world: Some(&world) };
     let told = explain(&args.target, host, &gone, time.unwrap_or_default());
     let told = told.and_then(|explanations| {
         let with_history = |(mut explanation, subject): (Explanation, Subject)| {
-            explanation.history = Some(recorded::timeline(file, subject, stream, snapshot.boot_ns)?);
+            explanation.history = Some(recorded::timeline(file, &opened, subject, stream, snapshot.boot_ns)?);
             Ok(explanation)
         };
         print(args, explanations.into_iter().map(with_history).collect::<Result<_, Failure>>()?)

@@ -14,16 +14,19 @@ use crate::{
         snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess},
     },
     explanation::{Subject, Timeline},
+    kernel::capabilities,
     model::{DeadProcess, HISTORY_LIMIT, World},
     pipeline::{Consumer, ContainerSource, Follow, NamesAhead, Pipeline, Update, Wants},
     source::{
-        recording::{Damage, Recording},
+        recording::{Damage, Recording, RecordingFile},
         replay::{Moment, Replay, Until},
     },
 };
 
 /// What existed, and what is remembered of what had.
 pub(super) struct Recorded {
+    /// What was read.
+    pub(super) file: RecordingFile,
     /// At the moment.
     pub(super) snapshot: Snapshot,
     /// Processes that were gone by then, the last to go first.
@@ -40,11 +43,20 @@ pub(super) struct Recorded {
     pub(super) damage: Option<Failure>,
 }
 
+/// Opens a recording, and gives up all privileges before the first byte of it is read: whoever wrote it may be a stranger.
+pub(super) fn open(path: &Path) -> Result<(RecordingFile, Recording), Failure> {
+    let unread = |error| Failure::File { file: path.to_owned(), error };
+    let file = RecordingFile::open(path).map_err(unread)?;
+    capabilities::drop_all().map_err(|error| Failure::Io { what: "drop all capabilities", error })?;
+    let recording = file.read().map_err(unread)?;
+    Ok((file, recording))
+}
+
 /// Reads the recording up to the moment; `None` where none was asked for.
 pub(super) fn look(past: &SourceArgs, memory: Memory) -> Result<Option<Recorded>, Failure> {
     let SourceArgs { from, at, runtime_api: _ } = past;
     let Some(file) = from else { return Ok(None) };
-    let recording = Recording::open(file).map_err(|error| Failure::File { file: file.clone(), error })?;
+    let (opened, recording) = open(file)?;
     let (mut world, moment, damage) = replay(file, recording, *at, memory)?;
     match damage {
         // Of a snapshot that the moment is right behind, no more follows.
@@ -62,7 +74,7 @@ pub(super) fn look(past: &SourceArgs, memory: Memory) -> Result<Option<Recorded>
     let time = last.and_then(|(_, time)| time.checked_add(behind).ok());
     let dead = world.history().processes().map(DeadProcess::as_it_was).collect();
     let gone = world.history().namespaces().map(|gone| gone.state.namespace.clone()).collect();
-    Ok(Some(Recorded { snapshot, dead, gone, world, time, stream, damage }))
+    Ok(Some(Recorded { file: opened, snapshot, dead, gone, world, time, stream, damage }))
 }
 
 /// What a command on a recording comes to, of which a part may not be readable. What was asked for and is not there may stand
@@ -96,12 +108,13 @@ pub(super) fn with_the_forgotten<T>(told: Result<T, Failure>, world: &World) -> 
 /// What happened to the subject in this stream of the file up to this time. The file is read
 /// another time: the subject is known only when it was read to the moment.
 pub(super) fn timeline(
-    file: &Path,
+    path: &Path,
+    file: &RecordingFile,
     subject: Subject,
     stream: u64,
     until: BootNs,
 ) -> Result<Timeline, Failure> {
-    let recording = Recording::open(file).map_err(|error| Failure::File { file: file.to_owned(), error })?;
+    let recording = file.read().map_err(|error| Failure::File { file: path.to_owned(), error })?;
     let mut follower = TimelineOf { timeline: Timeline::new(subject), at: 0, stream, until };
     let pipeline = Pipeline::new(
         Replay::new(recording, Until::End),

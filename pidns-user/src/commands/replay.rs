@@ -1,10 +1,10 @@
 //! `pidns-trace replay`: a recording printed as the live stream would have been.
 
-use std::{fs, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use rustix::stdio::stdout;
 
-use super::{ending::Ending, notices::Notices, trace};
+use super::{ending::Ending, notices::Notices, recorded, trace};
 use crate::{
     cli::ReplayArgs,
     commands::failure::Failure,
@@ -15,8 +15,8 @@ use crate::{
     },
     pipeline::{ContainerSource, Follow, NamesAhead, Pipeline},
     source::{
-        recording::Recording,
-        replay::{Ahead, Replay, Until},
+        recording::{Recording, RecordingFile},
+        replay::{Reading, Replay, Until},
     },
     target::number_of_namespace,
     text::Count,
@@ -26,8 +26,11 @@ use crate::{
 pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     let ReplayArgs { file, speed, duration, count, quiet, filters, view } = args;
     let filter = Filter::of_recording(&filters.args(false), number_of_namespace)?;
-    let names = names_ahead(file, &filter, *quiet)?;
-    let recording = Recording::open(file).map_err(|error| Failure::File { file: file.clone(), error })?;
+    let (opened, recording) = recorded::open(file)?;
+    let (names, recording) = match filter.filter.containers.is_empty() {
+        true => (NamesAhead::default(), recording),
+        false => names_ahead(file, &opened, recording, *quiet)?,
+    };
     let sink = Sink::new(stdout());
     let ending = Ending::listen(sink.progress())?;
     let stop = ending.flag();
@@ -38,9 +41,7 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     let mut printer =
         Printer::new(filter, trace::view(view), sink, Seq::Recorded).stop_after(*count).at_pace(pace);
     // A pipe can have nothing to say for ever, and then the end must come all the same.
-    let events =
-        Ahead::start(recording).map_err(|error| Failure::Io { what: "start a thread that reads", error })?;
-    let source = Replay::new(events, duration.map_or(Until::End, Until::Elapsed));
+    let source = Replay::new(Reading::start(recording), duration.map_or(Until::End, Until::Elapsed));
     let pipeline = Pipeline::new(source, Follow::Everything, ContainerSource::Recorded(names));
     let (report, source, _) = pipeline.run(&mut [&mut printer], &stop);
     drop(ending);
@@ -64,22 +65,24 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
 }
 
 /// Where containers are asked for: those that the recording names, so that their first events are found too, which are without
-/// names. That takes reading it twice, up to its end or the damage.
-fn names_ahead(file: &Path, filter: &Filter, quiet: bool) -> Result<NamesAhead, Failure> {
+/// names. That takes reading it to its end or the damage, and then again: the recording that is returned is at its beginning.
+fn names_ahead(
+    file: &Path,
+    opened: &RecordingFile,
+    recording: Recording,
+    quiet: bool,
+) -> Result<(NamesAhead, Recording), Failure> {
     let mut names = NamesAhead::default();
-    if filter.filter.containers.is_empty() {
-        return Ok(names);
-    }
-    if !fs::metadata(file).is_ok_and(|file| file.is_file()) {
+    if !opened.can_be_read_again() {
         Notices::new(quiet).notify(format_args!(
             "{}: it can be read only once, so that the first events of a container, which are without its name, are left out",
             file.display()
         ));
-        return Ok(names);
+        return Ok((names, recording));
     }
-    let recording = Recording::open(file).map_err(|error| Failure::File { file: file.to_owned(), error })?;
     for event in recording.map_while(Result::ok) {
         names.learn(&event);
     }
-    Ok(names.rewound())
+    let again = opened.read().map_err(|error| Failure::File { file: file.to_owned(), error })?;
+    Ok((names.rewound(), again))
 }

@@ -3,6 +3,7 @@
 //! An absent fact is an absent field. Field names are stable within [`VERSION`].
 
 mod body;
+mod bounds;
 pub mod container;
 pub mod identity;
 pub(crate) mod objects;
@@ -15,9 +16,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     body::Body,
+    bounds::MAX_LEVEL,
     objects::{
-        COMM_LEN, Cause, Exit, INITIAL_NS, KernelCount, MAX_LEVEL, ModelCount, Namespace, Process,
-        ReachedLimit, StreamFilter, ThreadCount,
+        COMM_LEN, Cause, Exit, INITIAL_NS, KernelCount, ModelCount, Namespace, Process, ReachedLimit,
+        StreamFilter, ThreadCount,
     },
 };
 use self::{body::Named, identity::BootNs};

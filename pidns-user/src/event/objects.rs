@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Token,
+    Token, bounds,
     identity::{BootNs, HostPid, NamespaceKey, NsInum, ProcessKey},
 };
 use crate::{event::container::Container, text::Name};
@@ -13,8 +13,6 @@ use crate::{event::container::Container, text::Name};
 /// Inode number of the initial PID namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
 pub const INITIAL_NS: NsInum = NsInum(0xefff_fffc);
 
-/// The deepest level of a PID namespace (`MAX_PID_NS_LEVEL`, include/linux/pid_namespace.h).
-pub const MAX_LEVEL: u32 = 32;
 /// Bytes that the kernel keeps of a process's name (`TASK_COMM_LEN`, include/linux/sched.h), the closing NUL included.
 pub const COMM_LEN: usize = 16;
 
@@ -24,8 +22,10 @@ pub struct Process {
     /// Its PID at level 0.
     pub pid: HostPid,
     /// Its PID at each level, from 0 to the innermost.
+    #[serde(deserialize_with = "bounds::pids")]
     pub pids: Vec<u32>,
     /// The kernel's short name for it, escaped.
+    #[serde(deserialize_with = "bounds::comm")]
     pub comm: Name,
     /// When it was started.
     pub start_boot_ns: BootNs,
@@ -48,6 +48,7 @@ pub struct Namespace {
     /// Inode number, as in `pid:[4026532847]`.
     pub inum: NsInum,
     /// Depth; 0 is the initial namespace.
+    #[serde(deserialize_with = "bounds::level")]
     pub level: u32,
     /// Inode number of its parent; absent for the initial one.
     #[serde(skip_serializing_if = "Option::is_none")]

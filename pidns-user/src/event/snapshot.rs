@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use super::bounds;
 use crate::{
     event::container::Container,
     event::identity::{BootNs, HostPid, NamespaceKey, NsInum, ProcessKey},
@@ -146,6 +147,7 @@ pub struct SnapshotNamespace {
     /// Inode number, as in `pid:[4026532847]`.
     pub inum: NsInum,
     /// Depth: 0 is the outermost that can be seen, on the host the initial one.
+    #[serde(deserialize_with = "bounds::level")]
     pub level: u32,
     /// Inode number of its parent; absent at level 0, and where it may not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -201,7 +203,7 @@ pub enum Holder {
         /// The process.
         pid: HostPid,
         /// Its name.
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "bounds::known_comm", skip_serializing_if = "Option::is_none")]
         comm: Option<Name>,
         /// The descriptor.
         fd: u32,
@@ -211,7 +213,7 @@ pub enum Holder {
         /// The process.
         pid: HostPid,
         /// Its name.
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(default, deserialize_with = "bounds::known_comm", skip_serializing_if = "Option::is_none")]
         comm: Option<Name>,
     },
     /// It is mounted somewhere.

@@ -1,6 +1,6 @@
 //! The privileges that loading needs, told by name.
 
-use std::{fs, io};
+use std::io;
 
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs};
 
@@ -38,13 +38,7 @@ pub struct Capabilities(u64);
 impl Capabilities {
     /// Those of the calling process.
     pub fn own() -> io::Result<Self> {
-        Self::parse(&fs::read_to_string("/proc/self/status")?)
-            .ok_or_else(|| io::Error::other("/proc/self/status has no line CapEff"))
-    }
-
-    fn parse(status: &str) -> Option<Self> {
-        let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-        u64::from_str_radix(hex.trim(), 16).ok().map(Self)
+        Ok(Self(capabilities(None)?.effective.bits()))
     }
 
     fn has(self, bit: u32) -> bool {
@@ -116,19 +110,33 @@ pub fn drop_all_but(uses: Uses) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives up all capabilities, and the way to get others by running a program. For the calling thread, and those it starts from
+/// then on.
+pub fn drop_all() -> io::Result<()> {
+    let none = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    set_no_new_privs(true)?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_missing_ones_are_named() {
-        let none = Capabilities::parse("Name:\tx\nCapEff:\t0000000000000000\n").unwrap();
+        let none = Capabilities(0);
         assert_eq!(none.missing().iter().map(|c| c.name).collect::<Vec<_>>(), ["CAP_BPF", "CAP_PERFMON"]);
-        let bpf = Capabilities::parse("CapEff:\t0000008000000000\n").unwrap();
+        let bpf = Capabilities(1 << 39);
         assert_eq!(bpf.missing().iter().map(|c| c.name).collect::<Vec<_>>(), ["CAP_PERFMON"]);
         assert_eq!(bpf.names(), ["CAP_BPF"]);
-        let admin = Capabilities::parse("CapEff:\t0000000000200000\n").unwrap();
-        assert!(admin.missing().is_empty());
-        assert_eq!(Capabilities::parse("Name: x"), None);
+        assert!(Capabilities(1 << SYS_ADMIN).missing().is_empty());
+    }
+
+    #[test]
+    fn own_capabilities_are_those_of_proc() {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+        assert_eq!(Capabilities::own().unwrap(), Capabilities(u64::from_str_radix(hex.trim(), 16).unwrap()));
     }
 }

@@ -272,6 +272,14 @@ impl Procfs {
     }
 }
 
+/// Bytes of memory that this process has taken (`VmRSS`); `None` where that cannot be read.
+pub(crate) fn own_memory() -> Option<u64> {
+    // proc_pid_statm(5): the second number, in pages.
+    let text = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
 /// All of a file of /proc. [`fs::read`] asks for its size, which is 0, and begins with 32 bytes, and 32 more: eight calls
 /// for a status, of which two are needed.
 fn read(path: &Path) -> io::Result<Vec<u8>> {

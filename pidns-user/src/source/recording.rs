@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read, Seek as _},
     path::Path,
 };
 
@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::{
     event::{Body, Event, VERSION},
+    procfs,
     text::Count,
     text::printable,
 };
@@ -18,6 +19,11 @@ use crate::{
 const ZSTD_MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
 /// Longest line: an exec with 4 KB of arguments, each byte of them escaped, is a fraction of it.
 const LONGEST_LINE: u64 = 1 << 20;
+/// Most memory that this process may have taken when there is more to read, bytes. 200,000 processes in 50,000 namespaces, which
+/// the program is built for, take a tenth of it.
+const MEMORY: u64 = 1 << 30;
+/// So many bytes of lines are read before memory is looked at again.
+const BETWEEN_LOOKS: u64 = 1 << 20;
 
 /// Why a recording cannot be read any further. What stood before it is good.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +78,17 @@ pub enum Damage {
         /// What came back.
         error: io::Error,
     },
+    /// What it makes takes more memory than a recording may.
+    #[error(
+        "after line {line}: what it has made so far takes more than {} MiB of memory, which is all that a recording may take",
+        budget >> 20
+    )]
+    TooLarge {
+        /// Number of the last line that was read.
+        line: u64,
+        /// How much it may take, bytes.
+        budget: u64,
+    },
     /// All lines are good, and the last one is not there.
     #[error("after line {line}: the recording ends without stream.end: {}", why_without_end(*line))]
     NoEnd {
@@ -106,19 +123,59 @@ pub struct Recording {
     over: bool,
     /// Events of kinds that only a later version knows.
     unknown: u64,
+    memory: u64,
+    /// Bytes of lines that were read since memory was looked at.
+    unlooked: u64,
+}
+
+/// A file of a recording, open, of which nothing is read yet.
+#[derive(Debug)]
+pub struct RecordingFile {
+    /// None: standard input.
+    file: Option<File>,
+    can_be_read_again: bool,
+}
+
+impl RecordingFile {
+    /// Opens a file; `-` is standard input.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is a folder.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        if path == "-" {
+            return Ok(Self { file: None, can_be_read_again: false });
+        }
+        let file = File::open(path)?;
+        let found = file.metadata()?;
+        if found.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        Ok(Self { file: Some(file), can_be_read_again: found.is_file() })
+    }
+
+    /// Whether it is a regular file.
+    pub fn can_be_read_again(&self) -> bool {
+        self.can_be_read_again
+    }
+
+    /// Reads it; a regular file from its beginning, each time. Those that read it at the same time share the place.
+    ///
+    /// # Errors
+    /// What comes first cannot be read.
+    pub fn read(&self) -> io::Result<Recording> {
+        let Some(file) = &self.file else { return Recording::read(io::stdin()) };
+        let mut file = file.try_clone()?;
+        if self.can_be_read_again {
+            file.rewind()?;
+        }
+        Recording::read(file)
+    }
 }
 
 impl Recording {
-    /// Opens a file; `-` is standard input.
+    /// Opens a file and reads it; `-` is standard input.
     pub fn open(path: &Path) -> io::Result<Self> {
-        if path == "-" {
-            return Self::read(io::stdin());
-        }
-        let file = File::open(path)?;
-        if file.metadata()?.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
-        Self::read(file)
+        RecordingFile::open(path)?.read()
     }
 
     /// Reads from there.
@@ -130,7 +187,16 @@ impl Recording {
         } else {
             Box::new(from)
         };
-        Ok(Self { lines, line: 0, seq: 0, ended: false, over: false, unknown: 0 })
+        Ok(Self {
+            lines,
+            line: 0,
+            seq: 0,
+            ended: false,
+            over: false,
+            unknown: 0,
+            memory: MEMORY,
+            unlooked: 0,
+        })
     }
 
     /// How many events there were, so far, of kinds that only a later version of this program knows: they are left out.
@@ -149,6 +215,13 @@ impl Recording {
             return if self.ended { Ok(false) } else { Err(Damage::NoEnd { line: self.line }) };
         }
         self.line += 1;
+        self.unlooked += bytes.len() as u64;
+        if self.unlooked >= BETWEEN_LOOKS {
+            self.unlooked = 0;
+            if procfs::own_memory().is_some_and(|taken| taken > self.memory) {
+                return Err(Damage::TooLarge { line: self.line, budget: self.memory });
+            }
+        }
         match bytes.pop() {
             Some(b'\n') => Ok(true),
             _ if bytes.len() as u64 + 1 >= LONGEST_LINE => Err(Damage::Endless { line: self.line }),
@@ -294,6 +367,47 @@ mod tests {
         let whole = compressed(&format!("{events}{}\n", end(1001)));
         let (names, damage) = read(&whole[..whole.len() - 10]);
         assert!(names.len() < 1001 && damage.is_some_and(|damage| damage.contains("line ")));
+    }
+
+    #[test]
+    fn no_event_may_have_what_no_kernel_makes() {
+        let process = |comm: &str, pids: &str| {
+            format!(
+                r#"{{"v":1,"event":"process.reap","seq":1,"time":"1970-01-01T00:00:00Z","boot_ns":5,"process":{{"pid":1,"pids":[{pids}],"comm":"{comm}","start_boot_ns":7,"uid":0,"ns":9}}}}"#
+            ) + "\n"
+        };
+        let namespace = |level: u32| {
+            format!(
+                r#"{{"v":1,"event":"snapshot.namespace","seq":1,"time":"1970-01-01T00:00:00Z","boot_ns":5,"ns":{{"inum":9,"level":{level}}}}}"#
+            ) + "\n"
+        };
+        let levels = |count| vec!["1"; count].join(",");
+        for (text, words) in [
+            (process(&"x".repeat(64), &levels(33)), None),
+            (process(&"x".repeat(65), "1"), Some("line 1: a comm of 65 bytes")),
+            (process("x", &levels(34)), Some("line 1: 34 PIDs of one process")),
+            (namespace(32), None),
+            (namespace(33), Some("line 1: level 33: ")),
+        ] {
+            let (names, damage) = read(text.as_bytes());
+            let damage = damage.expect("it has no end");
+            match words {
+                Some(words) => assert!(names.is_empty() && damage.starts_with(words), "{damage}: {words}"),
+                None => assert!(names.len() == 1 && damage.starts_with("after line 1: "), "{damage}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_recording_that_takes_too_much_memory_is_left_with_the_line() {
+        let text: String = (1..=20_000).map(|seq| format!("{}\n", lost(seq))).collect();
+        let recording = Recording::read(Cursor::new(text.into_bytes())).unwrap();
+        let mut recording = Recording { memory: 1 << 20, ..recording };
+        let good = recording.by_ref().take_while(Result::is_ok).count() as u64;
+        assert!(good > 1_000 && good < 20_000, "memory is looked at once in a while: {good}");
+        assert_eq!(recording.line, good + 1);
+        let damage = Damage::TooLarge { line: recording.line, budget: 3 << 20 }.to_string();
+        assert!(damage.contains("more than 3 MiB"), "{damage}");
     }
 
     #[test]

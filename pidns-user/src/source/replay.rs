@@ -89,6 +89,41 @@ impl<T: Iterator<Item = Result<Event, Damage>>> EventReader for T {
     }
 }
 
+/// Reads a recording for who wants no event to be waited for: ahead, or where no thread can be started, in the caller's.
+pub enum Reading {
+    /// In a thread of its own.
+    Ahead(Ahead),
+    /// In the caller's thread: a pipe that has nothing to say is waited for.
+    InTurn(Recording),
+}
+
+impl Reading {
+    /// Begins to read.
+    pub fn start(recording: Recording) -> Self {
+        match Ahead::start(recording) {
+            Ok(ahead) => Self::Ahead(ahead),
+            Err(recording) => Self::InTurn(*recording),
+        }
+    }
+
+    /// How many events were left out that only a later version knows, where it was read to its end.
+    pub fn unknown(&self) -> u64 {
+        match self {
+            Self::Ahead(ahead) => ahead.unknown,
+            Self::InTurn(recording) => recording.unknown(),
+        }
+    }
+}
+
+impl EventReader for Reading {
+    fn next(&mut self, waits: bool) -> Next {
+        match self {
+            Self::Ahead(ahead) => ahead.next(waits),
+            Self::InTurn(recording) => EventReader::next(recording, waits),
+        }
+    }
+}
+
 /// Reads ahead in a thread of its own.
 pub struct Ahead {
     read: Receiver<Read>,
@@ -103,10 +138,12 @@ enum Read {
 }
 
 impl Ahead {
-    /// Starts the thread.
-    pub fn start(mut recording: Recording) -> std::io::Result<Self> {
+    /// Starts the thread. Gives the recording back where none can be started.
+    fn start(recording: Recording) -> Result<Self, Box<Recording>> {
         let (give, read) = mpsc::sync_channel(AHEAD);
+        let (hand_over, handed_over) = mpsc::channel::<Recording>();
         let work = move || {
+            let Ok(mut recording) = handed_over.recv() else { return };
             for event in recording.by_ref() {
                 // Nothing more is wanted.
                 if give.send(Read::Event(Box::new(event))).is_err() {
@@ -115,13 +152,11 @@ impl Ahead {
             }
             let _ = give.send(Read::End(recording.unknown()));
         };
-        thread::Builder::new().name("recording".to_owned()).spawn(work)?;
+        if thread::Builder::new().name("recording".to_owned()).spawn(work).is_err() {
+            return Err(Box::new(recording));
+        }
+        hand_over.send(recording).map_err(|unsent| Box::new(unsent.0))?;
         Ok(Self { read, unknown: 0 })
-    }
-
-    /// How many events were left out that only a later version knows, where it was read to its end.
-    pub fn unknown(&self) -> u64 {
-        self.unknown
     }
 }
 

@@ -12,7 +12,9 @@ use pidns_user::{
 
 fn main() -> ExitCode {
     let Cli { command, trace } = Cli::of_command_line();
-    let result = match &command {
+    let prints = !matches!(command, Some(Command::Record(_) | Command::Agent(_)));
+    let can_print = if prints { commands::closed_output::check() } else { Ok(()) };
+    let result = can_print.and_then(|()| match &command {
         None => commands::trace::run(&trace),
         Some(Command::Trace(args)) => commands::trace::run(args),
         Some(Command::Record(args)) => commands::record::run(args),
@@ -23,7 +25,7 @@ fn main() -> ExitCode {
         Some(Command::Explain(args)) => commands::explain::run(args),
         Some(Command::Agent(args)) => commands::agent::run(args),
         Some(Command::Check(args)) => commands::check::run(args),
-    };
+    });
     result.unwrap_or_else(|failure| {
         // Whoever has closed stderr has the exit code.
         let _ = writeln!(io::stderr(), "pidns-trace: {failure}");

@@ -207,7 +207,7 @@ pub struct RecordArgs {
     /// is left alone; a new one can be read by its owner alone (mode 0600).
     pub file: PathBuf,
 
-    /// Write over the file if it exists.
+    /// Write a new file in its place if it exists. Of a link, that is the link's place: it is not followed.
     #[arg(long)]
     pub force: bool,
 

@@ -1,8 +1,8 @@
-//! The process's asynchronous runtime: signals, and questions to the daemons of container runtimes. It runs in a thread of its
-//! own, while something needs it.
+//! The process's asynchronous runtime: signals, and HTTP of the agent. It runs in a thread of its own, while something needs it.
 
 use std::{
     io,
+    os::unix::net::UnixStream,
     sync::{Arc, Mutex, PoisonError, Weak},
     thread::{self, JoinHandle},
 };
@@ -33,6 +33,9 @@ impl Background {
     }
 
     fn start() -> io::Result<Self> {
+        // Where too few descriptors are left, tokio panics (`OsExtraData`, src/signal/unix.rs): so it is tried before.
+        let room = [UnixStream::pair()?, UnixStream::pair()?, UnixStream::pair()?];
+        drop(room);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();

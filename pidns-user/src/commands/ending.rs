@@ -1,4 +1,4 @@
-//! Ctrl-C of a command that goes on until then: it ends well, and a further one cuts it off only where nobody reads.
+//! Ctrl-C of a command that goes on until then: it ends well, and at once with a further one.
 
 use std::{
     process,
@@ -6,16 +6,20 @@ use std::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
-use rustix::{io::ioctl_fionread, stdio::stdout};
-
-use super::{background::Background, failure::Failure, interrupts::Interrupts};
+use super::{
+    background::Background,
+    failure::Failure,
+    interrupts::{CUT_OFF, Interrupts, Writer},
+    threadless,
+};
 use crate::output::sink::WriteProgress;
 
-/// A further signal ended it while the output stood still.
-const CUT_OFF: i32 = 130;
+/// How long a pause is that no thread can wake, before it is looked whether the end was asked for.
+const SLICE: Duration = Duration::from_millis(20);
 
 /// Whether the end was asked for. Signals are listened for as long as one of its clones is there.
 #[derive(Clone)]
@@ -23,20 +27,25 @@ pub(super) struct Ending {
     flag: Arc<AtomicBool>,
     /// Wakes a pause when the flag is set.
     asked: Arc<(Mutex<()>, Condvar)>,
-    _background: Arc<Background>,
+    /// None where no thread can be started: nothing wakes a pause then.
+    background: Option<Arc<Background>>,
 }
 
 impl Ending {
-    /// Listens from now on, while `progress` tells how the output gets on.
+    /// Listens from now on. The calling thread is the one that writes, and `progress` is that of its output.
     pub(super) fn listen(progress: Arc<WriteProgress>) -> Result<Self, Failure> {
         let io = |error| Failure::Io { what: "wait for signals", error };
-        let background = Background::get().map_err(io)?;
+        let flag = Arc::new(AtomicBool::new(false));
+        let asked = Arc::new((Mutex::new(()), Condvar::new()));
+        let Ok(background) = Background::get() else {
+            threadless::listen(Arc::clone(&flag), progress, None, None).map_err(io)?;
+            return Ok(Self { flag, asked, background: None });
+        };
         let mut interrupts = {
             let _context = background.handle().enter();
             Interrupts::new().map_err(io)?
         };
-        let flag = Arc::new(AtomicBool::new(false));
-        let asked = Arc::new((Mutex::new(()), Condvar::new()));
+        let writer = Writer::this_thread();
         let (set, wake) = (Arc::clone(&flag), Arc::clone(&asked));
         background.handle().spawn(async move {
             interrupts.next().await;
@@ -45,12 +54,12 @@ impl Ending {
                 set.store(true, Ordering::Release);
             }
             wake.1.notify_all();
-            // A snapshot or a pause ends by itself; a write to a reader that does not read never does.
-            let place = || Some((progress.of_flush()?, ioctl_fionread(stdout()).ok()));
-            interrupts.cut_off(place).await;
-            process::exit(CUT_OFF)
+            tokio::select! {
+                () = interrupts.next_wish() => process::exit(CUT_OFF),
+                () = writer.give_up(&progress) => {}
+            }
         });
-        Ok(Self { flag, asked, _background: background })
+        Ok(Self { flag, asked, background: Some(background) })
     }
 
     /// Set when the end is asked for.
@@ -60,32 +69,44 @@ impl Ending {
 
     /// Waits for so long, or until the end is asked for: whether it was.
     pub(super) fn comes_within(&self, time: Duration) -> bool {
+        if self.background.is_none() {
+            return self.comes_while_sleeping(time);
+        }
         let (lock, changed) = &*self.asked;
         let lock = lock.lock().unwrap_or_else(PoisonError::into_inner);
         let is_pending = |_: &mut ()| !self.flag.load(Ordering::Acquire);
         let _waited = changed.wait_timeout_while(lock, time, is_pending);
         self.flag.load(Ordering::Acquire)
     }
+
+    fn comes_while_sleeping(&self, time: Duration) -> bool {
+        let end = Instant::now() + time;
+        while !self.flag.load(Ordering::Acquire) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            thread::sleep(left.min(SLICE));
+        }
+        true
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use rustix::process::{Signal, getpid, kill_process};
 
     use super::*;
-    use crate::commands::interrupts::GRACE;
 
     #[test]
-    fn a_further_signal_cuts_off_nothing_that_writes_nothing() {
+    fn a_signal_ends_a_pause() {
         let ending = Ending::listen(Arc::default()).unwrap();
         assert!(!ending.comes_within(Duration::ZERO), "nobody has asked");
         kill_process(getpid(), Signal::INT).unwrap();
         assert!(ending.comes_within(Duration::from_secs(10)));
         assert!(ending.flag().load(Ordering::Acquire));
-        // A snapshot is taken now, say. (Cut off, this test would end with 130.)
+        // Sent right behind the first, it is the same wish. (Cut off, this test would end with 130.)
         kill_process(getpid(), Signal::INT).unwrap();
-        thread::sleep(GRACE + Duration::from_millis(500));
+        thread::sleep(Duration::from_millis(500));
     }
 }

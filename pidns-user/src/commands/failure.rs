@@ -70,8 +70,10 @@ pub enum Failure {
         damage: Damage,
     },
     /// The output could not be written.
-    #[error("write to standard output: {error}{}", unwritten_events(*unwritten))]
+    #[error("write to {}: {error}{}", name_of(file.as_deref()), unwritten_events(*unwritten))]
     Output {
+        /// Where to; `None`: standard output.
+        file: Option<PathBuf>,
         /// What came back.
         error: io::Error,
         /// Events that had been seen and are lost with this.
@@ -88,6 +90,10 @@ pub enum Failure {
         /// What came back.
         error: io::Error,
     },
+}
+
+fn name_of(file: Option<&Path>) -> String {
+    file.map_or_else(|| "standard output".to_owned(), |file| file.display().to_string())
 }
 
 /// Empty where it was no event: a table's heading.
@@ -128,7 +134,21 @@ impl Failure {
             | Self::Output { .. }
             | Self::Web(_)
             | Self::Io { .. }
-            | Self::Load(LoadError::NoObject | LoadError::Io { .. }) => code::USAGE,
+            | Self::Load(LoadError::NoObject | LoadError::Exhausted { .. } | LoadError::Io { .. }) => {
+                code::USAGE
+            }
+        }
+    }
+}
+
+impl Failure {
+    /// The same of an output that is this file.
+    pub(super) fn in_file(self, to: Option<&Path>) -> Self {
+        match self {
+            Self::Output { file: None, error, unwritten } => {
+                Self::Output { file: to.map(Path::to_owned), error, unwritten }
+            }
+            other => other,
         }
     }
 }
@@ -159,7 +179,7 @@ impl From<SnapshotError> for Failure {
 impl From<ConsumerError> for Failure {
     fn from(error: ConsumerError) -> Self {
         match error {
-            ConsumerError::Output { error, unwritten } => Self::Output { error, unwritten },
+            ConsumerError::Output { error, unwritten } => Self::Output { file: None, error, unwritten },
             error @ ConsumerError::Slow { .. } => {
                 Self::Io { what: "hand events on", error: io::Error::other(error.to_string()) }
             }
@@ -196,7 +216,8 @@ mod tests {
     #[test]
     fn each_failure_has_the_code_that_the_readme_gives_it() {
         let io = || io::Error::from_raw_os_error(libc::ENOSPC);
-        let output = Failure::Output { error: io(), unwritten: 1 };
+        let output = Failure::Output { file: None, error: io(), unwritten: 1 };
+        assert!(output.to_string().starts_with("write to standard output: "), "{output}");
         assert!(output.to_string().ends_with("1 event was not written"), "{output}");
         for (failure, code) in [
             (output, code::USAGE),
@@ -204,6 +225,7 @@ mod tests {
             (Failure::Usage("x".to_owned()), code::USAGE),
             (Failure::NoMatch("x".to_owned()), code::NO_MATCH),
             (Failure::Load(LoadError::NoObject), code::USAGE),
+            (Failure::Load(LoadError::Exhausted { what: "x".to_owned(), error: io() }), code::USAGE),
             (Failure::Load(LoadError::Privilege(Vec::new())), code::PRIVILEGE),
             (Failure::Load(LoadError::UserNamespace), code::PRIVILEGE),
             (Failure::Load(LoadError::NoBtf(io())), code::KERNEL),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{background::Background, failure::Failure, notices::Notices};
+use super::{failure::Failure, notices::Notices};
 use crate::{
     container::{Api, ContainerCache, Roots},
     event::identity::{HostPid, NsInum, ProcessKey},
@@ -18,10 +18,8 @@ use crate::{
 pub(super) struct HostObserver {
     observer: Observer,
     notices: Notices,
-    /// Whether daemons are asked for the names of containers.
-    runtime_api: bool,
     /// The containers that were seen, so that each is looked up once.
-    containers: Option<HostContainers>,
+    containers: ContainerCache,
 }
 
 /// What one look tells the container of: all processes of a namespace that are in this cgroup (v2), or this one process and those
@@ -80,16 +78,10 @@ impl<'a> Members<'a> {
     }
 }
 
-/// The container cache, and what its questions to daemons run in.
-pub(super) struct HostContainers {
-    pub(super) cache: ContainerCache,
-    pub(super) background: Option<Arc<Background>>,
-}
-
 impl HostObserver {
     /// For a command that does nothing but take snapshots.
     pub(super) fn new(runtime_api: bool, notices: Notices) -> Self {
-        Self { observer: Observer::new(), notices, runtime_api, containers: None }
+        Self { observer: Observer::new(), notices, containers: containers(runtime_api) }
     }
 
     /// For a command that loads a stream afterwards, which takes privileges.
@@ -101,10 +93,6 @@ impl HostObserver {
     pub(super) fn snapshot(&mut self, with_holders: bool) -> Result<Snapshot, Failure> {
         let Observed { snapshot, notices } = self.observer.snapshot(with_holders, &mut || {})?;
         notices.iter().for_each(|notice| self.notices.notice(notice));
-        // Behind the first snapshot: what asks daemons has a thread, and loading the iterator wants no other.
-        if self.containers.is_none() {
-            self.containers = Some(containers(self.runtime_api)?);
-        }
         Ok(snapshot)
     }
 
@@ -134,7 +122,7 @@ impl HostObserver {
                 let found = match known.get(&lookup) {
                     Some(found) => found.clone(),
                     None => {
-                        let cache = &mut self.containers()?.cache;
+                        let cache = &mut self.containers;
                         let own =
                             if process.level() > Some(0) { cache.find(key) } else { cache.find_on_host(key) };
                         let home = snapshot.namespaces.get(&ns).and_then(|ns| ns.container.as_deref());
@@ -182,25 +170,16 @@ impl HostObserver {
 
     fn container_of_init(&mut self, init: &SnapshotProcess) -> Result<Option<Arc<Container>>, Failure> {
         let Some(key) = init.key() else { return Ok(None) };
-        Ok(self.containers()?.cache.find(key))
-    }
-
-    fn containers(&mut self) -> Result<&mut HostContainers, Failure> {
-        Ok(match &mut self.containers {
-            Some(containers) => containers,
-            none => none.insert(containers(self.runtime_api)?),
-        })
+        Ok(self.containers.find(key))
     }
 }
 
 /// What names the containers of this machine; with the daemons' help where that is wanted.
-pub(super) fn containers(runtime_api: bool) -> Result<HostContainers, Failure> {
+pub(super) fn containers(runtime_api: bool) -> ContainerCache {
     let roots = Roots::host();
-    if !runtime_api {
-        return Ok(HostContainers { cache: ContainerCache::new(roots), background: None });
+    if runtime_api {
+        ContainerCache::asking(roots.clone(), Api::new(&roots))
+    } else {
+        ContainerCache::new(roots)
     }
-    let io = |error| Failure::Io { what: "start a thread to ask daemons", error };
-    let background = Background::get().map_err(io)?;
-    let api = Api::new(&roots, background.handle().clone()).map_err(io)?;
-    Ok(HostContainers { cache: ContainerCache::asking(roots, api), background: Some(background) })
 }

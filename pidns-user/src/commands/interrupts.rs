@@ -1,16 +1,20 @@
-//! The signals that ask for an end, and when a further one cuts that end off.
+//! The signals that ask for an end: after the first, the reader of the output has two seconds for what is there; a second one ends
+//! the program at once.
 
-use std::{
-    fs, io,
-    time::{Duration, Instant},
-};
+use std::{fs, io, os::unix::thread::JoinHandleExt as _, thread::JoinHandle, time::Duration};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// How long the output stands still before a further signal cuts the end off.
-pub(crate) const GRACE: Duration = Duration::from_secs(1);
-/// How often it is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+use crate::output::sink::WriteProgress;
+
+/// Exit code of what a second signal has ended.
+pub(crate) const CUT_OFF: i32 = 130;
+/// How long the reader of the output has, after the first signal, to take what is there.
+pub(crate) const BACKLOG: Duration = Duration::from_secs(2);
+/// What comes so soon after the first signal is no second wish: timeout(1) and terminals send one to a process and to its group.
+pub(crate) const SAME_WISH: Duration = Duration::from_millis(200);
+/// How often a write that waits for its reader is interrupted, when that has had its time.
+const NUDGE: Duration = Duration::from_millis(20);
 
 /// The signals that ask for an end.
 pub struct Interrupts {
@@ -22,6 +26,9 @@ pub struct Interrupts {
 
 impl Interrupts {
     /// From now on they end nothing by themselves.
+    ///
+    /// # Errors
+    /// They cannot be listened for.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -44,43 +51,65 @@ impl Interrupts {
         }
     }
 
-    /// While the end is under way: waits until one has come and a write of the output, whose place `place` tells, has
-    /// stood still for [`GRACE`]. An end that moves is not cut off, nor one that is busy with something else than a
-    /// write (`None`): taking the hooks away takes some kernels a second.
-    pub async fn cut_off<T: PartialEq>(&mut self, place: impl Fn() -> Option<T>) {
-        let mut stillness = Stillness::new(place(), Instant::now());
-        let mut asked = false;
-        while stillness.look(place(), Instant::now()) < GRACE || !asked {
-            tokio::select! {
-                () = self.next() => asked = true,
-                () = tokio::time::sleep(LOOK_INTERVAL) => {}
-            }
+    /// When one has come: waits for a further one, by which the end is to be at once.
+    pub async fn next_wish(&mut self) {
+        tokio::time::sleep(SAME_WISH).await;
+        // What is there by now.
+        while tokio::time::timeout(Duration::ZERO, self.next()).await.is_ok() {}
+        self.next().await;
+    }
+}
+
+/// A thread that writes the output. It must be there for as long as this is used.
+#[derive(Clone, Copy, Debug)]
+pub struct Writer(libc::pthread_t);
+
+impl Writer {
+    /// The calling thread.
+    pub fn this_thread() -> Self {
+        // SAFETY: has no preconditions.
+        Self(unsafe { libc::pthread_self() })
+    }
+
+    /// The thread of this handle.
+    pub fn of<T>(thread: &JoinHandle<T>) -> Self {
+        Self(thread.as_pthread_t())
+    }
+
+    /// Gives the reader its time; then nothing more is written, and a write that waits is interrupted, again and again: it may be
+    /// about to begin. Never ends.
+    pub async fn give_up(self, progress: &WriteProgress) {
+        tokio::time::sleep(BACKLOG).await;
+        progress.give_up();
+        if do_nothing_at(NUDGE_SIGNAL).is_err() {
+            return std::future::pending().await;
+        }
+        loop {
+            // SAFETY: the thread is there, as `Writer` asks for; the signal has a handler.
+            unsafe { libc::pthread_kill(self.0, NUDGE_SIGNAL) };
+            tokio::time::sleep(NUDGE).await;
         }
     }
 }
 
-/// For how long something has stood still, while there was something to move.
-#[derive(Debug)]
-struct Stillness<T> {
-    place: Option<T>,
-    since: Instant,
-}
+/// Nobody sends it to a program that asks for no urgent data.
+const NUDGE_SIGNAL: libc::c_int = libc::SIGURG;
 
-impl<T: PartialEq> Stillness<T> {
-    fn new(place: Option<T>, now: Instant) -> Self {
-        Self { place, since: now }
-    }
-
-    fn look(&mut self, place: Option<T>, now: Instant) -> Duration {
-        if place.is_none() || place != self.place {
-            *self = Self::new(place, now);
-        }
-        now.duration_since(self.since)
+/// A signal with a handler interrupts a call that waits (without SA_RESTART), and one without does not.
+fn do_nothing_at(signal: libc::c_int) -> io::Result<()> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: sigaction is plain data, for which zero is a value.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = nothing as *const () as libc::sighandler_t;
+    // SAFETY: action is live, and its handler does nothing; the old action is not asked for.
+    match unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
 /// Whether SIGHUP is ignored (`SigIgn` of proc(5), whose lowest bit it is).
-fn ignores_hang_up() -> bool {
+pub(super) fn ignores_hang_up() -> bool {
     fs::read_to_string("/proc/self/status")
         .ok()
         .and_then(|status| {
@@ -88,23 +117,4 @@ fn ignores_hang_up() -> bool {
             u64::from_str_radix(&mask, 16).ok()
         })
         .is_some_and(|mask| mask & 1 != 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_moves_is_never_still_for_long() {
-        let began = Instant::now();
-        let after = |milliseconds| began + Duration::from_millis(milliseconds);
-        let mut stillness = Stillness::new(Some(1), began);
-        assert_eq!(stillness.look(Some(1), after(900)), Duration::from_millis(900));
-        assert_eq!(stillness.look(Some(2), after(990)), Duration::ZERO, "it has moved");
-        assert_eq!(stillness.look(Some(2), after(1900)), Duration::from_millis(910));
-        assert_eq!(stillness.look(None, after(2000)), Duration::ZERO, "nothing is to move");
-        assert_eq!(stillness.look(None, after(5000)), Duration::ZERO, "for however long");
-        assert_eq!(stillness.look(Some(2), after(5500)), Duration::ZERO, "it begins to");
-        assert_eq!(stillness.look(Some(2), after(6500)), Duration::from_secs(1));
-    }
 }

@@ -3,24 +3,26 @@
 use std::{
     collections::BTreeMap,
     fs, io,
+    path::Path,
     process::ExitCode,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     time::Duration,
 };
 
 use jiff::Timestamp;
-use rustix::{io::ioctl_fionread, stdio::stdout};
 use tokio::sync::oneshot;
 
 use super::{
     background::Background,
     failure::{Failure, code},
-    host_observer::{self, HostContainers},
-    interrupts::Interrupts,
+    host_observer,
+    interrupts::{CUT_OFF, Interrupts, Writer},
     notices::Notices,
+    threadless,
 };
 use crate::{
     cli::{Kernel, Stop},
@@ -61,6 +63,8 @@ pub(super) struct Stream<'a> {
     pub(super) observer: Option<Observer>,
     pub(super) stop: &'a Stop,
     pub(super) view: Box<dyn View + Send>,
+    /// The file that it is written to; `None`: standard output.
+    pub(super) file: Option<&'a Path>,
     /// Opens what it is written to, when it is known that there is something to write.
     pub(super) open: Box<dyn FnOnce() -> Result<Sink, Failure> + 'a>,
 }
@@ -75,8 +79,17 @@ struct Streamed {
 impl Stream<'_> {
     /// Streams to the end, prints a summary of it, and says how it went.
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let Self { kernel, filter, warnings, follow, observer, stop: Stop { duration, count }, view, open } =
-            self;
+        let Self {
+            kernel,
+            filter,
+            warnings,
+            follow,
+            observer,
+            stop: Stop { duration, count },
+            view,
+            file,
+            open,
+        } = self;
         let KernelFilter { event_mask, level_mask, namespaces, pids } = follow.kernel_filter(&filter);
         let existing = existing(follow);
         let (mut loaded, reader, waker) = load::load(&Settings {
@@ -98,8 +111,7 @@ impl Stream<'_> {
             error,
         })?;
         // What it starts of threads have what this one has left: each thread has its own capabilities.
-        let (mut containers, background) =
-            containers(kernel.runtime_api, !filter.filter.containers.is_empty())?;
+        let mut containers = containers(kernel.runtime_api, !filter.filter.containers.is_empty());
         let notices = Notices::new(kernel.quiet);
         if let ContainerSource::Tracked(tracker) = &mut containers {
             if let Some(existing) = existing {
@@ -121,9 +133,7 @@ impl Stream<'_> {
         let source = Live::new(loaded, reader, log, start, follow.has_reaps(&filter));
         let mut printer = Printer::new(filter, view, sink, Seq::Printed).stop_after(*count);
         let verify = kernel.verify_interval;
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let work = move || {
+        let work = move |stop: &AtomicBool| {
             let mut pipeline = Pipeline::new(source, follow, containers);
             if let Some(observer) = observer {
                 let resync = Resync::new(snapshots::beside(observer), verify, follow.refresh());
@@ -131,13 +141,12 @@ impl Stream<'_> {
             }
             let mut notices = notices;
             let consumers: &mut [&mut dyn Consumer] = &mut [&mut printer, &mut notices];
-            let (report, ..) = pipeline.run(consumers, &stopped);
+            let (report, ..) = pipeline.run(consumers, stop);
             Streamed { report, printed: printer.printed().clone() }
         };
-        let streamed = until_the_end(work, &progress, &waker, &stop, *duration)?;
-        drop(background);
+        let streamed = until_the_end(work, &progress, &waker, *duration, notices)?;
         let lost = streamed.report.lost.values().sum::<u64>();
-        conclude(streamed, notices)?;
+        conclude(streamed, notices).map_err(|failure| failure.in_file(file))?;
         Ok(if kernel.strict && lost > 0 { ExitCode::from(code::LOST) } else { ExitCode::SUCCESS })
     }
 }
@@ -215,17 +224,13 @@ fn notify_of_unreadable_files(notices: Notices) {
 }
 
 /// What names the containers, with those that share the host's own namespace where that is wanted; none where the events' numbers of processes are not those of this /proc.
-pub(super) fn containers(
-    runtime_api: bool,
-    with_host: bool,
-) -> Result<(ContainerSource, Option<Arc<Background>>), Failure> {
+pub(super) fn containers(runtime_api: bool, with_host: bool) -> ContainerSource {
     if namespace::is_initial() != Some(true) {
-        return Ok((ContainerSource::Unknown, None));
+        return ContainerSource::Unknown;
     }
-    let HostContainers { cache, background } = host_observer::containers(runtime_api)?;
-    let tracker = ContainerTracker::new(cache);
+    let tracker = ContainerTracker::new(host_observer::containers(runtime_api));
     let tracker = if with_host { tracker.with_host() } else { tracker };
-    Ok((ContainerSource::Tracked(Box::new(tracker)), background))
+    ContainerSource::Tracked(Box::new(tracker))
 }
 
 pub(super) fn start(loaded: &Loaded, filter: &Filter) -> Body {
@@ -272,51 +277,79 @@ pub(super) fn unseen(hook: &Hook, form: &HookForm) -> Option<String> {
     }
 }
 
-/// Has `work` done in a thread of its own. This one waits for what ends it.
+/// Has `work` done in a thread of its own, while this one waits for what ends it; in this one where none can be started. The flag
+/// that `work` gets is set when it is to end.
 fn until_the_end(
-    work: impl FnOnce() -> Streamed + Send + 'static,
-    progress: &WriteProgress,
+    work: impl FnOnce(&AtomicBool) -> Streamed + Send + 'static,
+    progress: &Arc<WriteProgress>,
     waker: &Waker,
-    stop: &AtomicBool,
     duration: Option<Duration>,
+    notices: Notices,
 ) -> Result<Streamed, Failure> {
     let io = |what| move |error| Failure::Io { what, error };
-    let background = Background::get().map_err(io("start the runtime"))?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (done, mut finished) = oneshot::channel();
+    // The thread gets its work when it is there: of one that cannot be started nothing comes back.
+    let (hand_over, handed_over) = mpsc::channel();
+    let stopped = Arc::clone(&stop);
+    let worker = Background::get().and_then(|background| {
+        let interrupts = {
+            let _context = background.handle().enter();
+            Interrupts::new()?
+        };
+        let work_handed_over = move || {
+            let work: Box<dyn FnOnce(&AtomicBool) -> Streamed + Send> = handed_over.recv().ok()?;
+            let streamed = work(&stopped);
+            let _ = done.send(());
+            Some(streamed)
+        };
+        let worker = std::thread::Builder::new().name("stream".to_owned()).spawn(work_handed_over)?;
+        Ok((background, interrupts, worker))
+    });
+    let (background, mut interrupts, worker) = match worker {
+        Ok(started) => started,
+        Err(error) => {
+            notices.notify(threadless::message(&error));
+            let wake = waker.event_file().map_err(io("listen for signals"))?;
+            let asked = Arc::clone(&stop);
+            threadless::listen(asked, Arc::clone(progress), Some(wake), duration)
+                .map_err(io("listen for signals"))?;
+            return Ok(work(&stop));
+        }
+    };
+    let _ = hand_over.send(Box::new(work));
     background.handle().block_on(async {
-        let mut interrupts = Interrupts::new().map_err(io("listen for signals"))?;
-        let (done, mut finished) = oneshot::channel();
-        let worker = std::thread::Builder::new()
-            .name("stream".to_owned())
-            .spawn(move || {
-                let streamed = work();
-                let _ = done.send(());
-                streamed
-            })
-            .map_err(io("start the stream's thread"))?;
         let over = async {
             match duration {
                 Some(duration) => tokio::time::sleep(duration).await,
                 None => std::future::pending().await,
             }
         };
-        let running = tokio::select! {
-            _ = &mut finished => false,
-            () = interrupts.next() => true,
-            () = over => true,
+        let (mut running, mut interrupted) = tokio::select! {
+            _ = &mut finished => (false, false),
+            () = interrupts.next() => (true, true),
+            () = over => (true, false),
         };
         if running {
             stop.store(true, Ordering::Release);
             waker.wake().map_err(io("wake the stream's thread"))?;
+        }
+        if running && !interrupted {
+            // As long as nobody minds, a slow reader has all the time that it takes.
+            (running, interrupted) = tokio::select! {
+                _ = &mut finished => (false, false),
+                () = interrupts.next() => (true, true),
+            };
+        }
+        if running && interrupted {
             tokio::select! {
                 _ = &mut finished => {}
-                // It is stuck writing to a reader that does not read. One that reads shows by what is left in the pipe,
-                // long before it has made room for a write.
-                () = interrupts.cut_off(|| Some((progress.of_flush()?, ioctl_fionread(stdout()).ok()))) => {
-                    std::process::exit(130)
-                }
+                () = interrupts.next_wish() => std::process::exit(CUT_OFF),
+                () = Writer::of(&worker).give_up(progress) => {}
             }
         }
-        Ok(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        let streamed = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        streamed.ok_or_else(|| io("stream events")(io::Error::other("their thread was given nothing to do")))
     })
 }
 

@@ -3,6 +3,7 @@
 pub mod agent;
 mod background;
 pub mod check;
+pub mod closed_output;
 mod ending;
 pub mod explain;
 pub mod failure;
@@ -17,6 +18,7 @@ pub mod ps;
 pub mod record;
 mod recorded;
 pub mod replay;
+mod threadless;
 pub mod trace;
 pub mod tree;
 mod unread;

@@ -38,26 +38,39 @@ pub fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
     };
     let open = Box::new(open);
     let follow = Follow::Everything;
-    let code =
-        Stream { kernel, filter, warnings: Vec::new(), follow, observer, stop, view: Box::new(Json), open }
-            .run()?;
+    let code = Stream {
+        kernel,
+        filter,
+        warnings: Vec::new(),
+        follow,
+        observer,
+        stop,
+        view: Box::new(Json),
+        file: Some(file),
+        open,
+    }
+    .run()?;
     // Whoever has taken it away meanwhile knows how large it is.
     let bytes = fs::metadata(file).map_or(0, |file| file.len());
     Notices::new(kernel.quiet).notify(format_args!("{}: {}", file.display(), Count(bytes, "byte", "bytes")));
     Ok(code)
 }
 
-/// For its owner alone: it tells of all users' processes, and with --args what they were called with. One that exists keeps
-/// the mode that it has.
+/// For its owner alone: it tells of all users' processes, and with --args what they were called with.
+///
+/// With `force`, a file or a link that has the name is taken away before: what is written is a new file, with an owner and a mode of
+/// its own, and nothing that a link of a stranger's leads to. (Something else, such as a device or a pipe, is written to.)
 fn create(file: &Path, force: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.write(true).mode(0o600);
-    if force {
-        options.create(true).truncate(true)
-    } else {
-        options.create_new(true)
-    };
-    options.open(file)
+    options.write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    if force && let Ok(found) = fs::symlink_metadata(file) {
+        if !found.is_file() && !found.is_symlink() {
+            return options.open(file);
+        }
+        fs::remove_file(file)?;
+    }
+    // Where somebody has made another one meanwhile, it is an error.
+    options.create_new(true).open(file)
 }
 
 #[cfg(test)]
@@ -78,8 +91,27 @@ mod tests {
         }
         let shared = directory.path().join("shared");
         fs::write(&shared, "before").unwrap();
-        fs::set_permissions(&shared, fs::Permissions::from_mode(0o640)).unwrap();
+        fs::set_permissions(&shared, fs::Permissions::from_mode(0o644)).unwrap();
         create(&shared, true).unwrap();
-        assert_eq!((mode(&shared), fs::read(&shared).unwrap().len()), (0o640, 0), "its owner's choice");
+        assert_eq!((mode(&shared), fs::read(&shared).unwrap().len()), (0o600, 0), "its mode is not kept");
+    }
+
+    #[test]
+    fn force_follows_no_link_and_keeps_no_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let (precious, link) = (directory.path().join("precious"), directory.path().join("link"));
+        fs::write(&precious, "do not lose this").unwrap();
+        std::os::unix::fs::symlink(&precious, &link).unwrap();
+        create(&link, true).unwrap();
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "do not lose this");
+        assert!(fs::symlink_metadata(&link).unwrap().is_file(), "it is a file in the link's place");
+        let inode = |file: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(file).unwrap());
+        let kept_open = File::open(&precious).unwrap();
+        let before = inode(&precious);
+        create(&precious, true).unwrap();
+        assert_ne!(inode(&precious), before, "whoever owns the old one has no part in the new one");
+        drop(kept_open);
+        assert!(create(Path::new("/dev/null"), true).is_ok(), "a device is written to");
+        assert!(create(directory.path(), true).is_err());
     }
 }

@@ -40,7 +40,7 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
         (Follow::Nothing, None)
     };
     let open = Box::new(|| Ok(Sink::new(stdout())));
-    Stream { kernel, filter, warnings, follow, observer, stop, view: view(how), open }.run()
+    Stream { kernel, filter, warnings, follow, observer, stop, view: view(how), file: None, open }.run()
 }
 
 /// Looks for the containers that a stream's filter names: a TARGET is turned into the number of its namespace; of another name,
@@ -53,8 +53,6 @@ fn find_containers(args: &mut FilterArgs, kernel: &Kernel) -> Result<Vec<String>
     let mut observer = HostObserver::before_a_stream(kernel.runtime_api, Notices::new(kernel.quiet));
     let mut snapshot = observer.snapshot(false)?;
     observer.name_containers(&mut snapshot)?;
-    // With them ends the thread that asks daemons: it has all privileges, and loading wants no other thread.
-    drop(observer);
     let forest = Forest::new(&snapshot);
     for target in args.namespaces.iter_mut().filter(|target| is_name(target)) {
         *target = match find::namespace(target, &snapshot, &forest) {

@@ -1,6 +1,10 @@
 //! Attaching the programs, hook by hook, in the form that this kernel takes.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 use aya::{
     maps::{Array, MapData},
@@ -9,7 +13,7 @@ use aya::{
 use pidns_ebpf::abi::names::attached;
 
 use super::{
-    error::LoadError,
+    error::{LoadError, exhausted},
     hooks::{Drift, Group, Hook, HookForm, HookSet, Need, SYSCALL_HOOK, incomplete, only_together_with},
 };
 
@@ -67,6 +71,10 @@ impl Plan<'_> {
                 match refused.remove(hook.name).map_or_else(|| attach(&hook, &mut programs), Err) {
                     Ok(()) => HookForm::On(hook.programs),
                     Err(error) => {
+                        if let Some(error) = exhausted(&error) {
+                            let what = format!("load and attach {}", hook.name);
+                            return Err(LoadError::Exhausted { what, error });
+                        }
                         unload(&hook, &mut programs);
                         HookForm::Off(explain(&error))
                     }
@@ -144,10 +152,19 @@ impl Plan<'_> {
             };
             programs.into_iter().filter_map(load).collect()
         };
-        std::thread::scope(|scope| {
-            let beside = scope.spawn(|| load(wanted));
+        // Where no thread can be started, this one takes them afterwards.
+        let wanted = Mutex::new(wanted);
+        let load_wanted = || {
+            let wanted = std::mem::take(&mut *wanted.lock().unwrap_or_else(PoisonError::into_inner));
+            load(wanted)
+        };
+        thread::scope(|scope| {
+            let beside = thread::Builder::new().spawn_scoped(scope, load_wanted);
             let mut refused = load(rest);
-            refused.extend(beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            refused.extend(match beside {
+                Ok(beside) => beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(_) => load_wanted(),
+            });
             refused
         })
     }

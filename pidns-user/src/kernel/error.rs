@@ -32,7 +32,7 @@ pub enum LoadError {
          CONFIG_DEBUG_INFO_BTF=y (every distribution's since about 2021)",
         path = btf::PATH, error = .0
     )]
-    NoBtf(io::Error),
+    NoBtf(#[source] io::Error),
     /// BTF is damaged, or not BTF.
     #[error("cannot use {path}: {error}", path = btf::PATH, error = .0)]
     BadBtf(#[from] BtfError),
@@ -64,6 +64,14 @@ pub enum LoadError {
     /// The task iterator, which looks at what exists, was refused.
     #[error("the kernel's task iterator (iter/task) cannot be had: {0}")]
     Iterator(String),
+    /// Memory or descriptors are used up: that says nothing about this kernel.
+    #[error("{what}: {error}{}", remedy(error))]
+    Exhausted {
+        /// What was tried.
+        what: String,
+        /// What came back.
+        error: io::Error,
+    },
     /// Something else of the system.
     #[error("{what}: {error}")]
     Io {
@@ -72,6 +80,43 @@ pub enum LoadError {
         /// What came back.
         error: io::Error,
     },
+}
+
+/// What says that memory or descriptors are used up, if an error comes from that.
+pub(super) fn exhausted(error: &(dyn Error + 'static)) -> Option<io::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let errno = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+        if let Some(errno) = errno.filter(|errno| [libc::ENOMEM, libc::EMFILE, libc::ENFILE].contains(errno))
+        {
+            return Some(io::Error::from_raw_os_error(errno));
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// What to do about it.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EMFILE) => ": allow this process more descriptors (`ulimit -n`, RLIMIT_NOFILE)",
+        Some(libc::ENFILE) => ": this machine has no descriptors left (`fs.file-max`)",
+        Some(libc::ENOMEM) => ": memory has run out, or its cgroup or RLIMIT_AS allows no more",
+        _ => "",
+    }
+}
+
+impl LoadError {
+    /// The same, or that memory or descriptors are used up where that is behind it.
+    #[must_use]
+    pub fn or_exhausted(self, what: &str) -> Self {
+        match exhausted(&self) {
+            Some(error) if !matches!(self, Self::Exhausted { .. }) => {
+                Self::Exhausted { what: what.to_owned(), error }
+            }
+            _ => self,
+        }
+    }
 }
 
 /// An error with its causes, of which aya's own words leave the last, and with it the errno, out.
@@ -107,6 +152,25 @@ mod tests {
         let words = LoadError::from(aya::EbpfError::from(refused)).to_string();
         assert!(words.contains("EVENTS") && words.contains("os error 1"), "{words}");
         assert_eq!(words.matches("failed to create").count(), 1, "{words}");
+    }
+
+    #[test]
+    fn memory_and_descriptors_that_are_used_up_are_no_fault_of_the_kernel() {
+        for (errno, word) in
+            [(libc::EMFILE, "ulimit -n"), (libc::ENFILE, "file-max"), (libc::ENOMEM, "memory")]
+        {
+            let io_error = io::Error::from_raw_os_error(errno);
+            let refused = MapError::CreateError { name: "EVENTS".to_owned(), io_error };
+            for error in [
+                LoadError::from(aya::EbpfError::from(refused)),
+                LoadError::NoBtf(io::Error::from_raw_os_error(errno)),
+            ] {
+                let words = error.or_exhausted("load the kernel side").to_string();
+                assert!(words.starts_with("load the kernel side: ") && words.contains(word), "{words}");
+            }
+        }
+        let refused = LoadError::NoBtf(io::Error::from_raw_os_error(libc::ENOENT)).or_exhausted("load");
+        assert!(matches!(refused, LoadError::NoBtf(_)));
     }
 
     #[test]

@@ -153,6 +153,13 @@ pub fn load_with(
     settings: &Settings,
     change: impl FnOnce(&mut Layout),
 ) -> Result<(Loaded, RingReader, Waker), LoadError> {
+    load_all(settings, change).map_err(|error| error.or_exhausted("load the kernel side"))
+}
+
+fn load_all(
+    settings: &Settings,
+    change: impl FnOnce(&mut Layout),
+) -> Result<(Loaded, RingReader, Waker), LoadError> {
     let io = |what| move |error| LoadError::Io { what, error };
     check_privileges()?;
     if object::TRACE.is_empty() {

@@ -42,6 +42,14 @@ impl Waker {
         rustix::io::write(&self.0, &1u64.to_ne_bytes())?;
         Ok(())
     }
+
+    /// The event file that wakes the reader when it is written to.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn event_file(&self) -> io::Result<OwnedFd> {
+        self.0.try_clone()
+    }
 }
 
 /// Reads, sorts and decodes the kernel's records.

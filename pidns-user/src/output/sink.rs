@@ -49,15 +49,16 @@ pub struct Sink {
 pub struct WriteProgress {
     /// Bytes that are out.
     written: AtomicU64,
-    /// Whether a flush is under way.
-    flushing: AtomicBool,
+    /// Whether the reader has had its time, and what is not out yet stays behind.
+    given_up: AtomicBool,
 }
 
 impl WriteProgress {
-    /// How many bytes are out, while some are being written: a write that hangs leaves it as it is. `None` at other
-    /// times.
-    pub fn of_flush(&self) -> Option<u64> {
-        self.flushing.load(Ordering::Relaxed).then(|| self.written.load(Ordering::Relaxed))
+    /// From now on nothing more is written. A write that waits for its reader goes on waiting until a signal interrupts it.
+    ///
+    /// A signal handler may call this.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
     }
 }
 
@@ -155,10 +156,16 @@ impl Sink {
     fn write(&self, bytes: &[u8], unwritten: impl Fn(usize) -> u64) -> Written {
         let to = self.to.as_fd();
         let mut done = 0;
-        self.progress.flushing.store(true, Ordering::Relaxed);
-        let outcome = loop {
+        loop {
             if done == bytes.len() {
                 break Written::All;
+            }
+            if self.progress.given_up.load(Ordering::Acquire) {
+                let error = io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "its reader took too long after the end was asked for",
+                );
+                break Written::Failed { error, unwritten: unwritten(done) };
             }
             match write(to, &bytes[done..]) {
                 Ok(count) => {
@@ -173,9 +180,7 @@ impl Sink {
                 Err(Errno::PIPE) => break Written::Closed,
                 Err(error) => break Written::Failed { error: error.into(), unwritten: unwritten(done) },
             }
-        };
-        self.progress.flushing.store(false, Ordering::Relaxed);
-        outcome
+        }
     }
 }
 
@@ -209,7 +214,6 @@ mod tests {
         event(&mut sink, b"three\n");
         assert!(matches!(sink.flush(), Written::All));
         assert_eq!(progress.written.load(Ordering::Relaxed), 14);
-        assert_eq!(progress.of_flush(), None, "no flush is under way");
         drop(sink);
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();

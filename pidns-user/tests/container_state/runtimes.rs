@@ -77,8 +77,7 @@ fn an_image_that_calls_itself_a_pod_is_none() {
     });
     server(&world.path("run/docker.sock"), "200 OK", body.to_string());
     let roots = Roots::below(world.base.path());
-    let mut names =
-        ContainerCache::asking(roots.clone(), Api::new(&roots, crate::daemon::runtime()).expect("a thread"));
+    let mut names = ContainerCache::asking(roots.clone(), Api::new(&roots));
     let found = of(&mut names, INIT, DOCKER).expect("a container");
     assert_eq!((&found.name, &found.pod), (&Some(Name::from("web")), &None), "{:?}", found.doubts);
 }

@@ -68,11 +68,3 @@ impl Drop for Daemon {
         let _reaped = self.child.wait();
     }
 }
-
-/// A runtime that runs to the end of the tests.
-pub(crate) fn runtime() -> tokio::runtime::Handle {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let handle = runtime.handle().clone();
-    thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
-    handle
-}

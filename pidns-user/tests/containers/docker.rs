@@ -135,9 +135,7 @@ fn docker_is_asked_where_its_files_do_not_tell() {
         container_of(&mut ContainerCache::new(roots.clone()), init).expect("its cgroup tells of a container");
     assert_eq!((silent.runtime, &silent.id, &silent.name), (None, &name(&id), &None));
 
-    let asking = || {
-        ContainerCache::asking(roots.clone(), Api::new(&roots, crate::daemon::runtime()).expect("a thread"))
-    };
+    let asking = || ContainerCache::asking(roots.clone(), Api::new(&roots));
     let container = container_of(&mut asking(), init).expect("a container");
     assert_eq!((container.runtime, &container.name), (Some(Runtime::Docker), &name("front")));
     assert_eq!((&container.id, &container.image), (&name(&id), &name("pidns-busybox:1")));

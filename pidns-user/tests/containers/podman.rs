@@ -136,8 +136,7 @@ fn podman_is_asked_where_its_files_do_not_tell() {
         podman_socket: socket.clone(),
         ..podman.roots()
     };
-    let mut names =
-        ContainerCache::asking(roots.clone(), Api::new(&roots, crate::daemon::runtime()).expect("a thread"));
+    let mut names = ContainerCache::asking(roots.clone(), Api::new(&roots));
     let container = sure_container_of(&mut names, init);
     assert_eq!((container.runtime, &container.name), (Some(Runtime::Podman), &name("front")));
     assert_eq!(container.image, name("localhost/pidns-busybox:1"));

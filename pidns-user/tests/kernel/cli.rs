@@ -23,6 +23,8 @@ pub(crate) const TESTS: &[Test] = &[
     test!(the_start_of_the_stream_names_the_kernel_and_the_hooks),
     test!(a_closed_pipe_is_success),
     test!(a_full_disk_is_an_error_that_counts_what_is_missing),
+    test!(a_closed_standard_output_is_an_error),
+    test!(where_no_proc_is_mounted_that_is_an_error_and_not_an_empty_tree),
     test!(a_count_ends_the_stream),
     test!(a_duration_ends_the_stream),
     test!(by_default_lives_in_the_initial_namespace_and_reaps_are_not_shown),
@@ -164,6 +166,38 @@ fn a_full_disk_is_an_error_that_counts_what_is_missing() {
     assert!(stderr.contains("No space left on device"), "what went wrong: {stderr}");
     assert!(stderr.contains("not written"), "how much is missing: {stderr}");
     assert!(stderr.chars().any(|character| character.is_ascii_digit()), "a number of events: {stderr}");
+}
+
+fn a_closed_standard_output_is_an_error() {
+    for args in
+        [&["tree"][..], &["ps"], &["pid", "1"], &["explain", "1"], &["check"], &["--duration", "10ms"]]
+    {
+        let (status, _, stderr) =
+            run(Command::new("sh").args(["-c", r#"exec "$0" "$@" >&-"#]).arg(program()).args(args));
+        expect_code(status, 2, &stderr);
+        assert!(stderr.contains("standard output, which is closed"), "{args:?}: {stderr}");
+    }
+}
+
+fn where_no_proc_is_mounted_that_is_an_error_and_not_an_empty_tree() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let empty = directory.path().to_str().expect("UTF-8").to_owned();
+    for args in [&["tree"][..], &["ps"], &["explain", "1"], &["--snapshot", "--duration", "10ms"]] {
+        let mut command = Command::new(program());
+        let empty = empty.clone();
+        let prepare = move || {
+            sys::unshare(libc::CLONE_NEWNS)?;
+            sys::mount_privately()?;
+            sys::bind_mount(&empty, std::path::Path::new("/proc"))
+        };
+        // SAFETY: between fork and exec it makes system calls and allocates a few bytes, which the C library allows a child to
+        // (its allocator is put in order at fork).
+        unsafe { command.args(args).pre_exec(prepare) };
+        let (status, stdout, stderr) = run(&mut command);
+        assert_eq!(stdout, "", "{args:?}");
+        expect_code(status, 2, &stderr);
+        assert!(stderr.contains("/proc"), "{args:?}: {stderr}");
+    }
 }
 
 fn a_count_ends_the_stream() {

@@ -13,8 +13,10 @@ use crate::{Test, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(a_second_signal_right_after_the_first_leaves_the_end_whole),
-    test!(a_second_signal_leaves_the_end_whole_while_a_slow_reader_reads),
-    test!(a_second_signal_ends_a_stream_that_nobody_reads),
+    test!(a_slow_reader_has_two_seconds_and_what_it_does_not_get_is_counted),
+    test!(a_stream_that_nobody_reads_ends_two_seconds_after_a_signal),
+    test!(a_replay_that_nobody_reads_ends_two_seconds_after_a_signal),
+    test!(a_second_signal_ends_a_stream_at_once),
 ];
 
 /// Two that do not become one while the first is waiting.
@@ -46,41 +48,85 @@ fn clogged() -> (Child, BufReader<ChildStdout>) {
     (process, stdout)
 }
 
-fn expect_end(mut process: Child, code: i32) {
-    let status: ExitStatus = wait_in_time(&mut process, "pidns-trace after two signals");
+/// What it printed on stderr.
+fn expect_end(mut process: Child, code: i32) -> String {
+    let status: ExitStatus = wait_in_time(&mut process, "pidns-trace after a signal");
     let stderr = std::io::read_to_string(process.stderr.take().expect("stderr is a pipe")).expect("UTF-8");
     expect_code(status, code, &stderr);
+    stderr
 }
 
-fn a_second_signal_leaves_the_end_whole_while_a_slow_reader_reads() {
-    let (process, mut stdout) = clogged();
-    let pid = process.id() as Pid;
-    sys::kill(pid, libc::SIGINT).expect("it runs");
-    let (mut stream, mut piece) = (Vec::new(), [0; 1024]);
+/// The time that a reader has, and what an end takes besides.
+fn expect_two_seconds(began: Instant) {
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(1_900) && took < patience(4), "it took {took:?}");
+}
+
+#[track_caller]
+fn expect_count(stderr: &str) {
+    let last = stderr.lines().last().unwrap_or_default();
+    let (_, count) =
+        last.split_once("took too long after the end was asked for: ").unwrap_or_else(|| panic!("{stderr}"));
+    let count: u64 = count.split(' ').next().and_then(|number| number.parse().ok()).expect(last);
+    assert!(count > 0 && last.ends_with("not written"), "{last}");
+}
+
+fn a_slow_reader_has_two_seconds_and_what_it_does_not_get_is_counted() {
+    let (mut process, mut stdout) = clogged();
     let began = Instant::now();
-    let mut interrupts = 1;
-    loop {
-        if began.elapsed().as_secs() >= interrupts && sys::kill(pid, libc::SIGINT).is_ok() {
-            interrupts += 1;
-        }
-        match stdout.get_mut().read(&mut piece).expect("a pipe can be read") {
-            0 => break,
-            count => stream.extend_from_slice(&piece[..count]),
-        }
+    sys::kill(process.id() as Pid, libc::SIGINT).expect("it runs");
+    let mut piece = [0; 1024];
+    while process.try_wait().expect("a child can be waited for").is_none() {
+        assert!(stdout.get_mut().read(&mut piece).expect("a pipe can be read") > 0, "it is still there");
         // 64 KiB, which one write may wait for, take two seconds.
         thread::sleep(Duration::from_millis(30));
     }
-    assert!(interrupts > 2, "it took {:?}: too short for this test", began.elapsed());
-    let text = String::from_utf8(stream).expect("UTF-8");
-    assert!(text.lines().last().is_some_and(|line| line.contains("stream.end")), "the end is there");
-    expect_end(process, 0);
+    expect_two_seconds(began);
+    expect_count(&expect_end(process, 2));
 }
 
-fn a_second_signal_ends_a_stream_that_nobody_reads() {
+fn a_stream_that_nobody_reads_ends_two_seconds_after_a_signal() {
     let (process, _stdout) = clogged();
     let began = Instant::now();
+    // The second is of the same moment, as timeout(1) sends them.
     interrupt_twice(process.id() as Pid);
+    let stderr = expect_end(process, 2);
+    expect_two_seconds(began);
+    expect_count(&stderr);
+}
+
+fn a_replay_that_nobody_reads_ends_two_seconds_after_a_signal() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("recording");
+    let file = file.to_str().expect("UTF-8");
+    let recorder = Tracer::start_raw(&["record", file]);
+    let deadline = Instant::now() + patience(20);
+    while std::fs::metadata(file).map_or(0, |file| file.len()) == 0 {
+        assert!(Instant::now() < deadline, "the recorder has begun");
+        thread::sleep(Duration::from_millis(10));
+    }
+    Actor::start("exit-with-members", &["300", "0"]).finish();
+    sys::kill(recorder.pid(), libc::SIGINT).expect("it runs");
+    let (_, stderr, status) = recorder.ended_raw();
+    expect_code(status, 0, &stderr);
+    let replay = &["replay", file, "-o", "json", "-e", "all"];
+    let process = command(replay).stdout(Stdio::piped()).spawn().expect("it runs");
+    thread::sleep(patience(1));
+    let began = Instant::now();
+    sys::kill(process.id() as Pid, libc::SIGTERM).expect("it waits for its reader");
+    let stderr = expect_end(process, 2);
+    expect_two_seconds(began);
+    expect_count(&stderr);
+}
+
+fn a_second_signal_ends_a_stream_at_once() {
+    let (process, _stdout) = clogged();
+    let pid = process.id() as Pid;
+    sys::kill(pid, libc::SIGINT).expect("it runs");
+    thread::sleep(Duration::from_millis(500));
+    let began = Instant::now();
+    sys::kill(pid, libc::SIGINT).expect("it waits for its reader");
     expect_end(process, 130);
     let took = began.elapsed();
-    assert!(took < patience(5), "it took {took:?}");
+    assert!(took < patience(1), "it took {took:?}");
 }

@@ -40,6 +40,7 @@ mod states;
 mod storm;
 mod sys;
 mod teardown;
+mod threadless;
 mod ties;
 mod tracer;
 mod watch;
@@ -95,6 +96,7 @@ fn main() {
         ("states", states::TESTS),
         ("ties", ties::TESTS),
         ("hanging", hanging::TESTS),
+        ("threadless", threadless::TESTS),
         ("watch", watch::TESTS),
         ("recordings", recordings::TESTS),
         ("orphans", orphans::TESTS),

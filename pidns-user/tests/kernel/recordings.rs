@@ -28,6 +28,8 @@ pub(crate) const TESTS: &[Test] = &[
     test!(the_dead_are_found_in_a_recording),
     test!(a_damaged_recording_is_read_up_to_the_damage),
     test!(a_file_that_exists_is_left_alone),
+    test!(a_full_disk_is_an_error_that_names_the_file),
+    test!(a_recording_is_read_without_any_privilege),
     test!(without_privilege_nothing_is_written),
     test!(where_the_kernel_side_does_not_load_nothing_is_written),
 ];
@@ -346,6 +348,54 @@ fn a_damaged_recording_is_read_up_to_the_damage() {
     assert!(stderr.contains("line "), "{stderr}");
     let child = told.who("child");
     assert!(members(&stdout, child.ns).contains_key(&(child.pid as u64)), "what stands before it: {stdout}");
+}
+
+fn a_full_disk_is_an_error_that_names_the_file() {
+    let (status, _, stderr) = run(&mut command(&["record", "/dev/full", "--force", "--duration", "100ms"]));
+    assert_eq!(status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("write to /dev/full: No space left on device"), "{stderr}");
+    assert!(stderr.contains("not written"), "how much is missing: {stderr}");
+}
+
+fn a_recording_is_read_without_any_privilege() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let fifo = directory.path().join("recording");
+    let path = fifo.to_str().expect("UTF-8");
+    let made = rustix::fs::mknodat(
+        rustix::fs::CWD,
+        path,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    );
+    made.expect("a FIFO can be made");
+    for args in [
+        &["replay", path][..],
+        &["tree", "--from", path],
+        &["ps", "--from", path],
+        &["pid", "1", "--from", path],
+    ] {
+        let mut process = command(args).stdout(Stdio::null()).spawn().expect("it runs");
+        // It reads when there is a writer; before the first byte its privileges are gone.
+        let writer = fs::OpenOptions::new().write(true).open(&fifo).expect("a FIFO has two ends");
+        let status =
+            || fs::read_to_string(format!("/proc/{}/status", process.id())).expect("it waits for a byte");
+        let is_dropped = |status: &str| {
+            let is = |line: &str, value: &str| {
+                status
+                    .lines()
+                    .any(|found| found.strip_prefix(line).is_some_and(|found| found.trim() == value))
+            };
+            is("CapEff:", "0000000000000000") && is("CapPrm:", "0000000000000000") && is("NoNewPrivs:", "1")
+        };
+        let deadline = Instant::now() + patience(5);
+        while !is_dropped(&status()) {
+            assert!(Instant::now() < deadline, "{args:?}: {}", status());
+            thread::sleep(Duration::from_millis(5));
+        }
+        drop(writer);
+        wait_in_time(&mut process, "pidns-trace with an empty recording");
+    }
 }
 
 fn a_file_that_exists_is_left_alone() {

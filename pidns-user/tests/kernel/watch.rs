@@ -92,15 +92,15 @@ fn a_look_keeps_no_privilege_that_it_does_not_use() {
     ] {
         let it = Tracer::start_raw(args);
         it.wait_for_line("a first line", 10, |_| true);
-        let asks = |threads: &[(String, u64, bool)]| threads.iter().any(|(name, ..)| name == "runtime-api");
+        let waits = |threads: &[(String, u64, bool)]| threads.iter().any(|(name, ..)| name == "background");
         // A thread gives itself its name when it first runs.
         let mut threads = privileges(it.pid());
         let deadline = Instant::now() + patience(5);
-        while !asks(&threads) && Instant::now() < deadline {
+        while !waits(&threads) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(10));
             threads = privileges(it.pid());
         }
-        assert!(asks(&threads), "the thread that asks daemons: {threads:?}");
+        assert!(waits(&threads), "the thread that waits for signals: {threads:?}");
         for (name, capabilities, may_get_more) in &threads {
             assert_eq!(capabilities & !USED, 0, "{args:?}: {name}: {capabilities:#x}");
             assert!(!may_get_more, "{args:?}: {name}");

@@ -74,7 +74,7 @@ pub fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
     capabilities::drop_all_but(Uses::BpfAndProc)
         .map_err(|error| Failure::Io { what: "drop the capabilities that are not needed any more", error })?;
     // Threads inherit the capabilities that are left now.
-    let (containers, _daemons) = live::containers(args.runtime_api, false)?;
+    let containers = live::containers(args.runtime_api, false);
     let (metrics, mut consumer, watch) = metrics::metrics(ledger, facts, args.namespace_limit)
         .map_err(|error| Failure::Io { what: "set up the metrics", error: io::Error::other(error) })?;
     let observer = observer.watched_by(Box::new(watch));
@@ -97,7 +97,7 @@ pub fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
         stop.store(true, Ordering::Release);
         waker.wake().map_err(|error| Failure::Io { what: "wake the stream's thread", error })
     };
-    let protection = ProtectedFiles { asks_daemons: args.runtime_api, config: args.web_config.clone() };
+    let protection = ProtectedFiles { config: args.web_config.clone() };
     serve(server, site, protection, work, end)
 }
 
@@ -225,16 +225,12 @@ fn serve(
 
 /// What the thread that serves HTTP clients may read.
 struct ProtectedFiles {
-    asks_daemons: bool,
     config: Option<PathBuf>,
 }
 
 impl ProtectedFiles {
     /// Limits the calling thread, and those that it starts: they serve and collect, and take no snapshots.
     fn apply(&self) -> Protection {
-        if self.asks_daemons {
-            return Protection::Off("--runtime-api: the same thread asks daemons".to_owned());
-        }
         // Limits on PIDs are read at a scrape, and aya asks once a thread for the number of CPUs.
         let mut readable = ["/proc", "/sys/fs/cgroup", "/sys/devices/system/cpu"].map(Path::new).to_vec();
         // TLS keys are mostly elsewhere than the configuration that names them.

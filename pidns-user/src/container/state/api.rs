@@ -1,57 +1,41 @@
 //! The daemons themselves, asked through their sockets: only where the user wants it, and only what their
 //! files do not tell.
 //!
-//! A thread of its own asks, in the process's runtime, so that whoever asks need not be asynchronous and
-//! waits no longer than it wants to.
+//! A question is one HTTP request on a Unix socket, and its answer is bounded in time and size. (A client library would bound
+//! neither, and be 58 crates.)
 
 use std::{
+    io::{self, Read as _, Write as _},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    sync::{
-        atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, SyncSender, sync_channel},
-    },
-    thread::{self, JoinHandle},
-    time::Duration,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
 };
 
-use bollard::{API_DEFAULT_VERSION, Docker, errors::Error, models::ContainerInspectResponse};
-use tokio::runtime::Handle;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
+    sockopt::{Timeout, set_socket_timeout},
+};
 
 use super::{
     super::Roots,
-    annotations::{self, Whose, name},
-    daemons::DaemonRecord,
+    daemons::{self, DaemonRecord},
 };
-use crate::event::container::{Container, Runtime};
-use crate::event::identity::HostPid;
+use crate::event::container::Runtime;
 
 /// How long an answer may take. A daemon answers within milliseconds; one that does not is not asked again.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Questions that may wait for the thread: more means that it hangs.
-const MOST_QUESTIONS: usize = 16;
-/// A server's word for what it does not know.
-const NOT_FOUND: u16 = 404;
-
-/// A question, and where its answer goes.
-struct Question {
-    socket: PathBuf,
-    id: String,
-    /// Whether the kubelet made the cgroup around it.
-    in_pod: bool,
-    answer: SyncSender<Result<Option<DaemonRecord>, String>>,
-}
+/// Largest answer that is read, bytes, with its headers: one about a container takes some 10 KiB.
+const LARGEST_ANSWER: u64 = 4 << 20;
+/// Of an error's text, so many bytes are kept.
+const LONGEST_REASON: usize = 200;
 
 /// Docker's and Podman's sockets. What they answer is believed as their files are: if it names the process.
 ///
 /// The sockets of rootless daemons are not asked: they are their users', who could answer without end.
-///
-/// Its thread has ended when it is dropped: a question that is still open takes no longer than an answer may.
 #[derive(Debug)]
 pub struct Api {
     sockets: [Socket; 2],
-    /// None while it is dropped.
-    questions: Option<SyncSender<Question>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -62,21 +46,47 @@ struct Socket {
     is_dead: AtomicBool,
 }
 
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error("no answer within {} s: it is not asked again", PATIENCE.as_secs())]
+    Silent,
+    #[error("its answer is larger than {} MiB", LARGEST_ANSWER >> 20)]
+    Endless,
+    #[error("{0}")]
+    Io(io::Error),
+    #[error("it answers with what is no HTTP")]
+    NoHttp,
+    #[error("it answers {status}: {reason}")]
+    Refused { status: u16, reason: String },
+    #[error("its answer: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl From<io::Error> for AskError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // EAGAIN is what a socket with a timeout says.
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Silent,
+            _ => Self::Io(error),
+        }
+    }
+}
+
 impl Api {
-    /// Asks nothing yet. `runtime` is one that another thread runs. Fails where no thread can be started.
-    pub fn new(roots: &Roots, runtime: Handle) -> std::io::Result<Self> {
-        let (questions, received) = sync_channel(MOST_QUESTIONS);
-        let thread = thread::Builder::new()
-            .name("runtime-api".to_owned())
-            .spawn(move || answer_all(&received, &runtime))?;
+    /// Asks nothing yet.
+    pub fn new(roots: &Roots) -> Self {
         let socket = |runtime, path: &Path| Socket {
             runtime: engine(runtime, path),
             path: path.to_owned(),
             is_dead: AtomicBool::new(false),
         };
-        let sockets =
-            [socket(Runtime::Docker, &roots.docker_socket), socket(Runtime::Podman, &roots.podman_socket)];
-        Ok(Self { sockets, questions: Some(questions), thread: Some(thread) })
+        Self {
+            sockets: [
+                socket(Runtime::Docker, &roots.docker_socket),
+                socket(Runtime::Podman, &roots.podman_socket),
+            ],
+        }
     }
 
     /// What the daemons know of the container of this id, if that is one of `runtime` (or of any), and which
@@ -93,36 +103,18 @@ impl Api {
             if socket.is_dead.load(Ordering::Relaxed) || !socket.path.exists() {
                 continue;
             }
-            match self.ask_one(socket, id, in_pod) {
+            match inspect(&socket.path, id, in_pod) {
                 Ok(Some(said)) => return Some((socket.runtime, said)),
                 Ok(None) => {}
-                Err(error) => doubts.push(format!("{}: {error}", socket.path.display())),
+                Err(error) => {
+                    if matches!(error, AskError::Silent | AskError::Endless) {
+                        socket.is_dead.store(true, Ordering::Relaxed);
+                    }
+                    doubts.push(format!("{}: {error}", socket.path.display()));
+                }
             }
         }
         None
-    }
-
-    fn ask_one(&self, socket: &Socket, id: &str, in_pod: bool) -> Result<Option<DaemonRecord>, String> {
-        let (answer, answered) = sync_channel(1);
-        let question = Question { socket: socket.path.clone(), id: id.to_owned(), in_pod, answer };
-        self.questions
-            .as_ref()
-            .and_then(|questions| questions.try_send(question).ok())
-            .ok_or_else(|| "too many questions wait for an answer".to_owned())?;
-        answered.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-            socket.is_dead.store(true, Ordering::Relaxed);
-            Err(format!("no answer within {} s: it is not asked again", PATIENCE.as_secs()))
-        })
-    }
-}
-
-impl Drop for Api {
-    fn drop(&mut self) {
-        // The thread ends when nobody is left to ask.
-        self.questions = None;
-        if let Some(thread) = self.thread.take() {
-            let _panicked = thread.join();
-        }
     }
 }
 
@@ -132,74 +124,129 @@ fn engine(runtime: Runtime, socket: &Path) -> Runtime {
     if is_podman { Runtime::Podman } else { runtime }
 }
 
-fn answer_all(questions: &Receiver<Question>, runtime: &Handle) {
-    while let Ok(Question { socket, id, in_pod, answer }) = questions.recv() {
-        let said = runtime.block_on(async {
-            // Whoever asked waits no longer either.
-            match tokio::time::timeout(PATIENCE, inspect(&socket, &id, in_pod)).await {
-                Ok(said) => said.map_err(|error| error.to_string()),
-                Err(_) => Err("no answer".to_owned()),
-            }
-        });
-        let _nobody_waits_any_more = answer.send(said);
-    }
-}
-
 /// Asks for one container; none where the daemon has no such.
-async fn inspect(socket: &Path, id: &str, in_pod: bool) -> Result<Option<DaemonRecord>, Error> {
-    let path = socket.to_string_lossy();
-    // An older daemon refuses the words of a newer client.
-    let docker = Docker::connect_with_unix(&path, PATIENCE.as_secs(), API_DEFAULT_VERSION)?
-        .negotiate_version()
-        .await?;
-    match docker.inspect_container(id, None).await {
-        Ok(container) => Ok(Some(said(container, in_pod))),
-        Err(Error::DockerResponseServerError { status_code: NOT_FOUND, .. }) => Ok(None),
-        Err(error) => Err(error),
+fn inspect(socket: &Path, id: &str, in_pod: bool) -> Result<Option<DaemonRecord>, AskError> {
+    let answer = get(socket, &format!("/containers/{id}/json"))?;
+    let (status, body) = parse(&answer).ok_or(AskError::NoHttp)?;
+    match status {
+        // Podman, which answers as Docker does, has as many words of its own. Both answer what Docker writes into its file.
+        200 => Ok(Some(daemons::of_docker(serde_json::from_slice(body)?, in_pod))),
+        404 => Ok(None),
+        status => {
+            let reason = body[..body.len().min(LONGEST_REASON)].trim_ascii();
+            Err(AskError::Refused { status, reason: String::from_utf8_lossy(reason).into_owned() })
+        }
     }
 }
 
-fn said(inspected: ContainerInspectResponse, in_pod: bool) -> DaemonRecord {
-    let pid = inspected.state.and_then(|state| state.pid).and_then(|pid| u32::try_from(pid).ok());
-    let config = inspected.config.unwrap_or_default();
-    let mut names = Container::default();
-    // Podman, which answers as Docker does, has as many words of its own.
-    let whose = Whose { runtime: Some(Runtime::Docker), in_pod };
-    annotations::fill(&mut names, &config.labels.unwrap_or_default(), whose);
-    let own = inspected.name.unwrap_or_default();
-    names.name = names.name.or_else(|| name(own.strip_prefix('/').unwrap_or(&own)));
-    names.image = names.image.or_else(|| name(&config.image.unwrap_or_default()));
-    DaemonRecord { pid: pid.and_then(HostPid::known), names }
+/// All that the daemon answers to a GET, headers and body. Of HTTP 1.0, as which it is asked, the answer ends with the connection, and
+/// comes in one piece.
+fn get(socket: &Path, path: &str) -> Result<Vec<u8>, AskError> {
+    let end = Instant::now() + PATIENCE;
+    let flags = SocketFlags::CLOEXEC;
+    let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(io::Error::from)?;
+    // It bounds connecting, too: where nobody accepts, that waits.
+    set_socket_timeout(&fd, Timeout::Send, Some(PATIENCE)).map_err(io::Error::from)?;
+    let address = SocketAddrUnix::new(socket).map_err(io::Error::from)?;
+    connect(&fd, &address).map_err(io::Error::from)?;
+    let mut stream = UnixStream::from(fd);
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes())?;
+    let mut answer = Vec::new();
+    let mut piece = [0; 16 << 10];
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(AskError::Silent);
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut piece) {
+            Ok(0) => return Ok(answer),
+            Ok(count) => answer.extend_from_slice(&piece[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+        if answer.len() as u64 > LARGEST_ANSWER {
+            return Err(AskError::Endless);
+        }
+    }
+}
+
+/// The status and the body of an answer.
+fn parse(answer: &[u8]) -> Option<(u16, &[u8])> {
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
+    let head = str::from_utf8(&answer[..end]).ok()?;
+    let mut words = head.lines().next()?.split(' ');
+    words.next().filter(|version| version.starts_with("HTTP/1."))?;
+    Some((words.next()?.parse().ok()?, &answer[end + 4..]))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixListener;
+    use std::{os::unix::net::UnixListener, thread};
 
     use super::*;
 
     #[test]
-    fn its_thread_has_ended_when_it_is_dropped() {
+    fn an_answer_is_its_status_and_its_body() {
+        let parsed = |text: &str| parse(text.as_bytes()).map(|(status, body)| (status, body.to_vec()));
+        assert_eq!(parsed("HTTP/1.0 200 OK\r\nA: b\r\n\r\n{}"), Some((200, b"{}".to_vec())));
+        assert_eq!(parsed("HTTP/1.1 404 Not Found\r\n\r\n"), Some((404, Vec::new())));
+        for text in
+            ["", "HTTP/1.1 200 OK\r\n", "SSH-2.0-x\r\n\r\n", "HTTP/1.1\r\n\r\n", "HTTP/1.1 x y\r\n\r\n"]
+        {
+            assert_eq!(parsed(text), None, "{text:?}");
+        }
+    }
+
+    /// What a daemon that answers so is found to be, and how long that took.
+    fn answered_with(answer: impl Fn(&mut UnixStream) + Send + 'static) -> (String, Duration) {
         let base = tempfile::tempdir().unwrap();
         let socket = base.path().join("docker.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let daemon = thread::spawn(move || {
-            let connection = listener.accept();
-            thread::sleep(Duration::from_millis(300));
-            drop(connection);
+            let (mut connection, _) = listener.accept().unwrap();
+            answer(&mut connection);
         });
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let handle = runtime.handle().clone();
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let background = thread::spawn(move || drop(runtime.block_on(stopped)));
-        let api = Api::new(&Roots::below(base.path()), handle).unwrap();
-        let (answer, answered) = sync_channel(1);
-        let question = Question { socket, id: "web".to_owned(), in_pod: false, answer };
-        api.questions.as_ref().unwrap().try_send(question).unwrap();
-        drop(api);
-        assert!(answered.try_recv().is_ok_and(|said| said.is_err()), "the daemon has hung up by now");
+        let began = Instant::now();
+        let error = inspect(&socket, "web", false).expect_err("no answer").to_string();
+        let took = began.elapsed();
         daemon.join().unwrap();
-        drop(stop);
-        background.join().unwrap();
+        (error, took)
+    }
+
+    #[test]
+    fn an_answer_without_end_is_left_when_it_is_too_large() {
+        let (error, took) = answered_with(|connection| {
+            let piece = [b'x'; 64 << 10];
+            while connection.write_all(&piece).is_ok() {}
+        });
+        assert_eq!(error, "its answer is larger than 4 MiB");
+        assert!(took < PATIENCE, "{took:?}");
+    }
+
+    #[test]
+    fn an_answer_that_comes_byte_by_byte_is_left_when_it_takes_too_long() {
+        let (error, took) = answered_with(|connection| {
+            while connection.write_all(b"x").is_ok() {
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        assert_eq!(error, "no answer within 2 s: it is not asked again");
+        assert!(took >= PATIENCE && took < PATIENCE * 2, "{took:?}");
+    }
+
+    #[test]
+    fn a_daemon_that_accepts_nobody_is_not_waited_for() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("docker.sock");
+        let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        rustix::net::bind(&fd, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        rustix::net::listen(&fd, 0).unwrap();
+        // Takes the one place that there is.
+        let _waits = UnixStream::connect(&path).unwrap();
+        let began = Instant::now();
+        let error = inspect(&path, "web", false).expect_err("no answer").to_string();
+        assert!(error.starts_with("no answer within 2 s"), "{error}");
+        assert!(began.elapsed() < PATIENCE * 2);
     }
 }

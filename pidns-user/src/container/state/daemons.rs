@@ -30,7 +30,7 @@ impl DaemonRecord {
 
 /// Docker's config.v2.json: Container, daemon/container/container.go.
 #[derive(Deserialize)]
-struct Docker {
+pub(super) struct Docker {
     #[serde(rename = "Name", default)]
     name: String,
     #[serde(rename = "State", default)]
@@ -62,13 +62,17 @@ pub(super) fn docker(
     in_pod: bool,
 ) -> Result<DaemonRecord, ReadFailure> {
     let file = Path::new("containers").join(id.as_str()).join("config.v2.json");
-    let docker: Docker = reader.json(&folders.docker_data, &file)?;
+    Ok(of_docker(reader.json(&folders.docker_data, &file)?, in_pod))
+}
+
+/// The same of what the daemon answers, which has the same form (docs.docker.com, Engine API, ContainerInspect).
+pub(super) fn of_docker(docker: Docker, in_pod: bool) -> DaemonRecord {
     let mut names = Container::default();
     let whose = Whose { runtime: Some(Runtime::Docker), in_pod };
     annotations::fill(&mut names, &docker.config.labels.unwrap_or_default(), whose);
     names.name = names.name.or_else(|| name(docker.name.strip_prefix('/').unwrap_or(&docker.name)));
     names.image = names.image.or_else(|| name(&docker.config.image));
-    Ok(DaemonRecord { pid: HostPid::known(docker.state.pid), names })
+    DaemonRecord { pid: HostPid::known(docker.state.pid), names }
 }
 
 /// containerd's bundle of a container: its configuration, and the PID that the shim wrote

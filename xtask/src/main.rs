@@ -7,6 +7,7 @@ mod bench;
 mod btf_extract;
 mod build;
 mod dashboards;
+mod fuzz;
 mod layers;
 mod linker;
 mod lint;
@@ -46,6 +47,7 @@ enum Task {
     Bench(bench::Args),
     BtfExtract(btf_extract::Args),
     Dashboards(dashboards::Args),
+    Fuzz(fuzz::Args),
     Lint(lint::Args),
 }
 
@@ -70,6 +72,7 @@ fn dispatch(task: Task) -> Result<()> {
         Task::Bench(args) => bench::main(args),
         Task::BtfExtract(args) => btf_extract::main(&args),
         Task::Dashboards(args) => dashboards::main(&args),
+        Task::Fuzz(args) => fuzz::main(&args),
         Task::Lint(args) => lint::main(&args),
     }
 }

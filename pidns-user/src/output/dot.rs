@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    forest::{NAMED, held_by, who},
-    phrases::Duration,
+    forest::{NAMED, held_by},
+    phrases::{Duration, who},
 };
 use crate::{
     event::identity::NsInum,

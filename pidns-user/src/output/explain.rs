@@ -11,8 +11,7 @@ use serde::Serialize;
 
 use super::{
     JsonForm, document,
-    forest::who,
-    phrases::{self, Duration},
+    phrases::{self, Duration, who},
     teardown,
 };
 use crate::{
@@ -230,8 +229,8 @@ fn awaited(waits_for: &[Awaited]) -> Vec<String> {
     waits_for.iter().map(line).collect()
 }
 
-/// What state a process that is no zombie is in.
-fn state_of(process: &SnapshotProcess) -> Option<String> {
+/// Of a process that is no zombie, what says more of it than the letter of its state.
+fn condition_of(process: &SnapshotProcess) -> Option<String> {
     if process.exiting {
         return Some(match process.is_init() {
             true => {
@@ -251,7 +250,7 @@ fn state_of(process: &SnapshotProcess) -> Option<String> {
             Count(live, "other lives", "others live")
         ));
     }
-    process.state.map(|state| format!("{state}: {}", state_words(state)))
+    None
 }
 
 /// "level 1", and of the outermost one whether it is the host's.

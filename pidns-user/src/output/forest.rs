@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{
     JsonForm, columns, document,
     fields::{Chosen, Fields, fields},
-    phrases::Duration,
+    phrases::{Duration, who},
     teardown::brief,
 };
 use crate::{
@@ -109,10 +109,6 @@ fn branch(walk: &[(u32, &Node<'_>)], index: usize, depth: u32) -> String {
         });
     }
     text
-}
-
-pub(super) fn who(process: &SnapshotProcess) -> String {
-    format!("{}[{}]", process.name(), process.pid)
 }
 
 /// `hidden`: there are processes whose namespace may not be read.

@@ -23,6 +23,11 @@ impl Display for Who<'_> {
     }
 }
 
+/// "runc[811]", of a process of a snapshot.
+pub(super) fn who(process: &SnapshotProcess) -> String {
+    format!("{}[{}]", process.name(), process.pid)
+}
+
 /// "joined: forked by nsenter[16757] in 4026531836", "its parent is outside: systemd[1] in 4026531836": how a process came
 /// into its namespace, as far as that was seen. `origin` is the process that forked it, or else its parent.
 pub(super) fn from_outside(

@@ -1,6 +1,6 @@
 //! Words for what the end of a namespace waits for.
 
-use super::forest::who;
+use super::phrases::who;
 use crate::{
     event::identity::HostPid,
     model::{Awaited, Reason},

@@ -2,14 +2,14 @@
 
 use std::io;
 
-use super::{Sheet, awaited, from_outside, level_words, must_reap, numbered, state_of as state_of_process};
+use super::{Sheet, awaited, condition_of, from_outside, level_words, must_reap, numbered, state_words};
 use crate::{
     event::snapshot::{Holder, SnapshotNamespace},
     event::{Body, Cause, Event, identity::BootNs},
     explanation::{Below, EarlierNamespace, Joiner, NamespaceFacts, OtherContainer, State, Zombie},
     output::{
-        forest::{held_by, who},
-        phrases::{Death, Duration, ExitPhrase},
+        forest::held_by,
+        phrases::{Death, Duration, ExitPhrase, who},
     },
     text::Count,
 };
@@ -54,11 +54,12 @@ pub(super) fn write(facts: &NamespaceFacts, sheet: &mut Sheet<'_>) -> io::Result
     sheet.list("Also in it", &others)?;
     let is_gone = matches!(state, Some(State::Gone { .. } | State::Ended { .. }));
     if let Some(init) = init {
-        let state = match state_of_process(init) {
-            _ if init.is_zombie() => ", zombie".to_owned(),
-            Some(state) => format!(", {state}"),
-            None => String::new(),
+        let by_letter = || init.state.map(|state| state_words(state).to_owned());
+        let state = match init.is_zombie() {
+            true => Some("zombie".to_owned()),
+            false => condition_of(init).or_else(by_letter),
         };
+        let state = state.map(|state| format!(", {state}")).unwrap_or_default();
         let since = init.start_boot_ns.map(|start| format!(", started {}", sheet.ago(start)));
         sheet.line("PID 1", format_args!("{}{state}{}", numbered(init), since.unwrap_or_default()))?;
     } else if !is_gone {

@@ -2,15 +2,14 @@
 
 use std::io;
 
-use super::{Sheet, awaited, from_outside, level_words, must_reap, numbered, state_of as state_of_process};
+use super::{Sheet, awaited, condition_of, from_outside, level_words, must_reap, numbered, state_words};
 use crate::{
     event::INITIAL_NS,
     event::snapshot::SnapshotProcess,
     explanation::{Gone, LevelFacts, ProcessFacts},
     model::AwaitedBy,
     output::{
-        forest::who,
-        phrases::{Duration, ExitPhrase},
+        phrases::{Duration, ExitPhrase, who},
         teardown,
     },
     text::Count,
@@ -96,7 +95,8 @@ fn state_of(facts: &ProcessFacts, sheet: &Sheet<'_>) -> String {
         let exit = wait.exit.as_ref().map(|exit| format!(" with {}", ExitPhrase(exit))).unwrap_or_default();
         return format!("zombie: it {since}{exit}; {}", must_reap(&facts.process, wait));
     }
-    state_of_process(&facts.process).unwrap_or_else(|| "alive, more is not known".to_owned())
+    let by_letter = || facts.process.state.map(|state| format!("{state}: {}", state_words(state)));
+    condition_of(&facts.process).or_else(by_letter).unwrap_or_else(|| "alive, more is not known".to_owned())
 }
 
 /// "2 in 4026532178 (level 1)".

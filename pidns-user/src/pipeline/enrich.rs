@@ -36,10 +36,11 @@ impl ContainerSource {
             Body::SnapshotProcess { process, .. } if is_init(process) => {
                 tracker.look_at_existing(process.ns, process.key());
             }
+            // A PID 1 that comes is looked at by its own event.
+            Body::ProcessFork { process, parent, .. }
+                if process.ns != parent.ns && process.pids.last() == Some(&1) => {}
             Body::ProcessFork { process, parent, .. } if process.ns != parent.ns => {
-                if process.pids.last() != Some(&1) {
-                    tracker.enters(process.key());
-                }
+                tracker.enters(process.key());
             }
             Body::ProcessFork { process, parent, .. } => tracker.is_forked(process.key(), parent.key()),
             Body::ProcessExec { process, .. } => tracker.runs_program(home(process), process.key()),

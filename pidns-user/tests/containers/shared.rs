@@ -95,6 +95,10 @@ fn the_stream_of_a_container_has_its_own_processes_in_a_namespace_that_it_shares
         let stream = Stream::start(&["-o", "json", "-c", &side], &file);
         let second = Running::start_with(root(), &scratch, &side, |spec| pid_namespace(spec, of));
         let side_pid = second.pid;
+        // Of one that is gone before its exec's event is read, nobody knows the container.
+        wait_until("the exec's event", || {
+            fs::read_to_string(&file).is_ok_and(|text| text.contains("\"event\":\"process.exec\""))
+        });
         drop(second);
         wait_until("the container's end", || !Path::new(&format!("/proc/{side_pid}")).exists());
         stream.end();

@@ -30,7 +30,7 @@ pub(super) use first_processes::{FirstProcesses, StateOf};
 use process::Init;
 pub(super) use process::is_there;
 use read::{FolderName, ReadFailure, Reader};
-use watchers::Claim;
+pub(super) use watchers::look_at_nspawn;
 
 /// What was found out of a place.
 #[derive(Debug)]
@@ -146,7 +146,7 @@ fn look_for(
     }
     container.outer = outer(place, count);
     if innermost.runtime == Some(Runtime::Lxc)
-        && let Some(name) = lxc_name(watchers::claim(process, &roots.proc, &innermost.path), &innermost.id)
+        && let Some(name) = watchers::lxc_name(process, &roots.proc, innermost)
     {
         container.name = Some(name);
     }
@@ -183,29 +183,6 @@ fn look_for(
     }
     let witness = init.map(|init| Witness { init, path: innermost.path.clone() });
     Found { container: Some(container), settled: witness.is_some(), witness }
-}
-
-/// The name of a container of LXC whose cgroup has this name: with another lxcpath `web` can be there already, and then the next
-/// one's cgroup is `web-1` (cgfsng_payload_create, src/lxc/cgroups/cgfsng.c).
-fn lxc_name(claim: Option<Claim>, id: &Name) -> Option<Name> {
-    let claim = claim.filter(|claim| claim.runtime == Runtime::Lxc)?;
-    let number = id.as_bytes().strip_prefix(claim.name.as_bytes())?.strip_prefix(b"-")?;
-    number.iter().all(u8::is_ascii_digit).then_some(claim.name)
-}
-
-/// The machine of systemd-nspawn that this process is the first of, which has no unit of its own, by nspawn's command line.
-pub(super) fn look_at_nspawn(roots: &Roots, process: ProcessKey, place: &Place) -> Option<Container> {
-    let Claim { runtime, id: _, name } = watchers::nspawn(process, &roots.proc)?;
-    Some(Container {
-        runtime: Some(runtime),
-        id: Some(name.clone()),
-        name: Some(name),
-        unit: place.unit.clone(),
-        user: place.user,
-        by_cgroup_alone: true,
-        doubts: vec!["it is known by the command line of systemd-nspawn alone".to_owned()],
-        ..Container::default()
-    })
 }
 
 /// A folder that is named as a container may be one: if a runtime has a file about it, and about this process.

@@ -4,9 +4,12 @@
 
 use std::{fs::File, io::Read as _, path::Path};
 
-use super::super::cgroup;
+use super::super::{
+    Roots,
+    cgroup::{self, Layer, Place},
+};
 use crate::{
-    event::container::Runtime,
+    event::container::{Container, Runtime},
     event::identity::{HostPid, ProcessKey},
     procfs::Procfs,
     text::Name,
@@ -19,7 +22,7 @@ const FURTHEST: usize = 8;
 
 /// What a watcher's command line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) struct Claim {
+pub(super) struct Claim {
     pub(super) runtime: Runtime,
     /// The container's id; absent where its command line has none.
     pub(super) id: Option<Name>,
@@ -43,9 +46,36 @@ pub(super) fn claim(process: ProcessKey, proc: &Path, path: &[u8]) -> Option<Cla
 }
 
 /// What the parent of a first process says that is in no cgroup of its own: systemd-nspawn without a unit for the machine.
-pub(in super::super) fn nspawn(process: ProcessKey, proc: &Path) -> Option<Claim> {
+fn nspawn(process: ProcessKey, proc: &Path) -> Option<Claim> {
     let claim = parse(&read(proc, parent(process.pid, proc)?, "cmdline")?)?;
     (claim.runtime == Runtime::Nspawn).then_some(claim)
+}
+
+/// The name of a container of LXC whose cgroup has this name: with another lxcpath `web` can be there already, and then the next
+/// one's cgroup is `web-1` (cgfsng_payload_create, src/lxc/cgroups/cgfsng.c).
+pub(super) fn lxc_name(process: ProcessKey, proc: &Path, layer: &Layer) -> Option<Name> {
+    let claim = claim(process, proc, &layer.path).filter(|claim| claim.runtime == Runtime::Lxc)?;
+    let number = layer.id.as_bytes().strip_prefix(claim.name.as_bytes())?.strip_prefix(b"-")?;
+    number.iter().all(u8::is_ascii_digit).then_some(claim.name)
+}
+
+/// The machine of systemd-nspawn that this process is the first of, which has no unit of its own, by nspawn's command line.
+pub(in super::super) fn look_at_nspawn(
+    roots: &Roots,
+    process: ProcessKey,
+    place: &Place,
+) -> Option<Container> {
+    let Claim { runtime, id: _, name } = nspawn(process, &roots.proc)?;
+    Some(Container {
+        runtime: Some(runtime),
+        id: Some(name.clone()),
+        name: Some(name),
+        unit: place.unit.clone(),
+        user: place.user,
+        by_cgroup_alone: true,
+        doubts: vec!["it is known by the command line of systemd-nspawn alone".to_owned()],
+        ..Container::default()
+    })
 }
 
 fn parent(pid: HostPid, proc: &Path) -> Option<HostPid> {

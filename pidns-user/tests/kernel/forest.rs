@@ -248,7 +248,7 @@ fn a_pid_is_translated_from_any_namespace_that_sees_it() {
 
 fn what_does_not_exist_ends_with_1_and_what_means_nothing_with_2() {
     for (args, code, part) in [
-        (&["pid", "4194303"][..], 1, "no process or thread of PID 4194303"),
+        (&["pid", "4194303"][..], 1, "no process of PID 4194303"),
         (&["ps", "4194303"], 1, "no process of PID 4194303"),
         (&["tree", "pid:[4294967295]"], 1, "no PID namespace 4294967295"),
         (&["tree", "web"], 1, "A TARGET is"),

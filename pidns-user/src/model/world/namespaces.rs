@@ -252,7 +252,10 @@ impl World {
 
     /// It has no process any more, and never will have, since this time or since one that nobody saw.
     fn emptied(&mut self, inum: NsInum, at: Option<BootNs>, changes: &mut Vec<Change>) {
-        if at.is_some() && !self.destructions_told {
+        let is_held = self.namespaces.get(&inum).is_some_and(|entry| !entry.holders.is_empty());
+        // By events of namespaces alone it ends with its teardown, and the next look for holders finds it if it is held.
+        let ends = at.is_some() || !(self.processes_told || self.holders_reported || is_held);
+        if ends && !self.destructions_told {
             self.close(inum, at, false, changes);
         } else if let Some(entry) = self.namespaces.get_mut(&inum) {
             // Where a look has not named the process, it has named what it was in: something holds that.

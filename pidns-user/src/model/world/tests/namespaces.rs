@@ -245,6 +245,32 @@ fn a_snapshot_without_holders_leaves_the_namespaces_that_it_does_not_name() {
     }
 }
 
+/// A snapshot found its PID 1 as a zombie behind the teardown, and the parent has reaped that since.
+#[test]
+fn a_namespace_whose_zombie_is_gone_ends_where_the_snapshot_does_not_look_for_holders() {
+    for told_of_ends in [false, true] {
+        let zombie = init_of(5, 40);
+        let mut world = World::default();
+        let hooks = if told_of_ends { "fentry" } else { "off" };
+        world.follow_namespaces(&BTreeMap::from([("proc_free_inum".to_owned(), hooks.to_owned())]));
+        let apply = |world: &mut World, at, body| drop(world.apply(&event(at, body)));
+        for (at, body) in
+            [(50, start(told_of_ends)), (51, look(Some(40), Some(7))), (52, look_at(&zombie, 'Z'))]
+        {
+            apply(&mut world, at, body);
+        }
+        world.set_snapshots_have_holders(false);
+        apply(&mut world, 60, resync());
+        apply(&mut world, 61, look_at(&host(), 'S'));
+        world.settle();
+        assert_eq!(
+            world.namespace(INUM).is_some(),
+            told_of_ends,
+            "the kernel tells of its end: {told_of_ends}"
+        );
+    }
+}
+
 #[test]
 fn a_snapshot_that_knows_the_name_of_a_container_tells_it() {
     let named = |name: &str| {

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write as _},
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,6 +16,9 @@ use rustix::{
 
 /// Bytes after which it writes without being asked to.
 const FULL: usize = 64 << 10;
+
+/// As many bytes as a pipe that has room takes at once (`PIPE_BUF`, pipe(7)).
+const PIPE_BUF: usize = 4096;
 
 /// What happened to the buffered events.
 #[derive(Debug)]
@@ -160,14 +163,18 @@ impl Sink {
             if done == bytes.len() {
                 break Written::All;
             }
-            if self.progress.given_up.load(Ordering::Acquire) {
+            let given_up = self.progress.given_up.load(Ordering::Acquire);
+            if given_up && !has_room(to) {
                 let error = io::Error::new(
                     io::ErrorKind::TimedOut,
                     "its reader took too long after the end was asked for",
                 );
                 break Written::Failed { error, unwritten: unwritten(done) };
             }
-            match write(to, &bytes[done..]) {
+            // The program may have been the slow one: a reader with room gets the rest, in parts that never wait.
+            let most = if given_up { PIPE_BUF } else { usize::MAX };
+            let rest = &bytes[done..];
+            match write(to, &rest[..rest.len().min(most)]) {
                 Ok(count) => {
                     done += count;
                     self.progress.written.fetch_add(count as u64, Ordering::Relaxed);
@@ -182,6 +189,12 @@ impl Sink {
             }
         }
     }
+}
+
+/// Whether a write of [`PIPE_BUF`] bytes would not have to wait.
+fn has_room(to: BorrowedFd<'_>) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::from_borrowed_fd(to, PollFlags::OUT)], Some(&now)).is_ok_and(|ready| ready > 0)
 }
 
 #[cfg(test)]
@@ -258,6 +271,25 @@ mod tests {
         let mut sink = Sink::new(writer);
         event(&mut sink, b"one\n");
         assert!(matches!(sink.flush(), Written::Closed));
+    }
+
+    #[test]
+    fn a_reader_that_has_had_its_time_gets_what_it_has_room_for_and_no_more() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let mut sink = Sink::new(writer);
+        sink.progress().give_up();
+        let line = [b'x'; 100];
+        event(&mut sink, &line);
+        assert!(matches!(sink.flush(), Written::All), "the pipe is empty");
+        for _ in 0..2000 {
+            event(&mut sink, &line);
+        }
+        let Written::Failed { error, unwritten } = sink.flush() else { panic!("a pipe holds 64 KiB") };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(sink);
+        let mut text = Vec::new();
+        reader.read_to_end(&mut text).unwrap();
+        assert_eq!(text.len() as u64 / 100 + unwritten, 2001, "every event is out or counted");
     }
 
     #[test]

@@ -218,8 +218,8 @@ pub(crate) fn watch(situation: &str, args: &[&str]) -> (Told, Seen) {
 pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(program());
     command.args(args).stdin(Stdio::null()).stderr(Stdio::piped());
-    let takes_hooks =
-        !args.contains(&"--hooks") && !matches!(args.first(), Some(&("tree" | "ps" | "pid" | "explain")));
+    let takes_hooks = !args.contains(&"--hooks")
+        && !matches!(args.first(), Some(&("tree" | "ps" | "pid" | "explain" | "replay")));
     if let Some(hooks) = std::env::var_os("PIDNS_TEST_HOOKS").filter(|_| takes_hooks) {
         command.arg("--hooks").arg(hooks);
     }

@@ -6,6 +6,7 @@ pub mod container;
 pub mod event;
 pub mod explanation;
 pub mod filter;
+pub mod findings;
 pub mod kernel;
 pub mod metrics;
 pub mod model;

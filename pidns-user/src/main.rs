@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Some(Command::Ps(args)) => commands::ps::run(args),
         Some(Command::Pid(args)) => commands::pid::run(args),
         Some(Command::Explain(args)) => commands::explain::run(args),
+        Some(Command::Findings(args)) => commands::findings::run(args),
         Some(Command::Agent(args)) => commands::agent::run(args),
         Some(Command::Check(args)) => commands::check::run(args),
     });

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
+use super::findings::ThresholdArgs;
 use super::values::{hook_set, parse_duration, parse_listen_address, parse_ring_size};
 use crate::kernel::hooks::HookSet;
 
@@ -67,6 +68,10 @@ pub struct AgentArgs {
     /// Least severe log lines to write.
     #[arg(long, value_name = "LEVEL", value_enum, default_value = "info")]
     pub log_level: AgentLogLevel,
+
+    /// From when on something is a finding (pidns_findings).
+    #[command(flatten)]
+    pub thresholds: ThresholdArgs,
 }
 
 /// How log lines are written.

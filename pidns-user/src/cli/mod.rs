@@ -1,6 +1,7 @@
 //! The command line: its arguments, and their values checked.
 
 mod agent;
+mod findings;
 mod snapshot;
 mod stream;
 mod values;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::{
     agent::{AgentArgs, AgentLogLevel, LogFormat},
+    findings::{FindingsArgs, ThresholdArgs},
     snapshot::{
         ExplainArgs, ExplainOutput, Memory, PidArgs, PsArgs, Repeat, SnapshotOutput, SourceArgs, TreeArgs,
         TreeOutput,
@@ -97,6 +99,13 @@ pub enum Command {
     /// With --from it tells what the recording has of it up to a moment, in order: who made it, signals to its PID 1, who
     /// joined, how it ended. What was gone by then is told of too.
     Explain(ExplainArgs),
+    /// Say what is wrong with PID namespaces: zombies that nothing reaps, ends that hang, who killed PID 1, limits that are reached.
+    ///
+    /// It watches for 2 seconds (--for), looks at what exists, and says what it finds: since when, the facts that prove it, each
+    /// with its source, and the command to run next. What happens seldom (a signal that PID 1 ignored, a fork that was refused)
+    /// is seen only while it watches: --watch goes on, the agent does so always, and a recording has it (--from). Exit code 1:
+    /// something is wrong. docs/findings.md describes each finding.
+    Findings(FindingsArgs),
     /// Serve metrics of all PID namespaces for Prometheus, until SIGTERM or Ctrl-C.
     ///
     /// It counts forks, execs and ends of processes in the kernel, so that a machine that is busy pays next to nothing for

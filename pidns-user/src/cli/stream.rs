@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ColorChoice, ValueEnum};
 
-use super::values::{hook_set, parse_duration, parse_pid, parse_ring_size, parse_speed};
+use super::{
+    findings::ThresholdArgs,
+    values::{hook_set, parse_duration, parse_pid, parse_ring_size, parse_speed},
+};
 use crate::{event::identity::HostPid, filter::FilterArgs, kernel::hooks::HookSet};
 
 /// The form of the stream.
@@ -28,9 +31,16 @@ pub struct TraceArgs {
     /// How it is shown.
     #[command(flatten)]
     pub view: ViewArgs,
+    /// Say what goes wrong too: zombies that nothing reaps, ends that hang, limits that are reached (docs/findings.md). The kernel
+    /// then sends everything, as for `record`.
+    #[arg(long)]
+    pub findings: bool,
     /// How the kernel side works.
     #[command(flatten)]
     pub kernel: Kernel,
+    /// From when on something is a finding.
+    #[command(flatten)]
+    pub thresholds: ThresholdArgs,
 }
 
 /// What of a stream is shown.
@@ -96,7 +106,18 @@ impl FilterOptions {
     /// What these options ask for.
     pub fn args(&self, no_syscall_hooks: bool) -> FilterArgs {
         let Self { events, namespaces, containers, pids, comms, levels, snapshot: existing } = self.clone();
-        FilterArgs { events, namespaces, containers, pids, comms, levels, existing, no_syscall_hooks }
+        let findings = false;
+        FilterArgs {
+            events,
+            namespaces,
+            containers,
+            pids,
+            comms,
+            levels,
+            existing,
+            findings,
+            no_syscall_hooks,
+        }
     }
 }
 

@@ -29,6 +29,7 @@ use crate::{
     container::{ContainerTracker, Roots},
     event::{Body, snapshot::Snapshot},
     filter::Filter,
+    findings::FindingsWatch,
     kernel::{
         capabilities::{self, Capabilities, Uses},
         clock,
@@ -38,6 +39,7 @@ use crate::{
         namespace,
         ring::Waker,
     },
+    model::World,
     output::{
         View,
         printer::{Printer, Seq},
@@ -62,6 +64,16 @@ pub(super) struct Stream<'a> {
     /// What takes the snapshots, where something is followed.
     pub(super) observer: Option<Observer>,
     pub(super) stop: &'a Stop,
+    /// Whether containers that share the host's own namespace are named too.
+    pub(super) with_host_containers: bool,
+    /// What finds what goes wrong.
+    pub(super) findings: Option<FindingsWatch>,
+    /// Where its events are printed, if they are.
+    pub(super) output: Option<StreamOutput<'a>>,
+}
+
+/// Where a stream is printed.
+pub(super) struct StreamOutput<'a> {
     pub(super) view: Box<dyn View + Send>,
     /// The file that it is written to; `None`: standard output.
     pub(super) file: Option<&'a Path>,
@@ -69,16 +81,25 @@ pub(super) struct Stream<'a> {
     pub(super) open: Box<dyn FnOnce() -> Result<Sink, Failure> + 'a>,
 }
 
+/// What is left of a stream when it has ended.
+pub(super) struct Ended {
+    pub(super) code: ExitCode,
+    pub(super) findings: Option<FindingsWatch>,
+    pub(super) world: Option<World>,
+}
+
 /// How a stream went.
 struct Streamed {
     report: Report,
-    /// Events printed, by name.
-    printed: BTreeMap<&'static str, u64>,
+    /// Events printed, by name; `None` where none were to be.
+    printed: Option<BTreeMap<&'static str, u64>>,
+    findings: Option<FindingsWatch>,
+    world: Option<World>,
 }
 
 impl Stream<'_> {
     /// Streams to the end, prints a summary of it, and says how it went.
-    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self) -> Result<Ended, Failure> {
         let Self {
             kernel,
             filter,
@@ -86,9 +107,9 @@ impl Stream<'_> {
             follow,
             observer,
             stop: Stop { duration, count },
-            view,
-            file,
-            open,
+            with_host_containers,
+            mut findings,
+            output,
         } = self;
         let KernelFilter { event_mask, level_mask, namespaces, pids } = follow.kernel_filter(&filter);
         let existing = existing(follow);
@@ -105,13 +126,20 @@ impl Stream<'_> {
             log_level: kernel.bpf_log.map_or(0, |level| level as u8),
         })?;
         // With all privileges still: a file may be wanted in a folder that is another user's.
-        let sink = open()?;
+        let (file, output) = match output {
+            Some(StreamOutput { view, file, open }) => (file, Some((view, open()?))),
+            None => (None, None),
+        };
         capabilities::drop_all_but(Uses::BpfAndProc).map_err(|error| Failure::Io {
             what: "drop the capabilities that are not needed any more",
             error,
         })?;
         // What it starts of threads have what this one has left: each thread has its own capabilities.
-        let mut containers = containers(kernel.runtime_api, !filter.filter.containers.is_empty());
+        let with_host = with_host_containers || !filter.filter.containers.is_empty();
+        let mut containers = containers(kernel.runtime_api, with_host);
+        if let Some(findings) = &mut findings {
+            findings.start_reading();
+        }
         let notices = Notices::new(kernel.quiet);
         if let ContainerSource::Tracked(tracker) = &mut containers {
             if let Some(existing) = existing {
@@ -128,10 +156,11 @@ impl Stream<'_> {
         };
         warnings.iter().for_each(|warning| notices.notify(warning));
         notify_of_what_stays_unseen(&loaded, notices);
-        let progress = sink.progress();
+        let progress = output.as_ref().map(|(_, sink)| sink.progress()).unwrap_or_default();
         let start = start(&loaded, &filter);
         let source = Live::new(loaded, reader, log, start, follow.has_reaps(&filter));
-        let mut printer = Printer::new(filter, view, sink, Seq::Printed).stop_after(*count);
+        let mut printer =
+            output.map(|(view, sink)| Printer::new(filter, view, sink, Seq::Printed).stop_after(*count));
         let verify = kernel.verify_interval;
         let work = move |stop: &AtomicBool| {
             let mut pipeline = Pipeline::new(source, follow, containers);
@@ -140,19 +169,29 @@ impl Stream<'_> {
                 pipeline = pipeline.with_snapshots(resync);
             }
             let mut notices = notices;
-            let consumers: &mut [&mut dyn Consumer] = &mut [&mut printer, &mut notices];
-            let (report, ..) = pipeline.run(consumers, stop);
-            Streamed { report, printed: printer.printed().clone() }
+            let mut consumers: Vec<&mut dyn Consumer> = Vec::new();
+            consumers.extend(printer.as_mut().map(|printer| printer as &mut dyn Consumer));
+            consumers.extend(findings.as_mut().map(|findings| findings as &mut dyn Consumer));
+            consumers.push(&mut notices);
+            let (report, _, world) = pipeline.run(&mut consumers, stop);
+            let printed = printer.map(|printer| printer.printed().clone());
+            Streamed { report, printed, findings, world }
         };
-        let streamed = until_the_end(work, &progress, &waker, *duration, notices)?;
-        let lost = streamed.report.lost.values().sum::<u64>();
-        conclude(streamed, notices).map_err(|failure| failure.in_file(file))?;
-        Ok(if kernel.strict && lost > 0 { ExitCode::from(code::LOST) } else { ExitCode::SUCCESS })
+        let Streamed { report, printed, findings, world } =
+            until_the_end(work, &progress, &waker, *duration, notices)?;
+        let lost = report.lost.values().sum::<u64>();
+        conclude(report, printed.as_ref(), notices).map_err(|failure| failure.in_file(file))?;
+        let code = if kernel.strict && lost > 0 { ExitCode::from(code::LOST) } else { ExitCode::SUCCESS };
+        Ok(Ended { code, findings, world })
     }
 }
 
 /// Prints the summary, unless something failed.
-fn conclude(Streamed { mut report, printed }: Streamed, notices: Notices) -> Result<(), Failure> {
+fn conclude(
+    mut report: Report,
+    printed: Option<&BTreeMap<&'static str, u64>>,
+    notices: Notices,
+) -> Result<(), Failure> {
     if !report.failures.is_empty() {
         return Err(report.failures.remove(0).into());
     }
@@ -168,7 +207,11 @@ fn conclude(Streamed { mut report, printed }: Streamed, notices: Notices) -> Res
              the stream ends in what its events tell",
         );
     }
-    summarize(&report, &printed).iter().for_each(|line| notices.notify(line));
+    let summary = match printed {
+        Some(printed) => summarize(&report, printed),
+        None => losses(&report),
+    };
+    summary.iter().for_each(|line| notices.notify(line));
     Ok(())
 }
 
@@ -355,22 +398,26 @@ fn until_the_end(
 
 /// What happened, and what was lost, line by line.
 fn summarize(report: &Report, printed: &BTreeMap<&'static str, u64>) -> Vec<String> {
-    let Report { lost, duration, .. } = report;
+    let Report { duration, .. } = report;
     let shown = || printed.iter().filter(|(name, _)| !name.starts_with("stream."));
     let by_name: Vec<String> = shown().map(|(name, count)| format!("{name} {count}")).collect();
     let colon = if by_name.is_empty() { "" } else { ": " };
     let total = Count(shown().map(|(_, count)| count).sum(), "event", "events");
     let first = format!("{total} in {:.1} s{colon}{}", duration.as_secs_f64(), by_name.join(", "));
+    [first].into_iter().chain(losses(report)).collect()
+}
+
+/// What was lost, line by line.
+fn losses(report: &Report) -> Vec<String> {
     let remedy = |stage: &str| match stage {
         "ring" => "the ring buffer was full: try a larger --ring-size, or fewer events with -e",
         "table" => "a table of the kernel side was full: watch fewer processes, with -n or -p",
         "hook" => "the kernel left a hook out while it was running already",
         _ => "records could not be decoded: please report this",
     };
-    let lost = lost
-        .iter()
-        .map(|(stage, &count)| format!("LOST {} ({})", Count(count, "event", "events"), remedy(stage)));
-    [first].into_iter().chain(lost).collect()
+    let lost = report.lost.iter();
+    lost.map(|(stage, &count)| format!("LOST {} ({})", Count(count, "event", "events"), remedy(stage)))
+        .collect()
 }
 
 #[cfg(test)]

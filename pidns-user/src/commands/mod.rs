@@ -7,14 +7,15 @@ pub mod closed_output;
 mod ending;
 pub mod explain;
 pub mod failure;
+pub mod findings;
 mod host_observer;
 pub mod interrupts;
 mod live;
 mod look;
 mod notices;
-
 pub mod pid;
 pub mod ps;
+mod readings;
 pub mod record;
 mod recorded;
 pub mod replay;

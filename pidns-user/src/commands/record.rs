@@ -9,12 +9,20 @@ use std::{
 };
 
 use super::{
-    live::{self, Stream},
+    live::{self, Stream, StreamOutput},
     notices::Notices,
+    readings,
 };
 use crate::{
-    cli::RecordArgs, commands::failure::Failure, filter::Filter, kernel::load, output::Json,
-    output::sink::Sink, pipeline::Follow, text::Count,
+    cli::RecordArgs,
+    commands::failure::Failure,
+    filter::Filter,
+    findings::{FindingsWatch, Thresholds},
+    kernel::{clock, load},
+    output::Json,
+    output::sink::Sink,
+    pipeline::Follow,
+    text::Count,
 };
 
 /// Records until something ends it.
@@ -38,18 +46,19 @@ pub fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
     };
     let open = Box::new(open);
     let follow = Follow::Everything;
-    let code = Stream {
+    let findings = FindingsWatch::live(Thresholds::default(), readings::reader, clock::boottime_ns);
+    let stream = Stream {
         kernel,
         filter,
         warnings: Vec::new(),
         follow,
         observer,
         stop,
-        view: Box::new(Json),
-        file: Some(file),
-        open,
-    }
-    .run()?;
+        with_host_containers: false,
+        findings: Some(findings.beside_others()),
+        output: Some(StreamOutput { view: Box::new(Json), file: Some(file), open }),
+    };
+    let code = stream.run()?.code;
     // Whoever has taken it away meanwhile knows how large it is.
     let bytes = fs::metadata(file).map_or(0, |file| file.len());
     Notices::new(kernel.quiet).notify(format_args!("{}: {}", file.display(), Count(bytes, "byte", "bytes")));

@@ -54,10 +54,19 @@ pub(super) fn open(path: &Path) -> Result<(RecordingFile, Recording), Failure> {
 
 /// Reads the recording up to the moment; `None` where none was asked for.
 pub(super) fn look(past: &SourceArgs, memory: Memory) -> Result<Option<Recorded>, Failure> {
+    look_with(past, memory, &mut [])
+}
+
+/// The same, with all events up to the moment for these consumers.
+pub(super) fn look_with(
+    past: &SourceArgs,
+    memory: Memory,
+    consumers: &mut [&mut dyn Consumer],
+) -> Result<Option<Recorded>, Failure> {
     let SourceArgs { from, at, runtime_api: _ } = past;
     let Some(file) = from else { return Ok(None) };
     let (opened, recording) = open(file)?;
-    let (mut world, moment, damage) = replay(file, recording, *at, memory)?;
+    let (mut world, moment, damage) = replay(file, recording, *at, memory, consumers)?;
     match damage {
         // Of a snapshot that the moment is right behind, no more follows.
         None => drop(world.settle()),
@@ -153,12 +162,13 @@ fn replay(
     recording: impl Iterator<Item = Result<Event, Damage>>,
     at: Option<Until>,
     Memory { remember }: Memory,
+    consumers: &mut [&mut dyn Consumer],
 ) -> Result<(World, Moment, Option<Failure>), Failure> {
     let source = Replay::new(recording, at.unwrap_or(Until::End));
     let pipeline =
         Pipeline::new(source, Follow::Everything, ContainerSource::Recorded(NamesAhead::default()))
             .with_model(World::remembering(remember.unwrap_or(HISTORY_LIMIT)));
-    let (report, source, world) = pipeline.run(&mut [], &AtomicBool::new(false));
+    let (report, source, world) = pipeline.run(consumers, &AtomicBool::new(false));
     let moment = source.moment();
     let no_match = |message: String| Err(Failure::NoMatch(format!("{}: {message}", file.display())));
     match (moment.last, moment.first) {
@@ -196,7 +206,8 @@ mod tests {
     fn at(events: &[Event], moment: Option<Until>) -> Result<(u64, u64), String> {
         let events = events.iter().cloned().map(Ok);
         let (_, Moment { last, behind, .. }, damage) =
-            replay(Path::new("f"), events, moment, Memory::default()).map_err(|error| error.to_string())?;
+            replay(Path::new("f"), events, moment, Memory::default(), &mut [])
+                .map_err(|error| error.to_string())?;
         assert!(damage.is_none());
         let (last, _) = last.expect("an event");
         let moment = Duration::from_nanos(last.0) + behind;
@@ -264,7 +275,8 @@ mod tests {
         let events = [vec![start(0), there(1, NsInum(2))], second.to_vec()].concat();
         let inums = |moment| {
             let events = events.iter().cloned().map(Ok);
-            let (world, moment, _) = replay(Path::new("f"), events, moment, Memory::default()).unwrap();
+            let (world, moment, _) =
+                replay(Path::new("f"), events, moment, Memory::default(), &mut []).unwrap();
             (moment.stream, world.namespaces().map(|entry| entry.namespace.inum).collect::<Vec<_>>())
         };
         assert_eq!(inums(None), (2, vec![NsInum(3)]));

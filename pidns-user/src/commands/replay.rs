@@ -25,7 +25,10 @@ use crate::{
 /// Prints what the filters let through, up to the end or the damage.
 pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     let ReplayArgs { file, speed, duration, count, quiet, filters, view } = args;
-    let filter = Filter::of_recording(&filters.args(false), number_of_namespace)?;
+    let mut asked = filters.args(false);
+    // What was found to be wrong is worth a line, where nothing else is asked for.
+    asked.findings = asked.events.is_empty();
+    let filter = Filter::of_recording(&asked, number_of_namespace)?;
     let (opened, recording) = recorded::open(file)?;
     let (names, recording) = match filter.filter.containers.is_empty() {
         true => (NamesAhead::default(), recording),

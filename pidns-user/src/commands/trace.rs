@@ -10,14 +10,16 @@ use rustix::stdio::stdout;
 
 use super::{
     host_observer::HostObserver,
-    live::{self, Stream},
+    live::{self, Stream, StreamOutput},
     notices::Notices,
+    readings,
 };
 use crate::{
     cli::{Kernel, Output, TraceArgs, ViewArgs},
     commands::failure::Failure,
     filter::{Filter, FilterArgs},
-    kernel::load,
+    findings::FindingsWatch,
+    kernel::{clock, load},
     model::Forest,
     output::sink::Sink,
     output::{Json, Style, Table, View},
@@ -27,20 +29,29 @@ use crate::{
 
 /// Runs the live stream to its end.
 pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
-    let TraceArgs { filters, stop, view: how, kernel } = args;
+    let TraceArgs { filters, stop, view: how, kernel, findings, thresholds } = args;
     let mut args = filters.args(kernel.no_syscall_hooks);
+    args.findings = *findings;
     let mut warnings = find_containers(&mut args, kernel)?;
     let filter = Filter::new(&args, find_namespace)?;
     warnings.splice(0..0, target::warnings(&filter.filter.namespaces, &filter.filter.pids));
-    let is_followed = filters.snapshot || kernel.verify_interval.is_some();
+    let has_findings = filter.has("finding");
+    let is_followed = filters.snapshot || kernel.verify_interval.is_some() || has_findings;
     let (follow, observer) = if is_followed {
         load::check_privileges()?;
         (Follow::Everything, Some(live::observer(kernel)?))
     } else {
         (Follow::Nothing, None)
     };
+    let findings = has_findings.then(|| {
+        FindingsWatch::live((*thresholds).into(), readings::reader, clock::boottime_ns).beside_others()
+    });
     let open = Box::new(|| Ok(Sink::new(stdout())));
-    Stream { kernel, filter, warnings, follow, observer, stop, view: view(how), file: None, open }.run()
+    let output = Some(StreamOutput { view: view(how), file: None, open });
+    let with_host_containers = has_findings;
+    let stream =
+        Stream { kernel, filter, warnings, follow, observer, stop, with_host_containers, findings, output };
+    stream.run().map(|ended| ended.code)
 }
 
 /// Looks for the containers that a stream's filter names: a TARGET is turned into the number of its namespace; of another name,

@@ -9,6 +9,7 @@ use super::{
     objects::{is_false, is_zero},
 };
 use crate::{
+    event::finding::{Finding, FindingState},
     event::identity::{BootNs, HostPid, NsInum},
     event::snapshot::{Holder, SnapshotNamespace},
     text::Name,
@@ -279,6 +280,13 @@ bodies! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<ReachedLimit>,
     }
+    /// What goes wrong was found, has changed, or is over.
+    Finding = "finding" {
+        /// Which of these.
+        state: FindingState,
+        /// The finding.
+        finding: Box<Finding>,
+    }
     /// Events were dropped since the last one of these.
     StreamLost = "stream.lost" {
         /// "ring": the ring buffer was full. "hook": the kernel left a program out.
@@ -340,6 +348,7 @@ impl Body {
             | Self::StreamLost { .. }
             | Self::StreamResync { .. }
             | Self::StreamEnd { .. }
+            | Self::Finding { .. }
             | Self::SnapshotNamespace { .. }
             | Self::SnapshotProcess { .. } => None,
         }
@@ -367,6 +376,7 @@ impl Body {
             | Self::StreamLost { .. }
             | Self::StreamResync { .. }
             | Self::StreamEnd { .. }
+            | Self::Finding { .. }
             | Self::SnapshotNamespace { .. } => None,
         }
     }
@@ -393,6 +403,7 @@ impl Body {
             | Self::StreamLost { .. }
             | Self::StreamResync { .. }
             | Self::StreamEnd { .. }
+            | Self::Finding { .. }
             | Self::SnapshotNamespace { .. } => None,
         }
     }
@@ -417,6 +428,7 @@ impl Body {
             | Self::StreamLost { .. }
             | Self::StreamResync { .. }
             | Self::StreamEnd { .. }
+            | Self::Finding { .. }
             | Self::SnapshotNamespace { .. }
             | Self::SnapshotProcess { .. } => None,
         }

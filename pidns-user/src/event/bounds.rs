@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Deserializer, de::Error};
 
+use super::finding::Evidence;
 use crate::text::Name;
 
 /// The deepest level of a PID namespace (`MAX_PID_NS_LEVEL`, include/linux/pid_namespace.h).
@@ -9,6 +10,8 @@ pub const MAX_LEVEL: u32 = 32;
 /// Longest name of a task, bytes: the kernel keeps 15, and /proc shows up to 63 of a kernel thread that works for a queue
 /// (`proc_task_name`, fs/proc/array.c).
 const LONGEST_COMM: usize = 64;
+/// Most facts of a finding, and most commands.
+const MOST_FACTS: usize = 64;
 
 /// A level, which is [`MAX_LEVEL`] at most.
 pub(super) fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
@@ -46,4 +49,21 @@ pub(super) fn comm<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Name, D
 /// The name of a task, where it is known.
 pub(super) fn known_comm<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Name>, D::Error> {
     comm(deserializer).map(Some)
+}
+
+/// The evidence of a finding: we write far fewer facts of one.
+pub(super) fn evidence<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Evidence>, D::Error> {
+    at_most(MOST_FACTS, Vec::deserialize(deserializer)?, "facts of a finding")
+}
+
+/// The commands that a finding names.
+pub(super) fn commands<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    at_most(MOST_FACTS, Vec::deserialize(deserializer)?, "commands of a finding")
+}
+
+fn at_most<T, E: Error>(most: usize, list: Vec<T>, what: &str) -> Result<Vec<T>, E> {
+    if list.len() > most {
+        return Err(E::custom(format!("{} {what}: {most} is the most that is written", list.len())));
+    }
+    Ok(list)
 }

@@ -5,6 +5,7 @@
 mod body;
 mod bounds;
 pub mod container;
+pub mod finding;
 pub mod identity;
 pub(crate) mod objects;
 pub mod snapshot;

@@ -8,7 +8,7 @@ use super::bounds;
 use crate::{
     event::container::Container,
     event::identity::{BootNs, HostPid, NamespaceKey, NsInum, ProcessKey},
-    event::objects::{is_false, is_zero},
+    event::objects::{Namespace, is_false, is_zero},
     text::{Name, or_unknown},
 };
 
@@ -176,6 +176,23 @@ impl SnapshotNamespace {
     /// Its identity.
     pub fn key(&self) -> NamespaceKey {
         NamespaceKey { inum: self.inum, born: self.born_boot_ns }
+    }
+
+    /// As an event describes it.
+    pub fn of(ns: &Namespace) -> Self {
+        let Namespace { inum, level, parent, born_boot_ns, kernel_id, user_ns, owner_uid, ref container } =
+            *ns;
+        Self {
+            inum,
+            level,
+            parent,
+            born_boot_ns,
+            kernel_id,
+            user_ns: Some(user_ns),
+            owner_uid: Some(owner_uid),
+            dying: false,
+            container: container.clone(),
+        }
     }
 
     /// One of which nothing else is known.

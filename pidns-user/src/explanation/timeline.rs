@@ -192,6 +192,9 @@ impl Timeline {
                 self.counts.reaps += u64::from(member(process));
                 false
             }
+            Body::Finding { finding, .. } => {
+                within && finding.ns.as_ref().is_some_and(|ns| ns.inum == known.inum)
+            }
             Body::StreamLost { .. } | Body::StreamResync { .. } => within,
             Body::StreamStart { .. }
             | Body::StreamEnd { .. }
@@ -237,6 +240,10 @@ impl Timeline {
             | Body::ProcessExec { process, .. }
             | Body::ProcessReap { process, .. }
             | Body::ForkFailed { process, .. } => is(process),
+            Body::Finding { finding, .. } => {
+                let facts = finding.evidence.iter().flat_map(|evidence| evidence.fact.processes());
+                facts.chain(&finding.process).any(is)
+            }
             Body::StreamLost { .. } | Body::StreamResync { .. } => {
                 key.start <= event.boot_ns && gone.is_none_or(|gone| event.boot_ns <= gone)
             }

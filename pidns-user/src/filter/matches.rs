@@ -146,6 +146,12 @@ fn about(body: &Body) -> Subjects<'_> {
         Body::SnapshotNamespace { ns, .. } => {
             Subjects { level: Some(ns.level), ns: Some(ns.inum), ..Subjects::default() }
         }
+        Body::Finding { finding, .. } => Subjects {
+            process: finding.process.as_ref(),
+            other: finding.evidence.iter().flat_map(|evidence| evidence.fact.processes()).next(),
+            level: finding.ns.as_ref().map(|ns| ns.level),
+            ns: finding.ns.as_ref().map(|ns| ns.inum),
+        },
         Body::InitSignal { process, sender, .. } => of(process, sender.as_ref()),
         Body::ProcessFork { process, parent, .. } => of(process, Some(parent)),
         Body::ProcessExec { process, .. }

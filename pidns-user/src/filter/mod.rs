@@ -35,6 +35,8 @@ pub struct FilterArgs {
     pub levels: Vec<String>,
     /// `--snapshot`: what exists already.
     pub existing: bool,
+    /// `--findings`: what goes wrong.
+    pub findings: bool,
     /// `--no-syscall-hooks`.
     pub no_syscall_hooks: bool,
 }
@@ -78,9 +80,21 @@ impl Filter {
         args: &FilterArgs,
         find: impl Fn(&str) -> Result<NsInum, String>,
     ) -> Result<Self, FilterError> {
-        let FilterArgs { events, namespaces, containers, pids, comms, levels, existing, no_syscall_hooks } =
-            args;
-        let selected = select_events(events, *no_syscall_hooks)?;
+        let FilterArgs {
+            events,
+            namespaces,
+            containers,
+            pids,
+            comms,
+            levels,
+            existing,
+            findings,
+            no_syscall_hooks,
+        } = args;
+        let mut selected = select_events(events, *no_syscall_hooks)?;
+        if *findings && !selected.iter().any(|name| name == "finding") {
+            selected.push("finding".into());
+        }
         let all_levels = mask(0, MAX_LEVEL);
         let level_mask = if levels.is_empty() {
             // Asking for events by name asks for them everywhere, and a container can share the host's namespace; the default

@@ -77,6 +77,8 @@ metrics! {
         "Threads that ended and were not their process's last.";
     FORK_FAILURES: Counter "pidns_fork_failures_total" ["reason"]
         "Forks that were refused, those of threads included.";
+    FINDINGS: Gauge "pidns_findings" ["finding", "severity"]
+        "What is found to be wrong now.";
     NAMESPACE_INFO: Gauge "pidns_namespace_info"
         ["pidns", "parent", "level", "runtime", "container", "pod", "namespace"]
         "What a PID namespace is: 1.";

@@ -18,7 +18,10 @@ use super::{
     labels::{EXIT_REASONS, ProcessStateLabel},
     tally::{ByLabel, Tally, seconds},
 };
-use crate::{event::identity::BootNs, kernel::clock, kernel::namespace_counters::CounterError, text::Name};
+use crate::{
+    event::finding::Diagnosis, event::identity::BootNs, kernel::clock,
+    kernel::namespace_counters::CounterError, text::Name,
+};
 
 /// Why metrics cannot be collected or written.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +99,7 @@ impl Collector for HostCollector {
         }
         self.collect_lives(&state, &mut families);
         collect_host(&state, &mut families);
+        self.collect_findings(&mut families);
         self.collect_namespaces(&state, &mut families);
         if let Some(took) = *self.shared.last_pass() {
             families.add(&catalog::SNAPSHOT_SECONDS, &[], took.as_secs_f64());
@@ -167,6 +171,17 @@ impl HostCollector {
         let (slots, all) = ledger.slots();
         families.add(&catalog::MAP_ENTRIES, &[SLOTS], slots as f64);
         families.add(&catalog::MAP_CAPACITY, &[SLOTS], all as f64);
+    }
+
+    /// What is wrong now: of each finding the severities that it can have, from the start.
+    fn collect_findings(&self, families: &mut Families) {
+        let counts = self.shared.findings.counts();
+        for id in Diagnosis::ALL {
+            for severity in id.severities() {
+                let count = counts.get(&(*id, *severity)).copied().unwrap_or(0);
+                families.add(&catalog::FINDINGS, &[id.id(), severity.name()], count as f64);
+            }
+        }
     }
 
     /// The series of single namespaces: of those with most processes.

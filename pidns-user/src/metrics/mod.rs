@@ -28,7 +28,7 @@ pub use self::{
     ledger::{CountSource, Ledger},
 };
 use self::{host_state::HostState, tally::Tally};
-use crate::source::observer::SnapshotWatch;
+use crate::{findings::OpenFindings, source::observer::SnapshotWatch};
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +40,7 @@ struct Shared {
     state: RwLock<Arc<HostState>>,
     pass: Mutex<Option<Duration>>,
     facts: Mutex<AgentFacts>,
+    findings: OpenFindings,
 }
 
 impl Shared {
@@ -85,6 +86,7 @@ impl SnapshotWatch for Snapshots {
 pub fn metrics(
     ledger: Ledger,
     facts: AgentFacts,
+    findings: OpenFindings,
     namespace_limit: usize,
 ) -> Result<(Metrics, MetricsConsumer, Snapshots), MetricsError> {
     let shared = Arc::new(Shared {
@@ -93,6 +95,7 @@ pub fn metrics(
         state: RwLock::default(),
         pass: Mutex::default(),
         facts: Mutex::new(facts),
+        findings,
     });
     let metrics = Metrics::new(Arc::clone(&shared), namespace_limit)?;
     Ok((metrics, MetricsConsumer::new(Arc::clone(&shared)), Snapshots(shared)))

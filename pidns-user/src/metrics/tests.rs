@@ -48,8 +48,9 @@ fn scrape(bodies: impl IntoIterator<Item = Body>, namespace_limit: usize) -> Str
 /// The same where the kernel side has counted something.
 fn scrape_of(counted: Counted, bodies: impl IntoIterator<Item = Body>, namespace_limit: usize) -> String {
     let facts = AgentFacts { hooks: Vec::new(), unseen: Vec::new(), gauges: Gauges::default() };
-    let (metrics, mut consumer, _) = metrics(Ledger::new(Box::new(counted)), facts, namespace_limit)
-        .expect("the metrics are well described");
+    let (metrics, mut consumer, _) =
+        metrics(Ledger::new(Box::new(counted)), facts, OpenFindings::default(), namespace_limit)
+            .expect("the metrics are well described");
     let mut world = World::default();
     world.follow_namespaces(&BTreeMap::new());
     for body in bodies {

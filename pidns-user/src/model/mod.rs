@@ -2,12 +2,16 @@
 
 mod drift;
 mod forest;
+mod recent;
 mod teardown;
+mod window;
 mod world;
 
 pub use drift::drift;
 pub use forest::{Entry, Forest, Node};
+pub use recent::{Death, Incident, IncidentKind, Lives, MainProcess, NamespaceRecord, Recent, TornDown};
 pub use teardown::{Awaited, AwaitedBy, Reason};
+pub use window::Window;
 pub use world::{
     Change, DeadNamespace, DeadProcess, Ended, Entered, HISTORY_LIMIT, History, Inconsistencies,
     NamespaceState, Observation, ProcessState, Reaper, Stage, World,

@@ -178,7 +178,7 @@ impl World {
             Body::ForkFailed { process, .. }
             | Body::NamespaceCreateFailed { creator: process, .. }
             | Body::NamespaceJoinFailed { process, .. } => self.on_mention(process, &mut changes),
-            Body::StreamLost { .. } | Body::StreamEnd { .. } => {}
+            Body::StreamLost { .. } | Body::StreamEnd { .. } | Body::Finding { .. } => {}
         }
         changes
     }

@@ -4,6 +4,7 @@ mod columns;
 pub mod dot;
 pub mod explain;
 pub mod fields;
+pub mod findings;
 pub mod forest;
 mod json;
 pub mod levels;

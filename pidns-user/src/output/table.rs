@@ -7,12 +7,14 @@ use jiff::{ZonedDateTime, tz::TimeZone};
 use super::{
     View,
     columns::padded,
-    phrases::{Arguments, Death, Duration, ExitPhrase, ParentDeath, Who, pids},
+    findings,
+    phrases::{Arguments, Death, Duration, ExitPhrase, ParentDeath, Who, pids, reached},
 };
 use crate::{
     event::container::Container,
+    event::finding::{FindingState, Severity},
     event::identity::NsInum,
-    event::{Body, Event, Namespace, Process, ReachedLimit},
+    event::{Body, Event, Namespace, Process},
     text::Count,
     text::printable,
 };
@@ -337,6 +339,21 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
                 }
             ),
         },
+        Body::Finding { state, finding } => Row {
+            label: match state {
+                FindingState::Opened | FindingState::Updated => "finding",
+                FindingState::Closed => "over",
+            },
+            colour: match (state, finding.severity) {
+                (FindingState::Closed, _) => DIM,
+                (_, Severity::Critical) => RED,
+                (_, Severity::Warning) => YELLOW,
+                (_, Severity::Info) => CYAN,
+            },
+            ns: finding.ns.as_ref().map(|ns| (ns.inum, Some(ns.level))),
+            process: finding.process.as_ref(),
+            detail: format!("{}: {}", finding.id, findings::summary(finding)),
+        },
         Body::StreamResync { added, removed, changed } => Row {
             label: "resync",
             colour: YELLOW,
@@ -360,22 +377,6 @@ fn refusal(reason: &str) -> String {
         "seccomp" => "by a seccomp filter".to_owned(),
         "children_elsewhere" => "its children go to another PID namespace already".to_owned(),
         reason => words(reason),
-    }
-}
-
-/// "pids.max of /pods/a: 12 of 12".
-fn reached(limit: &ReachedLimit) -> String {
-    let ReachedLimit { kind, value, current, cgroup, cgroup_id, uid, ns } = limit;
-    let whose = match (cgroup, cgroup_id, uid, ns) {
-        (Some(path), ..) => format!("pids.max of {}", path.for_terminal()),
-        (_, Some(id), ..) => format!("pids.max of cgroup {id}"),
-        (_, _, Some(uid), _) => format!("RLIMIT_NPROC of uid {uid}"),
-        (_, _, _, Some(ns)) => format!("pid_max of {ns}"),
-        _ => words(kind),
-    };
-    match current.zip(*value) {
-        Some((current, value)) => format!("{whose}: {current} of {value}"),
-        None => whose,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use crate::{
-    event::{Event, container::Container},
+    event::{Body, Event, container::Container, identity::BootNs},
     model::{Change, World},
     source::observer::Notice,
 };
@@ -26,6 +26,8 @@ pub struct Update<'a> {
 pub enum Wants {
     /// More events.
     More,
+    /// What others want: the stream does not go on for its sake.
+    Along,
     /// No more events.
     NoMore,
     /// It has failed. It counts the events that follow, for [`Consumer::finish`] to say how many were lost by that.
@@ -68,6 +70,11 @@ pub trait Consumer {
     /// A batch of events is over, or nothing has happened for a short while.
     fn tick(&mut self, _world: Option<&World>) -> Wants {
         Wants::More
+    }
+
+    /// Events of its own that it has made since the last call, with their times. They go the way of the source's, to all consumers.
+    fn take_events(&mut self) -> Vec<(BootNs, Body)> {
+        Vec::new()
     }
 
     /// Something was found out that is no event.

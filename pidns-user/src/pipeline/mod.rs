@@ -28,7 +28,7 @@ pub use self::{
     resync::Resync,
 };
 use crate::{
-    event::{Body, Event, Process, container::Container},
+    event::{Body, Event, Process, container::Container, identity::BootNs},
     model::{Change, World},
     source::{Progress, Source, SourceError, observer::SnapshotError},
 };
@@ -173,6 +173,10 @@ impl<S: Source> Pipeline<S> {
             // What a snapshot is to stand behind is written with it.
             if !self.resync.as_ref().is_some_and(Resync::holds_events) {
                 consumers.tick(self.core.world.as_ref());
+                for (boot_ns, body) in consumers.take_events() {
+                    let mut event = self.source.event_at(boot_ns, body);
+                    self.core.event(&mut event, false, consumers);
+                }
             }
             if progress == Progress::End {
                 break;
@@ -266,7 +270,8 @@ impl<S: Source> Pipeline<S> {
     /// Has the pipeline's own events go the way of the source's. What a whole snapshot does not name is gone with its last
     /// event.
     fn emit(&mut self, bodies: Vec<Body>, consumers: &mut Consumers<'_, '_>) {
-        let mut events: Vec<Event> = bodies.into_iter().map(|body| self.source.event_now(body)).collect();
+        let mut events: Vec<Event> =
+            bodies.into_iter().map(|body| self.source.event_at(BootNs::default(), body)).collect();
         // Each init's container takes a look at its files, and there can be thousands of them.
         // The agent looks at namespaces alone, and again and again.
         let with_members = !matches!(self.core.follow, Follow::Namespaces { .. });
@@ -416,6 +421,10 @@ impl Consumers<'_, '_> {
                 *wants = consumer.update(update);
             }
         }
+    }
+
+    fn take_events(&mut self) -> Vec<(BootNs, Body)> {
+        self.consumers.iter_mut().flat_map(|consumer| consumer.take_events()).collect()
     }
 
     fn tick(&mut self, world: Option<&World>) {

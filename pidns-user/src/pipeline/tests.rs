@@ -286,8 +286,8 @@ impl Source for Holding {
         true
     }
 
-    fn event_now(&mut self, body: Body) -> Event {
-        self.list.event_now(body)
+    fn event_at(&mut self, boot_ns: BootNs, body: Body) -> Event {
+        self.list.event_at(boot_ns, body)
     }
 }
 

@@ -103,8 +103,8 @@ pub struct LimitError {
 /// Reads limits. For one pass over many processes: what they have in common is read once, and is as old as the reader.
 pub struct LimitReader<'a> {
     procfs: &'a Procfs,
-    /// The tighter one of those that all processes have in common.
-    common: Option<Limit>,
+    /// Those that all processes have in common.
+    machine: Vec<Limit>,
     /// Where the pids controller is, of the first cgroup version and of the second. Those of a version are the outermost first.
     mounts: [Vec<CgroupMount>; 2],
     /// What is set on cgroups, by path.
@@ -127,7 +127,7 @@ impl<'a> LimitReader<'a> {
                 && mount.options.split(|&byte| byte == b',').any(|option| option == b"pids")
         };
         let mounts = [find(has_pids), find(|mount| mount.kind == b"cgroup2")];
-        Ok(Self { procfs, common: common(procfs)?, mounts, known: HashMap::new(), unread: 0 })
+        Ok(Self { procfs, machine: machine(procfs)?, mounts, known: HashMap::new(), unread: 0 })
     }
 
     /// The limit that leaves this process the least room; `None` where the process is gone.
@@ -139,15 +139,24 @@ impl<'a> LimitReader<'a> {
     pub fn tightest(&mut self, pid: HostPid) -> Result<Option<Limit>, LimitError> {
         let file = format!("{pid}/cgroup");
         let cgroups = match self.procfs.limit_file(&file, LONGEST_LIST)? {
-            Some(text) => self.of_cgroups(&text),
+            Some(text) => self.cgroups(&text),
             // A kernel without cgroups has no such file.
-            None if self.procfs.path(pid, "stat").exists() => None,
+            None if self.procfs.path(pid, "stat").exists() => Vec::new(),
             None => return Ok(None),
         };
-        Ok(match (self.common.clone(), cgroups) {
-            (Some(common), Some(cgroup)) => Some(common.tighter(cgroup)),
-            (common, cgroup) => common.or(cgroup),
-        })
+        // Of two that leave the same room the later one.
+        Ok(self.machine.iter().cloned().chain(cgroups).reduce(Limit::tighter))
+    }
+
+    /// All limits that apply to this process, from the machine's own to that of its innermost cgroup; none where it is gone.
+    ///
+    /// # Errors
+    /// As of [`LimitReader::tightest`].
+    pub fn chain(&mut self, pid: HostPid) -> Result<Vec<Limit>, LimitError> {
+        let Some(text) = self.procfs.limit_file(&format!("{pid}/cgroup"), LONGEST_LIST)? else {
+            return Ok(Vec::new());
+        };
+        Ok([self.machine.clone(), self.cgroups(&text)].concat())
     }
 
     /// The path of the cgroup with this number (inode number of its folder) which counts the tasks of this process, or is above the one
@@ -169,15 +178,15 @@ impl<'a> LimitReader<'a> {
         self.unread
     }
 
-    /// The tightest limit of the cgroups that a /proc/PID/cgroup leads to; the inner one where two leave the same room.
-    fn of_cgroups(&mut self, text: &[u8]) -> Option<Limit> {
-        let (version, path) = pids_path(text)?;
+    /// The limits of the cgroups that a /proc/PID/cgroup leads to, the outermost first.
+    fn cgroups(&mut self, text: &[u8]) -> Vec<Limit> {
+        let Some((version, path)) = pids_path(text) else { return Vec::new() };
         let mut shown = self.mounts[version].iter();
         let Some((mount, rest)) = shown.find_map(|mount| Some((mount, below(path, &mount.root)?))) else {
             self.unread += 1;
-            return None;
+            return Vec::new();
         };
-        let mut tightest: Option<Limit> = None;
+        let mut found = Vec::new();
         for (depth, end) in ends(rest).enumerate() {
             let path = up_to(path, rest, end);
             if depth == DEEPEST {
@@ -196,12 +205,9 @@ impl<'a> LimitReader<'a> {
                     read
                 }
             };
-            tightest = match (tightest, known) {
-                (Some(outer), Some(inner)) => Some(outer.tighter(inner)),
-                (outer, inner) => inner.or(outer),
-            };
+            found.extend(known);
         }
-        tightest
+        found
     }
 }
 
@@ -245,15 +251,15 @@ fn of_cgroup(folder: &Path, path: &[u8]) -> io::Result<Option<Limit>> {
     Ok(Some(Limit { kind: LimitKind::PidsCgroup, current, limit, cgroup: Some(Name::from(path)) }))
 }
 
-/// The tighter one of `kernel.pid_max` and `kernel.threads-max`; `None` where neither is there.
-fn common(procfs: &Procfs) -> Result<Option<Limit>, LimitError> {
+/// `kernel.threads-max` and `kernel.pid_max`, as far as they are there.
+fn machine(procfs: &Procfs) -> Result<Vec<Limit>, LimitError> {
     let file = "loadavg";
-    let Some(loadavg) = procfs.limit_file(file, LONGEST_LINE)? else { return Ok(None) };
+    let Some(loadavg) = procfs.limit_file(file, LONGEST_LINE)? else { return Ok(Vec::new()) };
     let Some(current) = tasks(&loadavg) else {
         let error = io::Error::new(io::ErrorKind::InvalidData, "it does not say how many tasks there are");
         return Err(LimitError { path: procfs.root.join(file), error });
     };
-    let mut tightest: Option<Limit> = None;
+    let mut found = Vec::new();
     for (kind, file) in
         [(LimitKind::ThreadsMax, "sys/kernel/threads-max"), (LimitKind::PidMax, "sys/kernel/pid_max")]
     {
@@ -262,13 +268,9 @@ fn common(procfs: &Procfs) -> Result<Option<Limit>, LimitError> {
             let error = io::Error::new(io::ErrorKind::InvalidData, "it holds no number");
             return Err(LimitError { path: procfs.root.join(file), error });
         };
-        let found = Limit { kind, current, limit, cgroup: None };
-        tightest = Some(match tightest {
-            Some(other) => other.tighter(found),
-            None => found,
-        });
+        found.push(Limit { kind, current, limit, cgroup: None });
     }
-    Ok(tightest)
+    Ok(found)
 }
 
 /// The tasks of the machine: 99 of `0.25 0.33 2.00 3/99 30145` (proc_loadavg(5); `nr_threads`, which counts zombies too).

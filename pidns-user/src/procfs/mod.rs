@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod cgroup;
+pub mod doing;
 mod holders;
 mod inits;
 mod kept;

@@ -35,10 +35,10 @@ impl Source for List {
         self.events.clear();
     }
 
-    fn event_now(&mut self, body: Body) -> Event {
+    fn event_at(&mut self, boot_ns: BootNs, body: Body) -> Event {
         let (seq, time, boot_ns) = match &self.last {
-            Some(last) => (last.seq + 1, last.time, last.boot_ns),
-            None => (1, jiff::Timestamp::UNIX_EPOCH, BootNs::default()),
+            Some(last) => (last.seq + 1, last.time, boot_ns.max(last.boot_ns)),
+            None => (1, jiff::Timestamp::UNIX_EPOCH, boot_ns),
         };
         let event = Event { seq, time, boot_ns, exact: true, body };
         self.last = Some(event.clone());

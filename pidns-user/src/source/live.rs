@@ -224,8 +224,8 @@ impl Source for Live {
         }
     }
 
-    fn event_now(&mut self, body: Body) -> Event {
-        self.translation.numbers.event(BootNs::default(), true, body)
+    fn event_at(&mut self, boot_ns: BootNs, body: Body) -> Event {
+        self.translation.numbers.event(boot_ns, true, body)
     }
 
     fn found_zombie(&mut self, process: &Process) {

@@ -13,7 +13,7 @@ pub mod translate;
 use std::io;
 
 use crate::{
-    event::{Body, Event, Process},
+    event::{Body, Event, Process, identity::BootNs},
     kernel::error::LoadError,
 };
 use recording::Damage;
@@ -64,8 +64,8 @@ pub trait Source {
         false
     }
 
-    /// An event of the pipeline's own, at the time of the last event.
-    fn event_now(&mut self, body: Body) -> Event;
+    /// An event of the pipeline's own, at this time, or at that of the last event where that is later.
+    fn event_at(&mut self, boot_ns: BootNs, body: Body) -> Event;
 
     /// A snapshot has found this zombie. A source that reports reapings asks after it: no hook may ever see this one go.
     fn found_zombie(&mut self, _process: &Process) {}

@@ -263,7 +263,7 @@ impl<I: EventReader> Source for Replay<I> {
         self.over = true;
     }
 
-    fn event_now(&mut self, body: Body) -> Event {
+    fn event_at(&mut self, _boot_ns: BootNs, body: Body) -> Event {
         let (seq, time, boot_ns) = self.last.unwrap_or((0, Timestamp::UNIX_EPOCH, BootNs::default()));
         Event { seq: seq + 1, time, boot_ns, exact: true, body }
     }

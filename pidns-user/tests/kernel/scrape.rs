@@ -38,6 +38,15 @@ impl Samples {
         self.0.get(series).copied()
     }
 
+    /// The series that are no zero, to see what is wrong.
+    fn not_zero(&self) -> BTreeMap<&str, f64> {
+        self.0
+            .iter()
+            .filter(|(_, value)| **value != 0.0)
+            .map(|(series, value)| (series.as_str(), *value))
+            .collect()
+    }
+
     /// The series whose names begin so.
     pub(crate) fn starting(&self, name: &str) -> impl Iterator<Item = (&str, f64)> {
         let name = name.to_owned();
@@ -146,7 +155,7 @@ impl Agent {
             if is_so(&samples) {
                 return samples;
             }
-            assert!(Instant::now() < deadline, "{what}: not in time");
+            assert!(Instant::now() < deadline, "{what}: not in time: {:#?}", samples.not_zero());
             thread::sleep(Duration::from_millis(100));
         }
     }

@@ -7,8 +7,12 @@ use tracing::{Level, info, warn};
 use crate::{
     cli::{AgentLogLevel, LogFormat},
     commands::{live, notices},
+    event::{
+        Body,
+        finding::{Finding, FindingState},
+    },
     kernel::{hooks::HookForm, load::Loaded},
-    model::World,
+    output::findings,
     pipeline::{Consumer, Update, Wants},
     source::observer::Notice,
 };
@@ -50,16 +54,21 @@ pub(super) fn hooks(loaded: &Loaded) {
     }
 }
 
-/// Logs the notices of a run.
-pub(super) struct Notices;
+/// Logs the notices of a run, and what is found to be wrong.
+pub(super) struct Log;
 
-impl Consumer for Notices {
-    fn update(&mut self, _: &Update<'_>) -> Wants {
-        Wants::NoMore
-    }
-
-    fn tick(&mut self, _: Option<&World>) -> Wants {
-        Wants::NoMore
+impl Consumer for Log {
+    fn update(&mut self, update: &Update<'_>) -> Wants {
+        if let Body::Finding { state, finding } = &update.event.body {
+            let what = findings::summary(finding);
+            let Finding { id, severity, ns, .. } = &**finding;
+            let ns = ns.as_ref().map(|ns| ns.inum.0);
+            match state {
+                FindingState::Opened | FindingState::Updated => warn!(%id, %severity, ns, "found: {what}"),
+                FindingState::Closed => info!(%id, %severity, ns, "over: {what}"),
+            }
+        }
+        Wants::Along
     }
 
     fn notice(&mut self, notice: &Notice) {

@@ -27,12 +27,14 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use self::{site::AgentSite, supervisor::Supervisor};
-use super::{background::Background, failure::Failure, live};
+use super::{background::Background, failure::Failure, live, readings};
 use crate::{
     cli::AgentArgs,
     filter::Filter,
+    findings::FindingsWatch,
     kernel::{
         capabilities::{self, Uses},
+        clock,
         error::LoadError,
         hooks::HookForm,
         load::{self, Loaded, Settings},
@@ -75,7 +77,11 @@ pub fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::Io { what: "drop the capabilities that are not needed any more", error })?;
     // Threads inherit the capabilities that are left now.
     let containers = live::containers(args.runtime_api, false);
-    let (metrics, mut consumer, watch) = metrics::metrics(ledger, facts, args.namespace_limit)
+    let mut findings =
+        FindingsWatch::live(args.thresholds.into(), readings::reader, clock::boottime_ns).beside_others();
+    findings.start_reading();
+    let open = findings.counts();
+    let (metrics, mut consumer, watch) = metrics::metrics(ledger, facts, open, args.namespace_limit)
         .map_err(|error| Failure::Io { what: "set up the metrics", error: io::Error::other(error) })?;
     let observer = observer.watched_by(Box::new(watch));
     let start = live::start(&loaded, &filter);
@@ -90,7 +96,8 @@ pub fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
         let pipeline = Pipeline::new(source, follow, containers)
             .with_snapshots(resync)
             .with_model(World::remembering(REMEMBERED));
-        let consumers: &mut [&mut dyn Consumer] = &mut [&mut consumer, &mut log::Notices, &mut pulse];
+        let consumers: &mut [&mut dyn Consumer] =
+            &mut [&mut consumer, &mut findings, &mut log::Log, &mut pulse];
         pipeline.run(consumers, &stopped).0
     };
     let end = || {

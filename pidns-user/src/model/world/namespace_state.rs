@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use crate::{
     event::identity::{BootNs, HostPid},
     event::snapshot::{Holder, SnapshotNamespace},
-    event::{Cause, Namespace, Process},
+    event::{Cause, Process},
 };
 
 /// How far a namespace has come.
@@ -200,20 +200,5 @@ impl NamespaceState {
                 true
             }
         }
-    }
-}
-
-pub(super) fn as_snapshot(ns: &Namespace) -> SnapshotNamespace {
-    let Namespace { inum, level, parent, born_boot_ns, kernel_id, user_ns, owner_uid, ref container } = *ns;
-    SnapshotNamespace {
-        inum,
-        level,
-        parent,
-        born_boot_ns,
-        kernel_id,
-        user_ns: Some(user_ns),
-        owner_uid: Some(owner_uid),
-        dying: false,
-        container: container.clone(),
     }
 }

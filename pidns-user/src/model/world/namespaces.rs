@@ -2,7 +2,7 @@
 
 use super::{
     Change, NamespaceState, Observation, Stage, World,
-    namespace_state::{KnownFrom, Which, as_snapshot},
+    namespace_state::{KnownFrom, Which},
 };
 use crate::{
     event::identity::{BootNs, HostPid, NsInum},
@@ -77,8 +77,10 @@ impl World {
         match known.map(|entry| entry.which_was_created(ns.kernel_id, ns.born_boot_ns)) {
             Some(Which::Earlier) => return,
             Some(Which::This) => self.learn(ns, changes),
-            Some(Which::Later) => self.replace(as_snapshot(ns), Stage::Empty, KnownFrom::Creation, changes),
-            None => self.open(as_snapshot(ns), Stage::Empty, KnownFrom::Creation, changes),
+            Some(Which::Later) => {
+                self.replace(SnapshotNamespace::of(ns), Stage::Empty, KnownFrom::Creation, changes)
+            }
+            None => self.open(SnapshotNamespace::of(ns), Stage::Empty, KnownFrom::Creation, changes),
         }
         if let Some(entry) = self.namespaces.get_mut(&ns.inum) {
             entry.source = KnownFrom::Creation;
@@ -96,12 +98,14 @@ impl World {
         match known.map(|entry| entry.which(ns.kernel_id, ns.born_boot_ns)) {
             Some(Which::Earlier) => return false,
             Some(Which::This) => self.learn(ns, changes),
-            Some(Which::Later) => self.replace(as_snapshot(ns), Stage::Alive, KnownFrom::Mention, changes),
+            Some(Which::Later) => {
+                self.replace(SnapshotNamespace::of(ns), Stage::Alive, KnownFrom::Mention, changes)
+            }
             None => match self.is_over(ns) {
                 // Where no event tells of ends, one that is held can be spoken of after its own.
                 Some(had_init) if had_init => return false,
-                Some(_) => self.open(as_snapshot(ns), Stage::Empty, KnownFrom::Creation, changes),
-                None => self.open(as_snapshot(ns), Stage::Alive, KnownFrom::Mention, changes),
+                Some(_) => self.open(SnapshotNamespace::of(ns), Stage::Empty, KnownFrom::Creation, changes),
+                None => self.open(SnapshotNamespace::of(ns), Stage::Alive, KnownFrom::Mention, changes),
             },
         }
         true
@@ -120,7 +124,7 @@ impl World {
             if init.start_boot_ns < start {
                 return;
             }
-            self.replace(as_snapshot(ns), Stage::Alive, KnownFrom::Mention, changes);
+            self.replace(SnapshotNamespace::of(ns), Stage::Alive, KnownFrom::Mention, changes);
         }
         let is_there = self.processes.get(&init.pid).is_none_or(|known| known.is(init));
         if let Some(entry) = self.namespaces.get_mut(&ns.inum) {
@@ -282,7 +286,7 @@ impl World {
     /// What an event says of it is believed, but for its birth where that is known better.
     fn learn(&mut self, ns: &Namespace, changes: &mut Vec<Change>) {
         let Some(entry) = self.namespaces.get_mut(&ns.inum) else { return };
-        let mut told = as_snapshot(ns);
+        let mut told = SnapshotNamespace::of(ns);
         told.container = told.container.or(entry.namespace.container.take());
         told.kernel_id = told.kernel_id.or(entry.namespace.kernel_id);
         told.born_boot_ns = entry.namespace.born_boot_ns.or(told.born_boot_ns);

@@ -10,7 +10,7 @@ mod orphans;
 use std::collections::BTreeSet;
 
 use self::kernel::{ACTS, Kind, ModelKernel};
-use super::{namespace_state::as_snapshot, *};
+use super::*;
 use crate::{
     event::identity::ProcessKey,
     event::identity::{BootNs, HostPid, NsInum},
@@ -293,7 +293,7 @@ proptest! {
                 1 => exit(&one),
                 2 => reap(&one),
                 3 => look_at(&one, if other == 0 { 'Z' } else { 'S' }),
-                4 => Body::SnapshotNamespace { ns: as_snapshot(&ns), holders: Vec::new(), holders_left_out: 0 },
+                4 => Body::SnapshotNamespace { ns: SnapshotNamespace::of(&ns), holders: Vec::new(), holders_left_out: 0 },
                 5 => resync(),
                 6 => Body::NamespaceCreate { ns, via: Some("unshare".into()), creator: one },
                 7 => Body::NamespaceInit { ns, process: one },
@@ -469,7 +469,7 @@ fn a_pid_1_is_exiting_until_the_teardown_and_a_zombie_then() {
         joined: None,
     };
     let snapshot = Body::SnapshotNamespace {
-        ns: SnapshotNamespace { dying: true, ..as_snapshot(&ns) },
+        ns: SnapshotNamespace { dying: true, ..SnapshotNamespace::of(&ns) },
         holders: Vec::new(),
         holders_left_out: 0,
     };

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{HOST, as_snapshot, event, exit, fork, look_at, process, reap, start};
+use super::{HOST, event, exit, fork, look_at, process, reap, start};
+use crate::event::snapshot::SnapshotNamespace;
 use crate::{
     event::identity::{BootNs, HostPid, NsInum},
     event::snapshot::Holder,
@@ -382,7 +383,7 @@ impl ModelKernel {
             let holders = self.elsewhere.iter().filter(|(_, inum)| **inum == space.inum);
             let holders = holders.map(|(&pid, _)| Holder::PidForChildren { pid, comm: None });
             Body::SnapshotNamespace {
-                ns: crate::event::snapshot::SnapshotNamespace { born_boot_ns, ..as_snapshot(&space.told()) },
+                ns: SnapshotNamespace { born_boot_ns, ..SnapshotNamespace::of(&space.told()) },
                 holders: holders.collect(),
                 holders_left_out: 0,
             }

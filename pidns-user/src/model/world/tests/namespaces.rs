@@ -16,7 +16,10 @@ fn told(born: u64, kernel_id: Option<u64>) -> Namespace {
 }
 
 fn look(born_boot_ns: Option<u64>, kernel_id: Option<u64>) -> Body {
-    let ns = SnapshotNamespace { born_boot_ns: born_boot_ns.map(BootNs), ..as_snapshot(&told(0, kernel_id)) };
+    let ns = SnapshotNamespace {
+        born_boot_ns: born_boot_ns.map(BootNs),
+        ..SnapshotNamespace::of(&told(0, kernel_id))
+    };
     Body::SnapshotNamespace { ns, holders: Vec::new(), holders_left_out: 0 }
 }
 
@@ -219,7 +222,7 @@ fn a_snapshot_without_holders_leaves_the_namespaces_that_it_does_not_name() {
     for have_holders in [true, false] {
         let (ns, first) = (told(41, Some(7)), init_of(5, 40));
         let held = Body::SnapshotNamespace {
-            ns: as_snapshot(&ns),
+            ns: SnapshotNamespace::of(&ns),
             holders: vec![Holder::Child { ns: NsInum(9) }],
             holders_left_out: 0,
         };
@@ -275,8 +278,10 @@ fn a_namespace_whose_zombie_is_gone_ends_where_the_snapshot_does_not_look_for_ho
 fn a_snapshot_that_knows_the_name_of_a_container_tells_it() {
     let named = |name: &str| {
         let container = Container { name: Some(Name::from(name)), ..Container::default() };
-        let ns =
-            SnapshotNamespace { container: Some(Arc::new(container)), ..as_snapshot(&told(41, Some(7))) };
+        let ns = SnapshotNamespace {
+            container: Some(Arc::new(container)),
+            ..SnapshotNamespace::of(&told(41, Some(7)))
+        };
         Body::SnapshotNamespace { ns, holders: Vec::new(), holders_left_out: 0 }
     };
     let world =

@@ -1,0 +1,153 @@
+//! `pidns-trace findings`: what is wrong, with the facts that prove it.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+};
+
+use jiff::tz::TimeZone;
+use rustix::stdio::stdout;
+
+use super::{
+    failure::code,
+    host_observer::HostObserver,
+    live::{self, Stream, StreamOutput},
+    look,
+    notices::Notices,
+    readings, recorded,
+};
+use crate::{
+    cli::{FindingsArgs, Memory, SnapshotOutput, Stop},
+    commands::failure::Failure,
+    event::{
+        finding::Finding,
+        identity::{BootNs, NsInum},
+    },
+    filter::{Filter, FilterArgs},
+    findings::FindingsWatch,
+    kernel::{clock, load},
+    model::{Forest, World},
+    output::{Json, JsonForm, Style, Table, View, findings, sink::Sink},
+    pipeline::Follow,
+    target::{find, find_namespace},
+};
+
+/// Watches for a while, or reads a recording, and says what is wrong.
+pub fn run(args: &FindingsArgs) -> Result<ExitCode, Failure> {
+    if args.past.from.is_some() {
+        return of_recording(args);
+    }
+    load::check_privileges()?;
+    let asked = args.target.as_deref().map(|target| asked(target, args)).transpose()?;
+    let kernel = args.kernel();
+    let observer = Some(live::observer(&kernel)?);
+    let mut watch = FindingsWatch::live(args.thresholds.into(), readings::reader, clock::boottime_ns);
+    if let Some(asked) = &asked {
+        watch = watch.asking_about(asked.clone());
+    }
+    let filter_args = FilterArgs {
+        events: vec!["finding".to_owned()],
+        namespaces: asked.iter().flatten().map(ToString::to_string).collect(),
+        ..FilterArgs::default()
+    };
+    let output = args.watch.then(|| StreamOutput {
+        view: view(args),
+        file: None,
+        open: Box::new(|| Ok(Sink::new(stdout()))),
+    });
+    if args.watch {
+        watch = watch.beside_others();
+    }
+    let stop = Stop { duration: (!args.watch).then_some(args.watch_for), count: None };
+    let stream = Stream {
+        kernel: &kernel,
+        filter: Filter::new(&filter_args, find_namespace)?,
+        warnings: Vec::new(),
+        follow: Follow::Everything,
+        observer,
+        stop: &stop,
+        with_host_containers: true,
+        findings: Some(watch),
+        output,
+    };
+    let ended = stream.run()?;
+    let (Some(watch), Some(world)) = (ended.findings, ended.world) else { return Ok(ExitCode::SUCCESS) };
+    if args.watch {
+        return Ok(exit_code(args, watch.open()));
+    }
+    let found = about(&watch, asked.as_ref(), &world);
+    print(args, &found, clock::boottime_ns())
+}
+
+fn view(args: &FindingsArgs) -> Box<dyn View + Send> {
+    match args.output {
+        SnapshotOutput::Json => Box::new(Json),
+        SnapshotOutput::Table => {
+            let style = if io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+                Style::Colour
+            } else {
+                Style::Plain
+            };
+            Box::new(Table::new(TimeZone::system(), style, true))
+        }
+    }
+}
+
+/// The namespaces that a TARGET stands for.
+fn asked(target: &str, args: &FindingsArgs) -> Result<BTreeSet<NsInum>, Failure> {
+    let mut observer = HostObserver::before_a_stream(args.past.runtime_api, Notices::new(true));
+    let mut snapshot = observer.snapshot(false)?;
+    observer.name_containers_for(Some(target), &mut snapshot)?;
+    let forest = Forest::new(&snapshot);
+    Ok(find::scope(target, &snapshot, &forest)?.roots(&forest).into_iter().collect())
+}
+
+fn of_recording(args: &FindingsArgs) -> Result<ExitCode, Failure> {
+    let mut watch = FindingsWatch::recorded(args.thresholds.into());
+    let Some(recorded) = recorded::look_with(&args.past, Memory::default(), &mut [&mut watch])? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let now = recorded.snapshot.boot_ns;
+    watch.look_at(&recorded.world, now);
+    let forest = Forest::new(&recorded.snapshot).with_gone(&recorded.gone);
+    let roots = |target| Ok::<_, Failure>(find::scope(target, &recorded.snapshot, &forest)?.roots(&forest));
+    let asked = args.target.as_deref().map(roots).transpose()?;
+    let asked: Option<BTreeSet<NsInum>> = asked.map(|roots| roots.into_iter().collect());
+    let found = about(&watch, asked.as_ref(), &recorded.world);
+    recorded::with_damage(print(args, &found, now), recorded.damage)
+}
+
+/// The open findings that are about these namespaces and those below them; all where none are asked about. The most severe
+/// first.
+fn about(watch: &FindingsWatch, asked: Option<&BTreeSet<NsInum>>, world: &World) -> Vec<Finding> {
+    let is_within = |inum: NsInum, tops: &BTreeSet<NsInum>| {
+        tops.iter().any(|&top| inum == top || world.is_within(inum, top))
+    };
+    let is_meant = |finding: &&Finding| {
+        asked.is_none_or(|tops| {
+            let ns = finding.ns.as_ref().map(|ns| ns.inum);
+            let parent = finding.ns.as_ref().and_then(|ns| ns.parent);
+            let own = finding.process.as_ref().map(|process| process.ns);
+            [ns, parent, own].into_iter().flatten().any(|inum| is_within(inum, tops))
+        })
+    };
+    let mut found: Vec<Finding> = watch.open().filter(is_meant).cloned().collect();
+    found.sort_by_key(|finding| (std::cmp::Reverse(finding.severity), finding.since_boot_ns));
+    found
+}
+
+fn print(args: &FindingsArgs, found: &[Finding], now: BootNs) -> Result<ExitCode, Failure> {
+    look::print(|to| match args.output {
+        SnapshotOutput::Table => findings::text(found, now, to),
+        SnapshotOutput::Json => findings::json(found, now, JsonForm::Indented, to),
+    })?;
+    Ok(exit_code(args, found.iter()))
+}
+
+fn exit_code<'a>(args: &FindingsArgs, mut found: impl Iterator<Item = &'a Finding>) -> ExitCode {
+    match found.any(|finding| finding.severity >= args.fail_on) {
+        true => ExitCode::from(code::NO_MATCH),
+        false => ExitCode::SUCCESS,
+    }
+}

@@ -1,0 +1,146 @@
+//! Reads what findings need of /proc, in a thread of its own; in the caller's where none can be started.
+
+use std::{
+    collections::BTreeMap,
+    sync::mpsc::{self, Receiver, SyncSender, TrySendError},
+    thread,
+};
+
+use crate::{
+    event::{ReachedLimit, identity::NsInum, snapshot::Snapshot},
+    findings::readings::{Holders, LimitChain, ProcShows, Reader, Readings, Wanted},
+    kernel::clock,
+    procfs::{
+        Procfs,
+        limits::{Limit, LimitReader},
+    },
+};
+
+/// What reads /proc for findings.
+pub(super) fn reader() -> Box<dyn Reader> {
+    let (ask, asked) = mpsc::sync_channel::<Wanted>(1);
+    let (give, taken) = mpsc::channel();
+    let work = move || {
+        for wanted in asked {
+            if give.send(read(&wanted)).is_err() {
+                return;
+            }
+        }
+    };
+    match thread::Builder::new().name("findings".to_owned()).spawn(work) {
+        Ok(_) => Box::new(Beside { ask, taken }),
+        Err(_) => Box::new(InTurn(None)),
+    }
+}
+
+/// In a thread that ends with this.
+struct Beside {
+    ask: SyncSender<Wanted>,
+    taken: Receiver<Readings>,
+}
+
+impl Reader for Beside {
+    fn ask(&mut self, wanted: Wanted) {
+        match self.ask.try_send(wanted) {
+            // It is still at the last, and is asked anew at the next look.
+            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+        }
+    }
+
+    fn take(&mut self) -> Option<Readings> {
+        self.taken.try_recv().ok()
+    }
+}
+
+/// In the caller's thread.
+struct InTurn(Option<Readings>);
+
+impl Reader for InTurn {
+    fn ask(&mut self, wanted: Wanted) {
+        self.0 = Some(read(&wanted));
+    }
+
+    fn take(&mut self) -> Option<Readings> {
+        self.0.take()
+    }
+}
+
+fn read(wanted: &Wanted) -> Readings {
+    let procfs = Procfs::default();
+    let Wanted { doing, limits, holders, proc } = wanted;
+    let mut read = Readings { at: clock::boottime_ns(), ..Readings::default() };
+    for &key in doing {
+        match procfs.doing(key.pid) {
+            Ok(Some(found)) => drop(read.doing.insert(key, Ok(found))),
+            Err(why) => drop(read.doing.insert(key, Err(why))),
+            Ok(None) => {}
+        }
+    }
+    if !limits.is_empty() {
+        read.limits = read_limits(&procfs, limits, read.at);
+    }
+    if !holders.is_empty()
+        && let Ok(mut snapshot) = procfs.snapshot(read.at, &mut || {})
+    {
+        procfs.add_holders(&mut snapshot, &mut || {});
+        read.holders = holders.iter().map(|&inum| (inum, holders_of(inum, &snapshot))).collect();
+    }
+    for (&key, around) in proc {
+        // What may not be read is not claimed.
+        let own = procfs.device_of_proc(Some(key.pid)).ok().flatten();
+        let shown = own.and_then(|own| {
+            let is_shown = |pid| procfs.device_of_proc(pid).ok().flatten() == Some(own);
+            around.iter().find(|(_, pid)| is_shown(*pid))
+        });
+        let shown = shown.map(|&(ns, _)| ProcShows { ns, path: "/proc".into() });
+        read.proc.insert(key, shown);
+    }
+    read
+}
+
+fn read_limits(
+    procfs: &Procfs,
+    wanted: &BTreeMap<NsInum, crate::event::identity::HostPid>,
+    at: crate::event::identity::BootNs,
+) -> BTreeMap<NsInum, LimitChain> {
+    let Ok(mut reader) = LimitReader::new(procfs) else { return BTreeMap::new() };
+    let mut found = BTreeMap::new();
+    for (&inum, &init) in wanted {
+        let before = reader.unread();
+        let chain = match reader.chain(init) {
+            Ok(limits) => LimitChain {
+                at,
+                limits: limits.into_iter().map(reached).collect(),
+                unread: reader.unread() - before,
+            },
+            Err(_) => LimitChain { at, limits: Vec::new(), unread: 1 },
+        };
+        found.insert(inum, chain);
+    }
+    found
+}
+
+fn reached(Limit { kind, current, limit, cgroup }: Limit) -> ReachedLimit {
+    ReachedLimit {
+        kind: kind.name().into(),
+        value: Some(limit),
+        current: Some(current),
+        cgroup,
+        cgroup_id: None,
+        uid: None,
+        ns: None,
+    }
+}
+
+fn holders_of(inum: NsInum, snapshot: &Snapshot) -> Holders {
+    Holders {
+        holders: snapshot
+            .holders
+            .iter()
+            .filter(|(ns, _)| *ns == inum)
+            .map(|(_, holder)| holder.clone())
+            .collect(),
+        left_out: snapshot.holders_left_out.get(&inum).copied().unwrap_or(0),
+        unread: snapshot.unread.files,
+    }
+}

@@ -1,0 +1,220 @@
+//! A limit on PIDs is reached, or nearly: `pids.max` of a cgroup around, `kernel.pid_max`, `kernel.threads-max`, RLIMIT_NPROC.
+//! Threads and zombies count.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    Scene,
+    readings::{LimitChain, Wanted},
+    scene::{explain_ns, hooked},
+    zombies_not_reaped,
+};
+use crate::{
+    event::{
+        ReachedLimit,
+        finding::{Diagnosis, Evidence, EvidenceSource, Fact, Finding, Severity},
+        identity::{BootNs, NsInum},
+    },
+    model::{Incident, IncidentKind, Stage},
+};
+
+/// It counts as solved when so much less is used than where it begins, in percent.
+const HYSTERESIS: u8 = 10;
+/// From here on it matters how fast the use grows, in percent.
+const HALF: u8 = 50;
+/// A limit that is reached within this time is nearly reached.
+const SOON_SECONDS: u64 = 600;
+/// How often the limits of a namespace are read in which something happens, and of one in which nothing does.
+const BUSY: Duration = Duration::from_secs(5);
+const QUIET: Duration = Duration::from_secs(60);
+/// Namespaces whose limits are read at once.
+const AT_ONCE: usize = 100;
+/// Processes that are listed.
+const LISTED: usize = 8;
+
+/// A limit as it was read.
+pub(super) struct LimitUse {
+    at: BootNs,
+    limit: ReachedLimit,
+    growth_per_minute: Option<u64>,
+}
+
+impl LimitUse {
+    fn percent(&self) -> u8 {
+        percent(&self.limit).unwrap_or(0)
+    }
+
+    fn seconds_left(&self) -> Option<u64> {
+        let room = self.limit.value?.saturating_sub(self.limit.current?);
+        Some(room.saturating_mul(60) / self.growth_per_minute.filter(|growth| *growth > 0)?)
+    }
+
+    /// How many tasks count against it.
+    pub(super) fn used(&self) -> Option<u64> {
+        self.limit.current
+    }
+
+    /// Whether this share is used.
+    pub(super) fn is_used_by(&self, percent: u8) -> bool {
+        self.percent() >= percent
+    }
+
+    /// Whether more than this share is used, or all will be soon.
+    pub(super) fn is_nearly_reached(&self, from_percent: u8) -> bool {
+        let soon = || self.percent() >= HALF && self.seconds_left().is_some_and(|left| left < SOON_SECONDS);
+        self.percent() >= from_percent || soon()
+    }
+
+    pub(super) fn evidence(self) -> Evidence {
+        let seconds_left = self.seconds_left();
+        let Self { at, limit, growth_per_minute } = self;
+        let fact = Fact::Limit { limit, growth_per_minute, seconds_left };
+        Evidence { source: EvidenceSource::Proc, boot_ns: at, fact }
+    }
+}
+
+fn percent(limit: &ReachedLimit) -> Option<u8> {
+    let (value, current) = (limit.value?, limit.current?);
+    Some((current.saturating_mul(100) / value.max(1)).min(u64::from(u8::MAX)) as u8)
+}
+
+/// Whether it is a limit of the whole machine.
+fn is_of_the_machine(limit: &ReachedLimit) -> bool {
+    limit.kind != "pids_cgroup" && limit.ns.is_none_or(|ns| ns == crate::event::INITIAL_NS)
+}
+
+/// The limit of a namespace's PID 1 of which the largest share is used. Those of the machine are the initial namespace's.
+pub(super) fn tightest(scene: &Scene<'_>, inum: NsInum) -> Option<LimitUse> {
+    let LimitChain { at, limits, .. } = scene.readings.limits.get(&inum)?;
+    let is_initial = scene.world.namespace(inum)?.namespace.level == 0;
+    let own = limits.iter().filter(|limit| is_initial || !is_of_the_machine(limit));
+    let limit = own.max_by_key(|limit| percent(limit))?.clone();
+    let lives = scene.recent.namespace(inum).and_then(|record| record.lives.as_ref());
+    let growth_per_minute = lives.and_then(|lives| {
+        let (births, reaps) = (lives.births.until(scene.now), lives.reaps.until(scene.now));
+        births.in_1_min.checked_sub(reaps.in_1_min).filter(|growth| *growth > 0)
+    });
+    Some(LimitUse { at: *at, limit, growth_per_minute })
+}
+
+pub(super) fn find(scene: &Scene<'_>) -> Vec<Finding> {
+    let mut refused: BTreeMap<NsInum, Vec<&Incident>> = BTreeMap::new();
+    for incident in scene.recent.incidents() {
+        if let IncidentKind::ForkRefused { reason, .. } = &incident.kind
+            && ["pids_cgroup", "pid_max", "nproc_limit"].contains(&&**reason)
+            && !scene.is_over(incident.last, scene.thresholds.incident)
+        {
+            let inum = incident.ns.as_ref().map_or(incident.process.ns, |ns| ns.inum);
+            refused.entry(inum).or_default().push(incident);
+        }
+    }
+    let known = scene.world.namespaces().map(|state| state.namespace.inum);
+    let all: std::collections::BTreeSet<_> = known.chain(refused.keys().copied()).collect();
+    let none = Vec::new();
+    all.into_iter().filter_map(|inum| of(scene, inum, refused.get(&inum).unwrap_or(&none))).collect()
+}
+
+fn of(scene: &Scene<'_>, inum: NsInum, refused: &[&Incident]) -> Option<Finding> {
+    let from_percent = scene.thresholds.pids_percent;
+    let tightest = tightest(scene, inum);
+    let ns = scene.recent.last_namespace(inum).map(|record| record.ns.clone());
+    let mut finding = Finding {
+        id: Diagnosis::PidExhaustion,
+        severity: Severity::Warning,
+        since_boot_ns: tightest.as_ref().map_or(scene.now, |limit| limit.at),
+        ns: scene.ns(inum).or(ns),
+        process: None,
+        evidence: Vec::new(),
+        next: vec![explain_ns(inum), format!("pidns-trace ps {inum} --fields +threads")],
+    };
+    let from_percent =
+        if scene.is_open(&finding) { from_percent.saturating_sub(HYSTERESIS) } else { from_percent };
+    let is_near = tightest.as_ref().is_some_and(|limit| limit.is_nearly_reached(from_percent));
+    if refused.is_empty() && !is_near {
+        return None;
+    }
+    let is_full = tightest.as_ref().is_some_and(|limit| limit.percent() >= 95);
+    if !refused.is_empty() || is_full {
+        finding.severity = Severity::Critical;
+    }
+    let mut latest = refused.to_vec();
+    latest.sort_by_key(|incident| std::cmp::Reverse(incident.last));
+    for incident in latest.iter().take(LISTED) {
+        let IncidentKind::ForkRefused { errno, reason, thread } = &incident.kind else { continue };
+        finding.since_boot_ns = finding.since_boot_ns.min(incident.first);
+        let fact = Fact::RefusedFork {
+            process: incident.process.clone(),
+            errno: errno.clone(),
+            reason: reason.clone(),
+            thread: *thread,
+            count: incident.count,
+        };
+        finding.evidence.push(hooked(incident.last, fact));
+    }
+    if let Some((at, limit)) = latest.iter().find_map(|refused| Some((refused.last, refused.limit.clone()?)))
+    {
+        let fact = Fact::Limit { limit, growth_per_minute: None, seconds_left: None };
+        finding.evidence.push(hooked(at, fact));
+    }
+    // The whole chain: another limit may be the next.
+    if let Some(LimitChain { at, limits, unread }) = scene.readings.limits.get(&inum) {
+        let chosen = tightest.as_ref().map(|tightest| tightest.limit.clone());
+        finding.evidence.extend(tightest.map(LimitUse::evidence));
+        let others = limits.iter().filter(|limit| Some(*limit) != chosen.as_ref()).take(LISTED);
+        finding.evidence.extend(others.map(|limit| Evidence {
+            source: EvidenceSource::Proc,
+            boot_ns: *at,
+            fact: Fact::Limit { limit: limit.clone(), growth_per_minute: None, seconds_left: None },
+        }));
+        if *unread > 0 {
+            let what = format!("{unread} limits of cgroups could not be read");
+            finding.evidence.push(scene.read(Fact::Unseen { what }));
+        }
+    }
+    finding.evidence.extend(fills(scene, inum));
+    finding.evidence.extend(zombies_not_reaped::lives(scene, inum));
+    Some(finding)
+}
+
+/// What there is of zombies, which count as well.
+fn fills(scene: &Scene<'_>, inum: NsInum) -> Option<Evidence> {
+    let zombies = || {
+        let members = scene.world.processes().filter(|state| state.process.ns == inum && !state.is_init());
+        members.filter(|state| state.ended.is_some() && inum != crate::event::INITIAL_NS)
+    };
+    let oldest = zombies()
+        .filter_map(|state| state.ended.as_ref()?.since.or_else(|| scene.recent.zombie_since(state.key())));
+    let fact = Fact::Zombies {
+        count: zombies().count() as u64,
+        oldest_boot_ns: oldest.min()?,
+        orphans: zombies().filter(|state| state.orphaned).count() as u64,
+        names: zombies_not_reaped::most_frequent(zombies().map(|state| &state.process.comm)),
+        forked_by: Vec::new(),
+    };
+    Some(scene.known(fact))
+}
+
+/// What there is to read: the limits of namespaces that are due.
+pub(super) fn want(scene: &Scene<'_>, wanted: &mut Wanted) {
+    let mut due = Vec::new();
+    for state in scene.world.namespaces().filter(|state| matches!(state.stage, Stage::Alive)) {
+        let (inum, Some(init)) = (state.namespace.inum, state.init) else { continue };
+        let known = scene.readings.limits.get(&inum);
+        let births =
+            || scene.recent.namespace(inum)?.lives.as_ref().map(|lives| lives.births.until(scene.now));
+        let is_near = known.is_some_and(|chain| {
+            let own =
+                chain.limits.iter().filter(|limit| state.namespace.level == 0 || !is_of_the_machine(limit));
+            own.filter_map(percent).any(|percent| percent >= HALF)
+        });
+        let is_busy = is_near || births().is_some_and(|births| births.in_1_min > 0);
+        let every = if is_busy { BUSY } else { QUIET };
+        match known {
+            None => due.push((BootNs(0), inum, init)),
+            Some(chain) if scene.is_over(chain.at, every) => due.push((chain.at, inum, init)),
+            Some(_) => {}
+        }
+    }
+    due.sort_unstable();
+    wanted.limits.extend(due.into_iter().take(AT_ONCE).map(|(_, inum, init)| (inum, init)));
+}

@@ -1,0 +1,107 @@
+//! What findings need of /proc and cgroups: it is read beside the stream, and comes a little later than it was asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    event::{
+        ReachedLimit,
+        identity::{BootNs, HostPid, NsInum, ProcessKey},
+        snapshot::Holder,
+    },
+    procfs::doing::Doing,
+    text::Name,
+};
+
+/// Most processes of one namespace that are read.
+pub const MOST_MEMBERS: usize = 64;
+
+/// What was read of one process.
+pub type DoingOrWhyNot = Result<Doing, String>;
+
+/// What is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// What these processes are doing.
+    pub doing: BTreeSet<ProcessKey>,
+    /// The limits on PIDs of these namespaces, each by its PID 1.
+    pub limits: BTreeMap<NsInum, HostPid>,
+    /// Whether to look for what holds namespaces: these.
+    pub holders: BTreeSet<NsInum>,
+    /// Which namespace the /proc of these processes shows: its own, or one of those around it, each with a process that is in it
+    /// (`None`: this program itself).
+    pub proc: BTreeMap<ProcessKey, Vec<(NsInum, Option<HostPid>)>>,
+}
+
+impl Wanted {
+    /// Whether there is nothing to read.
+    pub fn is_empty(&self) -> bool {
+        let Self { doing, limits, holders, proc } = self;
+        doing.is_empty() && limits.is_empty() && holders.is_empty() && proc.is_empty()
+    }
+}
+
+/// What holds a namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holders {
+    /// Each that was found, up to a bound.
+    pub holders: Vec<Holder>,
+    /// How many more.
+    pub left_out: u64,
+    /// How many processes could not be read.
+    pub unread: u64,
+}
+
+/// The limits of a namespace's PID 1.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LimitChain {
+    /// When they were read.
+    pub at: BootNs,
+    /// From the machine's own to the innermost cgroup's.
+    pub limits: Vec<ReachedLimit>,
+    /// How many could not be read.
+    pub unread: u64,
+}
+
+/// Which namespace a process's /proc shows, where that is not its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcShows {
+    /// The namespace.
+    pub ns: NsInum,
+    /// Where it is mounted.
+    pub path: Name,
+}
+
+/// What was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readings {
+    /// When.
+    pub at: BootNs,
+    /// By process; why it could not be read, where that is so.
+    pub doing: BTreeMap<ProcessKey, DoingOrWhyNot>,
+    /// By namespace.
+    pub limits: BTreeMap<NsInum, LimitChain>,
+    /// By namespace.
+    pub holders: BTreeMap<NsInum, Holders>,
+    /// By process; `None` where it shows the process's own.
+    pub proc: BTreeMap<ProcessKey, Option<ProcShows>>,
+}
+
+impl Readings {
+    /// Takes what is newer.
+    pub fn merge(&mut self, newer: Self) {
+        let Self { at, doing, limits, holders, proc } = newer;
+        self.at = at;
+        self.doing.extend(doing);
+        self.limits.extend(limits);
+        self.holders.extend(holders);
+        self.proc.extend(proc);
+    }
+}
+
+/// Reads what is wanted, beside the stream.
+pub trait Reader: Send {
+    /// Begins to read this; one that is still at the last is not asked again.
+    fn ask(&mut self, wanted: Wanted);
+    /// What was read since it was asked, where it is done.
+    fn take(&mut self) -> Option<Readings>;
+}

@@ -1,0 +1,235 @@
+//! Runs the detectors while events come, and says what was opened, changed and closed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Ledger, Scene, Thresholds, find, joined_leftover, namespace_leaked, pid_exhaustion, proc_mismatch,
+    readings::{Reader, Readings, Wanted},
+    teardown_blocked, thread_growth,
+};
+use crate::{
+    event::{
+        Body,
+        finding::{Diagnosis, Finding, Severity},
+        identity::{BootNs, NsInum},
+    },
+    model::{Recent, World},
+    pipeline::{Consumer, Update, Wants},
+};
+
+/// How often the detectors look.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Records can be on their way for a few milliseconds: what a look finds is dated before those that it has not seen.
+const ON_THEIR_WAY_NS: u64 = 5_000_000;
+
+/// How many findings are open, for those that read it in their own time.
+#[derive(Clone, Debug, Default)]
+pub struct OpenFindings(Arc<Mutex<BTreeMap<(Diagnosis, Severity), u64>>>);
+
+impl OpenFindings {
+    /// By diagnosis and severity; none where there is none.
+    pub fn counts(&self) -> BTreeMap<(Diagnosis, Severity), u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn publish<'a>(&self, open: impl Iterator<Item = &'a Finding>) {
+        let mut counts = BTreeMap::new();
+        for finding in open {
+            *counts.entry((finding.id, finding.severity)).or_default() += 1;
+        }
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+    }
+}
+
+/// Where time comes from.
+enum Clock {
+    /// The machine's, of a stream that is live.
+    Live { now: fn() -> BootNs, looked: Option<Instant> },
+    /// The events', of a recording.
+    Recorded { looked: BootNs },
+}
+
+/// Finds what goes wrong in a stream.
+pub struct FindingsWatch {
+    thresholds: Thresholds,
+    recent: Recent,
+    ledger: Ledger,
+    readings: Readings,
+    /// Starts what reads /proc, when the privileges are those that it is to have.
+    start_reader: Option<fn() -> Box<dyn Reader>>,
+    reader: Option<Box<dyn Reader>>,
+    wants: Wants,
+    /// When holders were read last.
+    holders_at: Option<BootNs>,
+    clock: Clock,
+    asked: BTreeSet<NsInum>,
+    counts: OpenFindings,
+    news: Vec<(BootNs, Body)>,
+    /// Whether the findings are those of the recording, and none are looked for.
+    is_recorded: bool,
+}
+
+impl FindingsWatch {
+    /// Of a stream that is live: `reader` starts what reads /proc beside it, `now` is CLOCK_BOOTTIME.
+    pub fn live(thresholds: Thresholds, reader: fn() -> Box<dyn Reader>, now: fn() -> BootNs) -> Self {
+        Self::new(thresholds, Some(reader), Clock::Live { now, looked: None })
+    }
+
+    /// Starts to read /proc. A thread that does has the privileges that the caller has now.
+    pub fn start_reading(&mut self) {
+        self.reader = self.start_reader.map(|start| start());
+    }
+
+    /// For a stream that others ask for: it ends when they have enough.
+    pub fn beside_others(mut self) -> Self {
+        self.wants = Wants::Along;
+        self
+    }
+
+    /// Of a recording. Where it was recorded what was wrong, that is repeated: it was found with more than the events say.
+    pub fn recorded(thresholds: Thresholds) -> Self {
+        Self::new(thresholds, None, Clock::Recorded { looked: BootNs::default() })
+    }
+
+    fn new(thresholds: Thresholds, start_reader: Option<fn() -> Box<dyn Reader>>, clock: Clock) -> Self {
+        Self {
+            thresholds,
+            recent: Recent::default(),
+            ledger: Ledger::default(),
+            readings: Readings::default(),
+            start_reader,
+            reader: None,
+            wants: Wants::More,
+            holders_at: None,
+            clock,
+            asked: BTreeSet::new(),
+            counts: OpenFindings::default(),
+            news: Vec::new(),
+            is_recorded: false,
+        }
+    }
+
+    /// With what is looked for only where these namespaces are asked about.
+    pub fn asking_about(mut self, namespaces: BTreeSet<NsInum>) -> Self {
+        self.asked = namespaces;
+        self
+    }
+
+    /// How many are open, to be read while it runs.
+    pub fn counts(&self) -> OpenFindings {
+        self.counts.clone()
+    }
+
+    /// The findings that are open, and what happened lately.
+    pub fn open(&self) -> impl Iterator<Item = &Finding> {
+        self.ledger.open()
+    }
+
+    /// Looks at a moment of a recording, at which its events end.
+    pub fn look_at(&mut self, world: &World, now: BootNs) {
+        if !self.is_recorded {
+            self.look(world, now);
+        }
+    }
+
+    fn look(&mut self, world: &World, now: BootNs) {
+        self.recent.forget(now, world);
+        self.forget_readings(world);
+        let (recent, readings, thresholds) = (&self.recent, &self.readings, &self.thresholds);
+        let (open, asked, snapshot) = (self.ledger.keys(), &self.asked, std::cell::OnceCell::new());
+        let scene = Scene { world, recent, readings, thresholds, now, open, asked, snapshot };
+        let found = find(&scene);
+        if let Some(reader) = &mut self.reader {
+            let mut wanted = Wanted::default();
+            teardown_blocked::want(&scene, &mut wanted);
+            pid_exhaustion::want(&scene, &mut wanted);
+            namespace_leaked::want(&scene, self.holders_at, &mut wanted);
+            joined_leftover::want(&scene, &mut wanted);
+            proc_mismatch::want(&scene, &mut wanted);
+            thread_growth::want(&scene, &mut wanted);
+            if !wanted.is_empty() {
+                reader.ask(wanted);
+            }
+        }
+        for (state, finding) in self.ledger.update(found) {
+            self.news.push((now, Body::Finding { state, finding: Box::new(finding) }));
+        }
+        self.counts.publish(self.ledger.open());
+    }
+
+    /// What was read of those that are gone is of no use.
+    fn forget_readings(&mut self, world: &World) {
+        let Readings { doing, limits, holders, proc, .. } = &mut self.readings;
+        doing.retain(|key, _| world.process(key.pid).is_some());
+        proc.retain(|key, _| world.process(key.pid).is_some());
+        limits.retain(|inum, _| world.namespace(*inum).is_some());
+        holders.retain(|inum, _| world.namespace(*inum).is_some_and(|state| state.members == 0));
+    }
+
+    fn take_readings(&mut self) -> bool {
+        let Some(read) = self.reader.as_mut().and_then(|reader| reader.take()) else { return false };
+        if !read.holders.is_empty() {
+            self.holders_at = Some(read.at);
+        }
+        self.readings.merge(read);
+        true
+    }
+}
+
+impl Consumer for FindingsWatch {
+    fn prepare(&mut self, update: &Update<'_>) {
+        let Clock::Recorded { looked } = &mut self.clock else { return };
+        let now = update.event.boot_ns;
+        let is_due = now.saturating_since(*looked) >= INTERVAL.as_nanos() as u64;
+        if let Some(world) = update.world
+            && is_due
+            && !self.is_recorded
+            && !world.is_in_snapshot()
+        {
+            *looked = now;
+            self.look(world, now);
+        }
+    }
+
+    fn update(&mut self, update: &Update<'_>) -> Wants {
+        let Update { event, changes, world, .. } = *update;
+        match &event.body {
+            Body::StreamStart { filter, .. } => {
+                self.is_recorded = matches!(self.clock, Clock::Recorded { .. })
+                    && filter.events.iter().any(|name| name == "finding");
+                self.ledger = Ledger::default();
+            }
+            Body::Finding { state, finding } if self.is_recorded => self.ledger.replay(*state, finding),
+            _ => {}
+        }
+        if let Some(world) = world {
+            self.recent.update(event, changes, world);
+        }
+        self.wants
+    }
+
+    fn tick(&mut self, world: Option<&World>) -> Wants {
+        let Some(world) =
+            world.filter(|world| !world.is_in_snapshot() && world.namespaces().next().is_some())
+        else {
+            return self.wants;
+        };
+        let is_new = self.take_readings();
+        if let Clock::Live { now, looked } = &mut self.clock
+            && (is_new || looked.is_none_or(|looked| looked.elapsed() >= INTERVAL))
+        {
+            *looked = Some(Instant::now());
+            let now = now().saturating_sub(ON_THEIR_WAY_NS);
+            self.look(world, now);
+        }
+        self.wants
+    }
+
+    fn take_events(&mut self) -> Vec<(BootNs, Body)> {
+        std::mem::take(&mut self.news)
+    }
+}

@@ -2,9 +2,12 @@
 //!
 //! An orphan becomes a child of PID 1 of its namespace (`find_new_reaper()`, kernel/exit.c), and an init that never waits for it
 //! keeps it for ever. A proper one reaps it in microseconds. Of its own children a parent may take note later: only many of them,
-//! for long, are a finding.
+//! for long, are a finding. (A snapshot does not say which of the two a child of PID 1 is: then it is taken for an orphan.)
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use super::{
     Scene, pid_exhaustion,
@@ -50,12 +53,17 @@ fn of(
         return None;
     }
     let thresholds = scene.thresholds;
-    let is_old = |since: BootNs| scene.is_over(since, PATIENCE * thresholds.zombie_age);
+    // Where no event is about processes, one that was a zombie in one snapshot may have been reaped since.
+    let seen_until = scene.world.processes_as_of().unwrap_or(scene.now);
+    let is_over = |since: BootNs, time: Duration| {
+        u128::from(seen_until.saturating_since(since)) >= time.as_nanos().max(1)
+    };
+    let is_old = |since: BootNs| is_over(since, PATIENCE * thresholds.zombie_age);
     let reaps_since = |since: BootNs| scene.recent.last_reap(reaper).is_some_and(|reap| reap > since);
     let is_neglected = |(since, state): &(BootNs, &ProcessState)| {
         let is_of_init = entry.init == Some(reaper);
-        let is_fresh = scene.is_over(*since, thresholds.zombie_age) && !reaps_since(*since);
-        is_of_init && ((state.orphaned && is_fresh) || (may_be_an_orphan(state) && is_old(*since)))
+        let is_ignored = is_over(*since, thresholds.zombie_age) && !reaps_since(*since);
+        is_of_init && may_be_an_orphan(state) && (is_ignored || is_old(*since))
     };
     let neglected: Vec<_> = zombies.iter().filter(|zombie| is_neglected(zombie)).collect();
     let old: Vec<_> = zombies.iter().filter(|(since, _)| is_old(*since)).collect();

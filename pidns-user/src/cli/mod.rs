@@ -32,7 +32,7 @@ use crate::kernel::hooks::HookSet;
     version,
     args_conflicts_with_subcommands = true,
     after_help = "Run it as root, or with CAP_BPF and CAP_PERFMON. `pidns-trace check` tells what this kernel allows.\n\n\
-                  Exit codes: 0 done (also after Ctrl-C), 1 there is no such process, namespace or container (tree, ps, pid, explain), 2 usage or I/O error, 3 a privilege is missing, \
+                  Exit codes: 0 done (also after Ctrl-C), 1 there is no such process, namespace or container (tree, ps, pid, explain), or something is wrong (findings), 2 usage or I/O error, 3 a privilege is missing, \
                   4 this kernel lacks something, 5 events were lost and --strict was given, 130 a second Ctrl-C or \
                   SIGTERM cut the end off, as nobody had read the output for a second.\n\n\
                   Different filters must all match; of one that is given more than once, one match is enough."

@@ -4,10 +4,15 @@ use std::{
     collections::BTreeMap,
     sync::mpsc::{self, Receiver, SyncSender, TrySendError},
     thread,
+    time::Duration,
 };
 
 use crate::{
-    event::{ReachedLimit, identity::NsInum, snapshot::Snapshot},
+    event::{
+        ReachedLimit,
+        identity::{BootNs, HostPid, NsInum},
+        snapshot::Snapshot,
+    },
     findings::readings::{Holders, LimitChain, ProcShows, Reader, Readings, Wanted},
     kernel::clock,
     procfs::{
@@ -83,7 +88,9 @@ fn read(wanted: &Wanted) -> Readings {
         && let Ok(mut snapshot) = procfs.snapshot(read.at, &mut || {})
     {
         procfs.add_holders(&mut snapshot, &mut || {});
-        read.holders = holders.iter().map(|&inum| (inum, holders_of(inum, &snapshot))).collect();
+        let at = read.at;
+        read.holders = holders.iter().map(|&inum| (inum, holders_of(inum, at, &snapshot))).collect();
+        read.holders_took = Duration::from_nanos(clock::boottime_ns().saturating_since(at));
     }
     for (&key, around) in proc {
         // What may not be read is not claimed.
@@ -100,8 +107,8 @@ fn read(wanted: &Wanted) -> Readings {
 
 fn read_limits(
     procfs: &Procfs,
-    wanted: &BTreeMap<NsInum, crate::event::identity::HostPid>,
-    at: crate::event::identity::BootNs,
+    wanted: &BTreeMap<NsInum, HostPid>,
+    at: BootNs,
 ) -> BTreeMap<NsInum, LimitChain> {
     let Ok(mut reader) = LimitReader::new(procfs) else { return BTreeMap::new() };
     let mut found = BTreeMap::new();
@@ -132,8 +139,9 @@ fn reached(Limit { kind, current, limit, cgroup }: Limit) -> ReachedLimit {
     }
 }
 
-fn holders_of(inum: NsInum, snapshot: &Snapshot) -> Holders {
+fn holders_of(inum: NsInum, at: BootNs, snapshot: &Snapshot) -> Holders {
     Holders {
+        at,
         holders: snapshot
             .holders
             .iter()

@@ -1,7 +1,7 @@
 //! A namespace has no process, and something keeps it: an open file, a mount, a process whose children go there, a PID 1 that
 //! its parent has not reaped.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     Scene,
@@ -11,10 +11,10 @@ use super::{
 use crate::{
     event::{
         finding::{Diagnosis, Evidence, Fact, Finding, Role, Severity},
-        identity::BootNs,
-        snapshot::Holder,
+        identity::{BootNs, NsInum},
+        snapshot::{Holder, SnapshotNamespace},
     },
-    model::{NamespaceState, Stage},
+    model::{NamespaceRecord, NamespaceState, Stage},
 };
 
 /// Holders that are listed.
@@ -22,14 +22,30 @@ const LISTED: usize = 10;
 /// A parent has this many times as long to reap a PID 1.
 const PATIENCE: u32 = 10;
 /// How old what is known of holders may be.
-const FRESH: Duration = Duration::from_secs(30);
+const FRESH: Duration = Duration::from_secs(5);
 
 pub(super) fn find(scene: &Scene<'_>) -> Vec<Finding> {
-    scene
-        .world
-        .namespaces()
-        .filter_map(|state| held(scene, state).or_else(|| unreaped(scene, state)))
-        .collect()
+    let known = scene.world.namespaces();
+    let known = known.filter_map(|state| held(scene, state).or_else(|| unreaped(scene, state)));
+    known.chain(over(scene).filter_map(|(record, gone)| held_after_its_end(scene, record, gone))).collect()
+}
+
+/// The namespaces whose processes are gone, where no event says whether they are too; the last of each number, and when they went.
+fn over<'a>(scene: &'a Scene<'_>) -> impl Iterator<Item = (&'a NamespaceRecord, BootNs)> {
+    let is_seen = scene.world.sees_destructions();
+    let gone = scene.recent.gone().filter(move |record| !is_seen && record.death.is_some());
+    gone.filter_map(|record| {
+        let inum = record.ns.inum;
+        let gone = record.gone.filter(|gone| scene.is_over(*gone, scene.thresholds.leaked))?;
+        let is_last = scene.recent.last_namespace(inum).is_some_and(|last| last.gone == Some(gone));
+        (is_last && scene.world.namespace(inum).is_none()).then_some((record, gone))
+    })
+}
+
+fn held_after_its_end(scene: &Scene<'_>, record: &NamespaceRecord, gone: BootNs) -> Option<Finding> {
+    let read = scene.readings.holders.get(&record.ns.inum).filter(|read| !read.holders.is_empty())?;
+    let (evidence, next) = explained(scene, &record.ns, &read.holders, read.left_out, read.unread, true);
+    Some(finding(Some(record.ns.clone()), gone, evidence, next))
 }
 
 /// Since when a namespace has no process; `None` where it has one, or has not had its first.
@@ -49,7 +65,7 @@ fn held(scene: &Scene<'_>, state: &NamespaceState) -> Option<Finding> {
     let since = empty_since(scene, state).filter(|since| scene.is_over(*since, scene.thresholds.leaked))?;
     let read = scene.readings.holders.get(&inum);
     let (holders, left_out, unread) = match read {
-        Some(Holders { holders, left_out, unread }) => (holders.as_slice(), *left_out, *unread),
+        Some(Holders { holders, left_out, unread, .. }) => (holders.as_slice(), *left_out, *unread),
         None => (state.holders.as_slice(), state.holders_left_out, 0),
     };
     let only_awaits_a_fork = holders.iter().all(|holder| matches!(holder, Holder::PidForChildren { .. }))
@@ -63,7 +79,20 @@ fn held(scene: &Scene<'_>, state: &NamespaceState) -> Option<Finding> {
     if is_gone_next && !scene.is_over(since, PATIENCE * scene.thresholds.leaked) {
         return None;
     }
-    let fact = |fact| if read.is_some() { scene.read(fact) } else { scene.known(fact) };
+    let (evidence, next) = explained(scene, &state.namespace, holders, left_out, unread, read.is_some());
+    Some(finding(scene.ns(inum), since, evidence, next))
+}
+
+/// What keeps it, and what to do about that.
+fn explained(
+    scene: &Scene<'_>,
+    ns: &SnapshotNamespace,
+    holders: &[Holder],
+    left_out: u64,
+    unread: u64,
+    is_read: bool,
+) -> (Vec<Evidence>, Vec<String>) {
+    let fact = |fact| if is_read { scene.read(fact) } else { scene.known(fact) };
     let mut evidence: Vec<Evidence> =
         holders.iter().take(LISTED).map(|holder| fact(Fact::Holder { holder: holder.clone() })).collect();
     let left_out = left_out + holders.len().saturating_sub(LISTED) as u64;
@@ -74,11 +103,10 @@ fn held(scene: &Scene<'_>, state: &NamespaceState) -> Option<Finding> {
         let what = format!("the open files of {unread} processes could not be read");
         evidence.push(fact(Fact::Unseen { what }));
     } else if evidence.is_empty() {
-        let what = "nothing that /proc shows keeps it: a file in flight on a socket, say, or a BPF program"
-            .to_owned();
-        evidence.push(fact(Fact::Unseen { what }));
+        let what = "nothing that /proc shows keeps it: a file that is sent over a socket, say";
+        evidence.push(fact(Fact::Unseen { what: what.to_owned() }));
     }
-    let mut next = vec![explain_ns(inum)];
+    let mut next = vec![explain_ns(ns.inum)];
     next.extend(holders.iter().find_map(|holder| match holder {
         Holder::Fd { pid, .. } | Holder::PidForChildren { pid, .. } => Some(explain_process(*pid)),
         Holder::Mount { path, pid, .. } => {
@@ -86,7 +114,7 @@ fn held(scene: &Scene<'_>, state: &NamespaceState) -> Option<Finding> {
         }
         Holder::ProcMount(_) | Holder::Child { .. } => None,
     }));
-    Some(finding(scene, state, since, evidence, next))
+    (evidence, next)
 }
 
 /// All are gone, and PID 1 is a zombie.
@@ -102,30 +130,37 @@ fn unreaped(scene: &Scene<'_>, state: &NamespaceState) -> Option<Finding> {
     let reaper = scene.reaper(init).and_then(|pid| scene.process(pid))?;
     let next = vec![explain_ns(state.namespace.inum), explain_process(reaper.pid)];
     let evidence = vec![scene.role(Role::Reaper, reaper)];
-    Some(finding(scene, state, since, evidence, next))
+    Some(finding(scene.ns(state.namespace.inum), since, evidence, next))
 }
 
 fn finding(
-    scene: &Scene<'_>,
-    state: &NamespaceState,
+    ns: Option<SnapshotNamespace>,
     since_boot_ns: BootNs,
     evidence: Vec<Evidence>,
     next: Vec<String>,
 ) -> Finding {
-    let ns = scene.ns(state.namespace.inum);
     let (id, severity) = (Diagnosis::NamespaceLeaked, Severity::Warning);
     Finding { id, severity, since_boot_ns, ns, process: None, evidence, next }
 }
 
-/// What there is to read: what holds those that are not explained yet.
-pub(super) fn want(scene: &Scene<'_>, holders_at: Option<BootNs>, wanted: &mut Wanted) {
+/// What there is to read: what holds those that are not explained yet. `may_look`: long enough ago that was done last.
+pub(super) fn want(scene: &Scene<'_>, may_look: bool, wanted: &mut Wanted) {
     let empty = scene.world.namespaces().filter(|state| {
         empty_since(scene, state).is_some_and(|since| scene.is_over(since, scene.thresholds.leaked))
     });
-    let empty: Vec<_> = empty.map(|state| state.namespace.inum).collect();
-    let is_new = empty.iter().any(|inum| !scene.readings.holders.contains_key(inum));
-    let is_stale = holders_at.is_none_or(|at| scene.is_over(at, FRESH));
-    if !empty.is_empty() && (is_new || is_stale) {
-        wanted.holders.extend(empty);
+    let empty = empty.map(|state| state.namespace.inum).filter(|inum| is_due(scene, *inum, false));
+    let over = over(scene).map(|(record, _)| record.ns.inum).filter(|inum| is_due(scene, *inum, true));
+    let due: BTreeSet<NsInum> = empty.chain(over).collect();
+    if may_look {
+        wanted.holders.extend(due);
+    }
+}
+
+/// Whether it is not known what holds it, or was read too long ago. What held one whose end was seen does not come back.
+fn is_due(scene: &Scene<'_>, inum: NsInum, is_over: bool) -> bool {
+    match scene.readings.holders.get(&inum) {
+        None => true,
+        Some(read) if is_over && read.holders.is_empty() => false,
+        Some(read) => scene.is_over(read.at, FRESH),
     }
 }

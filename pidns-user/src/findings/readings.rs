@@ -1,6 +1,9 @@
 //! What findings need of /proc and cgroups: it is read beside the stream, and comes a little later than it was asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use crate::{
     event::{
@@ -43,6 +46,8 @@ impl Wanted {
 /// What holds a namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holders {
+    /// When they were read.
+    pub at: BootNs,
     /// Each that was found, up to a bound.
     pub holders: Vec<Holder>,
     /// How many more.
@@ -82,6 +87,8 @@ pub struct Readings {
     pub limits: BTreeMap<NsInum, LimitChain>,
     /// By namespace.
     pub holders: BTreeMap<NsInum, Holders>,
+    /// How long it took to look for holders, where that was done.
+    pub holders_took: Duration,
     /// By process; `None` where it shows the process's own.
     pub proc: BTreeMap<ProcessKey, Option<ProcShows>>,
 }
@@ -89,8 +96,9 @@ pub struct Readings {
 impl Readings {
     /// Takes what is newer.
     pub fn merge(&mut self, newer: Self) {
-        let Self { at, doing, limits, holders, proc } = newer;
+        let Self { at, doing, limits, holders, holders_took, proc } = newer;
         self.at = at;
+        self.holders_took = if holders.is_empty() { self.holders_took } else { holders_took };
         self.doing.extend(doing);
         self.limits.extend(limits);
         self.holders.extend(holders);

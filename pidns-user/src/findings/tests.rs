@@ -416,7 +416,7 @@ fn a_namespace_that_is_held_names_what_holds_it() {
     story.tell(10.0, reap(process(&[INIT, 1], CREATOR)));
     assert_eq!(story.ids(15.0), [], "it is not known what holds it");
     let holder = Holder::Fd { pid: HostPid(70), comm: None, fd: 4 };
-    let holders = Holders { holders: vec![holder.clone()], left_out: 0, unread: 0 };
+    let holders = Holders { at: seconds(10.0), holders: vec![holder.clone()], left_out: 0, unread: 0 };
     story.readings.holders.insert(NS, holders);
     assert_eq!(story.ids(10.5), [], "a short while");
     let finding = story.the(11.5);
@@ -426,6 +426,23 @@ fn a_namespace_that_is_held_names_what_holds_it() {
     );
     story.tell(12.0, Body::NamespaceDestroy { ns: ns(NS, 1), lived_ns: None });
     assert_eq!(story.ids(13.0), []);
+}
+
+#[test]
+fn a_namespace_that_is_held_after_its_end_is_found_where_no_hook_sees_its_destruction() {
+    let mut story = Story::new();
+    let (version, boot_time, hooks) = ("0".into(), String::new(), BTreeMap::new());
+    let filter = StreamFilter { events: vec!["process.reap".into()], ..StreamFilter::default() };
+    story.tell(0.0, Body::StreamStart { version, host: None, kernel: None, boot_time, hooks, filter });
+    story.tell(10.0, init_exit(Exit::Code { code: 0 }, Cause::Exited));
+    story.tell(10.0, exit(process(&[INIT, 1], CREATOR))).tell(10.0, reap(process(&[INIT, 1], CREATOR)));
+    assert!(story.world.namespace(NS).is_none(), "its processes are gone");
+    let holder = Holder::Fd { pid: HostPid(70), comm: None, fd: 4 };
+    let holders = Holders { at: seconds(11.0), holders: vec![holder], left_out: 0, unread: 0 };
+    story.readings.holders.insert(NS, holders);
+    assert_eq!(story.ids(11.5), [Diagnosis::NamespaceLeaked]);
+    story.readings.holders.insert(NS, Holders { at: seconds(12.0), ..Holders::default() });
+    assert_eq!(story.ids(12.5), []);
 }
 
 #[test]

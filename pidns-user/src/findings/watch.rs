@@ -23,6 +23,9 @@ use crate::{
 
 /// How often the detectors look.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How often what holds namespaces is looked for, which reads the open files of all processes; and of the time at most this part.
+const HOLDERS_INTERVAL: Duration = Duration::from_millis(500);
+const HOLDERS_SHARE: u32 = 100;
 /// Records can be on their way for a few milliseconds: what a look finds is dated before those that it has not seen.
 const ON_THEIR_WAY_NS: u64 = 5_000_000;
 
@@ -147,7 +150,9 @@ impl FindingsWatch {
             let mut wanted = Wanted::default();
             teardown_blocked::want(&scene, &mut wanted);
             pid_exhaustion::want(&scene, &mut wanted);
-            namespace_leaked::want(&scene, self.holders_at, &mut wanted);
+            let pause = HOLDERS_INTERVAL.max(HOLDERS_SHARE * readings.holders_took);
+            let may_look = self.holders_at.is_none_or(|at| scene.is_over(at, pause));
+            namespace_leaked::want(&scene, may_look, &mut wanted);
             joined_leftover::want(&scene, &mut wanted);
             proc_mismatch::want(&scene, &mut wanted);
             thread_growth::want(&scene, &mut wanted);
@@ -163,11 +168,13 @@ impl FindingsWatch {
 
     /// What was read of those that are gone is of no use.
     fn forget_readings(&mut self, world: &World) {
+        let recent = &self.recent;
         let Readings { doing, limits, holders, proc, .. } = &mut self.readings;
         doing.retain(|key, _| world.process(key.pid).is_some());
         proc.retain(|key, _| world.process(key.pid).is_some());
         limits.retain(|inum, _| world.namespace(*inum).is_some());
-        holders.retain(|inum, _| world.namespace(*inum).is_some_and(|state| state.members == 0));
+        let is_empty = |inum| world.namespace(inum).is_none_or(|state| state.members == 0);
+        holders.retain(|inum, _| is_empty(*inum) && recent.last_namespace(*inum).is_some());
     }
 
     fn take_readings(&mut self) -> bool {

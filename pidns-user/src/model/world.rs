@@ -215,6 +215,11 @@ impl World {
         self.holders_reported = have;
     }
 
+    /// Whether destructions are among the events. Without them a namespace that something holds ends with its last process.
+    pub fn sees_destructions(&self) -> bool {
+        self.destructions_told
+    }
+
     /// When its processes were seen, where no event is about them; 0 before the first snapshot.
     /// `None` where events report them.
     pub fn processes_as_of(&self) -> Option<BootNs> {

@@ -17,6 +17,7 @@ mod ending;
 mod existing;
 mod explain;
 mod facts;
+mod findings;
 mod forest;
 mod functions;
 mod hanging;
@@ -96,6 +97,7 @@ fn main() {
         ("states", states::TESTS),
         ("ties", ties::TESTS),
         ("hanging", hanging::TESTS),
+        ("findings", findings::TESTS),
         ("threadless", threadless::TESTS),
         ("watch", watch::TESTS),
         ("recordings", recordings::TESTS),

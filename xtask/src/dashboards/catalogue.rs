@@ -25,9 +25,6 @@ pub(crate) struct Metric {
 #[derive(Debug)]
 pub(crate) struct Catalogue(pub(crate) BTreeMap<String, Metric>);
 
-/// Metrics that docs/metrics.md names in a sentence, since no agent exports them yet.
-pub(crate) const NOT_YET: [(&str, &[&str]); 1] = [("pidns_findings", &["finding", "severity"])];
-
 /// What Prometheus adds to each target.
 const OF_PROMETHEUS: [&str; 2] = ["up", "scrape_duration_seconds"];
 
@@ -40,9 +37,6 @@ impl Catalogue {
         let mut gauge = |name: &str, labels: Vec<String>| {
             metrics.insert(name.to_owned(), Metric { kind: Type::Gauge, labels });
         };
-        for (name, labels) in NOT_YET {
-            gauge(name, labels.iter().map(|label| (*label).to_owned()).collect());
-        }
         for name in OF_PROMETHEUS {
             gauge(name, Vec::new());
         }

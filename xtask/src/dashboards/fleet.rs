@@ -4,7 +4,7 @@ use super::{
     board::{Board, Row},
     common,
     panel::{Kind, Panel, Unit},
-    reasons::{NO_AGENT, NO_FINDINGS, NO_RULES, NO_ZOMBIES, NONE},
+    reasons::{NO_AGENT, NO_RULES, NO_ZOMBIES, NONE},
 };
 
 pub(crate) fn board() -> Board {
@@ -63,7 +63,7 @@ fn now() -> Vec<Panel> {
             .describe("Since when the oldest zombie has been seen: it is at least that old.")
             .query("oldest", "max(time() - pidns_namespace_zombie_oldest_timestamp_seconds{@})")
             .thresholds(&[(900.0, "orange")]),
-        stat("Findings now", Unit::Count, NO_FINDINGS)
+        stat("Findings now", Unit::Count, NO_AGENT)
             .describe("Diagnoses that are open now.")
             .query("findings", "sum(pidns_findings{@})")
             .thresholds(&[(1.0, "orange")]),

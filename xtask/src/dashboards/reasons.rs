@@ -7,7 +7,8 @@ pub(crate) const NO_NAMESPACE_SERIES: &str =
 pub(crate) const NO_ZOMBIES: &str = "no zombies, or no per-namespace series (--metrics.namespace-limit 0)";
 pub(crate) const NO_LIMITS: &str =
     "no limit on PIDs applies, or no per-namespace series (--metrics.namespace-limit 0)";
-pub(crate) const NO_FINDINGS: &str = "no findings yet: this version reports none";
+pub(crate) const NO_FINDINGS: &str =
+    "nothing is found to be wrong now (or no agent of this selection was scraped)";
 pub(crate) const NO_RULES: &str = "no data: load the recording rules of dashboards/rules.yml into Prometheus";
 pub(crate) const NO_DESTRUCTIONS: &str =
     "no namespace was destroyed in this time (tracepoints alone do not see it: there the teardown counts)";

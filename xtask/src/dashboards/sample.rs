@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use pidns_monitoring::{Prometheus, Setup};
 
 use super::{
-    catalogue::{Catalogue, Metric, NOT_YET, Type},
+    catalogue::{Catalogue, Metric, Type},
     files,
 };
 use crate::shell;
@@ -55,8 +55,8 @@ pub(crate) fn prometheus(folder: &Path, seconds: u32) -> Result<Prometheus> {
 fn open_metrics(catalogue: &Catalogue, end: u64, seconds: u32) -> Result<String> {
     let mut out = String::new();
     for (name, metric) in &catalogue.0 {
-        // Neither what rules make nor what no agent exports yet.
-        if name.contains(':') || NOT_YET.iter().any(|(not_yet, _)| name == not_yet) {
+        // Not what rules make.
+        if name.contains(':') {
             continue;
         }
         for (machine, instance) in (0u32..).zip(MACHINES) {

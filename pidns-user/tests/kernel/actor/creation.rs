@@ -113,7 +113,7 @@ fn unshare_only() -> c_int {
 }
 
 /// Inits within inits, `left` of them; the innermost runs `leaf`.
-fn descend(left: u32, leaf: &dyn Fn()) -> c_int {
+pub(super) fn descend(left: u32, leaf: &dyn Fn()) -> c_int {
     if left == 0 {
         leaf();
         return 0;

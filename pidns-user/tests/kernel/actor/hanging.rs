@@ -66,7 +66,7 @@ fn entry(node: u64) -> Vec<u8> {
 }
 
 /// Answers until the gate is open, and then takes requests and says nothing.
-fn serve(mut device: File, silence: &Gate) -> c_int {
+pub(super) fn serve(mut device: File, silence: &Gate) -> c_int {
     let mut request = vec![0; (1 << 17) + 4096];
     loop {
         let Ok(length) = device.read(&mut request) else { return 0 };

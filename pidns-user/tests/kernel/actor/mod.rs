@@ -16,6 +16,7 @@ mod states;
 mod storm;
 mod teardown;
 mod ties;
+mod troubles;
 
 use std::ffi::c_int;
 use std::io;
@@ -47,6 +48,7 @@ pub(crate) fn main(args: &[String]) -> c_int {
         storm::SITUATIONS,
         teardown::SITUATIONS,
         ties::SITUATIONS,
+        troubles::SITUATIONS,
     ];
     let mut situations = groups.into_iter().flatten();
     let Some((name, args)) = args.split_first() else {

@@ -19,7 +19,7 @@ pub(super) const SITUATIONS: &[Situation] = &[
 /// How long something holds the namespace after its last process has gone.
 const HOLD: Duration = Duration::from_millis(200);
 
-fn namespace_of(init: Pid) -> String {
+pub(super) fn namespace_of(init: Pid) -> String {
     format!("/proc/{init}/ns/pid")
 }
 

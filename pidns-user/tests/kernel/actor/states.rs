@@ -21,7 +21,7 @@ pub(super) const SITUATIONS: &[Situation] = &[
 ];
 
 /// Until the kernel says that it is exiting and no zombie: `PF_EXITING` is among the flags, field 9 of its stat.
-fn wait_until_exiting(pid: Pid) {
+pub(super) fn wait_until_exiting(pid: Pid) {
     let is_exiting = || {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is there");
         let (_, numbers) = stat.rsplit_once(')').expect("a name in brackets");
@@ -37,13 +37,13 @@ fn wait_until_exiting(pid: Pid) {
     thread::sleep(Duration::from_millis(50));
 }
 
-fn wait_until_ended(pid: Pid) {
+pub(super) fn wait_until_ended(pid: Pid) {
     while state(&format!("/proc/{pid}/stat")) != Some('Z') {
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-fn children_go_to_namespace_of(pid: Pid) {
+pub(super) fn children_go_to_namespace_of(pid: Pid) {
     let file = File::open(format!("/proc/{pid}/ns/pid")).expect("a namespace file can be opened");
     sys::setns(file.as_fd(), sys::NEWPID).expect("this namespace may be joined");
 }

@@ -60,6 +60,12 @@ pub(crate) fn series(name: &str, metric: &Metric) -> Vec<Labels> {
     if has("hook") {
         return HOOKS.iter().map(|(hook, form)| pairs(&[("hook", hook), ("form", form)])).collect();
     }
+    if has("finding") {
+        return FINDINGS
+            .iter()
+            .map(|(id, severity)| pairs(&[("finding", id), ("severity", severity)]))
+            .collect();
+    }
     let mut sets: Vec<Labels> = vec![Vec::new()];
     for label in &metric.labels {
         let values = values(name, label);
@@ -116,7 +122,16 @@ const HOOKS: [(&str, &str); 10] = [
     ("zap_pid_ns_processes", "fentry+fexit"),
 ];
 
-/// The values of a label that does not say which namespace or hook it is.
+/// What is wrong, among all that could be.
+const FINDINGS: [(&str, &str); 5] = [
+    ("init-killed", "warning"),
+    ("namespace-leaked", "warning"),
+    ("no-cascade", "info"),
+    ("pid-exhaustion", "critical"),
+    ("zombies-not-reaped", "warning"),
+];
+
+/// The values of a label that does not say which namespace, hook or finding it is.
 fn values(name: &str, label: &str) -> &'static [&'static str] {
     match (label, name) {
         ("state", "pidns_namespaces") => &["active", "draining", "pinned"],

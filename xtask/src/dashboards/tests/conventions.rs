@@ -115,22 +115,6 @@ fn every_panel_says_what_it_shows_and_in_which_unit() {
     }
 }
 
-#[test]
-fn a_panel_on_findings_says_that_there_are_none_yet() {
-    let on_findings: Vec<_> = panels()
-        .into_iter()
-        .filter(|(_, panel)| queries(panel).concat().contains("pidns_findings"))
-        .collect();
-    assert!(on_findings.len() >= 2, "the fleet and the node have such panels");
-    for (name, panel) in on_findings {
-        let said = text(&panel, "/fieldConfig/defaults/noValue");
-        assert_eq!(
-            said, "no findings yet: this version reports none",
-            "{name}: empty is not \"all is well\""
-        );
-    }
-}
-
 /// The selectors of a query: what stands in braces behind the name of a metric.
 fn selectors(query: &str) -> Vec<&str> {
     let mut found = Vec::new();

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use crate::dashboards::{
     alerts,
-    catalogue::{Catalogue, Metric, NOT_YET, Type},
+    catalogue::{Catalogue, Metric, Type},
     files, promql, rules,
 };
 
@@ -80,22 +80,6 @@ fn the_names_of_metrics_follow_the_conventions_of_prometheus() {
     for (name, Metric { kind, .. }) in &catalogue.0 {
         assert_eq!(name.ends_with("_total"), *kind == Type::Counter, "{name}: counters alone end in _total");
         assert!(!name.contains("_ns_"), "{name}: promtool reads nanoseconds there");
-    }
-}
-
-#[test]
-fn no_alert_rests_on_what_no_agent_exports_yet() {
-    for rule in alerts::groups().iter().flat_map(|group| &group.rules) {
-        for (name, _) in NOT_YET {
-            assert!(!rule.query.contains(name), "{}: {name} is never there, so it never fires", rule.name);
-        }
-    }
-    let docs = read("docs/metrics.md");
-    for (name, _) in NOT_YET {
-        assert!(
-            docs.contains(&format!("**Not exported yet**: `{name}`")),
-            "docs/metrics.md says that {name} is to come"
-        );
     }
 }
 

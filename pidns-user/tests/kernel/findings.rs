@@ -1,0 +1,467 @@
+//! What goes wrong is found: each situation made for real, the finding with the processes that it is about within two seconds,
+//! no other one, its end when the cause is removed, and the same finding in a recording.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::cgroups::{self, ScratchCgroup};
+use crate::facts::Who;
+use crate::probes::{self, Outcome};
+use crate::recordings::{Recorder, run_on};
+use crate::seen::{Seen, get};
+use crate::stage::{Actor, patience, run};
+use crate::sys;
+use crate::tracer::{Tracer, command};
+use crate::{Test, test};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(an_init_that_does_not_reap_is_found_and_named),
+    test!(an_init_that_reaps_is_no_finding),
+    test!(a_teardown_that_waits_for_a_parent_outside_names_it),
+    test!(a_teardown_that_waits_for_a_tracer_names_it),
+    test!(a_teardown_that_waits_for_a_frozen_process_names_it, needs freezer),
+    test!(a_teardown_that_waits_for_the_kernel_names_the_process, needs probes::fuse),
+    test!(a_fork_into_a_dead_namespace_is_found_with_its_init),
+    test!(an_ignored_signal_and_the_kill_that_follows_name_their_sender),
+    test!(a_full_pids_cgroup_is_found_with_what_refused, needs probes::counting_cgroups),
+    test!(threads_that_fill_a_cgroup_are_found, needs probes::counting_cgroups),
+    test!(a_refused_namespace_is_found, needs probes::user_namespaces),
+    test!(a_namespace_that_a_file_holds_is_found_with_the_holder),
+    test!(a_namespace_that_a_mount_holds_is_found_with_the_place),
+    test!(a_process_whose_session_is_gone_is_found),
+    test!(a_helper_that_outlives_its_namespace_is_found),
+    test!(a_deep_nest_is_found),
+    test!(a_process_that_unshared_and_forked_none_is_found),
+    test!(a_member_that_memory_ran_out_for_is_found, needs probes::memory_cgroup),
+    test!(a_proc_of_the_host_is_found_where_the_namespace_is_asked_about),
+    test!(findings_end_with_the_exit_code_that_was_asked_for),
+];
+
+fn freezer() -> Outcome {
+    match fs::exists("/sys/fs/cgroup/freezer/cgroup.procs").is_ok_and(|exists| exists) {
+        true => Outcome::Run,
+        false => Outcome::Skip("this machine has no cgroup v1 freezer".into()),
+    }
+}
+
+/// How long a finding may take after its cause, where it has no longer threshold.
+const SECONDS: u64 = 2;
+
+/// A stream of findings, and a recording, from before the situation.
+struct Stage {
+    tracer: Tracer,
+    recorder: Option<Recorder>,
+}
+
+/// What the findings are about: any process or namespace whose number is among these.
+fn mentions(finding: &Value, numbers: &BTreeSet<u64>) -> bool {
+    match finding {
+        Value::Number(number) => number.as_u64().is_some_and(|number| numbers.contains(&number)),
+        Value::Array(values) => values.iter().any(|value| mentions(value, numbers)),
+        Value::Object(fields) => {
+            let keys = ["pid", "inum", "ns", "process", "keeper", "sender", "evidence", "finding", "parent"];
+            keys.iter().filter_map(|key| fields.get(*key)).any(|value| mentions(value, numbers))
+        }
+        _ => false,
+    }
+}
+
+impl Stage {
+    fn new(thresholds: &[&str]) -> Self {
+        let recorder = Some(Recorder::start("findings.ndjson", &[]));
+        Self {
+            tracer: Tracer::start(&[&["-e", "finding", "--incident-time=3s"], thresholds].concat()),
+            recorder,
+        }
+    }
+
+    /// The finding of this kind about this namespace or process, which must come in time.
+    #[track_caller]
+    fn opened(&self, id: &str, about: u64) -> Value {
+        let began = Instant::now();
+        let about = BTreeSet::from([about]);
+        let is_it = |event: &Value| {
+            event["event"] == "finding"
+                && event["state"] == "opened"
+                && event["finding"]["id"] == id
+                && mentions(&event["finding"], &about)
+        };
+        let event = self.tracer.wait_for(&format!("finding {id}"), is_it);
+        let took = began.elapsed();
+        // Its own second, and a second between two looks.
+        assert!(took < patience(SECONDS + 1), "{id} took {took:?}");
+        eprintln!("{id}: {took:?} after its cause");
+        event["finding"].clone()
+    }
+
+    /// The end of that finding.
+    #[track_caller]
+    fn closed(&self, opened: &Value) {
+        let key = |finding: &Value| {
+            (finding["id"].clone(), finding["ns"]["inum"].clone(), finding["process"]["pid"].clone())
+        };
+        let is_it = |event: &Value| {
+            event["event"] == "finding" && event["state"] == "closed" && key(&event["finding"]) == key(opened)
+        };
+        self.tracer.wait_for(&format!("the end of {}", opened["id"]), is_it);
+    }
+
+    /// What a recording that ends here has, with the same kind, namespace and process.
+    #[track_caller]
+    fn recorded(&mut self, opened: &Value) {
+        // The recorder looks once a second, too.
+        thread::sleep(Duration::from_millis(1_500));
+        let recorder = self.recorder.take().expect("it is stopped once");
+        let (_directory, file) = recorder.stop();
+        let (code, document, stderr) = run_on(&file, &["findings", "-o", "json"]);
+        assert_eq!(code, Some(1), "something is wrong: {stderr}");
+        let document: Value =
+            serde_json::from_str(&document).unwrap_or_else(|error| panic!("{error}: {document}"));
+        let found = document["findings"].as_array().expect("findings");
+        let key = |finding: &Value| {
+            (finding["id"].clone(), finding["ns"]["inum"].clone(), finding["process"]["pid"].clone())
+        };
+        assert!(found.iter().any(|finding| key(finding) == key(opened)), "{opened:#} is not in {document:#}");
+    }
+
+    /// Ends the stream, which must have had these kinds of findings alone about the namespaces and processes.
+    #[track_caller]
+    fn only(self, expected: &[&str], about: &[u64]) -> Seen {
+        let seen = self.tracer.stop();
+        let about: BTreeSet<u64> = about.iter().copied().collect();
+        let found: BTreeSet<&str> = seen
+            .named("finding")
+            .filter(|event| mentions(&event["finding"], &about))
+            .map(|event| event["finding"]["id"].as_str().expect("an id"))
+            .collect();
+        assert_eq!(found, expected.iter().copied().collect(), "of {about:?}");
+        seen
+    }
+}
+
+/// The facts of this kind.
+fn facts<'a>(finding: &'a Value, kind: &str) -> Vec<&'a Value> {
+    let evidence = finding["evidence"].as_array().expect("evidence");
+    evidence.iter().filter(|fact| fact["kind"] == kind).collect()
+}
+
+fn an_init_that_does_not_reap_is_found_and_named() {
+    let mut stage = Stage::new(&[]);
+    let mut actor = Actor::start("init-does-not-reap", &["3"]);
+    let init: Who = actor.hear("init");
+    let _: bool = actor.hear("ready");
+    let found = stage.opened("zombies-not-reaped", init.ns);
+    assert_eq!((&found["process"]["pid"], &found["severity"]), (&init.pid.into(), &"warning".into()));
+    let zombies = facts(&found, "zombies")[0];
+    assert_eq!((&zombies["count"], &zombies["orphans"]), (&3.into(), &3.into()), "{zombies:#}");
+    stage.recorded(&found);
+    actor.go();
+    let _: bool = actor.hear("reaped");
+    stage.closed(&found);
+    actor.go();
+    actor.finish();
+    stage.only(&["zombies-not-reaped"], &[init.ns]);
+}
+
+fn an_init_that_reaps_is_no_finding() {
+    let stage = Stage::new(&[]);
+    let mut actor = Actor::start("init-reaps", &[]);
+    let init: Who = actor.hear("init");
+    let _: bool = actor.hear("ready");
+    thread::sleep(Duration::from_secs(3));
+    actor.go();
+    actor.finish();
+    stage.only(&[], &[init.ns]);
+}
+
+/// The blocker of a teardown that hangs, which must be closed when the actor goes on.
+#[track_caller]
+fn blocked(situation: &str, args: &[&str], standing: bool) -> (Value, Who) {
+    let mut stage = Stage::new(&[]);
+    let mut actor = Actor::start(situation, args);
+    let init: Who = actor.hear(if situation == "frozen-teardown" { "outer" } else { "init" });
+    if standing {
+        let _: bool = actor.hear("standing");
+        actor.go();
+    }
+    let _: bool = actor.hear("ready");
+    let found = stage.opened("teardown-blocked", init.ns);
+    assert_eq!((&found["ns"]["inum"], &found["severity"]), (&init.ns.into(), &"critical".into()));
+    stage.recorded(&found);
+    let named: Who = match situation {
+        "frozen-teardown" => actor.hear("inner"),
+        "hung-teardown" => actor.hear("parent"),
+        "traced-teardown" => actor.hear("keeper"),
+        _ => actor.hear("member"),
+    };
+    actor.go();
+    actor.finish();
+    stage.closed(&found);
+    let killed = ["frozen-teardown", "traced-teardown"].contains(&situation);
+    let expected: &[&str] = if killed { &["teardown-blocked", "init-killed"] } else { &["teardown-blocked"] };
+    stage.only(expected, &[init.ns]);
+    let blockers = facts(&found, "blocker");
+    assert_eq!(blockers.len(), 1, "{found:#}");
+    (blockers[0].clone(), named)
+}
+
+fn a_teardown_that_waits_for_a_parent_outside_names_it() {
+    let (blocker, parent) = blocked("hung-teardown", &[], true);
+    assert_eq!((&blocker["by"], &blocker["keeper"]["pid"]), (&"parent".into(), &parent.pid.into()));
+}
+
+fn a_teardown_that_waits_for_a_tracer_names_it() {
+    let (blocker, tracer) = blocked("traced-teardown", &[], false);
+    assert_eq!((&blocker["by"], &blocker["keeper"]["pid"]), (&"tracer".into(), &tracer.pid.into()));
+}
+
+fn a_teardown_that_waits_for_a_frozen_process_names_it() {
+    let group = ScratchCgroup::make("/sys/fs/cgroup/freezer");
+    let (blocker, frozen) = blocked("frozen-teardown", &[group.path()], false);
+    assert_eq!((&blocker["by"], &blocker["process"]["pid"]), (&"freezer".into(), &frozen.pid.into()));
+}
+
+fn a_teardown_that_waits_for_the_kernel_names_the_process() {
+    let (blocker, stuck) = blocked("stuck-in-the-kernel", &[], false);
+    assert_eq!((&blocker["by"], &blocker["process"]["pid"]), (&"kernel".into(), &stuck.pid.into()));
+    assert!(get::<String>(&blocker, "/wchan").contains("request_wait"), "where it sleeps: {blocker:#}");
+}
+
+fn a_fork_into_a_dead_namespace_is_found_with_its_init() {
+    let mut stage = Stage::new(&[]);
+    let mut actor = Actor::start("forks-into-a-dead-namespace", &[]);
+    let (init, forker): (Who, Who) = (actor.hear("init"), actor.hear("forker"));
+    let _: bool = actor.hear("ready");
+    let found = stage.opened("namespace-dead-fork", init.ns);
+    assert_eq!(facts(&found, "refused_fork")[0]["process"]["pid"], forker.pid, "{found:#}");
+    let death = facts(&found, "init_exit")[0];
+    assert_eq!((&death["process"]["pid"], &death["exit"]["code"]), (&init.pid.into(), &7.into()));
+    stage.recorded(&found);
+    actor.go();
+    actor.finish();
+    stage.closed(&found);
+    stage.only(&["namespace-dead-fork"], &[init.ns]);
+}
+
+fn an_ignored_signal_and_the_kill_that_follows_name_their_sender() {
+    let mut stage = Stage::new(&[]);
+    let mut actor = Actor::start("ignores-a-signal", &[]);
+    let (init, sender): (Who, Who) = (actor.hear("init"), actor.hear("sender"));
+    let _: bool = actor.hear("ready");
+    let ignored = stage.opened("init-ignored-signal", init.ns);
+    let signal = facts(&ignored, "signal")[0];
+    assert_eq!((&signal["signal"], &signal["sender"]["pid"]), (&"SIGTERM".into(), &sender.pid.into()));
+    actor.go();
+    let _: bool = actor.hear("killed");
+    let killed = stage.opened("init-killed", init.ns);
+    let cause = &facts(&killed, "init_exit")[0]["cause"];
+    assert_eq!((&cause["signal"], &cause["sender"]["pid"]), (&"SIGKILL".into(), &sender.pid.into()));
+    assert_eq!(facts(&killed, "signal").len(), 1, "what was tried before: {killed:#}");
+    stage.recorded(&killed);
+    stage.closed(&ignored);
+    stage.closed(&killed);
+    actor.go();
+    actor.finish();
+    stage.only(&["init-ignored-signal", "init-killed"], &[init.ns]);
+}
+
+fn pids_cgroup(limit: u32) -> ScratchCgroup {
+    let group = ScratchCgroup::make(&cgroups::pids_controller().expect("the probe found it"));
+    fs::write(format!("{}/pids.max", group.path()), limit.to_string()).expect("a limit can be set");
+    group
+}
+
+fn a_full_pids_cgroup_is_found_with_what_refused() {
+    let group = pids_cgroup(6);
+    let mut stage = Stage::new(&[]);
+    let mut actor = Actor::start("full-cgroup", &[group.path(), "5"]);
+    let init: Who = actor.hear("init");
+    let _: bool = actor.hear("ready");
+    let found = stage.opened("pid-exhaustion", init.ns);
+    assert_eq!(found["severity"], "critical");
+    assert_eq!(facts(&found, "refused_fork")[0]["process"]["pid"], init.pid, "{found:#}");
+    let limits = facts(&found, "limit");
+    let is_reached = |fact: &&&Value| fact["limit"]["value"] == 6 && fact["limit"]["current"] == 6;
+    let limit = limits.iter().find(is_reached).unwrap_or_else(|| panic!("{found:#}"));
+    let path: String = get(limit, "/limit/cgroup");
+    assert!(group.path().ends_with(&path), "{path} is not {}", group.path());
+    stage.recorded(&found);
+    actor.go();
+    actor.finish();
+    stage.closed(&found);
+    stage.only(&["pid-exhaustion"], &[init.ns]);
+}
+
+fn threads_that_fill_a_cgroup_are_found() {
+    let group = pids_cgroup(100);
+    let mut stage = Stage::new(&[]);
+    let mut actor = Actor::start("threads-in-a-cgroup", &[group.path()]);
+    let init: Who = actor.hear("init");
+    let _: bool = actor.hear("ready");
+    // The limit is read when its turn comes, and the threads then.
+    let began = Instant::now();
+    let found = loop {
+        let event = stage.tracer.wait_for("finding thread-growth", |event| {
+            event["finding"]["id"] == "thread-growth" && event["finding"]["process"]["pid"] == init.pid
+        });
+        if event["state"] == "opened" {
+            break event["finding"].clone();
+        }
+        assert!(began.elapsed() < patience(20), "it is not found");
+    };
+    assert_eq!(facts(&found, "threads")[0]["threads"], 51, "{found:#}");
+    stage.recorded(&found);
+    actor.go();
+    actor.finish();
+    stage.closed(&found);
+    stage.only(&["thread-growth"], &[init.ns]);
+}
+
+fn a_refused_namespace_is_found() {
+    let mut stage = Stage::new(&[]);
+    let mut actor = Actor::start("too-many", &[]);
+    let refused: crate::facts::Refused = actor.hear("refused");
+    let found = stage.opened("creation-refused", refused.who.pid as u64);
+    assert_eq!(facts(&found, "refused_creation")[0]["reason"], "count_limit", "{found:#}");
+    stage.recorded(&found);
+    actor.finish();
+    stage.closed(&found);
+    stage.only(&["creation-refused"], &[refused.who.pid as u64]);
+}
+
+/// A namespace that something holds when its processes are gone.
+#[track_caller]
+fn held(situation: &str) -> (Value, Actor) {
+    let mut stage = Stage::new(&[]);
+    let mut actor = Actor::start(situation, &[]);
+    let init: Who = actor.hear("init");
+    let _: bool = actor.hear("ready");
+    let found = stage.opened("namespace-leaked", init.ns);
+    stage.recorded(&found);
+    actor.go();
+    let _: bool = actor.hear("mended");
+    stage.closed(&found);
+    actor.go();
+    stage.only(&["namespace-leaked"], &[init.ns]);
+    (facts(&found, "holder")[0]["holder"].clone(), actor)
+}
+
+fn a_namespace_that_a_file_holds_is_found_with_the_holder() {
+    let (holder, mut actor) = held("file-holds-a-namespace");
+    let keeper: Who = actor.hear("keeper");
+    assert_eq!((&holder["kind"], &holder["pid"]), (&"fd".into(), &keeper.pid.into()));
+    actor.finish();
+}
+
+fn a_namespace_that_a_mount_holds_is_found_with_the_place() {
+    let (holder, mut actor) = held("mount-holds-a-namespace");
+    let place: String = actor.hear("place");
+    assert_eq!((&holder["kind"], &holder["path"]), (&"mount".into(), &format!("{place}/namespace").into()));
+    actor.finish();
+}
+
+fn a_process_whose_session_is_gone_is_found() {
+    let mut stage = Stage::new(&[]);
+    let mut actor = Actor::start("session-is-gone", &[]);
+    let member: Who = actor.hear("member");
+    let _: bool = actor.hear("ready");
+    let found = stage.opened("joined-leftover", member.ns);
+    assert_eq!((&found["process"]["pid"], &found["severity"]), (&member.pid.into(), &"warning".into()));
+    stage.recorded(&found);
+    actor.go();
+    actor.finish();
+    stage.closed(&found);
+    stage.only(&["joined-leftover", "init-killed"], &[member.ns]);
+}
+
+fn a_helper_that_outlives_its_namespace_is_found() {
+    let stage = Stage::new(&["--creator-time=1s"]);
+    let mut actor = Actor::start("helper-stays", &[]);
+    let (init, helper): (Who, Who) = (actor.hear("init"), actor.hear("helper"));
+    let _: bool = actor.hear("ready");
+    let found = stage.opened("creator-leftover", helper.pid as u64);
+    assert_eq!((&found["process"]["pid"], &found["ns"]["inum"]), (&helper.pid.into(), &init.ns.into()));
+    actor.go();
+    actor.finish();
+    stage.closed(&found);
+    stage.only(&["creator-leftover"], &[init.ns]);
+}
+
+fn a_deep_nest_is_found() {
+    let mut stage = Stage::new(&[]);
+    let mut actor = Actor::start("deep-nest", &["29"]);
+    let init: Who = actor.hear("init");
+    let _: bool = actor.hear("ready");
+    let found = stage.opened("near-depth-limit", init.ns);
+    assert_eq!(found["ns"]["level"], 29);
+    stage.recorded(&found);
+    actor.go();
+    actor.finish();
+    stage.closed(&found);
+    stage.only(&["near-depth-limit"], &[init.ns]);
+}
+
+fn a_process_that_unshared_and_forked_none_is_found() {
+    let mut stage = Stage::new(&[]);
+    let mut actor = Actor::start("unshares-and-waits", &[]);
+    let process: Who = actor.hear("process");
+    let _: bool = actor.hear("ready");
+    let found = stage.opened("children-elsewhere", process.pid as u64);
+    assert_eq!((&found["process"]["pid"], &found["severity"]), (&process.pid.into(), &"info".into()));
+    stage.recorded(&found);
+    actor.go();
+    actor.finish();
+    stage.closed(&found);
+    stage.only(&["children-elsewhere"], &[process.pid as u64]);
+}
+
+fn a_member_that_memory_ran_out_for_is_found() {
+    let group = cgroups::memory_cgroups().expect("the probe found it").make(64 << 20);
+    let mut stage = Stage::new(&[]);
+    let mut actor = Actor::start("memory-runs-out-for-a-member", &[group.path()]);
+    let init: Who = actor.hear("init");
+    let _: crate::facts::Ended = actor.hear("end");
+    let found = stage.opened("member-oom-killed", init.ns);
+    assert_eq!(facts(&found, "oom_kill").len(), 1, "{found:#}");
+    stage.recorded(&found);
+    stage.closed(&found);
+    actor.go();
+    actor.finish();
+    stage.only(&["member-oom-killed"], &[init.ns]);
+}
+
+fn a_proc_of_the_host_is_found_where_the_namespace_is_asked_about() {
+    let mut actor = Actor::start("ignores-a-signal", &[]);
+    let init: Who = actor.hear("init");
+    let (status, document, stderr) = run(&mut command(&["findings", &init.ns.to_string(), "-o", "json"]));
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    let document: Value = serde_json::from_str(&document).expect("a document");
+    let found = document["findings"].as_array().expect("findings");
+    let ids: Vec<&str> = found.iter().filter_map(|finding| finding["id"].as_str()).collect();
+    assert_eq!(ids, ["proc-mismatch"], "{document:#}");
+    assert_eq!(found[0]["process"]["pid"], init.pid);
+    let _: bool = actor.hear("ready");
+    actor.go();
+    let _: bool = actor.hear("killed");
+    actor.go();
+    actor.finish();
+}
+
+fn findings_end_with_the_exit_code_that_was_asked_for() {
+    let mut actor = Actor::start("unshares-and-waits", &[]);
+    let process: Who = actor.hear("process");
+    let _: bool = actor.hear("ready");
+    let children = fs::read_link(format!("/proc/{}/ns/pid_for_children", process.pid));
+    assert!(children.is_err(), "it has no child yet, so that the link leads nowhere");
+    let code = |args: &[&str]| run(&mut command(args)).0.code();
+    let (status, text, _) = run(&mut command(&["findings"]));
+    assert_eq!(status.code(), Some(1), "{text}");
+    assert!(text.contains("children-elsewhere") && text.contains(&process.pid.to_string()), "{text}");
+    assert_eq!(code(&["findings", "--fail-on", "nonsense"]), Some(2));
+    assert_eq!(code(&["findings", "no-such-container"]), Some(1));
+    sys::kill(actor.pid(), libc::SIGKILL).expect("it is there");
+}

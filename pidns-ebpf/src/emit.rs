@@ -98,7 +98,25 @@ pub(crate) unsafe fn send<R>(
     pids: u32,
     other_pids: u32,
 ) -> bool {
-    let size = size_of::<R>() as u32 + 4 * (pids + other_pids);
+    // SAFETY: the caller's promise.
+    unsafe { send_with(writer, kind, flags, boot_ns, scratch, (pids, other_pids), 0) }
+}
+
+/// As [`send`], with `more` entries of its tail behind the PIDs of the two processes.
+///
+/// # Safety
+/// Likewise.
+#[inline(always)]
+pub(crate) unsafe fn send_with<R>(
+    writer: Writer,
+    kind: Kind,
+    flags: u8,
+    boot_ns: u64,
+    scratch: *mut Scratch<R>,
+    (pids, other_pids): (u32, u32),
+    more: u32,
+) -> bool {
+    let size = size_of::<R>() as u32 + 4 * (pids + other_pids + more);
     // SAFETY: every record begins with a Header.
     unsafe {
         scratch.cast::<Header>().write(Header {

@@ -319,6 +319,14 @@ impl<A: Access> Signal<A> {
 }
 
 impl Task<Probed> {
+    /// Whether it has its PIDs: a task that is being released, or is none any more, has lost them.
+    #[inline(always)]
+    pub(crate) fn is_numbered(self) -> bool {
+        let (pid, tgid) = (self.thread_pid(), self.tgid());
+        tgid != 0
+            && Pid::<Probed>::number::<u32>(pid.0.wrapping_add(PID_NUMBERS.load() as usize), UPID_NR) == tgid
+    }
+
     /// The registers of the system call that the running task, which this must be, is in.
     #[inline(always)]
     pub(crate) fn syscall_regs(self) -> Regs<ThroughRegs> {
@@ -376,6 +384,12 @@ impl CloneArgs<Direct> {
     #[inline(always)]
     pub(crate) fn flags(self) -> u64 {
         self.field(KERNEL_CLONE_FLAGS)
+    }
+
+    /// Address of the PIDs that the caller chose, in the kernel's memory.
+    #[inline(always)]
+    pub(crate) fn set_tid(self) -> u64 {
+        self.field(KERNEL_CLONE_SET_TID)
     }
 
     /// How many PIDs the caller chose.

@@ -1,6 +1,6 @@
 //! What may have refused a call: limits and privileges of its caller, as they stand right after.
 
-use pidns_ebpf::abi::MAX_LEVEL;
+use pidns_ebpf::abi::{CURRENT_UNKNOWN, MAX_LEVEL, Resource};
 
 use crate::{
     access::{Access as _, Probed},
@@ -13,6 +13,11 @@ const MAX_CGROUP_DEPTH: u32 = 32;
 /// Deepest nesting of user namespaces (create_user_ns, kernel/user_namespace.c: level 32 may have a child).
 const MAX_USER_NAMESPACES: u32 = MAX_LEVEL + 2;
 const CAP_SYS_ADMIN: u32 = 21;
+const CAP_CHECKPOINT_RESTORE: u32 = 40;
+/// What creates and joins namespaces.
+pub(crate) const ADMIN: u64 = 1 << CAP_SYS_ADMIN;
+/// What chooses PIDs (`checkpoint_restore_ns_capable()`, include/linux/capability.h): one of these.
+pub(crate) const CHECKPOINT_RESTORE: u64 = 1 << CAP_CHECKPOINT_RESTORE | ADMIN;
 
 /// A limit that is reached, as [`pidns_ebpf::abi::RefusalBody`] has it.
 #[derive(Clone, Copy)]
@@ -21,10 +26,22 @@ pub(crate) struct Limit {
     pub(crate) value: u64,
     pub(crate) current: u64,
     pub(crate) cgroup: u64,
+    pub(crate) detail: u32,
+    pub(crate) number: u32,
 }
 
 impl Limit {
-    pub(crate) const NONE: Self = Self { place: 0, value: 0, current: 0, cgroup: 0 };
+    pub(crate) const NONE: Self = Self { place: 0, value: 0, current: 0, cgroup: 0, detail: 0, number: 0 };
+}
+
+/// What is known of a limit on how many namespaces there may be.
+pub(crate) enum Room {
+    /// It is reached, in this user namespace.
+    Full(Limit),
+    /// None is.
+    Left,
+    /// None is that can be read; what counts against this one, of the caller's own user namespace, cannot.
+    Unknown(Limit),
 }
 
 impl Task<Probed> {
@@ -58,7 +75,12 @@ impl Task<Probed> {
             let signal: *const u8 = self.field(TASK_SIGNAL);
             // A `struct rlimit` is two words, the soft limit first.
             let limit: u64 = Probed::read(signal.add(SIGNAL_RLIMITS.load() as usize + RLIMIT_NPROC * 16));
-            (!exempt && used >= limit).then_some(Limit { place: uid, value: limit, current: used, cgroup: 0 })
+            (!exempt && used >= limit).then_some(Limit {
+                place: uid,
+                value: limit,
+                current: used,
+                ..Limit::NONE
+            })
         }
     }
 
@@ -85,7 +107,7 @@ impl Task<Probed> {
                 let limit: i64 = Probed::read(cgroup.add(PIDS_CGROUP_LIMIT.load() as usize));
                 if used >= limit {
                     let cgroup = cgroup_number(css);
-                    return Some(Limit { place: 0, value: limit as u64, current: used as u64, cgroup });
+                    return Some(Limit { value: limit as u64, current: used as u64, cgroup, ..Limit::NONE });
                 }
                 css = parent;
             }
@@ -101,23 +123,100 @@ impl Task<Probed> {
         present(TASK_SECCOMP_MODE) && self.field::<u32>(TASK_SECCOMP_MODE) == FILTER
     }
 
-    /// Whether it has CAP_SYS_ADMIN in its own user namespace; so it is taken where this kernel's capabilities cannot be read.
+    /// The limit on namespaces of this kind that is reached: of its own user namespace, or of one around it, each of which counts
+    /// those of the user who made the one within (inc_ucount, kernel/ucount.c).
     #[inline(always)]
-    pub(crate) fn is_admin(self) -> bool {
+    pub(crate) fn room_for(self, kind: Resource) -> Room {
+        if !present(USERNS_UCOUNTS)
+            || !present(USERNS_UCOUNT_MAX)
+            || !present(UCOUNT_SIZE)
+            || !present(UCOUNTS_NS)
+            || !present(UCOUNTS_UID)
+            || !present(UCOUNTS_COUNTS)
+            || !present(UCOUNT_PID_NAMESPACES)
+            || !present(UCOUNT_USER_NAMESPACES)
+        {
+            return Room::Unknown(Limit::NONE);
+        }
+        let resource = match kind {
+            Resource::PidNamespaces => UCOUNT_PID_NAMESPACES.load(),
+            Resource::UserNamespaces => UCOUNT_USER_NAMESPACES.load(),
+        };
+        let skip = (resource * UCOUNT_SIZE.load()) as usize;
+        // SAFETY: every read is a pointer or an integer, copied by helper.
+        unsafe {
+            let cred: *const u8 = self.field(TASK_REAL_CRED);
+            let mut ns: *const u8 = Probed::read(cred.add(CRED_USER_NS.load() as usize));
+            let mut uid: u32 = Probed::read(cred.add(CRED_EUID.load() as usize));
+            let mut counts = own_counts(cred, ns, uid);
+            let is_known = !counts.is_null();
+            let mut own = Limit::NONE;
+            for _ in 0..MAX_USER_NAMESPACES {
+                if ns.is_null() {
+                    break;
+                }
+                let most = count_at(ns.add(USERNS_UCOUNT_MAX.load() as usize + skip));
+                let used = if counts.is_null() {
+                    CURRENT_UNKNOWN as i64
+                } else {
+                    count_at(counts.add(UCOUNTS_COUNTS.load() as usize + skip))
+                };
+                let is_unknown = counts.is_null();
+                // Of what may not be at all one more is too many, however many there are.
+                if used >= most || most == 0 || is_unknown {
+                    let limit = Limit {
+                        place: user_namespace_number(ns),
+                        value: most as u64,
+                        current: used as u64,
+                        detail: kind as u32,
+                        number: uid,
+                        cgroup: 0,
+                    };
+                    if used >= most || most == 0 {
+                        return Room::Full(limit);
+                    }
+                    own = limit;
+                }
+                counts = Probed::read(ns.add(USERNS_UCOUNTS.load() as usize));
+                if counts.is_null() {
+                    break;
+                }
+                ns = Probed::read(counts.add(UCOUNTS_NS.load() as usize));
+                uid = Probed::read(counts.add(UCOUNTS_UID.load() as usize));
+            }
+            if is_known { Room::Left } else { Room::Unknown(own) }
+        }
+    }
+
+    /// Whether it has one of these capabilities in its own user namespace; so it is taken where this kernel's cannot be read.
+    #[inline(always)]
+    pub(crate) fn has_one_of(self, capabilities: u64) -> bool {
         if !present(CRED_CAP_EFFECTIVE) {
             return true;
         }
         let cred: *const u8 = self.field(TASK_REAL_CRED);
         // SAFETY: an integer, copied by helper.
-        let capabilities: u64 = unsafe { Probed::read(cred.add(CRED_CAP_EFFECTIVE.load() as usize)) };
-        capabilities & 1 << CAP_SYS_ADMIN != 0
+        let effective: u64 = unsafe { Probed::read(cred.add(CRED_CAP_EFFECTIVE.load() as usize)) };
+        effective & capabilities != 0
     }
 
     /// Inode number of the user namespace in which it lacks the CAP_SYS_ADMIN that joining `target` takes: the target's owner
     /// first, then its own (pidns_install, kernel/pid_namespace.c). 0: it has both.
     #[inline(always)]
     pub(crate) fn lacks_admin_to_join(self, target: PidNamespace<Probed>) -> u32 {
-        let is_admin = self.is_admin();
+        let lacking = self.lacks_in_owner_of(target, ADMIN);
+        if lacking != 0 || self.has_one_of(ADMIN) {
+            return lacking;
+        }
+        let cred: *const u8 = self.field(TASK_REAL_CRED);
+        // SAFETY: a pointer to a user namespace, copied by helper.
+        unsafe { user_namespace_number(Probed::read(cred.add(CRED_USER_NS.load() as usize))) }
+    }
+
+    /// Inode number of the user namespace that owns `target`, where it has none of these capabilities there. 0: it has one.
+    #[inline(always)]
+    pub(crate) fn lacks_in_owner_of(self, target: PidNamespace<Probed>, capabilities: u64) -> u32 {
+        let has_own = self.has_one_of(capabilities);
         let owner = target.owner();
         // SAFETY: every read is a pointer or an integer, copied by helper.
         unsafe {
@@ -132,7 +231,7 @@ impl Task<Probed> {
                     break;
                 }
                 if at as u64 == own as u64 {
-                    is_capable = is_admin;
+                    is_capable = has_own;
                     break;
                 }
                 let parent: *const u8 = Probed::read(at.add(USERNS_PARENT.load() as usize));
@@ -143,13 +242,7 @@ impl Task<Probed> {
                 }
                 at = parent;
             }
-            if !is_capable {
-                user_namespace_number(owner)
-            } else if !is_admin {
-                user_namespace_number(own)
-            } else {
-                0
-            }
+            if is_capable { 0 } else { user_namespace_number(owner) }
         }
     }
 }
@@ -175,12 +268,47 @@ impl PidNamespace<Probed> {
                     place: ns.inum(),
                     value: value.into(),
                     current: current.into(),
-                    cgroup: 0,
+                    ..Limit::NONE
                 });
             }
             ns = ns.parent();
         }
         None
+    }
+}
+
+/// What counts against the limits of its own user namespace (`struct ucounts`); null where no pointer leads there: before 5.14, and
+/// where the user who creates namespaces (the effective one) is not the one whose processes are counted.
+///
+/// # Safety
+/// It must be a `struct cred`, its user namespace and its effective user.
+#[inline(always)]
+unsafe fn own_counts(cred: *const u8, ns: *const u8, euid: u32) -> *const u8 {
+    if !present(CRED_UCOUNTS) {
+        return core::ptr::null();
+    }
+    // SAFETY: every read is a pointer or an integer, copied by helper.
+    unsafe {
+        let counts: *const u8 = Probed::read(cred.add(CRED_UCOUNTS.load() as usize));
+        let of: *const u8 = Probed::read(counts.add(UCOUNTS_NS.load() as usize));
+        let uid: u32 = Probed::read(counts.add(UCOUNTS_UID.load() as usize));
+        if of as u64 == ns as u64 && uid == euid { counts } else { core::ptr::null() }
+    }
+}
+
+/// A `ucount` or `ucount_max`: they are of one size, 4 bytes before 5.14.
+///
+/// # Safety
+/// It must be one.
+#[inline(always)]
+unsafe fn count_at(at: *const u8) -> i64 {
+    // SAFETY: an integer, copied by helper.
+    unsafe {
+        if UCOUNT_SIZE.load() as usize == size_of::<u32>() {
+            Probed::read::<i32>(at).into()
+        } else {
+            Probed::read(at)
+        }
     }
 }
 

@@ -7,6 +7,8 @@ mod access;
 #[cfg(target_arch = "bpf")]
 mod call;
 #[cfg(target_arch = "bpf")]
+mod chosen;
+#[cfg(target_arch = "bpf")]
 mod counting;
 #[cfg(target_arch = "bpf")]
 mod emit;

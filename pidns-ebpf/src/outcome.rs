@@ -3,17 +3,19 @@
 //! sys_exit sees the result and the registers, and reads off the kernel's state why it was refused. The function
 //! hooks know in addition which function inside refused: they pass the [`Call`] with it.
 
+use aya_ebpf::{helpers::generated, maps::PerCpuArray};
 use pidns_ebpf::abi::{
-    CreateBody, FLAG_INEXACT, FLAG_THREAD, JoinBody, Kind, MAX_LEVEL, NamespaceRecord, Reason, RefusalBody,
-    Via, Writer, names::attached::RELEASE_SEEN,
+    CreateBody, FLAG_INEXACT, FLAG_THREAD, JoinBody, Kind, MAX_CHOSEN, MAX_LEVEL, NamespaceRecord, PIDS_ROOM,
+    Reason, RefusalBody, Resource, Via, Writer, names::attached::RELEASE_SEEN,
 };
 
 use crate::{
     call::Call,
-    emit::{Scratch, send_namespaced},
+    chosen::{Chosen, Taken, taken},
+    emit::{self, Scratch, fill_in, now, send_namespaced, send_with},
     filter,
-    kernel::{Access, PidNamespace, Probed, Regs, Task},
-    limits::Limit,
+    kernel::{Access, PidNamespace, Probed, Regs, Task, bounded},
+    limits::{ADMIN, CHECKPOINT_RESTORE, Limit, Room},
     maps::{CHILDREN_NS, ChildrenNs, attached, observed_since, without_init},
     syscall::{CLONE_NEW_OTHERS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_THREAD, Fork},
 };
@@ -21,6 +23,7 @@ use crate::{
 const EPERM: u32 = 1;
 const EAGAIN: u32 = 11;
 const ENOMEM: u32 = 12;
+const EEXIST: u32 = 17;
 const EINVAL: u32 = 22;
 const ENOSPC: u32 = 28;
 const ENOSYS: u32 = 38;
@@ -29,7 +32,24 @@ const MAX_USER_ERRNO: u32 = 511;
 
 pub(crate) type CreateScratch = Scratch<NamespaceRecord<CreateBody>>;
 pub(crate) type JoinScratch = Scratch<NamespaceRecord<JoinBody>>;
-pub(crate) type RefusalScratch = Scratch<NamespaceRecord<RefusalBody>>;
+
+/// Of a refusal: with room in its tail for PIDs that the caller chose, too.
+#[repr(C)]
+pub(crate) struct RefusalScratch {
+    scratch: Scratch<NamespaceRecord<RefusalBody>>,
+    /// Goes on where the tail ends.
+    more_tail: [u32; PIDS_ROOM],
+    /// The PIDs that the caller chose, until it is known where the tail has them.
+    chosen: [u32; PIDS_ROOM],
+}
+
+impl RefusalScratch {
+    /// This CPU's scratch memory.
+    #[inline(always)]
+    pub(crate) fn of(map: &PerCpuArray<Self>) -> Option<*mut Self> {
+        map.get_ptr_mut(0)
+    }
+}
 
 /// The errno of a call's result, 0 for none; `None` where its caller does not get to see it: the call is repeated, or `task`, the
 /// caller, is being killed, which interrupts a fork with various codes.
@@ -48,12 +68,16 @@ struct Refusal {
     reason: Reason,
     inexact: u8,
     limit: Limit,
+    /// Of a capability that is missing: whether it is the one that chooses PIDs.
+    for_chosen: bool,
+    /// Who has the PID that the caller chose.
+    holder: Option<Task<Probed>>,
 }
 
 impl Refusal {
     #[inline(always)]
     fn exact(reason: Reason) -> Self {
-        Self { reason, inexact: 0, limit: Limit::NONE }
+        Self { reason, inexact: 0, limit: Limit::NONE, for_chosen: false, holder: None }
     }
 
     #[inline(always)]
@@ -66,8 +90,82 @@ impl Refusal {
         Self { limit, ..Self::exact(reason) }
     }
 
-    /// EPERM of a call with these `CLONE_*` flags. A seccomp filter answers so too, before the kernel looks at the call; then
-    /// no function is called that has a hook.
+    /// EPERM of a call with these `CLONE_*` flags, which chose `chosen` PIDs, the first of `ns`. A seccomp filter answers so too,
+    /// before the kernel looks at the call; then no function is called that has a hook.
+    #[inline(always)]
+    fn not_permitted_to_fork(
+        task: Task<Probed>,
+        flags: u64,
+        chosen: u32,
+        ns: PidNamespace<Probed>,
+        call: Option<Call>,
+    ) -> Self {
+        // Namespaces are made before PIDs are taken (copy_process, kernel/fork.c).
+        let needs_admin = flags & (CLONE_NEW_OTHERS | CLONE_NEWPID) != 0;
+        let is_for_chosen = match call {
+            Some(call) => call.pid_errno == EPERM,
+            None => chosen != 0 && (!needs_admin || flags & CLONE_NEWUSER != 0 || task.has_one_of(ADMIN)),
+        };
+        if !is_for_chosen {
+            return Self::not_permitted(task, flags, needs_admin, call);
+        }
+        let place = task.lacks_in_owner_of(ns, CHECKPOINT_RESTORE);
+        if place == 0 && call.is_none() && task.has_seccomp_filter() {
+            // Further out it may be missing all the same.
+            return if chosen > 1 { Self::inexact(Reason::Seccomp) } else { Self::exact(Reason::Seccomp) };
+        }
+        Self { for_chosen: true, ..Self::limit(Reason::Permission, Limit { place, ..Limit::NONE }) }
+    }
+
+    /// EEXIST of a call that chose PIDs: they are in use. `skip` of them are for namespaces within `ns`.
+    ///
+    /// # Safety
+    /// `scratch` must be valid, and have that many of them.
+    #[inline(always)]
+    unsafe fn taken(scratch: *mut RefusalScratch, chosen: u32, skip: u32, ns: PidNamespace<Probed>) -> Self {
+        // SAFETY: the caller's promise; `scratch` has room for PIDS_ROOM.
+        let found = unsafe { taken((&raw const (*scratch).chosen).cast(), chosen, skip, ns) };
+        match found {
+            Some(Taken { number, ns: place, by, holder }) => {
+                let limit = Limit { place, number, detail: by as u32, ..Limit::NONE };
+                Self { holder, ..Self::limit(Reason::PidTaken, limit) }
+            }
+            None => Self::exact(Reason::PidTaken),
+        }
+    }
+
+    /// ENOSPC of a call with these flags, which is not that namespaces are nested too deep. `is_known`: it is about PID namespaces.
+    #[inline(always)]
+    fn too_many(task: Task<Probed>, flags: u64, is_known: bool, is_other: bool) -> Self {
+        if is_known {
+            return match task.room_for(Resource::PidNamespaces) {
+                Room::Full(limit) | Room::Unknown(limit) => Self::limit(Reason::CountLimit, limit),
+                // Another CPU has made room meanwhile.
+                Room::Left => Self::exact(Reason::CountLimit),
+            };
+        }
+        // A user namespace is made first.
+        if flags & CLONE_NEWUSER != 0
+            && let Room::Full(limit) = task.room_for(Resource::UserNamespaces)
+        {
+            return Self::limit(Reason::CountLimit, limit);
+        }
+        if is_other {
+            return Self::exact(Reason::Other);
+        }
+        // Another of the namespaces asked for may be the one at its limit.
+        let inexact = if flags & CLONE_NEW_OTHERS != 0 { FLAG_INEXACT } else { 0 };
+        match task.room_for(Resource::PidNamespaces) {
+            Room::Full(limit) => Self { inexact, ..Self::limit(Reason::CountLimit, limit) },
+            Room::Unknown(limit) if inexact == 0 => Self::limit(Reason::CountLimit, limit),
+            Room::Unknown(_) => Self::inexact(Reason::CountLimit),
+            Room::Left if inexact == 0 => Self::exact(Reason::CountLimit),
+            // One more PID namespace would have been allowed.
+            Room::Left => Self::exact(Reason::Other),
+        }
+    }
+
+    /// EPERM of a call with these `CLONE_*` flags.
     #[inline(always)]
     fn not_permitted(task: Task<Probed>, flags: u64, needs_admin: bool, call: Option<Call>) -> Self {
         if call.is_some() || !task.has_seccomp_filter() {
@@ -76,7 +174,7 @@ impl Refusal {
             // With a user namespace of its own the caller needs no capability, but the kernel has other reasons to refuse one: a
             // chroot, a user that is not mapped, a switch of the distribution.
             Self::inexact(Reason::Seccomp)
-        } else if needs_admin && !task.is_admin() {
+        } else if needs_admin && !task.has_one_of(ADMIN) {
             Self::exact(Reason::Permission)
         } else {
             Self::exact(Reason::Seccomp)
@@ -143,6 +241,7 @@ pub(crate) unsafe fn not_created(
     flags: u64,
     errno: u32,
     call: Option<Call>,
+    chosen: Chosen,
     scratch: *mut RefusalScratch,
 ) {
     let own = task.thread_pid().innermost().1;
@@ -150,16 +249,18 @@ pub(crate) unsafe fn not_created(
     if !filter::wants_namespace(children) {
         return;
     }
+    // SAFETY: the caller's promise.
+    let chosen = unsafe { chosen.copy((&raw mut (*scratch).chosen).cast()) };
     let at_fault = call.is_none_or(|call| call.create_errno == errno);
     let refusal = match errno {
-        EPERM => Refusal::not_permitted(task, flags, true, call),
+        EPERM => Refusal::not_permitted_to_fork(task, flags, chosen, children, call),
+        // The first of them is for the namespace that is to be made.
+        // SAFETY: the caller's promise, and that many were copied.
+        EEXIST if chosen != 0 => unsafe { Refusal::taken(scratch, chosen, 1, children) },
         ENOSYS if call.is_none() && task.has_seccomp_filter() => Refusal::exact(Reason::Seccomp),
         ENOMEM => Refusal::exact(Reason::NoMemory),
-        ENOSPC if !at_fault => Refusal::exact(Reason::Other),
-        ENOSPC if children.level() >= MAX_LEVEL => Refusal::exact(Reason::DepthLimit),
-        // Another of the namespaces asked for may be the one at its limit.
-        ENOSPC if call.is_none() && flags & CLONE_NEW_OTHERS != 0 => Refusal::inexact(Reason::CountLimit),
-        ENOSPC => Refusal::exact(Reason::CountLimit),
+        ENOSPC if at_fault && children.level() >= MAX_LEVEL => Refusal::exact(Reason::DepthLimit),
+        ENOSPC => Refusal::too_many(task, flags, call.is_some() && at_fault, !at_fault),
         EINVAL if at_fault && own.address() != children.address() => Refusal::exact(if has_unshared(task) {
             Reason::AlreadyUnshared
         } else {
@@ -168,7 +269,9 @@ pub(crate) unsafe fn not_created(
         _ => Refusal::exact(Reason::Other),
     };
     // SAFETY: the caller's promise.
-    unsafe { refuse(writer, Kind::NamespaceCreateFailed, 0, None, task, via, errno, refusal, scratch) };
+    unsafe {
+        refuse(writer, Kind::NamespaceCreateFailed, 0, None, task, via, errno, refusal, chosen, scratch);
+    }
 }
 
 /// A fork was refused.
@@ -182,6 +285,7 @@ pub(crate) unsafe fn not_forked(
     fork: Fork,
     errno: u32,
     call: Option<Call>,
+    chosen: Chosen,
     scratch: *mut RefusalScratch,
 ) {
     let leader = task.group_leader();
@@ -192,17 +296,18 @@ pub(crate) unsafe fn not_forked(
     if !filter::wants_namespace(children) {
         return;
     }
-    let Fork { via, flags, set_tid } = fork;
+    let Fork { via, flags, set_tid: _ } = fork;
+    // SAFETY: the caller's promise.
+    let chosen = unsafe { chosen.copy((&raw mut (*scratch).chosen).cast()) };
     let may_be_pid = call.is_none_or(|call| call.pid_errno == errno);
     let is_thread = flags & CLONE_THREAD != 0;
     let refusal = match errno {
         ENOMEM if may_be_pid && children.is_dead() => Refusal::exact(Reason::NamespaceDead),
         ENOMEM => Refusal::exact(Reason::NoMemory),
         EAGAIN => over_limit(task, children, call),
-        EPERM => {
-            let needs_admin = set_tid || flags & CLONE_NEW_OTHERS != 0;
-            Refusal::not_permitted(task, flags, needs_admin, call)
-        }
+        EPERM => Refusal::not_permitted_to_fork(task, flags, chosen, children, call),
+        // SAFETY: the caller's promise, and that many were copied.
+        EEXIST if chosen != 0 => unsafe { Refusal::taken(scratch, chosen, 0, children) },
         ENOSYS if call.is_none() && task.has_seccomp_filter() => Refusal::exact(Reason::Seccomp),
         // copy_process, kernel/fork.c.
         EINVAL if is_thread && task.thread_pid().innermost().1.address() != children.address() => {
@@ -213,7 +318,8 @@ pub(crate) unsafe fn not_forked(
     let thread = if is_thread { FLAG_THREAD } else { 0 };
     // SAFETY: the caller's promise.
     unsafe {
-        refuse(writer, Kind::ForkFailed, thread, Some(children), task, via, errno, refusal, scratch);
+        let ns = Some(children);
+        refuse(writer, Kind::ForkFailed, thread, ns, task, via, errno, refusal, chosen, scratch);
     }
 }
 
@@ -243,6 +349,8 @@ fn over_limit(task: Task<Probed>, children: PidNamespace<Probed>, call: Option<C
 pub(crate) enum Target {
     /// Nothing of the kind.
     Other,
+    /// This one, or the file of a namespace of another type, where not that type alone was asked for.
+    WrongType(Option<PidNamespace<Probed>>),
     /// This one.
     Known(PidNamespace<Probed>),
     /// One that the call named through a pidfd, or a file that is no namespace.
@@ -250,15 +358,32 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    /// Reads the call from the registers of its caller.
+    /// Reads the call from the registers of its caller. A namespace's file is joined by its own type, or by 0 (setns,
+    /// kernel/nsproxy.c).
     #[inline(always)]
     pub(crate) fn of<A: Access>(task: Task<Probed>, regs: Regs<A>) -> Self {
+        let types = regs.argument1();
         match task.namespace_file(regs.argument0() as u32) {
             // The file of a namespace, of this type or another.
-            Some(common) => common.pid_namespace().map_or(Self::Other, Self::Known),
+            Some(common) => match common.pid_namespace() {
+                Some(ns) if types == 0 || types == CLONE_NEWPID => Self::Known(ns),
+                Some(ns) => Self::WrongType(Some(ns)),
+                None if types & CLONE_NEWPID != 0 => Self::WrongType(None),
+                None => Self::Other,
+            },
             // A pidfd, or no namespace at all: the types asked for tell.
-            None if regs.argument1() & CLONE_NEWPID != 0 => Self::Unknown,
+            None if types & CLONE_NEWPID != 0 => Self::Unknown,
             None => Self::Other,
+        }
+    }
+
+    /// The namespace, where it is known.
+    #[inline(always)]
+    fn ns(&self) -> Option<PidNamespace<Probed>> {
+        match *self {
+            Self::Known(ns) => Some(ns),
+            Self::WrongType(ns) => ns,
+            Self::Other | Self::Unknown => None,
         }
     }
 }
@@ -290,17 +415,20 @@ pub(crate) unsafe fn joined(writer: Writer, task: Task<Probed>, scratch: *mut Jo
 pub(crate) unsafe fn not_joined(
     writer: Writer,
     task: Task<Probed>,
-    target: Option<PidNamespace<Probed>>,
+    target: Target,
     types: u64,
     errno: u32,
     call: Option<Call>,
     scratch: *mut RefusalScratch,
 ) {
+    let is_wrong_type = matches!(target, Target::WrongType(_));
+    let target = target.ns();
     if !filter::wants_namespace(target.unwrap_or_else(|| task.children_ns())) {
         return;
     }
     let at_fault = call.is_none_or(|call| call.join_errno == errno);
     let refusal = match (errno, target) {
+        (EINVAL, _) if is_wrong_type => Refusal::exact(Reason::WrongType),
         (EPERM, Some(target)) => not_permitted_to_join(task, target, call),
         (EPERM, None) => Refusal::exact(Reason::Permission),
         (EINVAL, Some(target)) if at_fault && !is_below(target, task.thread_pid().innermost().1) => {
@@ -309,11 +437,12 @@ pub(crate) unsafe fn not_joined(
         _ => Refusal::exact(Reason::Other),
     };
     // Another of the namespaces asked for may be the one that was refused.
-    let inexact = if call.is_none() && types & CLONE_NEW_OTHERS != 0 { FLAG_INEXACT } else { 0 };
-    let refusal = Refusal { inexact, ..refusal };
+    let may_be_another = call.is_none() && types & CLONE_NEW_OTHERS != 0 && !is_wrong_type;
+    let refusal = Refusal { inexact: if may_be_another { FLAG_INEXACT } else { 0 }, ..refusal };
     // SAFETY: the caller's promise.
     unsafe {
-        refuse(writer, Kind::NamespaceJoinFailed, 0, target, task, Via::Setns, errno, refusal, scratch);
+        let via = Via::Setns;
+        refuse(writer, Kind::NamespaceJoinFailed, 0, target, task, via, errno, refusal, 0, scratch);
     }
 }
 
@@ -353,14 +482,40 @@ unsafe fn refuse(
     via: Via,
     errno: u32,
     refusal: Refusal,
+    chosen: u32,
     scratch: *mut RefusalScratch,
 ) {
-    let Refusal { reason, inexact, limit: Limit { place, value, current, cgroup } } = refusal;
-    let body =
-        RefusalBody { errno, via: via as u32, reason: reason as u32, place, limit: value, current, cgroup };
-    // SAFETY: the caller's promise.
+    let Refusal { reason, inexact, limit, for_chosen, holder } = refusal;
+    let Limit { place, value, current, cgroup, detail, number } = limit;
+    let chosen = bounded(u64::from(chosen).min(MAX_CHOSEN as u64)) as u32;
+    let body = RefusalBody {
+        errno,
+        via: via as u32,
+        reason: reason as u32,
+        place,
+        limit: value,
+        current,
+        cgroup,
+        detail,
+        number,
+        chosen,
+        for_chosen: for_chosen.into(),
+    };
+    // SAFETY: the caller's promise; the tail and what goes on behind it have room for three lists.
     unsafe {
-        let (process, other) = (Some(task.group_leader()), None::<Task<Probed>>);
-        send_namespaced(writer, kind, flags | inexact, scratch, ns, process, other, body);
+        let list = (&raw const (*scratch).chosen).cast();
+        let scratch: *mut Scratch<NamespaceRecord<RefusalBody>> = scratch.cast();
+        let (pids, mut other_pids) = fill_in(scratch, ns, Some(task.group_leader()), holder, body);
+        let other = &raw mut (*scratch).record.other;
+        if other_pids != 0 && emit::tail(scratch, pids).read() != (*other).pid {
+            // It has lost its PIDs just now.
+            emit::zero(other);
+            other_pids = 0;
+        }
+        if chosen != 0 {
+            let to = emit::tail(scratch, pids + other_pids);
+            generated::bpf_probe_read_kernel(to.cast(), 4 * chosen, list);
+        }
+        send_with(writer, kind, flags | inexact, now(), scratch, (pids, other_pids), chosen);
     }
 }

@@ -116,7 +116,15 @@ mod iterator {
             let chain = task.thread_pid().copy_pids((&raw mut (*to).pids).cast());
             chain.ns.describe(&raw mut (*record).ns);
             (*record).ns_dying = u32::from(chain.ns.is_dead());
+            (*record).subreaper = if present(SIGNAL_SUBREAPER) {
+                // A bit, and since 7.2 a byte.
+                u32::from(signal.field::<u8>(SIGNAL_SUBREAPER) & 1)
+            } else {
+                2
+            };
+            (*record).jobctl = if present(TASK_JOBCTL) { task.field(TASK_JOBCTL) } else { 0 };
             (*record).reserved = 0;
+            (*record).cgroups = if present(TASK_CGROUPS) { task.field(TASK_CGROUPS) } else { 0 };
             (*record).process.ns_inum = (*record).ns.inum;
             (*record).pids = chain.pids;
             (*record).size = size_of::<SnapshotRecord>() as u32 + 4 * chain.pids;

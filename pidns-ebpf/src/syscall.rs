@@ -6,6 +6,7 @@ use pidns_ebpf::abi::Via;
 
 use crate::{
     access::read_user,
+    chosen::Chosen,
     kernel::{Access, Probed, Regs, Task},
 };
 
@@ -74,8 +75,9 @@ pub(crate) struct Fork {
     pub(crate) set_tid: bool,
 }
 
-/// Where clone3's `struct clone_args` (include/uapi/linux/sched.h) has `flags` and `set_tid_size`.
+/// Where clone3's `struct clone_args` (include/uapi/linux/sched.h) has `flags`, `set_tid` and `set_tid_size`.
 const CLONE_ARGS_FLAGS: u64 = 0;
+const CLONE_ARGS_SET_TID: u64 = 64;
 const CLONE_ARGS_SET_TID_SIZE: u64 = 72;
 /// Its size since it has `set_tid_size` (5.5).
 const CLONE_ARGS_SIZE_VER1: u64 = 80;
@@ -93,15 +95,34 @@ impl Fork {
             Via::Clone => Self { via, flags: regs.argument0(), set_tid: false },
             Via::Clone3 => {
                 let (at, size) = (regs.argument0(), regs.argument1());
-                let set_tid_size: u64 = if size >= CLONE_ARGS_SIZE_VER1 {
-                    read_user(at + CLONE_ARGS_SET_TID_SIZE).unwrap_or_default()
-                } else {
-                    0
-                };
+                let set_tid_size = set_tid_size(at, size);
                 let flags = read_user(at + CLONE_ARGS_FLAGS).unwrap_or_default();
                 Self { via, flags, set_tid: set_tid_size != 0 }
             }
             _ => Self { via, flags: 0, set_tid: false },
         }
+    }
+}
+
+/// How many PIDs the `struct clone_args` of this address and size chooses.
+#[inline(always)]
+fn set_tid_size(at: u64, size: u64) -> u64 {
+    if size < CLONE_ARGS_SIZE_VER1 {
+        return 0;
+    }
+    read_user(at + CLONE_ARGS_SET_TID_SIZE).unwrap_or_default()
+}
+
+impl Chosen {
+    /// Reads from the registers of a call's caller which PIDs it chose.
+    #[inline(always)]
+    pub(crate) fn of<A: Access>(regs: Regs<A>) -> Self {
+        if !matches!(via(regs.call()), Via::Clone3) {
+            return Self::NONE;
+        }
+        let (args, size) = (regs.argument0(), regs.argument1());
+        let count = set_tid_size(args, size);
+        let at = if count == 0 { 0 } else { read_user(args + CLONE_ARGS_SET_TID).unwrap_or_default() };
+        Self { at, count, in_kernel: false }
     }
 }

@@ -94,6 +94,33 @@ fn namespaced_in<B: Copy>(ns: NamespacePart, kind: Kind, process: &[u32], other:
     finish(bytes_of(&record), &[process, other], &[])
 }
 
+/// PIDs that a fork chose, as the caller wrote them.
+const CHOSEN: [i32; 3] = [12, -1, i32::MAX];
+
+/// A fork's refusal that chose so many PIDs.
+fn pid_taken(chosen: usize) -> RefusalBody {
+    RefusalBody {
+        errno: 17,
+        via: Via::Clone3 as u32,
+        reason: Reason::PidTaken as u32,
+        place: 7,
+        limit: 0,
+        current: 0,
+        cgroup: 0,
+        detail: PidUse::Thread as u32,
+        number: 12,
+        chosen: chosen as u32,
+        for_chosen: 0,
+    }
+}
+
+/// The record of a refused fork, with a holder of the PID and PIDs that were chosen.
+fn not_forked(pids: &[u32], holder: &[u32], chosen: &[i32], body: RefusalBody) -> Vec<u8> {
+    let record = namespaced(Kind::ForkFailed, pids, holder, body);
+    let chosen: Vec<u32> = chosen.iter().map(|pid| pid.cast_unsigned()).collect();
+    finish(record, &[&chosen], &[])
+}
+
 /// A valid record of each kind, of processes with these PIDs.
 fn valid(kind: Kind, pids: &[u32], other: &[u32], name: &[u8]) -> Vec<u8> {
     let refusal = |via: Via| RefusalBody {
@@ -104,6 +131,10 @@ fn valid(kind: Kind, pids: &[u32], other: &[u32], name: &[u8]) -> Vec<u8> {
         limit: 400,
         current: 101,
         cgroup: 0,
+        detail: 0,
+        number: 0,
+        chosen: 0,
+        for_chosen: 0,
     };
     match kind {
         Kind::NamespaceCreate => {
@@ -146,7 +177,8 @@ fn valid(kind: Kind, pids: &[u32], other: &[u32], name: &[u8]) -> Vec<u8> {
             other,
             SignalBody { signal: 9, code: 0, fate: 0, origin: Origin::Ancestor as u32 },
         ),
-        Kind::NamespaceCreateFailed | Kind::ForkFailed => namespaced(kind, pids, &[], refusal(Via::Clone3)),
+        Kind::NamespaceCreateFailed => namespaced(kind, pids, &[], refusal(Via::Clone3)),
+        Kind::ForkFailed => not_forked(pids, other, &CHOSEN, pid_taken(CHOSEN.len())),
         Kind::NamespaceJoinFailed => namespaced(kind, pids, &[], refusal(Via::Setns)),
         Kind::ProcessFork => {
             let record = ForkRecord {
@@ -335,6 +367,40 @@ fn a_refusal_without_an_errno_is_refused() {
 }
 
 #[test]
+fn a_refused_fork_has_the_pids_that_it_chose_and_who_has_the_one_that_is_taken() {
+    let bytes = not_forked(&[900, 7], &[800, 5, 12], &CHOSEN, pid_taken(3));
+    let Ok((_, Record::ForkFailed(refused))) = decode(&bytes) else {
+        panic!("another record than was written")
+    };
+    assert_eq!(refused.chosen().collect::<Vec<_>>(), CHOSEN);
+    let holder = refused.record.other.expect("a holder");
+    assert_eq!(holder.pids().collect::<Vec<_>>(), [800, 5, 12]);
+    assert_eq!((refused.record.body.number, refused.record.body.place), (12, 7));
+    let of = |chosen: &[i32], body: RefusalBody| {
+        decode(&not_forked(&[900, 7], &[], chosen, body)).map(|(header, _)| header.kind)
+    };
+    assert_eq!(of(&[12], pid_taken(1)), Ok(Kind::ForkFailed as u8), "a holder that is gone");
+    for (chosen, body, field) in [
+        (&CHOSEN[..], pid_taken(2), "tail"),
+        (&[], pid_taken(0), "chosen PIDs"),
+        (&[1; MAX_CHOSEN + 1], pid_taken(MAX_CHOSEN + 1), "chosen PIDs"),
+        (&[1], RefusalBody { for_chosen: 2, ..pid_taken(1) }, "chosen PIDs"),
+        (&[1], RefusalBody { reason: Reason::Other as u32, ..pid_taken(1) }, "detail"),
+    ] {
+        assert_eq!(of(chosen, body), Err(DecodeError::Inconsistent { field }), "{body:?}");
+    }
+    let detail = RefusalBody { detail: 4, ..pid_taken(1) };
+    assert_eq!(of(&[1], detail), Err(DecodeError::Unknown { field: "use of a PID", number: 4 }));
+    let counted = RefusalBody { reason: Reason::CountLimit as u32, detail: 2, ..pid_taken(0) };
+    assert_eq!(of(&[], counted), Err(DecodeError::Unknown { field: "limited resource", number: 2 }));
+    let joined =
+        RefusalBody { via: Via::Setns as u32, reason: Reason::Other as u32, detail: 0, ..pid_taken(1) };
+    let record = namespaced(Kind::NamespaceJoinFailed, &[900, 7], &[], joined);
+    let bytes = finish(record, &[&[12]], &[]);
+    assert_eq!(decode(&bytes).map(|(h, _)| h), Err(DecodeError::Inconsistent { field: "chosen PIDs" }));
+}
+
+#[test]
 fn flags_of_another_kind_are_refused() {
     refuses(Kind::ProcessExit, "flags", "arguments", |bytes| bytes[13] = FLAG_ARGS);
     refuses(Kind::ProcessFork, "flags", "a thread", |bytes| bytes[13] = FLAG_THREAD);
@@ -471,7 +537,10 @@ fn snapshot_record(pids: &[u32]) -> Vec<u8> {
         threads_live: 1,
         task_flags: 4,
         ns_dying: 1,
+        subreaper: 2,
+        jobctl: 1 << 23,
         reserved: 0,
+        cgroups: 9,
     };
     let tail = pids.iter().flat_map(|pid| pid.to_ne_bytes());
     bytes_of(&record).into_iter().chain(tail).collect()
@@ -485,6 +554,7 @@ fn a_snapshot_is_record_after_record() {
     assert_eq!(first.process.pids().collect::<Vec<_>>(), [10, 2, 1]);
     assert_eq!((first.record.threads, first.record.tracer, first.record.cgroup_id), (2, 77, 1 << 40));
     assert_eq!((first.record.threads_live, first.record.task_flags, first.record.ns_dying), (1, 4, 1));
+    assert_eq!((first.record.subreaper, first.record.jobctl, first.record.cgroups), (2, 1 << 23, 9));
     assert_eq!(first.process.comm(), b"na\xffme");
     let (second, rest) = decode_snapshot(rest).expect("a record");
     assert_eq!(second.process.pids().collect::<Vec<_>>(), [11]);
@@ -498,7 +568,7 @@ fn a_damaged_snapshot_is_refused() {
     for length in 0..whole.len() {
         assert!(decode_snapshot(&whole[..length]).is_err(), "cut to {length} bytes");
     }
-    // Size, number of PIDs, level, inode number of the namespace, padding, whether the namespace goes down, padding.
+    // Size, number of PIDs, level, inode number of the namespace, padding, whether the namespace goes down, whether it is a subreaper, padding.
     let places = [
         (0, "size"),
         (4, "PIDs"),
@@ -506,7 +576,8 @@ fn a_damaged_snapshot_is_refused() {
         (64, "inum"),
         (84, "padding"),
         (120, "dying"),
-        (124, "padding"),
+        (124, "subreaper"),
+        (132, "padding"),
     ];
     for (place, what) in places {
         let mut bytes = whole.clone();

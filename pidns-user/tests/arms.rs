@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pidns_ebpf::abi::{MOMENTS, Namespaced, Record, Via, symbols::ABSENT};
+use pidns_ebpf::abi::{
+    MOMENTS, Namespaced, Record, Via,
+    symbols::{ABSENT, OFFSETS},
+};
 use pidns_user::kernel::{
     hooks::{HookForm, HookSet},
     layout::Layout,
@@ -108,6 +111,33 @@ fn all_is_seen_where_the_kernel_does_not_number_namespaces() {
         }
     };
     assert_eq!(observe(unnumbered), expected());
+}
+
+#[test]
+fn all_is_seen_where_the_kernel_does_not_tell_why_it_refuses() {
+    let silent = |layout: &mut Layout| {
+        for (symbol, value) in &mut layout.offsets {
+            let is_optional = OFFSETS.iter().any(|offset| offset.symbol == *symbol && offset.optional);
+            let explains =
+                ["UCOUNT", "USERNS_UCOUNT", "XA_NODE", "PIDNS_PIDS", "PID_TASKS", "TASK_PID_LINKS"];
+            if is_optional && explains.iter().any(|part| symbol.starts_with(part)) {
+                *value = ABSENT;
+            }
+        }
+    };
+    assert_eq!(observe(silent), expected());
+}
+
+#[test]
+fn limits_of_namespaces_are_read_where_they_have_four_bytes() {
+    let narrow = |layout: &mut Layout| {
+        for (symbol, value) in &mut layout.offsets {
+            if *symbol == "UCOUNT_SIZE" {
+                *value = 4;
+            }
+        }
+    };
+    assert_eq!(observe(narrow), expected());
 }
 
 #[test]

@@ -90,12 +90,27 @@ pub struct Namespaced<'a, B> {
     pub body: B,
 }
 
+/// A decoded refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused<'a> {
+    /// What the record says, but for the PIDs that the caller chose.
+    pub record: Namespaced<'a, RefusalBody>,
+    chosen: &'a [u8],
+}
+
+impl Refused<'_> {
+    /// The PIDs that the caller chose, the innermost first: any numbers.
+    pub fn chosen(&self) -> impl ExactSizeIterator<Item = i32> {
+        self.chosen.chunks_exact(4).map(|b| i32::from_ne_bytes([b[0], b[1], b[2], b[3]]))
+    }
+}
+
 /// What a record says, by kind. The fields are those of the wire record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each variant is its kind, each field that of the wire record of that kind")]
 pub enum Record<'a> {
     NamespaceCreate(Namespaced<'a, CreateBody>),
-    NamespaceCreateFailed(Namespaced<'a, RefusalBody>),
+    NamespaceCreateFailed(Refused<'a>),
     NamespaceInit(Namespaced<'a, InitBody>),
     NamespaceJoin(Namespaced<'a, JoinBody>),
     NamespaceJoinFailed(Namespaced<'a, RefusalBody>),
@@ -103,7 +118,7 @@ pub enum Record<'a> {
     NamespaceTeardown(Namespaced<'a, TeardownBody>),
     NamespaceDestroy(Namespaced<'a, ()>),
     InitSignal(Namespaced<'a, SignalBody>),
-    ForkFailed(Namespaced<'a, RefusalBody>),
+    ForkFailed(Refused<'a>),
     ProcessSignal(Namespaced<'a, SignalBody>),
     ProcessFork {
         process: Process<'a>,
@@ -224,14 +239,23 @@ fn namespaced<B>(bytes: &[u8]) -> Result<Namespaced<'_, B>, DecodeError>
 where
     NamespaceRecord<B>: Plain,
 {
+    let (record, tail) = with_tail(bytes)?;
+    end(tail)?;
+    Ok(record)
+}
+
+/// A record about a namespace, and what is behind the PIDs of its processes.
+fn with_tail<B>(bytes: &[u8]) -> Result<(Namespaced<'_, B>, &[u8]), DecodeError>
+where
+    NamespaceRecord<B>: Plain,
+{
     let (record, tail) = split::<NamespaceRecord<B>>(bytes)?;
     let NamespaceRecord { header, ns, process: part, other: other_part, body } = record;
     check(ns.level <= MAX_LEVEL && ns.reserved == 0, "namespace")?;
     check(ns.inum != 0 || ns == NO_NAMESPACE, "namespace without a number")?;
     let (process, tail) = process(part, header.pids, tail)?;
     let (other, tail) = self::process(other_part, header.other_pids, tail)?;
-    end(tail)?;
-    Ok(Namespaced { ns: (ns.inum != 0).then_some(ns), process, other, body })
+    Ok((Namespaced { ns: (ns.inum != 0).then_some(ns), process, other, body }, tail))
 }
 
 /// `via` is one of the calls that records of this kind tell of.
@@ -239,14 +263,49 @@ fn via(number: u32, possible: &[Via]) -> Result<(), DecodeError> {
     check(possible.contains(&known(Via::from_number(number), "via", number)?), "via")
 }
 
-fn refusal<'a>(bytes: &'a [u8], possible: &[Via]) -> Result<Namespaced<'a, RefusalBody>, DecodeError> {
-    let record = namespaced::<RefusalBody>(bytes)?;
-    let RefusalBody { errno, via: number, reason, place: _, limit: _, current: _, cgroup: _ } = record.body;
+fn refusal<'a>(bytes: &'a [u8], possible: &[Via]) -> Result<Refused<'a>, DecodeError> {
+    let (record, tail) = with_tail::<RefusalBody>(bytes)?;
+    let RefusalBody {
+        errno,
+        via: number,
+        reason,
+        place: _,
+        limit: _,
+        current: _,
+        cgroup: _,
+        detail,
+        number: _,
+        chosen,
+        for_chosen,
+    } = record.body;
     via(number, possible)?;
-    known(Reason::from_number(reason), "reason", reason)?;
+    let reason = known(Reason::from_number(reason), "reason", reason)?;
     check((1..=MAX_ERRNO).contains(&errno), "errno")?;
     check(record.process.is_some(), "process")?;
-    alone(&record)?;
+    check(chosen as usize <= MAX_CHOSEN && for_chosen <= 1, "chosen PIDs")?;
+    match reason {
+        Reason::PidTaken => {
+            known(PidUse::from_number(detail), "use of a PID", detail)?;
+            check(chosen > 0, "chosen PIDs")?;
+        }
+        Reason::CountLimit => {
+            known(Resource::from_number(detail), "limited resource", detail)?;
+            alone(&record)?;
+        }
+        _ => {
+            check(detail == 0, "detail")?;
+            alone(&record)?;
+        }
+    }
+    let (chosen, tail) = take(tail, chosen as usize * 4)?;
+    end(tail)?;
+    Ok(Refused { record, chosen })
+}
+
+/// A refusal of a call that chooses no PIDs.
+fn plain_refusal<'a>(bytes: &'a [u8], possible: &[Via]) -> Result<Namespaced<'a, RefusalBody>, DecodeError> {
+    let Refused { record, chosen } = refusal(bytes, possible)?;
+    check(chosen.is_empty(), "chosen PIDs")?;
     Ok(record)
 }
 
@@ -338,7 +397,7 @@ pub fn decode(bytes: &[u8]) -> Result<(Header, Record<'_>), DecodeError> {
             Record::NamespaceJoin(record)
         }
         Kind::NamespaceJoinFailed => {
-            Record::NamespaceJoinFailed(refusal(bytes, &[Via::Unknown, Via::Setns])?)
+            Record::NamespaceJoinFailed(plain_refusal(bytes, &[Via::Unknown, Via::Setns])?)
         }
         Kind::NamespaceInitExit => {
             let record = namespaced::<InitExitBody>(bytes)?;

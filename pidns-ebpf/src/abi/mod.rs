@@ -14,5 +14,5 @@ pub mod symbols;
 mod vocabulary;
 
 pub use counters::*;
-pub use decode::{DecodeError, Namespaced, Process, Record, decode};
+pub use decode::{DecodeError, Namespaced, Process, Record, Refused, decode};
 pub use record::*;

@@ -103,6 +103,34 @@ vocabulary! {
         Seccomp = 11,
         /// The caller's children go to another namespace than its own.
         ChildrenElsewhere = 12,
+        /// A PID that the caller chose is in use.
+        PidTaken = 13,
+        /// The file to join is that of a namespace, and not of the types that were asked for.
+        WrongType = 14,
+    }
+}
+
+vocabulary! {
+    /// In which way a PID is in use.
+    PidUse {
+        /// As a process's.
+        Process = 0,
+        /// As a thread's that is not its process's first.
+        Thread = 1,
+        /// As the number of a process group.
+        ProcessGroup = 2,
+        /// As that of a session.
+        Session = 3,
+    }
+}
+
+vocabulary! {
+    /// The resource of a user namespace whose limit is reached.
+    Resource {
+        /// Its limit of PID namespaces: `user.max_pid_namespaces`.
+        PidNamespaces = 0,
+        /// Its limit of user namespaces: `user.max_user_namespaces`.
+        UserNamespaces = 1,
     }
 }
 
@@ -300,7 +328,14 @@ pub struct InitBody {
     pub creation: u32,
 }
 
-/// Body of a refusal: creation, join or fork; `process` is the caller.
+/// Stands for how much of a limit is used, where that is not known.
+pub const CURRENT_UNKNOWN: u64 = u64::MAX;
+
+/// Most PIDs that a fork can choose (`MAX_PID_NS_LEVEL`, include/linux/pid.h): one a level but one.
+pub const MAX_CHOSEN: usize = MAX_LEVEL as usize;
+
+/// Body of a refusal: creation, join or fork; `process` is the caller. Of [`Reason::PidTaken`] `other` is the process that has the
+/// PID, where it is known. Behind the processes' PIDs the tail has those that the caller chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct RefusalBody {
@@ -311,14 +346,24 @@ pub struct RefusalBody {
     /// A [`Reason`].
     pub reason: u32,
     /// Where, by reason: of [`Reason::PidMax`] the inode number of the PID namespace at its limit, of [`Reason::NprocLimit`] the
-    /// user id, of [`Reason::Permission`] the inode number of the user namespace in which CAP_SYS_ADMIN is missing. 0: not known.
+    /// user id, of [`Reason::Permission`] the inode number of the user namespace in which a capability is missing, of
+    /// [`Reason::CountLimit`] that of the one at its limit, of [`Reason::PidTaken`] that of the PID namespace. 0: not known.
     pub place: u32,
     /// The limit that is reached; 0 where there is none, or its value is not known.
     pub limit: u64,
-    /// How much of it is used right after the refusal; 0 where it is not known.
+    /// How much of it is used right after the refusal; [`CURRENT_UNKNOWN`] where that cannot be read.
     pub current: u64,
     /// Of [`Reason::PidsCgroup`]: the number of the cgroup at its limit, which is its folder's inode number. 0: not known.
     pub cgroup: u64,
+    /// Of [`Reason::CountLimit`] a [`Resource`], of [`Reason::PidTaken`] a [`PidUse`]; else 0.
+    pub detail: u32,
+    /// Of [`Reason::CountLimit`] the user whose namespaces count, in the initial user namespace, of [`Reason::PidTaken`] the PID,
+    /// or 0 where it is not known which one of several; else 0.
+    pub number: u32,
+    /// PIDs in the tail, behind those of the processes, that the caller chose: the innermost first, as it gave them.
+    pub chosen: u32,
+    /// 1: of [`Reason::Permission`], what is missing is CAP_CHECKPOINT_RESTORE, or CAP_SYS_ADMIN, to choose PIDs. 0: CAP_SYS_ADMIN.
+    pub for_chosen: u32,
 }
 
 /// Body of [`Kind::NamespaceJoin`]; `process` joined.
@@ -435,7 +480,7 @@ const _: () = {
     assert!(size_of::<ReapRecord>() == 64);
     assert!(size_of::<NamespaceRecord<CreateBody>>() == 144);
     assert!(size_of::<NamespaceRecord<InitBody>>() == 144);
-    assert!(size_of::<NamespaceRecord<RefusalBody>>() == 176);
+    assert!(size_of::<NamespaceRecord<RefusalBody>>() == 192);
     assert!(size_of::<NamespaceRecord<JoinBody>>() == 144);
     assert!(size_of::<NamespaceRecord<InitExitBody>>() == 160);
     assert!(size_of::<NamespaceRecord<TeardownBody>>() == 152);

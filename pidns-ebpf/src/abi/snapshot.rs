@@ -33,11 +33,18 @@ pub struct SnapshotRecord {
     pub task_flags: u32,
     /// 1: no PID can be allocated in its innermost namespace any more, as the PID 1 of that one has ended or is exiting.
     pub ns_dying: u32,
+    /// 1: it adopts the orphans among its descendants (PR_SET_CHILD_SUBREAPER). 0: it does not. 2: this kernel does not tell.
+    pub subreaper: u32,
+    /// `task_struct.jobctl` of its first thread, but for what is above 32 bits; 0: this kernel does not tell.
+    pub jobctl: u32,
     /// 0.
     pub reserved: u32,
+    /// Stands for the cgroups that its first thread is in, of all hierarchies: the same number of two processes in one pass, the
+    /// same cgroups. 0: this kernel does not tell.
+    pub cgroups: u64,
 }
 
-const _: () = assert!(size_of::<SnapshotRecord>() == 128);
+const _: () = assert!(size_of::<SnapshotRecord>() == 144);
 
 /// A decoded [`SnapshotRecord`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +76,10 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<(SnapshotProcess<'_>, &[u8]), Dec
         threads_live: _,
         task_flags: _,
         ns_dying,
+        subreaper,
+        jobctl: _,
         reserved,
+        cgroups: _,
     } = record;
     let inconsistent = |field| Err(DecodeError::Inconsistent { field });
     if pids == 0 || pids as usize > MAX_PIDS {
@@ -86,6 +96,9 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<(SnapshotProcess<'_>, &[u8]), Dec
     }
     if ns_dying > 1 {
         return inconsistent("namespace's end");
+    }
+    if subreaper > 2 {
+        return inconsistent("subreaper");
     }
     if ns.level > MAX_LEVEL || ns.level + 1 != pids || ns.inum != part.ns_inum {
         return inconsistent("namespace");

@@ -30,6 +30,8 @@ pub enum Source {
     Size(&'static str),
     /// Number of a member of an enumeration.
     Enumerator(&'static str, &'static str),
+    /// Size of one element of the array `structure.field`.
+    Element(&'static str, &'static str),
 }
 
 /// A number of the object that BTF tells.
@@ -43,7 +45,7 @@ pub struct Offset {
     pub optional: bool,
 }
 
-/// Calls `$with!` with every offset: `(SYMBOL, required|optional, field|size|number, "structure", "field")`.
+/// Calls `$with!` with every offset: `(SYMBOL, required|optional, field|size|number|element, "structure", "field")`.
 #[macro_export]
 macro_rules! for_each_offset {
     ($with:path) => {
@@ -91,6 +93,14 @@ macro_rules! for_each_offset {
             (CRED_UID, required, field, "cred", "uid"),
             (CRED_EUID, required, field, "cred", "euid"),
             (CRED_USER_NS, required, field, "cred", "user_ns"),
+            (USERNS_UCOUNTS, optional, field, "user_namespace", "ucounts"),
+            (USERNS_UCOUNT_MAX, optional, field, "user_namespace", "ucount_max"),
+            (UCOUNT_SIZE, optional, element, "user_namespace", "ucount_max"),
+            (UCOUNTS_NS, optional, field, "ucounts", "ns"),
+            (UCOUNTS_UID, optional, field, "ucounts", "uid"),
+            (UCOUNTS_COUNTS, optional, field, "ucounts", "ucount"),
+            (UCOUNT_PID_NAMESPACES, optional, number, "ucount_type", "UCOUNT_PID_NAMESPACES"),
+            (UCOUNT_USER_NAMESPACES, optional, number, "ucount_type", "UCOUNT_USER_NAMESPACES"),
             (SIGNAL_LIVE, required, field, "signal_struct", "live"),
             (SIGNAL_NR_THREADS, required, field, "signal_struct", "nr_threads"),
             (SIGNAL_FLAGS, required, field, "signal_struct", "flags"),
@@ -98,6 +108,8 @@ macro_rules! for_each_offset {
             (SIGINFO_CODE, required, field, "kernel_siginfo", "si_code"),
             (PID_LEVEL, required, field, "pid", "level"),
             (PID_NUMBERS, required, field, "pid", "numbers"),
+            (PID_TASKS, optional, field, "pid", "tasks"),
+            (TASK_PID_LINKS, optional, field, "task_struct", "pid_links"),
             (UPID_NR, required, field, "upid", "nr"),
             (UPID_NS, required, field, "upid", "ns"),
             (UPID_SIZE, required, size, "upid", ""),
@@ -106,6 +118,10 @@ macro_rules! for_each_offset {
             (PIDNS_CHILD_REAPER, required, field, "pid_namespace", "child_reaper"),
             (PIDNS_PID_ALLOCATED, required, field, "pid_namespace", "pid_allocated"),
             (PIDNS_PID_MAX, optional, field, "pid_namespace", "pid_max"),
+            (PIDNS_PIDS, optional, field, "pid_namespace", "idr.idr_rt.xa_head"),
+            (XA_NODE_SHIFT, optional, field, "xa_node", "shift"),
+            (XA_NODE_SLOTS, optional, field, "xa_node", "slots"),
+            (XA_NODE_TAGS, optional, field, "xa_node", "tags"),
             (PIDNS_USER_NS, required, field, "pid_namespace", "user_ns"),
             (PIDNS_REBOOT, required, field, "pid_namespace", "reboot"),
             (PIDNS_NS, required, field, "pid_namespace", "ns"),
@@ -135,6 +151,7 @@ macro_rules! for_each_offset {
             (REGS_SIZE, required, size, "pt_regs", ""),
             (THREAD_STACK_SIZE, optional, size, "irq_stack", ""),
             (KERNEL_CLONE_FLAGS, required, field, "kernel_clone_args", "flags"),
+            (KERNEL_CLONE_SET_TID, required, field, "kernel_clone_args", "set_tid"),
             (KERNEL_CLONE_SET_TID_SIZE, required, field, "kernel_clone_args", "set_tid_size"),
         }
     };
@@ -149,6 +166,8 @@ macro_rules! for_each_snapshot_offset {
             (TASK_STATE, optional, field, "task_struct", "__state"),
             (TASK_STATE_BEFORE_5_14, optional, field, "task_struct", "state"),
             (TASK_PTRACE, required, field, "task_struct", "ptrace"),
+            (TASK_JOBCTL, optional, field, "task_struct", "jobctl"),
+            (SIGNAL_SUBREAPER, optional, field, "signal_struct", "is_child_subreaper"),
             (CSS_SET_DEFAULT_CGROUP, optional, field, "css_set", "dfl_cgrp"),
         }
     };
@@ -201,6 +220,9 @@ macro_rules! source {
     };
     (number, $structure:literal, $field:literal) => {
         Source::Enumerator($structure, $field)
+    };
+    (element, $structure:literal, $field:literal) => {
+        Source::Element($structure, $field)
     };
 }
 

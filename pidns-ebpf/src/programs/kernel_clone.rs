@@ -13,7 +13,7 @@ use pidns_ebpf::abi::{Via, Writer, names::attached::CREATION_BY_FUNCTION};
 
 use crate::{
     call::Call,
-    emit::Scratch,
+    chosen::Chosen,
     kernel::{CloneArgs, Direct, Task},
     maps::attached,
     outcome::{self, RefusalScratch},
@@ -33,19 +33,19 @@ fn clone_returned(ctx: FExitContext) -> i32 {
     if result >= 0 && !may_be_noted {
         return 0;
     }
-    let set_tid = args.set_tid_size() != 0;
-    undisturbed(|| returned(flags, set_tid, result))
+    let chosen = Chosen { at: args.set_tid(), count: args.set_tid_size(), in_kernel: true };
+    undisturbed(|| returned(flags, chosen, result))
 }
 
 #[inline(always)]
-fn returned(flags: u64, set_tid: bool, result: i32) {
+fn returned(flags: u64, chosen: Chosen, result: i32) {
     let call = Call::take_own();
     if result >= 0 || !attached(CREATION_BY_FUNCTION) {
         return;
     }
     let task = Task::current();
     let Some(errno) = outcome::errno(task, i64::from(result)) else { return };
-    let Some(scratch) = Scratch::of(&SCRATCH_CLONE_REFUSAL) else { return };
+    let Some(scratch) = RefusalScratch::of(&SCRATCH_CLONE_REFUSAL) else { return };
     if task.is_kernel_thread() {
         return;
     }
@@ -53,10 +53,10 @@ fn returned(flags: u64, set_tid: bool, result: i32) {
     // SAFETY: this CPU's scratch memory, and the running task.
     unsafe {
         if flags & CLONE_NEWPID != 0 {
-            outcome::not_created(Writer::Clone, task, via, flags, errno, Some(call), scratch);
+            outcome::not_created(Writer::Clone, task, via, flags, errno, Some(call), chosen, scratch);
         } else {
-            let fork = Fork { via, flags, set_tid };
-            outcome::not_forked(Writer::Clone, task, fork, errno, Some(call), scratch);
+            let fork = Fork { via, flags, set_tid: chosen.count != 0 };
+            outcome::not_forked(Writer::Clone, task, fork, errno, Some(call), chosen, scratch);
         }
     }
 }

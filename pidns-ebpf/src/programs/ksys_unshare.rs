@@ -12,6 +12,7 @@ use pidns_ebpf::abi::{Via, Writer, names::attached::CREATION_BY_FUNCTION};
 
 use crate::{
     call::Call,
+    chosen::Chosen,
     emit::Scratch,
     kernel::Task,
     maps::attached,
@@ -49,9 +50,9 @@ fn returned(ctx: &FExitContext) {
             if let Some(scratch) = Scratch::of(&SCRATCH_UNSHARE) {
                 outcome::unshared(Writer::Unshare, task, scratch);
             }
-        } else if let Some(scratch) = Scratch::of(&SCRATCH_UNSHARE_REFUSAL) {
-            let via = Via::Unshare;
-            outcome::not_created(Writer::Unshare, task, via, flags, errno, Some(call), scratch);
+        } else if let Some(scratch) = RefusalScratch::of(&SCRATCH_UNSHARE_REFUSAL) {
+            let (via, call, chosen) = (Via::Unshare, Some(call), Chosen::NONE);
+            outcome::not_created(Writer::Unshare, task, via, flags, errno, call, chosen, scratch);
         }
     }
 }

@@ -40,22 +40,21 @@ fn returned(ctx: &FExitContext) {
         return;
     }
     let target = if call.target != 0 {
-        Some(PidNamespace::at(call.target as *const u8))
+        Target::Known(PidNamespace::at(call.target as *const u8))
     } else {
         // Refused before it came to the PID namespace, or not asked for one.
-        match Target::of(task, regs) {
-            Target::Other => return,
-            Target::Known(ns) => Some(ns),
-            Target::Unknown => None,
-        }
+        Target::of(task, regs)
     };
+    if matches!(target, Target::Other) {
+        return;
+    }
     // SAFETY: this CPU's scratch memory, and the running task.
     unsafe {
         if errno == 0 {
             if let Some(scratch) = Scratch::of(&SCRATCH_SETNS) {
                 outcome::joined(Writer::Setns, task, scratch);
             }
-        } else if let Some(scratch) = Scratch::of(&SCRATCH_SETNS_REFUSAL) {
+        } else if let Some(scratch) = RefusalScratch::of(&SCRATCH_SETNS_REFUSAL) {
             let types = regs.argument1();
             outcome::not_joined(Writer::Setns, task, target, types, errno, Some(call), scratch);
         }

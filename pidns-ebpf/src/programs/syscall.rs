@@ -16,6 +16,7 @@ use pidns_ebpf::abi::{
 };
 
 use crate::{
+    chosen::Chosen,
     emit::Scratch,
     kernel::{Direct, Probed, Regs, Task},
     maps::attached,
@@ -62,7 +63,7 @@ fn returned(task: Task<Probed>, via: Via, regs: Regs<Direct>, errno: u32) {
     match via {
         Via::Unshare => unshare(task, regs.argument0(), errno),
         Via::Setns => setns(task, regs, errno),
-        _ => clone(task, Fork::of(regs), errno),
+        _ => clone(task, Fork::of(regs), Chosen::of(regs), errno),
     }
 }
 
@@ -77,39 +78,40 @@ fn unshare(task: Task<Probed>, flags: u64, errno: u32) {
             if let Some(scratch) = Scratch::of(&SCRATCH_CREATE) {
                 outcome::unshared(Writer::Syscall, task, scratch);
             }
-        } else if let Some(scratch) = Scratch::of(&SCRATCH_REFUSAL) {
-            outcome::not_created(Writer::Syscall, task, Via::Unshare, flags, errno, None, scratch);
+        } else if let Some(scratch) = RefusalScratch::of(&SCRATCH_REFUSAL) {
+            let (via, chosen) = (Via::Unshare, Chosen::NONE);
+            outcome::not_created(Writer::Syscall, task, via, flags, errno, None, chosen, scratch);
         }
     }
 }
 
 #[inline(always)]
-fn clone(task: Task<Probed>, fork: Fork, errno: u32) {
-    let Some(scratch) = Scratch::of(&SCRATCH_REFUSAL) else { return };
+fn clone(task: Task<Probed>, fork: Fork, chosen: Chosen, errno: u32) {
+    let Some(scratch) = RefusalScratch::of(&SCRATCH_REFUSAL) else { return };
     // SAFETY: this CPU's scratch memory, and the running task.
     unsafe {
         if fork.flags & CLONE_NEWPID != 0 {
-            outcome::not_created(Writer::Syscall, task, fork.via, fork.flags, errno, None, scratch);
+            let Fork { via, flags, .. } = fork;
+            outcome::not_created(Writer::Syscall, task, via, flags, errno, None, chosen, scratch);
         } else {
-            outcome::not_forked(Writer::Syscall, task, fork, errno, None, scratch);
+            outcome::not_forked(Writer::Syscall, task, fork, errno, None, chosen, scratch);
         }
     }
 }
 
 #[inline(always)]
 fn setns(task: Task<Probed>, regs: Regs<Direct>, errno: u32) {
-    let target = match Target::of(task, regs) {
-        Target::Other => return,
-        Target::Known(ns) => Some(ns),
-        Target::Unknown => None,
-    };
+    let target = Target::of(task, regs);
+    if matches!(target, Target::Other) {
+        return;
+    }
     // SAFETY: this CPU's scratch memory, and the running task.
     unsafe {
         if errno == 0 {
             if let Some(scratch) = Scratch::of(&SCRATCH_JOIN) {
                 outcome::joined(Writer::Syscall, task, scratch);
             }
-        } else if let Some(scratch) = Scratch::of(&SCRATCH_REFUSAL) {
+        } else if let Some(scratch) = RefusalScratch::of(&SCRATCH_REFUSAL) {
             let types = regs.argument1();
             outcome::not_joined(Writer::Syscall, task, target, types, errno, None, scratch);
         }

@@ -95,7 +95,7 @@ pub struct PsArgs {
     /// of the host, a path like /proc/PID/ns/pid, or the name, pod or id (its beginning is enough) of a container.
     pub target: Option<String>,
 
-    /// Columns, with commas: pid, pids, ns, level, ppid, uid, state, threads, tracer, cgroup, container, age, entry, comm. A list
+    /// Columns, with commas: pid, pids, ns, level, ppid, uid, state, threads, tracer, subreaper, cgroup, container, age, entry, comm. A list
     /// that begins with a + adds to the usual ones. In JSON: the members that hold these (docs/snapshots.md#fields).
     #[arg(long, value_name = "FIELDS")]
     pub fields: Option<Fields<processes::Field>>,

@@ -34,7 +34,8 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
             return of_recording(args, file, recorded);
         }
     }
-    let mut observer = HostObserver::new(args.past.runtime_api, Notices::new(args.quiet));
+    let notices = Notices::new(args.quiet);
+    let mut observer = HostObserver::new(args.past.runtime_api, notices).with_cgroups();
     let mut snapshot = observer.snapshot(true)?;
     observer.name_containers(&mut snapshot)?;
     let time = Timestamp::from_nanosecond(i128::from(snapshot.boot_ns.0) + clock::wall_offset_ns());

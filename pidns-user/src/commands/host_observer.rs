@@ -84,6 +84,11 @@ impl HostObserver {
         Self { observer: Observer::new(), notices, containers: containers(runtime_api) }
     }
 
+    /// Has the processes come with the paths of their cgroups.
+    pub(super) fn with_cgroups(self) -> Self {
+        Self { observer: self.observer.with_cgroups(), ..self }
+    }
+
     /// For a command that loads a stream afterwards, which takes privileges.
     pub(super) fn before_a_stream(runtime_api: bool, notices: Notices) -> Self {
         Self { observer: Observer::before_a_stream(), ..Self::new(runtime_api, notices) }

@@ -223,7 +223,7 @@ fn print_always(line: &dyn std::fmt::Display) {
 /// What takes the snapshots of a stream that follows everything. One is taken at once: what cannot be done is said before
 /// anything is written.
 pub(super) fn observer(kernel: &Kernel) -> Result<Observer, Failure> {
-    let mut observer = Observer::before_a_stream();
+    let mut observer = Observer::before_a_stream().with_cgroups();
     let Observed { notices, .. } = observer.snapshot(false, &mut || {})?;
     notices.iter().for_each(|notice| Notices::new(kernel.quiet).notice(notice));
     check_iterator(&observer)?;

@@ -32,6 +32,8 @@ pub(super) struct ViewRequest<'a> {
     pub(super) holders: bool,
     /// Whether the containers are shown: otherwise they are looked up only where TARGET may be the name of one.
     pub(super) containers: bool,
+    /// Whether the paths of cgroups are.
+    pub(super) cgroups: bool,
     /// How looks follow each other.
     pub(super) shown: Shown,
     /// Whether nothing is to be said but errors.
@@ -43,7 +45,7 @@ pub(super) fn show(
     asked: &ViewRequest<'_>,
     write: impl Fn(&Snapshot, &Forest<'_>, Option<&Scope>, &mut dyn io::Write) -> io::Result<()>,
 ) -> Result<ExitCode, Failure> {
-    let ViewRequest { past, repeat, target, holders, containers, shown, quiet } = *asked;
+    let ViewRequest { past, repeat, target, holders, containers, cgroups, shown, quiet } = *asked;
     if let Some(Recorded { snapshot, world, gone, damage, .. }) = recorded::look(past, Memory::default())? {
         let forest = Forest::new(&snapshot).with_entries(&world);
         let from = target.map(|target| find::scope(target, &snapshot, &forest)).transpose();
@@ -59,7 +61,8 @@ pub(super) fn show(
         return recorded::with_damage(told, damage);
     }
     let notices = Notices::new(quiet);
-    let mut observer = HostObserver::new(past.runtime_api, notices);
+    let observer = HostObserver::new(past.runtime_api, notices);
+    let mut observer = if cgroups { observer.with_cgroups() } else { observer };
     let mut followed = PinnedTarget::new(target);
     // Whether it is gone. What is shown once is written as it comes, as it can be megabytes.
     let mut look = |show: &mut Show<'_>| -> Result<Option<String>, Failure> {

@@ -23,6 +23,10 @@ pub fn run(args: &PsArgs) -> Result<ExitCode, Failure> {
         target: args.target.as_deref(),
         holders: false,
         containers: processes::asks_for_containers(args.fields.as_ref()),
+        cgroups: match args.output {
+            SnapshotOutput::Table => processes::asks_for_cgroups(args.fields.as_ref()),
+            _ => args.fields.is_none() || processes::asks_for_cgroups(args.fields.as_ref()),
+        },
         shown: match args.output {
             SnapshotOutput::Table => Shown::Screen { headings: !args.no_headers },
             _ => Shown::Lines,

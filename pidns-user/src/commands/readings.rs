@@ -136,6 +136,7 @@ fn reached(Limit { kind, current, limit, cgroup }: Limit) -> ReachedLimit {
         cgroup_id: None,
         uid: None,
         ns: None,
+        user_ns: None,
     }
 }
 

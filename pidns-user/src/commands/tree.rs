@@ -31,6 +31,7 @@ pub fn run(args: &TreeArgs) -> Result<ExitCode, Failure> {
         target: args.target.as_deref(),
         holders: true,
         containers: true,
+        cgroups: false,
         shown: match args.output {
             TreeOutput::Table => Shown::Screen { headings: !args.no_headers },
             _ => Shown::Lines,

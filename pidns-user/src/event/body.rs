@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cause, Exit, KernelCount, ModelCount, Namespace, Process, ReachedLimit, StreamFilter, ThreadCount, Token,
+    Cause, Exit, KernelCount, ModelCount, Namespace, Process, ReachedLimit, StreamFilter, TakenPid,
+    ThreadCount, Token, bounds,
     objects::{is_false, is_zero},
 };
 use crate::{
     event::finding::{Finding, FindingState},
     event::identity::{BootNs, HostPid, NsInum},
-    event::snapshot::{Holder, SnapshotNamespace},
+    event::snapshot::{Freezer, Holder, SnapshotNamespace},
     text::Name,
 };
 
@@ -93,9 +94,21 @@ bodies! {
         /// Whether it is frozen.
         #[serde(default, skip_serializing_if = "is_false")]
         frozen: bool,
+        /// By what.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        freezer: Option<Freezer>,
         /// PID at level 0 of the process that traces its first thread.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tracer: Option<HostPid>,
+        /// Whether it adopts the orphans among its descendants.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subreaper: Option<bool>,
+        /// The id of its cgroup (v2).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cgroup_id: Option<u64>,
+        /// The path of its cgroup.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cgroup: Option<Name>,
         /// Since when it is a zombie, where that was seen.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         zombie_since_boot_ns: Option<BootNs>,
@@ -123,6 +136,24 @@ bodies! {
         errno: String,
         /// Why, as far as the kernel's state shows.
         reason: Token,
+        /// The limit that refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<ReachedLimit>,
+        /// The PIDs that were asked for, the innermost first.
+        #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "bounds::chosen")]
+        set_tid: Vec<i32>,
+        /// The one of them that is in use.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        taken: Option<TakenPid>,
+        /// The process that has it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        holder: Option<Process>,
+        /// The capability that is missing to choose PIDs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        capability: Option<Token>,
+        /// Inode number of the user namespace in which it is missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user_ns: Option<u32>,
     }
     /// Its first process exists.
     NamespaceInit = "namespace.init" {
@@ -279,6 +310,21 @@ bodies! {
         /// The limit that refused.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<ReachedLimit>,
+        /// The PIDs that were asked for, the innermost first.
+        #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "bounds::chosen")]
+        set_tid: Vec<i32>,
+        /// The one of them that is in use.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        taken: Option<TakenPid>,
+        /// The process that has it: of a process group or session, a member.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        holder: Option<Process>,
+        /// The capability that is missing to choose PIDs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        capability: Option<Token>,
+        /// Inode number of the user namespace in which it is missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user_ns: Option<u32>,
     }
     /// What goes wrong was found, has changed, or is over.
     Finding = "finding" {

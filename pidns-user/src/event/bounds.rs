@@ -34,6 +34,16 @@ pub(super) fn pids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u32
     Ok(pids)
 }
 
+/// PIDs that a fork chose: one a level, and none in the initial namespace alone.
+pub(super) fn chosen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<i32>, D::Error> {
+    let chosen = Vec::<i32>::deserialize(deserializer)?;
+    if chosen.len() > MAX_LEVEL as usize {
+        let count = chosen.len();
+        return Err(D::Error::custom(format!("{count} chosen PIDs: the kernel takes {MAX_LEVEL} at most")));
+    }
+    Ok(chosen)
+}
+
 /// The name of a task.
 pub(super) fn comm<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Name, D::Error> {
     let comm = Name::deserialize(deserializer)?;

@@ -20,7 +20,7 @@ pub use self::{
     bounds::MAX_LEVEL,
     objects::{
         COMM_LEN, Cause, Exit, INITIAL_NS, KernelCount, ModelCount, Namespace, Process, ReachedLimit,
-        StreamFilter, ThreadCount,
+        StreamFilter, TakenPid, ThreadCount,
     },
 };
 use self::{body::Named, identity::BootNs};

@@ -82,10 +82,22 @@ impl Namespace {
     }
 }
 
+/// A PID that a fork asked for and that is in use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenPid {
+    /// The PID.
+    pub pid: u32,
+    /// Inode number of the namespace in which it is.
+    pub ns: NsInum,
+    /// "process", "thread" (one that is not its process's first), "process_group" or "session" (whose first process is gone).
+    #[serde(rename = "as")]
+    pub used_as: Token,
+}
+
 /// A limit that is reached: all that is known of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReachedLimit {
-    /// "pids_cgroup", "pid_max" or "nproc_limit".
+    /// "pids_cgroup", "pid_max", "nproc_limit", "max_pid_namespaces", "max_user_namespaces" or "depth_limit".
     pub kind: Token,
     /// The most that it allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,12 +111,15 @@ pub struct ReachedLimit {
     /// Number of that cgroup: inode number of its folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup_id: Option<u64>,
-    /// User whose processes count, in the initial user namespace.
+    /// User whose processes or namespaces count, in the initial user namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
     /// Inode number of the PID namespace whose limit it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ns: Option<NsInum>,
+    /// Inode number of the user namespace whose limit it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_ns: Option<u32>,
 }
 
 /// How a process ended.

@@ -24,6 +24,16 @@ pub enum SnapshotSource {
     Recording,
 }
 
+/// What froze a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Freezer {
+    /// Its cgroup (v2, `cgroup.freeze`): it takes no signal but SIGKILL.
+    CgroupV2,
+    /// Its cgroup (v1, `freezer.state`), or the machine is suspended: it takes no signal at all.
+    CgroupV1OrSuspend,
+}
+
 /// A process that exists. What may not be read is absent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SnapshotProcess {
@@ -59,16 +69,27 @@ pub struct SnapshotProcess {
     /// Whether all its threads are exiting and it is no zombie yet: a PID 1 that waits for the processes of its namespace to go.
     #[serde(skip_serializing_if = "is_false")]
     pub exiting: bool,
-    /// Whether it is frozen by its cgroup or as the machine is suspended (kernel/freezer.c): it takes no signal, not even SIGKILL.
+    /// Whether it is frozen. Known from the task iterator alone.
     #[serde(skip_serializing_if = "is_false")]
     pub frozen: bool,
+    /// By what, where it is frozen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freezer: Option<Freezer>,
     /// Thread group id at level 0 of the process that traces its first thread (ptrace(2)). Where it is absent
     /// [`Self::knows_tracer`] says whether there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracer: Option<HostPid>,
-    /// The id of its cgroup (v2): the inode number of the cgroup's folder, where that is mounted. Not known in a recording.
+    /// Whether it adopts the orphans among its descendants (PR_SET_CHILD_SUBREAPER). Known from the task iterator alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subreaper: Option<bool>,
+    /// The id of its cgroup (v2): the inode number of the cgroup's folder, where that is mounted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup_id: Option<u64>,
+    /// The path of its cgroup: in the hierarchy of v2, or where it is in the root of that, in the one of v1 that has the pids
+    /// controller, or else in the first of v1 in whose root it is not. As /proc/PID/cgroup shows it to the reader. Absent where that
+    /// may not be read, or was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<Name>,
     /// Since when it is a zombie. The kernel keeps no such time: only a recording has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zombie_since_boot_ns: Option<BootNs>,
@@ -100,8 +121,11 @@ impl SnapshotProcess {
             threads_live: None,
             exiting: false,
             frozen: false,
+            freezer: None,
             tracer: None,
+            subreaper: None,
             cgroup_id: None,
+            cgroup: None,
             zombie_since_boot_ns: None,
             container: None,
         }

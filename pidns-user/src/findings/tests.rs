@@ -81,7 +81,7 @@ fn killed_by(pid: u32) -> Body {
 
 fn refused(process: Process, reason: &'static str, limit: Option<ReachedLimit>) -> Body {
     let errno = "EAGAIN".to_owned();
-    Body::ForkFailed { process, ns: Some(ns(NS, 1)), errno, reason: reason.into(), thread: false, limit }
+    Body::ForkFailed { process, ns: Some(ns(NS, 1)), errno, reason: reason.into(), thread: false, limit, set_tid: Vec::new(), taken: None, holder: None, capability: None, user_ns: None }
 }
 
 /// What happens, and what is found at a moment.
@@ -326,8 +326,8 @@ fn an_init_that_ends_by_itself_was_not_killed() {
 }
 
 fn limit(kind: &'static str, current: u64, value: u64) -> ReachedLimit {
-    let (cgroup, cgroup_id, uid, ns) = (None, None, None, None);
-    ReachedLimit { kind: kind.into(), value: Some(value), current: Some(current), cgroup, cgroup_id, uid, ns }
+    let (cgroup, cgroup_id, uid, ns, user_ns) = (None, None, None, None, None);
+    ReachedLimit { kind: kind.into(), value: Some(value), current: Some(current), cgroup, cgroup_id, uid, ns, user_ns }
 }
 
 #[test]
@@ -397,6 +397,12 @@ fn a_refused_namespace_is_found_where_a_limit_refused_it() {
         creator: process(&[70], 1),
         errno: "ENOSPC".to_owned(),
         reason: reason.into(),
+        limit: None,
+        set_tid: Vec::new(),
+        taken: None,
+        holder: None,
+        capability: None,
+        user_ns: None,
     };
     let mut story = Story::new();
     story.tell(10.0, failed("permission"));

@@ -333,11 +333,25 @@ impl<'a> Btf<'a> {
 
     /// Elements of the array `structure.field`.
     pub fn array_len(&self, structure: &str, field: &str) -> Result<u32, BtfError> {
-        let found = self.resolve(self.field_and_type(structure, field)?.1)?;
-        if found.kind != kind::ARRAY {
-            return Err(BtfError::Unexpected(format!("{structure}.{field}")));
+        u32_at(self.types, self.array(structure, field)?.rest + 8, "array")
+    }
+
+    /// Bytes of one element of the array `structure.field`.
+    pub fn element_size(&self, structure: &str, field: &str) -> Result<u32, BtfError> {
+        let element = u32_at(self.types, self.array(structure, field)?.rest, "array")?;
+        let found = self.resolve(element)?;
+        match found.kind {
+            kind::INT | kind::STRUCT | kind::UNION => Ok(found.size_or_type),
+            _ => Err(BtfError::Unexpected(format!("an element of {structure}.{field}"))),
         }
-        u32_at(self.types, found.rest + 8, "array")
+    }
+
+    fn array(&self, structure: &str, field: &str) -> Result<Type, BtfError> {
+        let found = self.resolve(self.field_and_type(structure, field)?.1)?;
+        match found.kind {
+            kind::ARRAY => Ok(found),
+            _ => Err(BtfError::Unexpected(format!("{structure}.{field}"))),
+        }
     }
 
     fn field_and_type(&self, structure: &str, field: &str) -> Result<(u32, u32), BtfError> {

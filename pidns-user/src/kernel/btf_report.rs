@@ -181,6 +181,32 @@ const USES: &[Use] = &[
         needs: Needs::All(&["PIDNS_PID_MAX"]),
     },
     Use {
+        name: "count limits",
+        lost: "which user namespace's limit refused a new PID namespace, its value, and how much of it is used",
+        needs: Needs::All(&[
+            "USERNS_UCOUNTS",
+            "USERNS_UCOUNT_MAX",
+            "UCOUNT_SIZE",
+            "UCOUNTS_NS",
+            "UCOUNTS_UID",
+            "UCOUNTS_COUNTS",
+            "UCOUNT_PID_NAMESPACES",
+            "UCOUNT_USER_NAMESPACES",
+        ]),
+    },
+    Use {
+        name: "taken PIDs",
+        lost: "which process has a PID that a fork chose and did not get",
+        needs: Needs::All(&[
+            "PIDNS_PIDS",
+            "XA_NODE_SHIFT",
+            "XA_NODE_SLOTS",
+            "XA_NODE_TAGS",
+            "PID_TASKS",
+            "TASK_PID_LINKS",
+        ]),
+    },
+    Use {
         name: "kernel_id",
         lost: "the kernel's own id of a namespace, which is never used again: inode number and init's start stand for it",
         needs: Needs::All(&["NS_COMMON_ID"]),
@@ -198,6 +224,16 @@ const SNAPSHOT_USES: &[Use] = &[
         name: "process state",
         lost: "in snapshots, the state of a process that has not ended: all of them are taken to run",
         needs: Needs::OneOf(&["TASK_STATE", "TASK_STATE_BEFORE_5_14"]),
+    },
+    Use {
+        name: "cgroup v2 freezer",
+        lost: "in snapshots, that a cgroup of version 2 has frozen a process",
+        needs: Needs::All(&["TASK_JOBCTL"]),
+    },
+    Use {
+        name: "subreapers",
+        lost: "in snapshots, which processes adopt the orphans among their descendants",
+        needs: Needs::All(&["SIGNAL_SUBREAPER"]),
     },
     Use {
         name: "cgroup id",

@@ -107,7 +107,10 @@ impl SnapshotLayout {
     /// The names of the types that [`SnapshotLayout::resolve`] asks BTF for ([`Btf::parse_for`]).
     pub fn types() -> Vec<&'static str> {
         let types = Self::wanted().map(|offset| match offset.source {
-            Source::Field(name, _) | Source::Size(name) | Source::Enumerator(name, _) => name,
+            Source::Field(name, _)
+            | Source::Size(name)
+            | Source::Enumerator(name, _)
+            | Source::Element(name, _) => name,
         });
         let mut types: Vec<_> = types.collect();
         types.sort_unstable();
@@ -154,6 +157,7 @@ fn look_up<'o>(
             Source::Field(structure, field) => btf.field(structure, field),
             Source::Size(structure) => btf.size(structure),
             Source::Enumerator(enumeration, name) => btf.enumerator(enumeration, name),
+            Source::Element(structure, field) => btf.element_size(structure, field),
         };
         match value {
             Ok(value) => offsets.push((*symbol, value)),

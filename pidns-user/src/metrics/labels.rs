@@ -111,18 +111,19 @@ pub(super) const EXIT_REASONS: [&str; 5] = ["ok", "error", "signal", "cascade", 
 /// Values of `method`; the last where a program of 32 bits called.
 pub(super) const METHODS: [&str; 4] = ["clone", "clone3", "unshare", "unknown"];
 /// Values of `reason` of a refused creation (docs/events.md).
-pub(super) const CREATION_REFUSALS: [&str; 8] = [
+pub(super) const CREATION_REFUSALS: [&str; 9] = [
     "depth_limit",
     "count_limit",
     "permission",
     "seccomp",
     "already_unshared",
     "children_elsewhere",
+    "pid_taken",
     "no_memory",
     "other",
 ];
 /// Values of `reason` of a refused fork (docs/events.md).
-pub(super) const FORK_REFUSALS: [&str; 9] = [
+pub(super) const FORK_REFUSALS: [&str; 10] = [
     "namespace_dead",
     "pid_max",
     "pids_cgroup",
@@ -130,6 +131,7 @@ pub(super) const FORK_REFUSALS: [&str; 9] = [
     "permission",
     "seccomp",
     "children_elsewhere",
+    "pid_taken",
     "no_memory",
     "other",
 ];

@@ -308,7 +308,7 @@ impl Recent {
                 let kind = IncidentKind::SignalIgnored { signal: signal.clone(), from: from.clone() };
                 self.incident(kind, Some(ns.inum), Some(ns), process, sender.as_ref(), None, at);
             }
-            Body::ForkFailed { process, ns, errno, reason, thread, limit } => {
+            Body::ForkFailed { process, ns, errno, reason, thread, limit, .. } => {
                 let kind = IncidentKind::ForkRefused {
                     errno: errno.clone(),
                     reason: reason.clone(),
@@ -317,13 +317,13 @@ impl Recent {
                 let inum = ns.as_ref().map(|ns| ns.inum);
                 self.incident(kind, inum, ns.as_ref(), process, None, limit.as_ref(), at);
             }
-            Body::NamespaceCreateFailed { via, creator, errno, reason } => {
+            Body::NamespaceCreateFailed { via, creator, errno, reason, limit, .. } => {
                 let kind = IncidentKind::CreationRefused {
                     via: via.clone(),
                     errno: errno.clone(),
                     reason: reason.clone(),
                 };
-                self.incident(kind, Some(creator.ns), None, creator, None, None, at);
+                self.incident(kind, Some(creator.ns), None, creator, None, limit.as_ref(), at);
             }
             _ => {}
         }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Forest;
 use crate::{
     event::identity::{HostPid, NsInum},
-    event::snapshot::SnapshotProcess,
+    event::snapshot::{Freezer, SnapshotProcess},
     text::Name,
 };
 
@@ -132,7 +132,8 @@ impl Forest<'_> {
             // Its state was seen before its namespace went down.
             return None;
         }
-        if process.frozen {
+        // SIGKILL ends what a cgroup of version 2 has frozen.
+        if process.frozen && process.freezer != Some(Freezer::CgroupV2) {
             return Some(Reason::Frozen);
         }
         match (process.state?, process.tracer) {
@@ -217,6 +218,14 @@ mod tests {
             (by_2(process(&[7, 3], 2, OUTER, 'Z')), not_reaped(2)),
             (by_2(process(&[7, 3], 5, OUTER, 't')), traced),
             (process(&[7, 3], 5, OUTER, 'D'), Reason::Uninterruptible),
+            (
+                SnapshotProcess {
+                    frozen: true,
+                    freezer: Some(Freezer::CgroupV2),
+                    ..process(&[7, 3], 5, OUTER, 'S')
+                },
+                Reason::Ending,
+            ),
             (process(&[7, 3], 5, OUTER, 'R'), Reason::Ending),
             (SnapshotProcess { exiting: true, ..process(&[7, 3, 1], 5, INNER, 'S') }, Reason::OwnNamespace),
         ] {

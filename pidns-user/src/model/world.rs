@@ -115,7 +115,11 @@ impl World {
                 threads_live,
                 exiting,
                 frozen,
+                freezer,
                 tracer,
+                subreaper,
+                cgroup_id,
+                cgroup,
                 zombie_since_boot_ns,
                 joined,
             } => {
@@ -125,7 +129,11 @@ impl World {
                     threads_live: *threads_live,
                     exiting: *exiting,
                     frozen: *frozen,
+                    freezer: *freezer,
                     tracer: *tracer,
+                    subreaper: *subreaper,
+                    cgroup_id: *cgroup_id,
+                    cgroup: cgroup.clone(),
                 };
                 self.on_snapshot_process(process, observed, *zombie_since_boot_ns, *joined, &mut changes);
             }

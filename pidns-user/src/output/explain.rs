@@ -17,7 +17,7 @@ use super::{
 use crate::{
     event::container::{Container, Role},
     event::identity::{BootNs, NsInum},
-    event::snapshot::{SnapshotProcess, SnapshotSource},
+    event::snapshot::{Freezer, SnapshotProcess, SnapshotSource},
     event::{INITIAL_NS, VERSION},
     explanation::{Explanation, Facts, Joiner, Wait},
     model::Awaited,
@@ -240,7 +240,15 @@ fn condition_of(process: &SnapshotProcess) -> Option<String> {
         });
     }
     if process.frozen {
-        return Some("frozen: it takes no signal, not even SIGKILL, until it is thawed".to_owned());
+        return Some(match process.freezer {
+            Some(Freezer::CgroupV2) => {
+                "frozen by its cgroup (cgroup.freeze): of all signals SIGKILL alone reaches it before it is thawed"
+                    .to_owned()
+            }
+            Some(Freezer::CgroupV1OrSuspend) | None => {
+                "frozen: it takes no signal, not even SIGKILL, until it is thawed".to_owned()
+            }
+        });
     }
     if process.outlives_first_thread() {
         let others = process.threads.map_or(0, |threads| u64::from(threads).saturating_sub(1));

@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::{
     JsonForm, document,
     forest::held_by,
-    phrases::{Death, Duration, Who, reached},
+    phrases::{Death, Duration, Who},
+    refusals::reached,
 };
 use crate::{
     event::{

@@ -11,6 +11,7 @@ pub mod levels;
 mod phrases;
 pub mod printer;
 pub mod processes;
+mod refusals;
 pub mod sink;
 mod table;
 mod teardown;

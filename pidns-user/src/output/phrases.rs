@@ -5,13 +5,18 @@ use std::fmt::{self, Display};
 use crate::{
     event::identity::{HostPid, NsInum},
     event::snapshot::SnapshotProcess,
-    event::{Cause, Exit, Process, ReachedLimit},
+    event::{Cause, Exit, Process},
     text::{Name, or_unknown, printable},
 };
 
 /// "48121 → 7 → 1".
 pub(super) fn pids(pids: &[u32]) -> String {
     pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" → ")
+}
+
+/// "depth_limit" as words.
+pub(super) fn words(reason: &str) -> String {
+    reason.replace('_', " ")
 }
 
 /// "runc[811]".
@@ -102,26 +107,6 @@ impl Display for ParentDeath<'_> {
         } else {
             write!(f, "as its parent {parent} ended (PR_SET_PDEATHSIG)")
         }
-    }
-}
-
-/// "pids.max of /pods/a: 12 of 12": a limit, and how much of it is used.
-pub(super) fn reached(limit: &ReachedLimit) -> String {
-    let ReachedLimit { kind, value, current, cgroup, cgroup_id, uid, ns } = limit;
-    let whose = match (cgroup, cgroup_id, uid, ns) {
-        (Some(path), ..) => format!("pids.max of {}", path.for_terminal()),
-        (_, Some(id), ..) => format!("pids.max of cgroup {id}"),
-        (_, _, Some(uid), _) => format!("RLIMIT_NPROC of uid {uid}"),
-        (_, _, _, Some(ns)) => format!("pid_max of {ns}"),
-        _ => match &**kind {
-            "pid_max" => "kernel.pid_max".to_owned(),
-            "threads_max" => "kernel.threads-max".to_owned(),
-            kind => kind.replace('_', " "),
-        },
-    };
-    match current.zip(*value) {
-        Some((current, value)) => format!("{whose}: {current} of {value}"),
-        None => whose,
     }
 }
 

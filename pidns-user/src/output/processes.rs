@@ -42,12 +42,14 @@ fields! {
     Tracer "tracer" "TRACER" Right ["tracer"],
     /// What it runs in, by its own cgroup or else by that of the PID 1 of its namespace.
     Container "container" "CONTAINER" Left ["container"],
-    /// The id of its cgroup.
-    Cgroup "cgroup" "CGROUP" Right ["cgroup_id"],
+    /// Its cgroup: the path, or else the id.
+    Cgroup "cgroup" "CGROUP" Left ["cgroup", "cgroup_id"],
+    /// Whether it adopts orphans.
+    Subreaper "subreaper" "SUBREAPER" Left ["subreaper"],
     /// Since when it exists.
     Age "age" "AGE" Right ["start_boot_ns"],
     /// How it got in.
-    Entry "entry" "ENTRY" Left ["joined", "forked_by", "zombie", "zombie_since_boot_ns", "exiting", "frozen", "awaited"],
+    Entry "entry" "ENTRY" Left ["joined", "forked_by", "zombie", "zombie_since_boot_ns", "exiting", "frozen", "freezer", "awaited"],
     /// The name.
     Comm "comm" "COMM" Left ["comm"],
 }
@@ -90,7 +92,11 @@ fn cell(field: Field, process: &SnapshotProcess, snapshot: &Snapshot, forest: &F
         Field::Tracer => known(process.tracer),
         Field::Container => container(process, snapshot)
             .map_or_else(|| "-".to_owned(), |container| container.label().for_terminal().to_string()),
-        Field::Cgroup => known(process.cgroup_id),
+        Field::Cgroup => match &process.cgroup {
+            Some(path) => path.for_terminal().to_string(),
+            None => known(process.cgroup_id),
+        },
+        Field::Subreaper => known(process.subreaper.map(|is_one| if is_one { "yes" } else { "-" })),
         Field::Age => {
             known(process.start_boot_ns.map(|start| Duration(snapshot.boot_ns.saturating_since(start))))
         }
@@ -168,6 +174,11 @@ struct ProcessLine<'a> {
 /// Whether the containers have to be known.
 pub fn asks_for_containers(fields: Option<&Fields<Field>>) -> bool {
     fields.is_some_and(|fields| fields.has(Field::Container))
+}
+
+/// Whether the paths of cgroups have to be known.
+pub fn asks_for_cgroups(fields: Option<&Fields<Field>>) -> bool {
+    fields.is_some_and(|fields| fields.has(Field::Cgroup))
 }
 
 /// Writes one document.

@@ -8,7 +8,8 @@ use super::{
     View,
     columns::padded,
     findings,
-    phrases::{Arguments, Death, Duration, ExitPhrase, ParentDeath, Who, pids, reached},
+    phrases::{Arguments, Death, Duration, ExitPhrase, ParentDeath, Who, pids, words},
+    refusals::{self, Refusal},
 };
 use crate::{
     event::container::Container,
@@ -145,7 +146,11 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             threads_live: _,
             exiting,
             frozen,
+            freezer: _,
             tracer,
+            subreaper,
+            cgroup_id: _,
+            cgroup: _,
             zombie_since_boot_ns: _,
             joined,
         } => Row {
@@ -159,6 +164,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
                 exiting.then(|| "exiting".to_owned()),
                 frozen.then(|| "frozen".to_owned()),
                 tracer.map(|tracer| format!("traced by {tracer}")),
+                (*subreaper == Some(true)).then(|| "adopts orphans".to_owned()),
                 (*joined == Some(true)).then(|| "its parent is outside".to_owned()),
             ]
             .into_iter()
@@ -178,12 +184,34 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
                 ns.parent.map(|parent| format!(", parent {parent}")).unwrap_or_default()
             ),
         },
-        Body::NamespaceCreateFailed { via, creator, errno, reason } => Row {
+        Body::NamespaceCreateFailed {
+            via,
+            creator,
+            errno,
+            reason,
+            limit,
+            set_tid,
+            taken,
+            holder,
+            capability,
+            user_ns,
+        } => Row {
             label: "create failed",
             colour: YELLOW,
             ns: innermost(creator),
             process: Some(creator),
-            detail: format!("{via}: {errno}, {}", refusal(reason)),
+            detail: format!(
+                "{via}: {errno}, {}",
+                refusals::why(&Refusal {
+                    reason,
+                    limit: limit.as_ref(),
+                    set_tid,
+                    taken: taken.as_ref(),
+                    holder: holder.as_ref(),
+                    capability: capability.as_deref(),
+                    user_ns: *user_ns,
+                })
+            ),
         },
         Body::NamespaceInit { ns, process } => Row {
             label: "init",
@@ -208,14 +236,12 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             ns: ns.as_ref().and_then(of),
             process: Some(process),
             detail: format!(
-                "setns: {errno}, {}{}",
-                refusal(reason),
-                match (capability, user_ns) {
-                    (Some(capability), Some(user_ns)) => {
-                        format!(": no {capability} in user namespace {user_ns}")
-                    }
-                    _ => String::new(),
-                }
+                "setns: {errno}, {}",
+                refusals::why(&Refusal {
+                    capability: capability.as_deref(),
+                    user_ns: *user_ns,
+                    ..Refusal::of(reason)
+                })
             ),
         },
         Body::NamespaceInitExit { ns, process, exit, cause, members } => Row {
@@ -321,7 +347,19 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
                 if *fate == "ignored" { ignored(signal, from).to_owned() } else { words(fate) }
             ),
         },
-        Body::ForkFailed { process, ns, errno, reason, thread, limit } => Row {
+        Body::ForkFailed {
+            process,
+            ns,
+            errno,
+            reason,
+            thread,
+            limit,
+            set_tid,
+            taken,
+            holder,
+            capability,
+            user_ns,
+        } => Row {
             label: "fork failed",
             colour: YELLOW,
             ns: ns.as_ref().and_then(of),
@@ -335,7 +373,15 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
                     "children_elsewhere" => {
                         "no thread while the children go to another PID namespace".to_owned()
                     }
-                    reason => limit.as_ref().map_or_else(|| refusal(reason), reached),
+                    reason => refusals::why(&Refusal {
+                        reason,
+                        limit: limit.as_ref(),
+                        set_tid,
+                        taken: taken.as_ref(),
+                        holder: holder.as_ref(),
+                        capability: capability.as_deref(),
+                        user_ns: *user_ns,
+                    }),
                 }
             ),
         },
@@ -369,20 +415,6 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             detail: format!("{} ({stage})", Count(*count, "event", "events")),
         },
     })
-}
-
-/// Why a call was refused.
-fn refusal(reason: &str) -> String {
-    match reason {
-        "seccomp" => "by a seccomp filter".to_owned(),
-        "children_elsewhere" => "its children go to another PID namespace already".to_owned(),
-        reason => words(reason),
-    }
-}
-
-/// "depth_limit" as words.
-fn words(reason: &str) -> String {
-    reason.replace('_', " ")
 }
 
 /// Why an init took no notice of a signal (sig_task_ignored() and prepare_signal(), kernel/signal.c), as far as the

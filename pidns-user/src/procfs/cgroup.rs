@@ -87,6 +87,24 @@ impl CgroupMount {
     }
 }
 
+/// The path that says most of a /proc/PID/cgroup: that of the hierarchy of v2, or where it is in the root of that, of the one of v1
+/// that has the pids controller, or else of the first in whose root it is not.
+pub(super) fn path(text: &[u8]) -> Option<&[u8]> {
+    // "4:pids,cpu:/a:b", of v2 "0::/a".
+    let lines = || {
+        text.split(|&byte| byte == b'\n').filter_map(|line| {
+            let mut fields = line.splitn(3, |&byte| byte == b':').skip(1);
+            Some((fields.next()?, fields.next()?))
+        })
+    };
+    let has_pids = |list: &[u8]| list.split(|&byte| byte == b',').any(|name| name == b"pids");
+    let unified = lines().find(|(list, _)| list.is_empty());
+    let pids = lines().find(|(list, _)| has_pids(list));
+    let others = lines().filter(|(list, _)| !list.is_empty() && !has_pids(list));
+    let mut all = unified.into_iter().chain(pids).chain(others).map(|(_, path)| path);
+    all.clone().find(|&path| path != b"/").or_else(|| all.next())
+}
+
 /// What of a cgroup's path is below this root.
 pub(super) fn below<'p>(path: &'p [u8], root: &[u8]) -> Option<&'p [u8]> {
     // A cgroup that is gone, in which a process or zombie still is. (One can have such a name: then it is not known.)
@@ -120,6 +138,22 @@ mod tests {
         ] {
             let found = below(path.as_bytes(), root.as_bytes());
             assert_eq!(found, expected.map(str::as_bytes), "{path} at {root}");
+        }
+    }
+
+    #[test]
+    fn the_path_that_says_most_is_the_cgroups() {
+        for (text, expected) in [
+            ("0::/a\n", Some("/a")),
+            ("0::/\n", Some("/")),
+            ("4:pids:/a:b\n3:freezer:/f\n0::/\n", Some("/a:b")),
+            ("4:pids:/a\n0::/u\n", Some("/u")),
+            ("5:cpu,pids:/\n3:freezer:/f\n0::/\n", Some("/f")),
+            ("4:pids:/\n1:name=systemd:/\n", Some("/")),
+            ("", None),
+            ("nothing", None),
+        ] {
+            assert_eq!(path(text.as_bytes()), expected.map(str::as_bytes), "{text:?}");
         }
     }
 

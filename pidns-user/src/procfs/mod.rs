@@ -2,7 +2,7 @@
 //! may not be read is counted.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Display,
     fs::{self, File},
     io::{self, Read as _},
@@ -129,6 +129,28 @@ impl Procfs {
         Ok(())
     }
 
+    /// Adds the paths of cgroups. `sets` are processes and what stands for the cgroups that they are in: of those with the same
+    /// number one file is read. `between` is called after each.
+    pub fn add_cgroups(&self, snapshot: &mut Snapshot, sets: &[(HostPid, u64)], between: &mut dyn FnMut()) {
+        let sets: HashMap<HostPid, u64> = sets.iter().copied().collect();
+        let mut known: HashMap<u64, Name> = HashMap::new();
+        for process in snapshot.processes.iter_mut().filter(|process| process.cgroup.is_none()) {
+            let Some(&set) = sets.get(&process.pid) else { continue };
+            if let Some(path) = known.get(&set) {
+                process.cgroup = Some(path.clone());
+                continue;
+            }
+            between();
+            // One that has ended meanwhile tells nothing of the others.
+            let text = self.text(process.pid, "cgroup").ok().flatten();
+            if let Some(path) = text.as_ref().and_then(|text| cgroup::path(text)) {
+                let path = Name::from(path);
+                process.cgroup = Some(path.clone());
+                known.insert(set, path);
+            }
+        }
+    }
+
     /// When a process was started: clock ticks since boot.
     pub(crate) fn start_ticks(&self, pid: HostPid) -> Option<u64> {
         Some(parse_stat(&read(&self.path(pid, "stat")).ok()?)?.start_ticks)
@@ -176,6 +198,8 @@ impl Procfs {
         let Status { pids, uid, threads, tracer } = status;
         let stat = self.text(pid, "stat").ok()?.and_then(|text| parse_stat(&text));
         // Of the threads but the first its stat says nothing.
+        // A kernel without cgroups has no such file.
+        let cgroup = self.text(pid, "cgroup").ok().flatten();
         let is_exiting = stat.as_ref().is_some_and(Stat::is_exiting) && threads == Some(1);
         Some(SnapshotProcess {
             pid,
@@ -190,9 +214,11 @@ impl Procfs {
             threads_live: None,
             exiting: is_exiting,
             frozen: false,
+            freezer: None,
             tracer: tracer.and_then(|tid| self.tracer(tid)),
-            // A kernel without cgroups has no such file.
-            cgroup_id: self.text(pid, "cgroup").ok().flatten().and_then(|text| cgroups.of(&text)),
+            subreaper: None,
+            cgroup_id: cgroup.as_ref().and_then(|text| cgroups.of(text)),
+            cgroup: cgroup.as_ref().and_then(|text| cgroup::path(text)).map(Name::from),
             zombie_since_boot_ns: None,
             container: None,
         })

@@ -6,14 +6,16 @@ use std::{
     time::Duration,
 };
 
+use pidns_ebpf::abi::DecodeError;
+
 use crate::{
-    event::identity::BootNs,
+    event::identity::{BootNs, HostPid},
     event::snapshot::{Snapshot, Unnamed, Unread, WhyUnnamed},
     kernel::{
         capabilities::{self, Uses},
         clock,
         error::LoadError,
-        iterator::{TaskIterator, snapshot_of},
+        iterator::{TaskIterator, cgroups_of, snapshot_of},
         namespace,
     },
     procfs::Procfs,
@@ -97,6 +99,8 @@ pub struct Observer {
     load: fn() -> Result<TaskIterator, NoIterator>,
     /// Whether the capabilities that a snapshot does not need are dropped before the first one.
     drops_capabilities: bool,
+    /// Whether the paths of cgroups are read: a file for each set of cgroups.
+    reads_cgroups: bool,
     notices: Vec<Notice>,
     given: Given,
     watch: Option<Box<dyn SnapshotWatch>>,
@@ -121,10 +125,16 @@ impl Observer {
             iterator: None,
             load,
             drops_capabilities: false,
+            reads_cgroups: false,
             notices: Vec::new(),
             given: Given::default(),
             watch: None,
         }
+    }
+
+    /// Has the processes of its snapshots come with the paths of their cgroups.
+    pub fn with_cgroups(self) -> Self {
+        Self { reads_cgroups: true, ..self }
     }
 
     /// Tells `watch` of each snapshot from now on.
@@ -154,7 +164,8 @@ impl Observer {
         }
         let boot_ns = clock::boottime_ns();
         let mut snapshot = match self.iterate(boot_ns) {
-            Some(mut snapshot) => {
+            Some((mut snapshot, cgroups)) => {
+                procfs.add_cgroups(&mut snapshot, &cgroups, between);
                 if let Err(error) = procfs.add_left_out(&mut snapshot, between) {
                     self.notices.push(Notice::LeftOut(error.to_string()));
                 }
@@ -194,11 +205,16 @@ impl Observer {
         Ok(())
     }
 
-    /// The iterator's snapshot; `None` where there is no iterator.
-    fn iterate(&mut self, boot_ns: BootNs) -> Option<Snapshot> {
+    /// The iterator's snapshot, and where paths of cgroups are wanted what stands for those of each process; `None` where there is
+    /// no iterator.
+    fn iterate(&mut self, boot_ns: BootNs) -> Option<(Snapshot, Vec<(HostPid, u64)>)> {
         let iterator = self.iterator.as_mut()?.as_mut().ok()?;
+        let decode = |records: &[u8]| {
+            let cgroups = if self.reads_cgroups { cgroups_of(records)? } else { Vec::new() };
+            Ok((snapshot_of(boot_ns, records)?, cgroups))
+        };
         let read = iterator.read().and_then(|records| {
-            snapshot_of(boot_ns, &records).map_err(|error| LoadError::Iterator(error.to_string()))
+            decode(&records).map_err(|error: DecodeError| LoadError::Iterator(error.to_string()))
         });
         match read {
             Ok(snapshot) => Some(snapshot),

@@ -1,6 +1,9 @@
 //! A namespace comes to exist, gets its init, or may not exist at all.
 
-use crate::facts::{Namespace, Who, Window};
+use pidns_user::kernel::btf::{self, Btf};
+use serde_json::json;
+
+use crate::facts::{Namespace, Refused, Who, Window};
 use crate::seen::{
     about, boot_ns, expect, expect_absent, expect_namespace, expect_not, expect_order, expect_process,
     expect_within, get, in_ns, made_by,
@@ -19,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(nested_namespaces_show_the_pid_at_every_level),
     test!(the_thirty_third_level_is_refused),
     test!(the_count_limit_of_a_user_namespace_is_named, needs probes::user_namespaces),
+    test!(a_count_limit_tells_whose_it_is_and_how_much_of_it_is_used, needs probes::user_namespaces),
     test!(a_second_namespace_for_children_is_refused),
     test!(a_user_without_privilege_is_refused),
     test!(a_first_process_that_may_not_be_is_a_failed_creation, needs probes::set_tid),
@@ -171,13 +175,55 @@ fn the_thirty_third_level_is_refused() {
         expect_process(first, "/process", init);
         expect(first, "/ns/level", index + 1);
     }
-    each_way_is_refused(&told, &seen, "ENOSPC", "depth_limit");
+    let who = each_way_is_refused(&told, &seen, "ENOSPC", "depth_limit");
+    for failed in seen.all("namespace.create_failed", made_by(who.pid)) {
+        expect(failed, "/limit", json!({ "kind": "depth_limit", "value": 32, "current": 32 }));
+    }
     seen.none("namespace.create", made_by(levels[31].pid));
 }
 
 fn the_count_limit_of_a_user_namespace_is_named() {
     let (told, seen) = watch("too-many", &[]);
-    each_way_is_refused(&told, &seen, "ENOSPC", "count_limit");
+    let who = each_way_is_refused(&told, &seen, "ENOSPC", "count_limit");
+    for failed in seen.all("namespace.create_failed", made_by(who.pid)) {
+        expect(failed, "/limit/kind", "max_pid_namespaces");
+        expect(failed, "/limit/value", 0);
+    }
+}
+
+/// Whether a pointer leads to what counts against the limits of a process's own user namespace (5.14 and later).
+fn counts_can_be_read() -> bool {
+    let bytes = std::fs::read(btf::PATH).expect("the kernel has BTF");
+    let btf = Btf::parse(&bytes).expect("it can be read");
+    btf.field("cred", "ucounts").is_ok()
+}
+
+fn a_count_limit_tells_whose_it_is_and_how_much_of_it_is_used() {
+    let (told, seen) = watch("counted-out", &[]);
+    let user_ns: u64 = told.the("user namespace");
+    let failed_of = |fact: &str| {
+        let refused: Refused = told.the(fact);
+        assert_eq!(refused.errno, "ENOSPC", "{fact}");
+        let failed = seen.one("namespace.create_failed", made_by(refused.who.pid));
+        expect(failed, "/errno", "ENOSPC");
+        expect(failed, "/reason", "count_limit");
+        expect(failed, "/limit/user_ns", user_ns);
+        expect_absent(failed, "/exact");
+        failed
+    };
+    for (fact, is_read) in [("own", counts_can_be_read()), ("outer", true)] {
+        let failed = failed_of(fact);
+        expect(failed, "/limit/kind", "max_pid_namespaces");
+        expect(failed, "/limit/value", 1);
+        if is_read {
+            expect(failed, "/limit/current", 1);
+        } else {
+            expect_absent(failed, "/limit/current");
+        }
+    }
+    let failed = failed_of("user");
+    expect(failed, "/limit/kind", "max_user_namespaces");
+    expect(failed, "/limit/value", 0);
 }
 
 fn a_second_namespace_for_children_is_refused() {
@@ -231,7 +277,7 @@ fn of_several_namespaces_the_refused_one_is_told_if_it_can_be() {
     let refused = told.refused("unshare", "ENOSPC");
     let failed = seen.one("namespace.create_failed", made_by(refused.who.pid));
     expect(failed, "/errno", "ENOSPC");
-    if seen.by_functions() {
+    if seen.by_functions() || counts_can_be_read() {
         expect_absent(failed, "/exact");
         expect(failed, "/reason", "other");
     } else {

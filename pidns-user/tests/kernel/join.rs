@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::facts::Who;
+use crate::facts::{Refused, Who};
 use crate::seen::{
     about, expect, expect_absent, expect_not, expect_order, expect_process, expect_within, get, in_ns,
     made_by,
@@ -23,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(the_owner_of_a_namespace_lacks_a_capability_in_its_own_user_namespace, needs probes::user_namespaces),
     test!(an_unshare_after_a_join_is_not_a_second_one),
     test!(other_types_of_namespace_are_no_joins),
+    test!(a_file_of_another_type_is_a_refused_join_for_that_reason),
     test!(a_refused_pidfd_names_the_namespace_if_it_can_be_known, needs probes::pidfd),
 ];
 
@@ -142,6 +143,26 @@ fn other_types_of_namespace_are_no_joins() {
     told.refused("setns", "EINVAL");
     seen.none("namespace.join", about(joiner.pid));
     seen.none("namespace.join_failed", about(joiner.pid));
+}
+
+fn a_file_of_another_type_is_a_refused_join_for_that_reason() {
+    let (told, seen) = watch("join-wrong-type", &[]);
+    for fact in ["another file", "another type", "no namespace"] {
+        assert_eq!(told.the::<Refused>(fact).errno, "EINVAL", "{fact}");
+    }
+    let who = told.the::<Refused>("another file").who;
+    let failed = seen.all("namespace.join_failed", about(who.pid));
+    let [other_file, other_type, no_namespace] = failed[..] else { panic!("three refusals: {failed:#?}") };
+    expect(other_file, "/reason", "wrong_type");
+    expect_absent(other_file, "/ns");
+    expect(other_type, "/reason", "wrong_type");
+    expect(other_type, "/ns/inum", who.ns);
+    expect(no_namespace, "/reason", "other");
+    for failed in [other_file, other_type, no_namespace] {
+        expect(failed, "/errno", "EINVAL");
+        expect_process(failed, "/process", &who);
+        expect_absent(failed, "/exact");
+    }
 }
 
 /// A pidfd names a process: which of its namespaces was meant, and which that is, only a function inside knows.

@@ -10,6 +10,7 @@ mod actor;
 mod again;
 mod agent;
 mod cgroups;
+mod chosen;
 mod cli;
 mod counting;
 mod creation;
@@ -89,6 +90,7 @@ fn main() {
         ("functions", functions::TESTS),
         ("signals", signals::TESTS),
         ("processes", processes::TESTS),
+        ("chosen", chosen::TESTS),
         ("cli", cli::TESTS),
         ("ending", ending::TESTS),
         ("existing", existing::TESTS),

@@ -9,7 +9,7 @@ use pidns_user::kernel::clock;
 use pidns_user::procfs::Procfs;
 use serde_json::{Value, json};
 
-use crate::cgroups::ScratchCgroup;
+use crate::cgroups::{ScratchCgroup, unified_cgroups};
 use crate::facts::Who;
 use crate::forest::{document, namespace, output, process};
 use crate::probes::Outcome;
@@ -21,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_hung_teardown_names_the_parent_outside_that_it_waits_for),
     test!(a_recording_of_a_teardown_has_an_init_that_is_exiting_and_no_zombie),
     test!(a_namespace_within_one_that_goes_down_goes_down_too, needs freezer),
+    test!(what_a_v2_cgroup_has_frozen_is_frozen_and_dies_of_sigkill, needs crate::probes::unified_cgroup),
     test!(a_traced_zombie_belongs_to_its_tracer_first),
     test!(a_process_whose_first_thread_has_ended_is_no_zombie),
     test!(who_adopted_a_process_has_not_forked_it),
@@ -171,10 +172,35 @@ fn a_namespace_within_one_that_goes_down_goes_down_too() {
     let (explained, text) = explain(inner.pid);
     let facts = &explained["process"];
     assert_eq!(facts["process"]["frozen"], true, "{facts:#}");
+    assert_eq!(facts["process"]["freezer"], "cgroup_v1_or_suspend", "{facts:#}");
     assert_eq!(facts["awaited"], json!({ "ns": outer.ns, "why": frozen }), "{text}");
     let (table, _) = output(&["tree", &outer.ns.to_string()], 0);
     assert!(table.contains("(frozen)") && table.contains(&format!("dying with {}", outer.ns)), "{table}");
     actor.go();
+    actor.finish();
+}
+
+fn what_a_v2_cgroup_has_frozen_is_frozen_and_dies_of_sigkill() {
+    let group = ScratchCgroup::make(unified_cgroups().expect("the probe found it"));
+    let mut actor = Actor::start("frozen-v2", &[group.path()]);
+    let (init, frozen): (Who, Who) = (actor.hear("init"), actor.hear("frozen"));
+    let _: bool = actor.hear("ready");
+    let (_directory, file) = Recorder::start("it.ndjson", &[]).stop();
+    let (ns, pid) = (init.ns.to_string(), frozen.pid.to_string());
+    for (listed, table) in
+        [(document(&["ps", &ns]), output(&["ps", &ns], 0).0), recorded(&file, &["ps", &ns])]
+    {
+        let line = process(&listed, frozen.pid);
+        let found = (&line["frozen"], &line["freezer"], &line["state"]);
+        assert_eq!(found, (&true.into(), &"cgroup_v2".into(), &"S".into()), "{line:#}");
+        assert!(process(&listed, init.pid).get("frozen").is_none(), "its PID 1 is not: {listed:#}");
+        assert!(table.contains("frozen"), "{table}");
+    }
+    for (_, text) in [explain(&pid), recorded(&file, &["explain", &pid])] {
+        assert!(text.contains("frozen by its cgroup (cgroup.freeze)"), "{text}");
+    }
+    actor.go();
+    // It is not thawed: the namespace ends all the same.
     actor.finish();
 }
 

@@ -203,6 +203,18 @@ pub(crate) fn become_subreaper() -> io::Result<()> {
     checked(c_long::from(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) })).map(drop)
 }
 
+/// Leads a process group of its own.
+pub(crate) fn new_group() -> io::Result<()> {
+    // SAFETY: takes integers, touches no memory.
+    checked(c_long::from(unsafe { libc::setpgid(0, 0) })).map(drop)
+}
+
+/// Leads a session of its own.
+pub(crate) fn new_session() -> io::Result<()> {
+    // SAFETY: touches no memory.
+    checked(c_long::from(unsafe { libc::setsid() })).map(drop)
+}
+
 /// PR_SET_NAME: the kernel keeps the first 15 bytes.
 pub(crate) fn set_name(name: &[u8]) -> io::Result<()> {
     let name = CString::new(name).expect("a process name without NUL");

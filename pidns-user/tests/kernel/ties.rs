@@ -12,6 +12,7 @@ use crate::cgroups::{self, ScratchCgroup};
 use crate::facts::{Who, inode, status_field};
 use crate::forest::{document, let_go, namespace, output, process, still};
 use crate::probes;
+use crate::recordings::{Recorder, run_on};
 use crate::stage::Actor;
 use crate::sys::Pid;
 use crate::{Test, test};
@@ -20,6 +21,8 @@ pub(crate) const TESTS: &[Test] = &[
     test!(who_is_traced_is_shown_with_the_process_that_does),
     test!(every_tracer_is_that_of_proc),
     test!(who_was_moved_into_a_cgroup_is_shown_with_its_id, needs probes::unified_cgroup),
+    test!(who_adopts_orphans_and_where_it_is_is_in_recordings_too, needs probes::unified_cgroup),
+    test!(the_path_of_a_cgroup_is_that_of_proc),
     test!(every_cgroup_id_is_the_inode_number_of_its_folder, needs probes::unified_cgroup),
     test!(mounted_procs_hold_the_namespace_that_they_show),
     test!(a_mounted_proc_without_a_process_is_told_of_without_a_number),
@@ -90,8 +93,86 @@ fn who_was_moved_into_a_cgroup_is_shown_with_its_id() {
     assert_eq!(found.cgroup_id, Some(id), "from /proc");
     let (table, _) = output(&["ps", "--no-headers", "--fields", "pid,cgroup", &outer.pid.to_string()], 0);
     let row = table.lines().find(|line| line.split_whitespace().next() == Some(&outer.pid.to_string()));
-    assert_eq!(row.and_then(|row| row.split_whitespace().nth(1)), Some(&*id.to_string()), "{table}");
+    let shown = row.and_then(|row| row.split_whitespace().nth(1)).expect("a path");
+    assert!(shown.len() > 1 && group.path().ends_with(shown), "{table}");
     let_go(actor);
+}
+
+fn who_adopts_orphans_and_where_it_is_is_in_recordings_too() {
+    let group = ScratchCgroup::make(cgroups::unified_cgroups().expect("the probe found it"));
+    let mut actor = still("still-subreaper");
+    let (init, member): (Who, Who) = (actor.hear("init"), actor.hear("member"));
+    fs::write(format!("{}/cgroup.procs", group.path()), member.pid.to_string()).expect("it can be moved");
+    let (id, ns) = (inode(group.path()).expect("a cgroup is a folder"), init.ns.to_string());
+    let (_directory, file) = Recorder::start("it.ndjson", &[]).stop();
+    let recorded = |args: &[&str]| {
+        let (code, text, stderr) = run_on(&file, args);
+        assert_eq!(code, Some(0), "{args:?}: {stderr}");
+        text
+    };
+    let from_file = |args: &[&str]| -> Value {
+        serde_json::from_str(&recorded(args)).unwrap_or_else(|error| panic!("{error}"))
+    };
+    for listed in [document(&["ps", &ns]), from_file(&["ps", &ns, "-o", "json"])] {
+        let (of_init, of_member) = (process(&listed, init.pid), process(&listed, member.pid));
+        assert_eq!(
+            (&of_init["subreaper"], &of_member["subreaper"]),
+            (&false.into(), &true.into()),
+            "{listed:#}"
+        );
+        assert_eq!(of_member["cgroup_id"], id, "{listed:#}");
+        assert_ne!(of_init["cgroup_id"], id, "{listed:#}");
+        let path = of_member["cgroup"].as_str().expect("a path");
+        assert!(path.len() > 1 && group.path().ends_with(path), "{path} is not {}", group.path());
+    }
+    let (fields, target) = (["--no-headers", "--fields", "pid,subreaper,cgroup"], member.pid.to_string());
+    let args = [&["ps"], &fields[..], &[&ns]].concat();
+    for table in [output(&args, 0).0, recorded(&args)] {
+        let row = |who: &Who| {
+            let row = table.lines().find(|line| line.split_whitespace().next() == Some(&who.pid.to_string()));
+            row.unwrap_or_else(|| panic!("no {} in {table}", who.pid)).split_whitespace().collect::<Vec<_>>()
+        };
+        assert_eq!((row(&init)[1], row(&member)[1]), ("-", "yes"), "{table}");
+        assert!(group.path().ends_with(row(&member)[2]), "{table}");
+    }
+    for text in [output(&["explain", &target], 0).0, recorded(&["explain", &target])] {
+        assert!(text.contains("it adopts the orphans among its descendants"), "{text}");
+        let name = group.path().rsplit('/').next().expect("a name");
+        assert!(text.lines().any(|line| line.contains("Cgroup") && line.ends_with(name)), "{text}");
+    }
+    let_go(actor);
+}
+
+fn the_path_of_a_cgroup_is_that_of_proc() {
+    let path = |pid: &Value| -> Option<String> {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let paths = |wanted: &'static str| {
+            text.lines().filter_map(move |line| {
+                let mut parts = line.splitn(3, ':');
+                let (_, list, path) = (parts.next()?, parts.next()?, parts.next()?);
+                let is_wanted = if wanted.is_empty() {
+                    list.is_empty()
+                } else {
+                    list.split(',').any(|one| one == wanted)
+                };
+                (is_wanted || wanted == "*").then(|| path.to_owned())
+            })
+        };
+        let mut all = paths("").chain(paths("pids")).chain(paths("*"));
+        all.clone().find(|path| path != "/").or_else(|| all.next())
+    };
+    let before = document(&["ps", "--fields", "pid"]);
+    let before: Vec<_> = listed(&before).map(|line| (line["pid"].clone(), path(&line["pid"]))).collect();
+    let now = document(&["ps"]);
+    let mut compared = 0;
+    for (pid, path_before) in before {
+        let Some(line) = listed(&now).find(|line| line["pid"] == pid) else { continue };
+        // Not one that was moved meanwhile, or has ended.
+        let Some(expected) = path(&pid).filter(|found| Some(found) == path_before.as_ref()) else { continue };
+        assert_eq!(line["cgroup"], *expected, "{line}");
+        compared += 1;
+    }
+    assert!(compared > 3, "{now:#}");
 }
 
 /// The inode number of the folder of its cgroup; `None` where it has gone.

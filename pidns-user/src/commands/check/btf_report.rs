@@ -113,7 +113,9 @@ fn tell_losses(report: &mut CheckReport, losses: &[&'static Use], offsets: &[(&'
 fn what_it_is(symbol: &str) -> String {
     let offset = OFFSETS.iter().chain(SNAPSHOT_OFFSETS).find(|offset| offset.symbol == symbol);
     match offset.map(|offset| offset.source) {
-        Some(Source::Field(structure, field)) => format!("{structure}.{field}"),
+        Some(Source::Field(structure, field) | Source::Element(structure, field)) => {
+            format!("{structure}.{field}")
+        }
         Some(Source::Size(structure)) => structure.to_owned(),
         Some(Source::Enumerator(_, name)) => name.to_owned(),
         None => symbol.to_owned(),

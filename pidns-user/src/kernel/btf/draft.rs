@@ -71,7 +71,7 @@ impl Btf<'_> {
                         kept.entry(id).or_default();
                     }
                 }
-                Source::Field(structure, field) => {
+                Source::Field(structure, field) | Source::Element(structure, field) => {
                     if let Ok(id) = self.structure(structure) {
                         self.keep_field(id, field, &mut kept)?;
                     }

@@ -34,7 +34,11 @@ impl DeadProcess {
             threads: None,
             threads_live: None,
             frozen: false,
+            freezer: None,
             tracer: None,
+            subreaper: None,
+            cgroup_id: None,
+            cgroup: None,
             zombie_since_boot_ns: None,
             ppid: self.state.ended.as_ref().and_then(|ended| ended.parent).or(self.state.parent),
             ..self.state.as_snapshot(false)

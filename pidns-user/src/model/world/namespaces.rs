@@ -171,7 +171,7 @@ impl World {
     pub(super) fn on_snapshot_init(
         &mut self,
         init: &Process,
-        observed: Observation,
+        observed: &Observation,
         changes: &mut Vec<Change>,
     ) {
         let torn_down = observed.is_zombie();

@@ -2,8 +2,9 @@
 
 use crate::{
     event::identity::{BootNs, HostPid, NsInum, ProcessKey},
-    event::snapshot::SnapshotProcess,
+    event::snapshot::{Freezer, SnapshotProcess},
     event::{Exit, Process},
+    text::Name,
 };
 
 /// How a process got into its namespace.
@@ -26,7 +27,7 @@ pub enum Entered {
 }
 
 /// What a snapshot shows of a process at its moment, and no event reports.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observation {
     /// Letter of its first thread's state (proc(5)).
     pub state: Option<char>,
@@ -38,8 +39,16 @@ pub struct Observation {
     pub exiting: bool,
     /// Whether it is frozen.
     pub frozen: bool,
+    /// By what.
+    pub freezer: Option<Freezer>,
     /// PID at level 0 of the process that traces its first thread.
     pub tracer: Option<HostPid>,
+    /// Whether it adopts the orphans among its descendants.
+    pub subreaper: Option<bool>,
+    /// The id of its cgroup (v2).
+    pub cgroup_id: Option<u64>,
+    /// The path of its cgroup.
+    pub cgroup: Option<Name>,
 }
 
 impl Observation {
@@ -116,12 +125,13 @@ impl ProcessState {
     /// In the form that a look at the kernel has; `exiting`: it has ended for the events, and is no zombie yet.
     pub fn as_snapshot(&self, exiting: bool) -> SnapshotProcess {
         let Process { pid, pids, comm, start_boot_ns, uid, ns, ppid: _, container } = &self.process;
-        let Observation { state, threads, threads_live, exiting: _, frozen, tracer } = match &self.ended {
-            Some(_) if exiting => Observation { exiting, ..Observation::default() },
+        let Observation { subreaper, cgroup_id, cgroup, .. } = self.observed.clone();
+        let Observation { state, threads, threads_live, frozen, freezer, tracer, .. } = match &self.ended {
+            Some(_) if exiting => Observation::default(),
             // A zombie that nothing traces gets no tracer any more (ptrace_attach(), kernel/ptrace.c).
-            Some(_) if self.observed.is_zombie() => self.observed,
+            Some(_) if self.observed.is_zombie() => self.observed.clone(),
             Some(_) => Observation { state: Some('Z'), threads: Some(1), ..Observation::default() },
-            None => self.observed,
+            None => self.observed.clone(),
         };
         SnapshotProcess {
             pid: *pid,
@@ -136,9 +146,11 @@ impl ProcessState {
             threads_live,
             exiting,
             frozen,
+            freezer,
             tracer,
-            // No event tells it.
-            cgroup_id: None,
+            subreaper,
+            cgroup_id,
+            cgroup,
             zombie_since_boot_ns: self.ended.as_ref().and_then(|ended| ended.since).filter(|_| !exiting),
             container: container.clone(),
         }

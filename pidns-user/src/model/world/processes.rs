@@ -22,7 +22,7 @@ impl World {
         let children_ns = self.pass.as_mut().and_then(|look| look.has_seen_process(process.pid, process.ns));
         let parent = process.ppid;
         if let Some(entry) = self.processes.get_mut(&process.pid) {
-            entry.observed = observed;
+            entry.observed = observed.clone();
             if let Some(inum) = children_ns {
                 entry.children_ns = (inum != process.ns).then_some(inum);
             }
@@ -38,7 +38,7 @@ impl World {
                 self.give_children_away(process.pid, changes);
             }
         }
-        self.on_snapshot_init(process, observed, changes);
+        self.on_snapshot_init(process, &observed, changes);
     }
 
     /// Whoever is described is there: as somebody known, or as somebody new.

@@ -84,7 +84,11 @@ fn look_at(process: &Process, state: char) -> Body {
         threads_live: None,
         exiting: false,
         frozen: false,
+        freezer: None,
         tracer: None,
+        subreaper: None,
+        cgroup_id: None,
+        cgroup: None,
         zombie_since_boot_ns: None,
         joined: None,
     }
@@ -464,7 +468,11 @@ fn a_pid_1_is_exiting_until_the_teardown_and_a_zombie_then() {
         threads_live: Some(0),
         exiting: true,
         frozen: false,
+        freezer: None,
         tracer: None,
+        subreaper: None,
+        cgroup_id: None,
+        cgroup: None,
         zombie_since_boot_ns: None,
         joined: None,
     };

@@ -45,10 +45,16 @@ pub(super) fn write(facts: &ProcessFacts, sheet: &mut Sheet<'_>) -> io::Result<(
     if let Some(tracer) = facts.traced_by.as_ref().filter(|_| facts.zombie.is_none()) {
         sheet.line("Traced by", numbered(tracer))?;
     }
+    if let Some(cgroup) = &process.cgroup {
+        sheet.line("Cgroup", cgroup.for_terminal())?;
+    }
     sheet.line("Parent", parent_of(facts))?;
     sheet.line("Entry", entry_of(facts))?;
     if let Some(others) = init_of {
         sheet.line("PID 1", role_of(facts, *others))?;
+    }
+    if process.subreaper == Some(true) {
+        sheet.line("Subreaper", "it adopts the orphans among its descendants, and must reap them")?;
     }
     let children: Vec<String> = facts.children.iter().map(|child| child_of(child, process)).collect();
     sheet.list("Children", &children)?;

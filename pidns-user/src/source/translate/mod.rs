@@ -1,14 +1,14 @@
 //! From the kernel's records to events.
 
 mod namespaces;
+mod refusals;
 mod signals;
 
 use std::collections::{HashMap, VecDeque};
 
 use pidns_ebpf::abi::{
     Creation, Dying, FLAG_ARGS, FLAG_ARGS_CUT, FLAG_INEXACT, FLAG_RESTORED, FLAG_THREAD, Header,
-    InitExitBody, NamespacePart, Namespaced, Origin, ProcessPart, Reason, Record, RefusalBody, SignalBody,
-    Via, decode,
+    InitExitBody, NamespacePart, Namespaced, Origin, ProcessPart, Reason, Record, SignalBody, Via, decode,
 };
 
 use self::{
@@ -17,7 +17,7 @@ use self::{
 };
 use crate::{
     event::identity::{BootNs, HostPid, NsInum, ProcessKey},
-    event::{Body, Cause, Exit, Process, ReachedLimit, Token},
+    event::{Body, Cause, Exit, Process, Token},
     kernel::{sweep::Swept, zombies::Unreaped},
     signals::{errno_name, signal_name},
     text::Name,
@@ -135,17 +135,10 @@ impl Translator {
             Record::ProcessSignal(Namespaced { process: Some(subject), other, body, .. }) => {
                 self.signals.signalled(key(&subject), SeenSignal::of(&subject, other.as_ref(), body));
             }
-            Record::NamespaceCreateFailed(Namespaced { process: Some(creator), body, .. }) => {
-                let RefusalBody { errno, via: number, .. } = body;
-                put(
-                    exact,
-                    Body::NamespaceCreateFailed {
-                        via: via(number).unwrap_or_else(|| "unknown".into()),
-                        creator: process(&creator),
-                        errno: errno_name(errno),
-                        reason: reason(&body),
-                    },
-                );
+            Record::NamespaceCreateFailed(refused) => {
+                if let Some(body) = refusals::creation(&refused) {
+                    put(exact, body);
+                }
             }
             Record::NamespaceJoinFailed(Namespaced { ns, process: Some(caller), body, .. }) => {
                 let ns = ns.map(|part| self.namespaces.describe(&part));
@@ -159,25 +152,17 @@ impl Translator {
                         ns,
                         process: process(&caller),
                         errno: errno_name(body.errno),
-                        reason: reason(&body),
+                        reason: refusals::reason(&body),
                         capability: user_ns.map(|_| "CAP_SYS_ADMIN".into()),
                         user_ns,
                     },
                 );
             }
-            Record::ForkFailed(Namespaced { ns, process: Some(caller), body, .. }) => {
-                let ns = ns.map(|part| self.namespaces.describe(&part));
-                put(
-                    exact,
-                    Body::ForkFailed {
-                        process: process(&caller),
-                        ns,
-                        errno: errno_name(body.errno),
-                        reason: reason(&body),
-                        thread: flags & FLAG_THREAD != 0,
-                        limit: limit(&body),
-                    },
-                );
+            Record::ForkFailed(refused) => {
+                let ns = refused.record.ns.map(|part| self.namespaces.describe(&part));
+                if let Some(body) = refusals::fork(&refused, ns, flags & FLAG_THREAD != 0) {
+                    put(exact, body);
+                }
             }
             Record::ProcessFork { process: child, parent } => {
                 self.forked(&child, &parent);
@@ -235,7 +220,6 @@ impl Translator {
             }
             // The decoder lets no record about a namespace pass without what is asked for above.
             Record::NamespaceCreate(_)
-            | Record::NamespaceCreateFailed(_)
             | Record::NamespaceInit(_)
             | Record::NamespaceJoin(_)
             | Record::NamespaceJoinFailed(_)
@@ -243,8 +227,7 @@ impl Translator {
             | Record::NamespaceTeardown(_)
             | Record::NamespaceDestroy(_)
             | Record::InitSignal(_)
-            | Record::ProcessSignal(_)
-            | Record::ForkFailed(_) => {}
+            | Record::ProcessSignal(_) => {}
         }
     }
 
@@ -449,38 +432,6 @@ fn via(number: u32) -> Option<Token> {
         Via::Vfork => Some("vfork".into()),
         Via::Setns => Some("setns".into()),
     }
-}
-
-fn reason(body: &RefusalBody) -> Token {
-    match Reason::from_number(body.reason).unwrap_or(Reason::Other) {
-        Reason::Other => "other".into(),
-        Reason::DepthLimit => "depth_limit".into(),
-        Reason::CountLimit => "count_limit".into(),
-        Reason::Permission => "permission".into(),
-        Reason::AlreadyUnshared => "already_unshared".into(),
-        Reason::NoMemory => "no_memory".into(),
-        Reason::NotDescendant => "not_descendant".into(),
-        Reason::NamespaceDead => "namespace_dead".into(),
-        Reason::PidsCgroup => "pids_cgroup".into(),
-        Reason::PidMax => "pid_max".into(),
-        Reason::NprocLimit => "nproc_limit".into(),
-        Reason::Seccomp => "seccomp".into(),
-        Reason::ChildrenElsewhere => "children_elsewhere".into(),
-    }
-}
-
-/// The limit that refused a fork; its cgroup's path is not in the record.
-fn limit(body: &RefusalBody) -> Option<ReachedLimit> {
-    let RefusalBody { place, limit, current, cgroup, .. } = *body;
-    let (mut uid, mut ns, mut cgroup_id) = (None, None, None);
-    match Reason::from_number(body.reason)? {
-        Reason::PidMax => ns = Some(NsInum::known(place)?),
-        Reason::NprocLimit => uid = Some(place),
-        Reason::PidsCgroup => cgroup_id = (cgroup != 0).then_some(cgroup),
-        _ => return None,
-    }
-    let (value, current) = (Some(limit), Some(current));
-    Some(ReachedLimit { kind: reason(body), value, current, cgroup: None, cgroup_id, uid, ns })
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub(super) const SITUATIONS: &[Situation] = &[
     ("nested", |_| nested()),
     ("too-deep", |_| too_deep()),
     ("too-many", |_| too_many()),
+    ("counted-out", |_| counted_out()),
     ("one-too-many-of-another-type", |_| one_too_many_of_another_type()),
     ("unshare-twice", |_| unshare_twice()),
     ("unprivileged", |_| unprivileged()),
@@ -158,6 +159,42 @@ fn too_many() -> c_int {
     });
     let after = fs::read_to_string(limit).expect("the limit can be read");
     assert_eq!(before, after, "the limit of the machine was left alone");
+    0
+}
+
+/// A user namespace that may have one PID namespace has it; then more are asked for there, and in a user namespace within, and then
+/// with a user namespace of their own, of which it may have none.
+fn counted_out() -> c_int {
+    let set = |limit: &str, most: &str| {
+        fs::write(format!("/proc/sys/user/{limit}"), most).expect("the owner can set its limit");
+    };
+    let try_in_child = |fact: &str, enter: c_int, flags: c_int| {
+        fork_and_wait(|| {
+            let who = Who::myself();
+            if enter != 0 {
+                sys::unshare(enter).expect("another user namespace is allowed");
+            }
+            say_refusal(fact, "unshare", &who, &sys::unshare(flags));
+            0
+        });
+    };
+    fork_and_wait(|| {
+        sys::unshare(libc::CLONE_NEWUSER).expect("root can make a user namespace");
+        say("user namespace", inode("/proc/self/ns/user").expect("a user namespace"));
+        // Who makes one within must have a number in this one.
+        for (file, text) in [("uid_map", "0 0 1"), ("setgroups", "deny"), ("gid_map", "0 0 1")] {
+            fs::write(format!("/proc/self/{file}"), text).expect("its owner can map itself");
+        }
+        set("max_pid_namespaces", "1");
+        let first = Child::clone(sys::NEWPID, live_as_init).expect("one is allowed");
+        first.await_ready();
+        try_in_child("own", 0, sys::NEWPID);
+        try_in_child("outer", libc::CLONE_NEWUSER, sys::NEWPID);
+        set("max_user_namespaces", "0");
+        try_in_child("user", 0, libc::CLONE_NEWUSER | sys::NEWPID);
+        first.dismiss();
+        0
+    });
     0
 }
 

@@ -20,6 +20,7 @@ pub(super) const SITUATIONS: &[Situation] = &[
     ("join-own-unprivileged", |_| join_own_unprivileged()),
     ("join-and-unshare", |_| join_and_unshare()),
     ("join-other-types", |_| join_other_types()),
+    ("join-wrong-type", |_| join_wrong_type()),
 ];
 
 fn namespace_file(pid: Pid, kind: &str) -> File {
@@ -158,5 +159,18 @@ fn join_other_types() -> c_int {
     setns(namespace_file(own, "uts").as_fd(), 0);
     let mismatch = sys::setns(namespace_file(own, "mnt").as_fd(), libc::CLONE_NEWUTS);
     say_refusal("refused", "setns", &Who::myself(), &mismatch);
+    0
+}
+
+/// A PID namespace is asked for, and the file is of another type; or the file is right, and another type is asked for with it.
+fn join_wrong_type() -> c_int {
+    let own = sys::getpid();
+    let who = Who::myself();
+    let refused = sys::setns(namespace_file(own, "net").as_fd(), sys::NEWPID);
+    say_refusal("another file", "setns", &who, &refused);
+    let refused = sys::setns(namespace_file(own, "pid").as_fd(), sys::NEWPID | libc::CLONE_NEWNET);
+    say_refusal("another type", "setns", &who, &refused);
+    let file = File::open("/proc/self/status").expect("a file that is no namespace's");
+    say_refusal("no namespace", "setns", &who, &sys::setns(file.as_fd(), sys::NEWPID));
     0
 }

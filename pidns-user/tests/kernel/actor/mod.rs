@@ -3,6 +3,7 @@
 //!
 //! `kernel actor NAME [ARGS]` plays one by hand (each line on stdin lets it go on); `kernel actor` lists them.
 
+mod chosen;
 mod creation;
 mod forest;
 mod hanging;
@@ -35,6 +36,7 @@ type Situation = (&'static str, fn(&[String]) -> c_int);
 /// Plays the situation that `args` name and answers with the exit code.
 pub(crate) fn main(args: &[String]) -> c_int {
     let groups = [
+        chosen::SITUATIONS,
         creation::SITUATIONS,
         forest::SITUATIONS,
         hanging::SITUATIONS,

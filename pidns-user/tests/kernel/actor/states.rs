@@ -12,6 +12,7 @@ use crate::sys::{self, Gate, Pid};
 
 pub(super) const SITUATIONS: &[Situation] = &[
     ("hung-teardown", |_| hung_teardown()),
+    ("frozen-v2", |args| frozen_v2(&parse::<String>(args, 0, "a cgroup of version 2"))),
     ("frozen-teardown", |args| frozen_teardown(&parse::<String>(args, 0, "a cgroup of the freezer"))),
     ("traced-zombie", |_| traced_zombie()),
     ("first-thread-gone", |_| first_thread_gone()),
@@ -89,6 +90,33 @@ fn frozen_teardown(cgroup: &str) -> c_int {
     say("ready", true);
     wait_for_go();
     freeze("THAWED");
+    say_end("end", home.pid);
+    0
+}
+
+/// A member is frozen by a cgroup of version 2; its PID 1 is killed, and the namespace ends while it is frozen.
+fn frozen_v2(cgroup: &str) -> c_int {
+    let home = Child::init("init", || {
+        let ready = Gate::new();
+        fork(|| {
+            fs::write(format!("{cgroup}/cgroup.procs"), "0").expect("a process may move itself");
+            say("frozen", Who::myself());
+            ready.open();
+            sys::pause_forever()
+        });
+        ready.wait();
+    });
+    fs::write(format!("{cgroup}/cgroup.freeze"), "1").expect("it can be frozen");
+    let is_frozen = || {
+        let events = fs::read_to_string(format!("{cgroup}/cgroup.events")).expect("it has events");
+        events.lines().any(|line| line == "frozen 1")
+    };
+    while !is_frozen() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    say("ready", true);
+    wait_for_go();
+    sys::kill(home.pid, libc::SIGKILL).expect("an init can be killed from outside");
     say_end("end", home.pid);
     0
 }

@@ -6,15 +6,33 @@ use std::path::Path;
 use std::thread;
 
 use super::forest::stand_still;
-use super::{Child, Situation, say, wait_for_go};
-use crate::facts::inode;
+use super::{Child, Situation, fork, say, wait_for_go};
+use crate::facts::{Who, inode};
 use crate::sys::{self, Gate};
 
 pub(super) const SITUATIONS: &[Situation] = &[
     ("still-traced", |_| still_traced()),
+    ("still-subreaper", |_| still_subreaper()),
     ("still-shown-by-procs", |_| still_shown_by_procs()),
     ("still-shown-by-a-bound-proc", |_| still_shown_by_a_bound_proc()),
 ];
+
+/// A member that adopts orphans, in a namespace whose PID 1 has not asked for that.
+fn still_subreaper() -> c_int {
+    let home = Child::init("init", || {
+        let ready = Gate::new();
+        fork(|| {
+            sys::become_subreaper().expect("a process may adopt orphans");
+            say("member", Who::myself());
+            ready.open();
+            sys::pause_forever()
+        });
+        ready.wait();
+    });
+    let code = stand_still();
+    home.dismiss();
+    code
+}
 
 /// By a thread that is not the first one: the kernel keeps the thread, and the process is what is to be told.
 fn still_traced() -> c_int {

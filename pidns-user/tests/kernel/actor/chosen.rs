@@ -1,0 +1,115 @@
+//! Forks that choose PIDs which others have, or which may not be chosen.
+
+use std::ffi::c_int;
+use std::sync::{Arc, Barrier, mpsc};
+use std::thread;
+
+use super::{Child, Situation, fork, say, say_refusal};
+use crate::facts::Who;
+use crate::sys::{self, Birth, Gate, Pid};
+
+pub(super) const SITUATIONS: &[Situation] =
+    &[("taken-pids", |_| taken_pids()), ("choose-unprivileged", |_| choose_unprivileged())];
+
+/// Asks for these PIDs, of which the kernel must refuse one.
+fn ask(fact: &str, who: &Who, flags: c_int, set_tid: &[Pid]) {
+    let birth = Birth { flags, set_tid: set_tid.to_vec() };
+    say_refusal(&format!("{fact} refused"), "clone3", who, &sys::clone3(&birth, || 0).map(sys::wait));
+}
+
+fn taken_pids() -> c_int {
+    let home = Child::init("asker", || {
+        let who = Who::myself();
+        let birth = |pid| Birth { flags: 0, set_tid: vec![pid] };
+        let holder = Child::clone3(&birth(40), |side| {
+            say("process", Who::myself());
+            side.ready();
+            side.wait();
+            0
+        });
+        let holder = holder.expect("nobody has PID 40 yet");
+        holder.await_ready();
+        ask("process", &who, 0, &[40]);
+        ask("outer", &who, 0, &[41, who.pid]);
+        outlived_by_a_member("group", 50, || sys::new_group().expect("a process may lead a group"), || {});
+        ask("group", &who, 0, &[50]);
+        outlived_by_a_member(
+            "session",
+            60,
+            || sys::new_session().expect("a process may lead a session"),
+            || sys::new_group().expect("a process may lead a group"),
+        );
+        ask("session", &who, 0, &[60]);
+        let zombie = sys::clone3(&birth(70), || {
+            say("zombie", Who::myself());
+            0
+        });
+        let zombie = zombie.expect("nobody has PID 70 yet");
+        sys::wait_without_reaping(zombie).expect("a child can be waited for");
+        ask("zombie", &who, 0, &[70]);
+        sys::wait(zombie).expect("a child can be waited for");
+        ask("no number", &who, 0, &[-1]);
+        ask("too many", &who, 0, &[43, 44, 45]);
+        ask("creation", &who, sys::NEWPID, &[1, 40]);
+        ask_for_own_thread(&who);
+        holder.dismiss();
+    });
+    home.dismiss();
+    0
+}
+
+/// A process with this PID leads something, by `lead`, which its child is in, too; it ends, and is reaped. The child, which says who it
+/// is, lives on until its namespace ends.
+fn outlived_by_a_member(fact: &str, pid: Pid, lead: impl Fn(), leave: impl Fn()) {
+    let leader = sys::clone3(&Birth { flags: 0, set_tid: vec![pid] }, || {
+        lead();
+        let gate = Gate::new();
+        fork(|| {
+            leave();
+            say(fact, Who::myself());
+            gate.open();
+            sys::pause_forever()
+        });
+        gate.wait();
+        0
+    });
+    let leader = leader.expect("nobody has this PID yet");
+    assert!(sys::wait(leader).expect("a child can be waited for").success(), "it has led a {fact}");
+}
+
+/// The last thing to be done: a process with two threads forks no more.
+fn ask_for_own_thread(who: &Who) {
+    let barrier = Arc::new(Barrier::new(2));
+    let (sender, tid) = mpsc::channel();
+    let thread = thread::spawn({
+        let barrier = Arc::clone(&barrier);
+        move || {
+            sender.send(sys::gettid()).expect("the first thread waits for it");
+            barrier.wait();
+        }
+    });
+    let tid = tid.recv().expect("a thread says its number");
+    say("tid", tid);
+    ask("thread", who, 0, &[tid]);
+    barrier.wait();
+    thread.join().expect("a thread ends well");
+}
+
+/// A process without a capability chooses a PID.
+fn choose_unprivileged() -> c_int {
+    let home = Child::init("init", || {
+        let asker = fork(|| {
+            sys::become_uid(54321).expect("root can become another user");
+            say_refusal(
+                "refused",
+                "clone3",
+                &Who::myself(),
+                &sys::clone3(&Birth { flags: 0, set_tid: vec![77] }, || 0).map(sys::wait),
+            );
+            0
+        });
+        assert!(sys::wait(asker).expect("a child can be waited for").success(), "it said what it got");
+    });
+    home.dismiss();
+    0
+}

@@ -54,6 +54,8 @@ pointers! {
     NsCommon,
     /// `struct kernel_clone_args` (include/linux/sched/task.h): what a fork was asked for.
     CloneArgs,
+    /// `struct file` (include/linux/fs.h).
+    File,
 }
 
 /// Pointers that hooks hand over.
@@ -66,7 +68,7 @@ macro_rules! arguments {
         }
     )* };
 }
-arguments!(Task, Siginfo, Binprm, Regs, CloneArgs, PidNamespace);
+arguments!(Task, Siginfo, Binprm, Regs, CloneArgs, PidNamespace, File);
 
 /// Pointers that are compared, or may be null.
 macro_rules! addresses {
@@ -103,7 +105,6 @@ impl Task<Probed> {
     /// `task.files.fdt.fd[number]`, resolved to the namespace that the file stands for, if it is one of nsfs.
     #[inline(always)]
     pub(crate) fn namespace_file(self, number: u32) -> Option<NsCommon<Probed>> {
-        const NSFS_MAGIC: u64 = 0x6e73_6673;
         // SAFETY: every read is a pointer or an integer, copied by helper.
         unsafe {
             #[inline(always)]
@@ -118,9 +119,22 @@ impl Task<Probed> {
             }
             let slots = read(table, FDTABLE_FD);
             let file: *const u8 = Probed::read(slots.add(number as usize * size_of::<u64>()));
-            let inode = read(file, FILE_INODE);
-            let magic: u64 = Probed::read(read(inode, INODE_SB).add(SUPER_MAGIC.load() as usize));
-            let ns = read(inode, INODE_PRIVATE);
+            File::<Probed>::at(file).namespace()
+        }
+    }
+}
+
+impl<A: Access> File<A> {
+    /// The namespace that it stands for, if it is one of nsfs.
+    #[inline(always)]
+    pub(crate) fn namespace(self) -> Option<NsCommon<Probed>> {
+        const NSFS_MAGIC: u64 = 0x6e73_6673;
+        let inode: *const u8 = self.field(FILE_INODE);
+        // SAFETY: pointers and an integer, of which any bytes are a value.
+        unsafe {
+            let superblock: *const u8 = A::read(inode.add(INODE_SB.load() as usize));
+            let magic: u64 = A::read(superblock.add(SUPER_MAGIC.load() as usize));
+            let ns: *const u8 = A::read(inode.add(INODE_PRIVATE.load() as usize));
             (magic == NSFS_MAGIC && !ns.is_null()).then(|| NsCommon::at(ns))
         }
     }

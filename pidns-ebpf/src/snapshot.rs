@@ -1,5 +1,5 @@
-//! The eBPF object of snapshots: a task iterator that describes every process. An object of its own, so that neither
-//! the live stream nor a snapshot waits for the other's programs and maps.
+//! The eBPF object of snapshots: a task iterator that describes every process, and iterators that find what else holds
+//! namespaces. An object of its own, so that neither the live stream nor a snapshot waits for the other's programs and maps.
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
@@ -14,6 +14,8 @@ mod layout;
 #[cfg(target_arch = "bpf")]
 #[expect(dead_code, reason = "shared with the object of the live stream, which uses more of it")]
 mod namespace;
+#[cfg(target_arch = "bpf")]
+mod ties;
 
 /// As in the object of the live stream.
 #[cfg(target_arch = "bpf")]
@@ -21,28 +23,36 @@ mod namespace;
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
+/// The offsets that the object of the live stream does without.
+#[cfg(target_arch = "bpf")]
+mod offsets {
+    use pidns_ebpf::abi::symbols::placeholder;
+
+    use crate::layout::FilledIn;
+
+    macro_rules! offsets {
+        ($(($symbol:ident, $need:ident, $what:ident, $structure:literal, $field:literal),)*) => { $(
+            pub(crate) const $symbol: FilledIn<{ placeholder(stringify!($symbol)) }> = FilledIn;
+        )* };
+    }
+    pidns_ebpf::for_each_snapshot_offset!(offsets);
+}
+
 #[cfg(target_arch = "bpf")]
 mod iterator {
     use core::ffi::c_void;
 
     use aya_ebpf::{bindings::seq_file, helpers::generated::bpf_seq_write, macros::map, maps::PerCpuArray};
-    use pidns_ebpf::abi::{MAX_PIDS, PIDS_ROOM, snapshot::SnapshotRecord, symbols::placeholder};
+    use pidns_ebpf::abi::{MAX_PIDS, PIDS_ROOM, snapshot::SnapshotRecord};
 
     use crate::{
         access::Access as _,
         kernel::{Direct, Probed, Task},
         layout::{
-            CGROUP_NODE, Constant as _, FilledIn, KERNFS_NODE_ID, TASK_CGROUPS, TASK_EXIT_STATE, TASK_FLAGS,
-            present,
+            CGROUP_NODE, Constant as _, KERNFS_NODE_ID, TASK_CGROUPS, TASK_EXIT_STATE, TASK_FLAGS, present,
         },
+        offsets::{CSS_SET_DEFAULT_CGROUP, TASK_PTRACE, TASK_STATE, TASK_STATE_BEFORE_5_14},
     };
-
-    macro_rules! offsets {
-        ($(($symbol:ident, $need:ident, $what:ident, $structure:literal, $field:literal),)*) => { $(
-            const $symbol: FilledIn<{ placeholder(stringify!($symbol)) }> = FilledIn;
-        )* };
-    }
-    pidns_ebpf::for_each_snapshot_offset!(offsets);
 
     /// The record, and room for its tail.
     #[repr(C)]

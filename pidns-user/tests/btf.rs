@@ -232,6 +232,7 @@ fn snapshots_of_every_kernel_are_taken_with_the_iterator_and_lack_nothing() {
         let btf = whole(btf).expect("an extract is whole");
         let snapshots = btf_report(&btf, HookSet::Auto).expect("a judgement").snapshots;
         assert!(snapshots.missing.is_empty() && snapshots.losses.is_empty(), "{release}: {snapshots:#?}");
+        assert!(snapshots.has_files && snapshots.layout.has_ties(), "{release} finds what holds namespaces");
         let layout = SnapshotLayout::resolve(&btf).expect("a layout");
         assert_eq!(layout.probe_numbers, *probe_numbers, "{release}: pid.numbers has a stated length");
         for (field, expected) in SNAPSHOT_FIELDS.iter().zip(snapshot_offsets) {

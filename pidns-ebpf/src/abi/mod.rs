@@ -11,6 +11,7 @@ pub mod namespace_counters;
 pub mod record;
 pub mod snapshot;
 pub mod symbols;
+pub mod ties;
 mod vocabulary;
 
 pub use counters::*;

@@ -100,5 +100,9 @@ pub const PROGRAM_FREE_INUM: &str = "inode_number_freed";
 /// Program on fentry/reboot_pid_ns.
 pub const PROGRAM_REBOOT: &str = "namespace_reboots";
 
-/// Program on iter/task, the one of the snapshot's object.
+/// Program on iter/task of the snapshot's object: the processes.
 pub const PROGRAM_SNAPSHOT: &str = "process_snapshot";
+/// Program on iter/task of the same object: where children go, and where processes are for mounts.
+pub const PROGRAM_TASK_TIES: &str = "task_ties";
+/// Program on iter/task_file of the same object: open namespace files.
+pub const PROGRAM_FILE_TIES: &str = "file_ties";

@@ -169,6 +169,11 @@ macro_rules! for_each_snapshot_offset {
             (TASK_JOBCTL, optional, field, "task_struct", "jobctl"),
             (SIGNAL_SUBREAPER, optional, field, "signal_struct", "is_child_subreaper"),
             (CSS_SET_DEFAULT_CGROUP, optional, field, "css_set", "dfl_cgrp"),
+            (TASK_FS, optional, field, "task_struct", "fs"),
+            (FS_ROOT_MOUNT, optional, field, "fs_struct", "root.mnt"),
+            (FS_ROOT_ENTRY, optional, field, "fs_struct", "root.dentry"),
+            (NSPROXY_MOUNT_NS, optional, field, "nsproxy", "mnt_ns"),
+            (MOUNT_NS_NS, optional, field, "mnt_namespace", "ns"),
         }
     };
 }
@@ -187,7 +192,9 @@ pub const SNAPSHOT_SHARED: &[&str] = &[
     "TASK_GROUP_LEADER",
     "TASK_THREAD_PID",
     "TASK_SIGNAL",
+    "TASK_NSPROXY",
     "TASK_REAL_CRED",
+    "TASK_FILES",
     "TASK_CGROUPS",
     "CGROUP_NODE",
     "KERNFS_NODE_ID",
@@ -206,9 +213,17 @@ pub const SNAPSHOT_SHARED: &[&str] = &[
     "PIDNS_USER_NS",
     "PIDNS_NS",
     "NS_COMMON_INUM",
+    "NS_COMMON_OPS",
     "NS_COMMON_ID",
+    "NS_COMMON_TYPE",
+    "PROC_NS_TYPE",
     "USERNS_NS",
     "USERNS_OWNER",
+    "NSPROXY_PID_FOR_CHILDREN",
+    "FILE_INODE",
+    "INODE_SB",
+    "INODE_PRIVATE",
+    "SUPER_MAGIC",
 ];
 
 macro_rules! source {

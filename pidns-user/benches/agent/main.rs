@@ -172,10 +172,10 @@ fn storms(args: &Args) -> Result<Table> {
 
 /// A scrape of a crowded machine, and the agent's memory there.
 fn scrapes(args: &Args) -> Result<Table> {
-    if let Some(why) = crowd::no_room_for(args.processes) {
+    if let Some(why) = crowd::no_room_for(args.processes, MEMBERS) {
         bail!("no room for the crowd: {why}");
     }
-    let _crowd = Crowd::start(args.processes)?;
+    let _crowd = Crowd::start(args.processes, MEMBERS)?;
     let agent = Agent::start(&[])?;
     let times = (0..20).map(|_| -> Result<f64> {
         let began = Instant::now();

@@ -11,7 +11,7 @@ mod program;
 mod report;
 mod subject;
 
-use std::{collections::BTreeMap, fmt, fs, io::Write as _, process::ExitCode};
+use std::{collections::BTreeMap, fmt, fs, io::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
@@ -27,15 +27,21 @@ use crate::{
 #[derive(Parser)]
 #[command(name = "cargo xtask bench snapshot --", args_override_self = true)]
 struct Args {
-    /// How many processes to make, six in a PID namespace; several with commas
-    #[arg(
-        long,
-        value_name = "N",
-        value_delimiter = ',',
-        default_value = "100,1000,6000,18000",
-        value_parser = clap::value_parser!(u64).range(MEMBERS..)
-    )]
+    /// How many processes to make; several with commas
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "100,1000,6000,18000")]
     processes: Vec<u64>,
+
+    /// How many of them in a PID namespace
+    #[arg(long, value_name = "N", default_value_t = MEMBERS, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    members: u64,
+
+    /// Measure this program alone: others take minutes to look at 100,000 processes
+    #[arg(long)]
+    alone: bool,
+
+    /// Measure the `tree` of another pidns-trace too, such as the one before a change
+    #[arg(long, value_name = "PROGRAM")]
+    before: Option<PathBuf>,
 
     /// Rounds in which everything is measured
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
@@ -56,6 +62,7 @@ struct Report {
     /// Of the last minute, before the bench began.
     load_average: String,
     rounds: u64,
+    members: u64,
     crowds: Vec<Measured>,
 }
 
@@ -68,18 +75,22 @@ struct Measured {
 }
 
 impl Measured {
+    fn took(&self, subject: Subject) -> &[Took] {
+        self.looks.get(&subject).map(Vec::as_slice).unwrap_or_default()
+    }
+
     fn median_ms(&self, subject: Subject) -> f64 {
-        median(self.looks[&subject].iter().map(|took| took.ms))
+        median(self.took(subject).iter().map(|took| took.ms))
     }
 
     /// How many times faster `ours` is than `other`: the median of the rounds' own ratios.
     fn times_faster(&self, ours: Subject, other: Subject) -> f64 {
-        let rounds = self.looks[&ours].iter().zip(&self.looks[&other]);
+        let rounds = self.took(ours).iter().zip(self.took(other));
         median(rounds.map(|(ours, other)| other.ms / ours.ms))
     }
 
     fn peak_mib(&self, subject: Subject) -> f64 {
-        worst(self.looks[&subject].iter().filter_map(|took| took.peak_kib).map(|kib| kib as f64 / 1024.0))
+        worst(self.took(subject).iter().filter_map(|took| took.peak_kib).map(|kib| kib as f64 / 1024.0))
     }
 }
 
@@ -105,47 +116,54 @@ fn run(args: &Args) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("it loads eBPF programs and creates PID namespaces, which needs root: use sudo");
     }
-    if let Some(why) = args.processes.iter().max().and_then(|&most| crowd::no_room_for(most)) {
+    ensure!(args.processes.iter().all(|&processes| processes >= args.members), "fewer than one namespace");
+    if let Some(why) = args.processes.iter().max().and_then(|&most| crowd::no_room_for(most, args.members)) {
         bail!("this machine has no room for as many processes: {why}. --processes asks for fewer");
     }
     let load_average = first_word("/proc/loadavg");
-    let mut subjects = Subjects::ready()?;
-    let crowds = args.processes.iter().map(|&processes| measure(processes, args.rounds, &mut subjects));
+    let mut subjects = Subjects::ready(args.before.clone())?;
+    let all: Vec<Subject> = Subject::ALL
+        .into_iter()
+        .filter(|subject| !(args.alone && subject.is_of_others()))
+        .filter(|subject| args.before.is_some() || *subject != Subject::TreeBefore)
+        .collect();
+    let crowds = args.processes.iter().map(|&processes| measure(processes, args, &all, &mut subjects));
     let crowds = crowds.collect::<Result<_>>()?;
     let kernel = first_word("/proc/sys/kernel/osrelease");
-    let report = Report { kernel, load_average, rounds: args.rounds, crowds };
+    let report = Report { kernel, load_average, rounds: args.rounds, members: args.members, crowds };
     let text = if args.json { serde_json::to_string(&report)? + "\n" } else { report.to_string() };
     std::io::stdout().write_all(text.as_bytes()).context("write the report")
 }
 
-fn measure(processes: u64, rounds: u64, subjects: &mut Subjects) -> Result<Measured> {
+fn measure(processes: u64, args: &Args, all: &[Subject], subjects: &mut Subjects) -> Result<Measured> {
+    let &Args { rounds, members, .. } = args;
     eprintln!("{processes} processes, {rounds} rounds");
-    let crowd = Crowd::start(processes)?;
+    let crowd = Crowd::start(processes, members)?;
     let mut looks: BTreeMap<Subject, Vec<Took>> = BTreeMap::new();
     for round in 0..rounds {
         // Each at each place once in so many rounds: none is always first after a pause.
-        let first = (round % Subject::ALL.len() as u64) as usize;
-        for subject in Subject::ALL.into_iter().cycle().skip(first).take(Subject::ALL.len()) {
+        let first = (round % all.len() as u64) as usize;
+        for &subject in all.iter().cycle().skip(first).take(all.len()) {
             let took = subjects.measure(subject)?;
-            let made = processes / MEMBERS * MEMBERS;
+            let made = processes / members * members;
             ensure!(took.seen.is_none_or(|seen| seen >= made), "{}: {took:?} of {made}", subject.name());
             looks.entry(subject).or_default().push(took);
         }
     }
     drop(crowd);
-    Ok(Measured { processes, namespaces: processes / MEMBERS, looks })
+    Ok(Measured { processes, namespaces: processes / members, looks })
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kernel, load_average, rounds, crowds } = self;
+        let Self { kernel, load_average, rounds, members, crowds } = self;
         writeln!(
             f,
             "Linux {kernel}, load average {load_average} before; {rounds} rounds, each subject in turn"
         )?;
         writeln!(
             f,
-            "\nA look at all processes, {MEMBERS} in a PID namespace, besides the machine's own; medians"
+            "\nA look at all processes, {members} in a PID namespace, besides the machine's own; medians"
         )?;
         let headings: Vec<String> =
             crowds.iter().map(|crowd| format!("{} processes", crowd.processes)).collect();
@@ -154,7 +172,8 @@ impl fmt::Display for Report {
         let mut row = |name: String, cell: &dyn Fn(&Measured) -> String| {
             table.row([name].into_iter().chain(crowds.iter().map(cell)));
         };
-        for subject in Subject::ALL {
+        let measured = |subject: &Subject| crowds.iter().all(|crowd| crowd.looks.contains_key(subject));
+        for subject in Subject::ALL.into_iter().filter(measured) {
             row(subject.name().to_owned(), &|crowd| format!("{:.1} ms", crowd.median_ms(subject)));
         }
         for (what, ours, other) in [
@@ -162,10 +181,16 @@ impl fmt::Display for Report {
             ("ps -o json, times faster than ps", Subject::OursPs, Subject::Ps),
             ("the pass, times faster than every status", Subject::OursPass, Subject::StatusLoop),
             ("tree -o json, times faster than lsns", Subject::OursTree, Subject::Lsns),
-        ] {
+            ("tree -o json, times faster than before", Subject::OursTree, Subject::TreeBefore),
+            ("holders, times faster than from /proc", Subject::OursHolders, Subject::OursHoldersOfProc),
+        ]
+        .into_iter()
+        .filter(|(_, ours, other)| measured(ours) && measured(other))
+        {
             row(what.to_owned(), &|crowd| format!("x {:.1}", crowd.times_faster(ours, other)));
         }
-        for subject in [Subject::Lsns, Subject::OursTree, Subject::OursPs, Subject::OursRecord] {
+        let with_memory = [Subject::Lsns, Subject::OursTree, Subject::OursPs, Subject::OursRecord];
+        for subject in with_memory.into_iter().filter(measured) {
             row(format!("{}, memory at most", subject.name()), &|crowd| {
                 format!("{:.1} MiB", crowd.peak_mib(subject))
             });

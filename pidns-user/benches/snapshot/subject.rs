@@ -15,7 +15,7 @@ use pidns_user::{
         clock,
         iterator::{TaskIterator, snapshot_of},
     },
-    procfs::Procfs,
+    procfs::{Procfs, ties::Ties},
 };
 use serde::Serialize;
 
@@ -29,6 +29,8 @@ pub(crate) enum Subject {
     /// open, read and close of every /proc/PID/status, and nothing made of it.
     StatusLoop,
     OursTree,
+    /// `tree` of the program that is compared with.
+    TreeBefore,
     OursPs,
     /// A recording that ends at once: the load, the look that it begins with, and the model of what exists.
     OursRecord,
@@ -36,19 +38,30 @@ pub(crate) enum Subject {
     OursProc,
     /// The iterator, loaded before: its records, without what is made of them.
     OursPass,
+    /// What holds namespaces, by the kernel's iterators, without the command around it.
+    OursHolders,
+    /// The same, all from /proc.
+    OursHoldersOfProc,
 }
 
 impl Subject {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Lsns,
         Self::Ps,
         Self::StatusLoop,
         Self::OursTree,
+        Self::TreeBefore,
         Self::OursPs,
         Self::OursRecord,
         Self::OursProc,
         Self::OursPass,
+        Self::OursHolders,
+        Self::OursHoldersOfProc,
     ];
+
+    pub(crate) fn is_of_others(self) -> bool {
+        matches!(self, Self::Lsns | Self::Ps | Self::StatusLoop)
+    }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -56,10 +69,13 @@ impl Subject {
             Self::Ps => "ps -eo pid,pidns",
             Self::StatusLoop => "every /proc/PID/status",
             Self::OursTree => "pidns-trace tree -o json",
+            Self::TreeBefore => "  the same of the one before",
             Self::OursPs => "pidns-trace ps -o json",
             Self::OursRecord => "pidns-trace record --duration 1ms",
             Self::OursProc => "  without the iterator: /proc",
             Self::OursPass => "  the iterator's pass alone",
+            Self::OursHolders => "  holders, by iterators",
+            Self::OursHoldersOfProc => "  holders, from /proc",
         }
     }
 }
@@ -80,13 +96,15 @@ pub(crate) struct Took {
 pub(crate) struct Subjects {
     iterator: TaskIterator,
     program: PathBuf,
+    before: Option<PathBuf>,
     /// Where recordings go.
     scratch: tempfile::TempDir,
 }
 
 impl Subjects {
-    pub(crate) fn ready() -> Result<Self> {
-        Ok(Self { iterator: TaskIterator::load()?, program: program::path(), scratch: tempfile::tempdir()? })
+    pub(crate) fn ready(before: Option<PathBuf>) -> Result<Self> {
+        let iterator = TaskIterator::load_with_ties()?;
+        Ok(Self { iterator, program: program::path(), before, scratch: tempfile::tempdir()? })
     }
 
     pub(crate) fn measure(&mut self, subject: Subject) -> Result<Took> {
@@ -94,6 +112,10 @@ impl Subjects {
             Subject::Lsns => command(Command::new("lsns").args(["-t", "pid", "-J"])),
             Subject::Ps => command(Command::new("ps").args(["-eo", "pid,pidns"])),
             Subject::OursTree => command(Command::new(&self.program).args(["tree", "-o", "json"])),
+            Subject::TreeBefore => {
+                let program = self.before.as_ref().context("no program to compare with")?;
+                command(Command::new(program).args(["tree", "-o", "json"]))
+            }
             Subject::OursPs => command(Command::new(&self.program).args(["ps", "-o", "json"])),
             Subject::OursRecord => {
                 let file = self.scratch.path().join("bench.ndjson");
@@ -107,14 +129,30 @@ impl Subjects {
             Subject::OursProc => timed(|| {
                 Ok(Procfs::default().snapshot(clock::boottime_ns(), &mut || {})?.processes.len() as u64)
             }),
+            Subject::OursHolders => self.holders(true),
+            Subject::OursHoldersOfProc => self.holders(false),
             Subject::OursPass => {
                 let began = Instant::now();
-                let records = self.iterator.read()?;
+                let records = self.iterator.read(&mut || {})?;
                 let ms = milliseconds(began.elapsed());
                 let seen = snapshot_of(BootNs(0), &records)?.processes.len() as u64;
                 Ok(Took { ms, peak_kib: None, seen: Some(seen) })
             }
         }
+    }
+}
+
+impl Subjects {
+    /// Finds what holds namespaces, of processes that were listed before.
+    fn holders(&mut self, by_iterators: bool) -> Result<Took> {
+        let mut snapshot = snapshot_of(BootNs(0), &self.iterator.read(&mut || {})?)?;
+        let began = Instant::now();
+        let ties =
+            if by_iterators { self.iterator.read_ties(&snapshot, &mut || {})? } else { Ties::default() };
+        Procfs::default().add_holders(&mut snapshot, ties, &mut || {});
+        let ms = milliseconds(began.elapsed());
+        ensure!(!snapshot.holders.is_empty(), "nested namespaces hold those around them");
+        Ok(Took { ms, peak_kib: None, seen: Some(snapshot.processes.len() as u64) })
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
         capabilities::{self, Capabilities, NEEDED},
         error::LoadError,
         hooks::{self, Hook, HookForm, HookSet},
+        iterator::TaskIterator,
         layout::Layout,
         load::{self, Settings},
         namespace,
@@ -80,6 +81,9 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     let layout = check_btf(&mut report);
     let privileged = check_capabilities(&mut report)?;
     check_hooks(&mut report, layout.as_ref(), args, privileged);
+    if layout.is_some() && privileged {
+        check_snapshots(&mut report);
+    }
     let code = if !privileged {
         code::PRIVILEGE
     } else if report.lines.iter().any(|line| line.verdict == Verdict::Missing) {
@@ -246,6 +250,32 @@ fn check_hooks(report: &mut CheckReport, layout: Option<&Layout>, args: &CheckAr
         Err(error) => report.put("kernel side", Verdict::Missing, error.to_string(), None),
     }
 }
+
+/// What `tree`, `ps`, `pid` and the agent take. None of it keeps the live stream from running.
+fn check_snapshots(report: &mut CheckReport) {
+    let iterators = TaskIterator::load_with_ties();
+    match &iterators {
+        Ok(_) => report.ok("snapshots", "the kernel's task iterator lists the processes"),
+        Err(error) => {
+            let remedy = "tree, ps and pid read /proc instead; record, agent and --snapshot need it in full or in part";
+            report.put("snapshots", Verdict::Gap, error.to_string(), Some(remedy.to_owned()));
+        }
+    }
+    match iterators.as_ref().map(TaskIterator::ties) {
+        Ok(Ok(())) => report.ok("holders", "the kernel's iterator of open files finds what holds namespaces"),
+        Ok(Err(why)) => report.put("holders", Verdict::Gap, why, Some(WITHOUT_TIES.to_owned())),
+        Err(_) => report.put(
+            "holders",
+            Verdict::Gap,
+            "not without the task iterator",
+            Some(WITHOUT_TIES.to_owned()),
+        ),
+    }
+}
+
+/// What follows where the iterators of holders are not there.
+const WITHOUT_TIES: &str = "tree, explain and record look for what holds namespaces in /proc, which takes several times as long \
+                            and does not show the files of a thread that has its own";
 
 /// Where none of them runs the reason is one, and lies in no hook.
 fn check_function_hooks(report: &mut CheckReport, hooks: &[(Hook, HookForm)], set: HookSet) {

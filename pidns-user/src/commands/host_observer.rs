@@ -94,6 +94,11 @@ impl HostObserver {
         Self { observer: Observer::before_a_stream(), ..Self::new(runtime_api, notices) }
     }
 
+    /// For a command that takes no snapshot with what holds namespaces.
+    pub(super) fn without_holders(self) -> Self {
+        Self { observer: self.observer.without_holders(), ..self }
+    }
+
     /// Takes a snapshot.
     pub(super) fn snapshot(&mut self, with_holders: bool) -> Result<Snapshot, Failure> {
         let Observed { snapshot, notices } = self.observer.snapshot(with_holders, &mut || {})?;

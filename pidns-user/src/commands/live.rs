@@ -250,7 +250,11 @@ fn existing(follow: Follow) -> Option<Snapshot> {
         return None;
     }
     // Without it the stream works as well: it names those that come.
-    Observer::before_a_stream().snapshot(false, &mut || {}).ok().map(|observed| observed.snapshot)
+    Observer::before_a_stream()
+        .without_holders()
+        .snapshot(false, &mut || {})
+        .ok()
+        .map(|observed| observed.snapshot)
 }
 
 /// Says why containers may have no names but those that their cgroups tell.
@@ -444,13 +448,13 @@ mod tests {
 
     #[test]
     fn where_the_kernel_refuses_its_iterator_proc_will_do() {
-        let check = |why| {
-            let mut observer = Observer::refused(why);
+        let check = |why: fn(bool) -> _| {
+            let mut observer = Observer::refusing(why);
             observer.snapshot(false, &mut || {}).unwrap();
             check_iterator(&observer)
         };
-        assert!(check(|| Err(NoIterator::Refused("no such thing".to_owned()))).is_ok());
-        let elsewhere = check(|| Err(NoIterator::Elsewhere)).expect_err("a refusal");
+        assert!(check(|_| Err(NoIterator::Refused("no such thing".to_owned()))).is_ok());
+        let elsewhere = check(|_| Err(NoIterator::Elsewhere)).expect_err("a refusal");
         assert!(
             elsewhere.code() == code::USAGE && elsewhere.to_string().contains("host's own PID namespace")
         );

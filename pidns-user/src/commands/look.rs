@@ -62,7 +62,8 @@ pub(super) fn show(
     }
     let notices = Notices::new(quiet);
     let observer = HostObserver::new(past.runtime_api, notices);
-    let mut observer = if cgroups { observer.with_cgroups() } else { observer };
+    let observer = if cgroups { observer.with_cgroups() } else { observer };
+    let mut observer = if holders { observer } else { observer.without_holders() };
     let mut followed = PinnedTarget::new(target);
     // Whether it is gone. What is shown once is written as it comes, as it can be megabytes.
     let mut look = |show: &mut Show<'_>| -> Result<Option<String>, Failure> {

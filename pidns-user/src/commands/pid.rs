@@ -120,7 +120,7 @@ pub fn run(args: &PidArgs) -> Result<ExitCode, Failure> {
 }
 
 fn live(args: &PidArgs) -> Result<ExitCode, Failure> {
-    let mut observer = HostObserver::new(args.past.runtime_api, Notices::new(args.quiet));
+    let mut observer = HostObserver::new(args.past.runtime_api, Notices::new(args.quiet)).without_holders();
     let mut snapshot = observer.snapshot(false)?;
     for target in [&args.target, &args.to] {
         observer.name_containers_for(target.as_deref(), &mut snapshot)?;

@@ -61,7 +61,8 @@ fn find_containers(args: &mut FilterArgs, kernel: &Kernel) -> Result<Vec<String>
     if args.containers.is_empty() && !args.namespaces.iter().any(is_name) {
         return Ok(Vec::new());
     }
-    let mut observer = HostObserver::before_a_stream(kernel.runtime_api, Notices::new(kernel.quiet));
+    let mut observer =
+        HostObserver::before_a_stream(kernel.runtime_api, Notices::new(kernel.quiet)).without_holders();
     let mut snapshot = observer.snapshot(false)?;
     observer.name_containers(&mut snapshot)?;
     let forest = Forest::new(&snapshot);

@@ -248,6 +248,9 @@ pub enum Holder {
         comm: Option<Name>,
         /// The descriptor.
         fd: u32,
+        /// The thread that has it, where that has files of its own: `/proc/PID/task/TID/fd` has it then, and `/proc/PID/fd` not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tid: Option<u32>,
     },
     /// A process's children will be born in it (`/proc/PID/ns/pid_for_children`).
     PidForChildren {

@@ -4,7 +4,7 @@ use super::{
     btf::{Btf, BtfError},
     hooks::{self, AttachPoints, Hook, HookForm, HookSet, Need, incomplete, only_together_with},
     iterator,
-    layout::{Layout, SnapshotLayout, has},
+    layout::{self, Layout, SnapshotLayout, has},
 };
 
 /// What BTF says of a kernel.
@@ -33,16 +33,19 @@ pub struct SnapshotReport {
     pub missing: Vec<BtfError>,
     /// What the kernel lacks and the program does without.
     pub losses: Vec<&'static Use>,
+    /// Whether it has the iterator of open files, by which holders of namespaces are found.
+    pub has_files: bool,
 }
 
 impl SnapshotReport {
     fn of(btf: &Btf<'_>) -> Result<Self, BtfError> {
         let (layout, mut missing) = SnapshotLayout::look_up(btf);
-        if !btf.functions(&[iterator::FUNCTION])?.contains_key(iterator::FUNCTION) {
+        let functions = btf.functions(&[iterator::FUNCTION, iterator::FILE_FUNCTION])?;
+        if !functions.contains_key(iterator::FUNCTION) {
             missing.push(BtfError::NoType(iterator::FUNCTION.to_owned()));
         }
         let losses = SNAPSHOT_USES.iter().filter(|of| !of.needs.met(&layout.offsets, false)).collect();
-        Ok(Self { layout, missing, losses })
+        Ok(Self { layout, missing, losses, has_files: functions.contains_key(iterator::FILE_FUNCTION) })
     }
 }
 
@@ -240,7 +243,12 @@ const SNAPSHOT_USES: &[Use] = &[
         lost: "in snapshots, the id of a process's cgroup",
         needs: Needs::All(&["TASK_CGROUPS", "CSS_SET_DEFAULT_CGROUP", "CGROUP_NODE", "KERNFS_NODE_ID"]),
     },
+    Use { name: "roots of processes", lost: WITHOUT_TIES, needs: Needs::All(layout::TIES) },
+    Use { name: "namespace types", lost: WITHOUT_TIES, needs: Needs::OneOf(layout::KINDS) },
 ];
+
+const WITHOUT_TIES: &str = "in snapshots, the kernel's iterators of what holds namespaces: /proc is read in their place, which takes \
+                            several times as long";
 
 #[cfg(test)]
 mod tests {

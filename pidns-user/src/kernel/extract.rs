@@ -46,7 +46,8 @@ pub fn extract(bytes: &[u8]) -> Result<Vec<u8>, ExtractError> {
     let draft = btf.extract(&Wanted {
         sources: &sources,
         tracepoints: &names(&tracepoints),
-        functions: &[&names(&functions)[..], &kfuncs::NAMES, &[iterator::FUNCTION]].concat(),
+        functions: &[&names(&functions)[..], &kfuncs::NAMES, &[iterator::FUNCTION, iterator::FILE_FUNCTION]]
+            .concat(),
         guards: &[TRACEPOINT_GUARD],
     })?;
     let extract = draft.write();
@@ -79,9 +80,12 @@ fn answers(btf: &Btf<'_>) -> Result<Vec<(String, String)>, BtfError> {
     let SnapshotLayout { offsets, probe_numbers: _ } = &snapshots;
     answers
         .extend(offsets.iter().map(|(symbol, value)| (format!("{symbol} in snapshots"), value.to_string())));
-    let functions = btf.functions(&[iterator::FUNCTION])?;
-    let prototype = functions.get(iterator::FUNCTION).map(|(_, prototype)| prototype);
-    answers.push((iterator::FUNCTION.to_owned(), format!("{prototype:?}")));
+    let iterators = [iterator::FUNCTION, iterator::FILE_FUNCTION];
+    let functions = btf.functions(&iterators)?;
+    for iterator in iterators {
+        let prototype = functions.get(iterator).map(|(_, prototype)| prototype);
+        answers.push((iterator.to_owned(), format!("{prototype:?}")));
+    }
     answers.push((
         "the switches".to_owned(),
         format!(

@@ -2,12 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, Read as _},
+    io::{self, ErrorKind, Read as _},
 };
 
 use aya::{Ebpf, Endianness, VerifierLogLevel, programs::Iter};
 use pidns_ebpf::abi::{
-    DecodeError, NamespacePart, ProcessPart, names,
+    DecodeError, ProcessPart, names,
     snapshot::{self, SnapshotRecord, decode_snapshot},
     symbols,
 };
@@ -19,75 +19,166 @@ use super::{
     kfuncs::Kfuncs,
     layout::SnapshotLayout,
     load::{check_privileges, loader_without_btf, raise_memlock, read_btf},
+    namespace_part::namespace_of,
     object,
+    ties::TieReader,
 };
 
 use crate::{
     event::identity::{BootNs, HostPid, NsInum},
     event::snapshot::{Freezer, Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource},
+    procfs::ties::Ties,
     text::Name,
 };
 
-/// What the iterator's program attaches to: `int bpf_iter_task(struct bpf_iter_meta *meta, struct task_struct *task)`.
+/// What the program of processes attaches to: `int bpf_iter_task(struct bpf_iter_meta *meta, struct task_struct *task)`.
 pub(super) const FUNCTION: &str = "bpf_iter_task";
+/// What the program of open files attaches to (5.8 and later): `int bpf_iter_task_file(struct bpf_iter_meta *meta, struct
+/// task_struct *task, u32 fd, struct file *file)`.
+pub(super) const FILE_FUNCTION: &str = "bpf_iter_task_file";
 
-/// The iterator, loaded. It goes when this is dropped.
-pub struct TaskIterator(Ebpf);
+/// The iterators, loaded. They go when this is dropped.
+pub struct TaskIterator {
+    ebpf: Ebpf,
+    /// Whether those that find what holds namespaces are loaded, or why they are not.
+    ties: Result<(), String>,
+}
 
 impl TaskIterator {
-    /// Loads it.
+    /// Loads the one of processes.
     pub fn load() -> Result<Self, LoadError> {
+        Self::load_all(false)
+    }
+
+    /// Loads those that find what holds namespaces, too, where the kernel takes them.
+    pub fn load_with_ties() -> Result<Self, LoadError> {
+        Self::load_all(true)
+    }
+
+    fn load_all(with_ties: bool) -> Result<Self, LoadError> {
         check_privileges()?;
         if object::SNAPSHOT.is_empty() {
             return Err(LoadError::NoObject);
         }
         raise_memlock();
-        let (layout, attach_point) = look_up()?;
+        let LookedUp { layout, attach_points, has_files } = look_up()?;
         let mut loader = loader_without_btf();
         loader.verifier_log_level(VerifierLogLevel::DEBUG);
         let probe_numbers = (symbols::PROBE_NUMBERS, u32::from(layout.probe_numbers));
         let numbers = layout.offsets.iter().copied().chain([probe_numbers]);
         let object = Object::with(object::SNAPSHOT, Kfuncs::default(), numbers);
-        let mut iterator = Self(loader.load(object.bytes())?);
-        iterator.program()?.load("task", &attach_point).map_err(|error| refused(&error))?;
-        Ok(iterator)
+        let ties = Err("they were not asked for".to_owned());
+        let mut iterators = Self { ebpf: loader.load(object.bytes())?, ties };
+        iterators.load_one(names::PROGRAM_SNAPSHOT, "task", &attach_points)?;
+        if with_ties {
+            iterators.ties = if !has_files {
+                Err("this kernel has no iterator of open files".to_owned())
+            } else if !layout.has_ties() {
+                Err("the kernel's structures are not known".to_owned())
+            } else {
+                let tasks = iterators.load_one(names::PROGRAM_TASK_TIES, "task", &attach_points);
+                let files = tasks
+                    .and_then(|()| iterators.load_one(names::PROGRAM_FILE_TIES, "task_file", &attach_points));
+                files.map_err(|error| error.to_string())
+            };
+        }
+        Ok(iterators)
     }
 
-    fn program(&mut self) -> Result<&mut Iter, LoadError> {
-        let program = self.0.program_mut(names::PROGRAM_SNAPSHOT).ok_or(LoadError::NoObject)?;
+    fn load_one(&mut self, name: &str, of: &str, attach_points: &aya::Btf) -> Result<(), LoadError> {
+        self.program(name)?.load(of, attach_points).map_err(|error| refused(&error))
+    }
+
+    fn program(&mut self, name: &str) -> Result<&mut Iter, LoadError> {
+        let program = self.ebpf.program_mut(name).ok_or(LoadError::NoObject)?;
         program.try_into().map_err(|error| refused(&error))
     }
 
+    /// Whether what holds namespaces can be read, or why not.
+    pub fn ties(&self) -> Result<(), &str> {
+        self.ties.as_ref().copied().map_err(String::as_str)
+    }
+
     /// Reads the records of all processes that this process's PID namespace can see: `abi::snapshot` decodes them. Again
-    /// and again, as often as it is called.
-    pub fn read(&mut self) -> Result<Vec<u8>, LoadError> {
-        let program = self.program()?;
+    /// and again, as often as it is called. `between` is called every few hundred processes.
+    pub fn read(&mut self, between: &mut dyn FnMut()) -> Result<Vec<u8>, LoadError> {
+        let mut records = Vec::with_capacity(64 << 10);
+        self.run(names::PROGRAM_SNAPSHOT, between, |bytes| {
+            records.extend_from_slice(bytes);
+            Ok(())
+        })?;
+        Ok(records)
+    }
+
+    /// Reads what holds namespaces, of the processes of this snapshot. `between` as above.
+    pub fn read_ties(&mut self, snapshot: &Snapshot, between: &mut dyn FnMut()) -> Result<Ties, LoadError> {
+        self.ties().map_err(|why| LoadError::Iterator(why.to_owned()))?;
+        let mut reader = TieReader::new(HostPid(std::process::id()), snapshot);
+        // Files are told of the processes that the other one has met.
+        for program in [names::PROGRAM_TASK_TIES, names::PROGRAM_FILE_TIES] {
+            self.run(program, between, |bytes| reader.take(bytes).map_err(|error| damaged(&error)))?;
+        }
+        reader.finish().map_err(|error| damaged(&error))
+    }
+
+    /// Runs a program over all there is, and hands on what it writes as it comes: there can be much more of it than of processes.
+    fn run(
+        &mut self,
+        program: &str,
+        between: &mut dyn FnMut(),
+        mut take: impl FnMut(&[u8]) -> Result<(), LoadError>,
+    ) -> Result<(), LoadError> {
+        let program = self.program(program)?;
         let link = program.attach().map_err(|error| refused(&error))?;
         let link = program.take_link(link).map_err(|error| refused(&error))?;
         let mut file = link.into_file().map_err(|error| refused(&error))?;
-        let mut records = Vec::with_capacity(64 << 10);
-        file.read_to_end(&mut records).map_err(|error| LoadError::Iterator(format!("read it: {error}")))?;
-        Ok(records)
+        // The kernel fills 32 KiB at a time.
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => take(buffer.get(..count).unwrap_or_default())?,
+                // EAGAIN: of a million files no program has written anything, or it wants to see a task once more. It goes on there.
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
+                Err(error) => return Err(LoadError::Iterator(format!("read it: {error}"))),
+            }
+            between();
+        }
     }
 }
 
-/// What the kernel's BTF has to tell: the offsets, and what the program attaches to. Of all BTF only this is looked at.
-fn look_up() -> Result<(SnapshotLayout, aya::Btf), LoadError> {
+/// What the kernel's BTF has to tell.
+struct LookedUp {
+    layout: SnapshotLayout,
+    /// What the programs attach to.
+    attach_points: aya::Btf,
+    /// Whether the iterator of open files is among that.
+    has_files: bool,
+}
+
+/// Looks up the offsets, and what the programs attach to. Of all BTF only this is looked at.
+fn look_up() -> Result<LookedUp, LoadError> {
     let bytes = read_btf()?;
     let mut names = SnapshotLayout::types();
-    names.push(FUNCTION);
+    names.extend([FUNCTION, FILE_FUNCTION]);
     let btf = Btf::parse_for(&bytes, &names)?;
     let layout = SnapshotLayout::resolve(&btf)?;
     let function = btf.function(FUNCTION);
     let id = function.map_err(|_| refused(&io::Error::other("this kernel has no iterator of tasks")))?;
-    let projected = btf.project(&[(id, FUNCTION.to_owned())])?;
-    let attach_point = aya::Btf::parse(&projected, Endianness::default())
-        .map_err(|_| BtfError::Unexpected("the iterator's attach point".to_owned()))?;
-    Ok((layout, attach_point))
+    let mut points = vec![(id, FUNCTION.to_owned())];
+    points.extend(btf.function(FILE_FUNCTION).ok().map(|id| (id, FILE_FUNCTION.to_owned())));
+    let projected = btf.project(&points)?;
+    let attach_points = aya::Btf::parse(&projected, Endianness::default())
+        .map_err(|_| BtfError::Unexpected("the iterators' attach points".to_owned()))?;
+    Ok(LookedUp { layout, attach_points, has_files: points.len() > 1 })
 }
 
 fn refused(error: &(dyn std::error::Error + 'static)) -> LoadError {
     LoadError::Iterator(whole(error))
+}
+
+fn damaged(error: &DecodeError) -> LoadError {
+    LoadError::Iterator(error.to_string())
 }
 
 /// What the task iterator wrote.
@@ -165,30 +256,6 @@ pub fn snapshot_of(boot_ns: BootNs, mut bytes: &[u8]) -> Result<Snapshot, Decode
     }
     processes.sort_by_key(|process| process.pid);
     Ok(Snapshot { processes, namespaces, ..Snapshot::empty(SnapshotSource::Iterator, boot_ns) })
-}
-
-fn namespace_of(part: &NamespacePart) -> SnapshotNamespace {
-    let NamespacePart {
-        kernel_id,
-        init_start_boot_ns,
-        inum,
-        level,
-        parent_inum,
-        user_ns_inum,
-        owner_uid,
-        reserved: _,
-    } = *part;
-    SnapshotNamespace {
-        inum: NsInum(inum),
-        level,
-        parent: NsInum::known(parent_inum),
-        born_boot_ns: BootNs::known(init_start_boot_ns),
-        kernel_id: (kernel_id != 0).then_some(kernel_id),
-        user_ns: (user_ns_inum != 0).then_some(user_ns_inum),
-        owner_uid: (user_ns_inum != 0).then_some(owner_uid),
-        dying: false,
-        container: None,
-    }
 }
 
 /// `TASK_FROZEN`, include/linux/sched.h (6.1 and later; before it was beyond all states).

@@ -138,7 +138,18 @@ impl SnapshotLayout {
     pub fn has(&self, symbol: &str) -> bool {
         has(&self.offsets, symbol)
     }
+
+    /// Whether it has all that the programs need which find what holds namespaces.
+    pub fn has_ties(&self) -> bool {
+        TIES.iter().all(|symbol| self.has(symbol)) && KINDS.iter().any(|symbol| self.has(symbol))
+    }
 }
+
+/// What the programs need, of what is optional, to find roots of processes.
+pub(super) const TIES: &[&str] =
+    &["TASK_FS", "FS_ROOT_MOUNT", "FS_ROOT_ENTRY", "NSPROXY_MOUNT_NS", "MOUNT_NS_NS"];
+/// Of what they need one, to tell a PID namespace from others.
+pub(super) const KINDS: &[&str] = &["NS_COMMON_TYPE", "PROC_NS_TYPE"];
 
 /// Whether `pid.numbers` has a stated length.
 fn needs_probing(btf: &Btf<'_>) -> Result<bool, BtfError> {

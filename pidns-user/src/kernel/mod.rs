@@ -18,11 +18,13 @@ pub mod log;
 pub mod memory;
 pub mod namespace;
 pub mod namespace_counters;
+mod namespace_part;
 pub mod reorder;
 pub mod ring;
 pub mod sandbox;
 pub mod stats;
 pub mod sweep;
+mod ties;
 pub mod zombies;
 
 /// The eBPF object, as pidns-user's build script left it.

@@ -153,7 +153,9 @@ mod tests {
             )
         };
         let zombie = SnapshotProcess { state: Some('Z'), ..process(&[7, 3], Some(5), 20, "x") };
-        let held = |fd| (NsInum(30), Holder::Fd { pid: HostPid(1), comm: Some(Name::from("in\"it\\")), fd });
+        let held = |fd| {
+            (NsInum(30), Holder::Fd { pid: HostPid(1), comm: Some(Name::from("in\"it\\")), fd, tid: None })
+        };
         let snapshot = Snapshot {
             source: SnapshotSource::Iterator,
             boot_ns: BootNs(31_000_000_000),

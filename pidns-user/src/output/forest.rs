@@ -174,7 +174,10 @@ fn some(what: &str, all: &[String], left_out: usize) -> Option<String> {
 
 pub(super) fn held_by(holder: &Holder) -> String {
     match holder {
-        Holder::Fd { pid, comm, fd } => format!("{}[{pid}] fd {fd}", or_unknown(comm.as_ref())),
+        Holder::Fd { pid, comm, fd, tid: None } => format!("{}[{pid}] fd {fd}", or_unknown(comm.as_ref())),
+        Holder::Fd { pid, comm, fd, tid: Some(tid) } => {
+            format!("{}[{pid}] fd {fd} of thread {tid}", or_unknown(comm.as_ref()))
+        }
         Holder::PidForChildren { pid, comm } => {
             format!("{}[{pid}], whose children go there", or_unknown(comm.as_ref()))
         }

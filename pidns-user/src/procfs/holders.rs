@@ -11,13 +11,13 @@ use rustix::io::Errno;
 
 use super::{
     Procfs, is_gone,
-    kept::KeptHolders,
     mountinfo::{self, namespace_of, unescape},
     nsfs,
     parse::{inum_of, may_trace},
     proc_mounts::{ProcMounts, Resolved, device_of},
     reach::{MountPlace, Reach},
     read,
+    ties::{Ties, fd_of},
 };
 use crate::{
     event::identity::{HostPid, NsInum},
@@ -52,16 +52,19 @@ impl Mounts {
 
 impl Procfs {
     /// Adds to the snapshot what holds namespaces, and those that exist by that alone. What this process itself holds
-    /// it has from who started it. `between` is called after each process that was read.
-    pub fn add_holders(&self, snapshot: &mut Snapshot, between: &mut dyn FnMut()) {
+    /// it has from who started it. Of the processes in `ties` only the mounts are read here, of those with one root once.
+    /// `between` is called after each process that was read.
+    pub fn add_holders(&self, snapshot: &mut Snapshot, mut ties: Ties, between: &mut dyn FnMut()) {
         let own = fs::read_link(self.root.join("self")).ok();
         let own = own.and_then(|link| link.to_str()?.parse().ok()).map(HostPid);
         // What the kernel lists and this /proc does not show has not ended.
         let is_hidden = snapshot.source == SnapshotSource::Iterator && self.hides_processes();
         let is_denied = |error: &io::Error| is_hidden || !is_gone(error);
         let mut mounts = Mounts::default();
-        let mut kept = KeptHolders::default();
+        let mut kept = std::mem::take(&mut ties.kept);
         let namespaces = &mut snapshot.namespaces;
+        ties.describe(namespaces);
+        let mut roots = HashSet::new();
         let mut add = |inum, holder, open: &mut dyn FnMut() -> Option<OwnedFd>| {
             if namespaces.get(&inum).is_none_or(|ns| ns.user_ns.is_none()) {
                 self.describe(open(), inum, 1, namespaces);
@@ -73,6 +76,17 @@ impl Procfs {
             let SnapshotProcess { pid, comm, ns, .. } = process;
             if process.is_zombie() || Some(*pid) == own {
                 // A zombie has let go of all.
+                continue;
+            }
+            if let Some((tid, root)) = ties.root_of(*pid) {
+                let alive = if tid == pid.0 { String::new() } else { format!("task/{tid}/") };
+                if !roots.contains(&root) {
+                    match self.mounts(*pid, &alive, &mut mounts, &mut add) {
+                        Ok(()) => drop(roots.insert(root)),
+                        // Another process with this root may tell.
+                        Err(error) => snapshot.unread.mounts += u64::from(is_denied(&error)),
+                    }
+                }
                 continue;
             }
             let threads = self.threads(process);
@@ -98,8 +112,9 @@ impl Procfs {
             match self.files(*pid, &alive) {
                 Ok((files, all)) => {
                     denied |= !all;
+                    let tid = threads.first().copied().filter(|_| has_ended);
                     for (fd, inum) in files {
-                        let holder = Holder::Fd { pid: *pid, comm: comm.clone(), fd };
+                        let holder = fd_of(process, fd, tid);
                         let link = self.path(*pid, &format!("{alive}fd/{fd}"));
                         add(inum, holder, &mut || nsfs::open(&link).ok());
                     }

@@ -70,7 +70,7 @@ mod tests {
         let comm = Some(Name::from(&[1; 15][..]));
         for n in 0..1_000 {
             let (mount_ns, pid) = (u32::MAX - n, 4_194_303 - n);
-            kept.add(NsInum(7), Holder::Fd { pid: HostPid(pid), comm: comm.clone(), fd: n });
+            kept.add(NsInum(7), Holder::Fd { pid: HostPid(pid), comm: comm.clone(), fd: n, tid: None });
             kept.add(NsInum(7), Holder::PidForChildren { pid: HostPid(pid), comm: comm.clone() });
             kept.add(NsInum(7), Holder::Mount { path: path.clone(), mount_ns, pid: HostPid(pid) });
             kept.add(
@@ -105,7 +105,10 @@ mod tests {
         let mut world = World::default();
         world.apply(&serde_json::from_str(line).expect("an event"));
         let snapshot = world.snapshot();
-        assert_eq!(snapshot.holders, [(NsInum(7), Holder::Fd { pid: HostPid(9), comm: None, fd: 3 })]);
+        assert_eq!(
+            snapshot.holders,
+            [(NsInum(7), Holder::Fd { pid: HostPid(9), comm: None, fd: 3, tid: None })]
+        );
         assert_eq!(snapshot.holders_left_out, [(NsInum(7), 41)].into());
         let forest = Forest::new(&snapshot);
         let (fields, mut table, mut json) = (Fields::default(), Vec::new(), Vec::new());

@@ -28,6 +28,7 @@ mod parse;
 mod proc_mounts;
 mod reach;
 pub mod threads;
+pub mod ties;
 
 use cgroup::CgroupIds;
 use mountinfo::hides_processes_at;

@@ -5,7 +5,7 @@ use std::{os::unix::fs::symlink, sync::mpsc, thread, time::Duration};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use super::*;
+use super::{ties::Ties, *};
 use crate::event::snapshot::Holder;
 use crate::event::snapshot::Unread;
 
@@ -51,11 +51,11 @@ fn a_replaced_root_is_read() {
     assert_eq!(snapshot.namespaces[&NsInum(200)].level, 1);
     assert!(snapshot.unread.is_nothing());
 
-    procfs.add_holders(&mut snapshot, &mut || {});
+    procfs.add_holders(&mut snapshot, Ties::default(), &mut || {});
     let name = || Some(Name::from("x"));
     let expected = [
         (NsInum(200), Holder::PidForChildren { pid: HostPid(20), comm: name() }),
-        (NsInum(300), Holder::Fd { pid: HostPid(20), comm: name(), fd: 5 }),
+        (NsInum(300), Holder::Fd { pid: HostPid(20), comm: name(), fd: 5, tid: None }),
         (NsInum(400), Holder::Mount { path: Name::from("/run/it"), mount_ns: 900, pid: HostPid(20) }),
     ];
     assert_eq!(snapshot.holders, expected);
@@ -78,7 +78,7 @@ fn however_often_one_namespace_is_held_the_first_holders_of_each_kind_are_kept()
     fs::write(holder.join("mountinfo"), mounts).expect("a file");
     let procfs = Procfs::at(root.path());
     let mut snapshot = procfs.snapshot(BootNs(9), &mut || {}).expect("a /proc");
-    procfs.add_holders(&mut snapshot, &mut || {});
+    procfs.add_holders(&mut snapshot, Ties::default(), &mut || {});
     let is_kept = |kind: fn(&Holder) -> bool| snapshot.holders.iter().any(|(_, holder)| kind(holder));
     assert!(is_kept(|holder| matches!(holder, Holder::Fd { .. })));
     assert!(is_kept(|holder| matches!(holder, Holder::Mount { .. })));
@@ -108,7 +108,7 @@ fn a_fifo_where_a_namespace_should_be_is_not_waited_for() {
     let procfs = Procfs::at(root.path());
     thread::spawn(move || {
         let mut snapshot = procfs.snapshot(BootNs(9), &mut || {}).expect("a /proc");
-        procfs.add_holders(&mut snapshot, &mut || {});
+        procfs.add_holders(&mut snapshot, Ties::default(), &mut || {});
         told.send(snapshot.namespaces)
     });
     let namespaces = answer.recv_timeout(Duration::from_secs(20)).expect("it waits for a writer");
@@ -130,7 +130,7 @@ fn a_folder_that_nothing_is_mounted_at_is_no_proc() {
 fn held(root: &Path) -> (Snapshot, Vec<(u32, u32)>) {
     let procfs = Procfs::at(root);
     let mut snapshot = procfs.snapshot(BootNs(9), &mut || {}).expect("a /proc");
-    procfs.add_holders(&mut snapshot, &mut || {});
+    procfs.add_holders(&mut snapshot, Ties::default(), &mut || {});
     let files = snapshot.holders.iter().filter_map(|(inum, holder)| match holder {
         Holder::Fd { fd, .. } => Some((inum.0, *fd)),
         _ => None,
@@ -238,7 +238,7 @@ fn who_is_hidden_and_not_gone_holds_something_that_is_not_known() {
     ] {
         fs::write(own.join("mountinfo"), mount(options)).expect("a file");
         let mut snapshot = Snapshot { source, ..snapshot.clone() };
-        procfs.add_holders(&mut snapshot, &mut || {});
+        procfs.add_holders(&mut snapshot, Ties::default(), &mut || {});
         let Unread { files, mounts, .. } = snapshot.unread;
         assert_eq!((files, mounts), (count, count), "{source:?}, {options}");
     }

@@ -18,7 +18,7 @@ use crate::{
         iterator::{TaskIterator, cgroups_of, snapshot_of},
         namespace,
     },
-    procfs::Procfs,
+    procfs::{Procfs, ties::Ties},
 };
 
 /// Why there is no task iterator.
@@ -96,7 +96,9 @@ pub trait SnapshotWatch: Send {
 pub struct Observer {
     /// None before the first snapshot.
     iterator: Option<Result<TaskIterator, NoIterator>>,
-    load: fn() -> Result<TaskIterator, NoIterator>,
+    load: fn(bool) -> Result<TaskIterator, NoIterator>,
+    /// Whether the iterators that find what holds namespaces are loaded too, as snapshots with holders are to be expected.
+    finds_holders: bool,
     /// Whether the capabilities that a snapshot does not need are dropped before the first one.
     drops_capabilities: bool,
     /// Whether the paths of cgroups are read: a file for each set of cgroups.
@@ -124,6 +126,7 @@ impl Observer {
         Self {
             iterator: None,
             load,
+            finds_holders: true,
             drops_capabilities: false,
             reads_cgroups: false,
             notices: Vec::new(),
@@ -137,15 +140,20 @@ impl Observer {
         Self { reads_cgroups: true, ..self }
     }
 
+    /// For a command that takes no snapshot with holders: it loads less.
+    pub fn without_holders(self) -> Self {
+        Self { finds_holders: false, ..self }
+    }
+
     /// Tells `watch` of each snapshot from now on.
     pub fn watched_by(mut self, watch: Box<dyn SnapshotWatch>) -> Self {
         self.watch = Some(watch);
         self
     }
 
-    /// One of a kernel that refuses its iterator for this reason.
-    #[cfg(test)]
-    pub(crate) fn refused(why: fn() -> Result<TaskIterator, NoIterator>) -> Self {
+    /// One that loads its iterator so: for tests of kernels that refuse it.
+    #[doc(hidden)]
+    pub fn refusing(why: fn(bool) -> Result<TaskIterator, NoIterator>) -> Self {
         Self { load: why, ..Self::before_a_stream() }
     }
 
@@ -163,7 +171,7 @@ impl Observer {
             watch.begins();
         }
         let boot_ns = clock::boottime_ns();
-        let mut snapshot = match self.iterate(boot_ns) {
+        let mut snapshot = match self.iterate(boot_ns, between) {
             Some((mut snapshot, cgroups)) => {
                 procfs.add_cgroups(&mut snapshot, &cgroups, between);
                 if let Err(error) = procfs.add_left_out(&mut snapshot, between) {
@@ -178,7 +186,8 @@ impl Observer {
             watch.passed(Duration::from_nanos(took));
         }
         if with_holders {
-            procfs.add_holders(&mut snapshot, between);
+            let ties = self.ties(&snapshot, between);
+            procfs.add_holders(&mut snapshot, ties, between);
         }
         self.notices.extend(self.given.new_kinds(&snapshot));
         Ok(Observed { snapshot, notices: std::mem::take(&mut self.notices) })
@@ -194,7 +203,7 @@ impl Observer {
         if self.iterator.is_some() {
             return Ok(());
         }
-        let iterator = self.iterator.insert((self.load)());
+        let iterator = self.iterator.insert((self.load)(self.finds_holders));
         if let Err(why @ (NoIterator::Elsewhere | NoIterator::Refused(_))) = iterator {
             self.notices.push(Notice::NoIterator(why.clone()));
         }
@@ -205,15 +214,27 @@ impl Observer {
         Ok(())
     }
 
+    /// What the kernel's iterators tell of holders. Nothing where they are not there: /proc tells the same then, but for files of
+    /// a thread that has its own, and takes longer.
+    fn ties(&mut self, snapshot: &Snapshot, between: &mut dyn FnMut()) -> Ties {
+        let iterator = self.iterator.as_mut().and_then(|iterator| iterator.as_mut().ok());
+        let iterator = iterator.filter(|iterator| iterator.ties().is_ok());
+        iterator.and_then(|iterator| iterator.read_ties(snapshot, between).ok()).unwrap_or_default()
+    }
+
     /// The iterator's snapshot, and where paths of cgroups are wanted what stands for those of each process; `None` where there is
     /// no iterator.
-    fn iterate(&mut self, boot_ns: BootNs) -> Option<(Snapshot, Vec<(HostPid, u64)>)> {
+    fn iterate(
+        &mut self,
+        boot_ns: BootNs,
+        between: &mut dyn FnMut(),
+    ) -> Option<(Snapshot, Vec<(HostPid, u64)>)> {
         let iterator = self.iterator.as_mut()?.as_mut().ok()?;
         let decode = |records: &[u8]| {
             let cgroups = if self.reads_cgroups { cgroups_of(records)? } else { Vec::new() };
             Ok((snapshot_of(boot_ns, records)?, cgroups))
         };
-        let read = iterator.read().and_then(|records| {
+        let read = iterator.read(between).and_then(|records| {
             decode(&records).map_err(|error: DecodeError| LoadError::Iterator(error.to_string()))
         });
         match read {
@@ -261,11 +282,12 @@ fn is_new<const N: usize>(given: &mut [bool; N], are: [bool; N]) -> bool {
     *given != before
 }
 
-fn load() -> Result<TaskIterator, NoIterator> {
+fn load(with_ties: bool) -> Result<TaskIterator, NoIterator> {
     if namespace::is_initial() != Some(true) {
         return Err(NoIterator::Elsewhere);
     }
-    TaskIterator::load().map_err(|error| match error {
+    let iterator = if with_ties { TaskIterator::load_with_ties() } else { TaskIterator::load() };
+    iterator.map_err(|error| match error {
         LoadError::Privilege(_) | LoadError::UserNamespace => NoIterator::Unprivileged,
         error => NoIterator::Refused(error.to_string()),
     })
@@ -280,8 +302,8 @@ mod tests {
     #[test]
     fn a_refused_iterator_is_replaced_by_proc_and_the_reason_given() {
         let refusal =
-            || Err(NoIterator::Refused(LoadError::Iterator("no such thing".to_owned()).to_string()));
-        let mut observer = Observer::refused(refusal);
+            |_| Err(NoIterator::Refused(LoadError::Iterator("no such thing".to_owned()).to_string()));
+        let mut observer = Observer::refusing(refusal);
         assert!(observer.without_iterator().is_none(), "nothing was tried yet");
         let Observed { snapshot, notices } = observer.snapshot(false, &mut || {}).unwrap();
         assert_eq!(snapshot.source, SnapshotSource::Proc);

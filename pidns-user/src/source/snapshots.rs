@@ -107,7 +107,7 @@ mod tests {
     use crate::source::observer::NoIterator;
 
     fn observer() -> Observer {
-        Observer::refused(|| Err(NoIterator::Unprivileged))
+        Observer::refusing(|_| Err(NoIterator::Unprivileged))
     }
 
     #[test]

@@ -58,6 +58,18 @@ impl Who {
     }
 }
 
+/// A namespace file that is open.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Held {
+    /// The process.
+    pub(crate) pid: Pid,
+    /// The descriptor.
+    pub(crate) fd: i32,
+    /// The thread, where that has files of its own or the first one has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tid: Option<Pid>,
+}
+
 /// A PID namespace as nsfs describes it to somebody outside.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Namespace {

@@ -22,6 +22,7 @@ mod findings;
 mod forest;
 mod functions;
 mod hanging;
+mod holders;
 mod invariants;
 mod join;
 mod limits;
@@ -100,6 +101,7 @@ fn main() {
         ("ties", ties::TESTS),
         ("hanging", hanging::TESTS),
         ("findings", findings::TESTS),
+        ("holders", holders::TESTS),
         ("threadless", threadless::TESTS),
         ("watch", watch::TESTS),
         ("recordings", recordings::TESTS),

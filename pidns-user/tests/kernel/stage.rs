@@ -141,6 +141,11 @@ impl Actor {
         self.heard.iter().filter(|told| told.fact == fact).map(decode).collect()
     }
 
+    /// Whether it has told this so far.
+    pub(crate) fn heard_any(&self, fact: &str) -> bool {
+        self.heard.iter().any(|told| told.fact == fact)
+    }
+
     /// Hears what it says for so long.
     pub(crate) fn listen(&mut self, time: Duration) {
         let deadline = Instant::now() + time;

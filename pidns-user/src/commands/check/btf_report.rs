@@ -171,7 +171,7 @@ fn tell_switches(report: &mut CheckReport, layout: &Layout) {
 
 /// The task iterator, which the live stream does not need.
 fn tell_snapshots(report: &mut CheckReport, judgement: &SnapshotReport) {
-    let SnapshotReport { layout, missing, losses } = judgement;
+    let SnapshotReport { layout, missing, losses, has_files } = judgement;
     if missing.is_empty() {
         let all = SnapshotLayout::wanted().count();
         let found = SnapshotLayout::wanted().filter(|offset| layout.has(offset.symbol)).count();
@@ -182,6 +182,19 @@ fn tell_snapshots(report: &mut CheckReport, judgement: &SnapshotReport) {
         let missing = Missing(missing.clone());
         let remedy = "tree, ps and pid read /proc instead of the kernel's task iterator";
         report.put("snapshots", Verdict::Gap, missing.to_string(), Some(remedy.to_owned()));
+    }
+    if *has_files && layout.has_ties() && missing.is_empty() {
+        report.ok(
+            "holders",
+            "the iterator of open files is there: what holds namespaces is found in the kernel",
+        );
+    } else {
+        let detail = if *has_files {
+            "not without the rest of its layout"
+        } else {
+            "there is no iterator of open files"
+        };
+        report.put("holders", Verdict::Gap, detail, Some(super::WITHOUT_TIES.to_owned()));
     }
     tell_losses(report, losses, &layout.offsets);
 }

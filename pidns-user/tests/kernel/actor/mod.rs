@@ -7,6 +7,7 @@ mod chosen;
 mod creation;
 mod forest;
 mod hanging;
+mod holders;
 mod join;
 mod orphans;
 mod processes;
@@ -40,6 +41,7 @@ pub(crate) fn main(args: &[String]) -> c_int {
         creation::SITUATIONS,
         forest::SITUATIONS,
         hanging::SITUATIONS,
+        holders::SITUATIONS,
         join::SITUATIONS,
         orphans::SITUATIONS,
         processes::SITUATIONS,

@@ -14,8 +14,8 @@ use std::time::Duration;
 use pidns_user::event::identity::{BootNs, HostPid};
 use pidns_user::kernel::capabilities::{self, Uses};
 use pidns_user::kernel::sandbox;
-use pidns_user::procfs::Procfs;
 use pidns_user::procfs::limits::LimitReader;
+use pidns_user::procfs::{Procfs, ties::Ties};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 
 use super::{Situation, say};
@@ -202,7 +202,7 @@ fn beneath(folder: &str, file: &str) -> io::Result<()> {
 fn snapshot() -> io::Result<()> {
     let procfs = Procfs::default();
     let mut snapshot = procfs.snapshot(BootNs(0), &mut || {})?;
-    procfs.add_holders(&mut snapshot, &mut || {});
+    procfs.add_holders(&mut snapshot, Ties::default(), &mut || {});
     let own = snapshot.processes.iter().find(|process| process.pid == HostPid(std::process::id()));
     let own = own.ok_or_else(|| io::Error::other("this process is not in it"))?;
     own.ns.map(drop).ok_or_else(|| io::Error::other("its namespace is not known"))

@@ -1,0 +1,130 @@
+//! What the programs that find holders of namespaces write: records one after the other, and their checked decoding.
+
+use super::{
+    decode::DecodeError,
+    record::{MAX_LEVEL, NamespacePart},
+};
+
+/// A [`HolderRecord`]: a process has a namespace open as a file.
+pub const KIND_FILE: u32 = 1;
+/// A [`HolderRecord`]: a process's children will be born in a namespace that is not its own.
+pub const KIND_CHILDREN: u32 = 2;
+/// A [`HolderRecord`] behind one of the two, about the parent of that record's namespace, which may have no process to be known by.
+pub const KIND_PARENT: u32 = 3;
+/// A [`RootRecord`].
+pub const KIND_ROOT: u32 = 4;
+
+/// Who holds a namespace, and that namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct HolderRecord {
+    /// `KIND_FILE`, `KIND_CHILDREN` or `KIND_PARENT`.
+    pub kind: u32,
+    /// Thread group id of the holder.
+    pub tgid: u32,
+    /// The thread by which it was found.
+    pub tid: u32,
+    /// The descriptor; 0 where it is no file.
+    pub fd: u32,
+    /// `start_boottime` of the holder's first thread, nanoseconds.
+    pub start_boot_ns: u64,
+    /// What stands for the table of files that this is in: threads that share one have the same. 0 where it is no file.
+    pub table: u64,
+    /// The namespace.
+    pub ns: NamespacePart,
+}
+
+const _: () = assert!(size_of::<HolderRecord>() == 72);
+
+/// Where a process is for mounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct RootRecord {
+    /// `KIND_ROOT`.
+    pub kind: u32,
+    /// Thread group id.
+    pub tgid: u32,
+    /// A thread of it that has not ended.
+    pub tid: u32,
+    /// Inode number of its mount namespace.
+    pub mount_ns: u32,
+    /// `start_boottime` of its first thread, nanoseconds.
+    pub start_boot_ns: u64,
+    /// What stands for the mount that its root is in: processes with the same root have the same.
+    pub mount: u64,
+    /// What stands for the folder that is its root.
+    pub folder: u64,
+}
+
+const _: () = assert!(size_of::<RootRecord>() == 40);
+
+/// A decoded record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tie {
+    /// A process has this namespace open.
+    File(HolderRecord),
+    /// A process's children will be born in this namespace.
+    Children(HolderRecord),
+    /// There is this namespace, around that of the record before.
+    Parent(HolderRecord),
+    /// A process is there for mounts.
+    Root(RootRecord),
+}
+
+/// The first record of `bytes`, and what comes after it.
+pub fn decode_tie(bytes: &[u8]) -> Result<(Tie, &[u8]), DecodeError> {
+    let kind = u32::from_ne_bytes(*bytes.first_chunk().ok_or_else(|| truncated::<u32>(bytes))?);
+    match kind {
+        KIND_FILE | KIND_CHILDREN | KIND_PARENT => {
+            // SAFETY: its fields are integers.
+            let (record, rest) = unsafe { take::<HolderRecord>(bytes)? };
+            let tie = match kind {
+                KIND_FILE => Tie::File(record),
+                KIND_CHILDREN => Tie::Children(record),
+                _ => Tie::Parent(record),
+            };
+            Ok((check(&record).map(|()| tie)?, rest))
+        }
+        KIND_ROOT => {
+            // SAFETY: as above.
+            let (record, rest) = unsafe { take::<RootRecord>(bytes)? };
+            let RootRecord { kind: _, tgid, tid, mount_ns: _, start_boot_ns: _, mount: _, folder: _ } =
+                record;
+            if tgid == 0 || tid == 0 {
+                return Err(DecodeError::Inconsistent { field: "process" });
+            }
+            Ok((Tie::Root(record), rest))
+        }
+        number => Err(DecodeError::Unknown { field: "kind", number }),
+    }
+}
+
+fn check(record: &HolderRecord) -> Result<(), DecodeError> {
+    let HolderRecord { kind, tgid, tid, fd, start_boot_ns: _, table, ns } = *record;
+    let inconsistent = |field| Err(DecodeError::Inconsistent { field });
+    if tgid == 0 || tid == 0 {
+        return inconsistent("process");
+    }
+    if kind != KIND_FILE && (fd != 0 || table != 0) {
+        return inconsistent("file");
+    }
+    if ns.reserved != 0 {
+        return inconsistent("padding");
+    }
+    if ns.inum == 0 || ns.level > MAX_LEVEL || (ns.level == 0) != (ns.parent_inum == 0) {
+        return inconsistent("namespace");
+    }
+    Ok(())
+}
+
+fn truncated<T>(bytes: &[u8]) -> DecodeError {
+    DecodeError::Truncated { needed: size_of::<T>(), found: bytes.len() }
+}
+
+/// # Safety
+/// Any bytes must be a valid `T`.
+unsafe fn take<T>(bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {
+    let (record, rest) = bytes.split_at_checked(size_of::<T>()).ok_or_else(|| truncated::<T>(bytes))?;
+    // SAFETY: as many bytes as it has are there, and the read asks for no alignment; the rest is the caller's promise.
+    Ok((unsafe { record.as_ptr().cast::<T>().read_unaligned() }, rest))
+}

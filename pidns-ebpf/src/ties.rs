@@ -1,0 +1,168 @@
+//! Programs that find what holds namespaces besides their processes: files that processes have open, namespaces that their
+//! children will be born in, and where processes are for mounts.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{bindings::seq_file, helpers::generated::bpf_seq_write};
+use pidns_ebpf::abi::{
+    MAX_LEVEL, NamespacePart,
+    ties::{HolderRecord, KIND_CHILDREN, KIND_FILE, KIND_PARENT, KIND_ROOT, RootRecord},
+};
+
+use crate::{
+    access::{Access as _, Direct, Probed},
+    kernel::{File, NsCommon, PidNamespace, Task},
+    layout::{Constant, NSPROXY_PID_FOR_CHILDREN, TASK_FILES, TASK_NSPROXY},
+    offsets::{FS_ROOT_ENTRY, FS_ROOT_MOUNT, MOUNT_NS_NS, NSPROXY_MOUNT_NS, TASK_FS},
+};
+
+/// `struct bpf_iter__task`, as in the program that describes processes.
+#[repr(C)]
+struct TaskContext {
+    meta: *const *mut seq_file,
+    task: *const c_void,
+}
+
+/// `struct bpf_iter__task_file` (kernel/bpf/task_iter.c): `{ struct bpf_iter_meta *meta; struct task_struct *task; u32 fd;
+/// struct file *file; }`. Task and file are null once, at the end. The kernel holds a reference to the file meanwhile.
+/// <https://github.com/torvalds/linux/blob/v6.18/kernel/bpf/task_iter.c#L339>
+#[repr(C)]
+struct FileContext {
+    meta: *const *mut seq_file,
+    task: *const c_void,
+    fd: u32,
+    file: *const c_void,
+}
+
+/// What of a record is the holder's.
+struct Holder {
+    kind: u32,
+    tgid: u32,
+    tid: u32,
+    fd: u32,
+    start_boot_ns: u64,
+    table: u64,
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+extern "C" fn file_ties(context: *const FileContext) -> i32 {
+    // SAFETY: the kernel's context, which the verifier knows.
+    let (meta, task, fd, file) = unsafe {
+        (
+            (&raw const (*context).meta).read_volatile(),
+            (&raw const (*context).task).read_volatile(),
+            (&raw const (*context).fd).read_volatile(),
+            (&raw const (*context).file).read_volatile(),
+        )
+    };
+    if task.is_null() || file.is_null() {
+        return 0;
+    }
+    let Some(ns) = File::<Direct>::of(file).namespace().and_then(NsCommon::pid_namespace) else { return 0 };
+    let task = Task::<Probed>::at(task.cast());
+    let (tgid, tid) = (task.tgid(), task.pid());
+    let leader = task.group_leader();
+    let table: u64 = task.field(TASK_FILES);
+    // Kernels before 5.10 show the files of each thread. Of a first thread that has ended the others have them still.
+    if tid != tgid && table == leader.field::<u64>(TASK_FILES) {
+        return 0;
+    }
+    let holder = Holder { kind: KIND_FILE, tgid, tid, fd, start_boot_ns: leader.start_boottime(), table };
+    // SAFETY: the file that the kernel passed.
+    unsafe { write_holder(meta.read_volatile(), &holder, ns) };
+    0
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+extern "C" fn task_ties(context: *const TaskContext) -> i32 {
+    // SAFETY: the kernel's context, which the verifier knows.
+    let (meta, task) = unsafe {
+        ((&raw const (*context).meta).read_volatile(), (&raw const (*context).task).read_volatile())
+    };
+    if task.is_null() {
+        return 0;
+    }
+    // All of it is copied by helper: each typed pointer out of a task takes the verifier half a millisecond.
+    let task = Task::<Probed>::at(task.cast());
+    let proxy: *const u8 = task.field(TASK_NSPROXY);
+    let fs: *const u8 = task.field(TASK_FS);
+    if proxy.is_null() || fs.is_null() {
+        // It has ended.
+        return 0;
+    }
+    let (tgid, tid) = (task.tgid(), task.pid());
+    let leader = task.group_leader();
+    let children = PidNamespace::<Probed>::at(read(proxy, NSPROXY_PID_FOR_CHILDREN));
+    let mount_ns: *const u8 = read(proxy, NSPROXY_MOUNT_NS);
+    // SAFETY: a member's address.
+    let mount_ns = NsCommon::<Probed>::at(unsafe { mount_ns.add(MOUNT_NS_NS.load() as usize) }).inum();
+    let (mount, folder): (u64, u64) = (read(fs, FS_ROOT_MOUNT), read(fs, FS_ROOT_ENTRY));
+    let (_, own) = task.thread_pid().innermost();
+    // As /proc does: not before it has its first process, which then stays for as long as there is the namespace.
+    let is_elsewhere = children.address() != own.address() && children.has_had_init();
+    // Both belong to this task for as long as it has them, and what was read out of them is true then.
+    if task.field::<u64>(TASK_NSPROXY) != proxy as u64 || task.field::<u64>(TASK_FS) != fs as u64 {
+        return 1;
+    }
+    // SAFETY: the file that the kernel passed.
+    unsafe {
+        let seq = meta.read_volatile();
+        if is_elsewhere {
+            let start_boot_ns = leader.start_boottime();
+            let holder = Holder { kind: KIND_CHILDREN, tgid, tid, fd: 0, start_boot_ns, table: 0 };
+            write_holder(seq, &holder, children);
+        }
+        // One a process: another thread stands for a first one that has ended.
+        if tid == tgid || leader.field::<u64>(TASK_NSPROXY) == 0 {
+            let start_boot_ns = leader.start_boottime();
+            let record = RootRecord { kind: KIND_ROOT, tgid, tid, mount_ns, start_boot_ns, mount, folder };
+            bpf_seq_write(seq, (&raw const record).cast_mut().cast(), size_of::<RootRecord>() as u32);
+        }
+    }
+    0
+}
+
+/// Writes the holder and the namespace; where that has no PID 1 to be known by, those around it too.
+///
+/// # Safety
+/// `seq` must be the iterator's file.
+#[inline(always)]
+unsafe fn write_holder(seq: *mut seq_file, holder: &Holder, ns: PidNamespace<Probed>) {
+    let Holder { kind, tgid, tid, fd, start_boot_ns, table } = *holder;
+    let none = NamespacePart {
+        kernel_id: 0,
+        init_start_boot_ns: 0,
+        inum: 0,
+        level: 0,
+        parent_inum: 0,
+        user_ns_inum: 0,
+        owner_uid: 0,
+        reserved: 0,
+    };
+    let mut record = HolderRecord { kind, tgid, tid, fd, start_boot_ns, table, ns: none };
+    let mut next = ns;
+    let mut levels = 0;
+    loop {
+        // SAFETY: a part of a record on the stack; the caller's promise for the file.
+        unsafe {
+            next.describe(&raw mut record.ns);
+            bpf_seq_write(seq, (&raw mut record).cast(), size_of::<HolderRecord>() as u32);
+        }
+        levels += 1;
+        if !next.is_dead() || levels > MAX_LEVEL || record.ns.level == 0 {
+            return;
+        }
+        next = next.parent();
+        record.kind = KIND_PARENT;
+        record.fd = 0;
+        record.table = 0;
+    }
+}
+
+#[inline(always)]
+fn read<T: Copy>(base: *const u8, offset: impl Constant) -> T {
+    // SAFETY: a pointer or an integer, of which any bytes are a value, copied by helper.
+    unsafe { Probed::read(base.add(offset.load() as usize)) }
+}

@@ -1,13 +1,10 @@
 //! Programs that find what holds namespaces besides their processes: files that processes have open, namespaces that their
 //! children will be born in, and where processes are for mounts.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{bindings::seq_file, helpers::generated::bpf_seq_write};
-use pidns_ebpf::abi::{
-    MAX_LEVEL, NamespacePart,
-    ties::{HolderRecord, KIND_CHILDREN, KIND_FILE, KIND_PARENT, KIND_ROOT, RootRecord},
-};
+use pidns_ebpf::abi::ties::{HolderRecord, KIND_CHILDREN, KIND_FILE, KIND_ROOT, RootRecord};
 
 use crate::{
     access::{Access as _, Direct, Probed},
@@ -124,40 +121,25 @@ extern "C" fn task_ties(context: *const TaskContext) -> i32 {
     0
 }
 
-/// Writes the holder and the namespace; where that has no PID 1 to be known by, those around it too.
+/// Writes the holder and the namespace.
 ///
 /// # Safety
 /// `seq` must be the iterator's file.
 #[inline(always)]
 unsafe fn write_holder(seq: *mut seq_file, holder: &Holder, ns: PidNamespace<Probed>) {
     let Holder { kind, tgid, tid, fd, start_boot_ns, table } = *holder;
-    let none = NamespacePart {
-        kernel_id: 0,
-        init_start_boot_ns: 0,
-        inum: 0,
-        level: 0,
-        parent_inum: 0,
-        user_ns_inum: 0,
-        owner_uid: 0,
-        reserved: 0,
-    };
-    let mut record = HolderRecord { kind, tgid, tid, fd, start_boot_ns, table, ns: none };
-    let mut next = ns;
-    let mut levels = 0;
-    loop {
-        // SAFETY: a part of a record on the stack; the caller's promise for the file.
-        unsafe {
-            next.describe(&raw mut record.ns);
-            bpf_seq_write(seq, (&raw mut record).cast(), size_of::<HolderRecord>() as u32);
-        }
-        levels += 1;
-        if !next.is_dead() || levels > MAX_LEVEL || record.ns.level == 0 {
-            return;
-        }
-        next = next.parent();
-        record.kind = KIND_PARENT;
-        record.fd = 0;
-        record.table = 0;
+    let mut record = MaybeUninit::<HolderRecord>::uninit();
+    let to = record.as_mut_ptr();
+    // SAFETY: each part of a record on the stack, which has no padding; the caller's promise for the file.
+    unsafe {
+        (&raw mut (*to).kind).write(kind);
+        (&raw mut (*to).tgid).write(tgid);
+        (&raw mut (*to).tid).write(tid);
+        (&raw mut (*to).fd).write(fd);
+        (&raw mut (*to).start_boot_ns).write(start_boot_ns);
+        (&raw mut (*to).table).write(table);
+        ns.describe(&raw mut (*to).ns);
+        bpf_seq_write(seq, to.cast(), size_of::<HolderRecord>() as u32);
     }
 }
 

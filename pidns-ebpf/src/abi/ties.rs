@@ -9,16 +9,14 @@ use super::{
 pub const KIND_FILE: u32 = 1;
 /// A [`HolderRecord`]: a process's children will be born in a namespace that is not its own.
 pub const KIND_CHILDREN: u32 = 2;
-/// A [`HolderRecord`] behind one of the two, about the parent of that record's namespace, which may have no process to be known by.
-pub const KIND_PARENT: u32 = 3;
 /// A [`RootRecord`].
-pub const KIND_ROOT: u32 = 4;
+pub const KIND_ROOT: u32 = 3;
 
 /// Who holds a namespace, and that namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct HolderRecord {
-    /// `KIND_FILE`, `KIND_CHILDREN` or `KIND_PARENT`.
+    /// `KIND_FILE` or `KIND_CHILDREN`.
     pub kind: u32,
     /// Thread group id of the holder.
     pub tgid: u32,
@@ -65,8 +63,6 @@ pub enum Tie {
     File(HolderRecord),
     /// A process's children will be born in this namespace.
     Children(HolderRecord),
-    /// There is this namespace, around that of the record before.
-    Parent(HolderRecord),
     /// A process is there for mounts.
     Root(RootRecord),
 }
@@ -75,15 +71,11 @@ pub enum Tie {
 pub fn decode_tie(bytes: &[u8]) -> Result<(Tie, &[u8]), DecodeError> {
     let kind = u32::from_ne_bytes(*bytes.first_chunk().ok_or_else(|| truncated::<u32>(bytes))?);
     match kind {
-        KIND_FILE | KIND_CHILDREN | KIND_PARENT => {
+        KIND_FILE | KIND_CHILDREN => {
             // SAFETY: its fields are integers.
             let (record, rest) = unsafe { take::<HolderRecord>(bytes)? };
-            let tie = match kind {
-                KIND_FILE => Tie::File(record),
-                KIND_CHILDREN => Tie::Children(record),
-                _ => Tie::Parent(record),
-            };
-            Ok((check(&record).map(|()| tie)?, rest))
+            check(&record)?;
+            Ok((if kind == KIND_FILE { Tie::File(record) } else { Tie::Children(record) }, rest))
         }
         KIND_ROOT => {
             // SAFETY: as above.

@@ -1,7 +1,6 @@
 //! The containers of processes, remembered: read once, and still known when the container is gone.
 
 use std::{
-    fs,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -15,6 +14,7 @@ use super::{
 };
 use crate::event::container::Container;
 use crate::event::identity::ProcessKey;
+use crate::procfs::read_record;
 
 /// How long after the first look at a process the next ones are, while the files do not tell of it. After the
 /// last it stays with what is known.
@@ -111,7 +111,8 @@ impl ContainerCache {
             return Some(Arc::clone(container));
         }
         // One that may not be looked at is in no container that could be told.
-        let cgroup = fs::read(self.roots.proc.join(format!("{}/cgroup", process.pid))).unwrap_or_default();
+        let cgroup =
+            read_record(&self.roots.proc.join(format!("{}/cgroup", process.pid))).unwrap_or_default();
         if !is_there(process, &self.roots.proc) {
             // It has gone, and what was read may be of the next process of its PID.
             return self.remembered(process);
@@ -122,7 +123,7 @@ impl ContainerCache {
     /// The container of a process of the host: as [`Self::find`], but none where its cgroup names neither a container nor a
     /// folder that may be one's, which is all that is read then.
     pub fn find_on_host(&mut self, process: ProcessKey) -> Option<Arc<Container>> {
-        let cgroup = fs::read(self.roots.proc.join(format!("{}/cgroup", process.pid))).ok()?;
+        let cgroup = read_record(&self.roots.proc.join(format!("{}/cgroup", process.pid))).ok()?;
         let place = cgroup::parse(&cgroup)?;
         let may_be_one = !place.containers.is_empty() || !place.candidates.is_empty();
         if may_be_one { self.find(process) } else { None }
@@ -136,7 +137,7 @@ impl ContainerCache {
 
     /// Whether a process is in the very cgroup that this other one was found in: then it is in the same container.
     pub(super) fn is_where(&self, process: ProcessKey, other: ProcessKey) -> bool {
-        let cgroup = || fs::read(self.roots.proc.join(format!("{}/cgroup", process.pid))).ok();
+        let cgroup = || read_record(&self.roots.proc.join(format!("{}/cgroup", process.pid))).ok();
         self.processes.get(&other).is_some_and(|known| {
             cgroup().and_then(|text| cgroup::parse(&text)).as_ref() == Some(&*known.place)
         })
@@ -225,6 +226,8 @@ impl ContainerCache {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::{
         container::ring::LIMIT,

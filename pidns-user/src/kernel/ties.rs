@@ -70,7 +70,6 @@ impl<'a> TieReader<'a> {
                 let (task, ns) = held(&record);
                 found.add_children(task, ns, snapshot);
             }
-            Tie::Parent(record) => found.add_namespace(held(&record).1),
             Tie::Root(record) => {
                 let RootRecord { kind: _, tgid, tid, mount_ns, start_boot_ns, mount, folder } = record;
                 let task = Task { pid: HostPid(tgid), tid, start_boot_ns: BootNs(start_boot_ns) };
@@ -133,13 +132,7 @@ mod tests {
     #[test]
     fn records_may_be_cut_anywhere() {
         let snapshot = snapshot();
-        let all = [
-            root(),
-            holder(ties::KIND_CHILDREN, 0, 20),
-            holder(ties::KIND_PARENT, 0, 21),
-            holder(ties::KIND_FILE, 4, 22),
-        ]
-        .concat();
+        let all = [root(), holder(ties::KIND_CHILDREN, 0, 20), holder(ties::KIND_FILE, 4, 22)].concat();
         let whole = {
             let mut reader = TieReader::new(HostPid(1), &snapshot);
             reader.take(&all).expect("good records");

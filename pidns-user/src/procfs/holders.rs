@@ -63,7 +63,7 @@ impl Procfs {
         let mut mounts = Mounts::default();
         let mut kept = std::mem::take(&mut ties.kept);
         let namespaces = &mut snapshot.namespaces;
-        ties.describe(namespaces);
+        ties.describe(self, namespaces);
         let mut roots = HashSet::new();
         let mut add = |inum, holder, open: &mut dyn FnMut() -> Option<OwnedFd>| {
             if namespaces.get(&inum).is_none_or(|ns| ns.user_ns.is_none()) {

@@ -154,12 +154,12 @@ impl Procfs {
 
     /// When a process was started: clock ticks since boot.
     pub(crate) fn start_ticks(&self, pid: HostPid) -> Option<u64> {
-        Some(parse_stat(&read(&self.path(pid, "stat")).ok()?)?.start_ticks)
+        Some(parse_stat(&read_record(&self.path(pid, "stat")).ok()?)?.start_ticks)
     }
 
     /// The parent of a process; `None` where it has none that this /proc shows, or is gone.
     pub(crate) fn parent(&self, pid: HostPid) -> Option<HostPid> {
-        HostPid::known(parse_stat(&read(&self.path(pid, "stat")).ok()?)?.ppid)
+        HostPid::known(parse_stat(&read_record(&self.path(pid, "stat")).ok()?)?.ppid)
     }
 
     /// A file of a process or a thread.
@@ -183,7 +183,7 @@ impl Procfs {
 
     /// What a file of the process says; `None` where it may not be read.
     fn text(&self, task: impl Display, file: &str) -> Result<Option<Vec<u8>>, Vanished> {
-        match read(&self.path(task, file)) {
+        match read_record(&self.path(task, file)) {
             Ok(text) => Ok(Some(text)),
             Err(error) if is_gone(&error) => Err(Vanished),
             Err(_) => Ok(None),
@@ -311,13 +311,28 @@ pub(crate) fn own_memory() -> Option<u64> {
 /// All of a file of /proc. [`fs::read`] asks for its size, which is 0, and begins with 32 bytes, and 32 more: eight calls
 /// for a status, of which two are needed.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
+    read_until(path, |_, _| false)
+}
+
+/// All of a file that the kernel writes in one piece (stat, status, cgroup): what fills no buffer is all of it.
+pub(crate) fn read_record(path: &Path) -> io::Result<Vec<u8>> {
+    read_until(path, |count, room| count < room)
+}
+
+/// Reads to the end, or until `is_all` says so of what one call has read of what it had room for.
+fn read_until(path: &Path, is_all: impl Fn(usize, usize) -> bool) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     let mut buffer = [0; 4096];
     let mut text = Vec::new();
     loop {
         match file.read(&mut buffer) {
             Ok(0) => return Ok(text),
-            Ok(count) => text.extend_from_slice(&buffer[..count]),
+            Ok(count) => {
+                text.extend_from_slice(&buffer[..count]);
+                if is_all(count, buffer.len()) {
+                    return Ok(text);
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

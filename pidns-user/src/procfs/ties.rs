@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::kept::KeptHolders;
+use super::{Procfs, kept::KeptHolders, nsfs};
 use crate::{
     event::identity::{BootNs, HostPid, NsInum},
     event::snapshot::{Holder, Snapshot, SnapshotNamespace, SnapshotProcess},
@@ -14,13 +14,32 @@ pub struct Ties {
     pub(super) kept: KeptHolders,
     /// Each process that was met, with a thread that has not ended and its root.
     met: HashMap<HostPid, (u32, Root)>,
-    /// The namespaces that are held, and those around them that have no process.
-    namespaces: BTreeMap<NsInum, SnapshotNamespace>,
+    /// The namespaces that are held, each with where a file of it is.
+    namespaces: BTreeMap<NsInum, (SnapshotNamespace, Place)>,
     /// Whose children go where.
     children: HashSet<(HostPid, NsInum)>,
     /// Tables of files that are not those of the first thread of a process, each with the first thread that was met with it.
     tables: HashMap<(HostPid, u64), u32>,
     own: Option<HostPid>,
+}
+
+/// Where a file of a namespace is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    task: Task,
+    /// `None`: where children will be born.
+    fd: Option<u32>,
+}
+
+impl Place {
+    /// As of the folder of its process.
+    fn path(self) -> String {
+        let Task { tid, .. } = self.task;
+        match self.fd {
+            Some(fd) => format!("task/{tid}/fd/{fd}"),
+            None => format!("task/{tid}/ns/pid_for_children"),
+        }
+    }
 }
 
 /// Who holds something, or is somewhere.
@@ -81,7 +100,7 @@ impl Ties {
             let holder = Holder::PidForChildren { pid: task.pid, comm: process.comm.clone() };
             self.kept.add(ns.inum, holder);
         }
-        self.add_namespace(ns);
+        self.namespaces.entry(ns.inum).or_insert((ns, Place { task, fd: None }));
     }
 
     /// A task has a namespace open as descriptor `fd`, in this table of files. Roots come before.
@@ -97,12 +116,7 @@ impl Ties {
             return;
         }
         self.kept.add(ns.inum, fd_of(process, fd, tid));
-        self.add_namespace(ns);
-    }
-
-    /// There is this namespace, too.
-    pub fn add_namespace(&mut self, ns: SnapshotNamespace) {
-        self.namespaces.entry(ns.inum).or_insert(ns);
+        self.namespaces.entry(ns.inum).or_insert((ns, Place { task, fd: Some(fd) }));
     }
 
     /// The root of this process, and a thread of it that has not ended, if it was met.
@@ -110,19 +124,26 @@ impl Ties {
         self.met.get(&pid).copied()
     }
 
-    /// Adds the namespaces that the snapshot knows by their number alone, or not at all.
-    pub(super) fn describe(&mut self, namespaces: &mut BTreeMap<NsInum, SnapshotNamespace>) {
-        for (inum, found) in std::mem::take(&mut self.namespaces) {
-            if let (Some(parent), Some(level)) = (found.parent, found.level.checked_sub(1)) {
-                namespaces.entry(parent).or_insert_with(|| SnapshotNamespace::bare(parent, level));
-            }
-            match namespaces.get_mut(&inum) {
+    /// Adds the namespaces that the snapshot knows by their number alone, or not at all. Of those around them that have no
+    /// process either the file tells, if it may be opened.
+    pub(super) fn describe(&mut self, procfs: &Procfs, namespaces: &mut BTreeMap<NsInum, SnapshotNamespace>) {
+        let found = std::mem::take(&mut self.namespaces);
+        for (ns, _) in found.values() {
+            match namespaces.get_mut(&ns.inum) {
                 Some(known) if known.user_ns.is_none() => {
-                    *known =
-                        SnapshotNamespace { born_boot_ns: known.born_boot_ns, dying: known.dying, ..found };
+                    let (born_boot_ns, dying) = (known.born_boot_ns, known.dying);
+                    *known = SnapshotNamespace { born_boot_ns, dying, ..ns.clone() };
                 }
                 Some(_) => {}
-                None => drop(namespaces.insert(inum, found)),
+                None => drop(namespaces.insert(ns.inum, ns.clone())),
+            }
+        }
+        for (ns, place) in found.into_values() {
+            let (Some(parent), Some(level)) = (ns.parent, ns.level.checked_sub(1)) else { continue };
+            if !namespaces.contains_key(&parent) {
+                let file = nsfs::open(&procfs.path(place.task.pid, &place.path())).ok();
+                procfs.describe(file, ns.inum, ns.level, namespaces);
+                namespaces.entry(parent).or_insert_with(|| SnapshotNamespace::bare(parent, level));
             }
         }
     }
@@ -218,16 +239,20 @@ mod tests {
             (NsInum(20), known.clone()),
             (NsInum(21), SnapshotNamespace { born_boot_ns: Some(BootNs(6)), ..held(21) }),
         ]);
-        let mut ties = Ties::default();
+        let snapshot = snapshot();
+        let mut ties = Ties::of_all_but(HostPid(9));
         for inum in [20, 21, 22] {
             let parent = Some(NsInum(7));
-            ties.add_namespace(SnapshotNamespace { user_ns: Some(2), parent, ..held(inum) });
+            let ns = SnapshotNamespace { user_ns: Some(2), parent, ..held(inum) };
+            ties.add_children(task(5, 5), ns, &snapshot);
         }
-        ties.describe(&mut namespaces);
+        let empty = tempfile::tempdir().expect("a temporary directory");
+        ties.describe(&Procfs::at(empty.path()), &mut namespaces);
         assert_eq!(namespaces[&NsInum(20)], known);
         let learnt = &namespaces[&NsInum(21)];
         assert_eq!((learnt.user_ns, learnt.born_boot_ns), (Some(2), Some(BootNs(6))));
         assert_eq!(namespaces[&NsInum(22)].user_ns, Some(2));
-        assert_eq!(namespaces[&NsInum(7)], SnapshotNamespace::bare(NsInum(7), 0), "around them");
+        let around = &namespaces[&NsInum(7)];
+        assert_eq!(around, &SnapshotNamespace::bare(NsInum(7), 0), "whose file is not there");
     }
 }

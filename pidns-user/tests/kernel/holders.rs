@@ -117,13 +117,22 @@ fn comparable(snapshot: &Snapshot, first_threads: &dyn Fn(HostPid) -> bool) -> B
 
 fn a_namespace_that_only_files_hold_is_described_as_by_proc() {
     let (actor, ns) = held_in_many_ways();
+    let mut nested = still("still-held-within-another");
+    let [outer, inner]: [u64; 2] = nested.hear("namespaces");
     let mut iterators = iterators();
-    let ns = NsInum(ns as u32);
     let (by_iterators, by_proc) = (observed(&mut iterators, true), observed(&mut iterators, false));
-    let described = &by_iterators.namespaces[&ns];
-    assert_eq!(described, &by_proc.namespaces[&ns]);
-    assert!(described.level == 1 && described.owner_uid.is_some() && described.born_boot_ns.is_none());
-    assert_eq!(described.parent.map(|parent| u64::from(parent.0)), Some(Who::myself().ns));
+    let own = Who::myself().ns;
+    for (ns, level, parent) in [(ns, 1, own), (outer, 1, own), (inner, 2, outer)] {
+        let ns = NsInum(ns as u32);
+        let described = &by_iterators.namespaces[&ns];
+        assert_eq!(described, &by_proc.namespaces[&ns]);
+        assert_eq!(
+            (described.level, described.parent.map(|parent| u64::from(parent.0))),
+            (level, Some(parent))
+        );
+        assert!(described.owner_uid.is_some() && described.born_boot_ns.is_none(), "{described:?}");
+    }
+    let_go(nested);
     let_go(actor);
 }
 

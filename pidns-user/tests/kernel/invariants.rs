@@ -21,6 +21,8 @@ pub(crate) struct Glance<'a> {
     #[serde(borrow)]
     time: Cow<'a, str>,
     pub(crate) process: Option<ProcessKey>,
+    /// Of a fork: who made it.
+    pub(crate) parent: Option<ProcessKey>,
     ns: Option<NamespaceKey>,
 }
 
@@ -28,7 +30,7 @@ pub(crate) struct Glance<'a> {
 #[derive(Clone, Copy, Deserialize)]
 pub(crate) struct ProcessKey {
     pub(crate) pid: i32,
-    start_boot_ns: Option<u64>,
+    pub(crate) start_boot_ns: Option<u64>,
     pub(crate) ns: Option<u64>,
 }
 

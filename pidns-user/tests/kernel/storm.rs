@@ -1,14 +1,14 @@
 //! Many lives at once: all are seen, and where they cannot be, what is missing is counted.
 
-use std::collections::BTreeMap;
-use std::process::ExitStatus;
+use std::collections::{BTreeMap, HashSet};
+use std::process::{Command, ExitStatus};
 
 use serde::Deserialize;
 
 use crate::facts::Who;
-use crate::invariants::Invariants;
+use crate::invariants::{Invariants, ProcessKey};
 use crate::seen::expect_code;
-use crate::stage::Actor;
+use crate::stage::{Actor, run};
 use crate::sys;
 use crate::tracer::FileTracer;
 use crate::{Test, probes, test};
@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(every_zombie_of_a_storm_is_seen_to_go),
     test!(what_a_small_ring_loses_is_counted_and_the_stream_goes_on),
     test!(strict_turns_a_loss_into_an_exit_code),
+    test!(who_enters_a_storm_from_outside_is_none_of_it),
 ];
 
 const WORKERS: u64 = 2;
@@ -51,8 +52,11 @@ struct Loss {
 
 /// What the stream of a storm holds.
 struct Report {
-    /// Lines about processes of the storm's namespace, by event.
+    /// Lines about processes of the storm, by event.
     inside: BTreeMap<String, u64>,
+    /// Lines about other processes of its namespace, by event: those that were forked from outside (nsenter, docker exec, a tool
+    /// that asks each namespace how it numbers processes), and what stems from them.
+    visitors: BTreeMap<String, u64>,
     lost_lines: u64,
     straggler_seen: bool,
     end: End,
@@ -63,6 +67,11 @@ struct Report {
 impl Report {
     fn seen(&self, event: &str) -> u64 {
         self.inside.get(event).copied().unwrap_or(0)
+    }
+
+    /// The lines about processes of its namespace, whoever made them.
+    fn seen_there(&self, event: &str) -> u64 {
+        self.seen(event) + self.visitors.get(event).copied().unwrap_or(0)
     }
 
     fn kernel(&self, event: &str) -> &KernelCount {
@@ -82,6 +91,19 @@ enum Watch {
     ToTheLastReap,
     /// By a program that is stopped while the storm lasts, so that the ring must overflow.
     Stalled,
+    /// To its end, and others enter its namespace meanwhile.
+    WithVisitors,
+}
+
+/// How many processes enter a storm's namespace, each of which forks one more there.
+const VISITORS: u64 = 4;
+
+fn visit(init: &Who) {
+    for _ in 0..VISITORS {
+        let file = format!("--pid=/proc/{}/ns/pid", init.pid);
+        let (status, _, stderr) = run(Command::new("nsenter").args([&file, "sh", "-c", "true & wait"]));
+        assert!(status.success(), "nsenter: {stderr}");
+    }
 }
 
 /// A storm of so many lives in one namespace, watched through a filter for that namespace.
@@ -96,6 +118,9 @@ fn watch_storm(lives: u64, watch: Watch, args: &[&str]) -> Report {
         sys::kill(tracer.pid(), libc::SIGSTOP).expect("a child can be stopped");
     }
     actor.go();
+    if watch == Watch::WithVisitors {
+        visit(&init);
+    }
     let done: u64 = actor.hear_within(SECONDS_FOR_A_STORM, "lives");
     if watch == Watch::Stalled {
         sys::kill(tracer.pid(), libc::SIGCONT).expect("a child can be continued");
@@ -112,7 +137,9 @@ fn watch_storm(lives: u64, watch: Watch, args: &[&str]) -> Report {
         tracer.wait_for_lines(r#""event":"process.reap""#, births(lives) + 1);
     }
     let mut rules = Invariants::default();
-    let (mut inside, mut losses, mut end, mut straggler_seen) = (BTreeMap::new(), 0, None, false);
+    let (mut inside, mut visitors) = (BTreeMap::<String, u64>::new(), BTreeMap::<String, u64>::new());
+    let mut from_outside = HashSet::new();
+    let (mut losses, mut end, mut straggler_seen) = (0, None, false);
     let (stderr, status) = tracer.interrupt(|line| {
         let Some(glance) = rules.line(line) else { return };
         match (&*glance.event, glance.process) {
@@ -122,9 +149,16 @@ fn watch_storm(lives: u64, watch: Watch, args: &[&str]) -> Report {
             }
             (event, Some(process)) if process.ns == Some(init.ns) => {
                 straggler_seen |= event == "process.exit" && process.pid == straggler.pid;
-                match inside.get_mut(event) {
+                let key = |process: ProcessKey| (process.pid, process.start_boot_ns);
+                if let Some(parent) = glance.parent
+                    && (parent.ns != Some(init.ns) || from_outside.contains(&key(parent)))
+                {
+                    from_outside.insert(key(process));
+                }
+                let counts = if from_outside.contains(&key(process)) { &mut visitors } else { &mut inside };
+                match counts.get_mut(event) {
                     Some(count) => *count += 1,
-                    None => drop(inside.insert(event.to_owned(), 1)),
+                    None => drop(counts.insert(event.to_owned(), 1)),
                 }
             }
             _ => {}
@@ -132,15 +166,14 @@ fn watch_storm(lives: u64, watch: Watch, args: &[&str]) -> Report {
     });
     let counts = rules.end();
     let end = end.expect("a checked stream has an end");
-    for (event, count) in &inside {
-        assert!(counts[event] >= *count);
+    for event in inside.keys() {
         assert_eq!(
             end.events.get(event),
             Some(&counts[event]),
             "stream.end counts the {event} that were printed"
         );
     }
-    Report { inside, lost_lines: losses, straggler_seen, end, stderr, status }
+    Report { inside, visitors, lost_lines: losses, straggler_seen, end, stderr, status }
 }
 
 /// The storm's own, and those that it needs to make them: the workers and the last one. The init is older than the
@@ -180,8 +213,9 @@ fn a_storm_is_seen_without_loss() {
         let swept = report.end.swept.get(event).copied().unwrap_or(0);
         assert_eq!(
             (kernel.submitted + swept, kernel.lost),
-            (report.seen(event), 0),
-            "{event} as the kernel counted it"
+            (report.seen_there(event), 0),
+            "{event} as the kernel counted it, visitors {:?} included",
+            report.visitors
         );
     }
     assert!(report.straggler_seen, "the process after the storm");
@@ -220,7 +254,7 @@ fn expect_loss_is_counted(report: &Report, lives: u64) {
             known <= expected && expected - known <= left_out,
             "{event}: {seen} seen and {kernel:?}, {left_out} without a record, of {expected}"
         );
-        assert_eq!(kernel.submitted, seen, "{event}: all that was submitted was printed");
+        assert_eq!(kernel.submitted, report.seen_there(event), "{event}: all that was submitted was printed");
     }
     let by_kind: u64 = report.end.kernel.values().map(|count| count.lost).sum();
     assert_eq!(by_kind, ring, "the losses by kind add up: {:?}", report.end);
@@ -242,4 +276,22 @@ fn strict_turns_a_loss_into_an_exit_code() {
     let report = watch_storm(lives, Watch::Stalled, &["--ring-size", "16K", "--strict"]);
     expect_loss_is_counted(&report, lives);
     expect_code(report.status, 5, &report.stderr);
+}
+
+/// Others may enter any namespace of a machine at any time: what they fork there is no part of the storm.
+fn who_enters_a_storm_from_outside_is_none_of_it() {
+    let lives = lives() / 20;
+    let report = watch_storm(lives, Watch::WithVisitors, &[]);
+    expect_code(report.status, 0, &report.stderr);
+    let left_out = report.end.lost.get("hook").copied().unwrap_or(0);
+    for (event, expected) in [("process.fork", births(lives)), ("process.exit", births(lives) + 1)] {
+        let seen = report.seen(event);
+        assert!(
+            seen <= expected && expected - seen <= left_out,
+            "{event}: {seen} of {expected}, {left_out} lost"
+        );
+        let visitors = report.visitors.get(event).copied().unwrap_or(0);
+        // The shell and what it starts, of each.
+        assert!(visitors >= 2 * VISITORS - left_out.min(2 * VISITORS), "{event}: {:?}", report.visitors);
+    }
 }

@@ -1,11 +1,11 @@
 //! Which process a state file is about: its PID and start, against the living.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use super::super::cgroup;
 use crate::{
     event::identity::{HostPid, ProcessKey},
-    procfs::Procfs,
+    procfs::{Procfs, read_record},
 };
 
 /// Whether a process is there: its PID may be another's by now.
@@ -37,7 +37,7 @@ impl Init {
             return Some(format!("its first process, PID {pid}, is gone, and another has that PID"));
         }
         // Anybody who may make cgroups can name one after somebody else's container.
-        let text = fs::read(proc.join(format!("{pid}/cgroup"))).unwrap_or_default();
+        let text = read_record(&proc.join(format!("{pid}/cgroup"))).unwrap_or_default();
         let place = cgroup::parse(&text).unwrap_or_default();
         let is_there = place.containers.iter().any(|layer| layer.path == path)
             || place.candidates.iter().any(|candidate| candidate.path == path);
@@ -47,6 +47,8 @@ impl Init {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::event::identity::BootNs;
 

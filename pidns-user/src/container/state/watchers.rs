@@ -83,7 +83,8 @@ fn parent(pid: HostPid, proc: &Path) -> Option<HostPid> {
 }
 
 fn read(proc: &Path, pid: HostPid, file: &str) -> Option<Vec<u8>> {
-    let mut text = Vec::new();
+    // Else it begins with 32 bytes at a time.
+    let mut text = Vec::with_capacity(1 << 10);
     File::open(proc.join(format!("{pid}/{file}"))).ok()?.take(LONGEST_LINE).read_to_end(&mut text).ok()?;
     Some(text)
 }

@@ -1,7 +1,7 @@
 //! A namespace that is held in many ways, by processes that stand still.
 
 use std::ffi::c_int;
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::thread;
@@ -12,7 +12,29 @@ use super::{Child, Situation, fork, say};
 use crate::facts::{Held, Who, inode, state};
 use crate::sys::{self, Gate, Pid};
 
-pub(super) const SITUATIONS: &[Situation] = &[("still-held-in-many-ways", |_| still_held_in_many_ways())];
+pub(super) const SITUATIONS: &[Situation] = &[
+    ("still-held-in-many-ways", |_| still_held_in_many_ways()),
+    ("still-held-within-another", |_| still_held_within_another()),
+];
+
+/// A namespace in another one: neither has a process, and a file holds the inner one.
+fn still_held_within_another() -> c_int {
+    let mut paths = Vec::new();
+    let outer = Child::init("outer", || {
+        std::mem::forget(Child::init("inner", || {}));
+    });
+    let children =
+        fs::read_to_string(format!("/proc/{0}/task/{0}/children", outer.pid)).expect("its children");
+    for pid in [outer.pid, children.trim().parse().expect("it has one")] {
+        paths.push(format!("/proc/{pid}/ns/pid"));
+    }
+    let numbers: Vec<u64> = paths.iter().map(|path| inode(path).expect("a namespace file")).collect();
+    let _inner = File::open(&paths[1]).expect("a namespace file can be opened");
+    sys::kill(outer.pid, libc::SIGKILL).expect("an init can be killed from outside");
+    sys::wait(outer.pid).expect("a child can be waited for");
+    say("namespaces", numbers);
+    stand_still()
+}
 
 /// Opens the namespace file, says so, and leaves it open.
 fn hold(path: &str, tid: Option<Pid>) -> File {

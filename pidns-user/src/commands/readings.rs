@@ -18,6 +18,7 @@ use crate::{
     procfs::{
         Procfs,
         limits::{Limit, LimitReader},
+        ties::Ties,
     },
 };
 
@@ -87,7 +88,7 @@ fn read(wanted: &Wanted) -> Readings {
     if !holders.is_empty()
         && let Ok(mut snapshot) = procfs.snapshot(read.at, &mut || {})
     {
-        procfs.add_holders(&mut snapshot, &mut || {});
+        procfs.add_holders(&mut snapshot, Ties::default(), &mut || {});
         let at = read.at;
         read.holders = holders.iter().map(|&inum| (inum, holders_of(inum, at, &snapshot))).collect();
         read.holders_took = Duration::from_nanos(clock::boottime_ns().saturating_since(at));

@@ -81,7 +81,19 @@ fn killed_by(pid: u32) -> Body {
 
 fn refused(process: Process, reason: &'static str, limit: Option<ReachedLimit>) -> Body {
     let errno = "EAGAIN".to_owned();
-    Body::ForkFailed { process, ns: Some(ns(NS, 1)), errno, reason: reason.into(), thread: false, limit, set_tid: Vec::new(), taken: None, holder: None, capability: None, user_ns: None }
+    Body::ForkFailed {
+        process,
+        ns: Some(ns(NS, 1)),
+        errno,
+        reason: reason.into(),
+        thread: false,
+        limit,
+        set_tid: Vec::new(),
+        taken: None,
+        holder: None,
+        capability: None,
+        user_ns: None,
+    }
 }
 
 /// What happens, and what is found at a moment.
@@ -327,7 +339,16 @@ fn an_init_that_ends_by_itself_was_not_killed() {
 
 fn limit(kind: &'static str, current: u64, value: u64) -> ReachedLimit {
     let (cgroup, cgroup_id, uid, ns, user_ns) = (None, None, None, None, None);
-    ReachedLimit { kind: kind.into(), value: Some(value), current: Some(current), cgroup, cgroup_id, uid, ns, user_ns }
+    ReachedLimit {
+        kind: kind.into(),
+        value: Some(value),
+        current: Some(current),
+        cgroup,
+        cgroup_id,
+        uid,
+        ns,
+        user_ns,
+    }
 }
 
 #[test]
@@ -421,7 +442,7 @@ fn a_namespace_that_is_held_names_what_holds_it() {
         .tell(10.0, Body::NamespaceTeardown { ns: ns(NS, 1), killed: 0, nested: Vec::new(), duration_ns: 1 });
     story.tell(10.0, reap(process(&[INIT, 1], CREATOR)));
     assert_eq!(story.ids(15.0), [], "it is not known what holds it");
-    let holder = Holder::Fd { pid: HostPid(70), comm: None, fd: 4 };
+    let holder = Holder::Fd { pid: HostPid(70), comm: None, tid: None, fd: 4 };
     let holders = Holders { at: seconds(10.0), holders: vec![holder.clone()], left_out: 0, unread: 0 };
     story.readings.holders.insert(NS, holders);
     assert_eq!(story.ids(10.5), [], "a short while");
@@ -443,7 +464,7 @@ fn a_namespace_that_is_held_after_its_end_is_found_where_no_hook_sees_its_destru
     story.tell(10.0, init_exit(Exit::Code { code: 0 }, Cause::Exited));
     story.tell(10.0, exit(process(&[INIT, 1], CREATOR))).tell(10.0, reap(process(&[INIT, 1], CREATOR)));
     assert!(story.world.namespace(NS).is_none(), "its processes are gone");
-    let holder = Holder::Fd { pid: HostPid(70), comm: None, fd: 4 };
+    let holder = Holder::Fd { pid: HostPid(70), comm: None, tid: None, fd: 4 };
     let holders = Holders { at: seconds(11.0), holders: vec![holder], left_out: 0, unread: 0 };
     story.readings.holders.insert(NS, holders);
     assert_eq!(story.ids(11.5), [Diagnosis::NamespaceLeaked]);

@@ -73,8 +73,9 @@ impl Reader for InTurn {
 
 fn read(wanted: &Wanted) -> Readings {
     let procfs = Procfs::default();
-    let Wanted { doing, limits, holders, proc } = wanted;
-    let mut read = Readings { at: clock::boottime_ns(), ..Readings::default() };
+    let Wanted { doing, limits, holders, still_held, proc } = wanted;
+    let tasks = procfs.tasks().unwrap_or(0);
+    let mut read = Readings { at: clock::boottime_ns(), tasks, ..Readings::default() };
     for &key in doing {
         match procfs.doing(key.pid) {
             Ok(Some(found)) => drop(read.doing.insert(key, Ok(found))),
@@ -83,7 +84,7 @@ fn read(wanted: &Wanted) -> Readings {
         }
     }
     if !limits.is_empty() {
-        read.limits = read_limits(&procfs, limits, read.at);
+        read.limits = read_limits(&procfs, limits, read.at, tasks);
     }
     if !holders.is_empty()
         && let Ok(mut snapshot) = procfs.snapshot(read.at, &mut || {})
@@ -92,6 +93,11 @@ fn read(wanted: &Wanted) -> Readings {
         let at = read.at;
         read.holders = holders.iter().map(|&inum| (inum, holders_of(inum, at, &snapshot))).collect();
         read.holders_took = Duration::from_nanos(clock::boottime_ns().saturating_since(at));
+    }
+    for (&inum, holders) in still_held {
+        if !holders.iter().any(|holder| procfs.still_holds(holder, inum)) {
+            read.let_go.insert(inum);
+        }
     }
     for (&key, around) in proc {
         // What may not be read is not claimed.
@@ -110,6 +116,7 @@ fn read_limits(
     procfs: &Procfs,
     wanted: &BTreeMap<NsInum, HostPid>,
     at: BootNs,
+    tasks: u64,
 ) -> BTreeMap<NsInum, LimitChain> {
     let Ok(mut reader) = LimitReader::new(procfs) else { return BTreeMap::new() };
     let mut found = BTreeMap::new();
@@ -118,10 +125,11 @@ fn read_limits(
         let chain = match reader.chain(init) {
             Ok(limits) => LimitChain {
                 at,
+                tasks,
                 limits: limits.into_iter().map(reached).collect(),
                 unread: reader.unread() - before,
             },
-            Err(_) => LimitChain { at, limits: Vec::new(), unread: 1 },
+            Err(_) => LimitChain { at, tasks, limits: Vec::new(), unread: 1 },
         };
         found.insert(inum, chain);
     }

@@ -14,7 +14,7 @@ use crate::{
         identity::{BootNs, NsInum},
         snapshot::{Holder, SnapshotNamespace},
     },
-    model::{NamespaceRecord, NamespaceState, Stage},
+    model::{Incident, IncidentKind, NamespaceRecord, NamespaceState, Stage},
 };
 
 /// Holders that are listed.
@@ -22,7 +22,7 @@ const LISTED: usize = 10;
 /// A parent has this many times as long to reap a PID 1.
 const PATIENCE: u32 = 10;
 /// How old what is known of holders may be.
-const FRESH: Duration = Duration::from_secs(5);
+const FRESH: Duration = Duration::from_secs(30);
 
 pub(super) fn find(scene: &Scene<'_>) -> Vec<Finding> {
     let known = scene.world.namespaces();
@@ -44,6 +44,9 @@ fn over<'a>(scene: &'a Scene<'_>) -> impl Iterator<Item = (&'a NamespaceRecord, 
 
 fn held_after_its_end(scene: &Scene<'_>, record: &NamespaceRecord, gone: BootNs) -> Option<Finding> {
     let read = scene.readings.holders.get(&record.ns.inum).filter(|read| !read.holders.is_empty())?;
+    if is_forked_into(scene, record.ns.inum, &read.holders) {
+        return None;
+    }
     let (evidence, next) = explained(scene, &record.ns, &read.holders, read.left_out, read.unread, true);
     Some(finding(Some(record.ns.clone()), gone, evidence, next))
 }
@@ -73,6 +76,9 @@ fn held(scene: &Scene<'_>, state: &NamespaceState) -> Option<Finding> {
         && state.init_start().is_none();
     // One that is not looked for yet, or that may still get its first process.
     if read.is_none() && holders.is_empty() || only_awaits_a_fork && !holders.is_empty() {
+        return None;
+    }
+    if is_forked_into(scene, inum, holders) {
         return None;
     }
     let is_gone_next = holders.is_empty() && left_out == 0 && unread == 0;
@@ -117,6 +123,17 @@ fn explained(
     (evidence, next)
 }
 
+/// Whether only processes keep it whose forks into it fail: that is another finding.
+fn is_forked_into(scene: &Scene<'_>, inum: NsInum, holders: &[Holder]) -> bool {
+    let is_refused = |incident: &Incident| {
+        let is_dead =
+            matches!(&incident.kind, IncidentKind::ForkRefused { reason, .. } if reason == "namespace_dead");
+        is_dead && incident.ns.as_ref().is_some_and(|ns| ns.inum == inum)
+    };
+    holders.iter().all(|holder| matches!(holder, Holder::PidForChildren { .. }))
+        && scene.recent.incidents().any(is_refused)
+}
+
 /// All are gone, and PID 1 is a zombie.
 fn unreaped(scene: &Scene<'_>, state: &NamespaceState) -> Option<Finding> {
     if state.members != 1 || !matches!(state.stage, Stage::Dying { torn_down: true, .. }) {
@@ -154,6 +171,10 @@ pub(super) fn want(scene: &Scene<'_>, may_look: bool, wanted: &mut Wanted) {
     if may_look {
         wanted.holders.extend(due);
     }
+    // What is known to hold one is quickly read again.
+    let known =
+        scene.readings.holders.iter().filter(|(_, read)| read.left_out == 0 && !read.holders.is_empty());
+    wanted.still_held.extend(known.map(|(inum, read)| (*inum, read.holders.clone())));
 }
 
 /// Whether it is not known what holds it, or was read too long ago. What held one whose end was seen does not come back.

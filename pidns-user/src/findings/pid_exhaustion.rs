@@ -24,11 +24,13 @@ const HYSTERESIS: u8 = 10;
 const HALF: u8 = 50;
 /// A limit that is reached within this time is nearly reached.
 const SOON_SECONDS: u64 = 600;
-/// How often the limits of a namespace are read in which something happens, and of one in which nothing does.
-const BUSY: Duration = Duration::from_secs(5);
+/// How often the limits of a namespace are read while the machine gets or loses tasks, or a limit is half used; and else.
+const BUSY: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(60);
-/// Namespaces whose limits are read at once.
-const AT_ONCE: usize = 100;
+/// By so many tasks more or less something has happened.
+const TASKS: u64 = 8;
+/// Namespaces whose limits are read at once: each costs about 30 µs.
+const AT_ONCE: usize = 200;
 /// Processes that are listed.
 const LISTED: usize = 8;
 
@@ -157,7 +159,7 @@ fn of(scene: &Scene<'_>, inum: NsInum, refused: &[&Incident]) -> Option<Finding>
         finding.evidence.push(hooked(at, fact));
     }
     // The whole chain: another limit may be the next.
-    if let Some(LimitChain { at, limits, unread }) = scene.readings.limits.get(&inum) {
+    if let Some(LimitChain { at, limits, unread, .. }) = scene.readings.limits.get(&inum) {
         let chosen = tightest.as_ref().map(|tightest| tightest.limit.clone());
         finding.evidence.extend(tightest.map(LimitUse::evidence));
         let others = limits.iter().filter(|limit| Some(*limit) != chosen.as_ref()).take(LISTED);
@@ -200,14 +202,13 @@ pub(super) fn want(scene: &Scene<'_>, wanted: &mut Wanted) {
     for state in scene.world.namespaces().filter(|state| matches!(state.stage, Stage::Alive)) {
         let (inum, Some(init)) = (state.namespace.inum, state.init) else { continue };
         let known = scene.readings.limits.get(&inum);
-        let births =
-            || scene.recent.namespace(inum)?.lives.as_ref().map(|lives| lives.births.until(scene.now));
         let is_near = known.is_some_and(|chain| {
             let own =
                 chain.limits.iter().filter(|limit| state.namespace.level == 0 || !is_of_the_machine(limit));
             own.filter_map(percent).any(|percent| percent >= HALF)
         });
-        let is_busy = is_near || births().is_some_and(|births| births.in_1_min > 0);
+        let has_moved = known.is_some_and(|chain| chain.tasks.abs_diff(scene.readings.tasks) >= TASKS);
+        let is_busy = is_near || has_moved;
         let every = if is_busy { BUSY } else { QUIET };
         match known {
             None => due.push((BootNs(0), inum, init)),

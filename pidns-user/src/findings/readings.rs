@@ -30,17 +30,11 @@ pub struct Wanted {
     pub limits: BTreeMap<NsInum, HostPid>,
     /// Whether to look for what holds namespaces: these.
     pub holders: BTreeSet<NsInum>,
+    /// Whether any of these holds the namespace still.
+    pub still_held: BTreeMap<NsInum, Vec<Holder>>,
     /// Which namespace the /proc of these processes shows: its own, or one of those around it, each with a process that is in it
     /// (`None`: this program itself).
     pub proc: BTreeMap<ProcessKey, Vec<(NsInum, Option<HostPid>)>>,
-}
-
-impl Wanted {
-    /// Whether there is nothing to read.
-    pub fn is_empty(&self) -> bool {
-        let Self { doing, limits, holders, proc } = self;
-        doing.is_empty() && limits.is_empty() && holders.is_empty() && proc.is_empty()
-    }
 }
 
 /// What holds a namespace.
@@ -61,6 +55,8 @@ pub struct Holders {
 pub struct LimitChain {
     /// When they were read.
     pub at: BootNs,
+    /// How many tasks the machine had then.
+    pub tasks: u64,
     /// From the machine's own to the innermost cgroup's.
     pub limits: Vec<ReachedLimit>,
     /// How many could not be read.
@@ -81,12 +77,16 @@ pub struct ProcShows {
 pub struct Readings {
     /// When.
     pub at: BootNs,
+    /// How many tasks the machine has.
+    pub tasks: u64,
     /// By process; why it could not be read, where that is so.
     pub doing: BTreeMap<ProcessKey, DoingOrWhyNot>,
     /// By namespace.
     pub limits: BTreeMap<NsInum, LimitChain>,
     /// By namespace.
     pub holders: BTreeMap<NsInum, Holders>,
+    /// The namespaces that nothing holds any more of what did.
+    pub let_go: BTreeSet<NsInum>,
     /// How long it took to look for holders, where that was done.
     pub holders_took: Duration,
     /// By process; `None` where it shows the process's own.
@@ -96,8 +96,9 @@ pub struct Readings {
 impl Readings {
     /// Takes what is newer.
     pub fn merge(&mut self, newer: Self) {
-        let Self { at, doing, limits, holders, holders_took, proc } = newer;
-        self.at = at;
+        let Self { at, tasks, doing, limits, holders, let_go, holders_took, proc } = newer;
+        (self.at, self.tasks) = (at, tasks);
+        self.holders.retain(|inum, _| !let_go.contains(inum));
         self.holders_took = if holders.is_empty() { self.holders_took } else { holders_took };
         self.doing.extend(doing);
         self.limits.extend(limits);

@@ -25,6 +25,8 @@ pub struct Scene<'a> {
     pub thresholds: &'a Thresholds,
     /// The moment.
     pub now: BootNs,
+    /// Whether more can be read of /proc: what is missing comes a moment later.
+    pub can_read: bool,
     /// The findings that are open.
     pub open: &'a BTreeSet<FindingKey>,
     /// The namespaces that are asked about.

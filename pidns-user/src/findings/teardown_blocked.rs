@@ -3,6 +3,8 @@
 //! `zap_pid_ns_processes()` (kernel/pid_namespace.c) kills all members and sleeps until each is reaped. It sleeps in state S, so
 //! that the kernel's hung task detector says nothing.
 
+use std::time::Duration;
+
 use super::{
     Scene,
     readings::{MOST_MEMBERS, Wanted},
@@ -20,6 +22,8 @@ use crate::{
 
 /// Processes that are listed.
 const LISTED: usize = 10;
+/// How long what the members are doing is waited for.
+const READING: Duration = Duration::from_secs(5);
 
 pub(super) fn find(scene: &Scene<'_>) -> Vec<Finding> {
     let blocked: Vec<_> = waiting(scene).collect();
@@ -52,6 +56,15 @@ fn waiting<'a>(scene: &'a Scene<'_>) -> impl Iterator<Item = (NsInum, BootNs)> +
 
 fn of(scene: &Scene<'_>, forest: &Forest<'_>, inum: NsInum, since: BootNs) -> Option<Finding> {
     let awaited = forest.awaited_by(inum);
+    // What the members are doing now is read first, and takes a moment.
+    let is_read = |awaited: &Awaited| {
+        let key = awaited.process.key();
+        key.is_some_and(|key| scene.readings.doing.contains_key(&key))
+    };
+    let is_late = scene.is_over(since, scene.thresholds.teardown + READING);
+    if scene.can_read && !is_late && !awaited.iter().any(is_read) {
+        return None;
+    }
     let mut blockers: Vec<Evidence> =
         awaited.iter().filter_map(|awaited| blocker(scene, forest, awaited, inum)).collect();
     // Those that nothing keeps go with those that something does.

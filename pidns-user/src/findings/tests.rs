@@ -146,6 +146,7 @@ impl Story {
             readings: &self.readings,
             thresholds: &self.thresholds,
             now: seconds(at),
+            can_read: false,
             open: &open,
             asked: &self.asked,
             snapshot: OnceCell::new(),
@@ -355,7 +356,7 @@ fn limit(kind: &'static str, current: u64, value: u64) -> ReachedLimit {
 fn a_limit_that_is_nearly_reached_is_found_where_it_is_set() {
     let mut story = Story::new();
     let mut chain = |limits: Vec<ReachedLimit>| {
-        story.readings.limits.insert(NS, LimitChain { at: seconds(10.0), limits, unread: 0 });
+        story.readings.limits.insert(NS, LimitChain { at: seconds(10.0), tasks: 0, limits, unread: 0 });
         story.found(10.0).iter().map(|finding| (finding.id, finding.severity)).collect::<Vec<_>>()
     };
     assert_eq!(chain(vec![limit("pids_cgroup", 79, 100)]), []);
@@ -388,10 +389,10 @@ fn a_refused_fork_says_which_limit_refused() {
 #[test]
 fn threads_that_fill_a_limit_are_found_with_their_process() {
     let mut story = Story::new();
-    story
-        .readings
-        .limits
-        .insert(NS, LimitChain { at: seconds(10.0), limits: vec![limit("pids_cgroup", 60, 100)], unread: 0 });
+    story.readings.limits.insert(
+        NS,
+        LimitChain { at: seconds(10.0), tasks: 0, limits: vec![limit("pids_cgroup", 60, 100)], unread: 0 },
+    );
     let init = process(&[INIT, 1], CREATOR);
     let doing = |threads| Doing {
         state: 'S',

@@ -144,7 +144,8 @@ impl FindingsWatch {
         self.forget_readings(world);
         let (recent, readings, thresholds) = (&self.recent, &self.readings, &self.thresholds);
         let (open, asked, snapshot) = (self.ledger.keys(), &self.asked, std::cell::OnceCell::new());
-        let scene = Scene { world, recent, readings, thresholds, now, open, asked, snapshot };
+        let can_read = self.reader.is_some();
+        let scene = Scene { world, recent, readings, thresholds, now, can_read, open, asked, snapshot };
         let found = find(&scene);
         if let Some(reader) = &mut self.reader {
             let mut wanted = Wanted::default();
@@ -156,9 +157,7 @@ impl FindingsWatch {
             joined_leftover::want(&scene, &mut wanted);
             proc_mismatch::want(&scene, &mut wanted);
             thread_growth::want(&scene, &mut wanted);
-            if !wanted.is_empty() {
-                reader.ask(wanted);
-            }
+            reader.ask(wanted);
         }
         for (state, finding) in self.ledger.update(found) {
             self.news.push((now, Body::Finding { state, finding: Box::new(finding) }));

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Change, Stage, Window, World};
+use super::{Change, Entered, Stage, Window, World};
 use crate::event::{
     Body, Cause, Event, Exit, Namespace, Process, ReachedLimit, Token,
     container::{Container, Runtime},
@@ -169,7 +169,7 @@ pub struct Recent {
     namespaces: HashMap<NsInum, NamespaceRecord>,
     gone: VecDeque<NamespaceRecord>,
     incidents: BTreeMap<IncidentKey, Incident>,
-    /// When a process last reaped a child.
+    /// When a process last reaped an orphan.
     reaped: HashMap<HostPid, BootNs>,
     elsewhere: HashMap<ProcessKey, Elsewhere>,
     /// By the container's runtime and id.
@@ -300,7 +300,13 @@ impl Recent {
             }
             Body::ProcessReap { process, .. } => {
                 self.lives(process, at, world, |lives| &mut lives.reaps);
-                if let Some(parent) = process.ppid.filter(|parent| world.process(*parent).is_some()) {
+                // One that waits for its own children may never wait for those that it was given.
+                let reaped = world.history().process(process.key());
+                let may_be_orphan =
+                    reaped.is_some_and(|it| it.state.orphaned || it.state.entered == Entered::Unseen);
+                if let (true, Some(parent)) = (may_be_orphan, process.ppid)
+                    && world.process(parent).is_some()
+                {
                     self.reaped.insert(parent, at);
                 }
             }
@@ -501,7 +507,7 @@ impl Recent {
         self.incidents.values()
     }
 
-    /// When this process last reaped a child; `None` where it has not, or that was not seen.
+    /// When this process last reaped an orphan; `None` where it has not, or that was not seen.
     pub fn last_reap(&self, pid: HostPid) -> Option<BootNs> {
         self.reaped.get(&pid).copied()
     }

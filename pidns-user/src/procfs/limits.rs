@@ -303,6 +303,11 @@ fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
 }
 
 impl Procfs {
+    /// The tasks of the machine; `None` where /proc/loadavg does not say it.
+    pub fn tasks(&self) -> Option<u64> {
+        tasks(&self.limit_file("loadavg", LONGEST_LINE).ok()??)
+    }
+
     fn limit_file(&self, file: &str, most: u64) -> Result<Option<Vec<u8>>, LimitError> {
         let path = self.root.join(file);
         read(&path, most).map_err(|error| LimitError { path, error })

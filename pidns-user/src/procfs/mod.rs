@@ -27,6 +27,7 @@ pub(crate) mod nsfs;
 mod parse;
 mod proc_mounts;
 mod reach;
+mod still;
 pub mod threads;
 pub mod ties;
 

@@ -452,15 +452,15 @@ fn a_proc_of_the_host_is_found_where_the_namespace_is_asked_about() {
 }
 
 fn findings_end_with_the_exit_code_that_was_asked_for() {
-    let mut actor = Actor::start("unshares-and-waits", &[]);
-    let process: Who = actor.hear("process");
+    let mut actor = Actor::start("init-does-not-reap", &["1"]);
+    let init: Who = actor.hear("init");
     let _: bool = actor.hear("ready");
-    let children = fs::read_link(format!("/proc/{}/ns/pid_for_children", process.pid));
-    assert!(children.is_err(), "it has no child yet, so that the link leads nowhere");
     let code = |args: &[&str]| run(&mut command(args)).0.code();
-    let (status, text, _) = run(&mut command(&["findings"]));
+    let (status, text, _) = run(&mut command(&["findings", "--for", "3s"]));
     assert_eq!(status.code(), Some(1), "{text}");
-    assert!(text.contains("children-elsewhere") && text.contains(&process.pid.to_string()), "{text}");
+    assert!(text.contains("zombies-not-reaped") && text.contains(&format!("[{}]", init.pid)), "{text}");
+    let critical = ["findings", "--for", "3s", "--fail-on", "critical", &init.ns.to_string()];
+    assert_eq!(code(&critical), Some(0), "it is a warning");
     assert_eq!(code(&["findings", "--fail-on", "nonsense"]), Some(2));
     assert_eq!(code(&["findings", "no-such-container"]), Some(1));
     sys::kill(actor.pid(), libc::SIGKILL).expect("it is there");

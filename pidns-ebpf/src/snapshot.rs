@@ -51,7 +51,9 @@ mod iterator {
         layout::{
             CGROUP_NODE, Constant as _, KERNFS_NODE_ID, TASK_CGROUPS, TASK_EXIT_STATE, TASK_FLAGS, present,
         },
-        offsets::{CSS_SET_DEFAULT_CGROUP, TASK_PTRACE, TASK_STATE, TASK_STATE_BEFORE_5_14},
+        offsets::{
+            CSS_SET_DEFAULT_CGROUP, SIGNAL_SUBREAPER, TASK_JOBCTL, TASK_PTRACE, TASK_STATE, TASK_STATE_BEFORE_5_14,
+        },
     };
 
     /// The record, and room for its tail.

@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     fmt::{self, Write as _},
+    io,
 };
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -187,6 +188,45 @@ fn is_unsafe(c: char) -> bool {
         )
 }
 
+/// Where JSON is written to: what a terminal would obey or not show is written as JSON's own escape (`\u202e`), so that a reader who
+/// looks at the text is not fooled, and one who parses it gets the same strings. Of what serde_json writes only strings have
+/// characters beyond ASCII, and none is in two pieces.
+#[derive(Debug)]
+pub struct JsonText<W>(pub W);
+
+impl<W: io::Write> io::Write for JsonText<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.iter().all(|byte| byte.is_ascii() && *byte != 0x7f) {
+            return self.0.write_all(bytes);
+        }
+        let text =
+            str::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let mut seen = Seen::default();
+        let mut written = 0;
+        for (at, c) in text.char_indices() {
+            // Of ASCII JSON's layout is made.
+            if seen.shows(c) || (c.is_ascii() && c != '\u{7f}') {
+                continue;
+            }
+            self.0.write_all(&bytes[written..at])?;
+            written = at + c.len_utf8();
+            for half in c.encode_utf16(&mut [0; 2]) {
+                write!(self.0, "\\u{half:04x}")?;
+            }
+        }
+        self.0.write_all(&bytes[written..])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// "1 event", "2 events": the number, what one is called, and what more are.
 #[derive(Clone, Copy, Debug)]
 pub struct Count(pub u64, pub &'static str, pub &'static str);
@@ -280,7 +320,37 @@ mod tests {
         assert_eq!(Name::from(&b"\xff\xcc\x81"[..]).for_terminal().to_string(), "\\xff\\u{301}");
     }
 
+    fn json(value: &impl Serialize) -> String {
+        let mut to = JsonText(Vec::new());
+        serde_json::to_writer_pretty(&mut to, value).unwrap();
+        String::from_utf8(to.0).unwrap()
+    }
+
+    #[test]
+    fn json_shows_no_character_that_a_terminal_obeys_or_does_not_show() {
+        for (text, shown) in [
+            ("cod\u{202e}gpj.exe", r#""cod\u202egpj.exe""#),
+            ("we\u{200b}b", r#""we\u200bb""#),
+            ("we\u{2060}b", r#""we\u2060b""#),
+            ("\u{7f}\u{9b}31m", r#""\u007f\u009b31m""#),
+            ("\u{e0041}", r#""\udb40\udc41""#),
+            ("\u{301}e", r#""\u0301e""#),
+            ("\n\u{301}e\u{301}", "\"\\n\\u0301e\u{301}\""),
+            ("a\"\\é名前", r#""a\"\\é名前""#),
+        ] {
+            assert_eq!(json(&text), shown);
+        }
+        assert_eq!(json(&["\u{202e}"]), "[\n  \"\\u202e\"\n]", "the layout is as it was");
+    }
+
     proptest! {
+        #[test]
+        fn any_text_survives_what_json_is_written_to(text: String) {
+            let shown = json(&text);
+            prop_assert!(!shown.chars().any(is_obeyed), "{}", shown);
+            prop_assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);
+        }
+
         #[test]
         fn any_bytes_survive_json(bytes: Vec<u8>) {
             let json = serde_json::to_string(&Name::from(&bytes[..])).unwrap();

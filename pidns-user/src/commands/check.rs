@@ -23,6 +23,7 @@ use crate::{
         load::{self, Settings},
         namespace,
     },
+    text::JsonText,
 };
 
 /// What a line says.
@@ -303,7 +304,7 @@ fn print(report: &CheckReport, output: CheckOutput, code: u8) -> io::Result<()> 
                 report: &'a CheckReport,
             }
             serde_json::to_writer_pretty(
-                &mut out,
+                JsonText(&mut out),
                 &Document { version: env!("CARGO_PKG_VERSION"), runs: code == 0, report },
             )?;
             writeln!(out)?;

@@ -3,7 +3,10 @@
 use std::io;
 
 use super::View;
-use crate::event::{Event, Numbered, container::Container};
+use crate::{
+    event::{Event, Numbered, container::Container},
+    text::JsonText,
+};
 
 /// NDJSON.
 #[derive(Debug, Default)]
@@ -21,7 +24,7 @@ impl View for Json {
         _container: Option<&Container>,
         to: &mut dyn io::Write,
     ) -> io::Result<()> {
-        serde_json::to_writer(&mut *to, &Numbered { seq, event }).map_err(io::Error::from)?;
+        serde_json::to_writer(JsonText(&mut *to), &Numbered { seq, event }).map_err(io::Error::from)?;
         to.write_all(b"\n")
     }
 }

@@ -20,7 +20,7 @@ use std::io;
 
 use serde::Serialize;
 
-use crate::{event::Event, event::container::Container};
+use crate::{event::Event, event::container::Container, text::JsonText};
 
 pub use json::Json;
 pub use table::{Style, Table};
@@ -52,8 +52,8 @@ pub enum JsonForm {
 /// Writes one JSON document.
 fn document(document: &impl Serialize, form: JsonForm, to: &mut dyn io::Write) -> io::Result<()> {
     let written = match form {
-        JsonForm::Indented => serde_json::to_writer_pretty(&mut *to, document),
-        JsonForm::Line => serde_json::to_writer(&mut *to, document),
+        JsonForm::Indented => serde_json::to_writer_pretty(JsonText(&mut *to), document),
+        JsonForm::Line => serde_json::to_writer(JsonText(&mut *to), document),
     };
     written.map_err(io::Error::from)?;
     to.write_all(b"\n")

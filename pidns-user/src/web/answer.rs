@@ -26,6 +26,7 @@ use super::{
     throttle::Quiet,
     workers::Workers,
 };
+use crate::text::JsonText;
 
 /// What answers need.
 pub(super) struct Answers {
@@ -161,8 +162,11 @@ impl Answers {
             paths::READINESS => state(self.site.readiness()),
             paths::STATUS => {
                 let site = Arc::clone(&self.site);
-                let status =
-                    move || serde_json::to_vec_pretty(&site.status()).map_err(|error| error.to_string());
+                let status = move || {
+                    let mut text = JsonText(Vec::new());
+                    let written = serde_json::to_writer_pretty(&mut text, &site.status());
+                    written.map(|()| text.0).map_err(|error| error.to_string())
+                };
                 self.collected(request.headers(), "application/json", move || {
                     status().map_err(SiteError::Failed)
                 })

@@ -1,6 +1,6 @@
 //! What a recording says is whatever somebody wrote there: none of it may steer the terminal.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::story::{HOST, Story, Told, namespace, process};
 
@@ -13,7 +13,11 @@ const REBOOTED: u32 = 4026532002;
 fn evil() -> Story {
     let mut story = Story::begin();
     let zombie = process(&[50], EVIL, 1, HOST);
-    story.tell(11, "snapshot.process", json!({"process": zombie, "state": "\u{1b}", "threads": 1}));
+    story.tell(
+        11,
+        "snapshot.process",
+        json!({"process": zombie, "state": "\u{1b}", "threads": 1, "cgroup": EVIL}),
+    );
     let (ns, who) = (namespace(WEB, 20, EVIL), process(&[100, 1], EVIL, 20, WEB));
     let creator = process(&[1], "init", 0, HOST);
     story.tell(20, "namespace.create", json!({"ns": ns, "via": EVIL, "creator": creator}));
@@ -24,10 +28,15 @@ fn evil() -> Story {
     story.tell(
         22,
         "namespace.create_failed",
-        json!({"via": EVIL, "creator": who, "errno": EVIL, "reason": EVIL}),
+        json!({"via": EVIL, "creator": who, "errno": EVIL, "reason": EVIL, "limit": {"kind": EVIL, "cgroup": EVIL}}),
     );
     story.tell(22, "namespace.join_failed", json!({"ns": ns, "process": who, "errno": EVIL, "reason": EVIL}));
-    story.tell(22, "fork.failed", json!({"process": who, "ns": ns, "errno": EVIL, "reason": EVIL}));
+    let taken = json!({"pid": 2, "ns": WEB, "as": EVIL});
+    let refused = json!({"process": who, "ns": ns, "errno": EVIL, "reason": EVIL, "capability": EVIL});
+    story.tell(22, "fork.failed", refused);
+    let refused = json!({"process": who, "ns": ns, "errno": EVIL, "reason": "pid_taken", "set_tid": [2], "taken": taken,
+                         "holder": other});
+    story.tell(22, "fork.failed", refused);
     let signal =
         json!({"ns": ns, "process": who, "signal": EVIL, "sender": other, "from": EVIL, "fate": EVIL});
     story.tell(22, "init.signal", signal);
@@ -78,6 +87,49 @@ fn no_view_of_a_recording_writes_what_a_terminal_obeys() {
     let shown = recording.shown(&["replay", "-e", "all", "--snapshot"]);
     for part in [r"via \u{1b}[2J", r"reboot(2) inside: \u{1b}[2J", r"state \u{1b}", r"(\u{1b}[2J"] {
         assert!(shown.contains(part), "{part} is told, escaped: {shown}");
+    }
+}
+
+/// Names that look like others, or run backwards, in JSON: to who looks at it, and to who reads it.
+#[test]
+fn json_shows_what_a_terminal_obeys_or_hides_as_its_escapes_and_says_the_same() {
+    let names = ["cod\u{202e}gpj", "we\u{200b}b", "we\u{2060}b", "\u{301}web"];
+    let mut story = Story::begin();
+    for (number, name) in (100..).zip(names) {
+        let ns = WEB + number;
+        story.container(20, ns, name, number);
+        let init = process(&[number, 1], name, 20, ns);
+        let exec = json!({"process": init, "filename": name, "args": [name, "plain"]});
+        story.tell(21, "process.exec", exec);
+    }
+    story.end(30);
+    let recording = story.file();
+    let is_shown = |c: char| c == '\n' || (' '..='~').contains(&c);
+    let parsed = |args: &[&str]| -> Vec<Value> {
+        let text = recording.shown(args);
+        assert_eq!(text.chars().find(|&c| !is_shown(c)), None, "{args:?}: {text:?}");
+        let values = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
+        values.map(|value| value.unwrap_or_else(|error| panic!("{args:?}: {error}"))).collect()
+    };
+    let events = parsed(&["replay", "-e", "all", "--snapshot", "-o", "json"]);
+    let execs: Vec<_> = events.iter().filter(|event| event["event"] == "process.exec").collect();
+    for (exec, name) in execs.iter().zip(names) {
+        assert_eq!((&exec["process"]["comm"], &exec["args"]), (&name.into(), &json!([name, "plain"])));
+        assert_eq!(exec["filename"], name);
+    }
+    assert_eq!(execs.len(), names.len());
+    let processes = parsed(&["ps", "-o", "json"]);
+    let comms = processes[0]["processes"].as_array().expect("processes");
+    let comms: Vec<_> = comms.iter().filter(|one| one["pid"] != 1).map(|one| &one["comm"]).collect();
+    assert_eq!(comms, names.map(Value::from).iter().collect::<Vec<_>>());
+    let tree = parsed(&["tree", "-o", "json"]);
+    let inner =
+        tree[0]["namespaces"].as_array().expect("namespaces").iter().filter(|ns| ns["ns"]["level"] == 1);
+    let named: Vec<_> = inner.map(|ns| &ns["ns"]["container"]["name"]).collect();
+    assert_eq!(named, names.map(Value::from).iter().collect::<Vec<_>>());
+    for (number, name) in (100..).zip(names) {
+        let explained = parsed(&["explain", &number.to_string(), "-o", "json"]);
+        assert_eq!(explained[0]["process"]["process"]["comm"], name);
     }
 }
 

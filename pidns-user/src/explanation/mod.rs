@@ -113,8 +113,8 @@ pub struct Wait {
     /// ends (`wait_consider_task()`, kernel/exit.c).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracer: Option<SnapshotProcess>,
-    /// Whether it is not known if there is such a process.
-    #[serde(skip)]
+    /// Whether it is not known if there is such a process: a recording does not always tell.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub tracer_unknown: bool,
 }
 

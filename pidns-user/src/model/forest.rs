@@ -8,7 +8,7 @@ use std::{
 use super::world::{Entered, Stage, World};
 use crate::event::container::Container;
 use crate::event::identity::{BootNs, HostPid, NsInum, TICK_NS};
-use crate::event::snapshot::{Holder, Snapshot, SnapshotNamespace, SnapshotProcess};
+use crate::event::snapshot::{Holder, Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource};
 
 /// A namespace with all that is about it.
 #[derive(Debug)]
@@ -79,6 +79,8 @@ pub struct Forest<'a> {
     nodes: BTreeMap<NsInum, Node<'a>>,
     roots: Vec<NsInum>,
     by_pid: BTreeMap<HostPid, &'a SnapshotProcess>,
+    /// Where the processes were read.
+    pub(super) source: SnapshotSource,
     /// Namespaces that are gone, of each number the last to go first.
     gone: BTreeMap<NsInum, Vec<&'a SnapshotNamespace>>,
     /// How processes got in whose coming was seen.
@@ -132,7 +134,16 @@ impl<'a> Forest<'a> {
         };
         let dying = nodes.values().filter(goes_down).map(|node| node.namespace.inum).collect();
         let ended_since = BTreeSet::new();
-        Self { nodes, roots, by_pid, gone: BTreeMap::new(), seen: BTreeMap::new(), dying, ended_since }
+        Self {
+            nodes,
+            roots,
+            by_pid,
+            source: snapshot.source,
+            gone: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            dying,
+            ended_since,
+        }
     }
 
     /// The same with namespaces that are remembered as gone, the last to go first: processes that are gone too had their

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::Forest;
 use crate::{
     event::identity::{HostPid, NsInum},
+    event::objects::is_false,
     event::snapshot::{Freezer, SnapshotProcess},
     text::Name,
 };
@@ -24,6 +25,9 @@ pub enum Reason {
         /// Its name.
         #[serde(skip_serializing_if = "Option::is_none")]
         comm: Option<Name>,
+        /// Whether it is not known if another process traces it, which would have it first: a recording does not always tell.
+        #[serde(skip_serializing_if = "is_false")]
+        tracer_unknown: bool,
     },
     /// Another process traces it: it is a zombie that this one has not waited for, or stopped by it.
     Traced {
@@ -120,10 +124,16 @@ impl Forest<'_> {
             }
             let parent = process.ppid.and_then(|parent| self.process(parent));
             let is_inside = |ns| self.enclosing(ns).any(|outer| outer == ending);
-            return Some(match parent.and_then(|parent| parent.ns) {
-                Some(ns) if is_inside(ns) => Reason::Ending,
-                _ => Reason::NotReaped { pid: process.ppid, comm: process.ppid.and_then(comm_of) },
-            });
+            let tracer_unknown = !process.knows_tracer(self.source);
+            return match parent.and_then(|parent| parent.ns) {
+                // Unless a tracer has it, PID 1 reaps it next.
+                Some(ns) if is_inside(ns) => (!tracer_unknown).then_some(Reason::Ending),
+                _ => Some(Reason::NotReaped {
+                    pid: process.ppid,
+                    comm: process.ppid.and_then(comm_of),
+                    tracer_unknown,
+                }),
+            };
         }
         if process.exiting {
             return Some(if process.is_init() { Reason::OwnNamespace } else { Reason::Ending });
@@ -207,7 +217,8 @@ mod tests {
 
     #[test]
     fn each_process_has_the_reason_why_it_is_still_there() {
-        let not_reaped = |pid| Reason::NotReaped { pid: Some(HostPid(pid)), comm: None };
+        let not_reaped =
+            |pid| Reason::NotReaped { pid: Some(HostPid(pid)), comm: None, tracer_unknown: false };
         let traced = Reason::Traced { pid: HostPid(2), comm: None };
         let by_2 = |process| SnapshotProcess { tracer: Some(HostPid(2)), ..process };
         for (process, expected) in [
@@ -232,6 +243,24 @@ mod tests {
             let snapshot = snapshot(std::slice::from_ref(&process));
             let found = Forest::new(&snapshot).awaiting(&process);
             assert_eq!(found, Some(AwaitedBy { ns: OUTER, why: Some(expected) }), "{process:?}");
+        }
+    }
+
+    #[test]
+    fn where_a_recording_tells_of_no_tracers_one_may_have_the_zombie() {
+        let told = |process: SnapshotProcess| SnapshotProcess { threads_live: Some(0), ..process };
+        let not_reaped =
+            |tracer_unknown| Reason::NotReaped { pid: Some(HostPid(2)), comm: None, tracer_unknown };
+        for (process, expected) in [
+            (process(&[7, 3], 2, OUTER, 'Z'), Some(not_reaped(true))),
+            (told(process(&[7, 3], 2, OUTER, 'Z')), Some(not_reaped(false))),
+            (process(&[7, 3], 5, OUTER, 'Z'), None),
+            (told(process(&[7, 3], 5, OUTER, 'Z')), Some(Reason::Ending)),
+        ] {
+            let recorded =
+                Snapshot { source: SnapshotSource::Recording, ..snapshot(std::slice::from_ref(&process)) };
+            let found = Forest::new(&recorded).awaiting(&process);
+            assert_eq!(found, Some(AwaitedBy { ns: OUTER, why: expected }), "{process:?}");
         }
     }
 

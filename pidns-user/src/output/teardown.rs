@@ -18,10 +18,16 @@ pub(super) fn brief(awaited: &Awaited) -> String {
 /// Why a process is still there, in a few words.
 pub(super) fn short(why: &Reason) -> String {
     match why {
-        Reason::NotReaped { pid, comm } => match pid {
-            Some(pid) => format!("zombie: {}, outside, has not waited for it", named(*pid, comm)),
-            None => "zombie: its parent, outside, has not waited for it".to_owned(),
-        },
+        Reason::NotReaped { pid, comm, tracer_unknown } => {
+            let parent = match pid {
+                Some(pid) => format!("{}, outside,", named(*pid, comm)),
+                None => "its parent, outside,".to_owned(),
+            };
+            match tracer_unknown {
+                false => format!("zombie: {parent} has not waited for it"),
+                true => format!("zombie: {parent} or a tracer has not waited for it"),
+            }
+        }
         Reason::Traced { pid, comm } => format!("held by its tracer {}", named(*pid, comm)),
         Reason::Frozen => "frozen".to_owned(),
         Reason::Uninterruptible => "uninterruptible sleep".to_owned(),
@@ -33,15 +39,23 @@ pub(super) fn short(why: &Reason) -> String {
 /// Why a process is still there, and what lets it go.
 pub(super) fn long(why: Option<&Reason>) -> String {
     match why {
-        Some(Reason::NotReaped { pid, comm }) => match pid {
-            Some(pid) => {
-                let parent = named(*pid, comm);
-                format!(
-                    "a zombie that its parent {parent}, outside, has not waited for: it goes when {parent} waits or ends"
-                )
+        Some(Reason::NotReaped { pid, comm, tracer_unknown }) => {
+            let of_parent = match pid {
+                Some(pid) => {
+                    let parent = named(*pid, comm);
+                    format!(
+                        "a zombie that its parent {parent}, outside, has not waited for: it goes when {parent} waits or ends"
+                    )
+                }
+                None => "a zombie that its parent, outside, has not waited for".to_owned(),
+            };
+            match tracer_unknown {
+                false => of_parent,
+                true => format!(
+                    "{of_parent} (unless another process traces it, which the recording does not tell)"
+                ),
             }
-            None => "a zombie that its parent, outside, has not waited for".to_owned(),
-        },
+        }
         Some(Reason::Traced { pid, comm }) => {
             let tracer = named(*pid, comm);
             format!("{tracer} traces it: it goes when {tracer} waits for it, detaches or ends")

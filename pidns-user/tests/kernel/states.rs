@@ -136,6 +136,7 @@ fn a_recording_of_a_teardown_has_an_init_that_is_exiting_and_no_zombie() {
         (&facts["state"]["kind"], &facts["state"]["cause"]["kind"]),
         (&"dying".into(), &"exited".into())
     );
+    // It was a zombie already, of which the snapshot says that nothing traces it.
     assert_eq!(why(&facts["waits_for"], zombie.pid), &not_reaped_by(&parent), "{text}");
     assert!(!text.contains("PID 1 must be reaped"), "{text}");
     let (listed, _) = recorded(&file, &["ps", &ns]);

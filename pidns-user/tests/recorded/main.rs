@@ -10,3 +10,4 @@ mod pid;
 mod program;
 mod replay;
 mod story;
+mod tracers;

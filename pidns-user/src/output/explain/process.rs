@@ -5,7 +5,7 @@ use std::io;
 use super::{Sheet, awaited, condition_of, from_outside, level_words, must_reap, numbered, state_words};
 use crate::{
     event::INITIAL_NS,
-    event::snapshot::SnapshotProcess,
+    event::snapshot::{SnapshotProcess, SnapshotSource},
     explanation::{Gone, LevelFacts, ProcessFacts},
     model::AwaitedBy,
     output::{
@@ -56,7 +56,8 @@ pub(super) fn write(facts: &ProcessFacts, sheet: &mut Sheet<'_>) -> io::Result<(
     if process.subreaper == Some(true) {
         sheet.line("Subreaper", "it adopts the orphans among its descendants, and must reap them")?;
     }
-    let children: Vec<String> = facts.children.iter().map(|child| child_of(child, process)).collect();
+    let source = sheet.explanation.source;
+    let children: Vec<String> = facts.children.iter().map(|child| child_of(child, process, source)).collect();
     sheet.list("Children", &children)?;
     if let Some(ns) = children_ns {
         sheet.line(
@@ -183,8 +184,14 @@ fn role_of(facts: &ProcessFacts, others: usize) -> String {
     )
 }
 
-fn child_of(child: &SnapshotProcess, parent: &SnapshotProcess) -> String {
+fn child_of(child: &SnapshotProcess, parent: &SnapshotProcess, source: SnapshotSource) -> String {
     let elsewhere = child.ns.filter(|_| child.ns != parent.ns).map(|ns| format!(", in {ns}"));
-    let zombie = if child.is_zombie() { ", a zombie that it must reap" } else { "" };
+    let zombie = match child.tracer.filter(|&tracer| tracer != parent.pid) {
+        _ if !child.is_zombie() => String::new(),
+        Some(tracer) => format!(", a zombie that it must reap when its tracer {tracer} has let it go"),
+        None if child.knows_tracer(source) => ", a zombie that it must reap".to_owned(),
+        None => ", a zombie that it must reap (unless another process traces it, which the recording does not tell)"
+            .to_owned(),
+    };
     format!("{}{}{zombie}", numbered(child), elsewhere.unwrap_or_default())
 }

@@ -46,6 +46,7 @@ mod teardown;
 mod threadless;
 mod ties;
 mod tracer;
+mod uring;
 mod watch;
 
 use libtest_mimic::{Arguments, Completion, Trial};

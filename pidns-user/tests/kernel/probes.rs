@@ -53,6 +53,11 @@ fn plays(situation: &str, otherwise: &str) -> Outcome {
     }
 }
 
+/// io_uring whose workers are threads of the process that they work for, since 5.12; or it is off (kernel.io_uring_disabled).
+pub(crate) fn io_uring_workers() -> Outcome {
+    plays("worker-of-a-ring", "io_uring has no workers that are threads of their process here")
+}
+
 pub(crate) fn pids_cgroup() -> Outcome {
     if std::path::Path::new(PIDS_CGROUPS).join("cgroup.procs").exists() {
         Outcome::Run

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::facts::Who;
 use crate::seen::{about, expect, expect_absent, expect_not, expect_order, expect_process, in_ns};
 use crate::tracer::watch;
-use crate::{Test, test};
+use crate::{Test, probes, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(sigterm_from_inside_to_an_init_without_handler_is_ignored),
@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_signal_as_a_thread_of_the_parent_ends_says_that_the_parent_lives),
     test!(a_limit_of_processor_time_is_the_kernels_signal),
     test!(an_init_that_exits_with_threads_gets_no_signal),
+    test!(an_init_that_exits_with_workers_of_io_uring_gets_no_signal, needs probes::io_uring_workers),
 ];
 
 /// Sends `signal` to an init and expects one event for each fate, in this order.
@@ -137,6 +138,29 @@ fn a_limit_of_processor_time_is_the_kernels_signal() {
     expect_absent(signal, "/sender");
     let init_exit = seen.one("namespace.init_exit", about(init.pid));
     expect(init_exit, "/cause", json!({ "kind": "signal", "signal": "SIGKILL" }));
+}
+
+/// The kernel makes those threads where no hook is, so that they are not among the threads of its exit.
+fn an_init_that_exits_with_workers_of_io_uring_gets_no_signal() {
+    let (told, seen) = watch("exit-with-workers", &[]);
+    let inits: Vec<Who> = told.all("init");
+    assert_eq!(
+        (inits.len(), told.all::<usize>("threads")),
+        (5, vec![3; 5]),
+        "each has two that work for a ring"
+    );
+    for init in inits {
+        seen.none("init.signal", about(init.pid));
+        let exit = seen.of("process.exit", &init);
+        expect(exit, "/exit", json!({ "code": 0 }));
+        expect(exit, "/threads", 1);
+        expect_absent(exit, "/cause");
+        // The kernel gives the next one the namespace number of the one before.
+        expect(seen.one("namespace.init_exit", about(init.pid)), "/cause", json!({ "kind": "exited" }));
+        for teardown in seen.all("namespace.teardown", in_ns(init.ns)) {
+            expect(teardown, "/killed", 0);
+        }
+    }
 }
 
 fn an_init_that_exits_with_threads_gets_no_signal() {

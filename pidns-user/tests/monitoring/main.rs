@@ -34,6 +34,8 @@ mod stage;
 #[expect(dead_code, reason = "shared with the kernel tests")]
 mod sys;
 mod tools;
+#[path = "../kernel/uring.rs"]
+mod uring;
 mod webhook;
 
 use libtest_mimic::{Arguments, Trial};

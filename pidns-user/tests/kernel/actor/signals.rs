@@ -7,6 +7,7 @@ use std::thread;
 use super::{Child, Situation, become_actor, fork, parse, say, say_end};
 use crate::facts::Who;
 use crate::sys;
+use crate::uring;
 
 pub(super) const SITUATIONS: &[Situation] = &[
     ("signal", |args| signal(args)),
@@ -17,6 +18,8 @@ pub(super) const SITUATIONS: &[Situation] = &[
     ("thread-of-parent-ends", |_| thread_of_parent_ends()),
     ("uses-up-its-time", |_| uses_up_its_time()),
     ("threaded-init", |_| threaded_init()),
+    ("exit-with-workers", |_| exit_with_workers()),
+    ("worker-of-a-ring", |_| worker_of_a_ring()),
     ("exit-with-threads", |args| exit_with_threads(parse(args, 0, "threads"))),
 ];
 
@@ -93,6 +96,33 @@ fn uses_up_its_time() -> c_int {
     let init = Child::clone(sys::NEWPID, life).expect("root can make a PID namespace");
     say_end("end", init.pid);
     0
+}
+
+/// Five inits, one after the other, for which io_uring has a worker and a poller as they exit.
+fn exit_with_workers() -> c_int {
+    for _ in 0..5 {
+        let init = Child::clone(sys::NEWPID, |_| {
+            say("init", Who::myself());
+            let _rings =
+                (uring::work_once().expect("io_uring works"), uring::poll().expect("io_uring polls"));
+            say("threads", own_threads());
+            sys::exit_now(0)
+        });
+        let init = init.expect("root can make a PID namespace");
+        assert!(init.reap().success(), "it ends by itself");
+    }
+    0
+}
+
+/// The threads of this process, as /proc lists them.
+fn own_threads() -> usize {
+    std::fs::read_dir("/proc/self/task").expect("its threads").count()
+}
+
+/// Whether those who work for a ring are threads of its process: since 5.12.
+fn worker_of_a_ring() -> c_int {
+    let rings = (uring::work_once(), uring::poll());
+    c_int::from(rings.0.is_err() || rings.1.is_err() || own_threads() != 3)
 }
 
 /// Five inits, one after the other, that have threads and exit.

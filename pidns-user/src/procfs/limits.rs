@@ -23,6 +23,7 @@ use super::{
     cgroup::{CgroupMount, below, cgroup_mounts},
     is_gone,
     mountinfo::Mount,
+    numbered,
 };
 use crate::{event::identity::HostPid, text::Name};
 
@@ -171,6 +172,29 @@ impl<'a> LimitReader<'a> {
                 .is_ok_and(|folder| folder.ino() == number)
         })?;
         Some(Name::from(up_to(path, rest, end)))
+    }
+
+    /// The path of the cgroup with this number, of the hierarchies that count tasks: by the number alone where the kernel opens a
+    /// folder by that (CAP_DAC_READ_SEARCH), else by looking through so many folders at most. `None` where the cgroup is gone, no
+    /// mount shows it, or it is not among those.
+    pub fn cgroup_of_number(&self, number: u64, most_folders: usize) -> Option<Name> {
+        let shown = || self.mounts.iter().flatten();
+        let path = |mount: &CgroupMount, folder: &Path| {
+            let below = folder.strip_prefix(&mount.folder).ok()?.as_os_str().as_bytes();
+            let root = mount.root.strip_suffix(b"/").unwrap_or(&mount.root);
+            Some(Name::from(&[root, b"/", below].concat()[..]))
+        };
+        let mut may_open = true;
+        for mount in shown() {
+            match numbered::open(&mount.folder, number) {
+                Ok(folder) => return path(mount, &folder),
+                Err(error) => may_open &= error.kind() != io::ErrorKind::PermissionDenied,
+            }
+        }
+        if may_open {
+            return None;
+        }
+        shown().find_map(|mount| path(mount, &numbered::find(&mount.folder, number, most_folders)?))
     }
 
     /// How often a cgroup's limit was not known: its files may not be read, no mount shows it, or it is too far within others.

@@ -24,6 +24,7 @@ mod kept;
 pub mod limits;
 mod mountinfo;
 pub(crate) mod nsfs;
+mod numbered;
 mod parse;
 mod proc_mounts;
 mod reach;

@@ -37,6 +37,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_fork_in_a_full_namespace_says_so, needs probes::own_pid_max),
     test!(a_fork_that_the_namespace_above_has_no_pid_for_names_that_one, needs probes::own_pid_max),
     test!(a_fork_in_a_full_pids_cgroup_says_so, needs probes::pids_cgroup),
+    test!(a_full_pids_cgroup_is_named_when_the_process_is_gone, needs probes::counting_cgroups),
     test!(a_fork_that_a_fatal_signal_interrupts_is_no_refusal),
     test!(what_a_seccomp_filter_refuses_is_no_lack_of_permission, needs probes::seccomp),
     test!(a_filter_and_a_missing_capability_are_a_lack_of_permission, needs probes::seccomp),
@@ -338,6 +339,52 @@ fn a_fork_in_a_full_pids_cgroup_says_so() {
         assert!(started.elapsed() < patience(10), "the cgroup is empty again");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// A process that is stopped, until this is dropped.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn stop(pid: Pid) -> Self {
+        crate::sys::kill(pid, libc::SIGSTOP).expect("a child may be stopped");
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        crate::sys::kill(self.0, libc::SIGCONT).expect("a child may go on");
+    }
+}
+
+/// Where the record of the refusal is read when the process that was refused is gone.
+fn a_full_pids_cgroup_is_named_when_the_process_is_gone() {
+    let root = cgroups::pids_controller().expect("the probe found it");
+    let group = cgroups::ScratchCgroup::make(&root);
+    std::fs::write(format!("{}/pids.max", group.path()), "3").expect("its limit");
+    let tracer = Tracer::start(&["-e", "fork.failed"]);
+    let stopped = Stopped::stop(tracer.pid());
+    let mut actor = Actor::start("fills-cgroup", &[group.path()]);
+    let pid: Pid = actor.hear("refused");
+    actor.go();
+    actor.finish();
+    let started = Instant::now();
+    let is_empty = || {
+        let members = std::fs::read_to_string(format!("{}/cgroup.procs", group.path()));
+        members.expect("its members").is_empty()
+    };
+    while !is_empty() {
+        assert!(started.elapsed() < patience(10), "its processes have ended");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(stopped);
+    let failed = tracer.wait_for_process("fork.failed", pid);
+    tracer.stop();
+    expect(&failed, "/reason", "pids_cgroup");
+    let number = std::fs::metadata(group.path()).expect("its folder").ino();
+    expect(&failed, "/limit/cgroup_id", number);
+    let path: String = get(&failed, "/limit/cgroup");
+    assert!(path.len() > 1 && group.path().ends_with(&path), "{} is what this is of: {failed}", group.path());
 }
 
 fn expect_fork_refused(told: &Told, seen: &Seen, errno: &str, reason: &str, ns: u64) {

@@ -301,11 +301,15 @@ fn filtered(user: &str) -> c_int {
 /// Forks in this cgroup until its limit is reached; all that it has forked dies with it.
 fn fills_cgroup(cgroup: &str) -> c_int {
     std::fs::write(format!("{cgroup}/cgroup.procs"), "0").expect("a process may move itself");
+    let is_tied = Gate::new();
     let pause = || {
         sys::die_with_parent().expect("PR_SET_PDEATHSIG is allowed");
+        is_tied.open();
         sys::pause_forever()
     };
-    while sys::fork(pause).is_ok() {}
+    while sys::fork(pause).is_ok() {
+        is_tied.wait();
+    }
     say("refused", sys::getpid());
     wait_for_go();
     0

@@ -13,7 +13,7 @@ use crate::facts::Who;
 use crate::probes::{self, Outcome};
 use crate::recordings::{Recorder, run_on};
 use crate::seen::{Seen, get};
-use crate::stage::{Actor, patience, run};
+use crate::stage::{Actor, concerns_the_cast_by_pid, patience, run};
 use crate::sys;
 use crate::tracer::{Tracer, command};
 use crate::{Test, test};
@@ -53,6 +53,8 @@ const SECONDS: u64 = 2;
 
 /// A stream of findings, and a recording, from before the situation.
 struct Stage {
+    /// When, on the kernel's clock.
+    began: u64,
     tracer: Tracer,
     recorder: Option<Recorder>,
 }
@@ -72,11 +74,10 @@ fn mentions(finding: &Value, numbers: &BTreeSet<u64>) -> bool {
 
 impl Stage {
     fn new(thresholds: &[&str]) -> Self {
+        let began = sys::boot_ns();
         let recorder = Some(Recorder::start("findings.ndjson", &[]));
-        Self {
-            tracer: Tracer::start(&[&["-e", "finding", "--incident-time=3s"], thresholds].concat()),
-            recorder,
-        }
+        let tracer = Tracer::start(&[&["-e", "finding", "--incident-time=3s"], thresholds].concat());
+        Self { began, tracer, recorder }
     }
 
     /// The finding of this kind about this namespace or process, which must come in time.
@@ -133,14 +134,23 @@ impl Stage {
     fn only(self, expected: &[&str], about: &[u64]) -> Seen {
         let seen = self.tracer.stop();
         let about: BTreeSet<u64> = about.iter().copied().collect();
+        // The kernel gives the number of a namespace to the next one at once, which may be another program's.
+        let is_ours = |finding: &Value| {
+            concerns_the_cast_by_pid(finding)
+                .unwrap_or_else(|| mentions(finding, &about) && since(finding) >= self.began)
+        };
         let found: BTreeSet<&str> = seen
             .named("finding")
-            .filter(|event| mentions(&event["finding"], &about))
+            .filter(|event| is_ours(&event["finding"]))
             .map(|event| event["finding"]["id"].as_str().expect("an id"))
             .collect();
         assert_eq!(found, expected.iter().copied().collect(), "of {about:?}");
         seen
     }
+}
+
+fn since(finding: &Value) -> u64 {
+    finding["since_boot_ns"].as_u64().expect("a time")
 }
 
 /// The facts of this kind.

@@ -56,6 +56,23 @@ pub(crate) fn concerns_the_cast(event: &Value) -> bool {
     CAST.with_borrow(|cast| mentions(event, cast))
 }
 
+/// Whether a PID of the actors' is among those that this value has; `None` where it has none.
+pub(crate) fn concerns_the_cast_by_pid(value: &Value) -> Option<bool> {
+    fn pids(value: &Value, found: &mut Vec<u64>) {
+        match value {
+            Value::Array(values) => values.iter().for_each(|value| pids(value, found)),
+            Value::Object(fields) => {
+                found.extend(fields.get("pid").and_then(Value::as_u64));
+                fields.values().for_each(|value| pids(value, found));
+            }
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    pids(value, &mut found);
+    CAST.with_borrow(|cast| (!found.is_empty()).then(|| found.iter().any(|pid| cast.contains(pid))))
+}
+
 fn remember(fact: &Value) {
     match fact {
         Value::Array(values) => values.iter().for_each(remember),

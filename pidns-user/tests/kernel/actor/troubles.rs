@@ -236,8 +236,10 @@ fn mount_holds_a_namespace() -> c_int {
     0
 }
 
-/// A process outside forks one into the namespace and ends: nothing that has to do with the namespace is its parent now.
+/// A process outside forks one into the namespace and ends: nothing that has to do with the namespace is its parent now, but this
+/// process, which adopts orphans.
 fn session_is_gone() -> c_int {
+    sys::become_subreaper().expect("a process may adopt orphans");
     // Not the process that has the init as its child.
     let keeper = Child::fork(|side| {
         let home = Child::init("init", || {});
@@ -266,7 +268,11 @@ fn session_is_gone() -> c_int {
     sys::wait(session).expect("a child can be waited for");
     say("ready", true);
     wait_for_go();
-    keeper.dismiss();
+    keeper.let_go();
+    // The keeper waits for the init, and that for the member, which is this process's child.
+    for _ in 0..2 {
+        sys::wait(-1).expect("a child can be waited for");
+    }
     0
 }
 

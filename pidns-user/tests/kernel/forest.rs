@@ -328,29 +328,46 @@ fn every_pid_is_that_of_nspid() {
     let_go(actor);
 }
 
-fn namespaces_are_those_of_lsns() {
-    let actor = still("still-nested");
+/// The namespaces, each with how many processes are in it, as lsns lists them.
+fn lsns() -> BTreeMap<u64, u64> {
     let (status, stdout, stderr) = run(Command::new("lsns").args(["-t", "pid", "-J", "-o", "NS,NPROCS"]));
     assert!(status.success(), "lsns: {stderr}");
-    let lsns: Value = serde_json::from_str(&stdout).expect("lsns says JSON");
-    let tree = document(&["tree"]);
-    let own = Who::myself().ns;
-    let listed = lsns["namespaces"].as_array().expect("namespaces");
-    assert!(listed.len() >= 3, "{lsns}");
-    for line in listed {
+    let listed: Value = serde_json::from_str(&stdout).expect("lsns says JSON");
+    let rows = listed["namespaces"].as_array().expect("namespaces").iter();
+    let rows = rows.map(|row| {
         // Some versions write numbers as text.
         let number = |field: &str| {
-            let value = &line[field];
+            let value = &row[field];
             value
                 .as_u64()
                 .or_else(|| value.as_str()?.parse().ok())
-                .unwrap_or_else(|| panic!("{field}: {line}"))
+                .unwrap_or_else(|| panic!("{field}: {row}"))
         };
-        let found = namespace(&tree, number("ns"));
-        if number("ns") != own {
-            assert_eq!(found["processes"], number("nprocs"), "{found:#}");
+        (number("ns"), number("nprocs"))
+    });
+    rows.collect()
+}
+
+fn namespaces_are_those_of_lsns() {
+    let mut actor = still("still-nested");
+    let (outer, inner): (Who, Who) = (actor.hear("outer"), actor.hear("inner"));
+    let (before, tree, after) = (lsns(), document(&["tree"]), lsns());
+    let own = Who::myself().ns;
+    let mut compared = Vec::new();
+    for (ns, processes) in before {
+        // Not where others have started or ended something meanwhile.
+        if after.get(&ns) == Some(&processes) && ns != own {
+            let found = namespace(&tree, ns);
+            if found["processes"] == processes || [outer.ns, inner.ns].contains(&ns) {
+                assert_eq!(found["processes"], processes, "{found:#}");
+                compared.push(ns);
+            } else {
+                // It may have changed and back: then it does not stay different.
+                assert_eq!(namespace(&document(&["tree"]), ns)["processes"], lsns()[&ns], "{found:#}");
+            }
         }
     }
+    assert!(compared.contains(&outer.ns) && compared.contains(&inner.ns), "{compared:?}");
     let_go(actor);
 }
 

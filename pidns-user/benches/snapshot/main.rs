@@ -83,6 +83,10 @@ impl Measured {
         median(self.took(subject).iter().map(|took| took.ms))
     }
 
+    fn median_cpu_ms(&self, subject: Subject) -> f64 {
+        median(self.took(subject).iter().filter_map(|took| took.cpu_ms))
+    }
+
     /// How many times faster `ours` is than `other`: the median of the rounds' own ratios.
     fn times_faster(&self, ours: Subject, other: Subject) -> f64 {
         let rounds = self.took(ours).iter().zip(self.took(other));
@@ -189,8 +193,14 @@ impl fmt::Display for Report {
         {
             row(what.to_owned(), &|crowd| format!("x {:.1}", crowd.times_faster(ours, other)));
         }
-        let with_memory = [Subject::Lsns, Subject::OursTree, Subject::OursPs, Subject::OursRecord];
-        for subject in with_memory.into_iter().filter(measured) {
+        let of_processes =
+            [Subject::Lsns, Subject::OursTree, Subject::TreeBefore, Subject::OursPs, Subject::OursRecord];
+        for subject in of_processes.into_iter().filter(measured) {
+            row(format!("{}, CPU", subject.name()), &|crowd| {
+                format!("{:.1} ms", crowd.median_cpu_ms(subject))
+            });
+        }
+        for subject in of_processes.into_iter().filter(measured) {
             row(format!("{}, memory at most", subject.name()), &|crowd| {
                 format!("{:.1} MiB", crowd.peak_mib(subject))
             });

@@ -84,6 +84,9 @@ impl Subject {
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Took {
     pub(crate) ms: f64,
+    /// Of it on a CPU, of a process of its own: a busy machine adds less to it than to the time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu_ms: Option<f64>,
     /// At its peak, of a process of its own: 1,024 bytes each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) peak_kib: Option<u64>,
@@ -136,7 +139,7 @@ impl Subjects {
                 let records = self.iterator.read(&mut || {})?;
                 let ms = milliseconds(began.elapsed());
                 let seen = snapshot_of(BootNs(0), &records)?.processes.len() as u64;
-                Ok(Took { ms, peak_kib: None, seen: Some(seen) })
+                Ok(Took { ms, cpu_ms: None, peak_kib: None, seen: Some(seen) })
             }
         }
     }
@@ -152,7 +155,7 @@ impl Subjects {
         Procfs::default().add_holders(&mut snapshot, ties, &mut || {});
         let ms = milliseconds(began.elapsed());
         ensure!(!snapshot.holders.is_empty(), "nested namespaces hold those around them");
-        Ok(Took { ms, peak_kib: None, seen: Some(snapshot.processes.len() as u64) })
+        Ok(Took { ms, cpu_ms: None, peak_kib: None, seen: Some(snapshot.processes.len() as u64) })
     }
 }
 
@@ -163,7 +166,7 @@ fn milliseconds(time: Duration) -> f64 {
 fn timed(look: impl FnOnce() -> Result<u64>) -> Result<Took> {
     let began = Instant::now();
     let seen = look()?;
-    Ok(Took { ms: milliseconds(began.elapsed()), peak_kib: None, seen: Some(seen) })
+    Ok(Took { ms: milliseconds(began.elapsed()), cpu_ms: None, peak_kib: None, seen: Some(seen) })
 }
 
 /// From before its start to after its end, what it says unread. Its peak is this process's own where that is higher.
@@ -183,7 +186,9 @@ fn command(command: &mut Command) -> Result<Took> {
     let waited = unsafe { libc::wait4(child.id() as i32, &raw mut status, 0, &raw mut usage) };
     let ms = milliseconds(began.elapsed());
     ensure!(waited > 0 && status == 0, "{} ended with the wait status {status:#x}", name.display());
-    Ok(Took { ms, peak_kib: Some(usage.ru_maxrss as u64), seen: None })
+    let of = |time: libc::timeval| time.tv_sec as f64 * 1e3 + time.tv_usec as f64 / 1e3;
+    let cpu_ms = Some(of(usage.ru_utime) + of(usage.ru_stime));
+    Ok(Took { ms, cpu_ms, peak_kib: Some(usage.ru_maxrss as u64), seen: None })
 }
 
 /// The system calls of a small C program: no library stands between.

@@ -10,10 +10,10 @@ use super::{
     Roots,
     cgroup::{self, Place},
     ring::Ring,
-    state::{self, Api, FirstProcesses, Found, Witness, is_there},
+    state::{self, Api, FirstProcesses, Found, Witness, is_there, parent_of},
 };
 use crate::event::container::Container;
-use crate::event::identity::ProcessKey;
+use crate::event::identity::{HostPid, ProcessKey};
 use crate::procfs::read_record;
 
 /// How long after the first look at a process the next ones are, while the files do not tell of it. After the
@@ -113,11 +113,11 @@ impl ContainerCache {
         // One that may not be looked at is in no container that could be told.
         let cgroup =
             read_record(&self.roots.proc.join(format!("{}/cgroup", process.pid))).unwrap_or_default();
-        if !is_there(process, &self.roots.proc) {
+        let Some(parent) = parent_of(process, &self.roots.proc) else {
             // It has gone, and what was read may be of the next process of its PID.
             return self.remembered(process);
-        }
-        self.of(process, &cgroup)
+        };
+        self.of_child(process, Some(parent), &cgroup, Instant::now())
     }
 
     /// The container of a process of the host: as [`Self::find`], but none where its cgroup names neither a container nor a
@@ -161,6 +161,17 @@ impl ContainerCache {
     }
 
     fn of_at(&mut self, process: ProcessKey, cgroup: &[u8], now: Instant) -> Option<Arc<Container>> {
+        self.of_child(process, None, cgroup, now)
+    }
+
+    /// As [`Self::of`]; `parent` where that has been read.
+    fn of_child(
+        &mut self,
+        process: ProcessKey,
+        parent: Option<Option<HostPid>>,
+        cgroup: &[u8],
+        now: Instant,
+    ) -> Option<Arc<Container>> {
         let known = self.processes.get(&process);
         let place = match (cgroup::parse(cgroup), known) {
             (Some(place), _) => place,
@@ -197,7 +208,7 @@ impl ContainerCache {
                 Some(found) => (Some(found), true),
                 // The state may be written later.
                 None => {
-                    let machine = state::look_at_nspawn(&self.roots, process, &place).map(Arc::new);
+                    let machine = state::look_at_nspawn(&self.roots, process, parent, &place).map(Arc::new);
                     (machine.or(other), false)
                 }
             },
@@ -229,11 +240,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::{
-        container::ring::LIMIT,
-        event::identity::{BootNs, HostPid},
-        text::Name,
-    };
+    use crate::{container::ring::LIMIT, event::identity::BootNs, text::Name};
 
     const JOB: &[u8] = b"0::/job\n";
 

@@ -159,6 +159,12 @@ impl Procfs {
         Some(parse_stat(&read_record(&self.path(pid, "stat")).ok()?)?.start_ticks)
     }
 
+    /// When a process was started, in clock ticks since boot, and its parent as of [`Self::parent`].
+    pub(crate) fn start_and_parent(&self, pid: HostPid) -> Option<(u64, Option<HostPid>)> {
+        let stat = parse_stat(&read_record(&self.path(pid, "stat")).ok()?)?;
+        Some((stat.start_ticks, HostPid::known(stat.ppid)))
+    }
+
     /// The parent of a process; `None` where it has none that this /proc shows, or is gone.
     pub(crate) fn parent(&self, pid: HostPid) -> Option<HostPid> {
         HostPid::known(parse_stat(&read_record(&self.path(pid, "stat")).ok()?)?.ppid)

@@ -4,7 +4,12 @@
 //! A container's state names its first process once and for all, so that each is read once; a folder is read again only when
 //! something has been added to it or taken away.
 
-use std::{collections::HashMap, path::PathBuf, time::SystemTime};
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
 
 use super::{
     super::{Roots, roots::Folder},
@@ -16,6 +21,8 @@ use crate::event::identity::ProcessKey;
 
 /// Most containers whose first process is remembered.
 const MOST_KNOWN: usize = 4_096;
+/// How long a folder can change without another time in it: file systems count in ticks, of 10 ms at most.
+const TICK: Duration = Duration::from_millis(20);
 
 /// Where a container's state is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +35,7 @@ pub(in super::super) struct StateOf {
 /// A folder of containers, as it was read last.
 #[derive(Debug)]
 struct Listed {
-    changed: Option<SystemTime>,
+    state: State,
     containers: HashMap<String, Init>,
     /// Whether the state of one could not be read yet.
     is_incomplete: bool,
@@ -38,50 +45,96 @@ struct Listed {
 #[derive(Debug, Default)]
 pub(in super::super) struct FirstProcesses {
     listed: HashMap<PathBuf, Listed>,
+    /// The folders of containers, each with containerd's namespace.
+    folders: Vec<(Folder, Option<String>)>,
+    /// The folders that were read to find those, each as it was.
+    found_in: Vec<(PathBuf, State)>,
+}
+
+/// When a folder changed last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Absent,
+    Changed(SystemTime),
+    /// Just now, so that more may change without being told.
+    ChangedLately,
+}
+
+impl State {
+    fn of(folder: &Path) -> Self {
+        match fs::metadata(folder).and_then(|folder| folder.modified()) {
+            Ok(changed) if changed.elapsed().is_ok_and(|age| age > TICK) => Self::Changed(changed),
+            Ok(_) => Self::ChangedLately,
+            Err(_) => Self::Absent,
+        }
+    }
+
+    /// Whether what was read of the folder is what it has now.
+    fn is_still(self, folder: &Path) -> bool {
+        self != Self::ChangedLately && Self::of(folder) == self
+    }
 }
 
 impl FirstProcesses {
     /// The container whose first process this is, if a state says so.
     pub(in super::super) fn find(&mut self, roots: &Roots, process: ProcessKey) -> Option<StateOf> {
         let reader = Reader::new();
-        let (folders, mut doubts) = (roots.folders(), Vec::new());
-        let mut all = vec![(folders.runc.clone(), None), (folders.crun.clone(), None)];
-        for namespace in reader.folders(&folders.containerd_runc, &mut doubts, |_| true) {
-            all.push((folders.containerd_runc.join(&namespace), Some(namespace)));
+        if self.found_in.is_empty() || !self.found_in.iter().all(|(folder, state)| state.is_still(folder)) {
+            self.find_folders(&reader, roots);
         }
-        let is_runtime = |name: FolderName<'_>| name.as_str().starts_with("runtime-");
-        for runtime in reader.folders(&folders.docker_run, &mut doubts, is_runtime) {
-            let runtime = folders.docker_run.join(runtime);
-            for namespace in reader.folders(&runtime, &mut doubts, |_| true) {
-                all.push((runtime.join(&namespace), Some(namespace)));
-            }
-        }
-        all.into_iter().find_map(|(folder, runtime_namespace)| {
-            let id = self.list(&reader, &folder).iter().find_map(|(id, init)| {
+        let folders = std::mem::take(&mut self.folders);
+        let found = folders.iter().find_map(|(folder, runtime_namespace)| {
+            let id = self.list(&reader, folder).iter().find_map(|(id, init)| {
                 let is_it = init.pid == process.pid
                     && init.start_ticks.is_none_or(|ticks| ticks == process.start.ticks());
                 is_it.then(|| id.clone())
             })?;
-            Some(StateOf { id, runtime_namespace })
-        })
+            Some(StateOf { id, runtime_namespace: runtime_namespace.clone() })
+        });
+        self.folders = folders;
+        found
+    }
+
+    fn find_folders(&mut self, reader: &Reader, roots: &Roots) {
+        let (folders, mut doubts) = (roots.folders(), Vec::new());
+        let Self { folders: all, found_in, .. } = self;
+        *all = vec![(folders.runc.clone(), None), (folders.crun.clone(), None)];
+        found_in.clear();
+        let mut read =
+            |folder: &Folder, doubts: &mut Vec<String>, is_wanted: &dyn Fn(FolderName<'_>) -> bool| {
+                // Before it is read: what changes meanwhile is then seen by its time.
+                let path = folder.path();
+                let state = State::of(&path);
+                found_in.push((path, state));
+                reader.folders(folder, doubts, is_wanted)
+            };
+        for namespace in read(&folders.containerd_runc, &mut doubts, &|_| true) {
+            all.push((folders.containerd_runc.join(&namespace), Some(namespace)));
+        }
+        for runtime in read(&folders.docker_run, &mut doubts, &|name| name.as_str().starts_with("runtime-")) {
+            let runtime = folders.docker_run.join(runtime);
+            for namespace in read(&runtime, &mut doubts, &|_| true) {
+                all.push((runtime.join(&namespace), Some(namespace)));
+            }
+        }
     }
 
     /// The containers of a folder.
     fn list(&mut self, reader: &Reader, folder: &Folder) -> &HashMap<String, Init> {
         let path = folder.path();
-        let changed = std::fs::metadata(&path).and_then(|folder| folder.modified()).ok();
+        let state = State::of(&path);
         let known: usize = self.listed.values().map(|listed| listed.containers.len()).sum();
         let listed = self.listed.entry(path).or_insert_with(|| Listed {
-            changed: None,
+            state: State::ChangedLately,
             containers: HashMap::new(),
             is_incomplete: true,
         });
-        if changed.is_some() && listed.changed == changed && !listed.is_incomplete {
+        if state != State::ChangedLately && listed.state == state && !listed.is_incomplete {
             return &listed.containers;
         }
         let names = reader.folders(folder, &mut Vec::new(), |_| true);
         // One of the same id can have come in the meantime: what a changed folder has is read anew where it is not the same.
-        listed.containers.retain(|id, _| names.contains(id) && listed.changed == changed);
+        listed.containers.retain(|id, _| names.contains(id) && listed.state == state);
         listed.is_incomplete = false;
         for name in names {
             if listed.containers.contains_key(&name) || known + listed.containers.len() >= MOST_KNOWN {
@@ -94,15 +147,13 @@ impl FirstProcesses {
                 _ => listed.is_incomplete = true,
             }
         }
-        listed.changed = changed;
+        listed.state = state;
         &listed.containers
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
-
     use super::*;
     use crate::event::identity::{BootNs, HostPid};
 
@@ -131,6 +182,35 @@ mod tests {
         assert_eq!(find(9, 500), Some(("later".to_owned(), None)));
         fs::remove_dir_all(base.path().join("run/runc/web")).expect("our own folder");
         assert_eq!(find(7, 500), None, "its state is gone");
+    }
+
+    /// As if nothing had changed there for a minute.
+    fn age(folder: &Path) {
+        let then = SystemTime::now() - Duration::from_secs(60);
+        fs::File::open(folder).and_then(|file| file.set_modified(then)).expect("our own folder");
+    }
+
+    #[test]
+    fn folders_that_have_not_changed_are_not_read_again_and_new_ones_are_found() {
+        let base = tempfile::tempdir().expect("a temporary directory");
+        put(base.path(), "run/containerd/runc/default", "job", 8);
+        put(base.path(), "run/docker/runtime-runc/moby", "web", 7);
+        let roots = Roots::below(base.path());
+        let mut known = FirstProcesses::default();
+        let key = |pid| ProcessKey::new(HostPid(pid), BootNs::from_ticks(500));
+        let read = ["run/containerd/runc", "run/docker", "run/docker/runtime-runc"]
+            .map(|path| base.path().join(path));
+        read.iter().for_each(|folder| age(folder));
+        assert!(known.find(&roots, key(8)).is_some() && known.find(&roots, key(7)).is_some());
+        assert!(known.found_in.iter().all(|(folder, state)| state.is_still(folder)), "{known:?}");
+        assert_eq!(known.found_in.iter().map(|(folder, _)| folder.clone()).collect::<Vec<_>>(), read);
+        for (root, pid) in [("run/containerd/runc/k8s.io", 9), ("run/docker/runtime-kata/moby", 10)] {
+            put(base.path(), root, "new", pid);
+            let found = known.find(&roots, key(pid)).map(|found| found.id);
+            assert_eq!(found.as_deref(), Some("new"), "{root}");
+            read.iter().for_each(|folder| age(folder));
+            let _ = known.find(&roots, key(8));
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub use api::Api;
 use daemons::DaemonRecord;
 pub(super) use first_processes::{FirstProcesses, StateOf};
 use process::Init;
-pub(super) use process::is_there;
+pub(super) use process::{is_there, parent_of};
 use read::{FolderName, ReadFailure, Reader};
 pub(super) use watchers::look_at_nspawn;
 

@@ -13,6 +13,12 @@ pub(in super::super) fn is_there(process: ProcessKey, proc: &Path) -> bool {
     Procfs::at(proc).start_ticks(process.pid) == Some(process.start.ticks())
 }
 
+/// The parent of a process, if it has one that this /proc shows; `None` where the process is not there.
+pub(in super::super) fn parent_of(process: ProcessKey, proc: &Path) -> Option<Option<HostPid>> {
+    let (start_ticks, parent) = Procfs::at(proc).start_and_parent(process.pid)?;
+    (start_ticks == process.start.ticks()).then_some(parent)
+}
+
 /// The first process of a container, as its runtime wrote it down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Init {

@@ -45,9 +45,9 @@ pub(super) fn claim(process: ProcessKey, proc: &Path, path: &[u8]) -> Option<Cla
     None
 }
 
-/// What the parent of a first process says that is in no cgroup of its own: systemd-nspawn without a unit for the machine.
-fn nspawn(process: ProcessKey, proc: &Path) -> Option<Claim> {
-    let claim = parse(&read(proc, parent(process.pid, proc)?, "cmdline")?)?;
+/// What this parent of a first process says that is in no cgroup of its own: systemd-nspawn without a unit for the machine.
+fn nspawn(parent: HostPid, proc: &Path) -> Option<Claim> {
+    let claim = parse(&read(proc, parent, "cmdline")?)?;
     (claim.runtime == Runtime::Nspawn).then_some(claim)
 }
 
@@ -60,12 +60,15 @@ pub(super) fn lxc_name(process: ProcessKey, proc: &Path, layer: &Layer) -> Optio
 }
 
 /// The machine of systemd-nspawn that this process is the first of, which has no unit of its own, by nspawn's command line.
+/// `known_parent` where that has been read.
 pub(in super::super) fn look_at_nspawn(
     roots: &Roots,
     process: ProcessKey,
+    known_parent: Option<Option<HostPid>>,
     place: &Place,
 ) -> Option<Container> {
-    let Claim { runtime, id: _, name } = nspawn(process, &roots.proc)?;
+    let parent = known_parent.unwrap_or_else(|| parent(process.pid, &roots.proc))?;
+    let Claim { runtime, id: _, name } = nspawn(parent, &roots.proc)?;
     Some(Container {
         runtime: Some(runtime),
         id: Some(name.clone()),

@@ -3,6 +3,9 @@
 //!
 //! One binary with three faces: the bench, (`agent storm NAME`) the load, and (`agent crowd N`) the processes to look at.
 
+#[path = "../hooks/bpftrace.rs"]
+#[expect(dead_code, reason = "shared with the bench of the hooks, which has more scripts")]
+mod bpftrace;
 #[path = "../snapshot/crowd.rs"]
 mod crowd;
 #[path = "../../tests/program/mod.rs"]
@@ -26,9 +29,10 @@ use aya::sys::{Stats, enable_stats};
 use clap::Parser;
 
 use crate::{
+    bpftrace::{Runs, Script},
     crowd::{Crowd, MEMBERS},
     report::{Table, median},
-    running::{Agent, Count, Runs},
+    running::Agent,
     storm::Load,
 };
 
@@ -98,8 +102,8 @@ fn measure(args: &Args) -> Result<String> {
 fn hooks(args: &Args) -> Result<Table> {
     let mut table = Table::new(&["tracepoint", "agent", "bpftrace count()", "agent / bpftrace"]);
     let agent = Agent::start(&["--bpf-stats"])?;
-    let counts = HOOKS.map(|(tracepoint, _)| Count::start(tracepoint));
-    let counts: Vec<Count> = counts.into_iter().collect::<Result<_>>()?;
+    let counts = HOOKS.map(|(tracepoint, _)| Script::count(tracepoint));
+    let counts: Vec<Script> = counts.into_iter().collect::<Result<_>>()?;
     let of_agent = |programs: &[&str]| -> Result<Runs> {
         let answer = agent.get("/metrics")?;
         let sum = |metric: &str| -> f64 {
@@ -113,7 +117,7 @@ fn hooks(args: &Args) -> Result<Table> {
     let mut rounds: Vec<Vec<(f64, f64)>> = vec![Vec::new(); HOOKS.len()];
     for _ in 0..args.rounds {
         let before = HOOKS.map(|(_, programs)| of_agent(programs));
-        let counted_before: Vec<Runs> = counts.iter().map(Count::runs).collect::<Result<_>>()?;
+        let counted_before: Vec<Runs> = counts.iter().map(Script::runs).collect::<Result<_>>()?;
         Load::Lives { lives: args.lives, workers: 1, inside: true, light: true }.run()?;
         Load::Execs(args.lives / 20).run()?;
         for (index, before) in before.into_iter().enumerate() {

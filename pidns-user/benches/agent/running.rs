@@ -1,4 +1,4 @@
-//! What runs beside the load: the agent, and bpftrace's count() on the agent's tracepoints.
+//! What runs beside the load: the agent.
 
 use std::{
     fs,
@@ -9,70 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::program;
 
 /// How long something may take to start.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// What the kernel has counted of a program.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Runs {
-    pub(crate) ns: u64,
-    pub(crate) runs: u64,
-}
-
-/// The runs of the BPF programs that a process has open, all together.
-fn runs_of(pid: u32) -> Result<Runs> {
-    let mut all = Runs::default();
-    let mut seen = Vec::new();
-    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo")).context("look at the files of a process")? {
-        let text = fs::read_to_string(entry?.path()).unwrap_or_default();
-        let field = |name: &str| -> Option<u64> {
-            text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
-        };
-        let Some(id) = field("prog_id:").filter(|id| !seen.contains(id)) else { continue };
-        seen.push(id);
-        all.ns += field("run_time_ns:").unwrap_or(0);
-        all.runs += field("run_cnt:").unwrap_or(0);
-    }
-    Ok(all)
-}
-
-/// `bpftrace -e 'tracepoint:… { @ = count(); }'`.
-pub(crate) struct Count(Child);
-
-impl Count {
-    pub(crate) fn start(tracepoint: &str) -> Result<Self> {
-        let script = format!("tracepoint:{tracepoint} {{ @ = count(); }}");
-        let mut command = Command::new("bpftrace");
-        command.args(["-e", &script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut count = Self(command.spawn().context("start bpftrace (apt-get install bpftrace)")?);
-        let began = Instant::now();
-        while count.runs()?.runs == 0 {
-            if let Some(status) = count.0.try_wait()? {
-                bail!("bpftrace ended with {status}: is a tracefs mounted on /sys/kernel/tracing?");
-            }
-            ensure!(began.elapsed() < PATIENCE, "bpftrace has counted nothing of {tracepoint}");
-            // Each of these tracepoints is passed by a process that lives and dies.
-            Command::new("/bin/true").status().context("run /bin/true")?;
-        }
-        Ok(count)
-    }
-
-    pub(crate) fn runs(&self) -> Result<Runs> {
-        runs_of(self.0.id())
-    }
-}
-
-impl Drop for Count {
-    fn drop(&mut self) {
-        let _gone_already = self.0.kill();
-        let _reaped = self.0.wait();
-    }
-}
 
 /// The agent.
 pub(crate) struct Agent {

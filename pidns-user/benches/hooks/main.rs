@@ -3,8 +3,10 @@
 //! One binary with two faces: the bench, and (`storm NAME`) the load that it measures with. What is compared is measured
 //! in turns, round by round, so that noise hits all alike: ratios are worth more than times.
 
+mod bpftrace;
 mod calls;
 mod cost;
+mod life;
 #[path = "../../tests/program/mod.rs"]
 mod program;
 mod programs;
@@ -26,6 +28,7 @@ use serde::Serialize;
 use crate::{
     calls::Calls,
     cost::Costs,
+    life::Lives,
     sets::Sets,
     slowdown::Slowdown,
     start::Start,
@@ -33,6 +36,10 @@ use crate::{
 };
 
 /// Measure what pidns-trace costs on this machine.
+///
+/// The part `life` has bpftrace beside it, where that is installed and a tracefs is on /sys/kernel/tracing, and says so where
+/// it is not. PIDNS_TRACE_BIN names the program to measure, PIDNS_TRACE_BEFORE an earlier build of it, to be measured in the
+/// same rounds of `life` and `storm`.
 #[derive(Parser)]
 #[command(name = "cargo xtask bench --", args_override_self = true)]
 struct Args {
@@ -80,6 +87,8 @@ enum Part {
     Storm,
     /// Nanoseconds in the kernel, hook by hook
     Hooks,
+    /// Those of a process's life, in two uses of pidns-trace, beside bpftrace
+    Life,
     /// What an unrelated system call pays
     Calls,
     /// How soon it sees
@@ -108,7 +117,7 @@ impl Plan {
 }
 
 /// The subjects in the order of a round, each at each place once in so many: none is always first after a pause.
-fn in_turn(subjects: &[Subject], round: u64) -> impl Iterator<Item = Subject> {
+fn in_turn<T: Copy>(subjects: &[T], round: u64) -> impl Iterator<Item = T> {
     let first = (round % subjects.len() as u64) as usize;
     subjects.iter().copied().cycle().skip(first).take(subjects.len())
 }
@@ -136,6 +145,8 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     hooks: Option<Costs>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    life: Option<Lives>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     calls: Option<Calls>,
     #[serde(skip_serializing_if = "Option::is_none")]
     start: Option<Start>,
@@ -143,7 +154,7 @@ struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { machine, rounds, sets, storm, hooks, calls, start } = self;
+        let Self { machine, rounds, sets, storm, hooks, life, calls, start } = self;
         let Machine { kernel, processor, cpus, counts_instructions, load_average, watch } = machine;
         writeln!(f, "Linux {kernel}, {cpus} x {processor}, load average {load_average} before")?;
         if *counts_instructions {
@@ -159,9 +170,10 @@ impl fmt::Display for Report {
             )?;
         }
         sets.as_ref().map_or(Ok(()), |sets| write!(f, "{sets}"))?;
-        let parts: [Option<&dyn fmt::Display>; 4] = [
+        let parts: [Option<&dyn fmt::Display>; 5] = [
             storm.as_ref().map(|part| part as _),
             hooks.as_ref().map(|part| part as _),
+            life.as_ref().map(|part| part as _),
             calls.as_ref().map(|part| part as _),
             start.as_ref().map(|part| part as _),
         ];
@@ -203,6 +215,7 @@ fn run(args: &Args) -> Result<()> {
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
     let storm = wanted(Part::Storm).then(|| slowdown::measure(&plan, &mut watch)).transpose()?;
     let hooks = wanted(Part::Hooks).then(|| cost::measure(&plan, &mut watch)).transpose()?;
+    let life = wanted(Part::Life).then(|| life::measure(&plan, &mut watch)).transpose()?;
     let calls = wanted(Part::Calls).then(|| calls::measure(&plan, &mut watch)).transpose()?;
     let start = wanted(Part::Start).then(start::measure).transpose()?;
     let machine = Machine {
@@ -214,7 +227,7 @@ fn run(args: &Args) -> Result<()> {
         load_average,
         watch,
     };
-    let report = Report { machine, rounds: plan.rounds, sets: plan.sets, storm, hooks, calls, start };
+    let report = Report { machine, rounds: plan.rounds, sets: plan.sets, storm, hooks, life, calls, start };
     let text = if args.json { serde_json::to_string(&report)? + "\n" } else { report.to_string() };
     std::io::stdout().write_all(text.as_bytes()).context("write the report")
 }

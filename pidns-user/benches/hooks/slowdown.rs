@@ -9,7 +9,7 @@ use crate::{
     Plan, in_turn,
     report::{Table, median, quartiles},
     storm::{Load, Took},
-    subject::{Subject, Watch},
+    subject::{Subject, Watch, before_path},
     tracer::Run,
 };
 
@@ -57,7 +57,10 @@ pub(crate) struct Slowdown {
 pub(crate) fn measure(plan: &Plan, watch: &mut Watch) -> Result<Slowdown> {
     let &Plan { lives, light, workers, rounds, .. } = plan;
     let lives = lives.div_ceil(TURNS);
-    let subjects = plan.subjects(&USUAL, true);
+    let mut subjects = plan.subjects(&USUAL, true);
+    if before_path().is_some() {
+        subjects.push(Subject::Before);
+    }
     let mut turns: BTreeMap<Subject, Vec<Turn>> = BTreeMap::new();
     for turn in 1..=rounds * TURNS {
         for subject in in_turn(&subjects, turn) {

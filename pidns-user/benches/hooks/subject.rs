@@ -1,10 +1,13 @@
 //! What is measured: the machine with none, empty, or our programs on its hooks.
 
-use anyhow::Result;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
 use pidns_user::kernel::hooks::HookSet;
 use serde::Serialize;
 
 use crate::{
+    program,
     programs::{self, HOOKS, Programs, RunTimes, SYSCALL},
     tracer::{Run, Tracer},
 };
@@ -26,6 +29,11 @@ pub(crate) enum Subject {
     OursNoSyscallHooks,
     OursTracepoint,
     OursFunction,
+    /// Without options: of processes, those of containers alone.
+    OursDefault,
+    /// Another build, which PIDNS_TRACE_BEFORE names.
+    Before,
+    BeforeDefault,
 }
 
 impl Subject {
@@ -38,13 +46,16 @@ impl Subject {
         }
     }
 
-    /// What pidns-trace is started with, where it is ours.
+    /// What pidns-trace is started with besides `-e all`, where it is ours.
     pub(crate) fn options(self) -> &'static [&'static str] {
         match self {
             Self::OursNoSyscallHooks => &["--no-syscall-hooks"],
             Self::OursTracepoint => &["--hooks", "tracepoint"],
             Self::OursFunction => &["--hooks", "function"],
             Self::Ours
+            | Self::OursDefault
+            | Self::Before
+            | Self::BeforeDefault
             | Self::Bare
             | Self::Empty
             | Self::EmptySyscall
@@ -64,6 +75,9 @@ impl Subject {
             Self::OursNoSyscallHooks => "pidns-trace --no-syscall-hooks",
             Self::OursTracepoint => "pidns-trace --hooks tracepoint",
             Self::OursFunction => "pidns-trace --hooks function",
+            Self::OursDefault => "pidns-trace, no -e",
+            Self::Before => "PIDNS_TRACE_BEFORE",
+            Self::BeforeDefault => "PIDNS_TRACE_BEFORE, no -e",
         }
     }
 
@@ -76,7 +90,12 @@ impl Subject {
             Self::OursNoSyscallHooks => "--no-syscall-hooks",
             Self::OursTracepoint => "--hooks tracepoint",
             Self::OursFunction => "--hooks function",
-            Self::Bare | Self::EmptySyscall | Self::Ours => self.name(),
+            Self::Bare
+            | Self::EmptySyscall
+            | Self::Ours
+            | Self::OursDefault
+            | Self::Before
+            | Self::BeforeDefault => self.name(),
         }
     }
 
@@ -88,14 +107,27 @@ impl Subject {
             Self::ReserveSubmit => Parts::Bench(Programs::reserve_submit(true)?),
             Self::ReserveQuiet => Parts::Bench(Programs::reserve_submit(false)?),
             Self::Ours | Self::OursNoSyscallHooks | Self::OursTracepoint | Self::OursFunction => {
-                Parts::Ours(Tracer::start(self.options())?)
+                Parts::Ours(Tracer::start(&program::path(), &[&["-e", "all"], self.options()].concat())?)
             }
+            Self::OursDefault => Parts::Ours(Tracer::start(&program::path(), &[])?),
+            Self::Before => Parts::Ours(Tracer::start(&before()?, &["-e", "all"])?),
+            Self::BeforeDefault => Parts::Ours(Tracer::start(&before()?, &[])?),
         };
         let running = Running(parts);
         watch.measurements += 1;
         watch.look(&running);
         Ok(running)
     }
+}
+
+/// The other build.
+fn before() -> Result<PathBuf> {
+    before_path().context("PIDNS_TRACE_BEFORE is not set")
+}
+
+/// The other build, if there is one.
+pub(crate) fn before_path() -> Option<PathBuf> {
+    std::env::var_os("PIDNS_TRACE_BEFORE").map(PathBuf::from)
 }
 
 /// A subject in place. It goes when this is dropped.

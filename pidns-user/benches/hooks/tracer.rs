@@ -1,4 +1,4 @@
-//! The real program, as its users run it: `pidns-trace -e all -o json`, its output in a file on disk.
+//! The real program, as its users run it: `pidns-trace -o json`, its output in a file on disk.
 
 use std::{
     collections::BTreeMap,
@@ -25,8 +25,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `pidns-trace -o json`, all its events or those named.
 pub(crate) fn command(events: &str, options: &[&str]) -> Command {
-    let mut command = Command::new(program::path());
-    command.args(["-q", "-e", events, "-o", "json"]).args(options).stdin(Stdio::null());
+    command_of(&program::path(), &[&["-e", events], options].concat())
+}
+
+fn command_of(program: &Path, options: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(["-q", "-o", "json"]).args(options).stdin(Stdio::null());
     command
 }
 
@@ -68,15 +72,15 @@ struct Cpu {
 
 impl Tracer {
     /// Starts it, and waits until it streams.
-    pub(crate) fn start(options: &[&str]) -> Result<Self> {
+    pub(crate) fn start(program: &Path, options: &[&str]) -> Result<Self> {
         // Not in /tmp, which is often memory, but for a guest, which has nothing else.
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let output = if folder.is_dir() { NamedTempFile::new_in(folder) } else { NamedTempFile::new() };
         let output = output.context("create a file for the stream")?;
-        let child = command("all", options)
+        let child = command_of(program, options)
             .stdout(output.reopen().context("open the stream's file")?)
             .spawn()
-            .with_context(|| format!("start {}", program::path().display()))?;
+            .with_context(|| format!("start {}", program.display()))?;
         let mut tracer = Self {
             child,
             output,

@@ -335,8 +335,7 @@ impl Task<Probed> {
     #[inline(always)]
     pub(crate) fn is_numbered(self) -> bool {
         let (pid, tgid) = (self.thread_pid(), self.tgid());
-        tgid != 0
-            && Pid::<Probed>::number::<u32>(pid.0.wrapping_add(PID_NUMBERS.offset()), UPID_NR) == tgid
+        tgid != 0 && Pid::<Probed>::number::<u32>(pid.0.wrapping_add(PID_NUMBERS.offset()), UPID_NR) == tgid
     }
 
     /// The registers of the system call that the running task, which this must be, is in.

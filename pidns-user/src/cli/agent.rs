@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use super::findings::ThresholdArgs;
+use super::thresholds::ThresholdArgs;
 use super::values::{hook_set, parse_duration, parse_listen_address, parse_ring_size};
 use crate::kernel::hooks::HookSet;
 

@@ -4,6 +4,7 @@ mod agent;
 mod findings;
 mod snapshot;
 mod stream;
+mod thresholds;
 mod values;
 
 use std::path::PathBuf;
@@ -12,12 +13,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::{
     agent::{AgentArgs, AgentLogLevel, LogFormat},
-    findings::{FindingsArgs, ThresholdArgs},
+    findings::FindingsArgs,
     snapshot::{
         ExplainArgs, ExplainOutput, Memory, PidArgs, PsArgs, Repeat, SnapshotOutput, SourceArgs, TreeArgs,
         TreeOutput,
     },
     stream::{FilterOptions, Kernel, LogLevel, Output, RecordArgs, ReplayArgs, Stop, TraceArgs, ViewArgs},
+    thresholds::ThresholdArgs,
     values::hook_set,
 };
 use crate::kernel::hooks::HookSet;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, ColorChoice, ValueEnum};
 
 use super::{
-    findings::ThresholdArgs,
+    thresholds::ThresholdArgs,
     values::{hook_set, parse_duration, parse_pid, parse_ring_size, parse_speed},
 };
 use crate::{event::identity::HostPid, filter::FilterArgs, kernel::hooks::HookSet};

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Deserializer, de::Error};
 
-use super::finding::Evidence;
 use crate::text::Name;
 
 /// The deepest level of a PID namespace (`MAX_PID_NS_LEVEL`, include/linux/pid_namespace.h).
@@ -61,19 +60,16 @@ pub(super) fn known_comm<'de, D: Deserializer<'de>>(deserializer: D) -> Result<O
     comm(deserializer).map(Some)
 }
 
-/// The evidence of a finding: we write far fewer facts of one.
-pub(super) fn evidence<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Evidence>, D::Error> {
-    at_most(MOST_FACTS, Vec::deserialize(deserializer)?, "facts of a finding")
-}
-
-/// The commands that a finding names.
-pub(super) fn commands<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    at_most(MOST_FACTS, Vec::deserialize(deserializer)?, "commands of a finding")
-}
-
-fn at_most<T, E: Error>(most: usize, list: Vec<T>, what: &str) -> Result<Vec<T>, E> {
-    if list.len() > most {
-        return Err(E::custom(format!("{} {what}: {most} is the most that is written", list.len())));
+/// A list in a finding, of facts or of commands: we write far fewer.
+pub(super) fn facts<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    let list = Vec::<T>::deserialize(deserializer)?;
+    if list.len() > MOST_FACTS {
+        let count = list.len();
+        return Err(D::Error::custom(format!(
+            "{count} facts or commands of one finding: {MOST_FACTS} is the most that is written"
+        )));
     }
     Ok(list)
 }

@@ -136,10 +136,10 @@ pub struct Finding {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
     /// The facts that prove it.
-    #[serde(deserialize_with = "bounds::evidence")]
+    #[serde(deserialize_with = "bounds::facts")]
     pub evidence: Vec<Evidence>,
     /// Commands to run next.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "bounds::commands")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "bounds::facts")]
     pub next: Vec<String>,
 }
 

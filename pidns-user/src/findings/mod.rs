@@ -11,6 +11,8 @@ mod init_ignored_signal;
 mod init_killed;
 mod joined_leftover;
 mod ledger;
+mod limit_use;
+mod lives;
 mod member_oom_killed;
 mod namespace_dead_fork;
 mod namespace_leaked;

@@ -1,7 +1,8 @@
 //! The threads of one process use up a limit on PIDs: each counts as much as a process.
 
 use super::{
-    Scene, pid_exhaustion,
+    Scene,
+    limit_use::{HALF, tightest},
     readings::{MOST_MEMBERS, Wanted},
     scene::{described, explain_process},
 };
@@ -11,8 +12,6 @@ use crate::{
     model::ProcessState,
 };
 
-/// From this share of a limit on it matters what it is used for, in percent.
-const HALF: u8 = 50;
 /// Fewer threads than this are no growth, however low the limit.
 const FEWEST: u64 = 32;
 
@@ -21,7 +20,7 @@ pub(super) fn find(scene: &Scene<'_>) -> Vec<Finding> {
 }
 
 fn of(scene: &Scene<'_>, inum: NsInum) -> Option<Finding> {
-    let limit = pid_exhaustion::tightest(scene, inum).filter(|limit| limit.is_used_by(HALF))?;
+    let limit = tightest(scene, inum).filter(|limit| limit.is_used_by(HALF))?;
     let used = limit.used()?;
     let threads = |state: &ProcessState| {
         let read = scene.readings.doing.get(&state.key()).and_then(|read| read.as_ref().ok());
@@ -51,7 +50,7 @@ fn of(scene: &Scene<'_>, inum: NsInum) -> Option<Finding> {
 pub(super) fn want(scene: &Scene<'_>, wanted: &mut Wanted) {
     for state in scene.world.namespaces() {
         let inum = state.namespace.inum;
-        let is_used = pid_exhaustion::tightest(scene, inum).is_some_and(|limit| limit.is_used_by(HALF));
+        let is_used = tightest(scene, inum).is_some_and(|limit| limit.is_used_by(HALF));
         if is_used {
             let members =
                 scene.world.processes().filter(|member| member.process.ns == inum && member.ended.is_none());

@@ -4,28 +4,23 @@
 //! keeps it for ever. A proper one reaps it in microseconds. Of its own children a parent may take note later: only many of them,
 //! for long, are a finding. (A snapshot does not say which of the two a child of PID 1 is: then it is taken for an orphan.)
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Scene, pid_exhaustion,
+    Scene, limit_use,
+    lives::{lives, most_frequent},
     scene::{described, explain_ns, explain_process},
 };
 use crate::{
     event::{
-        finding::{Diagnosis, Fact, Finding, NameCount, Role, Severity},
+        finding::{Diagnosis, Fact, Finding, Role, Severity},
         identity::{BootNs, HostPid, NsInum},
     },
     model::{Entered, ProcessState, Stage},
-    text::Name,
 };
 
 /// An init that reaps, but slowly, and a parent of its own children, have this many times as long.
 const PATIENCE: u32 = 10;
-/// Names that are listed.
-const NAMES: usize = 5;
 
 pub(super) fn find(scene: &Scene<'_>) -> Vec<Finding> {
     let mut groups: BTreeMap<(NsInum, HostPid), Vec<(BootNs, &ProcessState)>> = BTreeMap::new();
@@ -82,7 +77,7 @@ fn of(
     let reaper = scene.world.process(reaper).map(described);
     evidence.extend(reaper.clone().map(|process| scene.role(Role::Reaper, process)));
     evidence.extend(lives(scene, inum));
-    let limit = pid_exhaustion::tightest(scene, inum);
+    let limit = limit_use::tightest(scene, inum);
     let is_urgent = limit.as_ref().is_some_and(|limit| limit.is_nearly_reached(thresholds.pids_percent));
     evidence.extend(limit.map(|limit| limit.evidence()));
     let next = [Some(explain_ns(inum)), reaper.as_ref().map(|reaper| explain_process(reaper.pid))];
@@ -105,22 +100,4 @@ fn since(scene: &Scene<'_>, state: &ProcessState) -> Option<BootNs> {
 /// Whether nothing says that its parent is the one that forked it.
 fn may_be_an_orphan(state: &ProcessState) -> bool {
     state.orphaned || state.entered == Entered::Unseen
-}
-
-/// Births, exits and reapings of a namespace, where any were seen.
-pub(super) fn lives(scene: &Scene<'_>, inum: NsInum) -> Option<crate::event::finding::Evidence> {
-    let lives = scene.recent.namespace(inum)?.lives.as_ref()?;
-    let [births, exits, reaps] = [&lives.births, &lives.exits, &lives.reaps].map(|it| it.until(scene.now));
-    Some(super::scene::hooked(scene.now, Fact::Lives { births, exits, reaps }))
-}
-
-/// The most frequent names.
-pub(super) fn most_frequent<'a>(names: impl Iterator<Item = &'a Name>) -> Vec<NameCount> {
-    let mut counts: HashMap<&Name, u64> = HashMap::new();
-    names.for_each(|name| *counts.entry(name).or_default() += 1);
-    let mut counts: Vec<_> =
-        counts.into_iter().map(|(comm, count)| NameCount { comm: comm.clone(), count }).collect();
-    counts.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.comm.as_bytes().cmp(b.comm.as_bytes())));
-    counts.truncate(NAMES);
-    counts
 }

@@ -388,9 +388,8 @@ impl Recent {
         let ended = state.ended.as_ref().and_then(|ended| ended.since.zip(ended.exit.clone()));
         let main = || MainProcess { container: Arc::clone(container), process: state.process.clone(), ended };
         let known = self.mains.entry(name).or_insert_with(main);
-        if known.ended.is_none() && state.process.start_boot_ns < known.process.start_boot_ns {
-            known.process = state.process.clone();
-        } else if known.process.key() == state.key() {
+        let is_earlier = known.ended.is_none() && state.process.start_boot_ns < known.process.start_boot_ns;
+        if is_earlier || known.process.key() == state.key() {
             known.process = state.process.clone();
         }
     }

@@ -53,7 +53,7 @@ pub(super) fn find(top: &Path, number: u64, most: usize) -> Option<PathBuf> {
     while let Some(folder) = open.pop_front() {
         // One that has gone meanwhile has nothing in it.
         let Ok(entries) = fs::read_dir(&folder) else { continue };
-        for entry in entries.flatten().filter(|entry| is_folder(entry)) {
+        for entry in entries.flatten().filter(is_folder) {
             if seen == most {
                 return None;
             }

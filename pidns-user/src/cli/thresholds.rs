@@ -1,0 +1,91 @@
+//! From when on something is a finding: options of `findings`, `trace` and `agent`.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::values::parse_duration;
+use crate::findings::Thresholds;
+
+/// From when on something is a finding.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Thresholds of findings")]
+pub struct ThresholdArgs {
+    /// An orphan's zombie that PID 1 has not reaped for this long is not reaped (zombies-not-reaped). Ten times as long, where it
+    /// reaps others meanwhile.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    pub zombie_age: Duration,
+
+    /// Of its own children a process may leave fewer zombies than this, for ten times --zombie-age (zombies-not-reaped).
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub zombies: u64,
+
+    /// The end of a namespace may take this long (teardown-blocked).
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    pub teardown_time: Duration,
+
+    /// A refusal, an ignored signal or a death is a finding for this long (namespace-dead-fork, init-ignored-signal, init-killed,
+    /// pid-exhaustion, creation-refused, member-oom-killed, children-elsewhere).
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_duration)]
+    pub incident_time: Duration,
+
+    /// This share of a limit on PIDs may be used (pid-exhaustion).
+    #[arg(long, value_name = "PERCENT", default_value_t = 80, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub pids_percent: u8,
+
+    /// A namespace may be held without a process for this long (namespace-leaked).
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    pub leaked_time: Duration,
+
+    /// A process that entered by setns may run for this long where its runtime still keeps it (joined-leftover).
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
+    pub joined_time: Duration,
+
+    /// A runtime's helper may outlive its namespace by this long (creator-leftover).
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub creator_time: Duration,
+
+    /// A process whose children go to another namespace has this long to fork one (children-elsewhere).
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    pub elsewhere_time: Duration,
+
+    /// Fewer levels than this below the deepest are few (near-depth-limit).
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub depth_left: u32,
+}
+
+impl From<ThresholdArgs> for Thresholds {
+    fn from(args: ThresholdArgs) -> Self {
+        Self {
+            zombie_age: args.zombie_age,
+            zombies: args.zombies.max(1),
+            teardown: args.teardown_time,
+            incident: args.incident_time,
+            pids_percent: args.pids_percent,
+            leaked: args.leaked_time,
+            joined: args.joined_time,
+            creator: args.creator_time,
+            elsewhere: args.elsewhere_time,
+            depth_left: args.depth_left,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct OfTest {
+        #[command(flatten)]
+        thresholds: ThresholdArgs,
+    }
+
+    #[test]
+    fn the_options_have_the_defaults_of_the_detectors() {
+        let OfTest { thresholds } = OfTest::parse_from(["test"]);
+        assert_eq!(Thresholds::from(thresholds), Thresholds::default());
+    }
+}

@@ -238,6 +238,9 @@ pub struct RecordArgs {
     /// How the kernel side works.
     #[command(flatten)]
     pub kernel: Kernel,
+    /// From when on something is a finding.
+    #[command(flatten)]
+    pub thresholds: ThresholdArgs,
 }
 
 /// Options of `replay`.

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     io::{self, IsTerminal as _},
     process::ExitCode,
+    sync::Arc,
 };
 
 use jiff::tz::TimeZone;
@@ -21,8 +22,10 @@ use crate::{
     cli::{FindingsArgs, Memory, SnapshotOutput, Stop},
     commands::failure::Failure,
     event::{
+        container::Container,
         finding::Finding,
         identity::{BootNs, NsInum},
+        snapshot::Snapshot,
     },
     filter::{Filter, FilterArgs},
     findings::FindingsWatch,
@@ -44,11 +47,15 @@ pub fn run(args: &FindingsArgs) -> Result<ExitCode, Failure> {
     let observer = Some(live::observer(&kernel)?);
     let mut watch = FindingsWatch::live(args.thresholds.into(), readings::reader, clock::boottime_ns);
     if let Some(asked) = &asked {
-        watch = watch.asking_about(asked.clone());
+        watch = watch.asking_about(asked.namespaces.clone());
     }
+    // A container in a namespace that others share is asked for by its name.
+    let is_shared = asked.as_ref().is_some_and(|asked| !asked.containers.is_empty());
+    let namespaces = asked.iter().filter(|_| !is_shared).flat_map(|asked| &asked.namespaces);
     let filter_args = FilterArgs {
         events: vec!["finding".to_owned()],
-        namespaces: asked.iter().flatten().map(ToString::to_string).collect(),
+        namespaces: namespaces.map(ToString::to_string).collect(),
+        containers: args.target.iter().filter(|_| is_shared).cloned().collect(),
         ..FilterArgs::default()
     };
     let output = args.watch.then(|| StreamOutput {
@@ -94,13 +101,49 @@ fn view(args: &FindingsArgs) -> Box<dyn View + Send> {
     }
 }
 
-/// The namespaces that a TARGET stands for.
-fn asked(target: &str, args: &FindingsArgs) -> Result<BTreeSet<NsInum>, Failure> {
+/// What a TARGET stands for.
+struct Asked {
+    /// Namespaces, with those below them.
+    namespaces: BTreeSet<NsInum>,
+    /// Containers in namespaces that others share: there it is about their own processes alone.
+    containers: Vec<Arc<Container>>,
+}
+
+impl Asked {
+    fn of(target: &str, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<Self, Failure> {
+        let scope = find::scope(target, snapshot, forest)?;
+        let members = scope.members.iter().filter_map(|&pid| forest.process(pid)?.container.clone());
+        let mut containers: Vec<Arc<Container>> = Vec::new();
+        for container in members {
+            if !containers.iter().any(|known| known.is_same(&container)) {
+                containers.push(container);
+            }
+        }
+        Ok(Self { namespaces: scope.whole.into_iter().collect(), containers })
+    }
+
+    fn is_about(&self, finding: &Finding, world: &World) -> bool {
+        let ns = finding.ns.as_ref();
+        let process = finding.process.as_ref();
+        let inums = [ns.map(|ns| ns.inum), ns.and_then(|ns| ns.parent), process.map(|process| process.ns)];
+        let is_within =
+            |inum: NsInum| self.namespaces.iter().any(|&top| inum == top || world.is_within(inum, top));
+        let mut its_own =
+            [ns.and_then(|ns| ns.container.as_ref()), process.and_then(|process| process.container.as_ref())]
+                .into_iter()
+                .flatten();
+        inums.into_iter().flatten().any(is_within)
+            || its_own.any(|own| self.containers.iter().any(|container| container.is_same(own)))
+    }
+}
+
+/// What a TARGET stands for on this machine.
+fn asked(target: &str, args: &FindingsArgs) -> Result<Asked, Failure> {
     let mut observer = HostObserver::before_a_stream(args.past.runtime_api, Notices::new(true));
     let mut snapshot = observer.snapshot(false)?;
     observer.name_containers_for(Some(target), &mut snapshot)?;
     let forest = Forest::new(&snapshot);
-    Ok(find::scope(target, &snapshot, &forest)?.roots(&forest).into_iter().collect())
+    Asked::of(target, &snapshot, &forest)
 }
 
 fn of_recording(args: &FindingsArgs) -> Result<ExitCode, Failure> {
@@ -111,27 +154,15 @@ fn of_recording(args: &FindingsArgs) -> Result<ExitCode, Failure> {
     let now = recorded.snapshot.boot_ns;
     watch.look_at(&recorded.world, now);
     let forest = Forest::new(&recorded.snapshot).with_gone(&recorded.gone);
-    let roots = |target| Ok::<_, Failure>(find::scope(target, &recorded.snapshot, &forest)?.roots(&forest));
-    let asked = args.target.as_deref().map(roots).transpose()?;
-    let asked: Option<BTreeSet<NsInum>> = asked.map(|roots| roots.into_iter().collect());
+    let asked = args.target.as_deref().map(|target| Asked::of(target, &recorded.snapshot, &forest));
+    let asked = asked.transpose()?;
     let found = about(&watch, asked.as_ref(), &recorded.world);
     recorded::with_damage(print(args, &found, now), recorded.damage)
 }
 
-/// The open findings that are about these namespaces and those below them; all where none are asked about. The most severe
-/// first.
-fn about(watch: &FindingsWatch, asked: Option<&BTreeSet<NsInum>>, world: &World) -> Vec<Finding> {
-    let is_within = |inum: NsInum, tops: &BTreeSet<NsInum>| {
-        tops.iter().any(|&top| inum == top || world.is_within(inum, top))
-    };
-    let is_meant = |finding: &&Finding| {
-        asked.is_none_or(|tops| {
-            let ns = finding.ns.as_ref().map(|ns| ns.inum);
-            let parent = finding.ns.as_ref().and_then(|ns| ns.parent);
-            let own = finding.process.as_ref().map(|process| process.ns);
-            [ns, parent, own].into_iter().flatten().any(|inum| is_within(inum, tops))
-        })
-    };
+/// The open findings that are about what is asked for; all where nothing is. The most severe first.
+fn about(watch: &FindingsWatch, asked: Option<&Asked>, world: &World) -> Vec<Finding> {
+    let is_meant = |finding: &&Finding| asked.is_none_or(|asked| asked.is_about(finding, world));
     let mut found: Vec<Finding> = watch.open().filter(is_meant).cloned().collect();
     found.sort_by_key(|finding| (std::cmp::Reverse(finding.severity), finding.since_boot_ns));
     found

@@ -80,7 +80,7 @@ fn read(wanted: &Wanted) -> Readings {
         match procfs.doing(key.pid) {
             Ok(Some(found)) => drop(read.doing.insert(key, Ok(found))),
             Err(why) => drop(read.doing.insert(key, Err(why))),
-            Ok(None) => {}
+            Ok(None) => drop(read.gone.insert(key)),
         }
     }
     if !limits.is_empty() {

@@ -17,7 +17,7 @@ use crate::{
     cli::RecordArgs,
     commands::failure::Failure,
     filter::Filter,
-    findings::{FindingsWatch, Thresholds},
+    findings::FindingsWatch,
     kernel::{clock, load},
     output::Json,
     output::sink::Sink,
@@ -27,7 +27,7 @@ use crate::{
 
 /// Records until something ends it.
 pub fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
-    let RecordArgs { file, force, stop, kernel } = args;
+    let RecordArgs { file, force, stop, kernel, thresholds } = args;
     if file == "-" {
         return Err(Failure::Usage(
             "record writes to a file; `pidns-trace --snapshot -o json -e '*'` writes the same to standard output".to_owned(),
@@ -46,7 +46,7 @@ pub fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
     };
     let open = Box::new(open);
     let follow = Follow::Everything;
-    let findings = FindingsWatch::live(Thresholds::default(), readings::reader, clock::boottime_ns);
+    let findings = FindingsWatch::live((*thresholds).into(), readings::reader, clock::boottime_ns);
     let stream = Stream {
         kernel,
         filter,
@@ -54,7 +54,7 @@ pub fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
         follow,
         observer,
         stop,
-        with_host_containers: false,
+        with_host_containers: true,
         findings: Some(findings.beside_others()),
         output: Some(StreamOutput { view: Box::new(Json), file: Some(file), open }),
     };

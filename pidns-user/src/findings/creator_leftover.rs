@@ -8,26 +8,8 @@ use crate::{
         finding::{Diagnosis, Finding, Role, Severity},
         identity::ProcessKey,
     },
-    text::Name,
+    model::is_runtime_helper,
 };
-
-/// Beginnings of the names of processes that runtimes start for one container, or one pod. (The kernel keeps 15 bytes.)
-const HELPERS: [&[u8]; 9] = [
-    b"containerd-shim",
-    b"docker-containe",
-    b"conmon",
-    b"runc",
-    b"crun",
-    b"youki",
-    b"lxc-start",
-    b"[lxc monitor]",
-    b"systemd-nspawn",
-];
-
-/// Whether a process of this name is a runtime's helper.
-pub(super) fn is_helper(comm: &Name) -> bool {
-    HELPERS.iter().any(|helper| comm.as_bytes().starts_with(helper))
-}
 
 pub(super) fn find(scene: &Scene<'_>) -> Vec<Finding> {
     let mut seen: BTreeSet<ProcessKey> = BTreeSet::new();
@@ -38,7 +20,10 @@ pub(super) fn find(scene: &Scene<'_>) -> Vec<Finding> {
         };
         for helper in [&record.init_parent, &record.creator].into_iter().flatten() {
             let key = helper.key();
-            if !is_helper(&helper.comm) || !scene.is_alive(key) || has_others(scene, key) || !seen.insert(key)
+            if !is_runtime_helper(&helper.comm)
+                || !scene.is_alive(key)
+                || has_others(scene, key)
+                || !seen.insert(key)
             {
                 continue;
             }

@@ -14,7 +14,7 @@ use crate::{
         finding::{Diagnosis, Fact, Finding, Role, Severity},
         identity::HostPid,
     },
-    model::{Entered, ProcessState},
+    model::{Entered, ProcessState, is_runtime_helper},
 };
 
 /// Processes that are looked at.
@@ -72,8 +72,7 @@ fn is_abandoned(scene: &Scene<'_>, state: &ProcessState) -> Option<HostPid> {
     let parent = parent(scene, state)?;
     let init = scene.world.namespace(state.process.ns)?.init.and_then(|init| scene.world.process(init))?;
     let keeper = self::parent(scene, init)?;
-    let is_helper =
-        || scene.process(parent).is_some_and(|parent| super::creator_leftover::is_helper(&parent.comm));
+    let is_helper = || scene.process(parent).is_some_and(|parent| is_runtime_helper(&parent.comm));
     let is_inside = || {
         scene
             .world

@@ -15,7 +15,7 @@ use crate::{
         finding::{Diagnosis, Evidence, EvidenceSource, Fact, Finding, Severity},
         identity::{BootNs, NsInum},
     },
-    model::{Incident, IncidentKind, Stage},
+    model::{Incident, IncidentKind, ProcessState, Stage},
 };
 
 /// It counts as solved when so much less is used than where it begins, in percent.
@@ -109,14 +109,18 @@ fn of(scene: &Scene<'_>, inum: NsInum, refused: &[&Incident]) -> Option<Finding>
     Some(finding)
 }
 
-/// What there is of zombies, which count as well.
+/// What there is of zombies, which count as well. Those that are reaped at once use up nothing.
 fn fills(scene: &Scene<'_>, inum: NsInum) -> Option<Evidence> {
+    let since =
+        |state: &ProcessState| state.ended.as_ref()?.since.or_else(|| scene.recent.zombie_since(state.key()));
     let zombies = || {
         let members = scene.world.processes().filter(|state| state.process.ns == inum && !state.is_init());
-        members.filter(|state| state.ended.is_some() && inum != crate::event::INITIAL_NS)
+        members.filter(|state| {
+            let stays = since(state).is_some_and(|since| scene.is_over(since, scene.thresholds.zombie_age));
+            stays && inum != crate::event::INITIAL_NS
+        })
     };
-    let oldest = zombies()
-        .filter_map(|state| state.ended.as_ref()?.since.or_else(|| scene.recent.zombie_since(state.key())));
+    let oldest = zombies().filter_map(since);
     let fact = Fact::Zombies {
         count: zombies().count() as u64,
         oldest_boot_ns: oldest.min()?,

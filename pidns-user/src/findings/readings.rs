@@ -37,6 +37,25 @@ pub struct Wanted {
     pub proc: BTreeMap<ProcessKey, Vec<(NsInum, Option<HostPid>)>>,
 }
 
+impl Wanted {
+    /// Whether there is nothing to read.
+    pub fn is_empty(&self) -> bool {
+        let Self { doing, limits, holders, still_held, proc } = self;
+        let is_none = doing.is_empty() && limits.is_empty() && proc.is_empty();
+        is_none && holders.is_empty() && still_held.is_empty()
+    }
+
+    /// Leaves out what was read.
+    pub fn leave_out(&mut self, read: &Readings) {
+        let Self { doing, limits, holders, still_held, proc } = self;
+        doing.retain(|key| !read.doing.contains_key(key) && !read.gone.contains(key));
+        limits.retain(|inum, _| !read.limits.contains_key(inum));
+        holders.retain(|inum| !read.holders.contains_key(inum));
+        still_held.clear();
+        proc.retain(|key, _| !read.proc.contains_key(key));
+    }
+}
+
 /// What holds a namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holders {
@@ -81,6 +100,8 @@ pub struct Readings {
     pub tasks: u64,
     /// By process; why it could not be read, where that is so.
     pub doing: BTreeMap<ProcessKey, DoingOrWhyNot>,
+    /// The processes that were to be read and are no more.
+    pub gone: BTreeSet<ProcessKey>,
     /// By namespace.
     pub limits: BTreeMap<NsInum, LimitChain>,
     /// By namespace.
@@ -96,11 +117,12 @@ pub struct Readings {
 impl Readings {
     /// Takes what is newer.
     pub fn merge(&mut self, newer: Self) {
-        let Self { at, tasks, doing, limits, holders, let_go, holders_took, proc } = newer;
+        let Self { at, tasks, doing, gone, limits, holders, let_go, holders_took, proc } = newer;
         (self.at, self.tasks) = (at, tasks);
         self.holders.retain(|inum, _| !let_go.contains(inum));
         self.holders_took = if holders.is_empty() { self.holders_took } else { holders_took };
         self.doing.extend(doing);
+        self.gone.extend(gone);
         self.limits.extend(limits);
         self.holders.extend(holders);
         self.proc.extend(proc);

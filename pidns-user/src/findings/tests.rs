@@ -1,14 +1,20 @@
-use std::{cell::OnceCell, collections::BTreeMap, collections::BTreeSet, time::Duration};
+use std::{
+    cell::OnceCell,
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
 use super::{
-    readings::{Holders, LimitChain, ProcShows, Readings},
+    readings::{Holders, LimitChain, ProcShows, Reader, Readings, Wanted},
     *,
 };
 use crate::{
     event::{
         Body, Cause, Event, Exit, INITIAL_NS, Namespace, Process, ReachedLimit, StreamFilter,
+        container::{Container, Runtime},
         finding::{BlockedBy, Diagnosis, Fact, FindingState, Severity},
         identity::{BootNs, HostPid, NsInum},
         snapshot::{Holder, SnapshotNamespace},
@@ -101,6 +107,7 @@ struct Story {
     world: World,
     recent: Recent,
     readings: Readings,
+    can_read: bool,
     thresholds: Thresholds,
     asked: BTreeSet<NsInum>,
 }
@@ -112,6 +119,7 @@ impl Story {
             world: World::default(),
             recent: Recent::default(),
             readings: Readings::default(),
+            can_read: false,
             thresholds: Thresholds::default(),
             asked: BTreeSet::new(),
         };
@@ -146,7 +154,7 @@ impl Story {
             readings: &self.readings,
             thresholds: &self.thresholds,
             now: seconds(at),
-            can_read: false,
+            can_read: self.can_read,
             open: &open,
             asked: &self.asked,
             snapshot: OnceCell::new(),
@@ -190,6 +198,27 @@ fn an_init_that_leaves_an_orphan_is_found_and_one_that_reaps_it_is_not() {
     assert_eq!(forked_by[0].comm, "sh".into());
     story.tell(12.0, reap(process(&[INIT + 3, 3], INIT)));
     assert_eq!(story.ids(20.0), []);
+}
+
+#[test]
+fn a_zombie_is_one_only_where_proc_has_it() {
+    let mut story = Story::new();
+    orphan(&mut story, 1, 10.0);
+    assert_eq!(story.ids(11.5), [Diagnosis::ZombiesNotReaped], "a recording has nothing else");
+    story.can_read = true;
+    assert_eq!(story.ids(11.5), [], "it was not looked up yet");
+    let key = process(&[INIT + 3, 3], INIT).key();
+    let doing = |state| {
+        let ppid = HostPid(INIT);
+        Doing { state, ppid, tracer: None, threads: 1, wchan: None, frozen: false }
+    };
+    story.readings.doing.insert(key, Ok(doing('Z')));
+    assert_eq!(story.ids(11.5), [Diagnosis::ZombiesNotReaped]);
+    story.readings.doing.insert(key, Ok(doing('S')));
+    assert_eq!(story.ids(11.5), [], "another process has its PID");
+    story.readings.doing.insert(key, Ok(doing('Z')));
+    story.readings.gone.insert(key);
+    assert_eq!(story.ids(11.5), [], "the event of its reaping is to come");
 }
 
 #[test]
@@ -369,6 +398,24 @@ fn a_limit_that_is_nearly_reached_is_found_where_it_is_set() {
     assert_eq!(chain(vec![limit("pids_cgroup", 1, 500), limit("pids_cgroup", 80, 100)]), [warning]);
     let critical = (Diagnosis::PidExhaustion, Severity::Critical);
     assert_eq!(chain(vec![limit("pids_cgroup", 100, 100)]), [critical]);
+}
+
+#[test]
+fn a_limit_that_is_reached_is_said_once_while_short_processes_come_and_go() {
+    let mut story = Story::new();
+    let limits = vec![limit("pids_cgroup", 10, 10)];
+    story.readings.limits =
+        BTreeMap::from([(NS, LimitChain { at: seconds(2.0), limits, unread: 0, tasks: 0 })]);
+    let (child, init) = (process(&[INIT + 1, 2], INIT), process(&[INIT, 1], CREATOR));
+    story.tell(3.0, fork(child.clone(), init)).tell(3.0, exit(child.clone())).tell(3.1, reap(child.clone()));
+    let mut ledger = Ledger::default();
+    let mut look = |story: &Story, at| ledger.update(story.found(at)).len();
+    assert_eq!(look(&story, 4.0), 1);
+    let child = process(&[INIT + 2, 3], INIT);
+    story.tell(5.0, fork(child.clone(), process(&[INIT, 1], CREATOR))).tell(5.1, exit(child));
+    assert_eq!(look(&story, 5.2), 0, "it will be reaped");
+    assert_eq!(look(&story, 6.5), 1, "one that stays takes a part of it");
+    assert!(story.the(6.5).evidence.iter().any(|it| matches!(it.fact, Fact::Zombies { count: 1, .. })));
 }
 
 #[test]
@@ -558,6 +605,26 @@ fn a_member_that_memory_ran_out_for_is_found_while_its_init_lives() {
 }
 
 #[test]
+fn a_container_of_the_hosts_namespace_is_known_by_its_program_and_not_by_what_set_it_up() {
+    let mut story = Story::new();
+    let (runtime, id) = (Some(Runtime::Docker), Some("web".into()));
+    let container = Some(Arc::new(Container { runtime, id, ..Container::default() }));
+    let called = |pid: u32, comm: &str, ppid: u32| {
+        let container = container.clone();
+        Process { comm: comm.into(), container, ..process(&[pid], ppid) }
+    };
+    let exec =
+        |process| Body::ProcessExec { process, filename: "x".into(), args: None, args_truncated: false };
+    let (runc, main) = (called(200, "runc:[0:PARENT]", CREATOR), called(201, "runc:[2:INIT]", 200));
+    story.tell(5.0, fork(runc.clone(), process(&[CREATOR], 1))).tell(5.1, fork(main, runc.clone()));
+    story.tell(5.2, exit(runc.clone())).tell(5.2, reap(runc));
+    story.tell(5.3, exec(called(201, "sleep", CREATOR)));
+    let finding = story.the(10.0);
+    assert_eq!((finding.id, finding.severity), (Diagnosis::NoCascade, Severity::Info), "it has not ended");
+    assert_eq!(finding.process.map(|main| main.pid), Some(HostPid(201)));
+}
+
+#[test]
 fn a_process_that_unshared_and_forked_none_is_found_and_one_that_forked_is_not() {
     let mut story = Story::new();
     let (inner, unsharer) =
@@ -626,6 +693,45 @@ fn a_recording_with_findings_is_believed() {
     hear(&mut watch, start(Vec::new()));
     hear(&mut watch, says(FindingState::Opened));
     assert_eq!(watch.open().count(), 0, "nothing was looked for when it was recorded");
+}
+
+/// Reads nothing, and notes what it is asked.
+struct Asked(Arc<Mutex<Vec<Wanted>>>);
+
+impl Reader for Asked {
+    fn ask(&mut self, wanted: Wanted) {
+        self.0.lock().expect("no thread but this").push(wanted);
+    }
+
+    fn take(&mut self) -> Option<Readings> {
+        // A thread has as many threads as are half of a limit, which is read anew while that is so.
+        let last = self.0.lock().expect("no thread but this").last().cloned()?;
+        let doing = |key| (key, Err("not read".to_owned()));
+        let limits = vec![limit("pids_cgroup", 60, 100)];
+        let chain =
+            |inum| (inum, LimitChain { at: seconds(1.0), limits: limits.clone(), unread: 0, tasks: 0 });
+        Some(Readings {
+            doing: last.doing.into_iter().map(doing).collect(),
+            limits: last.limits.into_keys().map(chain).collect(),
+            ..Readings::default()
+        })
+    }
+}
+
+#[test]
+fn what_was_read_is_not_asked_for_anew_because_of_that() {
+    let story = Story::new();
+    let mut watch =
+        FindingsWatch::live(Thresholds::default(), || unreachable!("it is given one"), || seconds(10.0));
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    watch.read_with(Box::new(Asked(Arc::clone(&asked))));
+    for _ in 0..10 {
+        watch.tick(Some(&story.world));
+    }
+    let asked = asked.lock().expect("no thread but this");
+    let doing = asked.iter().filter(|wanted| !wanted.doing.is_empty()).count();
+    let limits = asked.iter().filter(|wanted| !wanted.limits.is_empty()).count();
+    assert_eq!((limits, doing), (1, 1), "in ten ticks of one moment: {asked:#?}");
 }
 
 #[test]

@@ -9,13 +9,13 @@ use std::{
 use super::{
     Ledger, Scene, Thresholds, find, joined_leftover, namespace_leaked, pid_exhaustion, proc_mismatch,
     readings::{Reader, Readings, Wanted},
-    teardown_blocked, thread_growth,
+    teardown_blocked, thread_growth, zombies_not_reaped,
 };
 use crate::{
     event::{
         Body,
         finding::{Diagnosis, Finding, Severity},
-        identity::{BootNs, NsInum},
+        identity::{BootNs, NsInum, ProcessKey},
     },
     model::{Recent, World},
     pipeline::{Consumer, Update, Wants},
@@ -56,6 +56,15 @@ enum Clock {
     Recorded { looked: BootNs },
 }
 
+/// What a look asks to be read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    /// All that it needs, what was read before too.
+    Anew,
+    /// What was never read: a look that new readings bring about would else ask for the next ones, without end.
+    Unread,
+}
+
 /// Finds what goes wrong in a stream.
 pub struct FindingsWatch {
     thresholds: Thresholds,
@@ -85,6 +94,12 @@ impl FindingsWatch {
     /// Starts to read /proc. A thread that does has the privileges that the caller has now.
     pub fn start_reading(&mut self) {
         self.reader = self.start_reader.map(|start| start());
+    }
+
+    /// Reads with this.
+    #[cfg(test)]
+    pub(super) fn read_with(&mut self, reader: Box<dyn Reader>) {
+        self.reader = Some(reader);
     }
 
     /// For a stream that others ask for: it ends when they have enough.
@@ -135,11 +150,11 @@ impl FindingsWatch {
     /// Looks at a moment of a recording, at which its events end.
     pub fn look_at(&mut self, world: &World, now: BootNs) {
         if !self.is_recorded {
-            self.look(world, now);
+            self.look(world, now, Reads::Anew);
         }
     }
 
-    fn look(&mut self, world: &World, now: BootNs) {
+    fn look(&mut self, world: &World, now: BootNs, reads: Reads) {
         self.recent.forget(now, world);
         self.forget_readings(world);
         let (recent, readings, thresholds) = (&self.recent, &self.readings, &self.thresholds);
@@ -157,7 +172,13 @@ impl FindingsWatch {
             joined_leftover::want(&scene, &mut wanted);
             proc_mismatch::want(&scene, &mut wanted);
             thread_growth::want(&scene, &mut wanted);
-            reader.ask(wanted);
+            zombies_not_reaped::want(&scene, &mut wanted);
+            if reads == Reads::Unread {
+                wanted.leave_out(readings);
+            }
+            if reads == Reads::Anew || !wanted.is_empty() {
+                reader.ask(wanted);
+            }
         }
         for (state, finding) in self.ledger.update(found) {
             self.news.push((now, Body::Finding { state, finding: Box::new(finding) }));
@@ -168,8 +189,11 @@ impl FindingsWatch {
     /// What was read of those that are gone is of no use.
     fn forget_readings(&mut self, world: &World) {
         let recent = &self.recent;
-        let Readings { doing, limits, holders, proc, .. } = &mut self.readings;
+        let Readings { doing, gone, limits, holders, proc, .. } = &mut self.readings;
         doing.retain(|key, _| world.process(key.pid).is_some());
+        let is_known =
+            |key: &ProcessKey| world.process(key.pid).is_some_and(|state| state.key().is_same(*key));
+        gone.retain(is_known);
         proc.retain(|key, _| world.process(key.pid).is_some());
         limits.retain(|inum, _| world.namespace(*inum).is_some());
         let is_empty = |inum| world.namespace(inum).is_none_or(|state| state.members == 0);
@@ -197,7 +221,7 @@ impl Consumer for FindingsWatch {
             && !world.is_in_snapshot()
         {
             *looked = now;
-            self.look(world, now);
+            self.look(world, now, Reads::Anew);
         }
     }
 
@@ -226,11 +250,14 @@ impl Consumer for FindingsWatch {
         };
         let is_new = self.take_readings();
         if let Clock::Live { now, looked } = &mut self.clock
-            && (is_new || looked.is_none_or(|looked| looked.elapsed() >= INTERVAL))
+            && let is_due = looked.is_none_or(|looked| looked.elapsed() >= INTERVAL)
+            && (is_new || is_due)
         {
-            *looked = Some(Instant::now());
+            if is_due {
+                *looked = Some(Instant::now());
+            }
             let now = now().saturating_sub(ON_THEIR_WAY_NS);
-            self.look(world, now);
+            self.look(world, now, if is_due { Reads::Anew } else { Reads::Unread });
         }
         self.wants
     }

@@ -3,12 +3,16 @@
 //! An orphan becomes a child of PID 1 of its namespace (`find_new_reaper()`, kernel/exit.c), and an init that never waits for it
 //! keeps it for ever. A proper one reaps it in microseconds. Of its own children a parent may take note later: only many of them,
 //! for long, are a finding. (A snapshot does not say which of the two a child of PID 1 is: then it is taken for an orphan.)
+//!
+//! With tracepoints alone the event of a reaping comes when the kernel frees the task: on a machine that is busy that can be
+//! seconds later. So the oldest zombies are looked up in /proc before anything is said.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     Scene, limit_use,
     lives::{lives, most_frequent},
+    readings::Wanted,
     scene::{described, explain_ns, explain_process},
 };
 use crate::{
@@ -21,19 +25,52 @@ use crate::{
 
 /// An init that reaps, but slowly, and a parent of its own children, have this many times as long.
 const PATIENCE: u32 = 10;
+/// Zombies of one parent that are looked up in /proc.
+const LOOKED_UP: usize = 16;
+
+/// Zombies with the time since when they are, the oldest first; by namespace and the process that must wait for them.
+type Groups<'a> = BTreeMap<(NsInum, HostPid), Vec<(BootNs, &'a ProcessState)>>;
 
 pub(super) fn find(scene: &Scene<'_>) -> Vec<Finding> {
-    let mut groups: BTreeMap<(NsInum, HostPid), Vec<(BootNs, &ProcessState)>> = BTreeMap::new();
+    let found = groups(scene).into_iter();
+    found.filter_map(|((inum, reaper), zombies)| of(scene, inum, reaper, &zombies)).collect()
+}
+
+/// The zombies of which /proc does not say that they are gone.
+fn groups<'a>(scene: &Scene<'a>) -> Groups<'a> {
+    let mut groups = Groups::new();
     for state in scene.world.processes() {
         let is_zombie = state.ended.is_some() && !state.is_init() && state.process.pids.len() > 1;
         if let (true, Some(reaper)) = (is_zombie, scene.reaper(state))
             && let Some(since) = since(scene, state)
+            && is_zombie_by_proc(scene, state) != Some(false)
         {
             groups.entry((state.process.ns, reaper)).or_default().push((since, state));
         }
     }
-    let found = groups.into_iter().filter_map(|((inum, reaper), zombies)| of(scene, inum, reaper, &zombies));
-    found.collect()
+    for zombies in groups.values_mut() {
+        zombies.sort_unstable_by_key(|(since, state)| (*since, state.process.pid));
+    }
+    groups
+}
+
+/// What /proc says of it; `None` where it was not looked up, or may not be.
+fn is_zombie_by_proc(scene: &Scene<'_>, state: &ProcessState) -> Option<bool> {
+    if scene.readings.gone.contains(&state.key()) {
+        return Some(false);
+    }
+    match scene.readings.doing.get(&state.key())? {
+        Ok(doing) => Some(doing.state == 'Z'),
+        Err(_) => None,
+    }
+}
+
+/// What there is to read: whether the oldest zombies are still there.
+pub(super) fn want(scene: &Scene<'_>, wanted: &mut Wanted) {
+    for zombies in groups(scene).into_values() {
+        let old = zombies.iter().filter(|(since, _)| scene.is_over(*since, scene.thresholds.zombie_age));
+        wanted.doing.extend(old.take(LOOKED_UP).map(|(_, state)| state.key()));
+    }
 }
 
 fn of(
@@ -60,9 +97,12 @@ fn of(
         let is_ignored = is_over(*since, thresholds.zombie_age) && !reaps_since(*since);
         is_of_init && may_be_an_orphan(state) && (is_ignored || is_old(*since))
     };
-    let neglected: Vec<_> = zombies.iter().filter(|zombie| is_neglected(zombie)).collect();
+    // One that was not looked up yet may be gone.
+    let is_sure = |state: &ProcessState| !scene.can_read || scene.readings.doing.contains_key(&state.key());
+    let neglected: Vec<_> =
+        zombies.iter().filter(|zombie| is_sure(zombie.1) && is_neglected(zombie)).collect();
     let old: Vec<_> = zombies.iter().filter(|(since, _)| is_old(*since)).collect();
-    let too_many = old.len() as u64 >= thresholds.zombies;
+    let too_many = old.len() as u64 >= thresholds.zombies && old.iter().any(|zombie| is_sure(zombie.1));
     if neglected.is_empty() && !too_many {
         return None;
     }

@@ -2,6 +2,7 @@
 
 mod drift;
 mod forest;
+mod helpers;
 mod recent;
 mod teardown;
 mod window;
@@ -9,6 +10,7 @@ mod world;
 
 pub use drift::drift;
 pub use forest::{Entry, Forest, Node};
+pub use helpers::is_runtime_helper;
 pub use recent::{Death, Incident, IncidentKind, Lives, MainProcess, NamespaceRecord, Recent, TornDown};
 pub use teardown::{Awaited, AwaitedBy, Reason};
 pub use window::Window;

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Change, Entered, Stage, Window, World};
+use super::{Change, Entered, Stage, Window, World, is_runtime_helper};
 use crate::event::{
     Body, Cause, Event, Exit, Namespace, Process, ReachedLimit, Token,
     container::{Container, Runtime},
@@ -376,6 +376,10 @@ impl Recent {
 
     fn note_main(&mut self, key: ProcessKey, world: &World) {
         let Some(state) = world.process(key.pid) else { return };
+        // What a runtime sets the container up with is in its cgroup first, and ends.
+        if is_runtime_helper(&state.process.comm) {
+            return;
+        }
         let Some(container) = state.process.container.as_ref().filter(|container| !container.is_unit())
         else {
             return;

@@ -44,22 +44,33 @@ pub(crate) fn roots(scratch: &Scratch) -> Roots {
     }
 }
 
-fn ctr(scratch: &Scratch, namespace: &str, args: &[&str]) -> Command {
+pub(crate) fn ctr(scratch: &Scratch, namespace: &str, args: &[&str]) -> Command {
     let mut ctr = Command::new("ctr");
     ctr.arg("--address").arg(scratch.path("containerd.sock")).args(["--namespace", namespace]).args(args);
     ctr
 }
 
 /// A container of ctr, which ends with this.
-struct Running<'a> {
+pub(crate) struct Running<'a> {
     scratch: &'a Scratch,
     namespace: &'a str,
     id: &'a str,
-    pid: u32,
+    pub(crate) pid: u32,
 }
 
 impl<'a> Running<'a> {
     fn start(scratch: &'a Scratch, namespace: &'a str, id: &'a str, annotations: &[&str]) -> Self {
+        Self::start_program(scratch, namespace, id, annotations, &SLEEP)
+    }
+
+    /// With another program than one that sleeps.
+    pub(crate) fn start_program(
+        scratch: &'a Scratch,
+        namespace: &'a str,
+        id: &'a str,
+        annotations: &[&str],
+        program: &[&str],
+    ) -> Self {
         let rootfs = scratch.rootfs();
         let options: Vec<&str> = annotations.iter().flat_map(|pair| ["--annotation", pair]).collect();
         let rootfs = rootfs.to_str().expect("a plain name");
@@ -68,7 +79,7 @@ impl<'a> Running<'a> {
             &["run", "--detach", "--null-io", "--runc-root", &runc_root, "--rootfs"],
             &options[..],
             &[rootfs, id],
-            &SLEEP,
+            program,
         ]
         .concat();
         run(&mut ctr(scratch, namespace, &args));

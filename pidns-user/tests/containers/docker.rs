@@ -15,20 +15,20 @@ use crate::{
 };
 
 /// dockerd; dropped in this order.
-struct Docker {
-    containers: ContainerTracker,
+pub(crate) struct Docker {
+    pub(crate) containers: ContainerTracker,
     _docker: Daemon,
     _containerd: Containerd,
     scratch: Scratch,
 }
 
 /// All containers of the daemon, which end with this.
-struct ContainerTracker {
+pub(crate) struct ContainerTracker {
     socket: String,
 }
 
 impl ContainerTracker {
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut docker = Command::new("docker");
         docker.args(["--host", &self.socket]).args(args);
         docker
@@ -45,6 +45,13 @@ impl Drop for ContainerTracker {
 }
 
 impl Docker {
+    /// With the image that containers are run of.
+    pub(crate) fn with_image() -> Self {
+        let docker = Self::start();
+        docker.run(&["import", &docker.scratch.image(), "pidns-busybox:1"]);
+        docker
+    }
+
     fn start() -> Self {
         let scratch = Scratch::new();
         let containerd = Containerd::start(&scratch);
@@ -66,7 +73,7 @@ impl Docker {
         Self { containers, _docker: docker, _containerd: containerd, scratch }
     }
 
-    fn run(&self, args: &[&str]) -> String {
+    pub(crate) fn run(&self, args: &[&str]) -> String {
         run(&mut self.containers.command(args))
     }
 
@@ -78,7 +85,7 @@ impl Docker {
         }
     }
 
-    fn pid(&self, id: &str) -> u32 {
+    pub(crate) fn pid(&self, id: &str) -> u32 {
         self.run(&["inspect", "--format", "{{.State.Pid}}", id]).parse().expect("a PID")
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! As root. Each test has its daemons, state and images in a scratch folder, starts them itself and ends them
 //! by PID; nothing is on a network. `cargo xtask setup` installs the runtimes, and without them the tests
-//! fail. Where the program itself is asked (all of `stream`, of `runc` the test of the commands), which looks
+//! fail. Where the program itself is asked (all of `findings` and `stream`, of `runc` the test of the commands), which looks
 //! where runtimes are on any machine, runc keeps its state in the machine's own /run/runc, under ids of the test's.
 
 mod containerd;
 mod daemon;
 mod docker;
+mod findings;
 mod podman;
 #[path = "../program/mod.rs"]
 mod program;

@@ -12,11 +12,18 @@ use crate::scratch::{
 };
 
 /// Podman's storage, empty after this.
-struct Podman {
+pub(crate) struct Podman {
     scratch: Scratch,
 }
 
 impl Podman {
+    /// With the image that containers are run of.
+    pub(crate) fn with_image() -> Self {
+        let podman = Self::new();
+        podman.run(&["import", &podman.scratch.image(), "pidns-busybox:1"]);
+        podman
+    }
+
     fn new() -> Self {
         let scratch = Scratch::new();
         // Its locks would else be those of the machine's own containers.
@@ -43,7 +50,7 @@ impl Podman {
         podman
     }
 
-    fn run(&self, args: &[&str]) -> String {
+    pub(crate) fn run(&self, args: &[&str]) -> String {
         run(&mut self.command(args))
     }
 
@@ -56,7 +63,7 @@ impl Podman {
     }
 
     /// The PID that Podman tells.
-    fn pid(&self, id: &str, field: &str) -> u32 {
+    pub(crate) fn pid(&self, id: &str, field: &str) -> u32 {
         let template = format!("{{{{.State.{field}}}}}");
         self.run(&["inspect", "--format", &template, id]).parse().expect("a PID")
     }

@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
 };
 
 use pidns_user::container::{ContainerCache, Roots};
@@ -49,18 +49,7 @@ impl<'a> Running<'a> {
         id: &'a str,
         change: impl FnOnce(&mut Value),
     ) -> Self {
-        scratch.rootfs();
-        let config = scratch.path("config.json");
-        let _made_anew = fs::remove_file(&config);
-        run(runc(&root).arg("spec").arg("--bundle").arg(scratch.path("")));
-        let mut spec: Value =
-            serde_json::from_slice(&fs::read(&config).expect("runc wrote it")).expect("JSON");
-        spec["process"]["args"] = json!(SLEEP);
-        spec["process"]["terminal"] = json!(false);
-        // Raising a limit takes a capability that not every machine gives.
-        spec["process"]["rlimits"] = json!([]);
-        change(&mut spec);
-        fs::write(&config, spec.to_string()).expect("our own file");
+        write_config(&root, scratch, change);
         let pid_file = scratch.path("pid");
         let mut start = runc(&root);
         start
@@ -72,11 +61,7 @@ impl<'a> Running<'a> {
             .arg(&pid_file);
         // Into a file: the container keeps what it was given, and a pipe would never end.
         let log = fs::File::create(scratch.path("log")).expect("a file");
-        start
-            .arg(id)
-            .stdin(std::process::Stdio::null())
-            .stdout(log.try_clone().expect("a descriptor"))
-            .stderr(log);
+        start.arg(id).stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
         let status = start.status().unwrap_or_else(|error| {
             panic!("runc cannot be run ({error}): `cargo xtask setup` installs it");
         });
@@ -84,6 +69,69 @@ impl<'a> Running<'a> {
         assert!(status.success(), "{start:?}: {status}: {log}");
         let pid = fs::read_to_string(&pid_file).expect("runc wrote it").trim().parse().expect("a PID");
         Self { root, id, pid }
+    }
+}
+
+/// Writes the bundle's configuration, with what this changes in it.
+fn write_config(root: &Path, scratch: &Scratch, change: impl FnOnce(&mut Value)) {
+    scratch.rootfs();
+    let config = scratch.path("config.json");
+    let _made_anew = fs::remove_file(&config);
+    run(runc(root).arg("spec").arg("--bundle").arg(scratch.path("")));
+    let mut spec: Value = serde_json::from_slice(&fs::read(&config).expect("runc wrote it")).expect("JSON");
+    spec["process"]["args"] = json!(SLEEP);
+    spec["process"]["terminal"] = json!(false);
+    // Raising a limit takes a capability that not every machine gives.
+    spec["process"]["rlimits"] = json!([]);
+    change(&mut spec);
+    fs::write(&config, spec.to_string()).expect("our own file");
+}
+
+/// A container that is the child of a runc that waits for it; it ends with this.
+pub(crate) struct Foreground<'a> {
+    keeper: Child,
+    container: Running<'a>,
+}
+
+impl<'a> Foreground<'a> {
+    pub(crate) fn start(
+        root: PathBuf,
+        scratch: &Scratch,
+        id: &'a str,
+        change: impl FnOnce(&mut Value),
+    ) -> Self {
+        write_config(&root, scratch, change);
+        let pid_file = scratch.path("pid");
+        let mut start = runc(&root);
+        start.arg("run").arg("--bundle").arg(scratch.path("")).arg("--pid-file").arg(&pid_file).arg(id);
+        start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let keeper = start.spawn().unwrap_or_else(|error| {
+            panic!("runc cannot be run ({error}): `cargo xtask setup` installs it");
+        });
+        let mut pid = None;
+        wait_until("the container", || {
+            pid = fs::read_to_string(&pid_file).ok().and_then(|text| text.trim().parse().ok());
+            pid.is_some()
+        });
+        Self { keeper, container: Running { root, id, pid: pid.expect("it was waited for") } }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.container.pid
+    }
+
+    /// SIGTERM to its PID 1, which must have a handler; runc ends with it.
+    pub(crate) fn stop(mut self) {
+        run(runc(&self.container.root).args(["kill", self.container.id, "TERM"]));
+        self.keeper.wait().expect("our own child");
+    }
+}
+
+impl Drop for Foreground<'_> {
+    fn drop(&mut self) {
+        output(runc(&self.container.root).args(["delete", "--force", self.container.id]));
+        let _ended_already = self.keeper.kill();
+        let _reaped = self.keeper.wait();
     }
 }
 
@@ -99,7 +147,7 @@ pub(crate) fn exec(root: &Path, scratch: &Scratch, id: &str) -> u32 {
     let log = fs::File::create(scratch.path("log")).expect("a file");
     let mut exec = runc(root);
     exec.args(["exec", "--detach", "--pid-file"]).arg(&pid_file).arg(id).args(SLEEP);
-    exec.stdin(std::process::Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
+    exec.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
     assert!(exec.status().expect("it ran a moment ago").success(), "{exec:?}");
     fs::read_to_string(&pid_file).expect("runc wrote it").trim().parse().expect("a PID")
 }

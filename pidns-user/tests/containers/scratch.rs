@@ -51,6 +51,11 @@ impl Scratch {
         if !copy.exists() {
             fs::copy(busybox, copy).expect("a copy");
         }
+        // As images have it: health checks are run by it.
+        let shell = bin.join("sh");
+        if !shell.exists() {
+            std::os::unix::fs::symlink("busybox", shell).expect("a link");
+        }
         self.path("rootfs")
     }
 

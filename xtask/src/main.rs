@@ -14,6 +14,7 @@ mod lint;
 mod object_check;
 mod packages;
 mod run;
+mod scenarios;
 mod setup;
 mod shell;
 mod test;
@@ -43,6 +44,7 @@ enum Task {
     Build(build::Args),
     Run(run::Args),
     Test(test::Args),
+    Scenarios(scenarios::Args),
     Vm(vm::Args),
     Bench(bench::Args),
     BtfExtract(btf_extract::Args),
@@ -68,6 +70,7 @@ fn dispatch(task: Task) -> Result<()> {
         Task::Build(args) => build::main(&args),
         Task::Run(args) => run::main(args),
         Task::Test(args) => test::main(args),
+        Task::Scenarios(args) => scenarios::main(&args),
         Task::Vm(args) => vm::main(args),
         Task::Bench(args) => bench::main(args),
         Task::BtfExtract(args) => btf_extract::main(&args),

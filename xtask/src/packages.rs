@@ -109,6 +109,12 @@ pub(crate) const CONTAINERS: &[Package] = &[
         present: Present::RootCommand("dockerd"),
         units: &["docker.socket", "docker.service"],
     },
+    Package {
+        name: "lxc",
+        why: "runs a container of the tests",
+        present: Present::Command("lxc-start"),
+        units: &["lxc.service", "lxc-net.service", "lxc-monitord.service"],
+    },
 ];
 
 /// What dashboards, rules and alerts are tested with.

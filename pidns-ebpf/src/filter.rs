@@ -11,7 +11,7 @@ use crate::{
 /// Whether records of this kind are wanted at all.
 #[inline(always)]
 pub(crate) fn wants(kind: Kind) -> bool {
-    EVENT_MASK.offset() & (1 << kind as u32) != 0
+    EVENT_MASK.load() & (1 << kind as u32) != 0
 }
 
 #[inline(always)]

@@ -29,7 +29,7 @@ macro_rules! pointers {
             #[inline(always)]
             pub(crate) fn field<T: Copy>(self, offset: impl Constant) -> T {
                 // SAFETY: all fields read are integers and pointers, of which any bytes are a value.
-                unsafe { A::read(self.0.add(offset.offset())) }
+                unsafe { A::read(self.0.add(offset.load() as usize)) }
             }
         }
     )* };
@@ -110,10 +110,10 @@ impl Task<Probed> {
             #[inline(always)]
             unsafe fn read(base: *const u8, offset: impl Constant) -> *const u8 {
                 // SAFETY: a pointer, of which any bytes are a value.
-                unsafe { Probed::read(base.add(offset.offset())) }
+                unsafe { Probed::read(base.add(offset.load() as usize)) }
             }
             let table = read(self.field(TASK_FILES), FILES_FDT);
-            let most: u32 = Probed::read(table.add(FDTABLE_MAX.offset()));
+            let most: u32 = Probed::read(table.add(FDTABLE_MAX.load() as usize));
             if number >= most {
                 return None;
             }
@@ -132,9 +132,9 @@ impl<A: Access> File<A> {
         let inode: *const u8 = self.field(FILE_INODE);
         // SAFETY: pointers and an integer, of which any bytes are a value.
         unsafe {
-            let superblock: *const u8 = A::read(inode.add(INODE_SB.offset()));
-            let magic: u64 = A::read(superblock.add(SUPER_MAGIC.offset()));
-            let ns: *const u8 = A::read(inode.add(INODE_PRIVATE.offset()));
+            let superblock: *const u8 = A::read(inode.add(INODE_SB.load() as usize));
+            let magic: u64 = A::read(superblock.add(SUPER_MAGIC.load() as usize));
+            let ns: *const u8 = A::read(inode.add(INODE_PRIVATE.load() as usize));
             (magic == NSFS_MAGIC && !ns.is_null()).then(|| NsCommon::at(ns))
         }
     }
@@ -221,7 +221,7 @@ impl<A: Access> Task<A> {
             return PidNamespace::at(ptr::null());
         }
         // SAFETY: a pointer, of which any bytes are a value.
-        PidNamespace::at(unsafe { A::read(proxy.add(NSPROXY_PID_FOR_CHILDREN.offset())) })
+        PidNamespace::at(unsafe { A::read(proxy.add(NSPROXY_PID_FOR_CHILDREN.load() as usize)) })
     }
 
     /// Whether it is the one that adopts the orphans of `ns`: its first process, from before sched_process_fork reports it.
@@ -269,14 +269,14 @@ impl<A: Access> Task<A> {
     fn uid(self) -> u32 {
         let cred: *const u8 = self.field(TASK_REAL_CRED);
         // SAFETY: an integer, of which any bytes are a value.
-        unsafe { A::read(cred.add(CRED_UID.offset())) }
+        unsafe { A::read(cred.add(CRED_UID.load() as usize)) }
     }
 
     #[inline(always)]
     fn comm(self) -> [u8; COMM_LEN] {
         // SAFETY: two integers that cover comm, of which any bytes are a value.
         let halves: [u64; 2] = unsafe {
-            let comm = self.0.add(TASK_COMM.offset());
+            let comm = self.0.add(TASK_COMM.load() as usize);
             [A::read(comm), A::read(comm.add(8))]
         };
         // SAFETY: both are 16 bytes of integers.
@@ -291,7 +291,9 @@ impl<A: Access> Task<A> {
             return (0, 0);
         }
         // SAFETY: integers, of which any bytes are a value.
-        unsafe { (A::read(mm.add(MM_ARG_START.offset())), A::read(mm.add(MM_ARG_END.offset()))) }
+        unsafe {
+            (A::read(mm.add(MM_ARG_START.load() as usize)), A::read(mm.add(MM_ARG_END.load() as usize)))
+        }
     }
 
     /// Describes the process that this task leads, but for its PIDs and namespace: [`Pid::copy_pids`] finds those.
@@ -335,7 +337,8 @@ impl Task<Probed> {
     #[inline(always)]
     pub(crate) fn is_numbered(self) -> bool {
         let (pid, tgid) = (self.thread_pid(), self.tgid());
-        tgid != 0 && Pid::<Probed>::number::<u32>(pid.0.wrapping_add(PID_NUMBERS.offset()), UPID_NR) == tgid
+        tgid != 0
+            && Pid::<Probed>::number::<u32>(pid.0.wrapping_add(PID_NUMBERS.load() as usize), UPID_NR) == tgid
     }
 
     /// The registers of the system call that the running task, which this must be, is in.
@@ -473,7 +476,7 @@ impl<A: Access> Pid<A> {
     #[inline(always)]
     fn number<T: Copy>(upid: *const u8, offset: impl Constant) -> T {
         // SAFETY: an integer or a pointer, of which any bytes are a value.
-        unsafe { A::BehindNumbers::read(upid.add(offset.offset())) }
+        unsafe { A::BehindNumbers::read(upid.add(offset.load() as usize)) }
     }
 
     /// Writes the PIDs from level 0 to the innermost to `to`.
@@ -486,7 +489,7 @@ impl<A: Access> Pid<A> {
         // The loop counts with constants, so that each step is a load at a constant offset: the verifier takes
         // no other through a pointer whose type it knows.
         // SAFETY: the pointer stays within `pid.numbers`, which has level + 1 elements.
-        let mut upid = unsafe { self.0.add(PID_NUMBERS.offset()) };
+        let mut upid = unsafe { self.0.add(PID_NUMBERS.load() as usize) };
         let mut index = 0;
         loop {
             let number: u32 = Self::number(upid, UPID_NR);
@@ -501,7 +504,7 @@ impl<A: Access> Pid<A> {
             }
             index += 1;
             // SAFETY: as above.
-            upid = unsafe { upid.add(UPID_SIZE.offset()) };
+            upid = unsafe { upid.add(UPID_SIZE.load() as usize) };
         }
     }
 
@@ -509,12 +512,12 @@ impl<A: Access> Pid<A> {
     #[inline(always)]
     pub(crate) fn innermost(self) -> (u32, PidNamespace<Probed>) {
         // The mask bounds the sum for the verifier; levels are below 64.
-        let offset = PID_NUMBERS.offset() + (self.level() & 63) as usize * UPID_SIZE.offset();
+        let offset = PID_NUMBERS.load() + (self.level() & 63) * UPID_SIZE.load();
         // SAFETY: within `pid.numbers`, copied by helper.
         unsafe {
-            let upid = self.0.add(offset);
-            let number = Probed::read(upid.add(UPID_NR.offset()));
-            (number, PidNamespace::at(Probed::read(upid.add(UPID_NS.offset()))))
+            let upid = self.0.add(offset as usize);
+            let number = Probed::read(upid.add(UPID_NR.load() as usize));
+            (number, PidNamespace::at(Probed::read(upid.add(UPID_NS.load() as usize))))
         }
     }
 }
@@ -524,7 +527,7 @@ impl Pid<Direct> {
     #[inline(always)]
     fn upid_at<T: Copy>(self, level: u32, offset: impl Constant) -> T {
         // SAFETY: within `pid.numbers`.
-        let upid = unsafe { self.0.add(PID_NUMBERS.offset() + level as usize * UPID_SIZE.offset()) };
+        let upid = unsafe { self.0.add((PID_NUMBERS.load() + level * UPID_SIZE.load()) as usize) };
         Self::number(upid, offset)
     }
 

@@ -16,28 +16,16 @@ pub(crate) struct FilledIn<const PLACEHOLDER: u32>;
 pub(crate) trait Constant: Copy {
     fn load(self) -> u32;
 
-    /// The same as an offset, which is far from 2^31: so nobody need cut off the upper half of a register, which takes two more
-    /// instructions wherever a field is read.
-    #[inline(always)]
-    fn offset(self) -> usize {
-        self.load() as usize
-    }
-
     /// Whether it is a switch that is on.
     #[inline(always)]
     fn is_on(self) -> bool {
-        self.offset() != 0
+        self.load() != 0
     }
 }
 
 impl<const PLACEHOLDER: u32> Constant for FilledIn<PLACEHOLDER> {
     #[inline(always)]
     fn load(self) -> u32 {
-        self.offset() as u32
-    }
-
-    #[inline(always)]
-    fn offset(self) -> usize {
         let number: u64;
         // SAFETY: it sets a register.
         unsafe {
@@ -48,7 +36,7 @@ impl<const PLACEHOLDER: u32> Constant for FilledIn<PLACEHOLDER> {
                 options(pure, nomem, nostack, preserves_flags),
             );
         }
-        number as usize
+        number as u32
     }
 }
 

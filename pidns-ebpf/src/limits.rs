@@ -58,23 +58,23 @@ impl Task<Probed> {
         // SAFETY: every read is a pointer or an integer, copied by helper.
         unsafe {
             let cred: *const u8 = self.field(TASK_REAL_CRED);
-            let uid: u32 = Probed::read(cred.add(CRED_UID.offset()));
-            let capabilities: u64 = Probed::read(cred.add(CRED_CAP_EFFECTIVE.offset()));
+            let uid: u32 = Probed::read(cred.add(CRED_UID.load() as usize));
+            let capabilities: u64 = Probed::read(cred.add(CRED_CAP_EFFECTIVE.load() as usize));
             let exempt = uid == 0 || capabilities & (1 << CAP_SYS_ADMIN | 1 << CAP_SYS_RESOURCE) != 0;
             let used: u64 = if present(CRED_UCOUNTS) && present(UCOUNTS_RLIMIT) {
-                let ucounts: *const u8 = Probed::read(cred.add(CRED_UCOUNTS.offset()));
+                let ucounts: *const u8 = Probed::read(cred.add(CRED_UCOUNTS.load() as usize));
                 // `UCOUNT_RLIMIT_NPROC` is the first.
-                Probed::read(ucounts.add(UCOUNTS_RLIMIT.offset()))
+                Probed::read(ucounts.add(UCOUNTS_RLIMIT.load() as usize))
             } else if present(USER_PROCESSES) {
                 // Before 5.14.
-                let user: *const u8 = Probed::read(cred.add(CRED_USER.offset()));
-                u64::from(Probed::read::<u32>(user.add(USER_PROCESSES.offset())))
+                let user: *const u8 = Probed::read(cred.add(CRED_USER.load() as usize));
+                u64::from(Probed::read::<u32>(user.add(USER_PROCESSES.load() as usize)))
             } else {
                 0
             };
             let signal: *const u8 = self.field(TASK_SIGNAL);
             // A `struct rlimit` is two words, the soft limit first.
-            let limit: u64 = Probed::read(signal.add(SIGNAL_RLIMITS.offset() + RLIMIT_NPROC * 16));
+            let limit: u64 = Probed::read(signal.add(SIGNAL_RLIMITS.load() as usize + RLIMIT_NPROC * 16));
             (!exempt && used >= limit).then_some(Limit {
                 place: uid,
                 value: limit,
@@ -97,14 +97,14 @@ impl Task<Probed> {
             let slot = CSS_SET_SUBSYS.load() + PIDS_CGROUP_ID.load() * size_of::<u64>() as u32;
             let mut css: *const u8 = Probed::read(css_set.add(slot as usize));
             for _ in 0..MAX_CGROUP_DEPTH {
-                let parent: *const u8 = Probed::read(css.add(CSS_PARENT.offset()));
+                let parent: *const u8 = Probed::read(css.add(CSS_PARENT.load() as usize));
                 if css.is_null() || parent.is_null() {
                     // The root has no limit.
                     return None;
                 }
-                let cgroup = css.sub(PIDS_CGROUP_CSS.offset());
-                let used: i64 = Probed::read(cgroup.add(PIDS_CGROUP_COUNTER.offset()));
-                let limit: i64 = Probed::read(cgroup.add(PIDS_CGROUP_LIMIT.offset()));
+                let cgroup = css.sub(PIDS_CGROUP_CSS.load() as usize);
+                let used: i64 = Probed::read(cgroup.add(PIDS_CGROUP_COUNTER.load() as usize));
+                let limit: i64 = Probed::read(cgroup.add(PIDS_CGROUP_LIMIT.load() as usize));
                 if used >= limit {
                     let cgroup = cgroup_number(css);
                     return Some(Limit { value: limit as u64, current: used as u64, cgroup, ..Limit::NONE });
@@ -146,8 +146,8 @@ impl Task<Probed> {
         // SAFETY: every read is a pointer or an integer, copied by helper.
         unsafe {
             let cred: *const u8 = self.field(TASK_REAL_CRED);
-            let mut ns: *const u8 = Probed::read(cred.add(CRED_USER_NS.offset()));
-            let mut uid: u32 = Probed::read(cred.add(CRED_EUID.offset()));
+            let mut ns: *const u8 = Probed::read(cred.add(CRED_USER_NS.load() as usize));
+            let mut uid: u32 = Probed::read(cred.add(CRED_EUID.load() as usize));
             let mut counts = own_counts(cred, ns, uid);
             let is_known = !counts.is_null();
             let mut own = Limit::NONE;
@@ -155,11 +155,11 @@ impl Task<Probed> {
                 if ns.is_null() {
                     break;
                 }
-                let most = count_at(ns.add(USERNS_UCOUNT_MAX.offset() + skip));
+                let most = count_at(ns.add(USERNS_UCOUNT_MAX.load() as usize + skip));
                 let used = if counts.is_null() {
                     CURRENT_UNKNOWN as i64
                 } else {
-                    count_at(counts.add(UCOUNTS_COUNTS.offset() + skip))
+                    count_at(counts.add(UCOUNTS_COUNTS.load() as usize + skip))
                 };
                 let is_unknown = counts.is_null();
                 // Of what may not be at all one more is too many, however many there are.
@@ -177,12 +177,12 @@ impl Task<Probed> {
                     }
                     own = limit;
                 }
-                counts = Probed::read(ns.add(USERNS_UCOUNTS.offset()));
+                counts = Probed::read(ns.add(USERNS_UCOUNTS.load() as usize));
                 if counts.is_null() {
                     break;
                 }
-                ns = Probed::read(counts.add(UCOUNTS_NS.offset()));
-                uid = Probed::read(counts.add(UCOUNTS_UID.offset()));
+                ns = Probed::read(counts.add(UCOUNTS_NS.load() as usize));
+                uid = Probed::read(counts.add(UCOUNTS_UID.load() as usize));
             }
             if is_known { Room::Left } else { Room::Unknown(own) }
         }
@@ -196,7 +196,7 @@ impl Task<Probed> {
         }
         let cred: *const u8 = self.field(TASK_REAL_CRED);
         // SAFETY: an integer, copied by helper.
-        let effective: u64 = unsafe { Probed::read(cred.add(CRED_CAP_EFFECTIVE.offset())) };
+        let effective: u64 = unsafe { Probed::read(cred.add(CRED_CAP_EFFECTIVE.load() as usize)) };
         effective & capabilities != 0
     }
 
@@ -210,7 +210,7 @@ impl Task<Probed> {
         }
         let cred: *const u8 = self.field(TASK_REAL_CRED);
         // SAFETY: a pointer to a user namespace, copied by helper.
-        unsafe { user_namespace_number(Probed::read(cred.add(CRED_USER_NS.offset()))) }
+        unsafe { user_namespace_number(Probed::read(cred.add(CRED_USER_NS.load() as usize))) }
     }
 
     /// Inode number of the user namespace that owns `target`, where it has none of these capabilities there. 0: it has one.
@@ -221,8 +221,8 @@ impl Task<Probed> {
         // SAFETY: every read is a pointer or an integer, copied by helper.
         unsafe {
             let cred: *const u8 = self.field(TASK_REAL_CRED);
-            let own: *const u8 = Probed::read(cred.add(CRED_USER_NS.offset()));
-            let euid: u32 = Probed::read(cred.add(CRED_EUID.offset()));
+            let own: *const u8 = Probed::read(cred.add(CRED_USER_NS.load() as usize));
+            let euid: u32 = Probed::read(cred.add(CRED_EUID.load() as usize));
             // As cap_capable (security/commoncap.c): who is capable in a namespace, or has made it, is so in all below.
             let mut at = owner;
             let mut is_capable = false;
@@ -234,8 +234,8 @@ impl Task<Probed> {
                     is_capable = has_own;
                     break;
                 }
-                let parent: *const u8 = Probed::read(at.add(USERNS_PARENT.offset()));
-                let made_by: u32 = Probed::read(at.add(USERNS_OWNER.offset()));
+                let parent: *const u8 = Probed::read(at.add(USERNS_PARENT.load() as usize));
+                let made_by: u32 = Probed::read(at.add(USERNS_OWNER.load() as usize));
                 if parent as u64 == own as u64 && made_by == euid {
                     is_capable = true;
                     break;
@@ -289,9 +289,9 @@ unsafe fn own_counts(cred: *const u8, ns: *const u8, euid: u32) -> *const u8 {
     }
     // SAFETY: every read is a pointer or an integer, copied by helper.
     unsafe {
-        let counts: *const u8 = Probed::read(cred.add(CRED_UCOUNTS.offset()));
-        let of: *const u8 = Probed::read(counts.add(UCOUNTS_NS.offset()));
-        let uid: u32 = Probed::read(counts.add(UCOUNTS_UID.offset()));
+        let counts: *const u8 = Probed::read(cred.add(CRED_UCOUNTS.load() as usize));
+        let of: *const u8 = Probed::read(counts.add(UCOUNTS_NS.load() as usize));
+        let uid: u32 = Probed::read(counts.add(UCOUNTS_UID.load() as usize));
         if of as u64 == ns as u64 && uid == euid { counts } else { core::ptr::null() }
     }
 }
@@ -304,7 +304,7 @@ unsafe fn own_counts(cred: *const u8, ns: *const u8, euid: u32) -> *const u8 {
 unsafe fn count_at(at: *const u8) -> i64 {
     // SAFETY: an integer, copied by helper.
     unsafe {
-        if UCOUNT_SIZE.offset() == size_of::<u32>() {
+        if UCOUNT_SIZE.load() as usize == size_of::<u32>() {
             Probed::read::<i32>(at).into()
         } else {
             Probed::read(at)
@@ -317,7 +317,7 @@ unsafe fn count_at(at: *const u8) -> i64 {
 #[inline(always)]
 unsafe fn user_namespace_number(at: *const u8) -> u32 {
     // SAFETY: a member's address.
-    NsCommon::<Probed>::at(unsafe { at.add(USERNS_NS.offset()) }).inum()
+    NsCommon::<Probed>::at(unsafe { at.add(USERNS_NS.load() as usize) }).inum()
 }
 
 /// The number of the cgroup that this `struct cgroup_subsys_state` is of; 0 where the kernel's BTF does not lead to it.
@@ -331,8 +331,8 @@ unsafe fn cgroup_number(css: *const u8) -> u64 {
     }
     // SAFETY: every read is a pointer or an integer, copied by helper.
     unsafe {
-        let cgroup: *const u8 = Probed::read(css.add(CSS_CGROUP.offset()));
-        let node: *const u8 = Probed::read(cgroup.add(CGROUP_NODE.offset()));
-        Probed::read(node.add(KERNFS_NODE_ID.offset()))
+        let cgroup: *const u8 = Probed::read(css.add(CSS_CGROUP.load() as usize));
+        let node: *const u8 = Probed::read(cgroup.add(CGROUP_NODE.load() as usize));
+        Probed::read(node.add(KERNFS_NODE_ID.load() as usize))
     }
 }

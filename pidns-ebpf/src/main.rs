@@ -27,8 +27,6 @@ mod namespace;
 #[cfg(target_arch = "bpf")]
 mod outcome;
 #[cfg(target_arch = "bpf")]
-mod pending;
-#[cfg(target_arch = "bpf")]
 mod programs;
 #[cfg(target_arch = "bpf")]
 mod syscall;

@@ -1,9 +1,7 @@
 //! The maps. Each has a stated bound; what does not fit is counted in [`COUNTERS`].
 
-use core::arch::asm;
-
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
+    bindings::BPF_F_NO_PREALLOC,
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
@@ -34,8 +32,8 @@ pub(crate) static FILTER_NS_INUMS: HashMap<u32, u64> =
 pub(crate) static FILTER_PID_SET: HashMap<u32, u8> =
     HashMap::with_max_entries(names::FILTER_ENTRIES, BPF_F_NO_PREALLOC);
 
-/// Processes between their exit and their reaping, where sched_process_free tells of that and user space does not know the
-/// process from its exit, or it found no slot (`pending.rs`): they leave when their task is freed.
+/// Processes between their exit and their reaping, where sched_process_free tells of that: they leave when their task is
+/// freed.
 #[map]
 pub(crate) static ZOMBIES: HashMap<ProcessKey, Zombie> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
@@ -116,73 +114,7 @@ pub(crate) struct ChildrenNs {
 #[map]
 pub(crate) static CHILDREN_NS: LruHashMap<u32, ChildrenNs> = LruHashMap::with_max_entries(4_096, 0);
 
-/// Most threads that a process had; only processes that ever had two. They leave with their exit. Changed by [`raise_peak`] and
-/// [`take_peak`] alone.
+/// Most threads that a process had; only processes that ever had two. They leave with their exit.
 #[map]
-static PEAK_THREADS: HashMap<ProcessKey, u32> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
-
-/// How many entries of [`PEAK_THREADS`] are of processes whose PID has these low bits. Nearly all processes have one thread, and a
-/// look-up in a hash map costs them more than all else at their exit.
-#[map]
-static PEAKS_BY_PID: Array<u64> = Array::with_max_entries(PEAK_SLOTS, 0);
-const PEAK_SLOTS: u32 = 1 << 16;
-
-/// A process has so many threads now.
-#[inline(always)]
-pub(crate) fn raise_peak(key: &ProcessKey, threads: u32) {
-    if let Some(peak) = PEAK_THREADS.get_ptr_mut(key) {
-        raise(peak, threads);
-    } else if PEAK_THREADS.insert(key, &threads, u64::from(BPF_NOEXIST)).is_ok() {
-        add_peaks(key, 1);
-    } else if let Some(peak) = PEAK_THREADS.get_ptr_mut(key) {
-        // Another thread of it was faster.
-        raise(peak, threads);
-    } else {
-        count(|counters| counters.peaks_untracked += 1);
-    }
-}
-
-#[inline(always)]
-fn raise(peak: *mut u32, threads: u32) {
-    // SAFETY: a map value; of two racing forks of one process the larger count may be written over, and is written again by the
-    // next.
-    unsafe {
-        if *peak < threads {
-            *peak = threads;
-        }
-    }
-}
-
-/// Takes the most threads that a process had; 0: never two.
-#[inline(always)]
-pub(crate) fn take_peak(key: &ProcessKey) -> u32 {
-    if PEAKS_BY_PID.get(key.pid & (PEAK_SLOTS - 1)).is_none_or(|&entries| entries == 0) {
-        return 0;
-    }
-    let peak = take(&PEAK_THREADS, key);
-    if peak != 0 {
-        add_peaks(key, -1);
-    }
-    peak
-}
-
-#[inline(always)]
-fn add_peaks(key: &ProcessKey, more: i64) {
-    if let Some(entries) = PEAKS_BY_PID.get_ptr_mut(key.pid & (PEAK_SLOTS - 1)) {
-        // SAFETY: an atomic addition to a map value. There is no other way to write it: the target has no atomics for Rust.
-        unsafe {
-            asm!("lock *(u64 *)({entries} + 0) += {more}", entries = in(reg) entries, more = in(reg) more)
-        };
-    }
-}
-
-/// Takes what a map holds for this process; 0: nothing.
-#[inline(always)]
-pub(crate) fn take(map: &HashMap<ProcessKey, u32>, key: &ProcessKey) -> u32 {
-    // SAFETY: a map value, copied at once.
-    let value = unsafe { map.get(key) }.copied().unwrap_or(0);
-    if value != 0 {
-        let _ = map.remove(key);
-    }
-    value
-}
+pub(crate) static PEAK_THREADS: HashMap<ProcessKey, u32> =
+    HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);

@@ -20,7 +20,7 @@ impl<A: Access> PidNamespace<A> {
     #[inline(always)]
     fn common(self) -> *const u8 {
         // SAFETY: a member's address.
-        unsafe { self.0.add(PIDNS_NS.offset()) }
+        unsafe { self.0.add(PIDNS_NS.load() as usize) }
     }
 
     #[inline(always)]
@@ -99,9 +99,9 @@ impl<A: Access> PidNamespace<A> {
             level: self.level(),
             parent_inum: if parent.is_null() { 0 } else { parent.inum() },
             // SAFETY: integers, of which any bytes are a value.
-            user_ns_inum: unsafe { NsCommon::<A>::at(user.add(USERNS_NS.offset())).inum() },
+            user_ns_inum: unsafe { NsCommon::<A>::at(user.add(USERNS_NS.load() as usize)).inum() },
             // SAFETY: as above.
-            owner_uid: unsafe { A::read(user.add(USERNS_OWNER.offset())) },
+            owner_uid: unsafe { A::read(user.add(USERNS_OWNER.load() as usize)) },
             reserved: 0,
         };
         // SAFETY: the caller's promise.
@@ -121,7 +121,7 @@ impl NsCommon<Probed> {
     #[inline(always)]
     pub(crate) fn container(self) -> PidNamespace<Probed> {
         // SAFETY: the address of the structure that it is a member of.
-        PidNamespace::at(unsafe { self.0.sub(PIDNS_NS.offset()) })
+        PidNamespace::at(unsafe { self.0.sub(PIDNS_NS.load() as usize) })
     }
 
     /// The PID namespace that this is part of, if it is part of one.
@@ -134,7 +134,7 @@ impl NsCommon<Probed> {
             // Before 6.18 the type stands with the operations.
             let operations: *const u8 = self.field(NS_COMMON_OPS);
             // SAFETY: an integer, copied by helper.
-            unsafe { Probed::read(operations.add(PROC_NS_TYPE.offset())) }
+            unsafe { Probed::read(operations.add(PROC_NS_TYPE.load() as usize)) }
         };
         (kind == CLONE_NEWPID).then(|| self.container())
     }

@@ -262,57 +262,6 @@ fn records_are_as_long_as_their_processes_are_deep() {
     assert_eq!(size(32), 104 + 32 * 8);
 }
 
-/// A reaping of which the record of the exit says the rest.
-fn brief_reap(key: ProcessKey) -> Vec<u8> {
-    let header = Header { flags: FLAG_BRIEF | FLAG_INEXACT, ..header(Kind::ProcessReap, 0, 0) };
-    finish(bytes_of(&BriefReapRecord { header, key }), &[], &[])
-}
-
-#[test]
-fn a_brief_reaping_is_read_back_and_has_nothing_but_its_process() {
-    let key = ProcessKey::new(500, 5);
-    let bytes = brief_reap(key);
-    assert_eq!(
-        decode(&bytes).map(|(header, record)| (header.boot_ns, record)),
-        Ok((77, Record::BriefReap { key }))
-    );
-    let refused = |change: fn(&mut Vec<u8>)| {
-        let mut bytes = brief_reap(key);
-        change(&mut bytes);
-        decode(&bytes).expect_err("a damaged record")
-    };
-    let inconsistent = |field| DecodeError::Inconsistent { field };
-    assert_eq!(refused(|bytes| bytes[14] = 1), inconsistent("PID count"));
-    assert_eq!(refused(|bytes| bytes[15] = 1), inconsistent("PID count"));
-    assert_eq!(refused(|bytes| bytes[24..28].fill(0)), inconsistent("PID"));
-    assert_eq!(refused(|bytes| bytes[28] = 1), inconsistent("padding"));
-    assert_eq!(refused(|bytes| *bytes = finish(std::mem::take(bytes), &[&[1]], &[])), inconsistent("tail"));
-    let mut other_kind = valid(Kind::ProcessExit, &[9], &[], b"");
-    other_kind[13] = FLAG_BRIEF;
-    assert_eq!(decode(&other_kind), Err(inconsistent("flags")), "of reapings alone");
-}
-
-proptest! {
-    /// The word of the table of what is pending is one process's alone, among those that can have its slot.
-    #[test]
-    fn a_pending_word_is_its_own_processs(
-        pid in 1u32..1 << 22, other in 1u32..1 << 22, start in 1u64..1 << 55, other_start in 1u64..1 << 55, flags in 1u64..4,
-    ) {
-        let key = ProcessKey::new(pid, start);
-        let word = pending::word(key, flags);
-        prop_assert!(word != 0);
-        prop_assert_eq!(pending::flags(word, key), flags);
-        prop_assert!(pending::slot(pid) < pending::SLOTS);
-        // Of the same slot and start, of the same PID, or of another process altogether.
-        let same_slot = other & !(pending::SLOTS - 1) | pid & (pending::SLOTS - 1);
-        for other in [ProcessKey::new(same_slot, start), ProcessKey::new(pid, other_start), ProcessKey::new(other, other_start)] {
-            let is_same = other == key || (pending::slot(other.pid) != pending::slot(pid));
-            prop_assert!(is_same || pending::flags(word, other) == 0, "{:?} for {:?}", other, key);
-        }
-        prop_assert_eq!(pending::flags(0, key), 0);
-    }
-}
-
 #[test]
 fn a_process_deeper_than_the_kernel_allows_is_refused() {
     let bytes = valid(Kind::ProcessReap, &[9; MAX_PIDS + 1], &[], b"");

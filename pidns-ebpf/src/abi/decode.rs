@@ -141,10 +141,6 @@ pub enum Record<'a> {
         process: Process<'a>,
         exit_boot_ns: u64,
     },
-    /// Of kind [`Kind::ProcessReap`] too.
-    BriefReap {
-        key: ProcessKey,
-    },
 }
 
 /// Types that any bytes are a valid value of.
@@ -166,7 +162,6 @@ plain!(
     ExecRecord,
     ExitRecord,
     ReapRecord,
-    BriefReapRecord,
     NamespaceRecord<CreateBody>,
     NamespaceRecord<InitBody>,
     NamespaceRecord<RefusalBody>,
@@ -358,7 +353,6 @@ fn own_flags(kind: Kind) -> u8 {
         Kind::ProcessFork => FLAG_RESTORED,
         Kind::ProcessExec => FLAG_ARGS | FLAG_ARGS_CUT,
         Kind::ForkFailed => FLAG_THREAD,
-        Kind::ProcessReap => FLAG_BRIEF,
         _ => 0,
     }
 }
@@ -487,14 +481,6 @@ pub fn decode(bytes: &[u8]) -> Result<(Header, Record<'_>), DecodeError> {
                 cascade_inum,
                 oom,
             }
-        }
-        Kind::ProcessReap if flags & FLAG_BRIEF != 0 => {
-            let (BriefReapRecord { header: _, key }, tail) = split::<BriefReapRecord>(bytes)?;
-            check(pids == 0 && other_pids == 0, "PID count")?;
-            check(key.pid != 0, "PID")?;
-            check(key.reserved == 0, "padding")?;
-            end(tail)?;
-            Record::BriefReap { key }
         }
         Kind::ProcessReap => {
             let (record, tail) = split::<ReapRecord>(bytes)?;

@@ -8,7 +8,6 @@ pub mod counters;
 pub mod decode;
 pub mod names;
 pub mod namespace_counters;
-pub mod pending;
 pub mod record;
 pub mod snapshot;
 pub mod symbols;

@@ -13,14 +13,8 @@ pub const FILTER_ENTRIES: u32 = 1024;
 
 /// Zombies: [`super::ProcessKey`] to [`super::Zombie`].
 pub const MAP_ZOMBIES: &str = "ZOMBIES";
-/// What is to be told of processes that have ended, by PID: [`super::pending`].
-pub const MAP_PENDING: &str = "PENDING";
-/// Whether hash maps may have some of them: [`super::pending::Kept`].
-pub const MAP_KEPT: &str = "KEPT";
 /// Most threads that a process had, by process.
 pub const MAP_PEAK_THREADS: &str = "PEAK_THREADS";
-/// How many entries of that are of processes with these low bits in their PID. One element where processes are only counted.
-pub const MAP_PEAKS_BY_PID: &str = "PEAKS_BY_PID";
 /// Dying namespaces: their init's thread group id (`u32`) to [`super::Dying`].
 pub const MAP_DYING: &str = "DYING";
 

@@ -173,10 +173,8 @@ pub const FLAG_ARGS_CUT: u8 = 1 << 2;
 pub const FLAG_THREAD: u8 = 1 << 3;
 /// Flag of [`Header`] (exec): the record carries the arguments.
 pub const FLAG_ARGS: u8 = 1 << 4;
-/// Flag of [`Header`] (reap): the record is a [`BriefReapRecord`].
-pub const FLAG_BRIEF: u8 = 1 << 5;
 /// All flags there are; a record with another one is damaged.
-pub const FLAGS: u8 = FLAG_INEXACT | FLAG_RESTORED | FLAG_ARGS_CUT | FLAG_THREAD | FLAG_ARGS | FLAG_BRIEF;
+pub const FLAGS: u8 = FLAG_INEXACT | FLAG_RESTORED | FLAG_ARGS_CUT | FLAG_THREAD | FLAG_ARGS;
 
 /// Begins every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -292,16 +290,6 @@ pub struct ReapRecord {
     pub process: ProcessPart,
     /// When its last thread ended: CLOCK_BOOTTIME, nanoseconds. 0: the record of its exit says it, if there was one.
     pub exit_boot_ns: u64,
-}
-
-/// A process's zombie is gone, and the record of its exit has reached the ring buffer: that one says all else. No tail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct BriefReapRecord {
-    /// Header, with [`FLAG_BRIEF`].
-    pub header: Header,
-    /// The process.
-    pub key: ProcessKey,
 }
 
 /// Every record about a namespace. Tail: the process's PIDs, then the other's.
@@ -436,7 +424,7 @@ pub struct SignalBody {
 pub const PIDS_ROOM: usize = MAX_PIDS.next_multiple_of(2);
 
 /// A process between its exit and its reaping, laid out as the record that its reaping will be: kept by the kernel side
-/// where sched_process_free tells of reapings, when the task has lost its PIDs, and user space does not know of the exit.
+/// where sched_process_free tells of reapings, when the task has lost its PIDs; by user space where release_task does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Zombie {
@@ -490,7 +478,6 @@ const _: () = {
     assert!(size_of::<ExecRecord>() == 64);
     assert!(size_of::<ExitRecord>() == 80);
     assert!(size_of::<ReapRecord>() == 64);
-    assert!(size_of::<BriefReapRecord>() == 32);
     assert!(size_of::<NamespaceRecord<CreateBody>>() == 144);
     assert!(size_of::<NamespaceRecord<InitBody>>() == 144);
     assert!(size_of::<NamespaceRecord<RefusalBody>>() == 192);

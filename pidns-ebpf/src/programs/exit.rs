@@ -7,7 +7,7 @@
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
     macros::{btf_tracepoint, map},
-    maps::PerCpuArray,
+    maps::{HashMap, PerCpuArray},
     programs::BtfTracePointContext,
 };
 use aya_log_ebpf::{debug, warn};
@@ -24,9 +24,8 @@ use crate::{
     kernel::{Chain, Direct, PidNamespace, Task, ThroughNumbers},
     layout::{COUNTING, Constant as _},
     maps::{
-        CASCADE, DYING, ENDED, OOM_VICTIMS, REBOOTS, ZOMBIES, attached, count, take, take_peak, without_init,
+        CASCADE, DYING, ENDED, OOM_VICTIMS, PEAK_THREADS, REBOOTS, ZOMBIES, attached, count, without_init,
     },
-    pending::{self, Kept, REAP, Slot, TEARDOWN},
     undisturbed::{first, second},
 };
 
@@ -103,8 +102,7 @@ fn exit(ctx: &BtfTracePointContext, task: Task<Direct>, group_dead: bool) {
         leader.describe(&raw mut (*record).process);
         (&raw mut (*record).parent_start_boot_ns).write(leader.real_parent().group_leader().start_boottime());
         let signal = task.signal();
-        let ended_by = leader.wait_status(signal);
-        let mut wait_status = ended_by;
+        let mut wait_status = leader.wait_status(signal);
         let threads = signal.threads();
         let chain = pid.copy_pids(emit::tail(scratch, 0));
         let Chain { pids, ns, .. } = chain;
@@ -115,53 +113,43 @@ fn exit(ctx: &BtfTracePointContext, task: Task<Direct>, group_dead: bool) {
         }
         (&raw mut (*record).wait_status).write(wait_status);
         let key = leader.key();
-        (&raw mut (*record).peak_threads).write(take_peak(&key));
-        let is_killed = ended_by & 0x7f == SIGKILL;
-        let cascade_inum = if level > 0 && is_killed { take(&CASCADE, &key) } else { 0 };
+        (&raw mut (*record).peak_threads).write(take(&PEAK_THREADS, &key));
+        let cascade_inum = if level > 0 { take(&CASCADE, &key) } else { 0 };
         (&raw mut (*record).cascade_inum).write(cascade_inum);
-        let may_be_victim = is_killed || chain.is_init();
-        (&raw mut (*record).oom).write(u32::from(may_be_victim && OOM_VICTIMS.remove(&key).is_ok()));
+        let is_killed = wait_status & 0x7f == SIGKILL || chain.is_init();
+        (&raw mut (*record).oom).write(u32::from(is_killed && OOM_VICTIMS.remove(&key).is_ok()));
 
         let boot_ns = now();
-        let told_at_reaping = attached(ENDS_BY_FUNCTION);
-        let mut pending = 0;
         if chain.is_init() && filter::wants_namespace(ns) {
             init_exit(ctx, scratch, ns, &key, boot_ns, pids, threads);
-            if !told_at_reaping {
-                pending = TEARDOWN;
-            }
         }
-        let mut is_kept = false;
-        if selected {
-            let reaping_wanted = filter::wants(Kind::ProcessReap);
-            // What the reaping is told with is what this record says.
-            if filter::wants(Kind::ProcessExit) || reaping_wanted {
-                let sent = send(Writer::Exit, Kind::ProcessExit, 0, boot_ns, scratch, pids, 0);
-                if reaping_wanted && sent {
-                    pending |= REAP;
-                }
-                is_kept = reaping_wanted && !sent;
-            }
-        }
-        if COUNTING.is_on() {
+        if !selected {
             return;
         }
-        let has_slot = pending == 0 || Slot::of(tgid).is_some_and(|slot| slot.take(&key, pending));
-        // release_task finds the task with all that there is to say of it, and other functions tell of teardowns.
-        if told_at_reaping {
-            return;
-        }
-        if is_kept || (!has_slot && pending & REAP != 0) {
+        let reaping_wanted = filter::wants(Kind::ProcessReap);
+        let told_at_reaping = attached(ENDS_BY_FUNCTION);
+        if reaping_wanted && !told_at_reaping {
             zombie(&key, scratch, boot_ns, pids);
         }
-        if is_kept || !has_slot {
-            pending::is_kept(Kept::WithoutSlot);
+        // A reaping that release_task tells of does not say since when the process was a zombie: this record does.
+        if filter::wants(Kind::ProcessExit) || (reaping_wanted && told_at_reaping) {
+            send(Writer::Exit, Kind::ProcessExit, 0, boot_ns, scratch, pids, 0);
         }
     }
 }
 
-/// Keeps what the process's reaping will be reported with, where user space does not know that from the exit, or the process
-/// has no slot.
+/// Takes what a map holds for this process; 0: nothing.
+#[inline(always)]
+fn take(map: &HashMap<ProcessKey, u32>, key: &ProcessKey) -> u32 {
+    // SAFETY: a map value, copied at once.
+    let value = unsafe { map.get(key) }.copied().unwrap_or(0);
+    if value != 0 {
+        let _ = map.remove(key);
+    }
+    value
+}
+
+/// Keeps what the process's reaping will be reported with.
 #[inline(always)]
 unsafe fn zombie(key: &ProcessKey, from: *const Scratch<ExitRecord>, boot_ns: u64, pids: u32) {
     let Some(zombie) = SCRATCH_ZOMBIE.get_ptr_mut(0) else { return };
@@ -233,8 +221,6 @@ unsafe fn init_exit(
         if DYING.insert(&key.pid, &*dying, 0).is_err() {
             count(|counters| counters.teardowns_untracked += 1);
             warn!(ctx, "no room to follow the teardown of {}", ns.inum());
-        } else {
-            pending::is_kept(Kept::Teardowns);
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     filter,
     kernel::{Access, Chain, Direct, PidNamespace, Regs, Task, ThroughNumbers},
     layout::{CALLS_MAY_BE_UNSEEN, COUNTING, Constant as _},
-    maps::{CHILDREN_NS, ChildrenNs, attached, count, observed_since, raise_peak},
+    maps::{CHILDREN_NS, ChildrenNs, PEAK_THREADS, attached, count, observed_since},
     syscall::{self, CLONE_NEWPID, Fork},
     undisturbed::{first, second},
 };
@@ -147,7 +147,22 @@ fn thread_created(thread: Task<Direct>) {
     if !filter::wants(Kind::ProcessExit) {
         return;
     }
-    raise_peak(&thread.group_leader().key(), thread.signal().threads());
+    let key = thread.group_leader().key();
+    let threads = thread.signal().threads();
+    match PEAK_THREADS.get_ptr_mut(&key) {
+        // SAFETY: a map value; of two racing forks of one process the larger count may be written over, and is
+        // written again by the next.
+        Some(peak) => unsafe {
+            if *peak < threads {
+                *peak = threads;
+            }
+        },
+        None => {
+            if PEAK_THREADS.insert(&key, &threads, 0).is_err() {
+                count(|counters| counters.peaks_untracked += 1);
+            }
+        }
+    }
 }
 
 /// The child is the first process of `ns`. Its namespace may have been created by this very call, or before: by

@@ -19,7 +19,6 @@ use crate::{
     filter,
     kernel::{Direct, Task},
     maps::{DYING, ZOMBIES},
-    pending::{self, Kept, REAP, Slot, TEARDOWN},
     programs::signal,
 };
 
@@ -32,32 +31,16 @@ static SCRATCH_REAP: PerCpuArray<Zombie> = PerCpuArray::with_max_entries(1, 0);
 
 #[btf_tracepoint(function = "sched_process_free")]
 fn process_free(ctx: BtfTracePointContext) -> i32 {
-    // Before the task is looked at: by now nothing of it is in a cache.
-    let crowded = pending::may_be_kept(Kept::WithoutSlot);
-    if !filter::wants(Kind::ProcessReap) && !crowded && !pending::may_be_kept(Kept::Teardowns) {
-        return 0;
-    }
     let task = Task::<Direct>::of(ctx.arg(0));
-    let pid = task.pid();
-    if pid != task.tgid() {
-        return 0;
-    }
-    let Some(slot) = Slot::of(pid) else { return 0 };
-    // Of nearly all tasks nothing is to be told.
-    if slot.is_empty() && !crowded {
+    if task.pid() != task.tgid() {
         return 0;
     }
     let key = task.key();
-    let flags = slot.flags(&key);
-    if flags & REAP != 0 {
-        slot.reaped(Writer::Free, FLAG_INEXACT, &key);
-    } else if crowded && filter::wants(Kind::ProcessReap) {
+    if filter::wants(Kind::ProcessReap) {
         reaped(&key);
     }
-    slot.torn_down(&key);
     // Where the init's parent took no SIGCHLD, the end of the teardown shows only now.
-    if (flags & TEARDOWN != 0 || crowded)
-        && let Some(dying) = DYING.get_ptr(&key.pid)
+    if let Some(dying) = DYING.get_ptr(&key.pid)
         // SAFETY: a map value.
         && unsafe { (*dying).init_start_boot_ns } == key.start_boot_ns
         && let Some(scratch) = Scratch::of(&SCRATCH_FREE_TEARDOWN)
@@ -68,8 +51,8 @@ fn process_free(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Sends the record that was prepared at the exit, of a process of which user space knows nothing or that found no slot: who
-/// takes it out of the map sends it, this hook or the look of user space (kernel/sweep.rs).
+/// Sends the record that was prepared at the exit: who takes it out of the map sends it, this hook or the look of user
+/// space (kernel/sweep.rs).
 #[inline(always)]
 fn reaped(key: &ProcessKey) {
     let Some(zombie) = ZOMBIES.get_ptr(key) else { return };

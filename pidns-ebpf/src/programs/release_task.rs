@@ -2,7 +2,7 @@
 //! <https://github.com/torvalds/linux/blob/v6.18/kernel/exit.c#L248>
 //!
 //! Called when a zombie is waited for, or dies unwaited, by whoever did that: the moment of the reaping. The task still
-//! has its PIDs, so that one whose exit was not seen is told of too. A leader that is released in the same call as its last
+//! has its PIDs, so nothing need have been kept since its exit. A leader that is released in the same call as its last
 //! thread is not seen here: user space finds it gone (kernel/sweep.rs).
 
 use aya_ebpf::{
@@ -17,7 +17,6 @@ use crate::{
     filter,
     kernel::{Chain, Direct, Task},
     maps::attached,
-    pending::{REAP, Slot},
     undisturbed::undisturbed,
 };
 
@@ -35,18 +34,8 @@ fn task_released(ctx: FEntryContext) -> i32 {
 
 #[inline(always)]
 fn released(leader: Task<Direct>) {
-    let tgid = leader.tgid();
-    if let Some(slot) = Slot::of(tgid)
-        && !slot.is_empty()
-    {
-        let key = leader.key();
-        if slot.flags(&key) & REAP != 0 {
-            slot.reaped(Writer::Release, 0, &key);
-            return;
-        }
-    }
-    // Its exit was not seen, or its record is lost.
     let pid = leader.thread_pid();
+    let tgid = leader.tgid();
     if !filter::wants_level(pid.level()) || !filter::wants_process(tgid, tgid) || !filter::wants_member(pid) {
         return;
     }

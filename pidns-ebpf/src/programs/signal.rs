@@ -11,7 +11,7 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use aya_log_ebpf::debug;
-use pidns_ebpf::abi::{Dying, Kind, NamespaceRecord, Origin, ProcessKey, SignalBody, TeardownBody, Writer};
+use pidns_ebpf::abi::{Dying, Kind, NamespaceRecord, Origin, SignalBody, TeardownBody, Writer};
 
 use crate::{
     call::word,
@@ -20,7 +20,6 @@ use crate::{
     kernel::{Direct, PidNamespace, Probed, Siginfo, Task},
     layout::{COUNTING, Constant as _},
     maps::{CASCADE, DYING, count},
-    pending::{self, Kept, Slot},
     syscall,
 };
 
@@ -45,26 +44,11 @@ static SCRATCH_TEARDOWN: PerCpuArray<Scratch<NamespaceRecord<TeardownBody>>> =
 #[btf_tracepoint(function = "signal_generate")]
 fn signal_generate(ctx: BtfTracePointContext) -> i32 {
     // Called with the lock of the target's signals held, and interrupts off: nobody else gets in.
-    if !is_own_death(&ctx) {
-        generated(&ctx);
-    }
+    generated(&ctx);
     0
 }
 
-/// Whether it is what nearly all signals are: SIGCHLD by a child that has died. Its own exit says it, unless the child is the init of
-/// a dying namespace. Its state is cheaper to read than the code of the signal, or anything of the parent.
 #[inline(always)]
-fn is_own_death(ctx: &BtfTracePointContext) -> bool {
-    let signal: i32 = ctx.arg(0);
-    let info = Siginfo::<Direct>::of(ctx.arg(1));
-    signal == SIGCHLD
-        && info.is_one()
-        && !pending::may_be_kept(Kept::Teardowns)
-        && Task::current_typed().is_some_and(Task::has_ended)
-}
-
-/// A function of its own in the object, so that the program is a few lines of the instruction cache for nearly all signals.
-#[inline(never)]
 fn generated(ctx: &BtfTracePointContext) {
     let signal: i32 = ctx.arg(0);
     let info = Siginfo::<Direct>::of(ctx.arg(1));
@@ -72,7 +56,7 @@ fn generated(ctx: &BtfTracePointContext) {
     let result: i32 = ctx.arg(4);
 
     let current = Task::current_typed();
-    if pending::may_be_kept(Kept::Teardowns) && may_be_an_init(current) {
+    if may_be_an_init(current) {
         let sender_tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
         if let Some(dying) = DYING.get_ptr_mut(&sender_tgid)
             && target.tgid() != sender_tgid
@@ -82,10 +66,6 @@ fn generated(ctx: &BtfTracePointContext) {
         }
     }
 
-    // As above, while a namespace is dying.
-    if signal == SIGCHLD && info.is_one() && current.is_some_and(Task::has_ended) {
-        return;
-    }
     let level = target.thread_pid().level();
     if level == 0 && !(wants_ends() && filter::wants_level(0)) {
         return;
@@ -104,8 +84,12 @@ fn generated(ctx: &BtfTracePointContext) {
     {
         return;
     }
+    // A child has died, which nearly all signals report: the child's own exit says it. It tells of itself; its state is cheaper
+    // to read than the code, which also tells of those for whom another process does.
+    if signal == SIGCHLD && info.is_one() && current.is_some_and(Task::has_ended) {
+        return;
+    }
     let code = info.code();
-    // Of a child that another process reports.
     if signal == SIGCHLD && code > 0 {
         return;
     }
@@ -221,9 +205,7 @@ unsafe fn from_dying_init(
             };
             // Where processes are only counted, an init's end alone is reported.
             let is_reported = !COUNTING.is_on() || target.group_leader().thread_pid().innermost().0 == 1;
-            // What has no thread left that could take it ends by itself, and its exit looks for no cascade.
-            let is_ended = target.is_ended_by(SIGKILL);
-            if is_reported && is_ended && CASCADE.insert(&target.group_leader().key(), &inum, 0).is_err() {
+            if is_reported && CASCADE.insert(&target.group_leader().key(), &inum, 0).is_err() {
                 count(|counters| counters.cascades_untracked += 1);
             }
         }
@@ -261,9 +243,6 @@ pub(super) unsafe fn teardown(
             reserved: 0,
         });
         send(writer, Kind::NamespaceTeardown, flags, now(), scratch, 0, 0);
-        if let Some(slot) = Slot::of(init_tgid) {
-            slot.torn_down(&ProcessKey::new(init_tgid, (*dying).init_start_boot_ns));
-        }
     }
     let _ = DYING.remove(&init_tgid);
 }

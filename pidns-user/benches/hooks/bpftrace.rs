@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::Read as _,
     path::Path,
     process::{Child, Command, Stdio},
     thread,
@@ -25,8 +24,7 @@ pub(crate) struct Runs {
 
 /// Why it cannot run here, if that can be known before.
 pub(crate) fn missing() -> Option<&'static str> {
-    if Command::new("bpftrace").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err()
-    {
+    if Command::new("bpftrace").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
         return Some("it is not installed (apt-get install bpftrace)");
     }
     if !Path::new(TRACEFS).is_dir() {
@@ -54,17 +52,12 @@ impl Script {
     fn start(tracepoint: &str, action: &str) -> Result<Self> {
         let text = format!("tracepoint:{tracepoint} {{ {action} }}");
         let mut command = Command::new("bpftrace");
-        // It has little to complain of while it runs: no reader is needed before its end.
-        command.args(["-e", &text]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.args(["-e", &text]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut script = Self(command.spawn().context("start bpftrace (apt-get install bpftrace)")?);
         let began = Instant::now();
         while script.runs()?.runs == 0 {
             if let Some(status) = script.0.try_wait()? {
-                let mut complaint = String::new();
-                if let Some(stderr) = &mut script.0.stderr {
-                    let _ = stderr.read_to_string(&mut complaint);
-                }
-                bail!("bpftrace ended with {status} on {text}: {}", complaint.trim());
+                bail!("bpftrace ended with {status} on {text}: is a tracefs mounted on /sys/kernel/tracing?");
             }
             ensure!(began.elapsed() < PATIENCE, "bpftrace has seen nothing of {tracepoint}");
             // Each of these tracepoints is passed by a process that lives and dies.

@@ -35,14 +35,14 @@ pub(super) struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// Returns the hooks and their forms.
+    /// Returns the hooks and their forms, and the bits of [`attached`] that the programs were told.
     ///
     /// Loads, then attaches: a hook that the kernel refuses is off, and the stream says so, unless nothing works
     /// without it.
     pub(super) fn carry_out<'a>(
         mut self,
         programs: impl Iterator<Item = (&'a str, &'a mut Program)>,
-    ) -> Result<Vec<(Hook, HookForm)>, LoadError> {
+    ) -> Result<(Vec<(Hook, HookForm)>, u32), LoadError> {
         let mut programs: HashMap<&str, &mut Program> = programs.collect();
         let hooks = std::mem::take(&mut self.hooks);
         // A fallback is loaded when it is known to be needed: that is seldom where functions can be hooked.
@@ -51,6 +51,7 @@ impl Plan<'_> {
         let mut refused = self.load(first, &mut programs);
 
         let mut forms: Vec<(Hook, HookForm)> = Vec::new();
+        let mut told = 0;
         for hook in hooks {
             let spared = match hook.need {
                 Need::Fallback(groups) => {
@@ -85,10 +86,10 @@ impl Plan<'_> {
             let ends_its_groups = is_fallback(&hook);
             forms.push((hook, form));
             if ends_its_groups {
-                self.tell(&forms)?;
+                told = self.tell(&forms)?;
             }
         }
-        Ok(forms)
+        Ok((forms, told))
     }
 
     /// Why a hook need not be tried.
@@ -102,7 +103,7 @@ impl Plan<'_> {
     }
 
     /// Tells the programs which hooks are in place: those that depend on it come after.
-    fn tell(&mut self, forms: &[(Hook, HookForm)]) -> Result<(), LoadError> {
+    fn tell(&mut self, forms: &[(Hook, HookForm)]) -> Result<u32, LoadError> {
         // Of hooks that are yet to come, nothing is in place.
         let on = |is: &dyn Fn(&Hook) -> bool| {
             let mut those = forms.iter().filter(|(hook, _)| is(hook)).peekable();
@@ -122,7 +123,7 @@ impl Plan<'_> {
         ];
         let all = bits.iter().filter(|(_, on)| *on).fold(0, |all, (bit, _)| all | bit);
         self.attached.set(0, all, 0)?;
-        Ok(())
+        Ok(all)
     }
 
     /// Loads the programs of these hooks; returns those that were refused.

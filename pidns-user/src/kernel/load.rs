@@ -81,6 +81,8 @@ pub struct Loaded {
     ebpf: Ebpf,
     /// Each hook and the form it runs in.
     pub hooks: Vec<(Hook, HookForm)>,
+    /// What its programs were told of them: bits of [`names::attached`].
+    attached: u32,
     /// Its counters.
     pub stats: Stats,
     /// What was counted by namespace, where that was asked for.
@@ -113,6 +115,11 @@ impl Loaded {
             }
         }
         missed
+    }
+
+    /// Whether function hooks tell of reapings: the kernel side then keeps no zombies.
+    pub fn ends_by_function(&self) -> bool {
+        self.attached & names::attached::ENDS_BY_FUNCTION != 0
     }
 
     /// aya-log's reader for this object.
@@ -185,12 +192,7 @@ fn load_all(
         ebpf.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })
     };
     let stats = Stats::new(take(&mut ebpf, names::MAP_COUNTERS)?)?;
-    let sweeper = Sweeper::new(
-        take(&mut ebpf, names::MAP_ZOMBIES)?,
-        take(&mut ebpf, names::MAP_DYING)?,
-        take(&mut ebpf, names::MAP_PENDING)?,
-        take(&mut ebpf, names::MAP_KEPT)?,
-    )?;
+    let sweeper = Sweeper::new(take(&mut ebpf, names::MAP_ZOMBIES)?, take(&mut ebpf, names::MAP_DYING)?)?;
     let namespace_counters = if settings.counting.is_some() {
         let slots = take(&mut ebpf, names::MAP_NAMESPACE_COUNTERS)?;
         let more = take(&mut ebpf, names::MAP_MORE_NAMESPACE_COUNTERS)?;
@@ -212,7 +214,7 @@ fn load_all(
         without_syscall_hooks: settings.without_syscall_hooks,
         attached: &mut attached,
     };
-    let hooks = plan.carry_out(ebpf.programs_mut())?;
+    let (hooks, told) = plan.carry_out(ebpf.programs_mut())?;
     let observed_since_ns = clock::boottime_ns();
     if let Some(gauges) = &mut gauges {
         gauges.add_programs(&ebpf).map_err(io("look at the programs"))?;
@@ -225,7 +227,17 @@ fn load_all(
     // BTF was megabytes in small pieces; without this the allocator keeps them.
     memory::trim();
     Ok((
-        Loaded { ebpf, hooks, stats, namespace_counters, gauges, sweeper, began_boot_ns, observed_since_ns },
+        Loaded {
+            ebpf,
+            hooks,
+            attached: told,
+            stats,
+            namespace_counters,
+            gauges,
+            sweeper,
+            began_boot_ns,
+            observed_since_ns,
+        },
         reader,
         waker,
     ))
@@ -308,10 +320,6 @@ fn create(settings: &Settings, layout: &Layout) -> Result<Ebpf, LoadError> {
         Some(more) => (possible_cpus()? * CPU_SLOTS, *more),
         None => (1, 1),
     };
-    if counting.is_some() {
-        loader.map_max_entries(names::MAP_PEAKS_BY_PID, 1);
-        loader.map_max_entries(names::MAP_PENDING, 1);
-    }
     loader.map_max_entries(names::MAP_NAMESPACE_COUNTERS, slots);
     loader.map_max_entries(names::MAP_MORE_NAMESPACE_COUNTERS, more);
     if *log_level == 0 {

@@ -1,18 +1,16 @@
 //! Finds what ended without a report of any hook: zombies that are gone, teardowns that are over.
 //!
-//! A hook can miss an event (DESIGN.md, Losses), or its record find no room. What it would have reported stays in the kernel
-//! side's tables and in ours. A sweep goes through the tables and asks whether each process is still there.
+//! A hook can miss an event (DESIGN.md, Losses). What it would have reported stays in the kernel side's tables, and where
+//! release_task reports reapings its zombies stay in ours. A sweep goes through the tables and asks whether each process is
+//! still there.
 
 use std::collections::{BTreeSet, HashMap};
 
 use aya::{
     Pod,
-    maps::{Array, HashMap as BpfHashMap, Map, MapData, MapError},
+    maps::{HashMap as BpfHashMap, Map, MapData, MapError},
 };
-use pidns_ebpf::abi::{
-    Dying, ProcessKey, Zombie,
-    pending::{self, Kept},
-};
+use pidns_ebpf::abi::{Dying, ProcessKey, Zombie};
 use rustix::{
     io::Errno,
     process::{Pid, test_kill_process},
@@ -34,8 +32,8 @@ const PATIENCE_NS: u64 = 1_000_000_000;
 /// Most zombies that a look asks after: real ones stay for as long as their parent likes, and each costs 10 µs.
 const BUDGET: usize = 1_000;
 
-/// Looks that it takes to come round to all zombies: those in the kernel side's table, and twice as many in ours, at most.
-const ROUND: u64 = 3 * 65_536 / BUDGET as u64 + 1;
+/// Looks that it takes to come round to all zombies: as many in the kernel side's table as in ours, at most.
+const ROUND: u64 = 2 * 65_536 / BUDGET as u64 + 1;
 
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -71,8 +69,6 @@ pub enum Swept {
 pub struct Sweeper {
     zombies: BpfHashMap<MapData, Key, ZombieEntry>,
     dying: BpfHashMap<MapData, u32, DyingEntry>,
-    pending: Array<MapData, u64>,
-    kept: Array<MapData, u64>,
     zombie_suspects: Suspects,
     /// An init is in both tables, and is told of from either.
     dying_suspects: Suspects,
@@ -110,12 +106,10 @@ impl Suspects {
 }
 
 impl Sweeper {
-    pub(super) fn new(zombies: Map, dying: Map, pending: Map, kept: Map) -> Result<Self, MapError> {
+    pub(super) fn new(zombies: Map, dying: Map) -> Result<Self, MapError> {
         Ok(Self {
             zombies: zombies.try_into()?,
             dying: dying.try_into()?,
-            pending: pending.try_into()?,
-            kept: kept.try_into()?,
             zombie_suspects: Suspects::default(),
             dying_suspects: Suspects::default(),
             next: ProcessKey::new(0, 0),
@@ -133,7 +127,6 @@ impl Sweeper {
     pub fn sweep(&mut self, zombies: &mut Zombies, last: bool) -> (BootNs, Vec<Swept>) {
         let now = boottime_ns();
         let mut swept = Vec::new();
-        self.settle();
         if !self.possible {
             return (now, swept);
         }
@@ -157,7 +150,6 @@ impl Sweeper {
                 && (last || self.zombie_suspects.found_again(*key))
                 && (zombies.remove(key) | self.zombies.remove(&Key(*key)).is_ok())
             {
-                self.release_slot(*key);
                 swept.push(Swept::Reaped(zombie));
             }
         }
@@ -171,40 +163,12 @@ impl Sweeper {
                 && (last || self.dying_suspects.found_again(key))
                 && self.dying.remove(&pid).is_ok()
             {
-                self.release_slot(key);
                 swept.push(Swept::TornDown(dying));
             }
         }
         self.zombie_suspects.end_of_sweep();
         self.dying_suspects.end_of_sweep();
         (now, swept)
-    }
-
-    /// Gives back the slot of a process that is gone, where the hook of its end has not: it has run, or never will.
-    fn release_slot(&mut self, key: ProcessKey) {
-        let slot = pending::slot(key.pid);
-        if self.pending.get(&slot, 0).is_ok_and(|word| pending::flags(word, key) != 0) {
-            // It is looked for again where this fails.
-            let _ = self.pending.set(slot, 0, 0);
-        }
-    }
-
-    /// Has the hooks look for nothing more in the hash maps that are empty. In this order, as [`Kept`] says.
-    fn settle(&mut self) {
-        for what in Kept::ALL {
-            let (Ok(put), Ok(settled)) = (self.kept.get(&what.put(), 0), self.kept.get(&what.settled(), 0))
-            else {
-                continue;
-            };
-            // An init without a slot is in the table of the dying.
-            if put != settled
-                && self.dying.keys().next().is_none()
-                && (what == Kept::Teardowns || self.zombies.keys().next().is_none())
-            {
-                // Where this fails they go on looking.
-                let _ = self.kept.set(what.settled(), put, 0);
-            }
-        }
     }
 }
 

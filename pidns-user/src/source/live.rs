@@ -25,7 +25,7 @@ use crate::{
         ring::RingReader,
         stats::{KindTotals, MissedRuns, Totals},
         sweep::Swept,
-        zombies::{Followed, Zombies},
+        zombies::Zombies,
     },
 };
 
@@ -107,7 +107,7 @@ impl Live {
         start: Body,
         follows_reaps: bool,
     ) -> Self {
-        let zombies = Zombies::new(follows_reaps);
+        let zombies = Zombies::new(loaded.ends_by_function() && follows_reaps);
         let translation =
             Translation::new(Translator::new(loaded.observed_since_ns), zombies, loaded.began_boot_ns);
         let now = Instant::now();
@@ -261,13 +261,11 @@ impl Translation {
         if !self.swept.is_empty() {
             self.swept_up_to(BootNs(header.boot_ns), each);
         }
+        let record = self.zombies.follow(header, record);
         let (numbers, events) = (&mut self.numbers, &mut self.events);
-        let mut put = |Translated { boot_ns, exact, body }| events.push(numbers.event(boot_ns, exact, body));
-        match self.zombies.follow(header, record) {
-            Followed::Record(record) => self.translator.translate(header, record, put),
-            Followed::Reaped(zombie) => put(Translator::reaped(header, zombie)),
-            Followed::Nothing => {}
-        }
+        self.translator.translate(header, record, |Translated { boot_ns, exact, body }| {
+            events.push(numbers.event(boot_ns, exact, body));
+        });
         events.iter_mut().for_each(|event| self.cgroups.complete(event));
         each(events);
         events.clear();
@@ -291,7 +289,7 @@ impl Translation {
 
     fn losses(&mut self, missed: MissedRuns, totals: &Totals, each: &mut dyn FnMut(&mut [Event])) {
         self.account("ring", totals.lost(), each);
-        self.account("table", totals.unseen() + self.zombies.refused(), each);
+        self.account("table", totals.unseen(), each);
         self.account("hook", missed.lost(totals), each);
         if totals.untracked.iter().any(|(what, _)| *what == "process.exit.threads") {
             self.translator.peaks_are_incomplete();
@@ -322,16 +320,9 @@ impl Translation {
     /// What the stream ends with; the counts of what was shown, and of the model, are others' to add.
     fn end(&self, totals: &Totals, missed: MissedRuns, duration: Duration) -> Body {
         let refusals = (missed.refusals > 0).then_some(("refusals", missed.refusals));
-        let mut untracked: BTreeMap<Token, u64> = totals
-            .untracked
-            .iter()
-            .copied()
-            .chain(refusals)
-            .map(|(what, count)| (what.into(), count))
-            .collect();
-        if self.zombies.refused() > 0 {
-            *untracked.entry("process.reap".into()).or_default() += self.zombies.refused();
-        }
+        let refused = self.zombies.refused();
+        let zombies = (refused > 0).then_some(("process.reap.zombie_ns", refused));
+        let untracked = totals.untracked.iter().copied().chain(refusals).chain(zombies);
         Body::StreamEnd {
             events: BTreeMap::new(),
             lost: by_token(&self.lost),
@@ -345,7 +336,7 @@ impl Translation {
                 .collect(),
             threads: ThreadCount { created: totals.threads_created, ended: totals.threads_ended },
             swept: by_token(&self.swept_count),
-            untracked,
+            untracked: untracked.map(|(what, count)| (what.into(), count)).collect(),
             model: None,
             duration_ns: duration.as_nanos() as u64,
         }
@@ -375,7 +366,7 @@ mod tests {
     use crate::kernel::zombies::Unreaped;
 
     fn translation() -> Translation {
-        Translation::new(Translator::new(BootNs(0)), Zombies::new(true), BootNs(1_000))
+        Translation::new(Translator::new(BootNs(0)), Zombies::new(false), BootNs(1_000))
     }
 
     /// The reaping of process 20, which is 2 in its namespace.

@@ -1,17 +1,16 @@
 //! Many lives at once: all are seen, and where they cannot be, what is missing is counted.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::process::{Command, ExitStatus};
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::facts::Who;
 use crate::invariants::{Invariants, ProcessKey};
-use crate::seen::{expect, expect_absent, expect_code, get};
-use crate::stage::{Actor, patience, run};
+use crate::seen::expect_code;
+use crate::stage::{Actor, run};
 use crate::sys;
-use crate::tracer::{FileTracer, Tracer};
+use crate::tracer::FileTracer;
 use crate::{Test, probes, test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -20,8 +19,6 @@ pub(crate) const TESTS: &[Test] = &[
     test!(what_a_small_ring_loses_is_counted_and_the_stream_goes_on),
     test!(strict_turns_a_loss_into_an_exit_code),
     test!(who_enters_a_storm_from_outside_is_none_of_it),
-    test!(zombies_whose_exits_were_lost_are_seen_to_go),
-    test!(each_process_of_one_pid_is_seen_to_go, needs probes::set_tid),
 ];
 
 const WORKERS: u64 = 2;
@@ -297,82 +294,4 @@ fn who_enters_a_storm_from_outside_is_none_of_it() {
         // The shell and what it starts, of each.
         assert!(visitors >= 2 * VISITORS - left_out.min(2 * VISITORS), "{event}: {:?}", report.visitors);
     }
-}
-
-/// What user space knows a reaping by is the process's exit. Where the ring had no room for that, the kernel side tells the rest.
-fn zombies_whose_exits_were_lost_are_seen_to_go() {
-    // A third of them has room.
-    const ZOMBIES: u64 = 500;
-    let mut actor = Actor::start("late-zombies", &[&ZOMBIES.to_string()]);
-    let init: Who = actor.hear("init");
-    // Held, so that its number is not another's before the stream has ended.
-    let _pin = std::fs::File::open(format!("/proc/{}/ns/pid", init.pid)).expect("a child's namespace");
-    let filter =
-        ["-n", &init.ns.to_string(), "-e", "process.exit", "-e", "process.reap", "--ring-size", "16K"];
-    let tracer = FileTracer::start(&filter);
-    sys::kill(tracer.pid(), libc::SIGSTOP).expect("a child can be stopped");
-    actor.go();
-    let zombies: u64 = actor.hear_within(SECONDS_FOR_A_STORM, "zombies");
-    sys::kill(tracer.pid(), libc::SIGCONT).expect("a child can be continued");
-    tracer.wait_for_text("the loss", r#""event":"stream.lost""#);
-    actor.go();
-    tracer.wait_for_lines(r#""event":"process.reap""#, zombies);
-    actor.go();
-    actor.finish();
-    let (mut reaps, mut exits, mut by_functions) = (BTreeMap::<u64, Value>::new(), BTreeSet::new(), false);
-    let (stderr, status) = tracer.interrupt(|line| {
-        let event: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        let pid = || get(&event, "/process/pid");
-        match event["event"].as_str() {
-            Some("stream.start") => {
-                by_functions =
-                    event["hooks"]["release_task"].as_str().is_some_and(|form| form.starts_with("fentry"));
-            }
-            Some("process.exit") => drop(exits.insert(pid())),
-            Some("process.reap") => {
-                assert!(reaps.insert(pid(), event.clone()).is_none(), "told twice: {line}");
-            }
-            _ => {}
-        }
-    });
-    expect_code(status, 0, &stderr);
-    let unseen = reaps.keys().filter(|pid| !exits.contains(*pid)).count();
-    assert!(unseen > 0, "a stopped reader and a small ring lose exits");
-    assert_eq!(
-        reaps.len() as u64,
-        zombies + 1,
-        "reapings, {unseen} of them of processes whose exit was lost"
-    );
-    for (pid, reap) in reaps.iter().filter(|(pid, _)| **pid != init.pid as u64) {
-        expect(reap, "/process/ns", init.ns);
-        expect(reap, "/process/ppid", init.pid);
-        let pids: Vec<u64> = get(reap, "/process/pids");
-        assert!(matches!(pids[..], [host, inner] if host == *pid && inner > 1), "{reap}");
-        if exits.contains(pid) || !by_functions {
-            let _: u64 = get(reap, "/zombie_ns");
-        } else {
-            expect_absent(reap, "/zombie_ns");
-        }
-    }
-}
-
-/// The kernel frees a process a while after its PID is another's: each is told of, by whichever of its tables knows it.
-fn each_process_of_one_pid_is_seen_to_go() {
-    let tracer = Tracer::start(&["-e", "process.exit", "-e", "process.reap"]);
-    let told = Actor::start("one-pid", &["200"]).finish();
-    let (pid, lives): (u64, u64) = (told.the("pid"), told.the("lives"));
-    // Another program's process may get the PID as well.
-    let is_it = |event: &Value| event["process"]["pid"] == pid && event["process"]["ppid"] == told.actor;
-    tracer.wait_for_process("process.reap", told.actor);
-    // Its reaping has no order among theirs, and one that no hook sees is found by a look.
-    std::thread::sleep(patience(3));
-    let seen = tracer.stop();
-    let starts = |event| -> BTreeSet<u64> {
-        seen.all(event, is_it).into_iter().map(|event| get(event, "/process/start_boot_ns")).collect()
-    };
-    let (exits, reaps) = (starts("process.exit"), starts("process.reap"));
-    assert_eq!(seen.all("process.exit", is_it).len() as u64, lives, "exits of {pid}");
-    assert_eq!(seen.all("process.reap", is_it).len() as u64, lives, "reapings of {pid}");
-    assert_eq!(exits.len() as u64, lives, "each is a process of its own");
-    assert_eq!(reaps, exits, "the reapings are those of the exits");
 }

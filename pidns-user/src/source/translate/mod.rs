@@ -218,9 +218,8 @@ impl Translator {
                 let zombie_ns = BootNs::known(exit_boot_ns).map(|exit| boot_ns.saturating_since(exit));
                 put(exact, Body::ProcessReap { process: process(&subject), zombie_ns });
             }
-            // The decoder lets no record about a namespace pass without what is asked for above; a brief one is followed up before.
-            Record::BriefReap { .. }
-            | Record::NamespaceCreate(_)
+            // The decoder lets no record about a namespace pass without what is asked for above.
+            Record::NamespaceCreate(_)
             | Record::NamespaceInit(_)
             | Record::NamespaceJoin(_)
             | Record::NamespaceJoinFailed(_)
@@ -232,17 +231,13 @@ impl Translator {
         }
     }
 
-    /// The event of a reaping whose record says no more than who was reaped.
-    pub fn reaped(header: Header, zombie: Unreaped) -> Translated {
-        let Header { boot_ns, flags, .. } = header;
-        let boot_ns = BootNs(boot_ns);
-        Translated { boot_ns, exact: flags & FLAG_INEXACT == 0, body: reap(boot_ns, zombie) }
-    }
-
     /// The event that an end stands for which no hook reported. The sweep that found it was at this time.
     pub fn swept(&mut self, boot_ns: BootNs, swept: Swept) -> Translated {
         let body = match swept {
-            Swept::Reaped(zombie) => reap(boot_ns, zombie),
+            Swept::Reaped(Unreaped { process, exit_boot_ns, pids }) => Body::ProcessReap {
+                process: process_of(&process, pids.into_vec()),
+                zombie_ns: BootNs::known(exit_boot_ns).map(|exit| boot_ns.saturating_since(exit)),
+            },
             Swept::TornDown(Dying { ns, began_boot_ns, killed, .. }) => {
                 self.teardown(&ns, killed, boot_ns.saturating_since(BootNs(began_boot_ns)))
             }
@@ -368,14 +363,6 @@ impl Translator {
                 pid.0 != subject.part.parent_pid || (start.0 != 0 && start.0 != parent_start_boot_ns)
             }
         }
-    }
-}
-
-fn reap(boot_ns: BootNs, zombie: Unreaped) -> Body {
-    let Unreaped { process, exit_boot_ns, pids } = zombie;
-    Body::ProcessReap {
-        process: process_of(&process, pids.into_vec()),
-        zombie_ns: BootNs::known(exit_boot_ns).map(|exit| boot_ns.saturating_since(exit)),
     }
 }
 

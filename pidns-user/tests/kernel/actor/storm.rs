@@ -4,19 +4,16 @@ use std::ffi::c_int;
 use std::process::ExitStatus;
 use std::sync::{Arc, Barrier};
 use std::thread;
-use std::time::Duration;
 
 use super::{Child, Situation, become_actor, fork, fork_and_wait, parse, say, sleeping_members, wait_for_go};
 use crate::facts::{Lives, Who};
-use crate::sys::{self, Birth};
+use crate::sys;
 
 pub(super) const SITUATIONS: &[Situation] = &[
     ("storm", |args| storm(parse(args, 0, "lives"), parse(args, 1, "workers"))),
     ("counted", |args| counted(parse(args, 0, "lives"), parse(args, 1, "namespaces"))),
     ("churn", |args| churn(parse(args, 0, "namespaces"))),
     ("zombies", |args| zombies(parse(args, 0, "zombies"))),
-    ("late-zombies", |args| late_zombies(parse(args, 0, "zombies"))),
-    ("one-pid", |args| one_pid(parse(args, 0, "lives"))),
     ("threads-end-at-once", |args| {
         threads_end_at_once(parse(args, 0, "processes"), parse(args, 1, "threads"))
     }),
@@ -125,47 +122,6 @@ fn zombies(count: u32) -> c_int {
         wait_for_go();
     });
     home.dismiss();
-    0
-}
-
-/// An init that has children that end on the first go, reaps them one by one on the second, and ends on the third.
-fn late_zombies(count: u32) -> c_int {
-    let home = Child::init("init", || {
-        wait_for_go();
-        let children: Vec<_> = (0..count).map(|_| fork(|| 0)).collect();
-        for child in &children {
-            sys::wait_without_reaping(*child).expect("a child can be waited for");
-        }
-        say("zombies", count);
-        wait_for_go();
-        for child in children {
-            sys::wait(child).expect("a child can be waited for");
-            // Slowly enough for a small ring buffer.
-            thread::sleep(Duration::from_millis(2));
-        }
-        wait_for_go();
-    });
-    home.dismiss();
-    0
-}
-
-/// Lives of one PID, each begun as soon as the one before it was waited for: the kernel frees a process milliseconds later. Says
-/// the PID, and how many there were before another process got it.
-fn one_pid(lives: u64) -> c_int {
-    let pid = fork(|| 0);
-    sys::wait(pid).expect("a child can be waited for");
-    let birth = Birth { flags: 0, set_tid: vec![pid] };
-    let mut lived = 1;
-    while lived < lives {
-        match sys::clone3(&birth, || 0) {
-            Ok(again) => drop(sys::wait(again).expect("a child can be waited for")),
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => break,
-            Err(error) => panic!("clone3 with set_tid: {error}"),
-        }
-        lived += 1;
-    }
-    say("pid", pid);
-    say("lives", lived);
     0
 }
 

@@ -24,7 +24,8 @@ pub(crate) struct Runs {
 
 /// Why it cannot run here, if that can be known before.
 pub(crate) fn missing() -> Option<&'static str> {
-    if Command::new("bpftrace").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+    if Command::new("bpftrace").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err()
+    {
         return Some("it is not installed (apt-get install bpftrace)");
     }
     if !Path::new(TRACEFS).is_dir() {

@@ -38,11 +38,7 @@ struct Step {
 
 /// What printf() is given, where a life is printed: at the two steps that say whose it is.
 const PRINTED: [(&str, &str, &str); 2] = [
-    (
-        "fork",
-        "%s %d %s %d",
-        "args->parent_comm, args->parent_pid, args->child_comm, args->child_pid",
-    ),
+    ("fork", "%s %d %s %d", "args->parent_comm, args->parent_pid, args->child_comm, args->child_pid"),
     ("exit", "%s %d", "args->comm, args->pid"),
 ];
 
@@ -267,7 +263,8 @@ impl fmt::Display for Lives {
         if let Some(why) = self.without_bpftrace {
             writeln!(f, "bpftrace is not measured: {why}")?;
         }
-        let ratio = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("x {value:.2}"));
+        let ratio =
+            |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("x {value:.2}"));
         for inside in [true, false] {
             let headings = ["sum", "fork / count()", "sum / empty", "printf() / sum", "sum / before"];
             let steps = STEPS.iter().map(|step| step.name);

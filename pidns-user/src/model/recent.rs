@@ -23,6 +23,8 @@ const MOST_GONE: usize = 1_000;
 const MOST_INCIDENTS: usize = 1_000;
 /// Most containers without a namespace of their own that are remembered.
 const MOST_MAINS: usize = 1_000;
+/// A container's first process that ends within this time, nanoseconds, has set it up.
+const SET_UP_NS: u64 = 1_000_000_000;
 /// How long incidents and namespaces that are gone are remembered, nanoseconds.
 const REMEMBERED_NS: u64 = 15 * 60 * 1_000_000_000;
 
@@ -289,9 +291,7 @@ impl Recent {
             Body::ProcessExit { process, exit, cause, .. } => {
                 self.lives(process, at, world, |lives| &mut lives.exits);
                 self.elsewhere.remove(&process.key());
-                for main in self.mains.values_mut().filter(|main| main.process.key() == process.key()) {
-                    main.ended = Some((at, exit.clone()));
-                }
+                self.main_has_ended(process, exit, at, world);
                 let is_member = process.pids.len() > 1 && process.pids.last() != Some(&1);
                 if let (true, Some(Cause::Oom { .. })) = (is_member, cause) {
                     let ns = world.namespace(process.ns).map(|ns| ns.namespace.inum);
@@ -374,6 +374,25 @@ impl Recent {
         }
     }
 
+    /// One that has lived for a moment only was what its runtime set the container up with, under whatever name: the earliest
+    /// process that lives on is the main one.
+    fn main_has_ended(&mut self, process: &Process, exit: &Exit, at: BootNs, world: &World) {
+        let is_it = |main: &&mut MainProcess| main.process.key() == process.key();
+        let Some(main) = self.mains.values_mut().find(is_it) else { return };
+        main.ended = Some((at, exit.clone()));
+        if at.saturating_since(process.start_boot_ns) >= SET_UP_NS {
+            return;
+        }
+        let living = world.processes().filter(|state| state.ended.is_none());
+        let of_it = living.filter(|state| {
+            let own = state.process.container.as_ref();
+            own.is_some_and(|own| own.is_same(&main.container)) && !is_runtime_helper(&state.process.comm)
+        });
+        if let Some(next) = of_it.min_by_key(|state| state.process.start_boot_ns) {
+            (main.process, main.ended) = (next.process.clone(), None);
+        }
+    }
+
     fn note_main(&mut self, key: ProcessKey, world: &World) {
         let Some(state) = world.process(key.pid) else { return };
         // What a runtime sets the container up with is in its cgroup first, and ends.
@@ -392,6 +411,12 @@ impl Recent {
         let ended = state.ended.as_ref().and_then(|ended| ended.since.zip(ended.exit.clone()));
         let main = || MainProcess { container: Arc::clone(container), process: state.process.clone(), ended };
         let known = self.mains.entry(name).or_insert_with(main);
+        let was_set_up = known.ended.as_ref().is_some_and(|(at, _)| {
+            at.saturating_since(known.process.start_boot_ns) < SET_UP_NS && state.ended.is_none()
+        });
+        if was_set_up {
+            (known.process, known.ended) = (state.process.clone(), None);
+        }
         let is_earlier = known.ended.is_none() && state.process.start_boot_ns < known.process.start_boot_ns;
         if is_earlier || known.process.key() == state.key() {
             known.process = state.process.clone();

@@ -270,7 +270,7 @@ fn a_limit_on_pids_that_is_reached_is_found_with_its_cgroup() {
     stage.recorded(&found);
     std::thread::sleep(Duration::from_secs(1));
     let sleeps =
-        |pid: &u32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"sleep\0603\0");
+        |pid: &u32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"sleep\x00603\x00");
     for pid in container.others().into_iter().filter(sleeps) {
         send(pid, Signal::KILL);
     }

@@ -433,10 +433,11 @@ fn a_member_that_memory_ran_out_for_is_found() {
     let group = cgroups::memory_cgroups().expect("the probe found it").make(64 << 20);
     let mut stage = Stage::new(&[]);
     let mut actor = Actor::start("memory-runs-out-for-a-member", &[group.path()]);
-    let init: Who = actor.hear("init");
+    let (init, member): (Who, Who) = (actor.hear("init"), actor.hear("member"));
     let _: crate::facts::Ended = actor.hear("end");
     let found = stage.opened("member-oom-killed", init.ns);
-    assert_eq!(facts(&found, "oom_kill").len(), 1, "{found:#}");
+    let killed = facts(&found, "oom_kill");
+    assert_eq!((killed.len(), &killed[0]["process"]["pid"]), (1, &member.pid.into()), "{found:#}");
     stage.recorded(&found);
     stage.closed(&found);
     actor.go();

@@ -124,7 +124,11 @@ fn memory_runs_out(cgroup: &str) -> c_int {
 /// The same of a member; PID 1 lives on, until it is told to end.
 fn memory_runs_out_for_a_member(cgroup: &str) -> c_int {
     let home = Child::init("init", || {
-        let ended = say_end("end", fork(|| take_all_memory(cgroup)));
+        let member = fork(|| {
+            say("member", Who::myself());
+            take_all_memory(cgroup)
+        });
+        let ended = say_end("end", member);
         assert_eq!(ended.signal, Some(libc::SIGKILL), "the kernel killed it");
         wait_for_go();
     });

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Scene,
-    scene::{described, explain_process, hooked},
+    scene::{self, described, explain_process},
 };
 use crate::{
     event::{
@@ -20,18 +20,11 @@ use crate::{
 pub(super) fn find(scene: &Scene<'_>) -> Vec<Finding> {
     let mut refused: BTreeMap<ProcessKey, Evidence> = BTreeMap::new();
     for incident in scene.recent.incidents() {
-        if let IncidentKind::ForkRefused { errno, reason, thread: true } = &incident.kind
+        if let IncidentKind::ForkRefused { reason, thread: true, .. } = &incident.kind
             && reason == "children_elsewhere"
             && !scene.is_over(incident.last, scene.thresholds.incident)
         {
-            let fact = Fact::RefusedFork {
-                process: incident.process.clone(),
-                errno: errno.clone(),
-                reason: reason.clone(),
-                thread: true,
-                count: incident.count,
-            };
-            refused.insert(incident.process.key(), hooked(incident.last, fact));
+            refused.extend(scene::incident(incident).map(|fact| (incident.process.key(), fact)));
         }
     }
     let elsewhere = scene.world.processes().filter(|state| state.ended.is_none());

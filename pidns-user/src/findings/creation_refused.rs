@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Scene,
-    scene::{explain_process, hooked},
+    scene::{self, explain_process, hooked},
 };
 use crate::{
     event::{
@@ -39,15 +39,8 @@ fn of(scene: &Scene<'_>, inum: NsInum, refused: &[&Incident]) -> Option<Finding>
     let mut evidence = Vec::new();
     let mut next = vec![explain_process(last.process.pid)];
     for incident in latest.iter().take(LISTED) {
-        let IncidentKind::CreationRefused { via, errno, reason } = &incident.kind else { continue };
-        let fact = Fact::RefusedCreation {
-            process: incident.process.clone(),
-            via: via.clone(),
-            errno: errno.clone(),
-            reason: reason.clone(),
-            count: incident.count,
-        };
-        evidence.push(hooked(incident.last, fact));
+        let IncidentKind::CreationRefused { reason, .. } = &incident.kind else { continue };
+        evidence.extend(scene::incident(incident));
         if let Some(limit) = incident.limit.clone() {
             let fact = Fact::Limit { limit, growth_per_minute: None, seconds_left: None };
             evidence.push(hooked(incident.last, fact));

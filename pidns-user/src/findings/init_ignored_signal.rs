@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use super::{
     Scene,
-    scene::{explain_ns, hooked},
+    scene::{self, explain_ns, init_exit},
 };
 use crate::{
     event::{
-        finding::{Diagnosis, Fact, Finding, Severity},
+        finding::{Diagnosis, Finding, Severity},
         identity::NsInum,
         snapshot::SnapshotNamespace,
     },
@@ -49,29 +49,14 @@ fn of(scene: &Scene<'_>, inum: NsInum, signals: &[&Incident]) -> Option<Finding>
     let first = signals.iter().min_by_key(|incident| incident.first)?;
     let mut evidence = Vec::new();
     for incident in signals.iter().take(LISTED) {
-        if let IncidentKind::SignalIgnored { signal, from } = &incident.kind {
-            let fact = Fact::Signal {
-                signal: signal.clone(),
-                sender: incident.sender.clone(),
-                from: from.clone(),
-                fate: "ignored".into(),
-                count: incident.count,
-            };
-            evidence.push(hooked(incident.last, fact));
-        }
+        evidence.extend(scene::incident(incident));
     }
     let record = scene.recent.last_namespace(inum);
     // What was done about it.
     if let Some(death) = record.and_then(|record| record.death.as_ref())
         && death.at > first.first
     {
-        let fact = Fact::InitExit {
-            process: death.process.clone(),
-            exit: death.exit.clone(),
-            cause: death.cause.clone(),
-            members: death.members,
-        };
-        evidence.push(hooked(death.at, fact));
+        evidence.push(init_exit(death));
     }
     let ns = record.map(|record| record.ns.clone());
     let ns = ns.or_else(|| first.ns.as_ref().map(SnapshotNamespace::of));

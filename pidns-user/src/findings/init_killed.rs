@@ -2,7 +2,7 @@
 
 use super::{
     Scene,
-    scene::{explain_ns, explain_process, hooked},
+    scene::{self, explain_ns, explain_process, hooked, init_exit},
 };
 use crate::{
     event::{
@@ -38,29 +38,8 @@ fn of(scene: &Scene<'_>, record: &NamespaceRecord, death: &Death) -> Option<Find
     let init = &death.process;
     // What was tried before.
     let before = scene.recent.incidents().filter(|incident| is_before(incident, death, init));
-    let mut evidence: Vec<_> = before
-        .filter_map(|incident| match &incident.kind {
-            IncidentKind::SignalIgnored { signal, from } => {
-                let fact = Fact::Signal {
-                    signal: signal.clone(),
-                    sender: incident.sender.clone(),
-                    from: from.clone(),
-                    fate: "ignored".into(),
-                    count: incident.count,
-                };
-                Some(hooked(incident.last, fact))
-            }
-            _ => None,
-        })
-        .take(4)
-        .collect();
-    let fact = Fact::InitExit {
-        process: init.clone(),
-        exit: death.exit.clone(),
-        cause: death.cause.clone(),
-        members: death.members,
-    };
-    evidence.push(hooked(death.at, fact));
+    let mut evidence: Vec<_> = before.filter_map(scene::incident).take(4).collect();
+    evidence.push(init_exit(death));
     if let Some(torn_down) = &record.torn_down {
         let fact = Fact::Teardown {
             killed: torn_down.killed,
@@ -95,5 +74,6 @@ fn of(scene: &Scene<'_>, record: &NamespaceRecord, death: &Death) -> Option<Find
 }
 
 fn is_before(incident: &Incident, death: &Death, init: &Process) -> bool {
-    incident.first < death.at && incident.process.key().is_same(init.key())
+    let is_signal = matches!(incident.kind, IncidentKind::SignalIgnored { .. });
+    is_signal && incident.first < death.at && incident.process.key().is_same(init.key())
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::finding::{Finding, FindingKey, FindingState};
 
-/// Most findings that are open at once: more would tell nobody more.
+/// Most findings that are open at once: it bounds the memory that they take.
 const MOST: usize = 10_000;
 
 /// The open findings.

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use super::{
     Scene,
-    scene::{explain_ns, explain_process, hooked},
+    scene::{self, explain_ns, explain_process, init_exit},
 };
 use crate::{
     event::{
-        finding::{Diagnosis, Fact, Finding, Severity},
+        finding::{Diagnosis, Finding, Severity},
         identity::NsInum,
         snapshot::SnapshotNamespace,
     },
@@ -50,27 +50,12 @@ fn of(scene: &Scene<'_>, inum: NsInum, incidents: &[&Incident]) -> Option<Findin
     let record = scene.recent.last_namespace(inum);
     let mut evidence = Vec::new();
     if let Some(death) = record.and_then(|record| record.death.as_ref()) {
-        let fact = Fact::InitExit {
-            process: death.process.clone(),
-            exit: death.exit.clone(),
-            cause: death.cause.clone(),
-            members: death.members,
-        };
-        evidence.push(hooked(death.at, fact));
+        evidence.push(init_exit(death));
     }
     let mut latest = incidents.to_vec();
     latest.sort_by_key(|incident| std::cmp::Reverse(incident.last));
     for incident in latest.iter().take(LISTED) {
-        if let IncidentKind::ForkRefused { errno, reason, thread } = &incident.kind {
-            let fact = Fact::RefusedFork {
-                process: incident.process.clone(),
-                errno: errno.clone(),
-                reason: reason.clone(),
-                thread: *thread,
-                count: incident.count,
-            };
-            evidence.push(hooked(incident.last, fact));
-        }
+        evidence.extend(scene::incident(incident));
     }
     let ns = record.map(|record| record.ns.clone());
     let ns = ns.or_else(|| first.ns.as_ref().map(SnapshotNamespace::of));

@@ -8,7 +8,7 @@ use super::{
     limit_use::{HALF, LimitUse, is_of_the_machine, percent, tightest},
     lives,
     readings::{LimitChain, Wanted},
-    scene::{explain_ns, hooked},
+    scene::{self, explain_ns, hooked},
 };
 use crate::{
     event::{
@@ -73,16 +73,8 @@ fn of(scene: &Scene<'_>, inum: NsInum, refused: &[&Incident]) -> Option<Finding>
     let mut latest = refused.to_vec();
     latest.sort_by_key(|incident| std::cmp::Reverse(incident.last));
     for incident in latest.iter().take(LISTED) {
-        let IncidentKind::ForkRefused { errno, reason, thread } = &incident.kind else { continue };
         finding.since_boot_ns = finding.since_boot_ns.min(incident.first);
-        let fact = Fact::RefusedFork {
-            process: incident.process.clone(),
-            errno: errno.clone(),
-            reason: reason.clone(),
-            thread: *thread,
-            count: incident.count,
-        };
-        finding.evidence.push(hooked(incident.last, fact));
+        finding.evidence.extend(scene::incident(incident));
     }
     if let Some((at, limit)) = latest.iter().find_map(|refused| Some((refused.last, refused.limit.clone()?)))
     {

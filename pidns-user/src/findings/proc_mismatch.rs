@@ -1,4 +1,5 @@
-//! /proc shows another namespace than the one that the process is in: it shows that of whoever mounted it.
+//! /proc shows another namespace than the one that the process is in: it shows that of the process that
+//! mounted it.
 //!
 //! Sandboxes that use no /proc have that on purpose, so that it is looked for only where a namespace is asked about.
 

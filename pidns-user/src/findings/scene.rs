@@ -10,7 +10,7 @@ use crate::{
         identity::{BootNs, HostPid, NsInum, ProcessKey},
         snapshot::{Snapshot, SnapshotNamespace},
     },
-    model::{ProcessState, Recent, World},
+    model::{Death, Incident, IncidentKind, ProcessState, Recent, World},
 };
 
 /// The state of the host at one moment.
@@ -91,6 +91,30 @@ impl Scene<'_> {
 /// A fact that a hook saw then.
 pub(super) fn hooked(boot_ns: BootNs, fact: Fact) -> Evidence {
     Evidence { source: EvidenceSource::Hook, boot_ns, fact }
+}
+
+/// How PID 1 of a namespace ended.
+pub(super) fn init_exit(death: &Death) -> Evidence {
+    let Death { at, process, exit, cause, members } = death.clone();
+    hooked(at, Fact::InitExit { process, exit, cause, members })
+}
+
+/// What an incident was; `None` of one whose finding needs more facts than its own.
+pub(super) fn incident(incident: &Incident) -> Option<Evidence> {
+    let Incident { process, sender, last, count, .. } = incident.clone();
+    let fact = match incident.kind.clone() {
+        IncidentKind::ForkRefused { errno, reason, thread } => {
+            Fact::RefusedFork { process, errno, reason, thread, count }
+        }
+        IncidentKind::CreationRefused { via, errno, reason } => {
+            Fact::RefusedCreation { process, via, errno, reason, count }
+        }
+        IncidentKind::SignalIgnored { signal, from } => {
+            Fact::Signal { signal, sender, from, fate: "ignored".into(), count }
+        }
+        IncidentKind::MemberOom => return None,
+    };
+    Some(hooked(last, fact))
 }
 
 /// A process as findings name it: with the parent that it has now.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{
     Scene,
     readings::{MOST_MEMBERS, Wanted},
-    scene::{explain_ns, explain_process, hooked},
+    scene::{explain_ns, explain_process, init_exit},
 };
 use crate::{
     event::{
@@ -83,15 +83,7 @@ fn of(scene: &Scene<'_>, forest: &Forest<'_>, inum: NsInum, since: BootNs) -> Op
     let mut next = vec![explain_ns(inum)];
     next.extend(keeper.as_ref().map(|keeper| explain_process(keeper.pid)));
     let death = scene.recent.namespace(inum).and_then(|record| record.death.as_ref());
-    let death = death.map(|death| {
-        let fact = Fact::InitExit {
-            process: death.process.clone(),
-            exit: death.exit.clone(),
-            cause: death.cause.clone(),
-            members: death.members,
-        };
-        hooked(death.at, fact)
-    });
+    let death = death.map(init_exit);
     let unread =
         scene.readings.doing.iter().filter(|(key, read)| {
             read.is_err() && awaited.iter().any(|awaited| awaited.process.pid == key.pid)

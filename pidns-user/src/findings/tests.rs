@@ -17,7 +17,7 @@ use crate::{
         container::{Container, Runtime},
         finding::{BlockedBy, Diagnosis, Fact, FindingState, Severity},
         identity::{BootNs, HostPid, NsInum},
-        snapshot::{Holder, SnapshotNamespace},
+        snapshot::Holder,
     },
     model::{Recent, World},
     pipeline::{Consumer, Update},
@@ -740,9 +740,4 @@ fn thresholds_can_be_longer_than_any_time() {
     story.thresholds.zombie_age = Duration::MAX / 20;
     orphan(&mut story, 1, 10.0);
     assert_eq!(story.ids(1e9), []);
-}
-
-#[test]
-fn a_namespace_is_named_as_a_snapshot_has_it() {
-    assert_eq!(SnapshotNamespace::of(&ns(NS, 1)).key(), ns(NS, 1).key());
 }

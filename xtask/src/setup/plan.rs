@@ -225,12 +225,13 @@ mod tests {
         let [_update, mask, install, unmask, disable] = &with_systemd[..] else {
             panic!("five commands, not {with_systemd:#?}")
         };
-        let all = "busybox-static lz4 zstd runc podman containerd docker.io";
+        let all = "busybox-static lz4 zstd runc podman containerd docker.io lxc";
         assert!(install.ends_with(all), "each once: {install}");
         for (command, what) in [(mask, "mask --runtime"), (unmask, "unmask --runtime"), (disable, "disable")]
         {
             assert!(command.starts_with(&format!("systemctl {what} podman.socket ")), "{command}");
-            assert!(command.ends_with(" containerd.service docker.socket docker.service"), "{command}");
+            assert!(command.contains(" containerd.service docker.socket docker.service"), "{command}");
+            assert!(command.ends_with(" lxc.service lxc-net.service lxc-monitord.service"), "{command}");
         }
         let without = commands(&Machine { systemd: false, ..machine });
         assert_eq!(without.len(), 2, "nothing has started anything: {without:#?}");
@@ -253,7 +254,8 @@ mod tests {
 
     #[test]
     fn what_was_there_before_is_left_as_it_is() {
-        let docker = packages::CONTAINERS.last().expect("runtimes");
+        let is_docker = |package: &&Package| package.to_string().starts_with("docker.io ");
+        let docker = packages::CONTAINERS.iter().find(is_docker).expect("tests run Docker");
         let commands = commands(&Machine { missing: vec![docker], ..ready() });
         assert_eq!(
             commands.last().map(String::as_str),

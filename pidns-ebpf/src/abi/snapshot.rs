@@ -42,9 +42,11 @@ pub struct SnapshotRecord {
     /// Stands for the cgroups that its first thread is in, of all hierarchies: the same number of two processes in one pass, the
     /// same cgroups. 0: this kernel does not tell.
     pub cgroups: u64,
+    /// When its first thread last came to a CPU, by the scheduler's clock (`sched_info.last_arrival`); 0: this kernel does not tell.
+    pub last_arrival: u64,
 }
 
-const _: () = assert!(size_of::<SnapshotRecord>() == 144);
+const _: () = assert!(size_of::<SnapshotRecord>() == 152);
 
 /// A decoded [`SnapshotRecord`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +82,7 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<(SnapshotProcess<'_>, &[u8]), Dec
         jobctl: _,
         reserved,
         cgroups: _,
+        last_arrival: _,
     } = record;
     let inconsistent = |field| Err(DecodeError::Inconsistent { field });
     if pids == 0 || pids as usize > MAX_PIDS {

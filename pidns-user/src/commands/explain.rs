@@ -1,6 +1,6 @@
 //! `pidns-trace explain`: all that is known about one namespace, process or container.
 
-use std::{collections::BTreeSet, path::Path, process::ExitCode};
+use std::{cmp::Reverse, collections::BTreeSet, path::Path, process::ExitCode};
 
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -8,16 +8,19 @@ use super::{
     host_observer::HostObserver,
     look,
     notices::Notices,
+    readings::reader_in_turn,
     recorded::{self, Recorded},
 };
 use crate::{
     cli::{ExplainArgs, ExplainOutput},
     commands::failure::Failure,
+    event::finding::Finding,
     event::identity::{HostPid, NsInum},
     event::snapshot::{Snapshot, SnapshotNamespace, SnapshotSource},
     explanation::{About, Explanation, Facts, Host, Subject},
+    findings::{FindingsWatch, Thresholds, of_snapshot},
     kernel::clock,
-    model::Forest,
+    model::{Forest, World},
     output::explain,
     procfs::{Procfs, threads::Thread},
     target::{
@@ -30,8 +33,11 @@ use crate::{
 pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
     if let Some(file) = &args.past.from {
         refuse_what_is_read_once(file)?;
-        if let Some(recorded) = recorded::look(&args.past, args.memory)? {
-            return of_recording(args, file, recorded);
+        let mut watch = FindingsWatch::recorded(Thresholds::default());
+        if let Some(recorded) = recorded::look_with(&args.past, args.memory, &mut [&mut watch])? {
+            watch.look_at(&recorded.world, recorded.snapshot.boot_ns);
+            let findings: Vec<Finding> = watch.open().cloned().collect();
+            return of_recording(args, file, recorded, &findings);
         }
     }
     let notices = Notices::new(args.quiet);
@@ -42,16 +48,24 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
     let time = time.unwrap_or_default();
     let forest = Forest::new(&snapshot);
     let host = Host { snapshot: &snapshot, forest: &forest, world: None };
-    let explanations = explain(&args.target, host, &[], time)?;
+    let (findings, world) = of_snapshot(&snapshot, Thresholds::default(), reader_in_turn());
+    let wrong = Wrong { findings: &findings, world: &world };
+    let explanations = explain(&args.target, host, &wrong, &[], time)?;
     print(args, explanations.into_iter().map(|(explanation, _)| explanation).collect())
 }
 
 /// The same of a recording, with what happened and with what is gone.
-fn of_recording(args: &ExplainArgs, file: &Path, recorded: Recorded) -> Result<ExitCode, Failure> {
+fn of_recording(
+    args: &ExplainArgs,
+    file: &Path,
+    recorded: Recorded,
+    findings: &[Finding],
+) -> Result<ExitCode, Failure> {
     let Recorded { file: opened, snapshot, dead: _, gone, world, time, stream, damage } = recorded;
     let forest = Forest::new(&snapshot).with_gone(&gone).with_entries(&world);
     let host = Host { snapshot: &snapshot, forest: &forest, world: Some(&world) };
-    let told = explain(&args.target, host, &gone, time.unwrap_or_default());
+    let wrong = Wrong { findings, world: &world };
+    let told = explain(&args.target, host, &wrong, &gone, time.unwrap_or_default());
     let told = told.and_then(|explanations| {
         let with_history = |(mut explanation, subject): (Explanation, Subject)| {
             explanation.history = Some(recorded::timeline(file, &opened, subject, stream, snapshot.boot_ns)?);
@@ -62,10 +76,41 @@ fn of_recording(args: &ExplainArgs, file: &Path, recorded: Recorded) -> Result<E
     recorded::with_damage(recorded::with_the_forgotten(told, &world), damage)
 }
 
+/// What is wrong on this machine, or was at the moment of a recording.
+struct Wrong<'a> {
+    findings: &'a [Finding],
+    world: &'a World,
+}
+
+impl Wrong<'_> {
+    /// The findings about a namespace and those in it, or about a process; the most severe first.
+    fn about(&self, facts: &Facts) -> Vec<Finding> {
+        let is_about = |finding: &&Finding| match facts {
+            Facts::Namespace(facts) => {
+                let ns = finding.ns.as_ref();
+                let process = finding.process.as_ref();
+                let inums =
+                    [ns.map(|ns| ns.inum), ns.and_then(|ns| ns.parent), process.map(|process| process.ns)];
+                let top = facts.ns.inum;
+                inums.into_iter().flatten().any(|inum| inum == top || self.world.is_within(inum, top))
+            }
+            Facts::Process(facts) => {
+                let named = finding.evidence.iter().flat_map(|evidence| evidence.fact.processes());
+                let key = facts.process.key();
+                named.chain(&finding.process).any(|process| key.is_some_and(|key| key.is_same(process.key())))
+            }
+        };
+        let mut found: Vec<Finding> = self.findings.iter().filter(is_about).cloned().collect();
+        found.sort_by_key(|finding| (Reverse(finding.severity), finding.since_boot_ns));
+        found
+    }
+}
+
 /// What there is to say of a TARGET: of a pod each namespace that its containers are in.
 fn explain(
     target: &str,
     host: Host<'_>,
+    wrong: &Wrong<'_>,
     gone: &[SnapshotNamespace],
     time: Timestamp,
 ) -> Result<Vec<(Explanation, Subject)>, Failure> {
@@ -103,6 +148,7 @@ fn explain(
             boot_ns: snapshot.boot_ns,
             time,
             about,
+            findings: wrong.about(&facts),
             facts,
             history: None,
             unread: snapshot.unread,

@@ -1,16 +1,15 @@
 //! `pidns-trace findings`: what is wrong, with the facts that prove it.
 
 use std::{
-    collections::BTreeSet,
     io::{self, IsTerminal as _},
     process::ExitCode,
-    sync::Arc,
 };
 
 use jiff::tz::TimeZone;
 use rustix::stdio::stdout;
 
 use super::{
+    asked::{Asked, about},
     failure::code,
     host_observer::HostObserver,
     live::{self, Stream, StreamOutput},
@@ -21,19 +20,14 @@ use super::{
 use crate::{
     cli::{FindingsArgs, Memory, SnapshotOutput, Stop},
     commands::failure::Failure,
-    event::{
-        container::Container,
-        finding::Finding,
-        identity::{BootNs, NsInum},
-        snapshot::Snapshot,
-    },
+    event::{finding::Finding, identity::BootNs},
     filter::{Filter, FilterArgs},
     findings::FindingsWatch,
     kernel::{clock, load},
-    model::{Forest, World},
+    model::Forest,
     output::{Json, JsonForm, Style, Table, View, findings, sink::Sink},
     pipeline::Follow,
-    target::{find, find_namespace},
+    target::find_namespace,
 };
 
 /// Watches for a while, or reads a recording, and says what is wrong.
@@ -45,7 +39,7 @@ pub fn run(args: &FindingsArgs) -> Result<ExitCode, Failure> {
     let asked = args.target.as_deref().map(|target| asked(target, args)).transpose()?;
     let kernel = args.kernel();
     let observer = Some(live::observer(&kernel)?);
-    let mut watch = FindingsWatch::live(args.thresholds.into(), readings::reader, clock::boottime_ns);
+    let mut watch = FindingsWatch::live(args.thresholds.into(), readings::reader);
     if let Some(asked) = &asked {
         watch = watch.asking_about(asked.namespaces.clone());
     }
@@ -83,7 +77,7 @@ pub fn run(args: &FindingsArgs) -> Result<ExitCode, Failure> {
     if args.watch {
         return Ok(exit_code(args, watch.open()));
     }
-    let found = about(&watch, asked.as_ref(), &world);
+    let found = about(watch.open(), asked.as_ref(), &world);
     print(args, &found, clock::boottime_ns())
 }
 
@@ -98,42 +92,6 @@ fn view(args: &FindingsArgs) -> Box<dyn View + Send> {
             };
             Box::new(Table::new(TimeZone::system(), style, true))
         }
-    }
-}
-
-/// What a TARGET stands for.
-struct Asked {
-    /// Namespaces, with those below them.
-    namespaces: BTreeSet<NsInum>,
-    /// Containers in namespaces that others share: there it is about their own processes alone.
-    containers: Vec<Arc<Container>>,
-}
-
-impl Asked {
-    fn of(target: &str, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<Self, Failure> {
-        let scope = find::scope(target, snapshot, forest)?;
-        let members = scope.members.iter().filter_map(|&pid| forest.process(pid)?.container.clone());
-        let mut containers: Vec<Arc<Container>> = Vec::new();
-        for container in members {
-            if !containers.iter().any(|known| known.is_same(&container)) {
-                containers.push(container);
-            }
-        }
-        Ok(Self { namespaces: scope.whole.into_iter().collect(), containers })
-    }
-
-    fn is_about(&self, finding: &Finding, world: &World) -> bool {
-        let ns = finding.ns.as_ref();
-        let process = finding.process.as_ref();
-        let inums = [ns.map(|ns| ns.inum), ns.and_then(|ns| ns.parent), process.map(|process| process.ns)];
-        let is_within =
-            |inum: NsInum| self.namespaces.iter().any(|&top| inum == top || world.is_within(inum, top));
-        let mut its_own =
-            [ns.and_then(|ns| ns.container.as_ref()), process.and_then(|process| process.container.as_ref())]
-                .into_iter()
-                .flatten();
-        inums.into_iter().flatten().any(is_within)
-            || its_own.any(|own| self.containers.iter().any(|container| container.is_same(own)))
     }
 }
 
@@ -156,16 +114,8 @@ fn of_recording(args: &FindingsArgs) -> Result<ExitCode, Failure> {
     let forest = Forest::new(&recorded.snapshot).with_gone(&recorded.gone);
     let asked = args.target.as_deref().map(|target| Asked::of(target, &recorded.snapshot, &forest));
     let asked = asked.transpose()?;
-    let found = about(&watch, asked.as_ref(), &recorded.world);
+    let found = about(watch.open(), asked.as_ref(), &recorded.world);
     recorded::with_damage(print(args, &found, now), recorded.damage)
-}
-
-/// The open findings that are about what is asked for; all where nothing is. The most severe first.
-fn about(watch: &FindingsWatch, asked: Option<&Asked>, world: &World) -> Vec<Finding> {
-    let is_meant = |finding: &&Finding| asked.is_none_or(|asked| asked.is_about(finding, world));
-    let mut found: Vec<Finding> = watch.open().filter(is_meant).cloned().collect();
-    found.sort_by_key(|finding| (std::cmp::Reverse(finding.severity), finding.since_boot_ns));
-    found
 }
 
 fn print(args: &FindingsArgs, found: &[Finding], now: BootNs) -> Result<ExitCode, Failure> {

@@ -293,6 +293,7 @@ pub(super) fn start(loaded: &Loaded, filter: &Filter) -> Body {
             .iter()
             .map(|(hook, form)| (hook.name.to_owned(), form.to_string()))
             .collect::<BTreeMap<_, _>>(),
+        hooked_boot_ns: Some(loaded.observed_since_ns),
         filter: filter.filter.clone(),
     }
 }

@@ -8,14 +8,17 @@ use std::{
 use super::{
     host_observer::HostObserver,
     notices::Notices,
+    readings::reader_in_turn,
     recorded::{self, Recorded},
     watch::{self, Look, Shown},
 };
 use crate::{
     cli::{Memory, Repeat, SourceArgs},
     commands::failure::Failure,
-    event::snapshot::Snapshot,
+    event::{finding::Finding, snapshot::Snapshot},
+    findings::{FindingsWatch, Thresholds, of_snapshot},
     model::Forest,
+    pipeline::Consumer,
     target::{
         TargetError, find,
         pinned::{Lookup, PinnedTarget},
@@ -34,19 +37,39 @@ pub(super) struct ViewRequest<'a> {
     pub(super) containers: bool,
     /// Whether the paths of cgroups are.
     pub(super) cgroups: bool,
+    /// Whether what is wrong is shown.
+    pub(super) findings: bool,
     /// How looks follow each other.
     pub(super) shown: Shown,
     /// Whether nothing is to be said but errors.
     pub(super) quiet: bool,
 }
 
+/// What there is to show.
+pub(super) struct Seen<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) forest: &'a Forest<'a>,
+    /// What the TARGET stands for, where one is given.
+    pub(super) scope: Option<&'a Scope>,
+    /// What is wrong, where that was asked for.
+    pub(super) findings: &'a [Finding],
+}
+
 /// Looks, and has `write` write what there is from the TARGET down.
 pub(super) fn show(
     asked: &ViewRequest<'_>,
-    write: impl Fn(&Snapshot, &Forest<'_>, Option<&Scope>, &mut dyn io::Write) -> io::Result<()>,
+    write: impl Fn(&Seen<'_>, &mut dyn io::Write) -> io::Result<()>,
 ) -> Result<ExitCode, Failure> {
-    let ViewRequest { past, repeat, target, holders, containers, cgroups, shown, quiet } = *asked;
-    if let Some(Recorded { snapshot, world, gone, damage, .. }) = recorded::look(past, Memory::default())? {
+    let ViewRequest { past, repeat, target, holders, containers, cgroups, findings, shown, quiet } = *asked;
+    let mut watch = FindingsWatch::recorded(Thresholds::default());
+    let mut consumers: Vec<&mut dyn Consumer> = Vec::new();
+    if findings {
+        consumers.push(&mut watch);
+    }
+    if let Some(recorded) = recorded::look_with(past, Memory::default(), &mut consumers)? {
+        let Recorded { snapshot, world, gone, damage, .. } = recorded;
+        watch.look_at(&world, snapshot.boot_ns);
+        let findings: Vec<Finding> = watch.open().filter(|_| findings).cloned().collect();
         let forest = Forest::new(&snapshot).with_entries(&world);
         let from = target.map(|target| find::scope(target, &snapshot, &forest)).transpose();
         let from = from.map_err(|error| match error {
@@ -55,9 +78,11 @@ pub(super) fn show(
             }
             error => error,
         });
-        let told = from
-            .map_err(Failure::from)
-            .and_then(|from| print(|to| write(&snapshot, &forest, from.as_ref(), to)));
+        let told = from.map_err(Failure::from).and_then(|scope| {
+            let scope = scope.as_ref();
+            let seen = Seen { snapshot: &snapshot, forest: &forest, scope, findings: &findings };
+            print(|to| write(&seen, to))
+        });
         return recorded::with_damage(told, damage);
     }
     let notices = Notices::new(quiet);
@@ -79,7 +104,13 @@ pub(super) fn show(
             Lookup::Scope(scope) => Some(scope),
             Lookup::Gone(inum) => return Ok(Some(format!("namespace {inum} is gone"))),
         };
-        show(&|to| write(&snapshot, &forest, from.as_ref(), to))?;
+        let found = if findings {
+            of_snapshot(&snapshot, Thresholds::default(), reader_in_turn()).0
+        } else {
+            Vec::new()
+        };
+        let seen = Seen { snapshot: &snapshot, forest: &forest, scope: from.as_ref(), findings: &found };
+        show(&|to| write(&seen, to))?;
         Ok(None)
     };
     let Some(interval) = repeat.watch else {

@@ -1,6 +1,7 @@
 //! The commands, one a file.
 
 pub mod agent;
+mod asked;
 mod background;
 pub mod check;
 pub mod closed_output;

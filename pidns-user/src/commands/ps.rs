@@ -3,16 +3,13 @@
 use std::{io, process::ExitCode};
 
 use super::{
-    look::{self, ViewRequest},
+    look::{self, Seen, ViewRequest},
     watch::Shown,
 };
 use crate::{
     cli::{PsArgs, SnapshotOutput},
     commands::failure::Failure,
-    event::snapshot::Snapshot,
-    model::Forest,
     output::{JsonForm, processes},
-    target::scope::Scope,
 };
 
 /// Takes a snapshot and prints the processes; with `--watch` again and again.
@@ -27,22 +24,18 @@ pub fn run(args: &PsArgs) -> Result<ExitCode, Failure> {
             SnapshotOutput::Table => processes::asks_for_cgroups(args.fields.as_ref()),
             _ => args.fields.is_none() || processes::asks_for_cgroups(args.fields.as_ref()),
         },
+        findings: false,
         shown: match args.output {
             SnapshotOutput::Table => Shown::Screen { headings: !args.no_headers },
             _ => Shown::Lines,
         },
         quiet: args.quiet,
     };
-    look::show(&asked, |snapshot, model, from, to| write(args, snapshot, model, from, to))
+    look::show(&asked, |seen, to| write(args, seen, to))
 }
 
-fn write(
-    args: &PsArgs,
-    snapshot: &Snapshot,
-    model: &Forest<'_>,
-    from: Option<&Scope>,
-    to: &mut dyn io::Write,
-) -> io::Result<()> {
+fn write(args: &PsArgs, seen: &Seen<'_>, to: &mut dyn io::Write) -> io::Result<()> {
+    let Seen { snapshot, forest: model, scope: from, findings: _ } = *seen;
     let PsArgs { target: _, fields, output, no_headers, repeat, past: _, quiet: _ } = args;
     let wanted: Vec<_> = match from {
         Some(scope) => scope.processes(snapshot, model),

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
 use crate::{
     event::{
         ReachedLimit,
@@ -37,6 +39,11 @@ pub(super) fn reader() -> Box<dyn Reader> {
         Ok(_) => Box::new(Beside { ask, taken }),
         Err(_) => Box::new(InTurn(None)),
     }
+}
+
+/// What reads /proc for findings in the caller's thread.
+pub(super) fn reader_in_turn() -> Box<dyn Reader> {
+    Box::new(InTurn(None))
 }
 
 /// In a thread that ends with this.
@@ -89,10 +96,11 @@ fn read(wanted: &Wanted) -> Readings {
     if !holders.is_empty()
         && let Ok(mut snapshot) = procfs.snapshot(read.at, &mut || {})
     {
+        let before = cpu_time();
         procfs.add_holders(&mut snapshot, Ties::default(), &mut || {});
         let at = read.at;
         read.holders = holders.iter().map(|&inum| (inum, holders_of(inum, at, &snapshot))).collect();
-        read.holders_took = Duration::from_nanos(clock::boottime_ns().saturating_since(at));
+        read.holders_took = cpu_time().saturating_sub(before);
     }
     for (&inum, holders) in still_held {
         if !holders.iter().any(|holder| procfs.still_holds(holder, inum)) {
@@ -110,6 +118,12 @@ fn read(wanted: &Wanted) -> Readings {
         read.proc.insert(key, shown);
     }
     read
+}
+
+/// What this thread has used of a CPU. (On a busy machine reading takes many times as long, and costs no more.)
+fn cpu_time() -> Duration {
+    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(tv_sec.try_into().unwrap_or(0), tv_nsec.try_into().unwrap_or(0))
 }
 
 fn read_limits(

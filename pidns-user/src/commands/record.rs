@@ -14,15 +14,8 @@ use super::{
     readings,
 };
 use crate::{
-    cli::RecordArgs,
-    commands::failure::Failure,
-    filter::Filter,
-    findings::FindingsWatch,
-    kernel::{clock, load},
-    output::Json,
-    output::sink::Sink,
-    pipeline::Follow,
-    text::Count,
+    cli::RecordArgs, commands::failure::Failure, filter::Filter, findings::FindingsWatch, kernel::load,
+    output::Json, output::sink::Sink, pipeline::Follow, text::Count,
 };
 
 /// Records until something ends it.
@@ -46,7 +39,7 @@ pub fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
     };
     let open = Box::new(open);
     let follow = Follow::Everything;
-    let findings = FindingsWatch::live((*thresholds).into(), readings::reader, clock::boottime_ns);
+    let findings = FindingsWatch::live((*thresholds).into(), readings::reader);
     let stream = Stream {
         kernel,
         filter,

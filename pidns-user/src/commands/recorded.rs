@@ -254,6 +254,7 @@ mod tests {
                 host: None,
                 kernel: None,
                 boot_time: String::new(),
+                hooked_boot_ns: None,
                 hooks: BTreeMap::new(),
                 filter: StreamFilter::default(),
             };

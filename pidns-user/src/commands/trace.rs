@@ -19,7 +19,7 @@ use crate::{
     commands::failure::Failure,
     filter::{Filter, FilterArgs},
     findings::FindingsWatch,
-    kernel::{clock, load},
+    kernel::load,
     model::Forest,
     output::sink::Sink,
     output::{Json, Style, Table, View},
@@ -43,9 +43,8 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
     } else {
         (Follow::Nothing, None)
     };
-    let findings = has_findings.then(|| {
-        FindingsWatch::live((*thresholds).into(), readings::reader, clock::boottime_ns).beside_others()
-    });
+    let findings =
+        has_findings.then(|| FindingsWatch::live((*thresholds).into(), readings::reader).beside_others());
     let open = Box::new(|| Ok(Sink::new(stdout())));
     let output = Some(StreamOutput { view: view(how), file: None, open });
     let with_host_containers = has_findings;

@@ -3,16 +3,13 @@
 use std::{io, process::ExitCode};
 
 use super::{
-    look::{self, ViewRequest},
+    look::{self, Seen, ViewRequest},
     watch::Shown,
 };
 use crate::{
     cli::{TreeArgs, TreeOutput},
     commands::failure::Failure,
-    event::snapshot::Snapshot,
-    model::Forest,
     output::{JsonForm, dot, forest},
-    target::scope::Scope,
 };
 
 /// Takes a snapshot and prints the tree; with `--watch` again and again.
@@ -32,22 +29,18 @@ pub fn run(args: &TreeArgs) -> Result<ExitCode, Failure> {
         holders: true,
         containers: true,
         cgroups: false,
+        findings: args.output != TreeOutput::Dot && forest::asks_for_findings(args.fields.as_ref()),
         shown: match args.output {
             TreeOutput::Table => Shown::Screen { headings: !args.no_headers },
             _ => Shown::Lines,
         },
         quiet: args.quiet,
     };
-    look::show(&asked, |snapshot, model, from, to| write(args, snapshot, model, from, to))
+    look::show(&asked, |seen, to| write(args, seen, to))
 }
 
-fn write(
-    args: &TreeArgs,
-    snapshot: &Snapshot,
-    model: &Forest<'_>,
-    from: Option<&Scope>,
-    to: &mut dyn io::Write,
-) -> io::Result<()> {
+fn write(args: &TreeArgs, seen: &Seen<'_>, to: &mut dyn io::Write) -> io::Result<()> {
+    let Seen { snapshot, forest: model, scope: from, findings } = *seen;
     let roots = from.map(|scope| scope.roots(model));
     let from = roots.as_deref();
     let TreeArgs { target: _, fields, output, no_headers, repeat, past: _, quiet: _ } = args;
@@ -55,9 +48,9 @@ fn write(
     match output {
         TreeOutput::Table => {
             let fields = fields.clone().unwrap_or_default();
-            forest::table(snapshot, model, from, &fields, !no_headers, to)
+            forest::table(snapshot, model, findings, from, &fields, !no_headers, to)
         }
-        TreeOutput::Json => forest::json(snapshot, model, from, fields.as_ref(), form, to),
+        TreeOutput::Json => forest::json(snapshot, model, findings, from, fields.as_ref(), form, to),
         TreeOutput::Dot => dot::graph(snapshot, model, from, to),
     }
 }

@@ -61,6 +61,9 @@ bodies! {
         boot_time: String,
         /// Hook to form.
         hooks: BTreeMap<String, String>,
+        /// When the last hook was in place: of what happened before it an event can be missing. Absent in older recordings.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hooked_boot_ns: Option<BootNs>,
         /// What the stream is limited to.
         filter: StreamFilter,
     }
@@ -109,9 +112,12 @@ bodies! {
         /// The path of its cgroup.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cgroup: Option<Name>,
-        /// Since when it is a zombie, where that was seen.
+        /// Since when it is a zombie, where that is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         zombie_since_boot_ns: Option<BootNs>,
+        /// When it last ran, where it is exiting and that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_ran_boot_ns: Option<BootNs>,
         /// Whether it entered its namespace from outside, as far as its parent shows.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         joined: Option<bool>,

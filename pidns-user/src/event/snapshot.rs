@@ -90,9 +90,13 @@ pub struct SnapshotProcess {
     /// may not be read, or was not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Name>,
-    /// Since when it is a zombie. The kernel keeps no such time: only a recording has it.
+    /// Since when it is a zombie: when an event said so, or else when its first thread last came to a CPU, which the task iterator
+    /// knows to some milliseconds. (It is too early for a process whose first thread ended long before the others.)
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zombie_since_boot_ns: Option<BootNs>,
+    /// Of one that is exiting: when it last ran. It has waited since then, or for longer. Known from the task iterator alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_ran_boot_ns: Option<BootNs>,
     /// What it runs in, by its own cgroup, where that is not what the PID 1 of its namespace runs in; absent where it is the
     /// same, is not known, or was not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,6 +131,7 @@ impl SnapshotProcess {
             cgroup_id: None,
             cgroup: None,
             zombie_since_boot_ns: None,
+            last_ran_boot_ns: None,
             container: None,
         }
     }

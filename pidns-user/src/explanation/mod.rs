@@ -16,6 +16,7 @@ pub use self::{
 use crate::{
     event::Exit,
     event::container::Container,
+    event::finding::Finding,
     event::identity::{BootNs, HostPid, NamespaceKey, NsInum, ProcessKey},
     event::snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource, Unread},
     model::{DeadProcess, Forest, World},
@@ -69,6 +70,9 @@ pub struct Explanation {
     /// The facts.
     #[serde(flatten)]
     pub facts: Facts,
+    /// What is wrong with it, the most severe first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
     /// What happened to it, of a recording.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub history: Option<Timeline>,
@@ -197,7 +201,8 @@ impl<'a> Host<'a> {
             return None;
         }
         let ended = self.world.and_then(|world| world.process(process.pid)?.ended.clone());
-        let (since_boot_ns, exit) = ended.map_or((None, None), |ended| (ended.since, ended.exit));
+        let (since_boot_ns, exit) =
+            ended.map_or((process.zombie_since_boot_ns, None), |ended| (ended.since, ended.exit));
         let reaper = process.ppid.and_then(|ppid| self.forest.process(ppid)).cloned();
         Some(Wait {
             since_boot_ns,

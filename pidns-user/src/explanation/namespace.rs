@@ -271,6 +271,7 @@ impl Host<'_> {
     pub(super) fn joiner(&self, process: &SnapshotProcess) -> Option<Joiner> {
         match self.entered(process) {
             Arrival::Joined { forked_by, origin } => {
+                let origin = origin.map(|origin| *origin);
                 let (parent, from) = (process.ppid, origin.as_ref().and_then(|origin| origin.ns));
                 Some(Joiner { process: process.clone(), parent, forked_by, origin, from })
             }
@@ -292,14 +293,14 @@ impl Host<'_> {
         match entry.map(|entry| entry.entered) {
             Some(Seen::Born) => return Arrival::Born,
             Some(Seen::Joined { forker }) => {
-                let origin = self.who_had(forker, process.start_boot_ns);
+                let origin = self.who_had(forker, process.start_boot_ns).map(Box::new);
                 return Arrival::Joined { forked_by: Some(forker), origin };
             }
             Some(Seen::ParentOutside { parent }) => {
                 let parent = process.ppid.unwrap_or(parent);
                 return Arrival::Joined {
                     forked_by: None,
-                    origin: self.who_had(parent, process.start_boot_ns),
+                    origin: self.who_had(parent, process.start_boot_ns).map(Box::new),
                 };
             }
             Some(Seen::Unseen) | None => {}
@@ -307,7 +308,7 @@ impl Host<'_> {
         match self.forest.entry(process) {
             Entry::Born => Arrival::Born,
             Entry::Joined { forked_by, process, .. } => {
-                Arrival::Joined { forked_by, origin: process.cloned() }
+                Arrival::Joined { forked_by, origin: process.cloned().map(Box::new) }
             }
             Entry::Unknown => Arrival::Unknown,
         }
@@ -323,7 +324,7 @@ pub(super) enum Arrival {
         /// PID at level 0 of the process that forked it, where that was seen.
         forked_by: Option<HostPid>,
         /// That one, or else the parent, where it is known.
-        origin: Option<SnapshotProcess>,
+        origin: Option<Box<SnapshotProcess>>,
     },
     /// Nobody knows.
     Unknown,

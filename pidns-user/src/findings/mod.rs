@@ -18,6 +18,7 @@ mod namespace_dead_fork;
 mod namespace_leaked;
 mod near_depth_limit;
 mod no_cascade;
+mod once;
 mod pid_exhaustion;
 mod proc_mismatch;
 pub mod readings;
@@ -30,6 +31,7 @@ mod zombies_not_reaped;
 
 pub use self::{
     ledger::Ledger,
+    once::of_snapshot,
     scene::Scene,
     thresholds::Thresholds,
     watch::{FindingsWatch, OpenFindings},

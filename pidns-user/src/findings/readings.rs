@@ -115,6 +115,12 @@ pub struct Readings {
 }
 
 impl Readings {
+    /// Of how many processes and namespaces something is known.
+    pub fn count(&self) -> usize {
+        let Self { at: _, tasks: _, doing, gone, limits, holders, let_go: _, holders_took: _, proc } = self;
+        doing.len() + gone.len() + limits.len() + holders.len() + proc.len()
+    }
+
     /// Takes what is newer.
     pub fn merge(&mut self, newer: Self) {
         let Self { at, tasks, doing, gone, limits, holders, let_go, holders_took, proc } = newer;

@@ -127,7 +127,18 @@ impl Story {
         let events = vec!["process.reap".into(), "namespace.destroy".into()];
         let filter = StreamFilter { events, ..StreamFilter::default() };
         let (version, boot_time) = ("0".into(), String::new());
-        story.tell(0.0, Body::StreamStart { version, host: None, kernel: None, boot_time, hooks, filter });
+        story.tell(
+            0.0,
+            Body::StreamStart {
+                version,
+                host: None,
+                kernel: None,
+                boot_time,
+                hooks,
+                hooked_boot_ns: None,
+                filter,
+            },
+        );
         story.tell(1.0, fork(process(&[CREATOR], 1), process(&[1], 0)));
         let creator = process(&[CREATOR], 1);
         story.tell(
@@ -508,7 +519,18 @@ fn a_namespace_that_is_held_after_its_end_is_found_where_no_hook_sees_its_destru
     let mut story = Story::new();
     let (version, boot_time, hooks) = ("0".into(), String::new(), BTreeMap::new());
     let filter = StreamFilter { events: vec!["process.reap".into()], ..StreamFilter::default() };
-    story.tell(0.0, Body::StreamStart { version, host: None, kernel: None, boot_time, hooks, filter });
+    story.tell(
+        0.0,
+        Body::StreamStart {
+            version,
+            host: None,
+            kernel: None,
+            boot_time,
+            hooks,
+            hooked_boot_ns: None,
+            filter,
+        },
+    );
     story.tell(10.0, init_exit(Exit::Code { code: 0 }, Cause::Exited));
     story.tell(10.0, exit(process(&[INIT, 1], CREATOR))).tell(10.0, reap(process(&[INIT, 1], CREATOR)));
     assert!(story.world.namespace(NS).is_none(), "its processes are gone");
@@ -680,6 +702,7 @@ fn a_recording_with_findings_is_believed() {
         host: None,
         kernel: None,
         boot_time: String::new(),
+        hooked_boot_ns: None,
         hooks: BTreeMap::new(),
         filter: StreamFilter { events, ..StreamFilter::default() },
     };
@@ -721,12 +744,11 @@ impl Reader for Asked {
 #[test]
 fn what_was_read_is_not_asked_for_anew_because_of_that() {
     let story = Story::new();
-    let mut watch =
-        FindingsWatch::live(Thresholds::default(), || unreachable!("it is given one"), || seconds(10.0));
+    let mut watch = FindingsWatch::live(Thresholds::default(), || unreachable!("it is given one"));
     let asked = Arc::new(Mutex::new(Vec::new()));
     watch.read_with(Box::new(Asked(Arc::clone(&asked))));
     for _ in 0..10 {
-        watch.tick(Some(&story.world));
+        watch.own_events(Some(&story.world), seconds(10.0));
     }
     let asked = asked.lock().expect("no thread but this");
     let doing = asked.iter().filter(|wanted| !wanted.doing.is_empty()).count();

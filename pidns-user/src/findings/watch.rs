@@ -13,11 +13,11 @@ use super::{
 };
 use crate::{
     event::{
-        Body,
+        Body, Event,
         finding::{Diagnosis, Finding, Severity},
         identity::{BootNs, NsInum, ProcessKey},
     },
-    model::{Recent, World},
+    model::{Change, Recent, World},
     pipeline::{Consumer, Update, Wants},
 };
 
@@ -26,8 +26,6 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How often what holds namespaces is looked for, which reads the open files of all processes; and of the time at most this part.
 const HOLDERS_INTERVAL: Duration = Duration::from_millis(500);
 const HOLDERS_SHARE: u32 = 100;
-/// Records can be on their way for a few milliseconds: what a look finds is dated before those that it has not seen.
-const ON_THEIR_WAY_NS: u64 = 5_000_000;
 
 /// How many findings are open, for those that read it in their own time.
 #[derive(Clone, Debug, Default)]
@@ -51,7 +49,7 @@ impl OpenFindings {
 /// Where time comes from.
 enum Clock {
     /// The machine's, of a stream that is live.
-    Live { now: fn() -> BootNs, looked: Option<Instant> },
+    Live { looked: Option<Instant> },
     /// The events', of a recording.
     Recorded { looked: BootNs },
 }
@@ -75,6 +73,8 @@ pub struct FindingsWatch {
     start_reader: Option<fn() -> Box<dyn Reader>>,
     reader: Option<Box<dyn Reader>>,
     wants: Wants,
+    /// Whether what holds namespaces is looked for in /proc.
+    finds_holders: bool,
     /// When holders were read last.
     holders_at: Option<BootNs>,
     clock: Clock,
@@ -86,9 +86,9 @@ pub struct FindingsWatch {
 }
 
 impl FindingsWatch {
-    /// Of a stream that is live: `reader` starts what reads /proc beside it, `now` is CLOCK_BOOTTIME.
-    pub fn live(thresholds: Thresholds, reader: fn() -> Box<dyn Reader>, now: fn() -> BootNs) -> Self {
-        Self::new(thresholds, Some(reader), Clock::Live { now, looked: None })
+    /// Of a stream that is live: `reader` starts what reads /proc beside it.
+    pub fn live(thresholds: Thresholds, reader: fn() -> Box<dyn Reader>) -> Self {
+        Self::new(thresholds, Some(reader), Clock::Live { looked: None })
     }
 
     /// Starts to read /proc. A thread that does has the privileges that the caller has now.
@@ -113,6 +113,26 @@ impl FindingsWatch {
         Self::new(thresholds, None, Clock::Recorded { looked: BootNs::default() })
     }
 
+    /// Of one snapshot, which says what holds namespaces.
+    pub(super) fn once(thresholds: Thresholds, reader: Box<dyn Reader>) -> Self {
+        let clock = Clock::Recorded { looked: BootNs::default() };
+        Self { reader: Some(reader), finds_holders: false, ..Self::new(thresholds, None, clock) }
+    }
+
+    pub(super) fn learn(&mut self, event: &Event, changes: &[Change], world: &World) {
+        self.recent.update(event, changes, world);
+    }
+
+    /// Looks at one moment again and again, until all that can be read of it is.
+    pub(super) fn look_until_all_is_read(&mut self, world: &World, now: BootNs) {
+        let mut before = None;
+        while before != Some(self.readings.count()) {
+            before = Some(self.readings.count());
+            self.look(world, now, Reads::Unread);
+            self.take_readings();
+        }
+    }
+
     fn new(thresholds: Thresholds, start_reader: Option<fn() -> Box<dyn Reader>>, clock: Clock) -> Self {
         Self {
             thresholds,
@@ -122,6 +142,7 @@ impl FindingsWatch {
             start_reader,
             reader: None,
             wants: Wants::More,
+            finds_holders: true,
             holders_at: None,
             clock,
             asked: BTreeSet::new(),
@@ -167,7 +188,7 @@ impl FindingsWatch {
             teardown_blocked::want(&scene, &mut wanted);
             pid_exhaustion::want(&scene, &mut wanted);
             let pause = HOLDERS_INTERVAL.max(HOLDERS_SHARE * readings.holders_took);
-            let may_look = self.holders_at.is_none_or(|at| scene.is_over(at, pause));
+            let may_look = self.finds_holders && self.holders_at.is_none_or(|at| scene.is_over(at, pause));
             namespace_leaked::want(&scene, may_look, &mut wanted);
             joined_leftover::want(&scene, &mut wanted);
             proc_mismatch::want(&scene, &mut wanted);
@@ -242,27 +263,27 @@ impl Consumer for FindingsWatch {
         self.wants
     }
 
-    fn tick(&mut self, world: Option<&World>) -> Wants {
-        let Some(world) =
-            world.filter(|world| !world.is_in_snapshot() && world.namespaces().next().is_some())
-        else {
-            return self.wants;
-        };
-        let is_new = self.take_readings();
-        if let Clock::Live { now, looked } = &mut self.clock
-            && let is_due = looked.is_none_or(|looked| looked.elapsed() >= INTERVAL)
-            && (is_new || is_due)
-        {
-            if is_due {
-                *looked = Some(Instant::now());
-            }
-            let now = now().saturating_sub(ON_THEIR_WAY_NS);
-            self.look(world, now, if is_due { Reads::Anew } else { Reads::Unread });
-        }
+    fn tick(&mut self, _world: Option<&World>) -> Wants {
         self.wants
     }
 
-    fn take_events(&mut self) -> Vec<(BootNs, Body)> {
+    fn own_events(&mut self, world: Option<&World>, now: BootNs) -> Vec<(BootNs, Body)> {
+        if let Some(world) = world
+            && !world.is_in_snapshot()
+            && world.namespaces().next().is_some()
+        {
+            let is_new = self.take_readings();
+            if let Clock::Live { looked } = &mut self.clock
+                && let is_due = looked.is_none_or(|looked| looked.elapsed() >= INTERVAL)
+                && (is_new || is_due)
+            {
+                if is_due {
+                    *looked = Some(Instant::now());
+                }
+                // As the model is: of what has happened since nothing is known yet.
+                self.look(world, now, if is_due { Reads::Anew } else { Reads::Unread });
+            }
+        }
         std::mem::take(&mut self.news)
     }
 }

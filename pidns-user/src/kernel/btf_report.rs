@@ -234,6 +234,11 @@ const SNAPSHOT_USES: &[Use] = &[
         needs: Needs::All(&["TASK_JOBCTL"]),
     },
     Use {
+        name: "when a task last ran",
+        lost: "in snapshots, since when a process is a zombie, and how long a PID 1 that is exiting has waited at least",
+        needs: Needs::All(&["TASK_LAST_ARRIVAL"]),
+    },
+    Use {
         name: "subreapers",
         lost: "in snapshots, which processes adopt the orphans among their descendants",
         needs: Needs::All(&["SIGNAL_SUBREAPER"]),

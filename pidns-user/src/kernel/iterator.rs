@@ -181,8 +181,10 @@ fn damaged(error: &DecodeError) -> LoadError {
     LoadError::Iterator(error.to_string())
 }
 
-/// What the task iterator wrote.
-pub fn snapshot_of(boot_ns: BootNs, mut bytes: &[u8]) -> Result<Snapshot, DecodeError> {
+/// What the task iterator wrote. `boot_ns` is when it began.
+pub fn snapshot_of(boot_ns: BootNs, bytes: &[u8]) -> Result<Snapshot, DecodeError> {
+    let clock = SchedulerClock::of(boot_ns, bytes)?;
+    let mut bytes = bytes;
     let mut processes = Vec::new();
     let mut namespaces = BTreeMap::new();
     while !bytes.is_empty() {
@@ -206,6 +208,7 @@ pub fn snapshot_of(boot_ns: BootNs, mut bytes: &[u8]) -> Result<Snapshot, Decode
             jobctl,
             reserved: _,
             cgroups: _,
+            last_arrival,
         } = record;
         let ProcessPart { start_boot_ns, pid, parent_pid, uid, ns_inum, comm: _ } = part;
         let pids: Vec<u32> = process.pids().collect();
@@ -217,6 +220,8 @@ pub fn snapshot_of(boot_ns: BootNs, mut bytes: &[u8]) -> Result<Snapshot, Decode
         let is_zombie = exit_state != 0 && threads <= 1;
         let state_letter = letter(state, exit_state);
         let freezer = frozen_by(state, task_flags, jobctl, state_letter);
+        let exiting = threads_live == 0 && !is_zombie;
+        let last_ran = clock.boot_ns(last_arrival);
         let process = SnapshotProcess {
             pid: HostPid(pid),
             pids,
@@ -228,7 +233,7 @@ pub fn snapshot_of(boot_ns: BootNs, mut bytes: &[u8]) -> Result<Snapshot, Decode
             state: Some(state_letter),
             threads: Some(threads),
             threads_live: Some(threads_live),
-            exiting: threads_live == 0 && !is_zombie,
+            exiting,
             frozen: freezer.is_some(),
             freezer,
             tracer: HostPid::known(tracer),
@@ -239,7 +244,8 @@ pub fn snapshot_of(boot_ns: BootNs, mut bytes: &[u8]) -> Result<Snapshot, Decode
             },
             cgroup_id: (cgroup_id != 0).then_some(cgroup_id),
             cgroup: None,
-            zombie_since_boot_ns: None,
+            zombie_since_boot_ns: last_ran.filter(|_| is_zombie),
+            last_ran_boot_ns: last_ran.filter(|_| exiting),
             container: None,
         };
         if process.is_init() && !process.is_zombie() {
@@ -256,6 +262,33 @@ pub fn snapshot_of(boot_ns: BootNs, mut bytes: &[u8]) -> Result<Snapshot, Decode
     }
     processes.sort_by_key(|process| process.pid);
     Ok(Snapshot { processes, namespaces, ..Snapshot::empty(SnapshotSource::Iterator, boot_ns) })
+}
+
+/// The clock that the scheduler stamps tasks with (`rq_clock()`, kernel/sched/sched.h): its zero is about the boot, it stands still
+/// while the machine is suspended, and no program can read it.
+#[derive(Clone, Copy, Debug)]
+struct SchedulerClock {
+    /// By it the time of `boot_ns`: the last that a task came to a CPU. Some task did in the last few milliseconds: the reader.
+    now: u64,
+    boot_ns: BootNs,
+}
+
+impl SchedulerClock {
+    fn of(boot_ns: BootNs, mut records: &[u8]) -> Result<Self, DecodeError> {
+        let mut now = 0;
+        while !records.is_empty() {
+            let (found, rest) = decode_snapshot(records)?;
+            now = now.max(found.record.last_arrival);
+            records = rest;
+        }
+        Ok(Self { now, boot_ns })
+    }
+
+    /// The same moment as others tell time; `None` where this kernel does not stamp tasks.
+    fn boot_ns(self, stamp: u64) -> Option<BootNs> {
+        let ago = self.now.checked_sub(stamp).filter(|_| stamp != 0)?;
+        Some(self.boot_ns.saturating_sub(ago))
+    }
 }
 
 /// `TASK_FROZEN`, include/linux/sched.h (6.1 and later; before it was beyond all states).

@@ -99,6 +99,7 @@ fn process(pid: u32, ns: u32, state: char) -> Body {
         cgroup_id: None,
         cgroup: None,
         zombie_since_boot_ns: None,
+        last_ran_boot_ns: None,
         joined: None,
     }
 }
@@ -109,6 +110,7 @@ fn start() -> Body {
         host: None,
         kernel: None,
         boot_time: String::new(),
+        hooked_boot_ns: None,
         hooks: BTreeMap::new(),
         filter: StreamFilter::default(),
     }
@@ -216,6 +218,7 @@ fn what_older_kernels_count_by_the_start_of_an_init_belongs_to_its_container() {
             cgroup_id: None,
             cgroup: None,
             zombie_since_boot_ns: None,
+            last_ran_boot_ns: None,
             joined: None,
         },
     ];

@@ -251,7 +251,15 @@ impl Recent {
                     }
                 }
             }
-            Body::SnapshotProcess { process, .. } => {
+            Body::SnapshotProcess { process, last_ran_boot_ns, .. } => {
+                // A PID 1 that is exiting has waited since it last ran.
+                if let Some(last_ran) = last_ran_boot_ns
+                    && process.pids.last() == Some(&1)
+                    && let Some(since) =
+                        self.namespaces.get_mut(&process.ns).and_then(|record| record.dying_since.as_mut())
+                {
+                    *since = (*since).min(*last_ran);
+                }
                 if let Some(state) = world.process(process.pid)
                     && state.ended.as_ref().is_some_and(|ended| ended.since.is_none())
                 {

@@ -49,7 +49,7 @@ pub struct World {
     processes_as_of: BootNs,
     /// Whether snapshots say what holds namespaces.
     holders_reported: bool,
-    /// When the stream began: of who was there before, the beginning cannot be seen.
+    /// When all hooks of the stream were in place: of a process that was there before, the beginning may not have been seen.
     began: BootNs,
     boot_ns: BootNs,
 }
@@ -94,8 +94,8 @@ impl World {
             self.settle_into(&mut changes);
         }
         match &event.body {
-            Body::StreamStart { hooks, filter, .. } => {
-                self.began = at;
+            Body::StreamStart { hooks, hooked_boot_ns, filter, .. } => {
+                self.began = hooked_boot_ns.map_or(at, |hooked| hooked.max(at));
                 self.is_told(hooks, |name| filter.events.iter().any(|event| event == name));
                 self.pass = Some(SnapshotPass::default());
             }
@@ -121,6 +121,7 @@ impl World {
                 cgroup_id,
                 cgroup,
                 zombie_since_boot_ns,
+                last_ran_boot_ns,
                 joined,
             } => {
                 let observed = Observation {
@@ -134,6 +135,7 @@ impl World {
                     subreaper: *subreaper,
                     cgroup_id: *cgroup_id,
                     cgroup: cgroup.clone(),
+                    last_ran: *last_ran_boot_ns,
                 };
                 self.on_snapshot_process(process, observed, *zombie_since_boot_ns, *joined, &mut changes);
             }

@@ -10,12 +10,13 @@ use jiff::{ZonedDateTime, tz::TimeZone};
 use serde::Serialize;
 
 use super::{
-    JsonForm, document,
+    JsonForm, document, findings,
     phrases::{self, Duration, who},
     teardown,
 };
 use crate::{
     event::container::{Container, Role},
+    event::finding::Finding,
     event::identity::{BootNs, NsInum},
     event::snapshot::{Freezer, SnapshotProcess, SnapshotSource},
     event::{INITIAL_NS, VERSION},
@@ -45,6 +46,7 @@ pub fn text(explanation: &Explanation, zone: &TimeZone, to: &mut dyn io::Write) 
         Facts::Namespace(facts) => namespace::write(facts, &mut sheet)?,
         Facts::Process(facts) => process::write(facts, &mut sheet)?,
     }
+    sheet.findings()?;
     timeline::write(&mut sheet)
 }
 
@@ -84,6 +86,17 @@ impl Sheet<'_> {
             0 => Ok(()),
             more => self.line("", format_args!("and {more} more (-o json has all)")),
         }
+    }
+
+    /// What is wrong, a line each, and how to see what proves it.
+    fn findings(&mut self) -> io::Result<()> {
+        let Explanation { findings, .. } = self.explanation;
+        let line = |finding: &Finding| {
+            let since = self.since(finding.since_boot_ns);
+            format!("{} {}, for {since}: {}", finding.severity, finding.id, findings::summary(finding))
+        };
+        let lines: Vec<String> = findings.iter().map(line).collect();
+        self.list("Findings", &lines)
     }
 
     /// When that was, by the wall clock: with the day where it is asked for, or another

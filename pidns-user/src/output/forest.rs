@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     event::container::Container,
+    event::finding::Finding,
     event::identity::{BootNs, HostPid, NsInum},
     event::snapshot::{
         Holder, ProcMount, Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource, Unnamed, Unread,
@@ -46,16 +47,41 @@ fields! {
     Parent "parent" "PARENT" Right ["ns"],
     /// Who owns its user namespace.
     Owner "owner" "OWNER" Right ["ns"],
-    /// Zombies, other containers in it, who joined, what holds it without processes.
-    Detail "detail" "DETAIL" Left ["zombies", "other_containers", "joined", "waits_for", "holders", "holders_left_out"],
+    /// Findings, zombies, other containers in it, joined processes, what holds it without processes.
+    Detail "detail" "DETAIL" Left
+        ["findings", "zombies", "other_containers", "joined", "waits_for", "holders", "holders_left_out"],
+    /// What is wrong with it.
+    Findings "findings" "FINDINGS" Left ["findings"],
     /// Namespaces right below it.
     Children "children" "CHILDREN" Right ["children"],
 }
 
-/// Writes the table of these namespaces.
+/// Whether these fields show what is wrong.
+pub fn asks_for_findings(fields: Option<&Fields<Field>>) -> bool {
+    fields.is_none_or(|fields| fields.has(Field::Detail) || fields.has(Field::Findings))
+}
+
+/// The findings about a namespace, or about a process in it where no namespace is named.
+fn of_namespace(findings: &[Finding], inum: NsInum) -> impl Iterator<Item = &Finding> {
+    findings.iter().filter(move |finding| {
+        let ns = finding.ns.as_ref().map(|ns| ns.inum);
+        ns.or(finding.process.as_ref().map(|process| process.ns)) == Some(inum)
+    })
+}
+
+/// Their names, each once.
+fn names(findings: &[Finding], inum: NsInum) -> Vec<&'static str> {
+    let mut names: Vec<_> = of_namespace(findings, inum).map(|finding| finding.id.id()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Writes the table of these namespaces, with these findings.
 pub fn table(
     snapshot: &Snapshot,
     forest: &Forest<'_>,
+    findings: &[Finding],
     from: Option<&[NsInum]>,
     fields: &Fields<Field>,
     headings: bool,
@@ -86,7 +112,11 @@ pub fn table(
                 Field::Level => ns.level.to_string(),
                 Field::Parent => or_dash(ns.parent),
                 Field::Owner => ns.owner_uid.map_or_else(|| "?".to_owned(), |uid| uid.to_string()),
-                Field::Detail => detail(forest, node, snapshot.unread.namespaces > 0),
+                Field::Detail => detail(forest, node, findings, snapshot.unread.namespaces > 0),
+                Field::Findings => {
+                    let names = names(findings, ns.inum);
+                    if names.is_empty() { "-".to_owned() } else { names.join(", ") }
+                }
                 Field::Children => node.children.len().to_string(),
             }
         }));
@@ -112,9 +142,9 @@ fn branch(walk: &[(u32, &Node<'_>)], index: usize, depth: u32) -> String {
 }
 
 /// `hidden`: there are processes whose namespace may not be read.
-fn detail(forest: &Forest<'_>, node: &Node<'_>, hidden: bool) -> String {
-    let mut parts = Vec::new();
+fn detail(forest: &Forest<'_>, node: &Node<'_>, findings: &[Finding], hidden: bool) -> String {
     let ns = node.namespace.inum;
+    let mut parts: Vec<String> = names(findings, ns).iter().map(|name| format!("!{name}")).collect();
     match forest.ends_with(ns) {
         Some(ending) if ending == ns => {
             let awaited = forest.awaited_by(ns).iter().map(brief).collect::<Vec<_>>();
@@ -222,6 +252,8 @@ struct NamespaceLine<'a> {
     holders: &'a [&'a Holder],
     #[serde(skip_serializing_if = "is_zero")]
     holders_left_out: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    findings: Vec<&'a Finding>,
 }
 
 /// A container whose processes share the namespace.
@@ -246,6 +278,7 @@ struct Joined<'a> {
 pub fn json(
     snapshot: &Snapshot,
     forest: &Forest<'_>,
+    findings: &[Finding],
     from: Option<&[NsInum]>,
     fields: Option<&Fields<Field>>,
     form: JsonForm,
@@ -280,6 +313,7 @@ pub fn json(
         waits_for: forest.awaited_by(entry.1.namespace.inum),
         holders: &entry.1.holders,
         holders_left_out: entry.1.holders_left_out,
+        findings: of_namespace(findings, entry.1.namespace.inum).collect(),
     });
     let Snapshot { source, boot_ns, unread, unnamed, .. } = snapshot;
     let namespaces = lines.map(|line| Chosen::of(line, fields)).collect();

@@ -152,6 +152,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             cgroup_id: _,
             cgroup: _,
             zombie_since_boot_ns: _,
+            last_ran_boot_ns: _,
             joined,
         } => Row {
             label: "runs",

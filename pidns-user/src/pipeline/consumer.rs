@@ -72,8 +72,9 @@ pub trait Consumer {
         Wants::More
     }
 
-    /// Events of its own that it has made since the last call, with their times. They go the way of the source's, to all consumers.
-    fn take_events(&mut self) -> Vec<(BootNs, Body)> {
+    /// Events of its own, with their times: they go the way of the source's, to all consumers. Comes behind `tick`; all events up
+    /// to `now` have been handed over.
+    fn own_events(&mut self, _world: Option<&World>, _now: BootNs) -> Vec<(BootNs, Body)> {
         Vec::new()
     }
 

@@ -173,7 +173,7 @@ impl<S: Source> Pipeline<S> {
             // What a snapshot is to stand behind is written with it.
             if !self.resync.as_ref().is_some_and(Resync::holds_events) {
                 consumers.tick(self.core.world.as_ref());
-                for (boot_ns, body) in consumers.take_events() {
+                for (boot_ns, body) in consumers.own_events(self.core.world.as_ref(), self.source.now()) {
                     let mut event = self.source.event_at(boot_ns, body);
                     self.core.event(&mut event, false, consumers);
                 }
@@ -423,8 +423,8 @@ impl Consumers<'_, '_> {
         }
     }
 
-    fn take_events(&mut self) -> Vec<(BootNs, Body)> {
-        self.consumers.iter_mut().flat_map(|consumer| consumer.take_events()).collect()
+    fn own_events(&mut self, world: Option<&World>, now: BootNs) -> Vec<(BootNs, Body)> {
+        self.consumers.iter_mut().flat_map(|consumer| consumer.own_events(world, now)).collect()
     }
 
     fn tick(&mut self, world: Option<&World>) {

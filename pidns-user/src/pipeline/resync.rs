@@ -281,6 +281,12 @@ impl Resync {
     }
 }
 
+/// The events by which a model learns all that a snapshot has, and nothing else.
+pub fn seeds(snapshot: &Snapshot) -> impl Iterator<Item = Body> + use<> {
+    let resync = Body::StreamResync { added: 0, removed: 0, changed: 0 };
+    [resync].into_iter().chain(bodies(snapshot))
+}
+
 /// The snapshot as events.
 fn bodies(snapshot: &Snapshot) -> Vec<Body> {
     let forest = Forest::new(snapshot);
@@ -312,6 +318,7 @@ fn bodies(snapshot: &Snapshot) -> Vec<Body> {
             cgroup_id,
             cgroup,
             zombie_since_boot_ns,
+            last_ran_boot_ns,
             container,
         } = process;
         Some(Body::SnapshotProcess {
@@ -337,6 +344,7 @@ fn bodies(snapshot: &Snapshot) -> Vec<Body> {
             cgroup_id: *cgroup_id,
             cgroup: cgroup.clone(),
             zombie_since_boot_ns: *zombie_since_boot_ns,
+            last_ran_boot_ns: *last_ran_boot_ns,
             joined: match forest.entry(process) {
                 Entry::Born => Some(false),
                 Entry::Joined { .. } => Some(true),

@@ -67,7 +67,15 @@ fn start() -> Body {
     let events = vec!["process.reap".into(), "namespace.destroy".into()];
     let filter = StreamFilter { events, ..StreamFilter::default() };
     let boot_time = String::new();
-    Body::StreamStart { version: "0".into(), host: None, kernel: None, boot_time, hooks, filter }
+    Body::StreamStart {
+        version: "0".into(),
+        host: None,
+        kernel: None,
+        boot_time,
+        hooks,
+        hooked_boot_ns: None,
+        filter,
+    }
 }
 
 fn end() -> Body {
@@ -286,6 +294,10 @@ impl Source for Holding {
         true
     }
 
+    fn now(&self) -> BootNs {
+        self.list.now()
+    }
+
     fn event_at(&mut self, boot_ns: BootNs, body: Body) -> Event {
         self.list.event_at(boot_ns, body)
     }
@@ -347,6 +359,42 @@ fn events_wait_for_the_first_snapshot_and_the_source_is_emptied_meanwhile() {
         ["stream.start", "snapshot.namespace", "snapshot.process", "namespace.create"],
         "{names:?}"
     );
+}
+
+#[test]
+fn an_event_of_a_consumer_is_not_ahead_of_those_that_wait() {
+    #[derive(Default)]
+    struct Finds {
+        found: u64,
+        times: Vec<(String, u64)>,
+    }
+    impl Consumer for Finds {
+        fn update(&mut self, update: &Update<'_>) -> Wants {
+            let Event { body, boot_ns, .. } = update.event;
+            self.times.push((body.name().to_owned(), boot_ns.0));
+            Wants::More
+        }
+
+        fn own_events(&mut self, _: Option<&World>, now: BootNs) -> Vec<(BootNs, Body)> {
+            self.found += 1;
+            vec![(now, Body::StreamLost { stage: "test".into(), count: self.found })]
+        }
+    }
+    let alone: Vec<(String, u64)> =
+        events(life()).iter().map(|event| (event.body.name().to_owned(), event.boot_ns.0)).collect();
+    let source = Holding { list: List::new(events(life()), 1), held: Arc::default() };
+    let resync = Resync::new(Box::new(Late { polls: 0, snapshot: snapshot() }), None, None);
+    let mut finds = Finds::default();
+    let pipeline = Pipeline::new(source, Follow::Everything, ContainerSource::Unknown).with_snapshots(resync);
+    let (report, ..) = pipeline.run(&mut [&mut finds], &AtomicBool::new(false));
+    assert!(report.error.is_none() && finds.found > 5, "{}", finds.found);
+    let times: Vec<_> = finds.times.iter().map(|(_, time)| *time).collect();
+    assert!(times.is_sorted(), "{:?}", finds.times);
+    // A loss brings another snapshot about.
+    let is_its_own =
+        |name: &str| !["stream.lost", "stream.resync"].contains(&name) && !name.starts_with("snapshot.");
+    finds.times.retain(|(name, _)| is_its_own(name));
+    assert_eq!(finds.times, alone, "the source's events keep their times");
 }
 
 #[test]

@@ -229,6 +229,7 @@ impl Procfs {
             cgroup_id: cgroup.as_ref().and_then(|text| cgroups.of(text)),
             cgroup: cgroup.as_ref().and_then(|text| cgroup::path(text)).map(Name::from),
             zombie_since_boot_ns: None,
+            last_ran_boot_ns: None,
             container: None,
         })
     }

@@ -35,6 +35,10 @@ impl Source for List {
         self.events.clear();
     }
 
+    fn now(&self) -> BootNs {
+        self.last.as_ref().map(|last| last.boot_ns).unwrap_or_default()
+    }
+
     fn event_at(&mut self, boot_ns: BootNs, body: Body) -> Event {
         let (seq, time, boot_ns) = match &self.last {
             Some(last) => (last.seq + 1, last.time, boot_ns.max(last.boot_ns)),

@@ -29,6 +29,8 @@ use crate::{
     },
 };
 
+/// A record gets its time before its place in the ring, and waits there for others: for a few milliseconds.
+const ON_THEIR_WAY_NS: u64 = 5_000_000;
 /// How often losses are looked for.
 const LOSS_INTERVAL: Duration = Duration::from_millis(100);
 /// How often ends that no hook reported are looked for.
@@ -50,6 +52,8 @@ pub struct Live {
     missed: MissedRuns,
     /// Whether the ring may have more.
     more: bool,
+    /// The ring had nothing more that is older than this.
+    read_until: BootNs,
     translation: Translation,
 }
 
@@ -122,6 +126,7 @@ impl Live {
             swept_at: now,
             missed: MissedRuns::default(),
             more: false,
+            read_until: BootNs::default(),
             translation,
         }
     }
@@ -135,6 +140,7 @@ impl Live {
         let before = clock::boottime_ns();
         self.more = self.reader.drain(|header, record| translation.record(header, record, each));
         if !self.more {
+            self.read_until = before.saturating_sub(ON_THEIR_WAY_NS);
             // The records up to the sweep are through.
             translation.swept_up_to(before, each);
         }
@@ -222,6 +228,10 @@ impl Source for Live {
             self.missed = self.loaded.missed_runs();
             self.loaded.detach();
         }
+    }
+
+    fn now(&self) -> BootNs {
+        self.read_until.max(self.translation.numbers.last_boot_ns)
     }
 
     fn event_at(&mut self, boot_ns: BootNs, body: Body) -> Event {

@@ -64,6 +64,9 @@ pub trait Source {
         false
     }
 
+    /// The moment up to which all events were handed over.
+    fn now(&self) -> BootNs;
+
     /// An event of the pipeline's own, at this time, or at that of the last event where that is later.
     fn event_at(&mut self, boot_ns: BootNs, body: Body) -> Event;
 

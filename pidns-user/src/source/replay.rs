@@ -263,6 +263,10 @@ impl<I: EventReader> Source for Replay<I> {
         self.over = true;
     }
 
+    fn now(&self) -> BootNs {
+        self.last.map(|(.., boot_ns)| boot_ns).unwrap_or_default()
+    }
+
     fn event_at(&mut self, _boot_ns: BootNs, body: Body) -> Event {
         let (seq, time, boot_ns) = self.last.unwrap_or((0, Timestamp::UNIX_EPOCH, BootNs::default()));
         Event { seq: seq + 1, time, boot_ns, exact: true, body }

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::cgroups::{self, ScratchCgroup};
 use crate::facts::Who;
+use crate::forest::{document, namespace, output};
 use crate::probes::{self, Outcome};
 use crate::recordings::{Recorder, run_on};
 use crate::seen::{Seen, get};
@@ -149,6 +150,20 @@ impl Stage {
     }
 }
 
+/// What a stream found about this namespace `tree` and `explain` show by a snapshot alone.
+#[track_caller]
+fn is_shown_at_once(id: &str, ns: u64) {
+    let target = ns.to_string();
+    let tree = document(&["tree", &target]);
+    let line = namespace(&tree, ns);
+    let found = line["findings"].as_array().is_some_and(|found| found.iter().any(|found| found["id"] == id));
+    assert!(found, "no {id} in {line:#}");
+    let (table, _) = output(&["tree", &target], 0);
+    assert!(table.contains(&format!("!{id}")), "{table}");
+    let (text, _) = output(&["explain", &target], 0);
+    assert!(text.contains(&format!(" {id}, for ")), "{text}");
+}
+
 fn since(finding: &Value) -> u64 {
     finding["since_boot_ns"].as_u64().expect("a time")
 }
@@ -168,6 +183,7 @@ fn an_init_that_does_not_reap_is_found_and_named() {
     assert_eq!((&found["process"]["pid"], &found["severity"]), (&init.pid.into(), &"warning".into()));
     let zombies = facts(&found, "zombies")[0];
     assert_eq!((&zombies["count"], &zombies["orphans"]), (&3.into(), &3.into()), "{zombies:#}");
+    is_shown_at_once("zombies-not-reaped", init.ns);
     stage.recorded(&found);
     actor.go();
     let _: bool = actor.hear("reaped");
@@ -200,6 +216,7 @@ fn blocked(situation: &str, args: &[&str], standing: bool) -> (Value, Who) {
     }
     let _: bool = actor.hear("ready");
     let found = stage.opened("teardown-blocked", init.ns);
+    is_shown_at_once("teardown-blocked", init.ns);
     assert_eq!((&found["ns"]["inum"], &found["severity"]), (&init.ns.into(), &"critical".into()));
     stage.recorded(&found);
     let named: Who = match situation {
@@ -351,6 +368,7 @@ fn held(situation: &str) -> (Value, Actor) {
     let init: Who = actor.hear("init");
     let _: bool = actor.hear("ready");
     let found = stage.opened("namespace-leaked", init.ns);
+    is_shown_at_once("namespace-leaked", init.ns);
     stage.recorded(&found);
     actor.go();
     let _: bool = actor.hear("mended");

@@ -96,6 +96,7 @@ fn namespaces_are_followed_through_a_storm_without_a_record_of_a_process() {
         host: None,
         kernel: None,
         boot_time: String::new(),
+        hooked_boot_ns: None,
         hooks: loaded.hooks.iter().map(|(hook, form)| (hook.name.to_owned(), form.to_string())).collect(),
         filter: filter.filter.clone(),
     };

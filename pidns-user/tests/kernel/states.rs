@@ -3,6 +3,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use pidns_user::event::identity::NsInum;
 use pidns_user::kernel::clock;
@@ -24,6 +27,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(what_a_v2_cgroup_has_frozen_is_frozen_and_dies_of_sigkill, needs crate::probes::unified_cgroup),
     test!(a_traced_zombie_belongs_to_its_tracer_first),
     test!(a_process_whose_first_thread_has_ended_is_no_zombie),
+    test!(a_snapshot_knows_since_when_a_process_is_a_zombie),
     test!(who_adopted_a_process_has_not_forked_it),
     test!(a_child_that_was_born_inside_has_not_joined),
 ];
@@ -84,6 +88,8 @@ fn a_hung_teardown_names_the_parent_outside_that_it_waits_for() {
     let listed = document(&["ps", &ns]);
     let (of_init, of_zombie) = (process(&listed, init.pid), process(&listed, zombie.pid));
     assert_eq!((&of_init["exiting"], &of_init["zombie"]), (&true.into(), &false.into()), "{of_init:#}");
+    let times = (of_init["last_ran_boot_ns"].as_u64(), listed["boot_ns"].as_u64());
+    assert!(matches!(times, (Some(ran), Some(now)) if 0 < ran && ran < now), "{of_init:#}");
     assert_eq!(
         of_zombie["awaited"],
         json!({ "ns": init.ns, "why": not_reaped_by(&parent) }),
@@ -229,6 +235,26 @@ fn a_traced_zombie_belongs_to_its_tracer_first() {
     assert!(text.contains(&expected), "{text}");
     actor.go();
     actor.finish();
+}
+
+fn a_snapshot_knows_since_when_a_process_is_a_zombie() {
+    /// The clock of the scheduler is compared with the other one to some milliseconds.
+    const ABOUT_NS: u64 = 100_000_000;
+    let before = clock::boottime_ns().0;
+    let mut child = Command::new("true").spawn().expect("there is a `true`");
+    while fs::read_to_string(format!("/proc/{}/stat", child.id())).is_ok_and(|stat| !stat.contains(") Z ")) {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let after = clock::boottime_ns().0;
+    thread::sleep(Duration::from_millis(700));
+    let listed = document(&["ps", &child.id().to_string()]);
+    let line = process(&listed, child.id() as i32);
+    let since = line["zombie_since_boot_ns"].as_u64().unwrap_or_else(|| panic!("it is a zombie: {line:#}"));
+    let about = before.saturating_sub(ABOUT_NS)..after + ABOUT_NS;
+    assert!(about.contains(&since), "{since} is not in {about:?}");
+    let (_, text) = explain(child.id());
+    assert!(text.contains("zombie: it ended 0.") || text.contains("zombie: it ended 1."), "{text}");
+    child.wait().expect("it can be reaped");
 }
 
 fn a_process_whose_first_thread_has_ended_is_no_zombie() {

@@ -34,7 +34,6 @@ use crate::{
     findings::FindingsWatch,
     kernel::{
         capabilities::{self, Uses},
-        clock,
         error::LoadError,
         hooks::HookForm,
         load::{self, Loaded, Settings},
@@ -77,8 +76,7 @@ pub fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::Io { what: "drop the capabilities that are not needed any more", error })?;
     // Threads inherit the capabilities that are left now.
     let containers = live::containers(args.runtime_api, false);
-    let mut findings =
-        FindingsWatch::live(args.thresholds.into(), readings::reader, clock::boottime_ns).beside_others();
+    let mut findings = FindingsWatch::live(args.thresholds.into(), readings::reader).beside_others();
     findings.start_reading();
     let open = findings.counts();
     let (metrics, mut consumer, watch) = metrics::metrics(ledger, facts, open, args.namespace_limit)

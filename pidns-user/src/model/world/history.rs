@@ -40,6 +40,7 @@ impl DeadProcess {
             cgroup_id: None,
             cgroup: None,
             zombie_since_boot_ns: None,
+            last_ran_boot_ns: None,
             ppid: self.state.ended.as_ref().and_then(|ended| ended.parent).or(self.state.parent),
             ..self.state.as_snapshot(false)
         }

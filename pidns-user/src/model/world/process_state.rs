@@ -49,6 +49,8 @@ pub struct Observation {
     pub cgroup_id: Option<u64>,
     /// The path of its cgroup.
     pub cgroup: Option<Name>,
+    /// When it last ran, where it is exiting.
+    pub last_ran: Option<BootNs>,
 }
 
 impl Observation {
@@ -151,6 +153,7 @@ impl ProcessState {
             subreaper,
             cgroup_id,
             cgroup,
+            last_ran_boot_ns: self.observed.last_ran.filter(|_| exiting),
             zombie_since_boot_ns: self.ended.as_ref().and_then(|ended| ended.since).filter(|_| !exiting),
             container: container.clone(),
         }

@@ -90,6 +90,7 @@ fn look_at(process: &Process, state: char) -> Body {
         cgroup_id: None,
         cgroup: None,
         zombie_since_boot_ns: None,
+        last_ran_boot_ns: None,
         joined: None,
     }
 }
@@ -102,6 +103,7 @@ fn start(destructions: bool) -> Body {
         host: None,
         kernel: None,
         boot_time: String::new(),
+        hooked_boot_ns: None,
         hooks: BTreeMap::from([("proc_free_inum".to_owned(), form.to_owned())]),
         filter: StreamFilter {
             events: vec!["process.reap".into(), "namespace.destroy".into()],
@@ -416,7 +418,7 @@ fn a_reaping_that_comes_when_its_process_is_forgotten_is_no_surprise() {
 fn an_exit_is_the_end_where_no_reaping_is_told() {
     let Body::StreamStart { version, host, kernel, boot_time, hooks, .. } = start(true) else { panic!() };
     let filter = StreamFilter { events: vec!["process.exit".into()], ..StreamFilter::default() };
-    let start = Body::StreamStart { version, host, kernel, boot_time, hooks, filter };
+    let start = Body::StreamStart { version, host, kernel, boot_time, hooks, hooked_boot_ns: None, filter };
     let one = process(&[5, 2], 1, None, 200);
     let world = follow(&[event(1, start), event(2, exit(&one))]);
     assert_eq!(world.processes().count(), 0);
@@ -474,6 +476,7 @@ fn a_pid_1_is_exiting_until_the_teardown_and_a_zombie_then() {
         cgroup_id: None,
         cgroup: None,
         zombie_since_boot_ns: None,
+        last_ran_boot_ns: None,
         joined: None,
     };
     let snapshot = Body::SnapshotNamespace {

@@ -1,0 +1,117 @@
+//! What is wrong by one snapshot, where nothing was watched before.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{FindingsWatch, Thresholds, readings::Reader};
+use crate::{
+    event::{Event, finding::Finding, snapshot::Snapshot},
+    model::World,
+    pipeline::resync,
+};
+
+/// What a snapshot shows to be wrong, and the model that it makes. What happened at one moment is not among it; nor is what has to
+/// go on for some time, where neither the snapshot nor /proc says since when it does.
+pub fn of_snapshot(
+    snapshot: &Snapshot,
+    thresholds: Thresholds,
+    reader: Box<dyn Reader>,
+) -> (Vec<Finding>, World) {
+    let mut world = World::remembering(0);
+    // No clock says since when a namespace is without a process. It is rarely so for a moment only.
+    let mut watch = FindingsWatch::once(Thresholds { leaked: Duration::ZERO, ..thresholds }, reader);
+    for body in resync::seeds(snapshot) {
+        let (time, boot_ns) = (Timestamp::UNIX_EPOCH, snapshot.boot_ns);
+        let event = Event { seq: 0, time, boot_ns, exact: true, body };
+        let changes = world.apply(&event);
+        watch.learn(&event, &changes, &world);
+    }
+    world.settle();
+    watch.look_until_all_is_read(&world, snapshot.boot_ns);
+    (watch.open().cloned().collect(), world)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::readings::{Readings, Wanted},
+        *,
+    };
+    use crate::{
+        event::{
+            INITIAL_NS,
+            finding::Diagnosis,
+            identity::{BootNs, HostPid, NsInum},
+            snapshot::{SnapshotNamespace, SnapshotProcess, SnapshotSource},
+        },
+        procfs::doing::Doing,
+    };
+
+    const NS: NsInum = NsInum(4026532001);
+    const INIT: u32 = 50;
+    const NOW: f64 = 100.0;
+
+    /// Says of all that they are zombies.
+    #[derive(Default)]
+    struct AllZombies(Option<Wanted>);
+
+    impl Reader for AllZombies {
+        fn ask(&mut self, wanted: Wanted) {
+            self.0 = Some(wanted);
+        }
+
+        fn take(&mut self) -> Option<Readings> {
+            let zombie = Doing {
+                state: 'Z',
+                ppid: HostPid(INIT),
+                tracer: None,
+                frozen: false,
+                wchan: None,
+                threads: 1,
+            };
+            let doing = self.0.take()?.doing.into_iter().map(|key| (key, Ok(zombie.clone())));
+            Some(Readings { doing: doing.collect(), ..Readings::default() })
+        }
+    }
+
+    fn seconds(seconds: f64) -> BootNs {
+        BootNs((seconds * 1e9) as u64)
+    }
+
+    fn process(pids: &[u32], ppid: u32) -> SnapshotProcess {
+        SnapshotProcess {
+            pids: pids.to_vec(),
+            comm: Some("sh".into()),
+            start_boot_ns: Some(seconds(1.0)),
+            ppid: Some(HostPid(ppid)),
+            uid: Some(0),
+            ns: Some(if pids.len() > 1 { NS } else { INITIAL_NS }),
+            state: Some('S'),
+            threads: Some(1),
+            ..SnapshotProcess::bare(HostPid(pids[0]))
+        }
+    }
+
+    /// What is found where PID 1 has zombies of these ages, as far as those are known.
+    fn found(ages: &[Option<f64>]) -> Vec<Diagnosis> {
+        let mut snapshot = Snapshot::empty(SnapshotSource::Iterator, seconds(NOW));
+        snapshot.processes = vec![process(&[1], 0), process(&[INIT, 1], 1)];
+        snapshot.processes.extend(ages.iter().zip(2..).map(|(age, number)| SnapshotProcess {
+            state: Some('Z'),
+            zombie_since_boot_ns: age.map(|age| seconds(NOW - age)),
+            ..process(&[INIT + number, number], INIT)
+        }));
+        let inner = SnapshotNamespace { parent: Some(INITIAL_NS), ..SnapshotNamespace::bare(NS, 1) };
+        snapshot.namespaces = [(INITIAL_NS, SnapshotNamespace::bare(INITIAL_NS, 0)), (NS, inner)].into();
+        let (found, _) = of_snapshot(&snapshot, Thresholds::default(), Box::new(AllZombies::default()));
+        found.into_iter().map(|finding| finding.id).collect()
+    }
+
+    #[test]
+    fn a_snapshot_alone_shows_zombies_that_are_old_enough() {
+        assert_eq!(found(&[Some(20.0), Some(3.0)]), [Diagnosis::ZombiesNotReaped]);
+        assert_eq!(found(&[Some(0.5), None]), [], "they may be reaped at once");
+        assert_eq!(found(&[]), []);
+    }
+}

@@ -1,5 +1,9 @@
 //! pidns-trace: Linux PID namespaces made visible. DESIGN.md tells how the parts fit together.
 
+#[expect(
+    rustdoc::broken_intra_doc_links,
+    reason = "clap prints these comments as help: [repeatable] is no link"
+)]
 pub mod cli;
 pub mod commands;
 pub mod container;

@@ -33,6 +33,10 @@ pub(crate) struct Args {
     #[arg(value_enum, default_value = "hooks")]
     what: What,
 
+    #[expect(
+        rustdoc::broken_intra_doc_links,
+        reason = "clap prints this comment as help: [repeatable] is no link"
+    )]
     /// Measure in a guest with this kernel: newest, or two numbers of a version, as for `cargo xtask vm` [repeatable]
     #[arg(long, value_name = "KERNEL")]
     vm: Vec<KernelName>,

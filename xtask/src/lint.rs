@@ -1,13 +1,13 @@
-//! `cargo xtask lint`: formatting, clippy, the order of the modules, and files that are made from the sources.
+//! `cargo xtask lint`: formatting, clippy, rustdoc, the order of the modules, links, and files that are made from the sources.
 
 use std::path::Path;
 
 use anyhow::Result;
 
-use crate::{dashboards, layers, shell, workspace};
+use crate::{dashboards, docs, layers, shell, workspace};
 
-/// Check the formatting, that no module imports one above it, and that dashboards/ is what its source makes, and run clippy
-/// with warnings as errors.
+/// Check the formatting, that no module imports one above it, that the links of the documents lead somewhere, and that
+/// dashboards/ is what its source makes; run clippy and rustdoc with warnings as errors.
 ///
 /// Needs no set-up: the eBPF object is not built. `cargo fmt` fixes what the first check finds.
 #[derive(clap::Args)]
@@ -16,7 +16,9 @@ pub(crate) struct Args {}
 pub(crate) fn main(args: &Args) -> Result<()> {
     let Args {} = args;
     shell::run(shell::command("cargo").args(["fmt", "--all", "--check"]))?;
-    layers::check(&Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("pidns-user").join("src"))?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("");
+    layers::check(&root.join("pidns-user/src"))?;
+    docs::check_links(&root)?;
     dashboards::check_files()?;
 
     // The kernel side gets no clippy: it compiles for the BPF target alone, with the eBPF toolchain, and Debian's has
@@ -26,6 +28,11 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     clippy.env("AYA_BUILD_SKIP", "1").args(["clippy", "--workspace", "--all-targets", "--target-dir"]);
     // A folder of its own: pidns-user is built around an empty object here, and cargo would build it anew each time
     // that one follows the other.
-    clippy.arg(workspace::target_dir()?.join("lint")).args(["--", "-D", "warnings"]);
-    shell::run(&mut clippy)
+    let target = workspace::target_dir()?.join("lint");
+    clippy.arg(&target).args(["--", "-D", "warnings"]);
+    shell::run(&mut clippy)?;
+
+    let mut rustdoc = shell::command("cargo");
+    rustdoc.env("AYA_BUILD_SKIP", "1").env("RUSTDOCFLAGS", "-D warnings");
+    shell::run(rustdoc.args(["doc", "--workspace", "--no-deps", "--target-dir"]).arg(target))
 }

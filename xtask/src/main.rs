@@ -7,6 +7,7 @@ mod bench;
 mod btf_extract;
 mod build;
 mod dashboards;
+mod docs;
 mod fuzz;
 mod layers;
 mod linker;

@@ -56,7 +56,7 @@ pub const MOMENTS: usize = Moment::ALL.len();
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Counters {
-    /// Records that reached the ring buffer, by [`Writer`] and [`Kind`].
+    /// Records that reached the ring buffer, by [`Writer`] and `Kind`.
     pub submitted: [[u64; KINDS]; WRITERS],
     /// Records that did not, because it was full.
     pub lost: [[u64; KINDS]; WRITERS],
@@ -75,7 +75,7 @@ pub struct Counters {
     /// Namespaces without a living init that found no place in their table: their destruction stays unseen. By
     /// [`Writer`].
     pub destroys_untracked: [u64; WRITERS],
-    /// Creations that a record of kind [`Kind::NamespaceInit`] tells of too, of the records that reached the ring buffer.
+    /// Creations that a record of kind `Kind::NamespaceInit` tells of too, of the records that reached the ring buffer.
     pub creations_with_init: u64,
     /// Likewise of those that did not.
     pub creations_with_init_lost: u64,

@@ -1,6 +1,6 @@
 //! The numbers of the object that user space fills in before load: kernel offsets, switches, kfuncs.
 //!
-//! [`for_each_offset`] is the one list: the object makes a constant of each row, user space a BTF look-up. A number is in
+//! `for_each_offset` is the one list: the object makes a constant of each row, user space a BTF look-up. A number is in
 //! the instructions themselves, where a [`placeholder`] stands until it is filled in. Read from a global it would cost a
 //! load, and those of a hook are on more lines of the cache than all else that the hook reads.
 
@@ -157,7 +157,7 @@ macro_rules! for_each_offset {
     };
 }
 
-/// As [`for_each_offset`]: what the snapshot's object has besides. A list of its own, so that the live stream, which needs
+/// As `for_each_offset`: what the snapshot's object has besides. A list of its own, so that the live stream, which needs
 /// none of it, runs where it is not there.
 #[macro_export]
 macro_rules! for_each_snapshot_offset {
@@ -179,7 +179,7 @@ macro_rules! for_each_snapshot_offset {
     };
 }
 
-/// What the snapshot's object uses of [`for_each_offset`]. One that it uses and that is missing here stays a [`placeholder`],
+/// What the snapshot's object uses of `for_each_offset`. One that it uses and that is missing here stays a [`placeholder`],
 /// which the verifier refuses.
 pub const SNAPSHOT_SHARED: &[&str] = &[
     "TASK_PID",

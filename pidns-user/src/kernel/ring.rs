@@ -119,7 +119,7 @@ impl RingReader {
         more
     }
 
-    /// Takes over what is in the ring and hands over nothing. Of more than [`HELD_BYTES`] the rest stays in the ring, where
+    /// Takes over what is in the ring and hands over nothing. Of more than `HELD_BYTES` the rest stays in the ring, where
     /// the kernel counts what it has no room for.
     pub fn hold(&mut self) {
         self.take_up_to(HELD_BYTES);

@@ -14,7 +14,7 @@ use super::{
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// Limits all threads of this process, and those that they start, to what [`calls`](super::calls) lists. All else is refused
+/// Limits all threads of this process, and those that they start, to what `sandbox/calls.rs` lists. All else is refused
 /// with EPERM, and so are system calls of another architecture (32-bit ones).
 ///
 /// Sets no_new_privs for all threads. Where the kernel has no seccomp, or refuses it, nothing changes.

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-/// The file. It holds secrets, and has no Debug for that. Fields and their meaning: `docs/web-configuration.md` of prometheus/exporter-toolkit.
+/// The file. It holds secrets, and has no Debug for that. Fields and their meaning:
+/// <https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md>
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {

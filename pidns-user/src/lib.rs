@@ -1,4 +1,4 @@
-//! pidns-trace: Linux PID namespaces made visible. DESIGN.md tells how the parts fit together.
+//! pidns-trace: Linux PID namespaces made visible. docs/architecture.md shows how the parts fit together.
 
 #[expect(
     rustdoc::broken_intra_doc_links,

@@ -1,7 +1,5 @@
 //! `cargo xtask lint`: formatting, clippy, rustdoc, the order of the modules, links, and files that are made from the sources.
 
-use std::path::Path;
-
 use anyhow::Result;
 
 use crate::{dashboards, docs, layers, shell, workspace};
@@ -16,7 +14,7 @@ pub(crate) struct Args {}
 pub(crate) fn main(args: &Args) -> Result<()> {
     let Args {} = args;
     shell::run(shell::command("cargo").args(["fmt", "--all", "--check"]))?;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("");
+    let root = docs::root();
     layers::check(&root.join("pidns-user/src"))?;
     docs::check_links(&root)?;
     dashboards::check_files()?;

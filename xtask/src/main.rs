@@ -50,6 +50,7 @@ enum Task {
     Bench(bench::Args),
     BtfExtract(btf_extract::Args),
     Dashboards(dashboards::Args),
+    Docs(docs::Args),
     Fuzz(fuzz::Args),
     Lint(lint::Args),
 }
@@ -76,6 +77,7 @@ fn dispatch(task: Task) -> Result<()> {
         Task::Bench(args) => bench::main(args),
         Task::BtfExtract(args) => btf_extract::main(&args),
         Task::Dashboards(args) => dashboards::main(&args),
+        Task::Docs(args) => docs::main(&args),
         Task::Fuzz(args) => fuzz::main(&args),
         Task::Lint(args) => lint::main(&args),
     }

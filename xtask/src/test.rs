@@ -4,14 +4,14 @@ use std::{env, ffi::OsString};
 
 use anyhow::Result;
 
-use crate::{build, dashboards, setup, shell, workspace};
+use crate::{build, dashboards, docs, setup, shell, workspace};
 
 /// Names the program under test to the tests and the benches.
 pub(crate) const PROGRAM_VAR: &str = "PIDNS_TRACE_BIN";
 
 /// Build pidns-trace and run all tests, set-up included
 ///
-/// Before that, dashboards/ is checked, as `cargo xtask dashboards check` does.
+/// Before that, dashboards/ and the documents are checked, as `cargo xtask dashboards check` and `cargo xtask docs check` do.
 ///
 /// Tests run target/release/pidns-trace, the program that ships; PIDNS_TRACE_BIN names another one. The test programs
 /// themselves are debug builds, which compile fast.
@@ -34,6 +34,7 @@ pub(crate) fn main(args: Args) -> Result<()> {
     let built = build::build_with(setup::ready_for_tests()?)?;
     // What no test program does: it takes npm.
     dashboards::check()?;
+    docs::check(&built.binary)?;
     let mut cargo = built.ready.cargo("test");
     cargo.arg("--workspace").args(args.args);
     if env::var_os(PROGRAM_VAR).is_none() {

@@ -1,6 +1,6 @@
 //! Finds what ended without a report of any hook: zombies that are gone, teardowns that are over.
 //!
-//! A hook can miss an event (DESIGN.md, Losses). What it would have reported stays in the kernel side's tables, and where
+//! A hook can miss an event (docs/internals/losses.md). What it would have reported stays in the kernel side's tables, and where
 //! release_task reports reapings its zombies stay in ours. A sweep goes through the tables and asks whether each process is
 //! still there.
 

@@ -1,6 +1,6 @@
 //! Another try for a test whose failure the program under test has explained itself.
 //!
-//! From 7.0 on the kernel leaves a program out where another task was put aside within it (DESIGN.md, "A program that is
+//! From 7.0 on the kernel leaves a program out where another task was put aside within it (docs/internals/hooks.md, "A program that is
 //! left out"). The stream says so (`stream.lost`, stage `hook`) and promises no more than that; a test that asks for the
 //! very event that was missed can only be played again. A failure without such a word is a failure, on every kernel.
 

@@ -105,7 +105,12 @@ awk -v held="$held" -v init="$init" -v refused="$refused" -v processes="$holder 
         if (/"event":"namespace.init"/ && match($0, "\"process\":\\{\"pid\":" init ",")) ids[field("kernel_id")] = 1
         if (/"event":"namespace.create"/ && match($0, "\"creator\":\\{\"pid\":" refused ",")) ids[field("kernel_id")] = 1
         if (/"event":"snapshot.namespace"/ && field("inum") == held) ids[field("kernel_id")] = 1
+        # Processes outside whose children go there: their ends are part of the story.
+        if (/"event":"namespace.(create|join)"/) entering[field("kernel_id")] = entering[field("kernel_id")] " " field("pid")
         next
+    }
+    FNR == 1 {
+        for (id in ids) { split(entering[id], list, " "); for (i in list) mine[list[i]] = 1 }
     }
     /"ns":\{"inum"/ && field("kernel_id") != "" { ours[field("inum")] = (field("kernel_id") in ids) }
     {

@@ -21,18 +21,18 @@ struct Scene {
 
 const SCENES: [Scene; 3] = [
     Scene {
-        typed: "sudo pidns-trace --findings",
-        run: "pidns-trace replay web.ndjson -c web | grep -v -e SIGURG -e over | tail -n 15",
+        typed: "sudo pidns-trace --findings -e 'namespace.*,init.*,fork.failed,finding'",
+        run: "pidns-trace replay web.ndjson -e 'namespace.*,init.*,fork.failed,finding'",
         is_live: true,
     },
     Scene {
-        typed: "sudo pidns-trace ps web",
-        run: "pidns-trace ps 4026532255 --from web.ndjson --at +10s",
+        typed: "pidns-trace tree --from web.ndjson --at +10s",
+        run: "pidns-trace tree --from web.ndjson --at +10s",
         is_live: false,
     },
     Scene {
-        typed: "sudo pidns-trace findings web",
-        run: "pidns-trace findings 4026532255 --from web.ndjson | tail -n 6",
+        typed: "pidns-trace explain web --from web.ndjson",
+        run: "pidns-trace explain web --from web.ndjson",
         is_live: false,
     },
 ];

@@ -21,18 +21,18 @@ struct Scene {
 
 const SCENES: [Scene; 3] = [
     Scene {
-        typed: "sudo pidns-trace --findings -e 'namespace.*,init.*,fork.failed,finding'",
-        run: "pidns-trace replay web.ndjson -e 'namespace.*,init.*,fork.failed,finding'",
+        typed: "sudo pidns-trace -e 'namespace.*,init.*,fork.failed'",
+        run: "pidns-trace replay web.ndjson -e 'namespace.*,init.*,fork.failed'",
         is_live: true,
     },
     Scene {
-        typed: "pidns-trace tree --from web.ndjson --at +10s",
-        run: "pidns-trace tree --from web.ndjson --at +10s",
+        typed: "sudo pidns-trace ps web        # in another terminal, before it was killed",
+        run: "pidns-trace ps web --from web.ndjson --at +10s",
         is_live: false,
     },
     Scene {
-        typed: "pidns-trace explain web --from web.ndjson",
-        run: "pidns-trace explain web --from web.ndjson",
+        typed: "sudo pidns-trace findings      # afterwards: what went wrong?",
+        run: "pidns-trace findings --from web.ndjson",
         is_live: false,
     },
 ];
@@ -46,7 +46,7 @@ const TYPING: f64 = 0.04;
 const BEFORE_OUTPUT: f64 = 0.5;
 const BETWEEN_LINES: (f64, f64) = (0.12, 1.1);
 const AFTER_SCENE: f64 = 5.0;
-/// Wider lines are cut, with an ellipsis.
+/// Wider lines go on below, under the last column of the table.
 const COLUMNS: usize = 138;
 
 /// A piece of text, where it is, and when it is seen.
@@ -112,15 +112,21 @@ fn draw(scenes: &[(&Scene, &str)]) -> String {
         }
         now += BEFORE_OUTPUT;
         let mut time_before = None;
-        for (row, line) in output.lines().enumerate() {
+        let last_column = output.lines().next().and_then(|heading| heading.find("DETAIL")).unwrap_or(4);
+        let mut row = 1;
+        for line in output.lines() {
             if scene.is_live {
                 let time = seconds(line);
                 let apart = time.zip(time_before).map_or(0.0, |(time, before): (f64, f64)| time - before);
                 now += apart.clamp(BETWEEN_LINES.0, BETWEEN_LINES.1);
                 time_before = time;
             }
-            texts.push(text(0, row + 1, cut(line), colour(line, row == 0), now));
-            rows = rows.max(row + 2);
+            let colour = colour(line, row == 1);
+            for (part, piece) in wrap(line, last_column).into_iter().enumerate() {
+                texts.push(text(if part == 0 { 0 } else { last_column }, row, piece, colour, now));
+                row += 1;
+            }
+            rows = rows.max(row);
         }
         now += AFTER_SCENE;
         for text in &mut texts[first..] {
@@ -182,7 +188,7 @@ fn colour(line: &str, is_first: bool) -> &'static str {
     const RED: &str = "#ff7b72";
     const YELLOW: &str = "#e3b341";
     let has = |words: &[&str]| words.iter().any(|word| line.contains(word));
-    if has(&["init exit", "SIGKILL", "was killed", "critical"]) {
+    if has(&["SIGKILL", "was killed", "critical"]) {
         RED
     } else if has(&["finding", "warning", "zombie", "ignored", " Z "]) {
         YELLOW
@@ -193,11 +199,20 @@ fn colour(line: &str, is_first: bool) -> &'static str {
     }
 }
 
-fn cut(line: &str) -> String {
-    if line.chars().count() <= COLUMNS {
-        return line.to_owned();
+/// The line in pieces that find room: the first from the left edge, the others from `indent` on.
+fn wrap(line: &str, indent: usize) -> Vec<String> {
+    let mut pieces = vec![String::new()];
+    for word in line.split_inclusive(' ') {
+        let room = if pieces.len() == 1 { COLUMNS } else { COLUMNS - indent };
+        let piece = pieces.last().map_or(0, |piece| piece.chars().count());
+        if piece > 0 && piece + word.trim_end().chars().count() > room {
+            pieces.push(String::new());
+        }
+        if let Some(piece) = pieces.last_mut() {
+            piece.push_str(word);
+        }
     }
-    line.chars().take(COLUMNS - 1).chain(['…']).collect()
+    pieces
 }
 
 fn escape(text: &str) -> String {
@@ -234,9 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn long_lines_are_cut() {
-        assert_eq!(cut(&"x".repeat(COLUMNS)).chars().count(), COLUMNS);
-        assert!(cut(&"→".repeat(COLUMNS + 1)).ends_with('…'));
+    fn long_lines_go_on_below() {
+        let line = "→ ".repeat(COLUMNS);
+        let pieces = wrap(&line, COLUMNS - 8);
+        assert_eq!(pieces.concat(), line);
+        assert_eq!(pieces[0].trim_end().chars().count(), COLUMNS - 1);
+        assert!(pieces[1..].iter().all(|piece| piece.trim_end().chars().count() <= 8), "{pieces:?}");
+        assert_eq!(wrap("a  b", 4), ["a  b"]);
     }
 
     #[test]

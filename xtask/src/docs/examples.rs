@@ -5,7 +5,7 @@
 //!
 //! `<!-- $ pidns-trace replay web.ndjson -c web -->`
 //!
-//! or `<!-- not run: why -->`.
+//! or `<!-- not run: why -->`. A command that is meant to fail ends with `# fails`.
 
 use std::{
     env, fs,
@@ -42,11 +42,13 @@ impl Runner {
             .env("PATH", path)
             .env("TZ", "UTC")
             .env("NO_COLOR", "1")
+            .env_remove("COLUMNS")
             .stdin(Stdio::null())
             .output()
             .with_context(|| format!("cannot run `{line}`"))?;
         let text = String::from_utf8(output.stdout).with_context(|| format!("`{line}` prints no UTF-8"))?;
         ensure!(!text.trim().is_empty(), "`{line}` prints nothing");
+        ensure!(text.starts_with("pidns-trace: ") == line.ends_with("# fails"), "`{line}` prints {text}");
         // Pages have no blanks at the ends of lines.
         Ok(text.lines().map(|line| format!("{}\n", line.trim_end())).collect())
     }

@@ -95,7 +95,9 @@ kill $holder
 
 # Other programs make namespaces meanwhile, and the kernel gives an inode number to the next one at once: of each number the
 # lines count that stand between the start of our namespace and that of the next one.
-awk -v held="$held" -v init="$init" -v refused="$refused" -v processes="$holder $refused $killer" '
+# The cgroup of this script is of no interest.
+own=$(cut -d: -f3- /proc/self/cgroup | sort -u | grep -v '^/$' | head -n 1)
+awk -v held="$held" -v own="${own:-/}" -v init="$init" -v refused="$refused" -v processes="$holder $refused $killer" '
     function field(name,    at) {
         return match($0, "\"" name "\":[0-9]+") ? substr($0, RSTART + length(name) + 3, RLENGTH - length(name) - 3) : ""
     }
@@ -131,5 +133,10 @@ awk -v held="$held" -v init="$init" -v refused="$refused" -v processes="$holder 
         }
     }
     # A gap in the numbers would be damage.
-    kept { sub(/"seq":[0-9]+/, "\"seq\":" ++lines); print }
+    kept {
+        sub(/"seq":[0-9]+/, "\"seq\":" ++lines)
+        at = index($0, "\"cgroup\":\"" own "\"")
+        if (at) $0 = substr($0, 1, at + 9) "/" substr($0, at + 10 + length(own))
+        print
+    }
 ' "$all" "$all" >"$file"

@@ -26,6 +26,8 @@ fn main() -> ExitCode {
         Some(Command::Findings(args)) => commands::findings::run(args),
         Some(Command::Agent(args)) => commands::agent::run(args),
         Some(Command::Check(args)) => commands::check::run(args),
+        Some(Command::Completions(args)) => commands::completions::run(args),
+        Some(Command::Man(args)) => commands::man::run(args),
     });
     result.unwrap_or_else(|failure| {
         // Whoever has closed stderr has the exit code.

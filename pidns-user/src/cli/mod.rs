@@ -2,6 +2,7 @@
 
 mod agent;
 mod findings;
+mod generate;
 mod snapshot;
 mod stream;
 mod thresholds;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use self::{
     agent::{AgentArgs, AgentLogLevel, LogFormat},
     findings::FindingsArgs,
+    generate::{CompletionsArgs, ManArgs, Page, Shell, completions, man_pages},
     snapshot::{
         ExplainArgs, ExplainOutput, Memory, PidArgs, PsArgs, Repeat, SnapshotOutput, SourceArgs, TreeArgs,
         TreeOutput,
@@ -125,6 +127,14 @@ pub enum Command {
                             3 a privilege is missing; 4 this kernel lacks something, or FILE is no kernel's BTF."
     )]
     Check(CheckArgs),
+    /// Print the script that completes this program's arguments in a shell.
+    ///
+    /// It needs no privilege. For bash, in this shell: source <(pidns-trace completions bash)
+    Completions(CompletionsArgs),
+    /// Print the man page, or write the man pages of all commands into a folder.
+    ///
+    /// It needs no privilege. To read the page: pidns-trace man | man -l -
+    Man(ManArgs),
 }
 
 /// The form of what `check` says.

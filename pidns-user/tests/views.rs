@@ -4,6 +4,7 @@
 //! program. `UPDATE_GOLDEN=1 cargo test -p pidns-user --test views` writes the files anew; look at the difference then.
 
 mod program;
+mod pty;
 
 use std::{
     fmt::Write as _,
@@ -66,6 +67,25 @@ fn expect(golden: &str, args: &[&str]) {
     };
     let (stdout, stderr, code) = run(&of_recording);
     assert_eq!(code, Some(0), "{args:?}: {stderr}");
+    compare(golden, args, stdout);
+}
+
+/// The same of what it shows on terminals of these widths.
+#[track_caller]
+fn expect_on_terminals(golden: &str, args: &[&str]) {
+    let file = folder().join(RECORDING);
+    let file = file.to_str().expect("UTF-8");
+    for columns in [60, 80, 120] {
+        let of_recording = match args {
+            ["replay", rest @ ..] => [&["replay", file], rest].concat(),
+            args => [args, &["--from", file]].concat(),
+        };
+        compare(&format!("{golden}-{columns}.txt"), args, pty::on_terminal(columns, &of_recording));
+    }
+}
+
+#[track_caller]
+fn compare(golden: &str, args: &[&str], stdout: String) {
     let file = folder().join(RECORDING.trim_end_matches(".ndjson")).join(golden);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::create_dir_all(file.parent().expect("a file is in a folder")).expect("a folder can be made");
@@ -145,6 +165,15 @@ fn a_replay_is_what_was_live() {
     expect("replay-host.txt", &["replay", "-e", "process.*"]);
     expect("replay-snapshot.txt", &["replay", "--snapshot"]);
     expect("replay-one.txt", &["replay", "-n", NESTED]);
+}
+
+#[test]
+fn views_fit_the_terminal() {
+    expect_on_terminals("replay", &["replay", "-q"]);
+    expect_on_terminals("ps-alive", &["ps", "--at", ALIVE]);
+    expect_on_terminals("tree-alive", &["tree", "--at", ALIVE]);
+    expect_on_terminals("explain-namespace", &["explain", SHELLS, "--at", ALIVE]);
+    expect_on_terminals("explain-nested", &["explain", NESTED]);
 }
 
 #[test]

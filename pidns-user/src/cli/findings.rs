@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum, builder::EnumValueParser, builder::TypedValueParser};
 
 use super::{
+    screen::ScreenArgs,
     snapshot::{SnapshotOutput, SourceArgs},
     stream::Kernel,
     thresholds::ThresholdArgs,
@@ -57,6 +58,10 @@ pub struct FindingsArgs {
     /// The form of the output.
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: SnapshotOutput,
+
+    /// How it is laid out.
+    #[command(flatten)]
+    pub screen: ScreenArgs,
 
     /// Say nothing on stderr but errors.
     #[arg(short, long)]

@@ -3,6 +3,7 @@
 mod agent;
 mod findings;
 mod generate;
+mod screen;
 mod snapshot;
 mod stream;
 mod thresholds;
@@ -16,6 +17,7 @@ pub use self::{
     agent::{AgentArgs, AgentLogLevel, LogFormat},
     findings::FindingsArgs,
     generate::{CompletionsArgs, ManArgs, Page, Shell, completions, man_pages},
+    screen::ScreenArgs,
     snapshot::{
         ExplainArgs, ExplainOutput, Memory, PidArgs, PsArgs, Repeat, SnapshotOutput, SourceArgs, TreeArgs,
         TreeOutput,
@@ -164,6 +166,10 @@ pub struct CheckArgs {
     /// The form of the output.
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: CheckOutput,
+
+    /// How it is laid out.
+    #[command(flatten)]
+    pub screen: ScreenArgs,
 }
 
 #[cfg(test)]

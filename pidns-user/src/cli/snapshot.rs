@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
+use super::screen::ScreenArgs;
 use super::values::{parse_duration, parse_moment, parse_pid_somewhere};
 use crate::output::{fields::Fields, forest, levels, processes};
 use crate::source::replay::Until;
@@ -79,6 +80,10 @@ pub struct TreeArgs {
     #[command(flatten)]
     pub repeat: Repeat,
 
+    /// How it is laid out.
+    #[command(flatten)]
+    pub screen: ScreenArgs,
+
     /// Say nothing on stderr but errors.
     #[arg(short, long)]
     pub quiet: bool,
@@ -111,6 +116,10 @@ pub struct PsArgs {
     /// When to look again.
     #[command(flatten)]
     pub repeat: Repeat,
+
+    /// How it is laid out.
+    #[command(flatten)]
+    pub screen: ScreenArgs,
 
     /// Say nothing on stderr but errors.
     #[arg(short, long)]
@@ -151,6 +160,10 @@ pub struct PidArgs {
     #[arg(long)]
     pub no_headers: bool,
 
+    /// How it is laid out.
+    #[command(flatten)]
+    pub screen: ScreenArgs,
+
     /// Say nothing on stderr but errors.
     #[arg(short, long)]
     pub quiet: bool,
@@ -174,6 +187,10 @@ pub struct ExplainArgs {
     /// The form of the output.
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: ExplainOutput,
+
+    /// How it is laid out.
+    #[command(flatten)]
+    pub screen: ScreenArgs,
 
     /// Say nothing on stderr but errors.
     #[arg(short, long)]

@@ -2,13 +2,19 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, ColorChoice, ValueEnum};
+use clap::{Args, ValueEnum};
 
 use super::{
+    screen::ScreenArgs,
     thresholds::ThresholdArgs,
     values::{hook_set, parse_duration, parse_pid, parse_ring_size, parse_speed},
 };
-use crate::{event::identity::HostPid, filter::FilterArgs, kernel::hooks::HookSet};
+use crate::{
+    event::identity::HostPid,
+    filter::FilterArgs,
+    kernel::hooks::HookSet,
+    output::{fields::Fields, table::Field},
+};
 
 /// The form of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -144,22 +150,14 @@ pub struct ViewArgs {
     #[arg(long)]
     pub no_headers: bool,
 
-    /// Colours: auto is on a terminal only, and off with NO_COLOR set.
-    #[arg(long, value_name = "WHEN", default_value = "auto")]
-    pub color: ColorChoice,
-}
+    /// Columns, with commas: time, event, ns, level, pids, pid, ppid, uid, comm, container, detail. A list that begins with a + adds
+    /// to the usual ones. All that are named are shown, however narrow the terminal.
+    #[arg(long, value_name = "FIELDS")]
+    pub fields: Option<Fields<Field>>,
 
-impl ViewArgs {
-    /// Whether there are to be colours, in what a terminal shows or something else does.
-    pub fn has_colour(&self, is_terminal: bool) -> bool {
-        match self.color {
-            ColorChoice::Always => true,
-            ColorChoice::Never => false,
-            ColorChoice::Auto => {
-                is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-            }
-        }
-    }
+    /// How it is laid out.
+    #[command(flatten)]
+    pub screen: ScreenArgs,
 }
 
 /// How the kernel side works.

@@ -9,6 +9,9 @@ use std::{
 };
 
 use serde::Serialize;
+use unicode_width::UnicodeWidthStr as _;
+
+use super::terminal;
 
 use crate::{
     cli::{CheckArgs, CheckOutput},
@@ -23,6 +26,7 @@ use crate::{
         load::{self, Settings},
         namespace,
     },
+    output::{Paint, Screen, wrap},
     text::JsonText,
 };
 
@@ -49,6 +53,31 @@ struct CheckLine {
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<String>,
+}
+
+impl CheckLine {
+    /// Writes it, and what to do about it below.
+    fn write(&self, screen: Screen, to: &mut dyn io::Write) -> io::Result<()> {
+        /// Where the sentences begin.
+        const INDENT: usize = 30;
+        let Self { what, verdict, detail, remedy } = self;
+        let (verdict, paint) = match verdict {
+            Verdict::Ok => ("ok", Paint::Green),
+            Verdict::Gap => ("gap", Paint::Yellow),
+            Verdict::Missing => ("MISSING", Paint::Red),
+            Verdict::Unknown => ("unknown", Paint::Yellow),
+        };
+        let padding = " ".repeat(9_usize.saturating_sub(verdict.len()));
+        let start = format!("{what:<20} {}{padding}", paint.on(verdict, screen.style));
+        wrap::write((&start, what.width().max(20) + 10), detail, INDENT, screen.width, to)?;
+        match remedy {
+            Some(remedy) => {
+                let start = format!("{:<INDENT$}-> ", "");
+                wrap::write((&start, start.len()), remedy, INDENT + 3, screen.width, to)
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -97,7 +126,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
 
 /// Prints, and ends with this code.
 fn conclude(report: &CheckReport, args: &CheckArgs, code: u8) -> Result<ExitCode, Failure> {
-    print(report, args.output, code).or_else(|error| {
+    print(report, args, code).or_else(|error| {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Ok(())
         } else {
@@ -292,9 +321,9 @@ fn check_function_hooks(report: &mut CheckReport, hooks: &[(Hook, HookForm)], se
     }
 }
 
-fn print(report: &CheckReport, output: CheckOutput, code: u8) -> io::Result<()> {
+fn print(report: &CheckReport, args: &CheckArgs, code: u8) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    match output {
+    match args.output {
         CheckOutput::Json => {
             #[derive(Serialize)]
             struct Document<'a> {
@@ -310,17 +339,9 @@ fn print(report: &CheckReport, output: CheckOutput, code: u8) -> io::Result<()> 
             writeln!(out)?;
         }
         CheckOutput::Table => {
-            for CheckLine { what, verdict, detail, remedy } in &report.lines {
-                let verdict = match verdict {
-                    Verdict::Ok => "ok",
-                    Verdict::Gap => "gap",
-                    Verdict::Missing => "MISSING",
-                    Verdict::Unknown => "unknown",
-                };
-                writeln!(out, "{what:<20} {verdict:<8} {detail}")?;
-                if let Some(remedy) = remedy {
-                    writeln!(out, "{:<20} {:<8} -> {remedy}", "", "")?;
-                }
+            let screen = terminal::screen(&args.screen);
+            for line in &report.lines {
+                line.write(screen, &mut out)?;
             }
         }
     }

@@ -10,6 +10,7 @@ use super::{
     notices::Notices,
     readings::reader_in_turn,
     recorded::{self, Recorded},
+    terminal,
 };
 use crate::{
     cli::{ExplainArgs, ExplainOutput},
@@ -167,14 +168,15 @@ fn thread(tid: HostPid, snapshot: &Snapshot) -> Option<Thread> {
 }
 
 fn print(args: &ExplainArgs, explanations: Vec<Explanation>) -> Result<ExitCode, Failure> {
+    let screen = terminal::screen(&args.screen);
     look::print(|to| {
         for (index, explanation) in explanations.iter().enumerate() {
             match args.output {
                 ExplainOutput::Text if index > 0 => {
                     writeln!(to)?;
-                    explain::text(explanation, &TimeZone::system(), to)?;
+                    explain::text(explanation, &TimeZone::system(), screen, to)?;
                 }
-                ExplainOutput::Text => explain::text(explanation, &TimeZone::system(), to)?,
+                ExplainOutput::Text => explain::text(explanation, &TimeZone::system(), screen, to)?,
                 ExplainOutput::Json => explain::json(explanation, to)?,
             }
         }

@@ -1,9 +1,6 @@
 //! `pidns-trace findings`: what is wrong, with the facts that prove it.
 
-use std::{
-    io::{self, IsTerminal as _},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use jiff::tz::TimeZone;
 use rustix::stdio::stdout;
@@ -15,7 +12,7 @@ use super::{
     live::{self, Stream, StreamOutput},
     look,
     notices::Notices,
-    readings, recorded,
+    readings, recorded, terminal,
 };
 use crate::{
     cli::{FindingsArgs, Memory, SnapshotOutput, Stop},
@@ -25,7 +22,7 @@ use crate::{
     findings::FindingsWatch,
     kernel::{clock, load},
     model::Forest,
-    output::{Json, JsonForm, Style, Table, View, findings, sink::Sink},
+    output::{Json, JsonForm, Table, View, fields::Fields, findings, sink::Sink},
     pipeline::Follow,
     target::find_namespace,
 };
@@ -85,12 +82,7 @@ fn view(args: &FindingsArgs) -> Box<dyn View + Send> {
     match args.output {
         SnapshotOutput::Json => Box::new(Json),
         SnapshotOutput::Table => {
-            let style = if io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
-                Style::Colour
-            } else {
-                Style::Plain
-            };
-            Box::new(Table::new(TimeZone::system(), style, true))
+            Box::new(Table::new(TimeZone::system(), &Fields::default(), true, terminal::screen(&args.screen)))
         }
     }
 }
@@ -120,7 +112,7 @@ fn of_recording(args: &FindingsArgs) -> Result<ExitCode, Failure> {
 
 fn print(args: &FindingsArgs, found: &[Finding], now: BootNs) -> Result<ExitCode, Failure> {
     look::print(|to| match args.output {
-        SnapshotOutput::Table => findings::text(found, now, to),
+        SnapshotOutput::Table => findings::text(found, now, terminal::screen(&args.screen), to),
         SnapshotOutput::Json => findings::json(found, now, JsonForm::Indented, to),
     })?;
     Ok(exit_code(args, found.iter()))

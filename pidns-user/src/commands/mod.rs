@@ -22,6 +22,7 @@ mod readings;
 pub mod record;
 mod recorded;
 pub mod replay;
+mod terminal;
 mod threadless;
 pub mod trace;
 pub mod tree;

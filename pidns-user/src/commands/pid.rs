@@ -11,6 +11,7 @@ use super::{
     look,
     notices::Notices,
     recorded::{self, Recorded},
+    terminal,
 };
 use crate::{
     cli::{PidArgs, SnapshotOutput},
@@ -232,7 +233,7 @@ fn print(
     Request { seen_in, to }: Request,
     container: impl FnMut(&SnapshotNamespace) -> Option<Arc<Container>>,
 ) -> Result<ExitCode, Failure> {
-    let PidArgs { pid, fields, output, no_headers, .. } = args;
+    let PidArgs { pid, fields, output, no_headers, screen, .. } = args;
     let task = owner.task();
     let mut levels = levels(&host.model, &task, container);
     if let Some(to) = to {
@@ -243,7 +244,8 @@ fn print(
     let is_all = to.is_some() || !task.pids.is_empty();
     look::print(|to| match output {
         SnapshotOutput::Table => {
-            levels::table(&levels, is_all, &fields.clone().unwrap_or_default(), !no_headers, to)
+            let fields = fields.clone().unwrap_or_default();
+            levels::table(&levels, is_all, &fields, !no_headers, terminal::screen(screen), to)
         }
         SnapshotOutput::Json => {
             let thread = owner.thread.as_ref().map(|thread| thread.tid);

@@ -4,6 +4,7 @@ use std::{io, process::ExitCode};
 
 use super::{
     look::{self, Seen, ViewRequest},
+    terminal,
     watch::Shown,
 };
 use crate::{
@@ -36,7 +37,7 @@ pub fn run(args: &PsArgs) -> Result<ExitCode, Failure> {
 
 fn write(args: &PsArgs, seen: &Seen<'_>, to: &mut dyn io::Write) -> io::Result<()> {
     let Seen { snapshot, forest: model, scope: from, findings: _ } = *seen;
-    let PsArgs { target: _, fields, output, no_headers, repeat, past: _, quiet: _ } = args;
+    let PsArgs { target: _, fields, output, no_headers, repeat, screen, past: _, quiet: _ } = args;
     let wanted: Vec<_> = match from {
         Some(scope) => scope.processes(snapshot, model),
         None => snapshot.processes.iter().collect(),
@@ -45,7 +46,7 @@ fn write(args: &PsArgs, seen: &Seen<'_>, to: &mut dyn io::Write) -> io::Result<(
     match output {
         SnapshotOutput::Table => {
             let fields = fields.clone().unwrap_or_default();
-            processes::table(snapshot, model, &wanted, &fields, !no_headers, to)
+            processes::table(snapshot, model, &wanted, &fields, !no_headers, terminal::screen(screen), to)
         }
         SnapshotOutput::Json => processes::json(snapshot, model, &wanted, fields.as_ref(), form, to),
     }

@@ -42,7 +42,7 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
         Pace::new(speed, move |time| ending.comes_within(time))
     });
     let mut printer =
-        Printer::new(filter, trace::view(view), sink, Seq::Recorded).stop_after(*count).at_pace(pace);
+        Printer::new(filter, trace::view(view)?, sink, Seq::Recorded).stop_after(*count).at_pace(pace);
     // A pipe can have nothing to say for ever, and then the end must come all the same.
     let source = Replay::new(Reading::start(recording), duration.map_or(Until::End, Until::Elapsed));
     let pipeline = Pipeline::new(source, Follow::Everything, ContainerSource::Recorded(names));

@@ -1,9 +1,6 @@
 //! `pidns-trace [trace]`: the live stream.
 
-use std::{
-    io::{self, IsTerminal as _},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use jiff::tz::TimeZone;
 use rustix::stdio::stdout;
@@ -12,7 +9,7 @@ use super::{
     host_observer::HostObserver,
     live::{self, Stream, StreamOutput},
     notices::Notices,
-    readings,
+    readings, terminal,
 };
 use crate::{
     cli::{Kernel, Output, TraceArgs, ViewArgs},
@@ -22,7 +19,7 @@ use crate::{
     kernel::load,
     model::Forest,
     output::sink::Sink,
-    output::{Json, Style, Table, View},
+    output::{Json, Table, View},
     pipeline::Follow,
     target::{self, ParsedTarget, TargetError, find, find_namespace},
 };
@@ -30,6 +27,7 @@ use crate::{
 /// Runs the live stream to its end.
 pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
     let TraceArgs { filters, stop, view: how, kernel, findings, thresholds } = args;
+    let view = view(how)?;
     let mut args = filters.args(kernel.no_syscall_hooks);
     args.findings = *findings;
     let mut warnings = find_containers(&mut args, kernel)?;
@@ -46,7 +44,7 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
     let findings =
         has_findings.then(|| FindingsWatch::live((*thresholds).into(), readings::reader).beside_others());
     let open = Box::new(|| Ok(Sink::new(stdout())));
-    let output = Some(StreamOutput { view: view(how), file: None, open });
+    let output = Some(StreamOutput { view, file: None, open });
     let with_host_containers = has_findings;
     let stream =
         Stream { kernel, filter, warnings, follow, observer, stop, with_host_containers, findings, output };
@@ -83,13 +81,19 @@ fn find_containers(args: &mut FilterArgs, kernel: &Kernel) -> Result<Vec<String>
 }
 
 /// The view that these options ask for.
-pub(super) fn view(args: &ViewArgs) -> Box<dyn View + Send> {
-    match args.output {
-        Output::Json => Box::new(Json),
-        Output::Table => {
-            let colour = args.has_colour(io::stdout().is_terminal());
-            let style = if colour { Style::Colour } else { Style::Plain };
-            Box::new(Table::new(TimeZone::system(), style, !args.no_headers))
+pub(super) fn view(args: &ViewArgs) -> Result<Box<dyn View + Send>, Failure> {
+    Ok(match args.output {
+        Output::Json if args.fields.is_some() => {
+            return Err(Failure::Usage(
+                "--fields chooses columns of the table: an event in JSON has all its members".to_owned(),
+            ));
         }
-    }
+        Output::Json => Box::new(Json),
+        Output::Table => Box::new(Table::new(
+            TimeZone::system(),
+            &args.fields.clone().unwrap_or_default(),
+            !args.no_headers,
+            terminal::screen(&args.screen),
+        )),
+    })
 }

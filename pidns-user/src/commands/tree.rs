@@ -4,6 +4,7 @@ use std::{io, process::ExitCode};
 
 use super::{
     look::{self, Seen, ViewRequest},
+    terminal,
     watch::Shown,
 };
 use crate::{
@@ -43,14 +44,15 @@ fn write(args: &TreeArgs, seen: &Seen<'_>, to: &mut dyn io::Write) -> io::Result
     let Seen { snapshot, forest: model, scope: from, findings } = *seen;
     let roots = from.map(|scope| scope.roots(model));
     let from = roots.as_deref();
-    let TreeArgs { target: _, fields, output, no_headers, repeat, past: _, quiet: _ } = args;
+    let TreeArgs { target: _, fields, output, no_headers, repeat, screen, past: _, quiet: _ } = args;
+    let shown = forest::Shown { snapshot, forest: model, findings, roots: from };
     let form = if repeat.watch.is_some() { JsonForm::Line } else { JsonForm::Indented };
     match output {
         TreeOutput::Table => {
             let fields = fields.clone().unwrap_or_default();
-            forest::table(snapshot, model, findings, from, &fields, !no_headers, to)
+            forest::table(shown, &fields, !no_headers, terminal::screen(screen), to)
         }
-        TreeOutput::Json => forest::json(snapshot, model, findings, from, fields.as_ref(), form, to),
+        TreeOutput::Json => forest::json(shown, fields.as_ref(), form, to),
         TreeOutput::Dot => dot::graph(snapshot, model, from, to),
     }
 }

@@ -11,7 +11,7 @@ use jiff::ZonedDateTime;
 use rustix::stdio::stdout;
 use unicode_width::UnicodeWidthChar as _;
 
-use super::{ending::Ending, notices::Notices};
+use super::{ending::Ending, notices::Notices, terminal};
 use crate::{
     commands::failure::Failure,
     output::sink::{Sink, Written},
@@ -72,20 +72,11 @@ pub(super) fn repeat(
 /// On a terminal in the place of what was shown before, as much as fits; else as it is.
 fn laid_out(text: Vec<u8>, interval: Duration, shown: Shown) -> Vec<u8> {
     let Shown::Screen { headings } = shown else { return text };
-    let Some((rows, columns)) = terminal_size().filter(|_| io::stdout().is_terminal()) else { return text };
+    let Some((rows, columns)) = terminal::size().filter(|_| io::stdout().is_terminal()) else { return text };
     let heading =
         headings.then(|| format!("every {interval:?}, at {}\n\n", ZonedDateTime::now().strftime("%H:%M:%S")));
     let text = heading.unwrap_or_default() + &String::from_utf8_lossy(&text);
     screen(&text, rows, columns).into_bytes()
-}
-
-/// Rows and columns of the terminal that is the standard output.
-fn terminal_size() -> Option<(usize, usize)> {
-    // SAFETY: winsize is integers, for which zero is a value.
-    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
-    // SAFETY: size is live, and of the type that the request writes.
-    let told = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) } == 0;
-    (told && size.ws_row > 1 && size.ws_col > 1).then_some((size.ws_row.into(), size.ws_col.into()))
 }
 
 /// What makes a terminal show this from its upper left on, and nothing else: lines are cut off at its edge, and what has
@@ -103,11 +94,13 @@ fn screen(text: &str, rows: usize, columns: usize) -> String {
     out + "\x1b[J"
 }
 
-/// As much of a line as has room in so many columns: some characters take two, some none.
+/// As much of a line as has room in so many columns: some characters take two, some none, and so do those that set colours.
 fn cut(line: &str, columns: usize) -> &str {
-    let mut taken = 0;
+    let (mut taken, mut is_colour) = (0, false);
     let end = line.char_indices().find_map(|(end, c)| {
-        taken += c.width().unwrap_or(0);
+        let was_colour = is_colour;
+        is_colour = c == '\x1b' || (is_colour && c != 'm');
+        taken += if is_colour || was_colour { 0 } else { c.width().unwrap_or(0) };
         (taken > columns).then_some(end)
     });
     &line[..end.unwrap_or(line.len())]
@@ -124,6 +117,7 @@ mod tests {
         assert_eq!(screen("名前x\n", 3, 4), "\x1b[H名前\x1b[K\x1b[J", "columns, not characters");
         assert_eq!(screen("名前x\n", 3, 3), "\x1b[H名\x1b[K\x1b[J", "no half of one");
         assert_eq!(screen("e\u{301}e\n", 3, 2), "\x1b[He\u{301}e\x1b[K\x1b[J", "an accent takes none");
+        assert_eq!(cut("\x1b[31mred\x1b[0m!", 3), "\x1b[31mred\x1b[0m", "colours take none");
         let full = screen("a\nb\nc\nd\n", 3, 80);
         assert_eq!(full, "\x1b[Ha\x1b[K\r\nb\x1b[K\r\n(2 more lines)\x1b[K\x1b[J");
         assert_eq!(full.matches('\n').count(), 2);

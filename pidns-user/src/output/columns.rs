@@ -1,9 +1,13 @@
-//! Rows that are all known, in columns as wide as they have to be.
+//! Rows that are all known, in columns as wide as they have to be, or as there is room for.
 
-use std::{borrow::Cow, io};
+use std::{borrow::Cow, io, iter};
 
 use unicode_width::UnicodeWidthStr as _;
 
+use super::{
+    fit::{GAP, Room, fit, shorten},
+    screen::{Paint, Screen},
+};
 use crate::text::printable;
 
 /// Where a column's text stands.
@@ -15,32 +19,84 @@ pub enum Side {
     Right,
 }
 
-/// A text that takes at least so many columns of a terminal: wide characters take two.
-pub(super) fn padded(text: &str, width: usize) -> String {
-    format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
+/// A column of a table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Column {
+    pub(super) heading: &'static str,
+    pub(super) side: Side,
+    pub(super) room: Room,
 }
 
-/// Writes the rows, the last column without blanks after it. What a terminal would obey is escaped: a state of a recording, say.
-pub(super) fn write(sides: &[Side], rows: &[Vec<String>], to: &mut dyn io::Write) -> io::Result<()> {
-    let rows: Vec<Vec<Cow<'_, str>>> =
-        rows.iter().map(|row| row.iter().map(|text| printable(text)).collect()).collect();
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|text| text.width()).max().unwrap_or(0)
+/// What stands in a row's column.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cell {
+    pub(super) text: String,
+    pub(super) paint: Paint,
+}
+
+impl Cell {
+    pub(super) fn painted(text: String, paint: Paint) -> Self {
+        Self { text, paint }
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Self { text, paint: Paint::None }
+    }
+}
+
+/// Writes the rows, below their headings if these are wanted, the last column without blanks after it. What a terminal would obey is
+/// escaped: a state of a recording, say.
+pub(super) fn write(
+    columns: &[Column],
+    rows: &[Vec<Cell>],
+    headings: bool,
+    screen: Screen,
+    to: &mut dyn io::Write,
+) -> io::Result<()> {
+    let headings = headings.then(|| {
+        columns.iter().map(|column| Cell::painted(column.heading.to_owned(), Paint::Bold)).collect::<Vec<_>>()
+    });
+    let rows = headings.iter().chain(rows);
+    let rows: Vec<Vec<(Cow<'_, str>, Paint)>> =
+        rows.map(|row| row.iter().map(|cell| (printable(&cell.text), cell.paint)).collect()).collect();
+    let natural = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|(text, _)| text.width()).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..sides.len()).map(width).collect();
-    for row in &rows {
-        let mut line = String::new();
-        for ((text, side), &width) in row.iter().zip(sides).zip(&widths) {
-            if !line.is_empty() {
-                line.push_str("  ");
-            }
-            let padding = " ".repeat(width - text.width());
-            line.extend(match side {
-                Side::Left => [text, padding.as_str()],
-                Side::Right => [padding.as_str(), text],
-            });
+    let natural: Vec<usize> = (0..columns.len()).map(natural).collect();
+    let widths = match screen.width {
+        Some(width) => {
+            let rooms: Vec<Room> = columns.iter().map(|column| column.room).collect();
+            fit(&natural, &rooms, width)
         }
-        writeln!(to, "{}", line.trim_end())?;
+        None => natural.iter().copied().map(Some).collect(),
+    };
+    let mut line = String::new();
+    for row in &rows {
+        line.clear();
+        // Blanks are owed until a text follows.
+        let mut blanks = 0;
+        let mut is_first = true;
+        for ((text, paint), (column, width)) in row.iter().zip(iter::zip(columns, &widths)) {
+            let Some(width) = *width else { continue };
+            blanks += if is_first { 0 } else { GAP };
+            is_first = false;
+            let text = shorten(text, width, column.room.cut);
+            let padding = width.saturating_sub(text.width());
+            if column.side == Side::Right {
+                blanks += padding;
+            }
+            if !text.is_empty() {
+                line.extend(iter::repeat_n(' ', blanks));
+                line.push_str(&paint.on(&text, screen.style));
+                blanks = 0;
+            }
+            if column.side == Side::Left {
+                blanks += padding;
+            }
+        }
+        writeln!(to, "{line}")?;
     }
     Ok(())
 }
@@ -48,21 +104,49 @@ pub(super) fn write(sides: &[Side], rows: &[Vec<String>], to: &mut dyn io::Write
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::{
+        fit::{Cut, Leave},
+        screen::Style,
+    };
+
+    fn column(side: Side) -> Column {
+        Column { heading: "H", side, room: Room::from(3, 6, Cut::End, Leave::Stays) }
+    }
+
+    fn table(sides: &[Side], rows: &[&[&str]], screen: Screen) -> String {
+        let columns: Vec<Column> = sides.iter().copied().map(column).collect();
+        let rows: Vec<Vec<Cell>> =
+            rows.iter().map(|row| row.iter().map(|text| Cell::from((*text).to_owned())).collect()).collect();
+        let mut out = Vec::new();
+        write(&columns, &rows, false, screen, &mut out).expect("memory");
+        String::from_utf8(out).expect("text")
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest() {
-        let rows = [
-            vec!["→a".to_owned(), "1".to_owned(), "x".to_owned()],
-            vec!["b".to_owned(), "10".to_owned(), String::new()],
-        ];
-        assert_eq!(padded("名a", 5), "名a  ");
-        assert_eq!(padded("too long", 3), "too long");
-        let wide = [vec!["名".to_owned(), "1".to_owned()], vec!["abc".to_owned(), "前".to_owned()]];
+        let pipe = Screen::default();
+        let wide = table(&[Side::Left, Side::Right], &[&["名", "1"], &["abc", "前"]], pipe);
+        assert_eq!(wide, "名    1\nabc  前\n", "two columns each");
+        let sides = [Side::Left, Side::Right, Side::Left];
+        assert_eq!(table(&sides, &[&["→a", "1", "x"], &["b", "10", ""]], pipe), "→a   1  x\nb   10\n");
+    }
+
+    #[test]
+    fn on_a_terminal_they_are_as_wide_as_there_is_room_for() {
+        let terminal = Screen { width: Some(12), style: Style::Plain };
+        let rows: [&[&str]; 2] = [&["a-long-name", "1"], &["b", "a-number"]];
+        assert_eq!(table(&[Side::Left, Side::Right], &rows, terminal), "a-l…       1\nb     a-num…\n");
+    }
+
+    #[test]
+    fn colours_take_no_column() {
+        let rows = [vec![Cell::painted("a".to_owned(), Paint::Red), Cell::from("b".to_owned())]];
         let mut out = Vec::new();
-        write(&[Side::Left, Side::Right], &wide, &mut out).expect("memory");
-        assert_eq!(String::from_utf8(out).expect("text"), "名    1\nabc  前\n", "two columns each");
-        let mut out = Vec::new();
-        write(&[Side::Left, Side::Right, Side::Left], &rows, &mut out).expect("memory");
-        assert_eq!(String::from_utf8(out).expect("text"), "→a   1  x\nb   10\n");
+        let screen = Screen { width: Some(80), style: Style::Colour };
+        write(&[column(Side::Left), column(Side::Left)], &rows, true, screen, &mut out).expect("memory");
+        assert_eq!(
+            String::from_utf8(out).expect("text"),
+            "\x1b[1mH\x1b[0m  \x1b[1mH\x1b[0m\n\x1b[31ma\x1b[0m  b\n"
+        );
     }
 }

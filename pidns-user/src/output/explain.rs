@@ -8,11 +8,13 @@ use std::{fmt::Display, io};
 
 use jiff::{ZonedDateTime, tz::TimeZone};
 use serde::Serialize;
+use unicode_width::UnicodeWidthStr as _;
 
 use super::{
     JsonForm, document, findings,
     phrases::{self, Duration, who},
-    teardown,
+    screen::{Paint, Screen},
+    teardown, wrap,
 };
 use crate::{
     event::container::{Container, Role},
@@ -24,6 +26,9 @@ use crate::{
     model::Awaited,
     text::{Count, Name, printable},
 };
+
+/// Columns before what is said: a label's.
+const INDENT: usize = 14;
 
 /// Things of a kind that the text names; of more it tells the number. JSON has all.
 const NAMED: usize = 10;
@@ -40,8 +45,13 @@ pub fn json(explanation: &Explanation, to: &mut dyn io::Write) -> io::Result<()>
 }
 
 /// Writes the text. Times are shown in `zone`.
-pub fn text(explanation: &Explanation, zone: &TimeZone, to: &mut dyn io::Write) -> io::Result<()> {
-    let mut sheet = Sheet { explanation, zone, to };
+pub fn text(
+    explanation: &Explanation,
+    zone: &TimeZone,
+    screen: Screen,
+    to: &mut dyn io::Write,
+) -> io::Result<()> {
+    let mut sheet = Sheet { explanation, zone, screen, to };
     match &explanation.facts {
         Facts::Namespace(facts) => namespace::write(facts, &mut sheet)?,
         Facts::Process(facts) => process::write(facts, &mut sheet)?,
@@ -54,6 +64,7 @@ pub fn text(explanation: &Explanation, zone: &TimeZone, to: &mut dyn io::Write) 
 struct Sheet<'a> {
     explanation: &'a Explanation,
     zone: &'a TimeZone,
+    screen: Screen,
     to: &'a mut dyn io::Write,
 }
 
@@ -65,12 +76,19 @@ impl Sheet<'_> {
             SnapshotSource::Recording => format!(", in the recording, as of {}", self.clock(boot_ns, true)),
             SnapshotSource::Iterator | SnapshotSource::Proc => String::new(),
         };
-        writeln!(self.to, "{subject}{moment}")
+        let mut head = Vec::new();
+        wrap::write(("", 0), &format!("{subject}{moment}"), INDENT, self.screen.width, &mut head)?;
+        String::from_utf8_lossy(&head)
+            .lines()
+            .try_for_each(|line| writeln!(self.to, "{}", Paint::Bold.on(line, self.screen.style)))
     }
 
     fn line(&mut self, label: &str, text: impl Display) -> io::Result<()> {
+        let padding = " ".repeat((INDENT - 2).saturating_sub(label.width()).max(1));
+        let start = format!("  {}{padding}", Paint::Dim.on(label, self.screen.style));
+        let width = 2 + label.width() + padding.len();
         // A recording's words may be anything.
-        writeln!(self.to, "  {label:<11} {}", printable(&text.to_string()))
+        wrap::write((&start, width), &printable(&text.to_string()), INDENT, self.screen.width, self.to)
     }
 
     fn is_of_a_recording(&self) -> bool {

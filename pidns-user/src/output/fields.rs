@@ -5,7 +5,10 @@ use std::str::FromStr;
 use serde::{Serialize, Serializer, ser::Error as _};
 use serde_json::Value;
 
-use super::columns::Side;
+use super::{
+    columns::{Cell, Column, Side},
+    fit::{Leave, Room},
+};
 
 /// What can be chosen of one view.
 pub trait Field: Copy + PartialEq + 'static {
@@ -23,14 +26,18 @@ pub trait Field: Copy + PartialEq + 'static {
     /// Where its text stands.
     fn side(self) -> Side;
 
+    /// What room it takes on a terminal.
+    fn room(self) -> Room;
+
     /// The members that hold it in JSON.
     fn members(self) -> &'static [&'static str];
 }
 
-/// An enumeration of fields: `Variant "name" "HEADING" Side ["member in JSON", …]`, and which are the usual ones.
+/// An enumeration of fields: `Variant "name" "HEADING" Side ["member in JSON", …]`, which are the usual ones, and the function that
+/// says what room each takes.
 macro_rules! fields {
     (
-        $(#[doc = $of:literal])* $vis:vis enum $enum:ident, usual $usual:tt;
+        $(#[doc = $of:literal])* $vis:vis enum $enum:ident, usual $usual:tt, $room:path;
         $($(#[doc = $doc:literal])* $field:ident $name:literal $heading:literal $side:ident $members:tt,)*
     ) => {
         $(#[doc = $of])*
@@ -53,6 +60,10 @@ macro_rules! fields {
                 match self { $(Self::$field => $crate::output::columns::Side::$side,)* }
             }
 
+            fn room(self) -> $crate::output::fit::Room {
+                $room(self)
+            }
+
             fn members(self) -> &'static [&'static str] {
                 match self { $(Self::$field => &$members,)* }
             }
@@ -63,11 +74,15 @@ pub(super) use fields;
 
 /// Chosen fields: of a list like `pids,comm`, those; `+uid` adds to the usual ones, or to what stands before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fields<F>(Vec<F>);
+pub struct Fields<F> {
+    fields: Vec<F>,
+    /// Whether somebody has named them: then each is shown.
+    are_chosen: bool,
+}
 
 impl<F: Field> Default for Fields<F> {
     fn default() -> Self {
-        Self(F::USUAL.to_vec())
+        Self { fields: F::USUAL.to_vec(), are_chosen: false }
     }
 }
 
@@ -75,7 +90,7 @@ impl<F: Field> FromStr for Fields<F> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let Self(mut fields) = if text.starts_with('+') { Self::default() } else { Self(Vec::new()) };
+        let mut fields = if text.starts_with('+') { F::USUAL.to_vec() } else { Vec::new() };
         for name in text.split(',') {
             let name = name.trim().trim_start_matches('+');
             let field = F::of_name(name)
@@ -84,30 +99,35 @@ impl<F: Field> FromStr for Fields<F> {
                 fields.push(field);
             }
         }
-        Ok(Self(fields))
+        Ok(Self { fields, are_chosen: true })
     }
 }
 
 impl<F: Field> Fields<F> {
     /// Whether this one is among them.
     pub fn has(&self, field: F) -> bool {
-        self.0.contains(&field)
+        self.fields.contains(&field)
     }
 
-    pub(super) fn headings(&self) -> Vec<String> {
-        self.0.iter().map(|field| field.heading().to_owned()).collect()
+    pub(super) fn columns(&self) -> Vec<Column> {
+        let column = |field: &F| {
+            let room = field.room();
+            let leave = if self.are_chosen { Leave::Stays } else { room.leave };
+            Column { heading: field.heading(), side: field.side(), room: Room { leave, ..room } }
+        };
+        self.fields.iter().map(column).collect()
     }
 
-    pub(super) fn sides(&self) -> Vec<Side> {
-        self.0.iter().map(|field| field.side()).collect()
+    pub(super) fn iter(&self) -> impl Iterator<Item = F> {
+        self.fields.iter().copied()
     }
 
-    pub(super) fn row(&self, cell: impl FnMut(F) -> String) -> Vec<String> {
-        self.0.iter().copied().map(cell).collect()
+    pub(super) fn row(&self, cell: impl FnMut(F) -> Cell) -> Vec<Cell> {
+        self.iter().map(cell).collect()
     }
 
     fn members(&self) -> Vec<&'static str> {
-        self.0.iter().flat_map(|field| field.members()).copied().collect()
+        self.fields.iter().flat_map(|field| field.members()).copied().collect()
     }
 }
 
@@ -140,7 +160,7 @@ mod tests {
 
     fields! {
         /// A test's.
-        enum Of, usual [A, B];
+        enum Of, usual [A, B], room;
         /// One.
         A "a" "A" Left ["a"],
         /// Two.
@@ -149,8 +169,12 @@ mod tests {
         C "sea" "C" Right ["d"],
     }
 
+    fn room(_: Of) -> Room {
+        Room::whole(Leave::Soon(1))
+    }
+
     fn parse(text: &str) -> Result<Vec<Of>, String> {
-        text.parse::<Fields<Of>>().map(|Fields(fields)| fields)
+        text.parse::<Fields<Of>>().map(|Fields { fields, .. }| fields)
     }
 
     #[test]

@@ -9,11 +9,13 @@ use super::{
     forest::held_by,
     phrases::{Death, Duration, Who},
     refusals::reached,
+    screen::{Paint, Screen},
+    wrap,
 };
 use crate::{
     event::{
         Process, VERSION,
-        finding::{BlockedBy, Diagnosis, Evidence, EvidenceSource, Fact, Finding, NameCount, Role},
+        finding::{BlockedBy, Diagnosis, Evidence, EvidenceSource, Fact, Finding, NameCount, Role, Severity},
         identity::BootNs,
     },
     text::{Count, printable},
@@ -31,7 +33,10 @@ pub fn json(findings: &[Finding], boot_ns: BootNs, form: JsonForm, to: &mut dyn 
 }
 
 /// Writes each finding: a line of what is wrong, its facts, and the commands to run next.
-pub fn text(findings: &[Finding], now: BootNs, to: &mut dyn io::Write) -> io::Result<()> {
+pub fn text(findings: &[Finding], now: BootNs, screen: Screen, to: &mut dyn io::Write) -> io::Result<()> {
+    let line = |start: &str, text: &str, indent, to: &mut dyn io::Write| {
+        wrap::write((start, start.len()), text, indent, screen.width, to)
+    };
     if findings.is_empty() {
         return writeln!(to, "nothing wrong was found");
     }
@@ -47,8 +52,16 @@ pub fn text(findings: &[Finding], now: BootNs, to: &mut dyn io::Write) -> io::Re
             },
         );
         let since = Duration(now.saturating_since(finding.since_boot_ns));
-        writeln!(to, "{:<8}  {}  in {place}  for {since}", finding.severity, finding.id)?;
-        writeln!(to, "  {}", printable(&summary(finding)))?;
+        let severity = format!("{:<8}", finding.severity);
+        let paint = match finding.severity {
+            Severity::Critical => Paint::Red,
+            Severity::Warning => Paint::Yellow,
+            Severity::Info => Paint::Cyan,
+        };
+        let (start, width) = (format!("{}  ", paint.on(&severity, screen.style)), severity.len() + 2);
+        let head = format!("{}  in {place}  for {since}", finding.id);
+        wrap::write((&start, width), &head, width, screen.width, to)?;
+        line("  ", &printable(&summary(finding)), 2, to)?;
         for evidence in &finding.evidence {
             let ago = Duration(now.saturating_since(evidence.boot_ns));
             let source = match evidence.source {
@@ -56,10 +69,10 @@ pub fn text(findings: &[Finding], now: BootNs, to: &mut dyn io::Write) -> io::Re
                 EvidenceSource::Snapshot => "model".to_owned(),
                 EvidenceSource::Proc => format!("/proc, {ago} ago"),
             };
-            writeln!(to, "    {} [{source}]", printable(&fact(evidence, now)))?;
+            line("    ", &format!("{} [{source}]", printable(&fact(evidence, now))), 6, to)?;
         }
         for command in &finding.next {
-            writeln!(to, "  next: {}", printable(command))?;
+            line("  next: ", &printable(command), 8, to)?;
         }
     }
     Ok(())

@@ -5,14 +5,18 @@ use std::io;
 use serde::Serialize;
 
 use super::{
-    JsonForm, columns, document,
+    JsonForm,
+    columns::{self, Cell},
+    document,
     fields::{Chosen, Fields, fields},
+    fit::{Cut, Leave, Room},
     phrases::{Duration, who},
+    screen::{Paint, Screen},
     teardown::brief,
 };
 use crate::{
     event::container::Container,
-    event::finding::Finding,
+    event::finding::{Finding, Severity},
     event::identity::{BootNs, HostPid, NsInum},
     event::snapshot::{
         Holder, ProcMount, Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource, Unnamed, Unread,
@@ -28,7 +32,7 @@ pub const NAMED: usize = 3;
 
 fields! {
     /// What `tree` tells of a namespace.
-    pub enum Field, usual [Ns, Container, Init, Processes, Up, Detail];
+    pub enum Field, usual [Ns, Container, Init, Processes, Up, Detail], room;
     /// Its inode number, below its parent's.
     Ns "ns" "NAMESPACE" Left ["ns"],
     /// What its PID 1 runs in.
@@ -61,6 +65,19 @@ pub fn asks_for_findings(fields: Option<&Fields<Field>>) -> bool {
     fields.is_none_or(|fields| fields.has(Field::Detail) || fields.has(Field::Findings))
 }
 
+/// What is shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    /// What exists.
+    pub snapshot: &'a Snapshot,
+    /// The same, as a forest.
+    pub forest: &'a Forest<'a>,
+    /// What is wrong.
+    pub findings: &'a [Finding],
+    /// The namespaces that are shown with those below them; `None`: all.
+    pub roots: Option<&'a [NsInum]>,
+}
+
 /// The findings about a namespace, or about a process in it where no namespace is named.
 fn of_namespace(findings: &[Finding], inum: NsInum) -> impl Iterator<Item = &Finding> {
     findings.iter().filter(move |finding| {
@@ -77,51 +94,77 @@ fn names(findings: &[Finding], inum: NsInum) -> Vec<&'static str> {
     names
 }
 
-/// Writes the table of these namespaces, with these findings.
+fn room(field: Field) -> Room {
+    match field {
+        Field::Up => Room::whole(Leave::Late(1)),
+        Field::Processes => Room::whole(Leave::Late(2)),
+        // A number, and of its branches at least the last.
+        Field::Ns => Room::from(13, 24, Cut::Start, Leave::Stays),
+        Field::Container => Room::from(10, 16, Cut::End, Leave::Stays),
+        Field::Init => Room::from(10, 16, Cut::End, Leave::Stays),
+        Field::Detail | Field::Findings => Room::from(14, 24, Cut::End, Leave::Stays),
+        Field::Zombies | Field::Level | Field::Parent | Field::Owner | Field::Children => {
+            Room::whole(Leave::Stays)
+        }
+    }
+}
+
+/// Writes the table of these namespaces.
 pub fn table(
-    snapshot: &Snapshot,
-    forest: &Forest<'_>,
-    findings: &[Finding],
-    from: Option<&[NsInum]>,
+    shown: Shown<'_>,
     fields: &Fields<Field>,
     headings: bool,
+    screen: Screen,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
-    let walk = forest.walk(from);
-    let mut rows = Vec::with_capacity(walk.len() + 1);
-    if headings {
-        rows.push(fields.headings());
-    }
+    let Shown { snapshot, forest, findings, roots } = shown;
+    let walk = forest.walk(roots);
+    let mut rows = Vec::with_capacity(walk.len());
     let or_dash = |number: Option<NsInum>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     for (index, (depth, node)) in walk.iter().enumerate() {
         let ns = node.namespace;
-        rows.push(fields.row(|field| {
-            match field {
-                Field::Ns => format!("{}{}", branch(&walk, index, *depth), ns.inum),
-                Field::Container => ns
-                    .container
-                    .as_ref()
-                    .map_or_else(|| "-".to_owned(), |container| container.label().for_terminal().to_string()),
-                Field::Init => node.init().map_or_else(|| "-".to_owned(), who),
-                Field::Processes => node.members.len().to_string(),
-                Field::Zombies => node.zombies().to_string(),
-                Field::Up => ns.born_boot_ns.map_or_else(
-                    || "-".to_owned(),
-                    |born| Duration(snapshot.boot_ns.saturating_since(born)).to_string(),
-                ),
-                Field::Level => ns.level.to_string(),
-                Field::Parent => or_dash(ns.parent),
-                Field::Owner => ns.owner_uid.map_or_else(|| "?".to_owned(), |uid| uid.to_string()),
-                Field::Detail => detail(forest, node, findings, snapshot.unread.namespaces > 0),
-                Field::Findings => {
-                    let names = names(findings, ns.inum);
-                    if names.is_empty() { "-".to_owned() } else { names.join(", ") }
-                }
-                Field::Children => node.children.len().to_string(),
+        let text = |field| match field {
+            Field::Ns => format!("{}{}", branch(&walk, index, *depth), ns.inum),
+            Field::Container => ns
+                .container
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), |container| container.label().for_terminal().to_string()),
+            Field::Init => node.init().map_or_else(|| "-".to_owned(), who),
+            Field::Processes => node.members.len().to_string(),
+            Field::Zombies => node.zombies().to_string(),
+            Field::Up => ns.born_boot_ns.map_or_else(
+                || "-".to_owned(),
+                |born| Duration(snapshot.boot_ns.saturating_since(born)).to_string(),
+            ),
+            Field::Level => ns.level.to_string(),
+            Field::Parent => or_dash(ns.parent),
+            Field::Owner => ns.owner_uid.map_or_else(|| "?".to_owned(), |uid| uid.to_string()),
+            Field::Detail => detail(forest, node, findings, snapshot.unread.namespaces > 0),
+            Field::Findings => {
+                let names = names(findings, ns.inum);
+                if names.is_empty() { "-".to_owned() } else { names.join(", ") }
             }
-        }));
+            Field::Children => node.children.len().to_string(),
+        };
+        let cell = |field| Cell::painted(text(field), paint(field, shown, node));
+        rows.push(fields.row(cell));
     }
-    columns::write(&fields.sides(), &rows, to)
+    columns::write(&fields.columns(), &rows, headings, screen, to)
+}
+
+fn paint(field: Field, shown: Shown<'_>, node: &Node<'_>) -> Paint {
+    let inum = node.namespace.inum;
+    let is_dying = shown.forest.ends_with(inum).is_some();
+    let worst = of_namespace(shown.findings, inum).map(|finding| finding.severity).max();
+    match field {
+        Field::Detail | Field::Findings if worst == Some(Severity::Critical) => Paint::Red,
+        Field::Detail | Field::Findings if worst == Some(Severity::Warning) => Paint::Yellow,
+        Field::Detail if is_dying => Paint::Red,
+        Field::Detail if node.members.is_empty() || node.zombies() > 0 => Paint::Yellow,
+        Field::Zombies if node.zombies() > 0 => Paint::Yellow,
+        Field::Ns if is_dying => Paint::Red,
+        _ => Paint::None,
+    }
 }
 
 /// "│ └─": whether a later line is a sister of this one, or of one that it is in.
@@ -276,15 +319,13 @@ struct Joined<'a> {
 
 /// Writes one document.
 pub fn json(
-    snapshot: &Snapshot,
-    forest: &Forest<'_>,
-    findings: &[Finding],
-    from: Option<&[NsInum]>,
+    shown: Shown<'_>,
     fields: Option<&Fields<Field>>,
     form: JsonForm,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
-    let walk = forest.walk(from);
+    let Shown { snapshot, forest, findings, roots } = shown;
+    let walk = forest.walk(roots);
     let joined = |process: &&'_ SnapshotProcess| match forest.entry(process) {
         Entry::Joined { forked_by, parent, process: _, from } => Some((forked_by, parent, from)),
         Entry::Born | Entry::Unknown => None,

@@ -5,8 +5,12 @@ use std::{io, sync::Arc};
 use serde::Serialize;
 
 use super::{
-    JsonForm, columns, document,
+    JsonForm,
+    columns::{self, Cell},
+    document,
     fields::{Chosen, Fields, fields},
+    fit::{Cut, Leave, Room},
+    screen::Screen,
 };
 use crate::{
     event::container::Container,
@@ -17,7 +21,7 @@ use crate::{
 
 fields! {
     /// What `pid` tells of a level.
-    pub enum Field, usual [Level, Ns, Container, Pid];
+    pub enum Field, usual [Level, Ns, Container, Pid], room;
     /// Its number.
     Level "level" "LEVEL" Left ["level"],
     /// The namespace there.
@@ -26,6 +30,13 @@ fields! {
     Container "container" "CONTAINER" Left ["container"],
     /// The PID there.
     Pid "pid" "PID" Right ["pid"],
+}
+
+fn room(field: Field) -> Room {
+    match field {
+        Field::Container => Room::from(8, 16, Cut::End, Leave::Late(1)),
+        Field::Level | Field::Ns | Field::Pid => Room::whole(Leave::Stays),
+    }
 }
 
 /// A process at one level.
@@ -49,14 +60,12 @@ pub fn table(
     is_all: bool,
     fields: &Fields<Field>,
     headings: bool,
+    screen: Screen,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
     let mut rows = Vec::with_capacity(levels.len() + 1);
-    if headings {
-        rows.push(fields.headings());
-    }
     for Level { level, ns, container, pid } in levels {
-        rows.push(fields.row(|field| match field {
+        let text = |field| match field {
             Field::Level => level.to_string(),
             Field::Ns => ns.map_or_else(|| "?".to_owned(), |ns| ns.to_string()),
             Field::Container => match container {
@@ -65,12 +74,13 @@ pub fn table(
                 None => "-".to_owned(),
             },
             Field::Pid => pid.to_string(),
-        }));
+        };
+        rows.push(fields.row(|field| Cell::from(text(field))));
     }
     if !is_all {
-        rows.push(fields.row(|_| "?".to_owned()));
+        rows.push(fields.row(|_| Cell::from("?".to_owned())));
     }
-    columns::write(&fields.sides(), &rows, to)
+    columns::write(&fields.columns(), &rows, headings, screen, to)
 }
 
 #[derive(Serialize)]

@@ -5,6 +5,7 @@ pub mod dot;
 pub mod explain;
 pub mod fields;
 pub mod findings;
+mod fit;
 pub mod forest;
 mod json;
 pub mod levels;
@@ -12,9 +13,12 @@ mod phrases;
 pub mod printer;
 pub mod processes;
 mod refusals;
+mod rows;
+mod screen;
 pub mod sink;
-mod table;
+pub mod table;
 mod teardown;
+pub mod wrap;
 
 use std::io;
 
@@ -23,7 +27,8 @@ use serde::Serialize;
 use crate::{event::Event, event::container::Container, text::JsonText};
 
 pub use json::Json;
-pub use table::{Style, Table};
+pub use screen::{Paint, Screen, Style};
+pub use table::Table;
 
 /// A view of a stream.
 pub trait View {

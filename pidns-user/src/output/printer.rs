@@ -160,9 +160,10 @@ impl Printer {
             }
             Seq::Printed => self.view.event(self.number, event, container, self.sink.buffer()),
         };
+        // A table has no line for stream.start and stream.end, nor for the fork of an init that it has shown.
+        let has_line = self.sink.buffer().len() > before;
         match written {
-            // A table has no line for stream.start and stream.end.
-            Ok(()) if self.sink.buffer().len() == before => {}
+            Ok(()) if !has_line => {}
             Ok(()) => {
                 if self.sink.end_event() {
                     self.flush();
@@ -170,7 +171,7 @@ impl Printer {
             }
             Err(error) => self.state = PrinterState::Failed(ConsumerError::Output { error, unwritten: 1 }),
         }
-        self.counted += u64::from(!name.starts_with("stream.") && !name.starts_with("snapshot."));
+        self.counted += u64::from(has_line && !name.starts_with("stream.") && !name.starts_with("snapshot."));
         if self.count.is_some_and(|count| self.counted >= count)
             && matches!(self.state, PrinterState::Printing)
         {

@@ -5,9 +5,13 @@ use std::{borrow::Cow, io, sync::Arc};
 use serde::Serialize;
 
 use super::{
-    JsonForm, columns, document,
+    JsonForm,
+    columns::{self, Cell},
+    document,
     fields::{Chosen, Fields, fields},
+    fit::{Cut, Leave, Room},
     phrases::{Duration, from_outside, pids},
+    screen::{Paint, Screen},
     teardown::short,
 };
 use crate::{
@@ -21,7 +25,7 @@ use crate::{
 
 fields! {
     /// What `ps` tells of a process.
-    pub enum Field, usual [Ns, Level, Pids, State, Age, Comm, Entry];
+    pub enum Field, usual [Ns, Level, Pids, State, Age, Comm, Entry], room;
     /// The PID at level 0.
     Pid "pid" "PID" Right ["pid"],
     /// The PIDs at all levels.
@@ -54,6 +58,26 @@ fields! {
     Comm "comm" "COMM" Left ["comm"],
 }
 
+fn room(field: Field) -> Room {
+    match field {
+        Field::Level => Room::whole(Leave::Soon(1)),
+        Field::Age => Room::whole(Leave::Late(1)),
+        Field::Ns => Room::whole(Leave::Late(2)),
+        Field::Pids => Room::from(12, 24, Cut::Middle, Leave::Stays),
+        Field::Comm => Room::from(8, 15, Cut::End, Leave::Stays),
+        Field::Container => Room::from(10, 16, Cut::End, Leave::Stays),
+        Field::Cgroup => Room::from(12, 24, Cut::Start, Leave::Stays),
+        Field::Entry => Room::from(16, 24, Cut::End, Leave::Stays),
+        Field::Pid
+        | Field::Ppid
+        | Field::Uid
+        | Field::State
+        | Field::Threads
+        | Field::Tracer
+        | Field::Subreaper => Room::whole(Leave::Stays),
+    }
+}
+
 /// Writes the table of these processes.
 pub fn table(
     snapshot: &Snapshot,
@@ -61,19 +85,26 @@ pub fn table(
     processes: &[&SnapshotProcess],
     fields: &Fields<Field>,
     headings: bool,
+    screen: Screen,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
-    let mut rows = Vec::with_capacity(processes.len() + 1);
-    if headings {
-        rows.push(fields.headings());
-    }
-    for process in processes {
-        rows.push(fields.row(|field| cell(field, process, snapshot, forest)));
-    }
-    columns::write(&fields.sides(), &rows, to)
+    let cell =
+        |field, process| Cell::painted(text(field, process, snapshot, forest), paint(field, process, forest));
+    let rows: Vec<_> = processes.iter().map(|process| fields.row(|field| cell(field, process))).collect();
+    columns::write(&fields.columns(), &rows, headings, screen, to)
 }
 
-fn cell(field: Field, process: &SnapshotProcess, snapshot: &Snapshot, forest: &Forest<'_>) -> String {
+fn paint(field: Field, process: &SnapshotProcess, forest: &Forest<'_>) -> Paint {
+    match (field, process.state) {
+        (Field::State | Field::Entry, Some('Z' | 'X')) => Paint::Red,
+        (Field::State, Some('D' | 'T' | 't')) => Paint::Yellow,
+        (Field::State, Some('R')) => Paint::Green,
+        (Field::Entry, _) if matches!(forest.entry(process), Entry::Joined { .. }) => Paint::Cyan,
+        _ => Paint::None,
+    }
+}
+
+fn text(field: Field, process: &SnapshotProcess, snapshot: &Snapshot, forest: &Forest<'_>) -> String {
     fn known<T: ToString>(fact: Option<T>) -> String {
         fact.map_or_else(|| "?".to_owned(), |fact| fact.to_string())
     }

@@ -1,71 +1,156 @@
 //! The stream as people read it: a line an event.
 
-use std::io;
+use std::{
+    collections::VecDeque,
+    fmt::{self, Display, Write as _},
+    io, iter,
+};
 
 use jiff::{ZonedDateTime, tz::TimeZone};
 
+use unicode_width::UnicodeWidthStr as _;
+
 use super::{
     View,
-    columns::padded,
-    findings,
-    phrases::{Arguments, Death, Duration, ExitPhrase, ParentDeath, Who, pids, words},
-    refusals::{self, Refusal},
+    columns::Side,
+    fields::{Field as _, Fields, fields},
+    fit::{Cut, GAP, Leave, Room, fit, shorten},
+    rows::{Row, row},
+    screen::{Paint, Screen},
 };
 use crate::{
     event::container::Container,
-    event::finding::{FindingState, Severity},
-    event::identity::NsInum,
-    event::{Body, Event, Namespace, Process},
-    text::Count,
-    text::printable,
+    event::identity::ProcessKey,
+    event::{Body, Event},
 };
 
-/// Colours, or none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
-    /// Plain text.
-    Plain,
-    /// With ANSI colours.
-    Colour,
+fields! {
+    /// What the stream tells of an event.
+    pub enum Field, usual [Time, Event, Ns, Level, Pids, Comm, Container, Detail], room;
+    /// When it happened, by the clock of this machine.
+    Time "time" "TIME" Left [],
+    /// What happened.
+    Event "event" "EVENT" Left [],
+    /// Of which namespace.
+    Ns "ns" "NS" Left [],
+    /// Its level.
+    Level "level" "LVL" Right [],
+    /// The PIDs of the process at all levels.
+    Pids "pids" "PIDS" Left [],
+    /// Its PID at level 0.
+    Pid "pid" "PID" Right [],
+    /// Its parent's.
+    Ppid "ppid" "PPID" Right [],
+    /// Its user.
+    Uid "uid" "UID" Right [],
+    /// Its name.
+    Comm "comm" "COMM" Left [],
+    /// What it runs in.
+    Container "container" "CONTAINER" Left [],
+    /// All else.
+    Detail "detail" "DETAIL" Left [],
 }
 
-const HEADING: &str = "TIME          EVENT          NS          LVL  PIDS            COMM             CONTAINER         \
-                       DETAIL";
+fn room(field: Field) -> Room {
+    match field {
+        Field::Level => Room::whole(Leave::Soon(1)),
+        // Where it is gone, the container's column has it of what is in no container.
+        Field::Ns => Room::whole(Leave::Soon(2)),
+        Field::Time => Room::from(8, 12, Cut::Fraction, Leave::Late(2)),
+        Field::Event => Room::from(11, 13, Cut::End, Leave::Stays),
+        Field::Pids => Room::from(9, 14, Cut::Middle, Leave::Late(4)),
+        Field::Comm => Room::from(8, 15, Cut::End, Leave::Late(3)),
+        Field::Container => Room::from(12, 16, Cut::End, Leave::Late(1)),
+        Field::Detail => Room::from(16, 28, Cut::End, Leave::Stays),
+        Field::Pid | Field::Ppid | Field::Uid => Room::whole(Leave::Stays),
+    }
+}
+
+/// Columns that its texts take at most, as a rule.
+fn usual_width(field: Field) -> usize {
+    match field {
+        Field::Time => 12,
+        Field::Event => 13,
+        Field::Ns => 10,
+        Field::Level => 3,
+        Field::Pids => 14,
+        Field::Pid | Field::Ppid => 7,
+        Field::Uid => 6,
+        Field::Comm => 15,
+        Field::Container => 16,
+        Field::Detail => 0,
+    }
+}
+
+/// Inits whose own fork may still come: it follows at once, but for what other processors do in between.
+const AWAITED_FORKS: usize = 64;
 
 /// A table whose columns have fixed widths, as later rows are not known.
 #[derive(Debug)]
 pub struct Table {
     zone: TimeZone,
-    style: Style,
+    screen: Screen,
     headings: bool,
+    columns: Vec<(Field, usize)>,
+    /// Inits that were shown, and whose fork is the same fact.
+    inits: VecDeque<ProcessKey>,
+    line: String,
 }
 
 impl Table {
     /// Times are shown in `zone`.
-    pub fn new(zone: TimeZone, style: Style, headings: bool) -> Self {
-        Self { zone, style, headings }
+    pub fn new(zone: TimeZone, fields: &Fields<Field>, headings: bool, screen: Screen) -> Self {
+        Self {
+            zone,
+            screen,
+            headings,
+            columns: columns(fields, screen.width),
+            inits: VecDeque::new(),
+            line: String::new(),
+        }
+    }
+
+    /// Whether the event is the fork of an init that has a line already.
+    fn has_told(&mut self, body: &Body) -> bool {
+        match body {
+            Body::NamespaceInit { process, .. } => {
+                self.inits.truncate(AWAITED_FORKS - 1);
+                self.inits.push_front(process.key());
+                false
+            }
+            Body::ProcessFork { process, .. }
+                if process.pids.len() > 1 && process.pids.last() == Some(&1) =>
+            {
+                let at = self.inits.iter().position(|init| *init == process.key());
+                at.and_then(|at| self.inits.remove(at)).is_some()
+            }
+            _ => false,
+        }
     }
 }
 
-/// What a row shows.
-pub(super) struct Row<'a> {
-    pub(super) label: &'static str,
-    colour: &'static str,
-    pub(super) ns: Option<(NsInum, Option<u32>)>,
-    pub(super) process: Option<&'a Process>,
-    pub(super) detail: String,
+/// Which columns there are, and how wide.
+fn columns(fields: &Fields<Field>, width: Option<usize>) -> Vec<(Field, usize)> {
+    let Some(width) = width else { return fields.iter().map(|field| (field, usual_width(field))).collect() };
+    let rooms: Vec<Room> = fields.columns().iter().map(|column| column.room).collect();
+    let natural = fields.iter().map(|field| match field {
+        // As much as there is.
+        Field::Detail => width,
+        Field::Pids => 24,
+        Field::Container => 32,
+        field => usual_width(field),
+    });
+    let widths = fit(&natural.collect::<Vec<_>>(), &rooms, width);
+    fields.iter().zip(widths).filter_map(|(field, width)| Some((field, width?))).collect()
 }
-
-const RED: &str = "\x1b[31m";
-const GREEN: &str = "\x1b[32m";
-const YELLOW: &str = "\x1b[33m";
-const CYAN: &str = "\x1b[36m";
-const DIM: &str = "\x1b[2m";
-const RESET: &str = "\x1b[0m";
 
 impl View for Table {
     fn begin(&mut self, to: &mut dyn io::Write) -> io::Result<()> {
-        if self.headings { writeln!(to, "{HEADING}") } else { Ok(()) }
+        if !self.headings {
+            return Ok(());
+        }
+        let heading = |field: Field, line: &mut String| line.push_str(field.heading());
+        self.write_line(heading, |_| Paint::Bold, to)
     }
 
     fn event(
@@ -75,360 +160,111 @@ impl View for Table {
         container: Option<&Container>,
         to: &mut dyn io::Write,
     ) -> io::Result<()> {
-        let Some(Row { label, colour, ns, process, detail }) = row(&event.body) else { return Ok(()) };
-        let time = ZonedDateTime::new(event.time, self.zone.clone()).strftime("%H:%M:%S%.3f").to_string();
-        let (inum, level) = match ns {
-            Some((inum, level)) => {
-                (inum.to_string(), level.map_or_else(|| "-".to_owned(), |l| l.to_string()))
+        if self.has_told(&event.body) {
+            return Ok(());
+        }
+        let Some(Row { label, paint, ns, process, detail }) = row(&event.body) else { return Ok(()) };
+        let has = |field| self.columns.iter().any(|&(shown, _)| shown == field);
+        let has_ns = has(Field::Ns);
+        // On a narrow terminal nothing else would say what it is about.
+        let about = ns.filter(|_| process.is_none() && !has_ns && !has(Field::Container));
+        let zone = self.zone.clone();
+        let cell = |field: Field, line: &mut String| {
+            // Writing to memory does not fail.
+            let _ = match field {
+                Field::Time => {
+                    let time = ZonedDateTime::new(event.time, zone.clone());
+                    write!(line, "{}", time.strftime("%H:%M:%S%.3f"))
+                }
+                Field::Event => line.write_str(label),
+                Field::Ns => or_dash(line, ns.map(|(inum, _)| inum)),
+                Field::Level => or_dash(line, ns.and_then(|(_, level)| level)),
+                Field::Pids => match process {
+                    Some(process) => write_pids(line, &process.pids),
+                    None => line.write_str("-"),
+                },
+                Field::Pid => or_dash(line, process.map(|process| process.pid)),
+                Field::Ppid => or_dash(line, process.and_then(|process| process.ppid)),
+                Field::Uid => or_dash(line, process.map(|process| process.uid)),
+                Field::Comm => or_dash(line, process.map(|process| process.comm.for_terminal())),
+                Field::Container => {
+                    let container = process.and_then(|process| process.container.as_deref()).or(container);
+                    match (container, ns) {
+                        (Some(container), _) => write!(line, "{}", container.label().for_terminal()),
+                        (None, Some((inum, _))) if !has_ns => write!(line, "{inum}"),
+                        (None, _) => line.write_str("-"),
+                    }
+                }
+                Field::Detail => {
+                    let about = about.map(|(inum, _)| format!("{inum} ")).unwrap_or_default();
+                    write!(line, "{about}{detail}{}", if event.exact { "" } else { " ~" })
+                }
+            };
+        };
+        let paint = |field| if field == Field::Event { paint } else { Paint::None };
+        self.write_line(cell, paint, to)
+    }
+}
+
+impl Table {
+    /// Writes a line: each column's text is written behind what is there, and shortened where there is no room for it.
+    fn write_line(
+        &mut self,
+        cell: impl Fn(Field, &mut String),
+        paint: impl Fn(Field) -> Paint,
+        to: &mut dyn io::Write,
+    ) -> io::Result<()> {
+        let Self { columns, line, screen, .. } = self;
+        line.clear();
+        // Blanks are owed until a text follows.
+        let mut blanks = 0;
+        for (at, &(field, width)) in columns.iter().enumerate() {
+            blanks += if at == 0 { 0 } else { GAP };
+            let (on, off) = paint(field).codes(screen.style);
+            let before = line.len();
+            line.extend(iter::repeat_n(' ', blanks));
+            line.push_str(on);
+            let start = line.len();
+            cell(field, line);
+            let mut taken = line[start..].width();
+            if screen.width.is_some() && taken > width {
+                let short = shorten(&line[start..], width, field.room().cut).into_owned();
+                taken = short.width();
+                line.truncate(start);
+                line.push_str(&short);
             }
-            None => ("-".to_owned(), "-".to_owned()),
-        };
-        let pids = process.map_or_else(|| "-".to_owned(), |process| pids(&process.pids));
-        let comm = process.map_or_else(|| "-".to_owned(), |process| process.comm.for_terminal().to_string());
-        let container = process
-            .and_then(|process| process.container.as_deref())
-            .or(container)
-            .map_or_else(|| "-".to_owned(), |container| container.label().for_terminal().to_string());
-        let (on, off) = match self.style {
-            Style::Plain => ("", ""),
-            Style::Colour => (colour, RESET),
-        };
-        let about = if event.exact { "" } else { " ~" };
-        writeln!(
-            to,
-            "{time}  {on}{label:<13}{off}  {inum:<10}  {level:>3}  {pids:<14}  {}  {}  {detail}{about}",
-            padded(&comm, 15),
-            padded(&container, 16),
-        )
+            let padding = width.saturating_sub(taken);
+            if taken == 0 {
+                line.truncate(before);
+                blanks += padding;
+                continue;
+            }
+            line.push_str(off);
+            blanks = match field.side() {
+                Side::Left => padding,
+                Side::Right => {
+                    line.insert_str(before, &" ".repeat(padding));
+                    0
+                }
+            };
+        }
+        line.push('\n');
+        to.write_all(line.as_bytes())
     }
 }
 
-fn of(ns: &Namespace) -> Option<(NsInum, Option<u32>)> {
-    Some((ns.inum, Some(ns.level)))
-}
-
-fn innermost(process: &Process) -> Option<(NsInum, Option<u32>)> {
-    Some((process.ns, Some(process.pids.len().saturating_sub(1) as u32)))
-}
-
-/// The row of an event. A recording's words (`errno`, `reason`, a state …) are whatever somebody wrote there, as its names are:
-/// none of it reaches a terminal as it is.
-pub(super) fn row(body: &Body) -> Option<Row<'_>> {
-    let row = row_of(body)?;
-    Some(Row { detail: printable(&row.detail).into_owned(), ..row })
-}
-
-fn row_of(body: &Body) -> Option<Row<'_>> {
-    Some(match body {
-        Body::StreamStart { .. } | Body::StreamEnd { .. } => return None,
-        Body::SnapshotNamespace { ns, holders, holders_left_out } => Row {
-            label: "is there",
-            colour: DIM,
-            ns: Some((ns.inum, Some(ns.level))),
-            process: None,
-            detail: [
-                ns.parent.map(|parent| format!("parent {parent}")),
-                ns.dying.then(|| "dying".to_owned()),
-                match (holders.len() as u64).saturating_add(*holders_left_out) {
-                    0 => None,
-                    count => Some(Count(count, "holder", "holders").to_string()),
-                },
-            ]
-            .into_iter()
-            .flatten()
-            .collect::<Vec<_>>()
-            .join(", "),
-        },
-        Body::SnapshotProcess {
-            process,
-            state,
-            threads,
-            threads_live: _,
-            exiting,
-            frozen,
-            freezer: _,
-            tracer,
-            subreaper,
-            cgroup_id: _,
-            cgroup: _,
-            zombie_since_boot_ns: _,
-            last_ran_boot_ns: _,
-            joined,
-        } => Row {
-            label: "runs",
-            colour: DIM,
-            ns: innermost(process),
-            process: Some(process),
-            detail: [
-                state.map(|state| format!("state {state}")),
-                threads.filter(|&threads| threads > 1).map(|threads| format!("{threads} threads")),
-                exiting.then(|| "exiting".to_owned()),
-                frozen.then(|| "frozen".to_owned()),
-                tracer.map(|tracer| format!("traced by {tracer}")),
-                (*subreaper == Some(true)).then(|| "adopts orphans".to_owned()),
-                (*joined == Some(true)).then(|| "its parent is outside".to_owned()),
-            ]
-            .into_iter()
-            .flatten()
-            .collect::<Vec<_>>()
-            .join(", "),
-        },
-        Body::NamespaceCreate { ns, via, creator } => Row {
-            label: "create",
-            colour: GREEN,
-            ns: of(ns),
-            process: None,
-            detail: format!(
-                "by {}{}{}",
-                Who(creator),
-                via.as_ref().map(|via| format!(" via {via}")).unwrap_or_default(),
-                ns.parent.map(|parent| format!(", parent {parent}")).unwrap_or_default()
-            ),
-        },
-        Body::NamespaceCreateFailed {
-            via,
-            creator,
-            errno,
-            reason,
-            limit,
-            set_tid,
-            taken,
-            holder,
-            capability,
-            user_ns,
-        } => Row {
-            label: "create failed",
-            colour: YELLOW,
-            ns: innermost(creator),
-            process: Some(creator),
-            detail: format!(
-                "{via}: {errno}, {}",
-                refusals::why(&Refusal {
-                    reason,
-                    limit: limit.as_ref(),
-                    set_tid,
-                    taken: taken.as_ref(),
-                    holder: holder.as_ref(),
-                    capability: capability.as_deref(),
-                    user_ns: *user_ns,
-                })
-            ),
-        },
-        Body::NamespaceInit { ns, process } => Row {
-            label: "init",
-            colour: GREEN,
-            ns: of(ns),
-            process: Some(process),
-            detail: process.ppid.map(|ppid| format!("forked by {ppid}")).unwrap_or_default(),
-        },
-        Body::NamespaceJoin { ns, process, from } => Row {
-            label: "join",
-            colour: CYAN,
-            ns: of(ns),
-            process: Some(process),
-            detail: format!(
-                "its children go here{}",
-                from.map(|from| format!(", before to {from}")).unwrap_or_default()
-            ),
-        },
-        Body::NamespaceJoinFailed { ns, process, errno, reason, capability, user_ns } => Row {
-            label: "join failed",
-            colour: YELLOW,
-            ns: ns.as_ref().and_then(of),
-            process: Some(process),
-            detail: format!(
-                "setns: {errno}, {}",
-                refusals::why(&Refusal {
-                    capability: capability.as_deref(),
-                    user_ns: *user_ns,
-                    ..Refusal::of(reason)
-                })
-            ),
-        },
-        Body::NamespaceInitExit { ns, process, exit, cause, members } => Row {
-            label: "init exit",
-            colour: RED,
-            ns: of(ns),
-            process: Some(process),
-            detail: format!(
-                "{}, {}",
-                Death { exit, cause },
-                Count(u64::from(*members), "member left", "members left")
-            ),
-        },
-        Body::NamespaceDestroy { ns, lived_ns } => Row {
-            label: "destroy",
-            colour: DIM,
-            ns: of(ns),
-            process: None,
-            detail: lived_ns.map(|ns| format!("lived {}", Duration(ns))).unwrap_or_default(),
-        },
-        Body::NamespaceTeardown { ns, killed, nested, duration_ns } => Row {
-            label: "teardown",
-            colour: RED,
-            ns: of(ns),
-            process: None,
-            detail: format!(
-                "{killed} killed in {}{}",
-                Duration(*duration_ns),
-                if nested.is_empty() {
-                    String::new()
-                } else {
-                    format!(
-                        ", with it {}",
-                        nested.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-                    )
-                }
-            ),
-        },
-        Body::ProcessFork { process, parent, crosses, restored } => Row {
-            label: "fork",
-            colour: DIM,
-            ns: innermost(process),
-            process: Some(process),
-            detail: format!(
-                "by {}{}{}",
-                Who(parent),
-                if *crosses { format!(" in {}", parent.ns) } else { String::new() },
-                if *restored { ", PIDs chosen" } else { "" }
-            ),
-        },
-        Body::ProcessExec { process, filename, args, args_truncated } => Row {
-            label: "exec",
-            colour: DIM,
-            ns: innermost(process),
-            process: Some(process),
-            detail: match args {
-                None => filename.for_terminal().to_string(),
-                Some(args) => format!("{}:{}", filename.for_terminal(), Arguments(args, *args_truncated)),
-            },
-        },
-        Body::ProcessExit { process, exit, ran_ns, threads, cause, cascade, orphaned } => Row {
-            label: "exit",
-            colour: DIM,
-            ns: innermost(process),
-            process: Some(process),
-            detail: format!(
-                "{} after {}{}{}",
-                match (cascade, cause) {
-                    (Some(ns), _) => format!("{} with its namespace {ns}", ExitPhrase(exit)),
-                    (None, Some(cause)) => Death { exit, cause }.to_string(),
-                    (None, None) => ExitPhrase(exit).to_string(),
-                },
-                Duration(*ran_ns),
-                threads.filter(|&n| n > 1).map(|n| format!(", {n} threads")).unwrap_or_default(),
-                if *orphaned { ", orphaned" } else { "" }
-            ),
-        },
-        Body::ProcessReap { process, zombie_ns } => Row {
-            label: "reap",
-            colour: DIM,
-            ns: innermost(process),
-            process: Some(process),
-            detail: zombie_ns.map_or_else(
-                || "its exit was not seen".to_owned(),
-                |zombie_ns| format!("zombie for {}", Duration(zombie_ns)),
-            ),
-        },
-        Body::InitSignal { ns, process, signal, sender, from, fate } => Row {
-            label: "init signal",
-            colour: YELLOW,
-            ns: of(ns),
-            process: Some(process),
-            detail: format!(
-                "{signal} {}: {}",
-                match sender {
-                    Some(parent) if *from == "parent_death" => {
-                        let thread = process.ppid == Some(parent.pid);
-                        ParentDeath { parent, thread }.to_string()
-                    }
-                    Some(sender) => format!("from {} ({from})", Who(sender)),
-                    None => "from the kernel".to_owned(),
-                },
-                if *fate == "ignored" { ignored(signal, from).to_owned() } else { words(fate) }
-            ),
-        },
-        Body::ForkFailed {
-            process,
-            ns,
-            errno,
-            reason,
-            thread,
-            limit,
-            set_tid,
-            taken,
-            holder,
-            capability,
-            user_ns,
-        } => Row {
-            label: "fork failed",
-            colour: YELLOW,
-            ns: ns.as_ref().and_then(of),
-            process: Some(process),
-            detail: format!(
-                "{}{errno}, {}",
-                if *thread { "thread: " } else { "" },
-                match &**reason {
-                    // The errno says memory, and misleads everybody who reads it.
-                    "namespace_dead" => "not memory: the namespace's init is dead".to_owned(),
-                    "children_elsewhere" => {
-                        "no thread while the children go to another PID namespace".to_owned()
-                    }
-                    reason => refusals::why(&Refusal {
-                        reason,
-                        limit: limit.as_ref(),
-                        set_tid,
-                        taken: taken.as_ref(),
-                        holder: holder.as_ref(),
-                        capability: capability.as_deref(),
-                        user_ns: *user_ns,
-                    }),
-                }
-            ),
-        },
-        Body::Finding { state, finding } => Row {
-            label: match state {
-                FindingState::Opened | FindingState::Updated => "finding",
-                FindingState::Closed => "over",
-            },
-            colour: match (state, finding.severity) {
-                (FindingState::Closed, _) => DIM,
-                (_, Severity::Critical) => RED,
-                (_, Severity::Warning) => YELLOW,
-                (_, Severity::Info) => CYAN,
-            },
-            ns: finding.ns.as_ref().map(|ns| (ns.inum, Some(ns.level))),
-            process: finding.process.as_ref(),
-            detail: format!("{}: {}", finding.id, findings::summary(finding)),
-        },
-        Body::StreamResync { added, removed, changed } => Row {
-            label: "resync",
-            colour: YELLOW,
-            ns: None,
-            process: None,
-            detail: format!("looked at all again: {added} added, {removed} removed, {changed} changed"),
-        },
-        Body::StreamLost { stage, count } => Row {
-            label: "LOST",
-            colour: RED,
-            ns: None,
-            process: None,
-            detail: format!("{} ({stage})", Count(*count, "event", "events")),
-        },
-    })
-}
-
-/// Why an init took no notice of a signal (sig_task_ignored() and prepare_signal(), kernel/signal.c), as far as the
-/// record tells: SIG_IGN is no handler either, and who is exiting takes no signal at all.
-fn ignored(signal: &str, from: &str) -> &'static str {
-    match (signal, from) {
-        ("SIGKILL", "inside") => "ignored: from inside, PID 1 cannot be killed",
-        ("SIGSTOP", "inside") => "ignored: from inside, PID 1 cannot be stopped",
-        // From outside they always work.
-        ("SIGKILL" | "SIGSTOP", _) => "ignored: it is exiting already",
-        ("SIGCONT", _) => "ignored: it has no handler; if it was stopped, it goes on all the same",
-        _ => "ignored: it has no handler, ignores it, or is exiting",
+fn or_dash(line: &mut String, fact: Option<impl Display>) -> fmt::Result {
+    match fact {
+        Some(fact) => write!(line, "{fact}"),
+        None => line.write_str("-"),
     }
+}
+
+fn write_pids(line: &mut String, pids: &[u32]) -> fmt::Result {
+    for (at, pid) in pids.iter().enumerate() {
+        write!(line, "{}{pid}", if at == 0 { "" } else { " → " })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -436,10 +272,12 @@ mod tests {
     use super::*;
     use crate::{
         event::container::Runtime,
-        event::identity::{BootNs, HostPid},
-        event::{Cause, Exit},
+        event::identity::{BootNs, HostPid, NsInum},
+        event::{Cause, Exit, Namespace, Process},
+        output::screen::Style,
         text::Name,
     };
+    use proptest::prelude::*;
 
     fn nginx() -> Process {
         Process {
@@ -451,6 +289,140 @@ mod tests {
             uid: 0,
             ns: NsInum(4026532847),
             container: None,
+        }
+    }
+
+    fn table(screen: Screen) -> Table {
+        Table::new(TimeZone::UTC, &Fields::default(), true, screen)
+    }
+
+    fn terminal(width: usize) -> Screen {
+        Screen { width: Some(width), style: Style::Plain }
+    }
+
+    fn event(body: Body) -> Event {
+        let time = jiff::Timestamp::new(1_700_000_000, 120_000_000).unwrap();
+        Event { seq: 1, time, boot_ns: BootNs(1), exact: true, body }
+    }
+
+    fn container(name: &str) -> Container {
+        Container { runtime: Some(Runtime::Docker), name: Some(Name::from(name)), ..Container::default() }
+    }
+
+    fn reap(pids: &[u32], comm: &str) -> Body {
+        let process = Process { pids: pids.to_vec(), comm: Name::from(comm), ..nginx() };
+        Body::ProcessReap { process, zombie_ns: Some(1_900_000) }
+    }
+
+    /// The heading, and the line of an event in this container.
+    fn shown(mut table: Table, body: Body, container: Option<&Container>) -> Vec<String> {
+        let mut out = Vec::new();
+        table.begin(&mut out).unwrap();
+        table.event(1, &event(body), container, &mut out).unwrap();
+        String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn columns_give_way_by_importance() {
+        let web = container("web");
+        let heading = |width| shown(table(terminal(width)), reap(&[7, 1], "sh"), Some(&web)).remove(0);
+        let headings = |width| heading(width).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(headings(60), ["TIME", "EVENT", "PIDS", "COMM", "DETAIL"]);
+        assert_eq!(headings(80), ["TIME", "EVENT", "PIDS", "COMM", "CONTAINER", "DETAIL"]);
+        assert_eq!(headings(120), ["TIME", "EVENT", "NS", "PIDS", "COMM", "CONTAINER", "DETAIL"]);
+        let all = ["TIME", "EVENT", "NS", "LVL", "PIDS", "COMM", "CONTAINER", "DETAIL"];
+        assert_eq!(headings(200), all);
+        let chosen: Fields<Field> = "time,ns,level,pids,comm,container".parse().unwrap();
+        let chosen = Table::new(TimeZone::UTC, &chosen, true, terminal(60));
+        let line = &shown(chosen, reap(&[7, 1], "sh"), Some(&web))[0];
+        assert_eq!(
+            line.split_whitespace().collect::<Vec<_>>(),
+            ["TIME", "NS", "LVL", "PIDS", "COMM", "CONTAINER"],
+            "what is named is shown"
+        );
+    }
+
+    #[test]
+    fn long_names_and_deep_nesting_keep_the_columns_in_line() {
+        let pids: Vec<u32> = (0..33).map(|level| 4_000_000 - level).collect();
+        let long = container("a-container-with-a-name-that-nobody-can-remember");
+        let lines = shown(table(terminal(80)), reap(&pids, "名前名前名前"), Some(&long));
+        assert_eq!(lines[0], "TIME      EVENT        PIDS        COMM       CONTAINER      DETAIL");
+        assert_eq!(
+            lines[1],
+            "22:13:20  reap         4000000…    名前名前…  docker/a-con…  zombie for 1.9 ms"
+        );
+        let ns = Namespace {
+            inum: NsInum(4026532847),
+            level: 1,
+            parent: None,
+            born_boot_ns: None,
+            kernel_id: None,
+            user_ns: 1,
+            owner_uid: 0,
+            container: None,
+        };
+        let gone = Body::NamespaceDestroy { ns, lived_ns: Some(1_900_000) };
+        let narrow = shown(table(terminal(60)), gone, None);
+        assert_eq!(narrow[1], "22:13:20  destroy      -          -         4026532847 live…");
+        let none = shown(table(terminal(80)), reap(&[48121, 1], "sh"), None);
+        assert!(none[1].contains("  4026532847  "), "the namespace of what is in no container: {none:?}");
+    }
+
+    #[test]
+    fn an_init_that_is_forked_has_one_line() {
+        let ns = Namespace {
+            inum: NsInum(4026532847),
+            level: 1,
+            parent: None,
+            born_boot_ns: None,
+            kernel_id: None,
+            user_ns: 1,
+            owner_uid: 0,
+            container: None,
+        };
+        let fork = |process: Process| Body::ProcessFork {
+            process,
+            parent: nginx(),
+            crosses: false,
+            restored: false,
+        };
+        let other = Process { pid: HostPid(48130), pids: vec![48130, 1], ..nginx() };
+        let member = Process { pid: HostPid(48131), pids: vec![48131, 2], ..nginx() };
+        let mut table = table(Screen::default());
+        let mut lines = |body: Body| {
+            let mut out = Vec::new();
+            table.event(1, &event(body), None, &mut out).unwrap();
+            String::from_utf8(out).unwrap().lines().count()
+        };
+        assert_eq!(lines(fork(nginx())), 1, "where its init is not shown, the fork is");
+        assert_eq!(lines(Body::NamespaceInit { ns, process: nginx() }), 1);
+        assert_eq!(lines(fork(other)), 1, "another's, which came in between");
+        assert_eq!(lines(fork(member)), 1);
+        assert_eq!(lines(fork(nginx())), 0, "it has a line");
+        assert_eq!(lines(fork(nginx())), 1, "but one fork is one fact");
+    }
+
+    #[test]
+    fn the_heading_is_bold_and_the_event_has_its_colour() {
+        let screen = Screen { width: Some(60), style: Style::Colour };
+        let lines = shown(table(screen), reap(&[7, 1], "sh"), None);
+        assert!(lines[0].starts_with("\x1b[1mTIME\x1b[0m"), "{lines:?}");
+        assert!(lines[1].contains("\x1b[2mreap\x1b[0m"), "{lines:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_wider_than_the_terminal(
+            pids in prop::collection::vec(1..4_194_304_u32, 1..34),
+            comm in "[a-z名\u{1b}]{0,15}",
+            name in prop::option::of("[a-z名-]{1,80}"),
+            width in 20..250_usize,
+        ) {
+            let container = name.as_deref().map(container);
+            for line in shown(table(terminal(width)), reap(&pids, &comm), container.as_ref()) {
+                prop_assert!(line.width() <= width, "{line:?}");
+            }
         }
     }
 
@@ -468,7 +440,7 @@ mod tests {
             name: Some(Name::from("web")),
             ..Container::default()
         };
-        Table::new(TimeZone::UTC, Style::Plain, true).event(1, &event, Some(&web), &mut out).unwrap();
+        table(Screen::default()).event(1, &event, Some(&web), &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -495,7 +467,14 @@ mod tests {
             "22:13:20.120  init exit      4026532847    1  48121 → 1       ng\\u{1b}[31minx  \
              docker/web        SIGKILL from dockerd[811], 6 members left\n"
         );
-        let column = |heading| HEADING.find(heading).unwrap();
+        let mut headings = Vec::new();
+        table(Screen::default()).begin(&mut headings).unwrap();
+        let headings = String::from_utf8(headings).unwrap();
+        assert_eq!(
+            headings,
+            "TIME          EVENT          NS          LVL  PIDS            COMM             CONTAINER         DETAIL\n"
+        );
+        let column = |heading| headings.find(heading).unwrap();
         let chars: Vec<char> = row.chars().collect();
         for (heading, text) in
             [("EVENT", "init exit"), ("NS", "4026532847"), ("PIDS", "48121"), ("COMM", "ng")]

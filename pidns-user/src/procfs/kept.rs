@@ -58,7 +58,7 @@ mod tests {
         event::identity::{BootNs, HostPid},
         event::snapshot::{ProcMount, SnapshotNamespace, SnapshotSource},
         model::{Forest, World},
-        output::{JsonForm, fields::Fields, forest},
+        output::{JsonForm, Screen, fields::Fields, forest},
         text::Name,
     };
 
@@ -112,8 +112,9 @@ mod tests {
         assert_eq!(snapshot.holders_left_out, [(NsInum(7), 41)].into());
         let forest = Forest::new(&snapshot);
         let (fields, mut table, mut json) = (Fields::default(), Vec::new(), Vec::new());
-        forest::table(&snapshot, &forest, &[], None, &fields, false, &mut table).expect("memory");
-        forest::json(&snapshot, &forest, &[], None, None, JsonForm::Line, &mut json).expect("memory");
+        let shown = forest::Shown { snapshot: &snapshot, forest: &forest, findings: &[], roots: None };
+        forest::table(shown, &fields, false, Screen::default(), &mut table).expect("memory");
+        forest::json(shown, None, JsonForm::Line, &mut json).expect("memory");
         let [table, json] = [table, json].map(|text| String::from_utf8(text).expect("text"));
         assert!(table.contains("held by ?[9] fd 3 and 41 more"), "{table}");
         assert!(json.contains(r#"{"kind":"fd","pid":9,"fd":3}],"holders_left_out":41}"#), "{json}");

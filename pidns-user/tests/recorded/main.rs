@@ -8,6 +8,9 @@ mod names;
 mod pid;
 #[path = "../program/mod.rs"]
 mod program;
+#[path = "../pty/mod.rs"]
+mod pty;
 mod replay;
 mod story;
+mod terminal;
 mod tracers;

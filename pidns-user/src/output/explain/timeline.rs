@@ -9,23 +9,39 @@ use crate::{
     event::Event,
     explanation::{Counts, Facts, Timeline},
     output::{
-        columns::{self, Side},
+        columns::{self, Cell, Column, Side},
+        fit::{Cut, Leave, Room},
         phrases::pids,
-        table,
+        rows,
+        screen::Screen,
+        wrap,
     },
     text::Count,
 };
 
-const SIDES: [Side; 6] = [Side::Left, Side::Left, Side::Left, Side::Left, Side::Left, Side::Left];
+/// How far in the rows begin.
+const INDENT: &str = "  ";
+
+const fn column(heading: &'static str, room: Room) -> Column {
+    Column { heading, side: Side::Left, room }
+}
+
+const COLUMNS: [Column; 6] = [
+    column("TIME", Room::from(8, 12, Cut::Fraction, Leave::Late(2))),
+    column("EVENT", Room::from(11, 13, Cut::End, Leave::Stays)),
+    column("NS", Room::whole(Leave::Late(1))),
+    column("PIDS", Room::from(9, 14, Cut::Middle, Leave::Stays)),
+    column("COMM", Room::from(8, 15, Cut::End, Leave::Late(3))),
+    column("DETAIL", Room::from(16, 24, Cut::End, Leave::Stays)),
+];
 
 pub(super) fn write(sheet: &mut Sheet<'_>) -> io::Result<()> {
     let explanation = sheet.explanation;
     let Some(history) = &explanation.history else {
-        return writeln!(
-            sheet.to,
-            "\nHistory: this is what the kernel still knows. A recording (`pidns-trace record FILE`, then --from FILE) \
-             tells what happened, in order."
-        );
+        let hint = "this is what the kernel still knows. A recording (`pidns-trace record FILE`, then --from FILE) \
+                    tells what happened, in order.";
+        writeln!(sheet.to)?;
+        return wrap::write(("History: ", 9), hint, INDENT.len(), sheet.screen.width, sheet.to);
     };
     let began = history.begins.filter(|_| history.was_there);
     let began = began.map(|(_, time)| {
@@ -33,24 +49,28 @@ pub(super) fn write(sheet: &mut Sheet<'_>) -> io::Result<()> {
         format!(", since the recording began at {}, when it was there already", time.strftime("%H:%M:%S%.3f"))
     });
     let counts = counts(&history.counts, &explanation.facts);
-    writeln!(sheet.to, "\nHistory{}{counts}:", began.unwrap_or_default())?;
+    writeln!(sheet.to)?;
+    let heading = format!("History{}{counts}:", began.unwrap_or_default());
+    wrap::write(("", 0), &heading, INDENT.len(), sheet.screen.width, sheet.to)?;
     let Timeline { events, left_out, .. } = history;
     // Both in columns of one width, so that they can be read as one.
-    let first: Vec<Vec<String>> = events.first.iter().filter_map(|event| row(event, sheet)).collect();
-    let last: Vec<Vec<String>> = events.last.iter().filter_map(|event| row(event, sheet)).collect();
+    let first: Vec<Vec<Cell>> = events.first.iter().filter_map(|event| row(event, sheet)).collect();
+    let last: Vec<Vec<Cell>> = events.last.iter().filter_map(|event| row(event, sheet)).collect();
     if first.is_empty() {
         return writeln!(sheet.to, "  nothing happened to it that the recording tells");
     }
-    let mut rows = vec![["  TIME", "EVENT", "NS", "PIDS", "COMM", "DETAIL"].map(str::to_owned).to_vec()];
-    rows.extend(first);
-    let gap = rows.len();
+    let mut rows = first;
+    let headings = 1;
+    let gap = headings + rows.len();
     rows.extend(last);
     let mut text = Vec::new();
-    columns::write(&SIDES, &rows, &mut text)?;
+    let width = sheet.screen.width.map(|width| width.saturating_sub(INDENT.len()));
+    columns::write(&COLUMNS, &rows, true, Screen { width, ..sheet.screen }, &mut text)?;
     for (index, line) in text.split_inclusive(|&byte| byte == b'\n').enumerate() {
         if index == gap && *left_out > 0 {
             writeln!(sheet.to, "  … {} left out", Count(*left_out, "line", "lines"))?;
         }
+        sheet.to.write_all(INDENT.as_bytes())?;
         sheet.to.write_all(line)?;
     }
     Ok(())
@@ -75,17 +95,17 @@ fn counts(counts: &Counts, facts: &Facts) -> String {
     }
 }
 
-fn row(event: &Event, sheet: &Sheet<'_>) -> Option<Vec<String>> {
-    let table::Row { label, ns, process, detail, .. } = table::row(&event.body)?;
+fn row(event: &Event, sheet: &Sheet<'_>) -> Option<Vec<Cell>> {
+    let rows::Row { label, paint, ns, process, detail } = rows::row(&event.body)?;
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let about = if event.exact { "" } else { " ~" };
     let time = ZonedDateTime::new(event.time, sheet.zone.clone()).strftime("%H:%M:%S%.3f");
     Some(vec![
-        format!("  {time}"),
-        label.to_owned(),
-        or_dash(ns.map(|(inum, _)| inum.to_string())),
-        or_dash(process.map(|process| pids(&process.pids))),
-        or_dash(process.map(|process| process.comm.for_terminal().to_string())),
-        format!("{detail}{about}"),
+        Cell::from(time.to_string()),
+        Cell::painted(label.to_owned(), paint),
+        Cell::from(or_dash(ns.map(|(inum, _)| inum.to_string()))),
+        Cell::from(or_dash(process.map(|process| pids(&process.pids)))),
+        Cell::from(or_dash(process.map(|process| process.comm.for_terminal().to_string()))),
+        Cell::from(format!("{detail}{about}")),
     ])
 }

@@ -1,0 +1,85 @@
+//! Sentences in lines that a terminal has room for, broken between words.
+
+use std::io;
+
+use unicode_width::UnicodeWidthStr as _;
+
+use super::fit::{Cut, shorten};
+
+/// Fewest columns that sentences are set in, however far in they begin.
+const LEAST: usize = 20;
+
+/// Writes `text` behind `start`, which takes `start_width` columns, and what has no room in the line below it, `indent` columns in. A word that is longer than a line
+/// has one of its own, and is cut.
+///
+/// # Errors
+/// It cannot be written there.
+pub fn write(
+    (start, start_width): (&str, usize),
+    text: &str,
+    indent: usize,
+    width: Option<usize>,
+    to: &mut dyn io::Write,
+) -> io::Result<()> {
+    let Some(width) = width else { return writeln!(to, "{start}{text}") };
+    // On a terminal that is hardly wider than the indent nothing would be left for words.
+    let indent = indent.min(width.saturating_sub(LEAST));
+    let mut line = start.to_owned();
+    let mut taken = start_width;
+    let mut is_first = true;
+    for word in text.split(' ') {
+        let gap = usize::from(!is_first);
+        let needs = word.width();
+        if taken + gap + needs > width && taken > indent {
+            writeln!(to, "{}", line.trim_end())?;
+            line = " ".repeat(indent);
+            (taken, is_first) = (indent, true);
+        }
+        let gap = usize::from(!is_first);
+        line.push_str(&" ".repeat(gap));
+        let word = shorten(word, width.saturating_sub(taken + gap), Cut::End);
+        line.push_str(&word);
+        taken += gap + word.width();
+        is_first = false;
+    }
+    writeln!(to, "{}", line.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn wrap(start: &str, text: &str, indent: usize, width: Option<usize>) -> String {
+        let mut out = Vec::new();
+        write((start, start.width()), text, indent, width, &mut out).expect("memory");
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn sentences_are_broken_between_words() {
+        let text = "run it with sudo, or with the capabilities that it names";
+        assert_eq!(wrap("what  ", text, 6, None), format!("what  {text}\n"));
+        assert_eq!(
+            wrap("what  ", text, 6, Some(30)),
+            "what  run it with sudo, or\n      with the capabilities\n      that it names\n"
+        );
+        assert_eq!(wrap("", "short", 4, Some(80)), "short\n");
+        assert_eq!(wrap("  ", &"x".repeat(50), 2, Some(30)), format!("  {}…\n", "x".repeat(27)));
+        assert_eq!(wrap("a long label ", "words", 13, Some(22)), "a long label words\n");
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_wider_than_the_terminal(text in "[a-z名 ]{0,300}", width in 40..200_usize) {
+            let wrapped = wrap("  Label       ", &text, 14, Some(width));
+            for line in wrapped.lines() {
+                prop_assert!(line.width() <= width, "{line:?}");
+            }
+            let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            if words(&text).iter().all(|word| word.width() <= width - 14) {
+                prop_assert_eq!(&words(&wrapped)[1..], &words(&text)[..], "every word is there, whole");
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Views on terminals of different widths: what has no room is left out or shortened, and nothing is broken inside a word.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::{
+    pty::on_terminal,
+    story::{HOST, Recording, Story, namespace, process, program},
+};
+
+const WIDTHS: [usize; 4] = [60, 80, 120, 200];
+const LONG: &str = "a-container-with-a-name-that-is-longer-than-any-column";
+const FIRST: u32 = 4026532001;
+const DEEPEST: u32 = 32;
+
+/// A container with a long name, and namespaces in it down to the deepest level that there is; a zombie, one that joined, one
+/// whose name takes two columns a character.
+fn deep() -> Story {
+    let mut story = Story::begin();
+    story.container(20, FIRST, LONG, 100_000);
+    let mut pids = vec![100_000, 1];
+    for level in 2..=DEEPEST {
+        let (inum, parent) = (FIRST + level - 1, FIRST + level - 2);
+        pids.insert(0, 100_000 + level);
+        let ns = json!({"inum": inum, "level": level, "parent": parent, "born_boot_ns": 21_000_000_000_u64, "user_ns": 1, "owner_uid": 0});
+        let creator = process(&[100_000, 1], LONG, 20, FIRST);
+        story.tell(21, "namespace.create", json!({"ns": ns, "via": "clone", "creator": creator}));
+        let init = process(&pids, "名前名前名", 21, inum);
+        story.tell(21, "namespace.init", json!({"ns": ns, "process": init}));
+        story.fork(21, &init);
+    }
+    let zombie = process(&[200_000, 2], "a-zombie-of-long", 22, FIRST);
+    story.fork(22, &zombie);
+    story.tell(23, "process.exit", json!({"process": zombie, "exit": {"code": 0}, "ran_ns": 1}));
+    let joiner = process(&[200_001], "nsenter", 22, HOST);
+    story.fork(22, &joiner);
+    story.tell(
+        23,
+        "namespace.join",
+        json!({"ns": namespace(FIRST, 20, LONG), "process": joiner, "from": HOST}),
+    );
+    let joined = process(&[200_002, 3], "sh", 24, FIRST);
+    story.tell(24, "process.fork", json!({"process": joined, "parent": joiner, "crosses": true}));
+    story.end(30);
+    story
+}
+
+fn views(file: &Path) -> Vec<Vec<String>> {
+    let file = file.to_str().expect("UTF-8");
+    let deepest = (FIRST + DEEPEST - 1).to_string();
+    let btf = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/btf/6.12.117.btf");
+    let views: Vec<Vec<&str>> = vec![
+        vec!["replay", file, "-q", "--snapshot", "-e", "all"],
+        vec!["ps", "--from", file],
+        vec!["tree", "--from", file],
+        vec!["pid", "100032", "--from", file],
+        vec!["explain", &deepest, "--from", file],
+        vec!["explain", "100000", "--from", file],
+        vec!["findings", "--from", file, "--fail-on", "critical"],
+        vec!["check", "--btf", btf],
+    ];
+    views.into_iter().map(|view| view.into_iter().map(str::to_owned).collect()).collect()
+}
+
+/// Columns that a terminal needs for it: each wide character takes two.
+fn columns(line: &str) -> usize {
+    line.chars()
+        .map(|c| if ('\u{1100}'..'\u{ffdc}').contains(&c) && !"→…─│├└".contains(c) { 2 } else { 1 })
+        .sum()
+}
+
+#[test]
+fn no_line_of_any_view_is_wider_than_the_terminal() {
+    let recording = deep().file();
+    for view in views(&recording.path) {
+        let view: Vec<&str> = view.iter().map(String::as_str).collect();
+        for width in WIDTHS {
+            let shown = on_terminal(width, &view);
+            assert!(shown.lines().count() > 1, "{view:?}: {shown}");
+            for line in shown.lines() {
+                assert!(columns(line) <= width, "{view:?} at {width}: {line:?} takes {}", columns(line));
+            }
+        }
+    }
+}
+
+/// Words that are whole in the pipe's text, but for those that were shortened.
+#[test]
+fn no_word_is_broken_in_two() {
+    let recording = deep().file();
+    let all = |view: &[&str]| {
+        let output = program().args(view).output().expect("the program runs");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    for view in views(&recording.path) {
+        let view: Vec<&str> = view.iter().map(String::as_str).collect();
+        let whole = all(&view);
+        let whole: Vec<&str> = whole.split_whitespace().collect();
+        for width in WIDTHS {
+            for word in on_terminal(width, &view).split_whitespace().filter(|word| !word.contains('…')) {
+                // A time can be without its milliseconds.
+                let is_there = |there: &&str| *there == word || there.split('.').next() == Some(word);
+                assert!(whole.iter().any(is_there), "{view:?} at {width}: {word:?} is a part of a word");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pipe_and_wide_get_everything() {
+    let recording = deep().file();
+    let file = recording.path.to_str().expect("UTF-8");
+    for args in [vec!["ps", "--from", file], vec!["tree", "--from", file], vec!["replay", file, "-q"]] {
+        let output = program().args(&args).env("COLUMNS", "40").output().expect("the program runs");
+        let piped = String::from_utf8(output.stdout).expect("UTF-8");
+        assert!(!piped.contains('…'), "{piped}");
+        assert_eq!(on_terminal(60, &[&args[..], &["--wide"]].concat()), piped, "{args:?}");
+        assert!(on_terminal(60, &args).contains('…'), "{args:?} has no room for everything");
+    }
+}
+
+#[test]
+fn columns_that_are_named_are_shown_on_a_narrow_terminal() {
+    let recording = deep().file();
+    let heading = |args: &[&str]| {
+        let file = recording.path.to_str().expect("UTF-8");
+        let text = on_terminal(60, &[args, &["--from", file]].concat());
+        text.lines().next().expect("a heading").split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(heading(&["ps"]), ["NS", "PIDS", "S", "COMM", "ENTRY"]);
+    assert_eq!(heading(&["ps", "--fields", "ns,level,pids,comm"]), ["NS", "LVL", "PIDS", "COMM"]);
+    assert_eq!(heading(&["tree"]), ["NAMESPACE", "CONTAINER", "PID", "1", "PROCS", "DETAIL"]);
+}
+
+#[test]
+fn every_table_has_colours_by_the_same_switch() {
+    let recording: Recording = deep().file();
+    let shown = |args: &[&str]| {
+        let output = program().args(args).output().expect("the program runs");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    for view in views(&recording.path) {
+        let view: Vec<&str> = view.iter().map(String::as_str).collect();
+        let coloured = shown(&[&view[..], &["--color", "always"]].concat());
+        assert!(coloured.contains("\x1b["), "{view:?}: {coloured}");
+        assert!(!shown(&view).contains('\x1b'), "{view:?}: NO_COLOR");
+        assert!(!shown(&[&view[..], &["--color=never"]].concat()).contains('\x1b'), "{view:?}");
+    }
+}

@@ -97,7 +97,7 @@ fn groff_formats_each_man_page_without_a_warning() {
         let mut reader = Command::new(&groff);
         reader.args(["-man", "-Tutf8", "-ww", "-rLL=80n", "-P-cbou"]);
         let text = is_read_by(reader, &page);
-        for heading in ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS"] {
+        for heading in ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXIT STATUS", "EXAMPLES", "SEE ALSO"] {
             assert!(text.lines().any(|line| line == heading), "{}: {heading}: {text}", page.display());
         }
     }

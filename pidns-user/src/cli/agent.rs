@@ -24,49 +24,60 @@ pub struct AgentArgs {
     #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
     pub telemetry_path: String,
 
-    /// TLS, client certificates and passwords: a file in the format of the Prometheus exporters (docs/web.md). It is read again
-    /// when it changes, and on SIGHUP.
+    /// TLS, client certificates and passwords (docs/web.md).
+    ///
+    /// A file in the format of the Prometheus exporters. It is read again when it changes, and on SIGHUP.
     #[arg(long = "web.config.file", value_name = "FILE")]
     pub web_config: Option<PathBuf>,
 
-    /// Give so many namespaces series of their own, those with most processes first; 0: none. Each has about 14.
+    /// Give so many namespaces series of their own; 0: none.
+    ///
+    /// Those with most processes first. Each has about 14.
     #[arg(long = "metrics.namespace-limit", value_name = "N", default_value_t = 200)]
     pub namespace_limit: usize,
 
-    /// Look at all processes this often: what states they are in, and which are zombies. (Forks, execs and ends are counted as
-    /// they happen.)
+    /// Look at all processes this often.
+    ///
+    /// What states they are in, and which are zombies. (Forks, execs and ends are counted as they happen.)
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_duration)]
     pub snapshot_interval: Duration,
 
-    /// Which kernel hooks to use: functions (fentry, fexit) tell more, more exactly; tracepoints are there on every kernel.
-    #[arg(long, value_name = "SET", value_parser = hook_set(), default_value = "auto")]
+    /// Which kernel hooks to use: auto, function, tracepoint.
+    ///
+    /// Functions (fentry, fexit) tell more, more exactly; tracepoints are there on every kernel.
+    #[arg(long, help_heading = "Kernel", value_name = "SET", hide_possible_values = true, value_parser = hook_set(), default_value = "auto")]
     pub hooks: HookSet,
 
-    /// Where this kernel takes no function hooks: hook all system calls instead, which slows each a little. Without it,
-    /// refused forks and namespaces are not seen, nor is setns before the next fork.
-    #[arg(long)]
+    /// Where this kernel takes no function hooks: hook all system calls.
+    ///
+    /// That slows each a little. Without it, refused forks and namespaces are not seen, nor is setns before the next fork.
+    #[arg(long, help_heading = "Kernel")]
     pub syscall_hooks: bool,
 
-    /// Size of the kernel's ring buffer: a power of two, like 64K or 16M. Only events of namespaces and their inits go through
-    /// it.
-    #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = parse_ring_size)]
+    /// Size of the kernel's ring buffer: a power of two.
+    ///
+    /// Like 64K or 16M. Only events of namespaces and their inits go through it.
+    #[arg(long, help_heading = "Kernel", value_name = "SIZE", default_value = "1M", value_parser = parse_ring_size)]
     pub ring_size: u32,
 
-    /// Ask Docker's and Podman's daemons, through their sockets, for what their files do not tell of a container.
-    #[arg(long)]
+    /// Ask Docker's and Podman's daemons for what their files do not tell.
+    ///
+    /// Through their sockets: of containers of a daemon with a data folder of its own, say.
+    #[arg(long, help_heading = "Advanced")]
     pub runtime_api: bool,
 
-    /// Have the kernel count the runs of BPF programs and their time, for the metrics of the agent's own programs. Costs all BPF
-    /// programs of the machine 20 to 30 ns a run, and needs CAP_SYS_ADMIN at the start.
-    #[arg(long)]
+    /// Count the runs of BPF programs and their time, for own metrics.
+    ///
+    /// Costs all BPF programs of the machine 20 to 30 ns a run, and needs CAP_SYS_ADMIN at the start.
+    #[arg(long, help_heading = "Advanced")]
     pub bpf_stats: bool,
 
     /// How log lines are written to stderr.
-    #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]
+    #[arg(long, help_heading = "Output", value_name = "FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
 
     /// Least severe log lines to write.
-    #[arg(long, value_name = "LEVEL", value_enum, default_value = "info")]
+    #[arg(long, help_heading = "Output", value_name = "LEVEL", value_enum, default_value = "info")]
     pub log_level: AgentLogLevel,
 
     /// From when on something is a finding (pidns_findings).

@@ -38,8 +38,9 @@ fn severity() -> impl TypedValueParser<Value = Severity> {
 /// Options of `findings`.
 #[derive(Clone, Debug, Args)]
 pub struct FindingsArgs {
-    /// Only what is about this namespace and those below it: an inode number (4026532847 or pid:[4026532847]), a PID of the
-    /// host, a path like /proc/PID/ns/pid, or the name, pod or id (its beginning is enough) of a container. What its /proc shows
+    /// Only what is about this namespace, or container, and those below it.
+    ///
+    /// An inode number (4026532847 or pid:[4026532847]), a PID of the host, a path like /proc/PID/ns/pid, or the name, pod or id (its beginning is enough) of a container. What its /proc shows
     /// is looked at only where a TARGET is given.
     pub target: Option<String>,
 
@@ -47,7 +48,9 @@ pub struct FindingsArgs {
     #[arg(long, conflicts_with = "from")]
     pub watch: bool,
 
-    /// Watch for this long before saying what is wrong. Refusals, signals and deaths are seen only while it watches.
+    /// Watch for this long before saying what is wrong.
+    ///
+    /// Refusals, signals and deaths are seen only while it watches.
     #[arg(long = "for", value_name = "TIME", default_value = "2s", value_parser = parse_duration, conflicts_with = "watch")]
     pub watch_for: Duration,
 
@@ -56,7 +59,7 @@ pub struct FindingsArgs {
     pub fail_on: Severity,
 
     /// The form of the output.
-    #[arg(short, long, value_enum, default_value = "table")]
+    #[arg(short, long, help_heading = "Output", value_enum, default_value = "table")]
     pub output: SnapshotOutput,
 
     /// How it is laid out.
@@ -64,11 +67,13 @@ pub struct FindingsArgs {
     pub screen: ScreenArgs,
 
     /// Say nothing on stderr but errors.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
-    /// Which kernel hooks to use: functions (fentry, fexit) tell more, more exactly; tracepoints are there on every kernel.
-    #[arg(long, value_name = "SET", value_parser = hook_set(), default_value = "auto")]
+    /// Which kernel hooks to use: auto, function, tracepoint.
+    ///
+    /// Functions (fentry, fexit) tell more, more exactly; tracepoints are there on every kernel.
+    #[arg(long, help_heading = "Kernel", value_name = "SET", hide_possible_values = true, value_parser = hook_set(), default_value = "auto")]
     pub hooks: HookSet,
 
     /// Where to look.

@@ -2,11 +2,17 @@
 
 use std::io;
 
-use clap::{Args, CommandFactory as _, ValueEnum};
+use clap::{Args, ValueEnum};
 use clap_complete::{Generator as _, aot};
-use clap_mangen::Man;
+use clap_mangen::{
+    Man,
+    roff::{Roff, bold, roman},
+};
 
-use super::Cli;
+use super::{
+    definition,
+    examples::{self, EXIT_CODES},
+};
 
 /// A shell that completions are written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -47,7 +53,7 @@ pub struct Page {
 /// The script that completes this program's arguments.
 pub fn completions(shell: Shell) -> io::Result<Vec<u8>> {
     let script = |name: &str| -> io::Result<Vec<u8>> {
-        let mut command = Cli::command();
+        let mut command = definition();
         command.set_bin_name(name);
         command.build();
         let mut script = Vec::new();
@@ -71,17 +77,42 @@ pub fn completions(shell: Shell) -> io::Result<Vec<u8>> {
 
 /// The man pages: the program's first, then one for each command.
 pub fn man_pages() -> io::Result<Vec<Page>> {
-    let mut program = Cli::command().disable_help_subcommand(true);
+    let mut program = definition().disable_help_subcommand(true);
     program.build();
     let version = format!("pidns-trace {}", program.get_version().unwrap_or_default());
     let commands = program.get_subcommands().cloned().collect::<Vec<_>>();
     let pages = std::iter::once(program).chain(commands).map(|command| {
-        let page = Man::new(command).source(version.clone()).manual("Linux PID namespaces");
+        let page = Man::new(command.clone()).source(version.clone()).manual("Linux PID namespaces");
         let mut text = Vec::new();
-        page.render(&mut text)?;
+        page.render_title(&mut text)?;
+        page.render_name_section(&mut text)?;
+        page.render_synopsis_section(&mut text)?;
+        page.render_description_section(&mut text)?;
+        page.render_options_section(&mut text)?;
+        if command.has_subcommands() {
+            page.render_subcommands_section(&mut text)?;
+        }
+        end_of_page(command.get_name()).to_writer(&mut text)?;
         Ok(Page { name: page.get_filename(), text: in_ascii(&String::from_utf8_lossy(&text)) })
     });
     pages.collect()
+}
+
+/// Exit codes, examples, and where there is more.
+fn end_of_page(command: &str) -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", ["EXIT STATUS"]);
+    for (code, what) in EXIT_CODES {
+        roff.control("TP", ["5"]).text([bold(code)]).text([roman(what)]);
+    }
+    roff.control("SH", ["EXAMPLES"]);
+    for (line, what) in examples::of(command) {
+        roff.control("TP", []).text([bold(*line)]).text([roman(*what)]);
+    }
+    roff.control("SH", ["SEE ALSO"]);
+    let program = if command == "pidns-trace" { "" } else { "pidns-trace(1), " };
+    roff.text([roman(format!("{program}pid_namespaces(7), namespaces(7), lsns(8)"))]);
+    roff
 }
 
 /// roff reads bytes unless it is told of an encoding: other characters by their numbers.
@@ -102,18 +133,18 @@ mod tests {
         let pages = man_pages().expect("memory");
         let names: Vec<&str> = pages.iter().map(|page| page.name.as_str()).collect();
         assert_eq!(names[0], "pidns-trace.1");
-        for command in Cli::command().get_subcommands() {
+        for command in definition().get_subcommands() {
             let name = format!("pidns-trace-{}.1", command.get_name());
             assert!(names.contains(&name.as_str()), "{name}: {names:?}");
         }
-        assert_eq!(names.len(), Cli::command().get_subcommands().count() + 1, "{names:?}");
+        assert_eq!(names.len(), definition().get_subcommands().count() + 1, "{names:?}");
     }
 
     #[test]
     fn completions_know_every_command_and_its_options() {
         for shell in Shell::value_variants() {
             let script = String::from_utf8(completions(*shell).expect("memory")).expect("UTF-8");
-            for command in Cli::command().get_subcommands() {
+            for command in definition().get_subcommands() {
                 assert!(script.contains(command.get_name()), "{shell:?}: {}", command.get_name());
                 for option in command.get_arguments().filter_map(clap::Arg::get_long) {
                     assert!(script.contains(option), "{shell:?}: {} --{option}", command.get_name());

@@ -31,18 +31,23 @@ pub enum TreeOutput {
 
 /// Where to look: here and now, or into a recording.
 #[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Recording")]
 pub struct SourceArgs {
-    /// Look into this recording (made by `record`) in place of the kernel; - for standard input (not of `explain`, which
-    /// reads it twice). TARGET is a namespace's inode number, a PID of the host, or a container's name, pod or id in it.
+    /// Look into this recording (made by `record`) in place of the kernel.
+    ///
+    /// FILE is - for standard input (not of `explain`, which reads it twice). TARGET is a namespace's inode number, a PID of the host,
+    /// or a container's name, pod or id in it.
     #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
 
-    /// The moment of the recording to look at: like 2026-11-23T14:03:07Z, or +30s from its start. Without it: its end.
+    /// The moment of it: 2026-11-23T14:03:07Z, or +30s from its start.
+    ///
+    /// Without it: its end.
     #[arg(long, value_name = "TIME", requires = "from", value_parser = parse_moment)]
     pub at: Option<Until>,
 
     /// Ask Docker's and Podman's daemons, through their sockets, for what their files do not tell of a container.
-    #[arg(long, conflicts_with = "from")]
+    #[arg(long, help_heading = "Advanced", hide_short_help = true, conflicts_with = "from")]
     pub runtime_api: bool,
 }
 
@@ -51,29 +56,32 @@ pub struct SourceArgs {
 pub struct Memory {
     /// How many of the processes, and of the namespaces, that were gone by then are remembered: the last ones. (Those that went
     /// before are found at an earlier moment, too: --at.) [default: 10000]
-    #[arg(long, value_name = "N", requires = "from")]
+    #[arg(long, help_heading = "Advanced", hide_short_help = true, value_name = "N", requires = "from")]
     pub remember: Option<usize>,
 }
 
 /// Options of `tree`.
 #[derive(Clone, Debug, Args)]
 pub struct TreeArgs {
-    /// Only this namespace and those below it: an inode number (4026532847 or pid:[4026532847]), a PID of the host, a path
-    /// like /proc/PID/ns/pid, or the name, pod or id (its beginning is enough) of a container.
+    /// Only this namespace, or container, and what is below it.
+    ///
+    /// An inode number (4026532847 or pid:[4026532847]), a PID of the host, a path like /proc/PID/ns/pid, or the name, pod or id
+    /// (its beginning is enough) of a container.
     pub target: Option<String>,
 
-    /// Columns, with commas: ns, container, init, processes, zombies, up, level, parent, owner, detail, children. A list that begins
-    /// with a + adds to the usual ones. In JSON: the members that hold these; the whole `ns` for any of ns, container, up,
+    /// Columns, like ns,container,zombies; +owner adds to the usual ones.
+    ///
+    /// ns, container, init, processes, zombies, up, level, parent, owner, detail, children. In JSON: the members that hold these; the whole `ns` for any of ns, container, up,
     /// level, parent and owner (docs/snapshots.md#fields).
-    #[arg(long, value_name = "FIELDS")]
+    #[arg(long, help_heading = "Output", value_name = "FIELDS")]
     pub fields: Option<Fields<forest::Field>>,
 
     /// The form of the output.
-    #[arg(short, long, value_enum, default_value = "table")]
+    #[arg(short, long, help_heading = "Output", value_enum, default_value = "table")]
     pub output: TreeOutput,
 
     /// Leave the table's heading out.
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub no_headers: bool,
 
     /// When to look again.
@@ -85,7 +93,7 @@ pub struct TreeArgs {
     pub screen: ScreenArgs,
 
     /// Say nothing on stderr but errors.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
     /// Where to look.
@@ -96,21 +104,24 @@ pub struct TreeArgs {
 /// Options of `ps`.
 #[derive(Clone, Debug, Args)]
 pub struct PsArgs {
-    /// Only the processes of this namespace and of those below it: an inode number (4026532847 or pid:[4026532847]), a PID
-    /// of the host, a path like /proc/PID/ns/pid, or the name, pod or id (its beginning is enough) of a container.
+    /// Only the processes of this namespace, or container, and of those below it.
+    ///
+    /// An inode number (4026532847 or pid:[4026532847]), a PID of the host, a path like /proc/PID/ns/pid, or the name, pod or id
+    /// (its beginning is enough) of a container.
     pub target: Option<String>,
 
-    /// Columns, with commas: pid, pids, ns, level, ppid, uid, state, threads, tracer, subreaper, cgroup, container, age, entry, comm. A list
-    /// that begins with a + adds to the usual ones. In JSON: the members that hold these (docs/snapshots.md#fields).
-    #[arg(long, value_name = "FIELDS")]
+    /// Columns, like pids,comm; +uid,container adds to the usual ones.
+    ///
+    /// pid, pids, ns, level, ppid, uid, state, threads, tracer, subreaper, cgroup, container, age, entry, comm. In JSON: the members that hold these (docs/snapshots.md#fields).
+    #[arg(long, help_heading = "Output", value_name = "FIELDS")]
     pub fields: Option<Fields<processes::Field>>,
 
     /// The form of the output.
-    #[arg(short, long, value_enum, default_value = "table")]
+    #[arg(short, long, help_heading = "Output", value_enum, default_value = "table")]
     pub output: SnapshotOutput,
 
     /// Leave the table's heading out.
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub no_headers: bool,
 
     /// When to look again.
@@ -122,7 +133,7 @@ pub struct PsArgs {
     pub screen: ScreenArgs,
 
     /// Say nothing on stderr but errors.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
     /// Where to look.
@@ -137,27 +148,31 @@ pub struct PidArgs {
     #[arg(value_parser = parse_pid_somewhere)]
     pub pid: u32,
 
-    /// Where it is this number: an inode number (4026532847 or pid:[4026532847]), a PID of the host (for the
-    /// namespace of that process), a path like /proc/PID/ns/pid, or the name, pod or id of a container. Without it: on the
-    /// host.
+    /// Where it is this number: a namespace or container. Without it: the host.
+    ///
+    /// An inode number (4026532847 or pid:[4026532847]), a PID of the host (for the namespace of that process), a path like
+    /// /proc/PID/ns/pid, or the name, pod or id of a container.
     #[arg(long = "in", value_name = "TARGET")]
     pub target: Option<String>,
 
-    /// Only what it is in this namespace: a TARGET as of --in. Where it is invisible there that is said, and the exit code
-    /// is 1: a PID is seen from its own namespace and from those around it.
+    /// Only what it is in this namespace or container.
+    ///
+    /// A TARGET as of --in. Where it is invisible there that is said, and the exit code is 1: a PID is seen from its own namespace and from those around it.
     #[arg(long, value_name = "TARGET")]
     pub to: Option<String>,
 
-    /// Columns, with commas: level, ns, container, pid. In JSON: the members of each level.
-    #[arg(long, value_name = "FIELDS")]
+    /// Columns: level, ns, container, pid.
+    ///
+    /// In JSON: the members of each level.
+    #[arg(long, help_heading = "Output", value_name = "FIELDS")]
     pub fields: Option<Fields<levels::Field>>,
 
     /// The form of the output.
-    #[arg(short, long, value_enum, default_value = "table")]
+    #[arg(short, long, help_heading = "Output", value_enum, default_value = "table")]
     pub output: SnapshotOutput,
 
     /// Leave the table's heading out.
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub no_headers: bool,
 
     /// How it is laid out.
@@ -165,7 +180,7 @@ pub struct PidArgs {
     pub screen: ScreenArgs,
 
     /// Say nothing on stderr but errors.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
     /// Where to look.
@@ -180,12 +195,14 @@ pub struct PidArgs {
 /// Options of `explain`.
 #[derive(Clone, Debug, Args)]
 pub struct ExplainArgs {
+    /// A namespace, a process or a container.
+    ///
     /// A namespace, by its inode number (4026532847 or pid:[4026532847]) or a path like /proc/PID/ns/pid; a process, by its
     /// PID on the host; or a container, by its name, pod or id (its beginning is enough).
     pub target: String,
 
     /// The form of the output.
-    #[arg(short, long, value_enum, default_value = "text")]
+    #[arg(short, long, help_heading = "Output", value_enum, default_value = "text")]
     pub output: ExplainOutput,
 
     /// How it is laid out.
@@ -193,7 +210,7 @@ pub struct ExplainArgs {
     pub screen: ScreenArgs,
 
     /// Say nothing on stderr but errors.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
     /// Where to look.
@@ -218,9 +235,12 @@ pub enum ExplainOutput {
 /// Whether to look once.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct Repeat {
-    /// Look again and again, every 2 seconds, or as often as you say: --watch=500ms; until Ctrl-C or until TARGET is gone. In JSON: a document a line.
+    /// Look again and again, every 2 seconds, or --watch 500ms.
+    ///
+    /// Until Ctrl-C or until TARGET is gone. In JSON: a document a line.
     #[arg(
         long,
+        help_heading = "Output",
         value_name = "TIME",
         num_args = 0..=1,
         require_equals = true,

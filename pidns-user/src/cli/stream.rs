@@ -37,9 +37,10 @@ pub struct TraceArgs {
     /// How it is shown.
     #[command(flatten)]
     pub view: ViewArgs,
-    /// Say what goes wrong too: zombies that nothing reaps, ends that hang, limits that are reached (docs/findings.md). The kernel
-    /// then sends everything, as for `record`.
-    #[arg(long)]
+    /// Say what goes wrong too (docs/findings.md).
+    ///
+    /// Zombies that nothing reaps, ends that hang, limits that are reached. The kernel then sends everything, as for `record`.
+    #[arg(long, help_heading = "Filters")]
     pub findings: bool,
     /// How the kernel side works.
     #[command(flatten)]
@@ -51,8 +52,11 @@ pub struct TraceArgs {
 
 /// What of a stream is shown.
 #[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Filters")]
 pub struct FilterOptions {
-    /// Show only these events: a name, a pattern like 'namespace.*', or 'all'; several with commas [repeatable].
+    /// Only these events: fork, 'init exit', 'namespace.*', all [repeatable].
+    ///
+    /// A name (docs/events.md), a word of the column EVENT, a pattern like 'namespace.*', or 'all'; several with commas.
     ///
     /// Without this option: namespace.*, init.*, fork.failed, and the process.fork, process.exec and process.exit of
     /// processes that are not in the host's own namespace. With it: these events, of all processes; narrow them with
@@ -60,20 +64,23 @@ pub struct FilterOptions {
     #[arg(short, long = "event", value_name = "GLOB")]
     pub events: Vec<String>,
 
-    /// Show only this namespace and those below it: an inode number, pid:[N], a PID, a path like /proc/PID/ns/pid, or the
-    /// name, pod or id of a container that runs [repeatable].
+    /// Only this namespace and those below it [repeatable].
+    ///
+    /// TARGET is an inode number, pid:[N], a PID, a path like /proc/PID/ns/pid, or the name, pod or id of a container that
+    /// runs.
     #[arg(short, long = "ns", value_name = "TARGET")]
     pub namespaces: Vec<String>,
 
-    /// Show only this container, and what runs in it: its name, pod (namespace/pod too), or id from its beginning
-    /// [repeatable].
+    /// Only this container: its name, pod, or id [repeatable].
+    ///
+    /// What runs in it is shown too. A pod can be namespace/pod; of an id its beginning is enough.
     ///
     /// One that is started later is shown as well. An event belongs to the container that the PID 1 of its namespace runs
     /// in; where that is known only after the first events, these are not shown.
     #[arg(short, long = "container", value_name = "NAME")]
     pub containers: Vec<String>,
 
-    /// Show only this process, by its PID on the host; several with commas [repeatable].
+    /// Only this process, by its PID on the host [repeatable].
     ///
     /// An event with two processes (who forks and who is forked, who sends a signal and who gets it) is shown for either.
     #[arg(
@@ -86,7 +93,7 @@ pub struct FilterOptions {
     )]
     pub pids: Vec<HostPid>,
 
-    /// Show only processes whose name (comm) matches, like 'nginx*' [repeatable].
+    /// Only processes of this name (comm), like 'nginx*' [repeatable].
     ///
     /// The name is that of the moment: a process is forked with its parent's, and has its program's from the exec on. The
     /// kernel keeps 15 bytes of it. Events about a namespace go by its creator, its PID 1 or who joins it; a teardown,
@@ -94,16 +101,16 @@ pub struct FilterOptions {
     #[arg(long = "comm", value_name = "GLOB")]
     pub comms: Vec<String>,
 
-    /// Show only this level of nesting: 0 is the host, 1 a container in it; ranges 1-3 and 2+ [repeatable].
+    /// Only this level: 0 is the host, 1 a container; 1-3, 2+ [repeatable].
     ///
     /// A process is at the level of its innermost namespace, a namespace at its own: --level 0 shows the host's
     /// processes, and what is refused to them. Without --event and --level the host's processes are left out.
     #[arg(long = "level", value_name = "LEVEL", value_delimiter = ',', allow_hyphen_values = true)]
     pub levels: Vec<String>,
 
-    /// Begin with what exists already, as snapshot.namespace and snapshot.process, and look at it again after a loss.
+    /// Begin with what exists already.
     ///
-    /// Live, the kernel then sends everything, and it is filtered here: that costs as much as `record`.
+    /// As snapshot.namespace and snapshot.process; after a loss it is looked at again. Live, the kernel then sends everything, and it is filtered here: that costs as much as `record`.
     #[arg(long)]
     pub snapshot: bool,
 }
@@ -129,6 +136,7 @@ impl FilterOptions {
 
 /// When a stream ends.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Filters")]
 pub struct Stop {
     /// Stop after this long, like 30s, 500ms or 1h30m.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
@@ -141,6 +149,7 @@ pub struct Stop {
 
 /// How a stream is shown.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Output")]
 pub struct ViewArgs {
     /// The form of the output.
     #[arg(short, long, value_enum, default_value = "table")]
@@ -150,8 +159,10 @@ pub struct ViewArgs {
     #[arg(long)]
     pub no_headers: bool,
 
-    /// Columns, with commas: time, event, ns, level, pids, pid, ppid, uid, comm, container, detail. A list that begins with a + adds
-    /// to the usual ones. All that are named are shown, however narrow the terminal.
+    /// Columns, like time,event,detail; +uid adds to the usual ones.
+    ///
+    /// time, event, ns, level, pids, pid, ppid, uid, comm, container, detail. All that are named are shown, however narrow the
+    /// terminal.
     #[arg(long, value_name = "FIELDS")]
     pub fields: Option<Fields<Field>>,
 
@@ -162,6 +173,7 @@ pub struct ViewArgs {
 
 /// How the kernel side works.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Kernel")]
 pub struct Kernel {
     /// Show an exec's arguments too, up to 4 KB. They can hold secrets.
     #[arg(long)]
@@ -172,39 +184,52 @@ pub struct Kernel {
     pub strict: bool,
 
     /// Say nothing on stderr but errors.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
-    /// Size of the kernel's ring buffer: a power of two, like 64K or 16M. A larger one loses nothing in longer
-    /// bursts, and takes twice its size of this process's address space.
+    /// Size of the kernel's ring buffer: a power of two.
+    ///
+    /// Like 64K or 16M. A larger one loses nothing in longer bursts, and takes twice its size of this process's address space.
     #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = parse_ring_size)]
     pub ring_size: u32,
 
-    /// Which kernel hooks to use: functions (fentry, fexit) tell more, more exactly, and cost no other
-    /// system call anything; tracepoints are there on
+    /// Which kernel hooks to use: auto, function, tracepoint.
+    ///
+    /// Functions (fentry, fexit) tell more, more exactly, and cost no other system call anything; tracepoints are there on
     /// every kernel.
-    #[arg(long, value_name = "SET", value_parser = hook_set(), default_value = "auto")]
+    #[arg(long, value_name = "SET", hide_possible_values = true, value_parser = hook_set(), default_value = "auto")]
     pub hooks: HookSet,
 
-    /// Leave the hook on system calls out, which slows every system call of the machine a little, and which kernels that
-    /// take function hooks do without. unshare and setns are then seen at the next fork ("exact": false), and refusals
-    /// are not seen.
-    #[arg(long)]
+    /// Leave the hook on system calls out, which slows every system call of the machine a little.
+    ///
+    /// Kernels that take function hooks do without it. unshare and setns are then seen at the next fork ("exact": false), and
+    /// refusals are not seen.
+    #[arg(long, help_heading = "Advanced", hide_short_help = true)]
     pub no_syscall_hooks: bool,
 
-    /// Compare what the events make of the processes and namespaces with what the kernel has, this often; count the
-    /// differences (`model` of stream.end), and tell the corrections (stream.resync). The kernel then sends everything, as
+    /// Compare what the events make of the processes and namespaces with what the kernel has, this often.
+    ///
+    /// Differences are counted (`model` of stream.end), and corrected (stream.resync). The kernel then sends everything, as
     /// for `record`.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, help_heading = "Advanced", hide_short_help = true, value_name = "TIME", value_parser = parse_duration)]
     pub verify_interval: Option<Duration>,
 
-    /// Ask Docker's and Podman's daemons, through their sockets, for what their files do not tell of a container: those of
-    /// a daemon with a data folder of its own, say. One that does not answer costs 2 seconds, once.
-    #[arg(long)]
+    /// Ask Docker's and Podman's daemons for what their files do not tell of a container.
+    ///
+    /// Those of a daemon with a data folder of its own, say. One that does not answer costs 2 seconds, once.
+    #[arg(long, help_heading = "Advanced", hide_short_help = true)]
     pub runtime_api: bool,
 
     /// Print the kernel side's own log on stderr, from this level on.
-    #[arg(long, value_name = "LEVEL", value_enum, num_args = 0..=1, default_missing_value = "info")]
+    #[arg(
+        long,
+        help_heading = "Advanced",
+        hide_short_help = true,
+        value_name = "LEVEL",
+        value_enum,
+        num_args = 0..=1,
+        default_missing_value = "info"
+    )]
     pub bpf_log: Option<LogLevel>,
 }
 
@@ -222,11 +247,15 @@ pub enum LogLevel {
 /// Options of `record`.
 #[derive(Clone, Debug, Args)]
 pub struct RecordArgs {
-    /// The file: one JSON object a line (docs/events.md), compressed with zstd if its name ends in .zst. One that exists
-    /// is left alone; a new one can be read by its owner alone (mode 0600).
+    /// The file to write, compressed if its name ends in .zst.
+    ///
+    /// One JSON object a line (docs/events.md). One that exists is left alone; a new one can be read by its owner alone (mode
+    /// 0600).
     pub file: PathBuf,
 
-    /// Write a new file in its place if it exists. Of a link, that is the link's place: it is not followed.
+    /// Write a new file in its place if it exists.
+    ///
+    /// Of a link, that is the link's place: it is not followed.
     #[arg(long)]
     pub force: bool,
 
@@ -247,20 +276,24 @@ pub struct ReplayArgs {
     /// The recording, compressed or not; - for standard input.
     pub file: PathBuf,
 
-    /// How fast: 1 as it happened, 10 ten times as fast. Without it: as fast as it can be printed.
+    /// How fast: 1 as it happened, 10 ten times as fast.
+    ///
+    /// Without it: as fast as it can be printed.
     #[arg(long, value_name = "N", value_parser = parse_speed)]
     pub speed: Option<f64>,
 
-    /// Stop after this much recorded time, like 30s, 500ms or 1h30m, however fast it is printed.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    /// Stop after this much recorded time, like 30s or 1h30m.
+    ///
+    /// However fast it is printed.
+    #[arg(long, help_heading = "Filters", value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
 
     /// Stop after this many events that are shown.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, help_heading = "Filters", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
 
     /// Say nothing on stderr but errors.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
     /// What of it is shown.

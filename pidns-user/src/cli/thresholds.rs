@@ -13,44 +13,44 @@ use crate::findings::Thresholds;
 pub struct ThresholdArgs {
     /// An orphan's zombie that PID 1 has not reaped for this long is not reaped (zombies-not-reaped). Ten times as long, where it
     /// reaps others meanwhile.
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    #[arg(long, hide_short_help = true, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub zombie_age: Duration,
 
     /// Of its own children a process may leave fewer zombies than this, for ten times --zombie-age (zombies-not-reaped).
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 5)]
     pub zombies: u64,
 
     /// The end of a namespace may take this long (teardown-blocked).
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    #[arg(long, hide_short_help = true, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub teardown_time: Duration,
 
     /// A refusal, an ignored signal or a death is a finding for this long (namespace-dead-fork, init-ignored-signal, init-killed,
     /// pid-exhaustion, creation-refused, member-oom-killed, children-elsewhere).
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_duration)]
+    #[arg(long, hide_short_help = true, value_name = "TIME", default_value = "5m", value_parser = parse_duration)]
     pub incident_time: Duration,
 
     /// This share of a limit on PIDs may be used (pid-exhaustion).
-    #[arg(long, value_name = "PERCENT", default_value_t = 80, value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[arg(long, hide_short_help = true, value_name = "PERCENT", default_value_t = 80, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub pids_percent: u8,
 
     /// A namespace may be held without a process for this long (namespace-leaked).
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    #[arg(long, hide_short_help = true, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub leaked_time: Duration,
 
     /// A process that entered by setns may run for this long where its runtime still keeps it (joined-leftover).
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
+    #[arg(long, hide_short_help = true, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
     pub joined_time: Duration,
 
     /// A runtime's helper may outlive its namespace by this long (creator-leftover).
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    #[arg(long, hide_short_help = true, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub creator_time: Duration,
 
     /// A process whose children go to another namespace has this long to fork one (children-elsewhere).
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    #[arg(long, hide_short_help = true, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub elsewhere_time: Duration,
 
     /// Fewer levels than this below the deepest are few (near-depth-limit).
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 4)]
     pub depth_left: u32,
 }
 

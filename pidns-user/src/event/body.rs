@@ -16,8 +16,9 @@ use crate::{
     text::Name,
 };
 
+/// Events: `Variant = "name", "what a table calls it" { fields }`.
 macro_rules! bodies {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal { $($(#[$fdoc:meta])* $field:ident: $type:ty,)* })*) => {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $label:literal { $($(#[$fdoc:meta])* $field:ident: $type:ty,)* })*) => {
         /// What happened, with the fields of that event.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
         #[serde(untagged)]
@@ -38,6 +39,14 @@ macro_rules! bodies {
             /// The names of all events, in the order of the contract.
             pub const NAMES: &[&str] = &[$($name,)*];
 
+            /// What a table calls them, in the same order.
+            pub const LABELS: &[&str] = &[$($label,)*];
+
+            /// What a table calls the event.
+            pub fn label(&self) -> &'static str {
+                match self { $(Self::$variant { .. } => $label,)* }
+            }
+
             /// The event's name.
             pub fn name(&self) -> &'static str {
                 match self { $(Self::$variant { .. } => $name,)* }
@@ -48,7 +57,7 @@ macro_rules! bodies {
 
 bodies! {
     /// The first event.
-    StreamStart = "stream.start" {
+    StreamStart = "stream.start", "start" {
         /// Of pidns-trace.
         version: Token,
         /// Host name; absent where /proc does not tell it.
@@ -68,7 +77,7 @@ bodies! {
         filter: StreamFilter,
     }
     /// A PID namespace that exists already: in recordings, after `stream.start` and after a `stream.resync`.
-    SnapshotNamespace = "snapshot.namespace" {
+    SnapshotNamespace = "snapshot.namespace", "is there" {
         /// The namespace.
         ns: SnapshotNamespace,
         /// What keeps it alive, besides its processes.
@@ -79,7 +88,7 @@ bodies! {
         holders_left_out: u64,
     }
     /// A process that exists already, likewise.
-    SnapshotProcess = "snapshot.process" {
+    SnapshotProcess = "snapshot.process", "runs" {
         /// The process.
         process: Process,
         /// State of its first thread, a letter as proc(5) has it; absent where it may not be read.
@@ -123,7 +132,7 @@ bodies! {
         joined: Option<bool>,
     }
     /// A PID namespace comes to exist.
-    NamespaceCreate = "namespace.create" {
+    NamespaceCreate = "namespace.create", "create" {
         /// The namespace.
         ns: Namespace,
         /// "clone", "clone3" or "unshare"; absent where a 32-bit call was used.
@@ -133,7 +142,7 @@ bodies! {
         creator: Process,
     }
     /// It could not.
-    NamespaceCreateFailed = "namespace.create_failed" {
+    NamespaceCreateFailed = "namespace.create_failed", "create failed" {
         /// "clone", "clone3" or "unshare".
         via: Token,
         /// Who tried.
@@ -162,14 +171,14 @@ bodies! {
         user_ns: Option<u32>,
     }
     /// Its first process exists.
-    NamespaceInit = "namespace.init" {
+    NamespaceInit = "namespace.init", "init" {
         /// The namespace.
         ns: Namespace,
         /// PID 1 in it.
         process: Process,
     }
     /// setns into it succeeded.
-    NamespaceJoin = "namespace.join" {
+    NamespaceJoin = "namespace.join", "join" {
         /// The namespace.
         ns: Namespace,
         /// Whose children will be members.
@@ -179,7 +188,7 @@ bodies! {
         from: Option<NsInum>,
     }
     /// setns was refused.
-    NamespaceJoinFailed = "namespace.join_failed" {
+    NamespaceJoinFailed = "namespace.join_failed", "join failed" {
         /// The namespace; absent where the call named it through a pidfd.
         #[serde(skip_serializing_if = "Option::is_none")]
         ns: Option<Namespace>,
@@ -197,7 +206,7 @@ bodies! {
         user_ns: Option<u32>,
     }
     /// Its PID 1 exits.
-    NamespaceInitExit = "namespace.init_exit" {
+    NamespaceInitExit = "namespace.init_exit", "init exit" {
         /// The namespace.
         ns: Namespace,
         /// PID 1.
@@ -210,7 +219,7 @@ bodies! {
         members: u32,
     }
     /// The kernel killed all members, and they are gone.
-    NamespaceTeardown = "namespace.teardown" {
+    NamespaceTeardown = "namespace.teardown", "teardown" {
         /// The namespace.
         ns: Namespace,
         /// Processes that the kernel sent SIGKILL to.
@@ -221,7 +230,7 @@ bodies! {
         duration_ns: u64,
     }
     /// The last reference to it is gone: processes, files, mounts.
-    NamespaceDestroy = "namespace.destroy" {
+    NamespaceDestroy = "namespace.destroy", "destroy" {
         /// The namespace.
         ns: Namespace,
         /// From its birth; absent where that is not known.
@@ -229,7 +238,7 @@ bodies! {
         lived_ns: Option<u64>,
     }
     /// A process exists.
-    ProcessFork = "process.fork" {
+    ProcessFork = "process.fork", "fork" {
         /// The new one.
         process: Process,
         /// Who forked it.
@@ -242,7 +251,7 @@ bodies! {
         restored: bool,
     }
     /// It runs another program.
-    ProcessExec = "process.exec" {
+    ProcessExec = "process.exec", "exec" {
         /// The process, after the exec.
         process: Process,
         /// The file.
@@ -255,7 +264,7 @@ bodies! {
         args_truncated: bool,
     }
     /// Its last thread ended.
-    ProcessExit = "process.exit" {
+    ProcessExit = "process.exit", "exit" {
         /// The process.
         process: Process,
         /// How.
@@ -276,7 +285,7 @@ bodies! {
         orphaned: bool,
     }
     /// Its zombie is gone.
-    ProcessReap = "process.reap" {
+    ProcessReap = "process.reap", "reap" {
         /// The process, as it was at its exit, or where that was not seen at its reaping.
         process: Process,
         /// How long it was a zombie, where its exit was seen.
@@ -284,7 +293,7 @@ bodies! {
         zombie_ns: Option<u64>,
     }
     /// A signal was sent to a namespace's PID 1.
-    InitSignal = "init.signal" {
+    InitSignal = "init.signal", "init signal" {
         /// The namespace.
         ns: Namespace,
         /// PID 1.
@@ -300,7 +309,7 @@ bodies! {
         fate: Token,
     }
     /// fork or clone was refused.
-    ForkFailed = "fork.failed" {
+    ForkFailed = "fork.failed", "fork failed" {
         /// Who tried.
         process: Process,
         /// The namespace that the child would have been in.
@@ -333,21 +342,21 @@ bodies! {
         user_ns: Option<u32>,
     }
     /// What goes wrong was found, has changed, or is over.
-    Finding = "finding" {
+    Finding = "finding", "finding" {
         /// Which of these.
         state: FindingState,
         /// The finding.
         finding: Box<Finding>,
     }
     /// Events were dropped since the last one of these.
-    StreamLost = "stream.lost" {
+    StreamLost = "stream.lost", "LOST" {
         /// "ring": the ring buffer was full. "hook": the kernel left a program out.
         stage: Token,
         /// How many.
         count: u64,
     }
     /// After a loss all was looked at again. The `snapshot.*` events that follow say what exists; the rest is gone.
-    StreamResync = "stream.resync" {
+    StreamResync = "stream.resync", "resync" {
         /// Processes and namespaces that nobody had seen come.
         added: u64,
         /// Those that nobody had seen go.
@@ -356,7 +365,7 @@ bodies! {
         changed: u64,
     }
     /// The last event.
-    StreamEnd = "stream.end" {
+    StreamEnd = "stream.end", "end" {
         /// Events printed, by name, this one left out.
         events: BTreeMap<Token, u64>,
         /// Events lost, by stage.

@@ -144,6 +144,8 @@ impl Filter {
 mod tests {
     use super::*;
 
+    use crate::event::Body;
+
     fn filter(args: &FilterArgs) -> Result<Filter, FilterError> {
         Filter::new(args, |_| Err("none is looked up".to_owned()))
     }
@@ -189,7 +191,56 @@ mod tests {
             chosen(&["process.{fork,exit},init.*"]),
             chosen(&["process.fork", "process.exit", "init.*"])
         );
-        assert_eq!(chosen(&["process.exit,nonsense"]), Err(FilterError::NoEvent("nonsense".to_owned())));
+        let Err(FilterError::NoEvent { pattern, .. }) = chosen(&["process.exit,nonsense"]) else {
+            panic!("no error")
+        };
+        assert_eq!(pattern, "nonsense");
+    }
+
+    #[test]
+    fn the_words_of_the_table_are_accepted() {
+        let chosen = |word: &str| args(&[word], &[]).map(|filter| filter.filter.events);
+        for (word, event) in [
+            ("fork", "process.fork"),
+            ("init", "namespace.init"),
+            ("init exit", "namespace.init_exit"),
+            ("init-exit", "namespace.init_exit"),
+            ("init_exit", "namespace.init_exit"),
+            ("Fork Failed", "fork.failed"),
+            ("create_failed", "namespace.create_failed"),
+            ("reap,exit", "process.{reap,exit}"),
+        ] {
+            assert_eq!(chosen(word), chosen(event), "{word}");
+        }
+        for (name, label) in Body::NAMES.iter().zip(Body::LABELS) {
+            assert_eq!(
+                chosen(label).ok(),
+                chosen(name).ok(),
+                "{label}: each word of the table means its own event"
+            );
+        }
+    }
+
+    #[test]
+    fn of_an_unknown_event_the_nearest_is_named() {
+        let nearest = |word: &str| match args(&[word], &[]) {
+            Err(FilterError::NoEvent { nearest, .. }) => nearest,
+            other => panic!("{word}: {other:?}"),
+        };
+        for (word, event) in [
+            ("proces.fork", "process.fork"),
+            ("frok", "process.fork"),
+            ("namespace", "namespace.*"),
+            ("processes", "process.*"),
+            ("process.forks", "process.fork"),
+            ("name.creat*", "namespace.create"),
+            ("signals", "init.signal"),
+            ("findings", "finding"),
+        ] {
+            assert_eq!(nearest(word), event, "{word}");
+        }
+        let error = args(&["proces.fork"], &[]).unwrap_err().to_string();
+        assert!(error.contains("did you mean 'process.fork'?"), "{error}");
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use globset::{Glob, GlobMatcher};
 
-use crate::event::{Body, COMM_LEN, MAX_LEVEL, Token};
+use crate::{
+    event::{Body, COMM_LEN, MAX_LEVEL, Token},
+    text::distance,
+};
 
 /// The events of the live stream where none is asked for. Process events are of non-initial namespaces then.
 const DEFAULT_EVENTS: [&str; 4] = ["namespace.*", "init.*", "fork.failed", "process.{fork,exec,exit}"];
@@ -16,8 +19,16 @@ const REFUSALS: [&str; 3] = ["namespace.create_failed", "namespace.join_failed",
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum FilterError {
     /// No event matches.
-    #[error("--event {0:?}: no such event. Events: {list}. Patterns like namespace.* and the word all are allowed too", list = event_list())]
-    NoEvent(String),
+    #[error(
+        "--event {pattern:?}: no such event; did you mean '{nearest}'? Events: {list}. Patterns like namespace.*, the words of \
+         the column EVENT, and the word all are allowed too", list = event_list()
+    )]
+    NoEvent {
+        /// What was given.
+        pattern: String,
+        /// The event, or the pattern, that is most like it.
+        nearest: String,
+    },
     /// Only what no choice leaves out.
     #[error("--event {0}: stream.start, stream.lost and stream.end are always there. Events to choose from: {list}", list = event_list())]
     Frame(String),
@@ -89,11 +100,44 @@ pub(super) fn matcher(option: &'static str, glob: &str) -> Result<GlobMatcher, F
     }
 }
 
+/// The pattern that a word stands for: what the table calls an event, or the last part of its name, is that event.
+fn meant(word: &str) -> &str {
+    let same = |text: &str| text.to_lowercase().replace(['-', '_'], " ");
+    let asked = same(word);
+    if word == "all" {
+        return "*";
+    }
+    if Body::NAMES.contains(&word) {
+        return word;
+    }
+    let labels = Body::NAMES.iter().zip(Body::LABELS);
+    let named = labels.clone().filter(|(name, _)| !FRAME.contains(name));
+    let by_label = labels.clone().find(|(_, label)| same(label) == asked);
+    let by_end =
+        named.clone().find(|(name, _)| name.rsplit('.').next().is_some_and(|end| same(end) == asked));
+    by_label.or(by_end).map_or(word, |(name, _)| name)
+}
+
+/// The event that a pattern which matches none is most like; of a group's name its pattern.
+fn nearest_event(pattern: &str) -> String {
+    let word = pattern.to_lowercase();
+    let group = ["namespace", "process"].into_iter().find(|group| distance(group, &word) <= 2);
+    if let Some(group) = group {
+        return format!("{group}.*");
+    }
+    let names = Body::NAMES.iter().copied().filter(|name| !FRAME.contains(name));
+    let labels = Body::NAMES.iter().zip(Body::LABELS).filter(|(name, _)| !FRAME.contains(name));
+    let ends = names.clone().filter_map(|name| Some((name, name.rsplit_once('.')?.1)));
+    let all = names.map(|name| (name, name)).chain(labels.map(|(&name, &label)| (name, label))).chain(ends);
+    let bare: String = word.chars().filter(|c| !"*?[]{}".contains(*c)).collect();
+    all.min_by_key(|(_, text)| distance(&bare, text)).map(|(name, _)| name.to_owned()).unwrap_or_default()
+}
+
 pub(super) fn select_events(asked: &[String], no_syscall_hooks: bool) -> Result<Vec<Token>, FilterError> {
     let mut chosen = vec![false; Body::NAMES.len()];
     let given: Vec<&str> = asked.iter().flat_map(|patterns| split_at_commas(patterns)).collect();
     for &pattern in if asked.is_empty() { &DEFAULT_EVENTS[..] } else { &given } {
-        let glob = matcher("--event", if pattern == "all" { "*" } else { pattern })?;
+        let glob = matcher("--event", meant(pattern))?;
         let (mut any, mut frame, mut only_refusals) = (false, false, true);
         for (name, chosen) in Body::NAMES.iter().zip(&mut chosen).filter(|(name, _)| glob.is_match(name)) {
             if FRAME.contains(name) {
@@ -106,7 +150,12 @@ pub(super) fn select_events(asked: &[String], no_syscall_hooks: bool) -> Result<
         }
         match (any, frame) {
             (false, true) => return Err(FilterError::Frame(pattern.to_owned())),
-            (false, false) => return Err(FilterError::NoEvent(pattern.to_owned())),
+            (false, false) => {
+                return Err(FilterError::NoEvent {
+                    pattern: pattern.to_owned(),
+                    nearest: nearest_event(pattern),
+                });
+            }
             // The default is made for whatever hooks there are.
             (true, _) if only_refusals && no_syscall_hooks && !asked.is_empty() => {
                 return Err(FilterError::NoRefusals(pattern.to_owned()));

@@ -9,6 +9,7 @@ use super::{
     columns::{Cell, Column, Side},
     fit::{Leave, Room},
 };
+use crate::text::distance;
 
 /// What can be chosen of one view.
 pub trait Field: Copy + PartialEq + 'static {
@@ -93,8 +94,14 @@ impl<F: Field> FromStr for Fields<F> {
         let mut fields = if text.starts_with('+') { F::USUAL.to_vec() } else { Vec::new() };
         for name in text.split(',') {
             let name = name.trim().trim_start_matches('+');
-            let field = F::of_name(name)
-                .ok_or_else(|| format!("there is no field {name:?}; give some of {}", F::NAMES.join(",")))?;
+            let field = F::of_name(name).ok_or_else(|| {
+                let nearest = F::NAMES.iter().min_by_key(|known| distance(name, known));
+                format!(
+                    "there is no field {name:?}; did you mean {}? Fields: {}",
+                    nearest.unwrap_or(&""),
+                    F::NAMES.join(",")
+                )
+            })?;
             if !fields.contains(&field) {
                 fields.push(field);
             }

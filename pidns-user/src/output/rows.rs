@@ -42,7 +42,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
     Some(match body {
         Body::StreamStart { .. } | Body::StreamEnd { .. } => return None,
         Body::SnapshotNamespace { ns, holders, holders_left_out } => Row {
-            label: "is there",
+            label: body.label(),
             paint: Paint::Dim,
             ns: Some((ns.inum, Some(ns.level))),
             process: None,
@@ -75,7 +75,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             last_ran_boot_ns: _,
             joined,
         } => Row {
-            label: "runs",
+            label: body.label(),
             paint: Paint::Dim,
             ns: innermost(process),
             process: Some(process),
@@ -94,7 +94,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             .join(", "),
         },
         Body::NamespaceCreate { ns, via, creator } => Row {
-            label: "create",
+            label: body.label(),
             paint: Paint::Green,
             ns: of(ns),
             process: None,
@@ -117,7 +117,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             capability,
             user_ns,
         } => Row {
-            label: "create failed",
+            label: body.label(),
             paint: Paint::Yellow,
             ns: innermost(creator),
             process: Some(creator),
@@ -135,14 +135,14 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             ),
         },
         Body::NamespaceInit { ns, process } => Row {
-            label: "init",
+            label: body.label(),
             paint: Paint::Green,
             ns: of(ns),
             process: Some(process),
             detail: process.ppid.map(|ppid| format!("forked by {ppid}")).unwrap_or_default(),
         },
         Body::NamespaceJoin { ns, process, from } => Row {
-            label: "join",
+            label: body.label(),
             paint: Paint::Cyan,
             ns: of(ns),
             process: Some(process),
@@ -152,7 +152,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             ),
         },
         Body::NamespaceJoinFailed { ns, process, errno, reason, capability, user_ns } => Row {
-            label: "join failed",
+            label: body.label(),
             paint: Paint::Yellow,
             ns: ns.as_ref().and_then(of),
             process: Some(process),
@@ -166,7 +166,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             ),
         },
         Body::NamespaceInitExit { ns, process, exit, cause, members } => Row {
-            label: "init exit",
+            label: body.label(),
             paint: Paint::Red,
             ns: of(ns),
             process: Some(process),
@@ -177,14 +177,14 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             ),
         },
         Body::NamespaceDestroy { ns, lived_ns } => Row {
-            label: "destroy",
+            label: body.label(),
             paint: Paint::Dim,
             ns: of(ns),
             process: None,
             detail: lived_ns.map(|ns| format!("lived {}", Duration(ns))).unwrap_or_default(),
         },
         Body::NamespaceTeardown { ns, killed, nested, duration_ns } => Row {
-            label: "teardown",
+            label: body.label(),
             paint: Paint::Red,
             ns: of(ns),
             process: None,
@@ -202,7 +202,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             ),
         },
         Body::ProcessFork { process, parent, crosses, restored } => Row {
-            label: "fork",
+            label: body.label(),
             paint: Paint::Dim,
             ns: innermost(process),
             process: Some(process),
@@ -214,7 +214,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             ),
         },
         Body::ProcessExec { process, filename, args, args_truncated } => Row {
-            label: "exec",
+            label: body.label(),
             paint: Paint::Dim,
             ns: innermost(process),
             process: Some(process),
@@ -224,7 +224,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             },
         },
         Body::ProcessExit { process, exit, ran_ns, threads, cause, cascade, orphaned } => Row {
-            label: "exit",
+            label: body.label(),
             paint: Paint::Dim,
             ns: innermost(process),
             process: Some(process),
@@ -241,7 +241,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             ),
         },
         Body::ProcessReap { process, zombie_ns } => Row {
-            label: "reap",
+            label: body.label(),
             paint: Paint::Dim,
             ns: innermost(process),
             process: Some(process),
@@ -251,7 +251,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             ),
         },
         Body::InitSignal { ns, process, signal, sender, from, fate } => Row {
-            label: "init signal",
+            label: body.label(),
             paint: Paint::Yellow,
             ns: of(ns),
             process: Some(process),
@@ -281,7 +281,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             capability,
             user_ns,
         } => Row {
-            label: "fork failed",
+            label: body.label(),
             paint: Paint::Yellow,
             ns: ns.as_ref().and_then(of),
             process: Some(process),
@@ -308,7 +308,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
         },
         Body::Finding { state, finding } => Row {
             label: match state {
-                FindingState::Opened | FindingState::Updated => "finding",
+                FindingState::Opened | FindingState::Updated => body.label(),
                 FindingState::Closed => "over",
             },
             paint: match (state, finding.severity) {
@@ -322,14 +322,14 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             detail: format!("{}: {}", finding.id, findings::summary(finding)),
         },
         Body::StreamResync { added, removed, changed } => Row {
-            label: "resync",
+            label: body.label(),
             paint: Paint::Yellow,
             ns: None,
             process: None,
             detail: format!("looked at all again: {added} added, {removed} removed, {changed} changed"),
         },
         Body::StreamLost { stage, count } => Row {
-            label: "LOST",
+            label: body.label(),
             paint: Paint::Red,
             ns: None,
             process: None,

@@ -27,11 +27,11 @@ const fn column(heading: &'static str, room: Room) -> Column {
 }
 
 const COLUMNS: [Column; 6] = [
-    column("TIME", Room::from(8, 12, Cut::Fraction, Leave::Late(2))),
+    column("TIME", Room::from(8, 12, Cut::Fraction, Leave::Late(3))),
     column("EVENT", Room::from(11, 13, Cut::End, Leave::Stays)),
     column("NS", Room::whole(Leave::Late(1))),
     column("PIDS", Room::from(9, 14, Cut::Middle, Leave::Stays)),
-    column("COMM", Room::from(8, 15, Cut::End, Leave::Late(3))),
+    column("COMM", Room::from(8, 15, Cut::End, Leave::Late(2))),
     column("DETAIL", Room::from(16, 24, Cut::End, Leave::Stays)),
 ];
 

@@ -6,7 +6,11 @@ use clap::{Args, ValueEnum};
 
 use super::screen::ScreenArgs;
 use super::values::{parse_duration, parse_moment, parse_pid_somewhere};
-use crate::output::{fields::Fields, forest, levels, processes};
+use crate::output::{
+    fields::Fields,
+    forest, levels,
+    processes::{self, SortBy},
+};
 use crate::source::replay::Until;
 
 /// The form of a snapshot.
@@ -71,7 +75,7 @@ pub struct TreeArgs {
 
     /// Columns, like ns,container,zombies; +owner adds to the usual ones.
     ///
-    /// ns, container, init, processes, zombies, up, level, parent, owner, detail, children. In JSON: the members that hold these; the whole `ns` for any of ns, container, up,
+    /// ns, container, image, pod, init, processes, zombies, up, level, parent, owner, detail, children. In JSON: the members that hold these; the whole `ns` for any of ns, container, up,
     /// level, parent and owner (docs/snapshots.md#fields).
     #[arg(long, help_heading = "Output", value_name = "FIELDS")]
     pub fields: Option<Fields<forest::Field>>,
@@ -104,15 +108,23 @@ pub struct TreeArgs {
 /// Options of `ps`.
 #[derive(Clone, Debug, Args)]
 pub struct PsArgs {
-    /// Only the processes of this namespace, or container, and of those below it.
+    /// Only the processes of these namespaces, or containers, and of those below them.
     ///
     /// An inode number (4026532847 or pid:[4026532847]), a PID of the host, a path like /proc/PID/ns/pid, or the name, pod or id
     /// (its beginning is enough) of a container.
-    pub target: Option<String>,
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
+
+    /// Sort by this field; -age has the largest first.
+    ///
+    /// The names are those of --fields. Of what is not known it comes last.
+    #[arg(long, help_heading = "Output", value_name = "FIELD", allow_hyphen_values = true)]
+    pub sort: Option<SortBy>,
 
     /// Columns, like pids,comm; +uid,container adds to the usual ones.
     ///
-    /// pid, pids, ns, level, ppid, uid, state, threads, tracer, subreaper, cgroup, container, age, entry, comm. In JSON: the members that hold these (docs/snapshots.md#fields).
+    /// pid, pids, ns, level, ppid, uid, state, threads, tracer, subreaper, cgroup, container, age, entry, comm, args (which can
+    /// hold secrets; not of a recording). In JSON: the members that hold these (docs/snapshots.md#fields).
     #[arg(long, help_heading = "Output", value_name = "FIELDS")]
     pub fields: Option<Fields<processes::Field>>,
 
@@ -144,9 +156,9 @@ pub struct PsArgs {
 /// Options of `pid`.
 #[derive(Clone, Debug, Args)]
 pub struct PidArgs {
-    /// The PID.
-    #[arg(value_parser = parse_pid_somewhere)]
-    pub pid: u32,
+    /// The PID, or several.
+    #[arg(value_name = "PID", required = true, value_parser = parse_pid_somewhere)]
+    pub pids: Vec<u32>,
 
     /// Where it is this number: a namespace or container. Without it: the host.
     ///

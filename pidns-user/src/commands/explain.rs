@@ -43,7 +43,7 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
     }
     let notices = Notices::new(args.quiet);
     let mut observer = HostObserver::new(args.past.runtime_api, notices).with_cgroups();
-    let mut snapshot = observer.snapshot(true)?;
+    let (mut snapshot, notices) = observer.snapshot_and_notices(true)?;
     observer.name_containers(&mut snapshot)?;
     let time = Timestamp::from_nanosecond(i128::from(snapshot.boot_ns.0) + clock::wall_offset_ns());
     let time = time.unwrap_or_default();
@@ -51,7 +51,12 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
     let host = Host { snapshot: &snapshot, forest: &forest, world: None };
     let (findings, world) = of_snapshot(&snapshot, Thresholds::default(), reader_in_turn());
     let wrong = Wrong { findings: &findings, world: &world };
-    let explanations = explain(&args.target, host, &wrong, &[], time)?;
+    let explanations = explain(&args.target, host, &wrong, &[], time);
+    let is_of_processes =
+        |(explanation, _): &(Explanation, Subject)| matches!(explanation.facts, Facts::Process(_));
+    let shows_holders = !explanations.as_ref().is_ok_and(|all| all.iter().all(is_of_processes));
+    observer.notify(notices, shows_holders);
+    let explanations = explanations?;
     print(args, explanations.into_iter().map(|(explanation, _)| explanation).collect())
 }
 

@@ -66,8 +66,10 @@ pub fn run(args: &FindingsArgs) -> Result<ExitCode, Failure> {
         observer,
         stop: &stop,
         with_host_containers: true,
+        shows_containers: true,
         findings: Some(watch),
         output,
+        progress: None,
     };
     let ended = stream.run()?;
     let (Some(watch), Some(world)) = (ended.findings, ended.world) else { return Ok(ExitCode::SUCCESS) };

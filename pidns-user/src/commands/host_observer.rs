@@ -8,9 +8,9 @@ use crate::{
     event::identity::{HostPid, NsInum, ProcessKey},
     event::{
         container::Container,
-        snapshot::{Snapshot, SnapshotProcess},
+        snapshot::{Snapshot, SnapshotProcess, Unread},
     },
-    source::observer::{Observed, Observer},
+    source::observer::{Notice, Observed, Observer},
     target::ParsedTarget,
 };
 
@@ -99,11 +99,33 @@ impl HostObserver {
         Self { observer: self.observer.without_holders(), ..self }
     }
 
-    /// Takes a snapshot.
+    /// Takes a snapshot, and prints what there is to say of it.
     pub(super) fn snapshot(&mut self, with_holders: bool) -> Result<Snapshot, Failure> {
-        let Observed { snapshot, notices } = self.observer.snapshot(with_holders, &mut || {})?;
-        notices.iter().for_each(|notice| self.notices.notice(notice));
+        let (snapshot, notices) = self.snapshot_and_notices(with_holders)?;
+        self.notify(notices, with_holders);
         Ok(snapshot)
+    }
+
+    /// Takes a snapshot, and leaves it to the caller what is printed.
+    pub(super) fn snapshot_and_notices(
+        &mut self,
+        with_holders: bool,
+    ) -> Result<(Snapshot, Vec<Notice>), Failure> {
+        let Observed { snapshot, notices } = self.observer.snapshot(with_holders, &mut || {})?;
+        Ok((snapshot, notices))
+    }
+
+    /// Prints what there is to say; of what may hold namespaces only where that is shown.
+    pub(super) fn notify(&self, notices: Vec<Notice>, shows_holders: bool) {
+        let bears = |notice| match notice {
+            notice if shows_holders => Some(notice),
+            Notice::Unnamed(_) => None,
+            Notice::Unread(unread) => {
+                Some(Notice::Unread(Unread { files: 0, mounts: 0, behind_server: 0, ..unread }))
+            }
+            notice => Some(notice),
+        };
+        notices.into_iter().filter_map(bears).for_each(|notice| self.notices.notice(&notice));
     }
 
     /// Adds the containers: what the PID 1 of each namespace but the host's own runs in, and of the other processes those that

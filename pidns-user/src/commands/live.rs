@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
+    io::{self, IsTerminal as _},
     path::Path,
     process::ExitCode,
     sync::{
@@ -22,7 +23,8 @@ use super::{
     host_observer,
     interrupts::{CUT_OFF, Interrupts, Writer},
     notices::Notices,
-    threadless,
+    progress::Progress,
+    threadless, waiting,
 };
 use crate::{
     cli::{Kernel, Stop},
@@ -66,10 +68,14 @@ pub(super) struct Stream<'a> {
     pub(super) stop: &'a Stop,
     /// Whether containers that share the host's own namespace are named too.
     pub(super) with_host_containers: bool,
+    /// Whether containers are shown or asked for.
+    pub(super) shows_containers: bool,
     /// What finds what goes wrong.
     pub(super) findings: Option<FindingsWatch>,
     /// Where its events are printed, if they are.
     pub(super) output: Option<StreamOutput<'a>>,
+    /// Says how far it has come.
+    pub(super) progress: Option<Progress>,
 }
 
 /// Where a stream is printed.
@@ -108,8 +114,10 @@ impl Stream<'_> {
             observer,
             stop: Stop { duration, count },
             with_host_containers,
+            shows_containers,
             mut findings,
             output,
+            progress: mut counted,
         } = self;
         let KernelFilter { event_mask, level_mask, namespaces, pids } = follow.kernel_filter(&filter);
         let existing = existing(follow);
@@ -145,7 +153,9 @@ impl Stream<'_> {
             if let Some(existing) = existing {
                 tracker.look_at_all(&existing);
             }
-            notify_of_unreadable_files(notices);
+            if shows_containers {
+                notify_of_unreadable_files(notices);
+            }
         }
         let log = match kernel.bpf_log {
             Some(_) => Some(KernelLog::new(&mut loaded, print_always).map_err(|error| Failure::Io {
@@ -156,6 +166,9 @@ impl Stream<'_> {
         };
         warnings.iter().for_each(|warning| notices.notify(warning));
         notify_of_what_stays_unseen(&loaded, notices);
+        if output.is_some() && io::stderr().is_terminal() {
+            notices.notify(waiting::message(&loaded.hooks, &filter.filter, file.is_some()));
+        }
         let progress = output.as_ref().map(|(_, sink)| sink.progress()).unwrap_or_default();
         let start = start(&loaded, &filter);
         let source = Live::new(loaded, reader, log, start, follow.has_reaps(&filter));
@@ -172,6 +185,7 @@ impl Stream<'_> {
             let mut consumers: Vec<&mut dyn Consumer> = Vec::new();
             consumers.extend(printer.as_mut().map(|printer| printer as &mut dyn Consumer));
             consumers.extend(findings.as_mut().map(|findings| findings as &mut dyn Consumer));
+            consumers.extend(counted.as_mut().map(|counted| counted as &mut dyn Consumer));
             consumers.push(&mut notices);
             let (report, _, world) = pipeline.run(&mut consumers, stop);
             let printed = printer.map(|printer| printer.printed().clone());

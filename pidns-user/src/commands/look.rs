@@ -21,7 +21,7 @@ use crate::{
     pipeline::Consumer,
     target::{
         TargetError, find,
-        pinned::{Lookup, PinnedTarget},
+        pinned::{Lookup, PinnedTargets},
         scope::Scope,
     },
 };
@@ -30,7 +30,8 @@ use crate::{
 pub(super) struct ViewRequest<'a> {
     pub(super) past: &'a SourceArgs,
     pub(super) repeat: Repeat,
-    pub(super) target: Option<&'a str>,
+    /// What it is limited to: everything where there is none.
+    pub(super) targets: &'a [String],
     /// Whether what holds namespaces is to be found.
     pub(super) holders: bool,
     /// Whether the containers are shown: otherwise they are looked up only where TARGET may be the name of one.
@@ -60,7 +61,7 @@ pub(super) fn show(
     asked: &ViewRequest<'_>,
     write: impl Fn(&Seen<'_>, &mut dyn io::Write) -> io::Result<()>,
 ) -> Result<ExitCode, Failure> {
-    let ViewRequest { past, repeat, target, holders, containers, cgroups, findings, shown, quiet } = *asked;
+    let ViewRequest { past, repeat, targets, holders, containers, cgroups, findings, shown, quiet } = *asked;
     let mut watch = FindingsWatch::recorded(Thresholds::default());
     let mut consumers: Vec<&mut dyn Consumer> = Vec::new();
     if findings {
@@ -71,13 +72,16 @@ pub(super) fn show(
         watch.look_at(&world, snapshot.boot_ns);
         let findings: Vec<Finding> = watch.open().filter(|_| findings).cloned().collect();
         let forest = Forest::new(&snapshot).with_entries(&world);
-        let from = target.map(|target| find::scope(target, &snapshot, &forest)).transpose();
-        let from = from.map_err(|error| match error {
-            TargetError::NoMatch(words) if target.is_some_and(|target| find::was_there(target, &gone)) => {
-                TargetError::NoMatch(format!("{words}: it was gone by then, and `explain` tells of it"))
-            }
-            error => error,
-        });
+        let scope = |target: &String| {
+            find::scope(target, &snapshot, &forest).map_err(|error| match error {
+                TargetError::NoMatch(words) if find::was_there(target, &gone) => {
+                    TargetError::NoMatch(format!("{words}: it was gone by then, and `explain` tells of it"))
+                }
+                error => error,
+            })
+        };
+        let scopes = targets.iter().map(scope).collect::<Result<Vec<Scope>, _>>();
+        let from = scopes.map(|scopes| scopes.into_iter().reduce(Scope::with));
         let told = from.map_err(Failure::from).and_then(|scope| {
             let scope = scope.as_ref();
             let seen = Seen { snapshot: &snapshot, forest: &forest, scope, findings: &findings };
@@ -89,17 +93,30 @@ pub(super) fn show(
     let observer = HostObserver::new(past.runtime_api, notices);
     let observer = if cgroups { observer.with_cgroups() } else { observer };
     let mut observer = if holders { observer } else { observer.without_holders() };
-    let mut followed = PinnedTarget::new(target);
+    let mut followed = PinnedTargets::new(targets);
     // Whether it is gone. What is shown once is written as it comes, as it can be megabytes.
     let mut look = |show: &mut Show<'_>| -> Result<Option<String>, Failure> {
-        let mut snapshot = observer.snapshot(holders)?;
+        let (mut snapshot, notices) = observer.snapshot_and_notices(holders)?;
         if containers {
             observer.name_containers(&mut snapshot)?;
         } else {
-            observer.name_containers_for(followed.words(), &mut snapshot)?;
+            followed
+                .words()
+                .try_for_each(|words| observer.name_containers_for(Some(words), &mut snapshot))?;
         }
         let forest = Forest::new(&snapshot);
-        let from = match followed.find(&snapshot, &forest)? {
+        let found = followed.find(&snapshot, &forest);
+        // What holds a namespace is shown of those without processes.
+        let shows_holders = holders
+            && match &found {
+                Ok(Lookup::Scope(scope)) => {
+                    let walk = forest.walk(Some(&scope.roots(&forest)));
+                    walk.iter().any(|(_, node)| node.members.is_empty())
+                }
+                Ok(Lookup::All | Lookup::Gone(_)) | Err(_) => true,
+            };
+        observer.notify(notices, shows_holders);
+        let from = match found? {
             Lookup::All => None,
             Lookup::Scope(scope) => Some(scope),
             Lookup::Gone(inum) => return Ok(Some(format!("namespace {inum} is gone"))),

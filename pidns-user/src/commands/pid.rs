@@ -20,7 +20,10 @@ use crate::{
     event::identity::{HostPid, NamespaceKey},
     event::snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource},
     model::Forest,
-    output::levels::{self, Field, Level},
+    output::{
+        JsonForm,
+        levels::{self, Field, Level},
+    },
     procfs::{Procfs, threads::Thread},
     target::find::{self, Target},
 };
@@ -128,29 +131,52 @@ fn live(args: &PidArgs) -> Result<ExitCode, Failure> {
     }
     let model = Forest::new(&snapshot);
     let host = PidTable { snapshot: &snapshot, model, dead: &[], threads: Some(Procfs::default()) };
-    let (owner, asked) = search(args, &host, |target| {
-        Ok(PidPlace::of_number(find::namespace(target, &snapshot, &host.model)?))
-    })?;
     let wants_containers = args.fields.as_ref().is_none_or(|fields| fields.has(Field::Container));
-    let mut failure = None;
-    let container = |ns: &SnapshotNamespace| {
-        let found = wants_containers.then(|| observer.container_of(&snapshot, ns.inum)).transpose();
-        found.unwrap_or_else(|error| {
-            failure.get_or_insert(error);
-            None
-        })?
-    };
-    if let Some(thread) = &owner.thread {
-        let process = owner.process;
-        Notices::new(args.quiet).notify(format_args!(
-            "{} is a thread of {}[{}]: these are the numbers of the thread",
-            thread.tid,
-            process.name(),
-            process.pid
-        ));
+    each(args, |pid, is_first| {
+        let (owner, asked) = search(pid, args, &host, |target| {
+            Ok(PidPlace::of_number(find::namespace(target, &snapshot, &host.model)?))
+        })?;
+        let mut failure = None;
+        let container = |ns: &SnapshotNamespace| {
+            let found = wants_containers.then(|| observer.container_of(&snapshot, ns.inum)).transpose();
+            found.unwrap_or_else(|error| {
+                failure.get_or_insert(error);
+                None
+            })?
+        };
+        if let Some(thread) = &owner.thread {
+            let process = owner.process;
+            Notices::new(args.quiet).notify(format_args!(
+                "{} is a thread of {}[{}]: these are the numbers of the thread",
+                thread.tid,
+                process.name(),
+                process.pid
+            ));
+        }
+        let printed = print((pid, is_first), args, &host, &owner, asked, container);
+        failure.map_or(printed, Err)
+    })
+}
+
+/// Translates one PID after the other. What is found is printed; of what is not, all but the last failure is printed here.
+fn each(
+    args: &PidArgs,
+    mut translate: impl FnMut(u32, bool) -> Result<ExitCode, Failure>,
+) -> Result<ExitCode, Failure> {
+    let mut failed: Option<Failure> = None;
+    let mut is_first = true;
+    for &pid in &args.pids {
+        match translate(pid, is_first) {
+            Ok(_) => is_first = false,
+            Err(failure @ Failure::NoMatch(_)) => {
+                if let Some(earlier) = failed.replace(failure) {
+                    Notices::new(false).notify(earlier);
+                }
+            }
+            Err(failure) => return Err(failure),
+        }
     }
-    let printed = print(args, &host, &owner, asked, container);
-    failure.map_or(printed, Err)
+    failed.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
 /// The same of a recording, which remembers the dead: the last of them to have had the number.
@@ -158,7 +184,7 @@ fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure>
     let Recorded { snapshot, dead, gone, world, damage, .. } = recorded;
     let model = Forest::new(&snapshot).with_gone(&gone);
     let host = PidTable { snapshot: &snapshot, model, dead: &dead, threads: None };
-    let told = search(args, &host, |target| {
+    let place = |target: &str| {
         Ok(match find::name(target, &snapshot, &gone)? {
             // By its number alone it may be gone too, and another one's by now.
             Target::Namespace(inum) => match host.model.node(inum).is_some() {
@@ -180,41 +206,43 @@ fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure>
                 }
             }
         })
-    })
-    .and_then(|(owner, asked)| {
+    };
+    let told = each(args, |pid, is_first| {
+        let (owner, asked) = search(pid, args, &host, place)?;
         if host.is_dead(owner.process) {
-            Notices::new(args.quiet).notify("that process was gone by then");
+            Notices::new(args.quiet).notify(format_args!("process {} was gone by then", owner.process.pid));
         }
-        print(args, &host, &owner, asked, |ns| ns.container.clone())
+        print((pid, is_first), args, &host, &owner, asked, |ns| ns.container.clone())
     });
     recorded::with_damage(recorded::with_the_forgotten(told, &world), damage)
 }
 
 /// Whom the command asks for, and where: what `--in` and `--to` name.
 fn search<'a>(
+    pid: u32,
     args: &PidArgs,
     host: &'a PidTable<'_>,
     place: impl Fn(&str) -> Result<PidPlace, Failure>,
 ) -> Result<(Owner<'a>, Request), Failure> {
-    let PidArgs { pid, target, to, .. } = args;
+    let PidArgs { target, to, .. } = args;
     let seen_in = target.as_deref().map(&place).transpose()?;
     let to = to.as_deref().map(&place).transpose()?;
     let owner = match seen_in {
         Some(place) => host
-            .in_place(*pid, place)
+            .in_place(pid, place)
             .map(Owner::process)
-            .or_else(|| host.thread_in_place(*pid, place))
-            .ok_or_else(|| words::nobody_in(*pid, place, host))?,
+            .or_else(|| host.thread_in_place(pid, place))
+            .ok_or_else(|| words::nobody_in(pid, place, host))?,
         None => host
-            .of_number(HostPid(*pid))
+            .of_number(HostPid(pid))
             .map(Owner::process)
-            .or_else(|| host.thread_of_number(*pid))
-            .ok_or_else(|| match words::elsewhere(*pid, host) {
+            .or_else(|| host.thread_of_number(pid))
+            .ok_or_else(|| match words::elsewhere(pid, host) {
                 Some(elsewhere) => Failure::NoMatch(format!(
                     "no process of the host has PID {pid}{}, but {elsewhere}: ask with --in",
                     host.how_far_that_is_known()
                 )),
-                None => find::no_process(HostPid(*pid), host.snapshot).into(),
+                None => find::no_process(HostPid(pid), host.snapshot).into(),
             })?,
     };
     Ok((owner, Request { seen_in, to }))
@@ -226,30 +254,36 @@ struct Request {
     to: Option<PidPlace>,
 }
 
+/// Prints the levels of one PID; a blank line stands between two tables.
 fn print(
+    (pid, is_first): (u32, bool),
     args: &PidArgs,
     host: &PidTable<'_>,
     owner: &Owner<'_>,
     Request { seen_in, to }: Request,
     container: impl FnMut(&SnapshotNamespace) -> Option<Arc<Container>>,
 ) -> Result<ExitCode, Failure> {
-    let PidArgs { pid, fields, output, no_headers, screen, .. } = args;
+    let PidArgs { pids, fields, output, no_headers, screen, .. } = args;
     let task = owner.task();
     let mut levels = levels(&host.model, &task, container);
     if let Some(to) = to {
         let at = to.level_of(&task, &host.model.levels(&task));
-        let at = at.ok_or_else(|| words::invisible((*pid, seen_in), &task, to, host))?;
+        let at = at.ok_or_else(|| words::invisible((pid, seen_in), &task, to, host))?;
         levels = levels.into_iter().skip(at).take(1).collect();
     }
     let is_all = to.is_some() || !task.pids.is_empty();
     look::print(|to| match output {
         SnapshotOutput::Table => {
+            if !is_first {
+                writeln!(to)?;
+            }
             let fields = fields.clone().unwrap_or_default();
             levels::table(&levels, is_all, &fields, !no_headers, terminal::screen(screen), to)
         }
         SnapshotOutput::Json => {
             let thread = owner.thread.as_ref().map(|thread| thread.tid);
-            levels::json((host.snapshot.source, owner.process, thread), &levels, fields.as_ref(), to)
+            let form = if pids.len() > 1 { JsonForm::Line } else { JsonForm::Indented };
+            levels::json((host.snapshot.source, owner.process, thread), &levels, fields.as_ref(), form, to)
         }
     })
 }

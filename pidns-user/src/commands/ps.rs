@@ -10,19 +10,27 @@ use super::{
 use crate::{
     cli::{PsArgs, SnapshotOutput},
     commands::failure::Failure,
-    output::{JsonForm, processes},
+    event::snapshot::{Snapshot, SnapshotProcess, SnapshotSource},
+    output::{
+        JsonForm,
+        processes::{self, ArgsOf, Field, Listing},
+    },
+    procfs::Procfs,
 };
 
 /// Takes a snapshot and prints the processes; with `--watch` again and again.
 pub fn run(args: &PsArgs) -> Result<ExitCode, Failure> {
+    let sorts_by = |field| args.sort.is_some_and(|sort| sort.is_by(field));
     let asked = ViewRequest {
         past: &args.past,
         repeat: args.repeat,
-        target: args.target.as_deref(),
+        targets: &args.targets,
         holders: false,
-        containers: processes::asks_for_containers(args.fields.as_ref()),
+        containers: processes::asks_for_containers(args.fields.as_ref()) || sorts_by(Field::Container),
         cgroups: match args.output {
-            SnapshotOutput::Table => processes::asks_for_cgroups(args.fields.as_ref()),
+            SnapshotOutput::Table => {
+                processes::asks_for_cgroups(args.fields.as_ref()) || sorts_by(Field::Cgroup)
+            }
             _ => args.fields.is_none() || processes::asks_for_cgroups(args.fields.as_ref()),
         },
         findings: false,
@@ -35,19 +43,38 @@ pub fn run(args: &PsArgs) -> Result<ExitCode, Failure> {
     look::show(&asked, |seen, to| write(args, seen, to))
 }
 
+/// What these processes were started with. A recording does not tell.
+fn args_of(processes: &[&SnapshotProcess], snapshot: &Snapshot) -> ArgsOf {
+    if snapshot.source == SnapshotSource::Recording {
+        return ArgsOf::new();
+    }
+    let procfs = Procfs::default();
+    let known = processes.iter().filter_map(|process| Some((process.pid, procfs.arguments(process.key()?)?)));
+    known.collect()
+}
+
 fn write(args: &PsArgs, seen: &Seen<'_>, to: &mut dyn io::Write) -> io::Result<()> {
     let Seen { snapshot, forest: model, scope: from, findings: _ } = *seen;
-    let PsArgs { target: _, fields, output, no_headers, repeat, screen, past: _, quiet: _ } = args;
-    let wanted: Vec<_> = match from {
+    let PsArgs { targets: _, sort, fields, output, no_headers, repeat, screen, past: _, quiet: _ } = args;
+    let processes: Vec<_> = match from {
         Some(scope) => scope.processes(snapshot, model),
         None => snapshot.processes.iter().collect(),
     };
+    let has_args = fields.as_ref().is_some_and(|fields| fields.has(Field::Args));
+    let args = match has_args || sort.is_some_and(|sort| sort.is_by(Field::Args)) {
+        true => args_of(&processes, snapshot),
+        false => ArgsOf::new(),
+    };
+    let mut listing = Listing { snapshot, forest: model, processes, args };
+    if let Some(sort) = sort {
+        listing.sort(*sort);
+    }
     let form = if repeat.watch.is_some() { JsonForm::Line } else { JsonForm::Indented };
     match output {
         SnapshotOutput::Table => {
             let fields = fields.clone().unwrap_or_default();
-            processes::table(snapshot, model, &wanted, &fields, !no_headers, terminal::screen(screen), to)
+            processes::table(&listing, &fields, !no_headers, terminal::screen(screen), to)
         }
-        SnapshotOutput::Json => processes::json(snapshot, model, &wanted, fields.as_ref(), form, to),
+        SnapshotOutput::Json => processes::json(&listing, fields.as_ref(), form, to),
     }
 }

@@ -11,6 +11,7 @@ use std::{
 use super::{
     live::{self, Stream, StreamOutput},
     notices::Notices,
+    progress::Progress,
     readings,
 };
 use crate::{
@@ -48,8 +49,10 @@ pub fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
         observer,
         stop,
         with_host_containers: true,
+        shows_containers: true,
         findings: Some(findings.beside_others()),
         output: Some(StreamOutput { view: Box::new(Json), file: Some(file), open }),
+        progress: Progress::on_terminal(kernel.quiet),
     };
     let code = stream.run()?.code;
     // Whoever has taken it away meanwhile knows how large it is.

@@ -1,19 +1,20 @@
 //! `pidns-trace replay`: a recording printed as the live stream would have been.
 
-use std::{path::Path, process::ExitCode};
+use std::{cmp::Reverse, collections::BTreeMap, path::Path, process::ExitCode};
 
 use rustix::stdio::stdout;
 
 use super::{ending::Ending, notices::Notices, recorded, trace};
 use crate::{
-    cli::ReplayArgs,
+    cli::{FilterOptions, ReplayArgs},
     commands::failure::Failure,
     filter::Filter,
+    model::World,
     output::{
         printer::{Pace, Printer, Seq},
         sink::Sink,
     },
-    pipeline::{ContainerSource, Follow, NamesAhead, Pipeline},
+    pipeline::{Consumer, ContainerSource, Follow, NamesAhead, Pipeline, Update, Wants},
     source::{
         recording::{Recording, RecordingFile},
         replay::{Reading, Replay, Until},
@@ -46,7 +47,8 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     // A pipe can have nothing to say for ever, and then the end must come all the same.
     let source = Replay::new(Reading::start(recording), duration.map_or(Until::End, Until::Elapsed));
     let pipeline = Pipeline::new(source, Follow::Everything, ContainerSource::Recorded(names));
-    let (report, source, _) = pipeline.run(&mut [&mut printer], &stop);
+    let mut kinds = Kinds::default();
+    let (report, source, _) = pipeline.run(&mut [&mut printer, &mut kinds], &stop);
     drop(ending);
     // What stands before the damage went first.
     if let Some(failure) = report.failures.into_iter().next() {
@@ -58,6 +60,10 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     if let Some(error) = report.error {
         return Err(Failure::of_pipeline(error, Some(file)));
     }
+    let shown = printer.printed().keys().any(|name| !name.starts_with("stream."));
+    if !shown && let Some(words) = kinds.hint(filters) {
+        Notices::new(*quiet).notify(format_args!("{}: {words}", file.display()));
+    }
     let unknown = source.events().unknown();
     if unknown > 0 {
         let left_out = Count(unknown, "event", "events");
@@ -65,6 +71,53 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
             .notify(format_args!("{}: left out {left_out} that only a later version knows", file.display()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How many events of each kind there are.
+#[derive(Debug, Default)]
+struct Kinds(BTreeMap<&'static str, u64>);
+
+impl Kinds {
+    /// What to ask for, where nothing of it was shown.
+    fn hint(&self, filters: &FilterOptions) -> Option<String> {
+        /// Kinds that are named.
+        const NAMED: usize = 3;
+        let mut kinds: Vec<(&str, u64)> = self.0.iter().map(|(name, count)| (*name, *count)).collect();
+        kinds.sort_by_key(|(_, count)| Reverse(*count));
+        let total: u64 = kinds.iter().map(|(_, count)| count).sum();
+        let named =
+            kinds.iter().take(NAMED).map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>();
+        let more = if kinds.len() > NAMED { ", …" } else { "" };
+        let has = format!("{} ({}{more})", Count(total, "event", "events"), named.join(", "));
+        let FilterOptions { events, namespaces, containers, pids, comms, levels, snapshot: _ } = filters;
+        let is_limited = !(namespaces.is_empty()
+            && containers.is_empty()
+            && pids.is_empty()
+            && comms.is_empty()
+            && levels.is_empty());
+        (total > 0).then(|| match () {
+            () if is_limited => format!("none of its {has} passes the filters"),
+            () if kinds.iter().all(|(name, _)| name.starts_with("snapshot.")) => {
+                format!("nothing happened in it, only what existed is there: {has}; --snapshot shows it, as do tree and ps with --from")
+            }
+            () if events.is_empty() => format!("none of its {has} is shown by default; -e all shows them"),
+            () => format!("none of its {has} is what -e asks for; -e all shows them"),
+        })
+    }
+}
+
+impl Consumer for Kinds {
+    fn update(&mut self, update: &Update<'_>) -> Wants {
+        let name = update.event.body.name();
+        if !name.starts_with("stream.") {
+            *self.0.entry(name).or_default() += 1;
+        }
+        Wants::Along
+    }
+
+    fn tick(&mut self, _: Option<&World>) -> Wants {
+        Wants::Along
+    }
 }
 
 /// Where containers are asked for: those that the recording names, so that their first events are found too, which are without

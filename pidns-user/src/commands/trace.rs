@@ -19,7 +19,7 @@ use crate::{
     kernel::load,
     model::Forest,
     output::sink::Sink,
-    output::{Json, Table, View},
+    output::{Json, Table, View, table::Field},
     pipeline::Follow,
     target::{self, ParsedTarget, TargetError, find, find_namespace},
 };
@@ -46,8 +46,22 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
     let open = Box::new(|| Ok(Sink::new(stdout())));
     let output = Some(StreamOutput { view, file: None, open });
     let with_host_containers = has_findings;
-    let stream =
-        Stream { kernel, filter, warnings, follow, observer, stop, with_host_containers, findings, output };
+    let shows_containers = !filter.filter.containers.is_empty()
+        || how.output == Output::Json
+        || how.fields.as_ref().is_none_or(|fields| fields.has(Field::Container));
+    let stream = Stream {
+        kernel,
+        filter,
+        warnings,
+        follow,
+        observer,
+        stop,
+        with_host_containers,
+        shows_containers,
+        findings,
+        output,
+        progress: None,
+    };
     stream.run().map(|ended| ended.code)
 }
 

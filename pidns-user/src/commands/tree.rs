@@ -26,7 +26,7 @@ pub fn run(args: &TreeArgs) -> Result<ExitCode, Failure> {
     let asked = ViewRequest {
         past: &args.past,
         repeat: args.repeat,
-        target: args.target.as_deref(),
+        targets: args.target.as_slice(),
         holders: true,
         containers: true,
         cgroups: false,

@@ -94,20 +94,21 @@ impl<F: Field> FromStr for Fields<F> {
         let mut fields = if text.starts_with('+') { F::USUAL.to_vec() } else { Vec::new() };
         for name in text.split(',') {
             let name = name.trim().trim_start_matches('+');
-            let field = F::of_name(name).ok_or_else(|| {
-                let nearest = F::NAMES.iter().min_by_key(|known| distance(name, known));
-                format!(
-                    "there is no field {name:?}; did you mean {}? Fields: {}",
-                    nearest.unwrap_or(&""),
-                    F::NAMES.join(",")
-                )
-            })?;
+            let field = field(name)?;
             if !fields.contains(&field) {
                 fields.push(field);
             }
         }
         Ok(Self { fields, are_chosen: true })
     }
+}
+
+/// The field of this name, or what is said where there is none.
+pub(super) fn field<F: Field>(name: &str) -> Result<F, String> {
+    F::of_name(name).ok_or_else(|| {
+        let nearest = F::NAMES.iter().min_by_key(|known| distance(name, known)).unwrap_or(&"");
+        format!("there is no field {name:?}; did you mean {nearest}? Fields: {}", F::NAMES.join(","))
+    })
 }
 
 impl<F: Field> Fields<F> {

@@ -99,9 +99,15 @@ pub(super) fn fit(natural: &[usize], rooms: &[Room], width: usize) -> Vec<Option
         let before = left;
         // Most to the last one: it has the sentences.
         let mut share = 3;
-        for (width, &natural) in widths.iter_mut().zip(natural).rev() {
+        for ((width, &natural), room) in widths.iter_mut().zip(natural).zip(rooms).rev() {
             let Some(width) = width else { continue };
-            let more = share.min(natural.saturating_sub(*width)).min(left);
+            let lacks = natural.saturating_sub(*width);
+            let more = match room.cut {
+                // It has all of its milliseconds, or none.
+                Cut::Fraction if lacks > left => 0,
+                Cut::Fraction => lacks,
+                _ => share.min(lacks).min(left),
+            };
             *width += more;
             left -= more;
             share = 1;

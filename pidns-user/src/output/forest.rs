@@ -23,8 +23,8 @@ use crate::{
     },
     event::{VERSION, objects::is_zero},
     model::{Awaited, Entry, Forest, Node},
-    text::Count,
     text::or_unknown,
+    text::{Count, Name},
 };
 
 /// Holders and joined processes that a line of the table names; of more it tells the number. JSON has more.
@@ -37,6 +37,10 @@ fields! {
     Ns "ns" "NAMESPACE" Left ["ns"],
     /// What its PID 1 runs in.
     Container "container" "CONTAINER" Left ["ns"],
+    /// The image of that container.
+    Image "image" "IMAGE" Left ["ns"],
+    /// The pod that it belongs to.
+    Pod "pod" "POD" Left ["ns"],
     /// Its PID 1.
     Init "init" "PID 1" Left ["init"],
     /// How many processes are in it.
@@ -101,6 +105,8 @@ fn room(field: Field) -> Room {
         // A number, and of its branches at least the last.
         Field::Ns => Room::from(13, 24, Cut::Start, Leave::Stays),
         Field::Container => Room::from(10, 16, Cut::End, Leave::Stays),
+        Field::Image => Room::from(10, 24, Cut::End, Leave::Stays),
+        Field::Pod => Room::from(10, 24, Cut::End, Leave::Stays),
         Field::Init => Room::from(10, 16, Cut::End, Leave::Stays),
         Field::Detail | Field::Findings => Room::from(14, 24, Cut::End, Leave::Stays),
         Field::Zombies | Field::Level | Field::Parent | Field::Owner | Field::Children => {
@@ -120,7 +126,7 @@ pub fn table(
     let Shown { snapshot, forest, findings, roots } = shown;
     let walk = forest.walk(roots);
     let mut rows = Vec::with_capacity(walk.len());
-    let or_dash = |number: Option<NsInum>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     for (index, (depth, node)) in walk.iter().enumerate() {
         let ns = node.namespace;
         let text = |field| match field {
@@ -129,6 +135,10 @@ pub fn table(
                 .container
                 .as_ref()
                 .map_or_else(|| "-".to_owned(), |container| container.label().for_terminal().to_string()),
+            Field::Image => {
+                or_dash(ns.container.as_ref().and_then(|container| container.image.as_ref()).map(named))
+            }
+            Field::Pod => or_dash(ns.container.as_deref().and_then(pod)),
             Field::Init => node.init().map_or_else(|| "-".to_owned(), who),
             Field::Processes => node.members.len().to_string(),
             Field::Zombies => node.zombies().to_string(),
@@ -137,7 +147,7 @@ pub fn table(
                 |born| Duration(snapshot.boot_ns.saturating_since(born)).to_string(),
             ),
             Field::Level => ns.level.to_string(),
-            Field::Parent => or_dash(ns.parent),
+            Field::Parent => or_dash(ns.parent.map(|parent| parent.to_string())),
             Field::Owner => ns.owner_uid.map_or_else(|| "?".to_owned(), |uid| uid.to_string()),
             Field::Detail => detail(forest, node, findings, snapshot.unread.namespaces > 0),
             Field::Findings => {
@@ -165,6 +175,19 @@ fn paint(field: Field, shown: Shown<'_>, node: &Node<'_>) -> Paint {
         Field::Ns if is_dying => Paint::Red,
         _ => Paint::None,
     }
+}
+
+fn named(name: &Name) -> String {
+    name.for_terminal().to_string()
+}
+
+/// "default/api-7f": the pod of a container, in its namespace of Kubernetes where that is known.
+fn pod(container: &Container) -> Option<String> {
+    let pod = named(container.pod.as_ref()?);
+    Some(match &container.pod_namespace {
+        Some(namespace) => format!("{}/{pod}", named(namespace)),
+        None => pod,
+    })
 }
 
 /// "│ └─": whether a later line is a sister of this one, or of one that it is in.

@@ -98,8 +98,9 @@ pub fn json(
     (source, process, thread): (SnapshotSource, &SnapshotProcess, Option<u32>),
     levels: &[Level],
     fields: Option<&Fields<Field>>,
+    form: JsonForm,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
     let levels = levels.iter().map(|level| Chosen::of(level, fields)).collect();
-    document(&LevelsDocument { v: VERSION, source, process, thread, levels }, JsonForm::Indented, to)
+    document(&LevelsDocument { v: VERSION, source, process, thread, levels }, form, to)
 }

@@ -1,6 +1,6 @@
 //! `ps`: processes with their PIDs.
 
-use std::{borrow::Cow, io, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, io, str::FromStr, sync::Arc};
 
 use serde::Serialize;
 
@@ -8,9 +8,9 @@ use super::{
     JsonForm,
     columns::{self, Cell},
     document,
-    fields::{Chosen, Fields, fields},
+    fields::{self, Chosen, Fields, fields},
     fit::{Cut, Leave, Room},
-    phrases::{Duration, from_outside, pids},
+    phrases::{Arguments, Duration, from_outside, pids},
     screen::{Paint, Screen},
     teardown::short,
 };
@@ -20,7 +20,7 @@ use crate::{
     event::identity::{BootNs, HostPid},
     event::snapshot::{Snapshot, SnapshotProcess, SnapshotSource, Unread},
     model::{AwaitedBy, Entry, Forest},
-    text::Count,
+    text::{Count, Name},
 };
 
 fields! {
@@ -56,6 +56,8 @@ fields! {
     Entry "entry" "ENTRY" Left ["joined", "forked_by", "zombie", "zombie_since_boot_ns", "exiting", "frozen", "freezer", "awaited"],
     /// The name.
     Comm "comm" "COMM" Left ["comm"],
+    /// What it was started with.
+    Args "args" "ARGS" Left ["args"],
 }
 
 fn room(field: Field) -> Room {
@@ -68,6 +70,7 @@ fn room(field: Field) -> Room {
         Field::Container => Room::from(10, 16, Cut::End, Leave::Stays),
         Field::Cgroup => Room::from(12, 24, Cut::Start, Leave::Stays),
         Field::Entry => Room::from(16, 24, Cut::End, Leave::Stays),
+        Field::Args => Room::from(16, 40, Cut::End, Leave::Stays),
         Field::Pid
         | Field::Ppid
         | Field::Uid
@@ -78,18 +81,117 @@ fn room(field: Field) -> Room {
     }
 }
 
+/// The arguments of processes, where they were asked for and are known. They can hold secrets.
+pub type ArgsOf = BTreeMap<HostPid, Vec<Name>>;
+
+/// The processes to list, and what is known of them.
+pub struct Listing<'a> {
+    /// What they are in.
+    pub snapshot: &'a Snapshot,
+    /// The namespaces.
+    pub forest: &'a Forest<'a>,
+    /// Those that are meant, in order.
+    pub processes: Vec<&'a SnapshotProcess>,
+    /// Their arguments.
+    pub args: ArgsOf,
+}
+
+/// Of who has none (a kernel thread, a zombie) the name in brackets, as ps(1) has it.
+fn args_text(process: &SnapshotProcess, args: &ArgsOf) -> String {
+    match args.get(&process.pid) {
+        Some(args) if args.is_empty() => format!("[{}]", process.name()),
+        Some(args) => Arguments(args, false).to_string().trim_start().to_owned(),
+        None => "?".to_owned(),
+    }
+}
+
+/// `--sort`: by which field, and whether the largest comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SortBy {
+    field: Field,
+    descends: bool,
+}
+
+impl FromStr for SortBy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (descends, name) = match text.strip_prefix('-') {
+            Some(name) => (true, name),
+            None => (false, text.strip_prefix('+').unwrap_or(text)),
+        };
+        Ok(Self { field: fields::field(name)?, descends })
+    }
+}
+
+impl SortBy {
+    /// Whether it is by this field.
+    pub fn is_by(self, field: Field) -> bool {
+        self.field == field
+    }
+}
+
+/// What processes are sorted by. Kinds do not mix: a field has one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum SortKey {
+    Number(u64),
+    Numbers(Vec<u32>),
+    Text(String),
+}
+
+impl Listing<'_> {
+    /// Sorts them; those of which it is not known come last, and those of the same value stay in their order.
+    pub fn sort(&mut self, by: SortBy) {
+        let keyed = self.processes.iter().map(|&process| (sort_key(by.field, process, self), process));
+        let mut keyed: Vec<_> = keyed.collect();
+        keyed.sort_by(|(one, _), (other, _)| match (one, other) {
+            (Some(one), Some(other)) if by.descends => other.cmp(one),
+            (Some(one), Some(other)) => one.cmp(other),
+            (one, other) => one.is_none().cmp(&other.is_none()),
+        });
+        self.processes = keyed.into_iter().map(|(_, process)| process).collect();
+    }
+}
+
+fn sort_key(field: Field, process: &SnapshotProcess, listing: &Listing<'_>) -> Option<SortKey> {
+    let Listing { snapshot, forest, processes: _, args } = listing;
+    let number = |number: u64| SortKey::Number(number);
+    match field {
+        Field::Pid => Some(number(process.pid.0.into())),
+        Field::Pids => Some(SortKey::Numbers(process.pids.clone())),
+        Field::Ns => process.ns.map(|ns| number(ns.0.into())),
+        Field::Level => process.level().map(|level| number(level.into())),
+        Field::Ppid => process.ppid.map(|ppid| number(ppid.0.into())),
+        Field::Uid => process.uid.map(|uid| number(uid.into())),
+        Field::Threads => process.threads.map(|threads| number(threads.into())),
+        Field::Tracer => process.tracer.map(|tracer| number(tracer.0.into())),
+        Field::Subreaper => process.subreaper.map(|is_one| number(is_one.into())),
+        Field::Age => process.start_boot_ns.map(|start| number(snapshot.boot_ns.saturating_since(start))),
+        Field::State => process.state.map(|state| SortKey::Text(state.to_string())),
+        Field::Args => args.get(&process.pid).map(|_| SortKey::Text(args_text(process, args))),
+        Field::Container | Field::Cgroup | Field::Entry | Field::Comm => {
+            Some(SortKey::Text(text(field, process, snapshot, forest)))
+                .filter(|key| *key != SortKey::Text("?".to_owned()))
+        }
+    }
+}
+
 /// Writes the table of these processes.
 pub fn table(
-    snapshot: &Snapshot,
-    forest: &Forest<'_>,
-    processes: &[&SnapshotProcess],
+    listing: &Listing<'_>,
     fields: &Fields<Field>,
     headings: bool,
     screen: Screen,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
-    let cell =
-        |field, process| Cell::painted(text(field, process, snapshot, forest), paint(field, process, forest));
+    let Listing { snapshot, forest, processes, args } = listing;
+    let cell = |field, process| {
+        let text = match field {
+            Field::Args => args_text(process, args),
+            field => text(field, process, snapshot, forest),
+        };
+        Cell::painted(text, paint(field, process, forest))
+    };
     let rows: Vec<_> = processes.iter().map(|process| fields.row(|field| cell(field, process))).collect();
     columns::write(&fields.columns(), &rows, headings, screen, to)
 }
@@ -132,6 +234,7 @@ fn text(field: Field, process: &SnapshotProcess, snapshot: &Snapshot, forest: &F
             known(process.start_boot_ns.map(|start| Duration(snapshot.boot_ns.saturating_since(start))))
         }
         Field::Comm => process.name(),
+        Field::Args => String::new(),
         Field::Entry => {
             let entry = match forest.entry(process) {
                 Entry::Born => String::new(),
@@ -200,6 +303,9 @@ struct ProcessLine<'a> {
     /// The end of a namespace that waits for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     awaited: Option<AwaitedBy>,
+    /// What it was started with, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    args: Option<&'a [Name]>,
 }
 
 /// Whether the containers have to be known.
@@ -214,13 +320,13 @@ pub fn asks_for_cgroups(fields: Option<&Fields<Field>>) -> bool {
 
 /// Writes one document.
 pub fn json(
-    snapshot: &Snapshot,
-    forest: &Forest<'_>,
-    processes: &[&SnapshotProcess],
+    listing: &Listing<'_>,
     fields: Option<&Fields<Field>>,
     form: JsonForm,
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
+    let Listing { snapshot, forest, processes, args } = listing;
+    let wants_args = fields.is_some_and(|fields| fields.has(Field::Args));
     // Only where it is asked for is the container there: to know it takes a look at a runtime's files.
     let with_container = |process: &'_ SnapshotProcess| SnapshotProcess {
         container: container(process, snapshot).cloned(),
@@ -243,6 +349,8 @@ pub fn json(
             Entry::Born | Entry::Unknown => None,
         },
         awaited: forest.awaiting(process),
+        // They may be known only as they were sorted by.
+        args: args.get(&process.pid).filter(|_| wants_args).map(Vec::as_slice),
     });
     let processes = lines.map(|line| Chosen::of(line, fields)).collect();
     let Snapshot { source, boot_ns, unread, .. } = snapshot;

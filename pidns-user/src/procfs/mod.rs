@@ -16,6 +16,7 @@ use crate::{
     text::Name,
 };
 
+mod arguments;
 mod cgroup;
 pub mod doing;
 mod holders;

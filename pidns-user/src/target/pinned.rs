@@ -7,9 +7,30 @@ use crate::{
     model::Forest,
 };
 
+/// The TARGETs of one command.
+pub(crate) struct PinnedTargets<'a>(Vec<PinnedTarget<'a>>);
+
+impl<'a> PinnedTargets<'a> {
+    pub(crate) fn new(targets: &'a [String]) -> Self {
+        Self(targets.iter().map(|target| PinnedTarget::new(target)).collect())
+    }
+
+    /// The words that have to be looked up still.
+    pub(crate) fn words(&self) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter_map(PinnedTarget::words)
+    }
+
+    /// Finds them in a snapshot: what is left of them, until the last is gone.
+    pub(crate) fn find(&mut self, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<Lookup, TargetError> {
+        let found = self.0.iter_mut().map(|target| target.find(snapshot, forest));
+        let found = found.collect::<Result<Vec<Lookup>, _>>()?;
+        Ok(found.into_iter().reduce(Lookup::or).unwrap_or(Lookup::All))
+    }
+}
+
 /// A TARGET: found by its words once, and from then on the same namespaces.
-pub(crate) struct PinnedTarget<'a> {
-    words: Option<&'a str>,
+struct PinnedTarget<'a> {
+    words: &'a str,
     found: Option<Vec<SnapshotNamespace>>,
     /// Whether processes are meant that share a namespace with others: which ones is found anew each time.
     has_members: bool,
@@ -26,19 +47,31 @@ pub(crate) enum Lookup {
     Gone(NsInum),
 }
 
+impl Lookup {
+    /// Both, or the one that is there.
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Scope(one), Self::Scope(other)) => Self::Scope(one.with(other)),
+            (Self::Gone(_), there @ Self::Scope(_)) | (there @ Self::Scope(_), Self::Gone(_)) => there,
+            (all @ Self::All, _) | (_, all @ Self::All) => all,
+            (gone @ Self::Gone(_), Self::Gone(_)) => gone,
+        }
+    }
+}
+
 impl<'a> PinnedTarget<'a> {
-    pub(crate) fn new(words: Option<&'a str>) -> Self {
+    fn new(words: &'a str) -> Self {
         Self { words, found: None, has_members: false }
     }
 
     /// The words, as long as they have to be looked up.
-    pub(crate) fn words(&self) -> Option<&'a str> {
-        self.words.filter(|_| self.found.is_none() || self.has_members)
+    fn words(&self) -> Option<&'a str> {
+        (self.found.is_none() || self.has_members).then_some(self.words)
     }
 
     /// Finds it in a snapshot.
-    pub(crate) fn find(&mut self, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<Lookup, TargetError> {
-        let Some(words) = self.words else { return Ok(Lookup::All) };
+    fn find(&mut self, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<Lookup, TargetError> {
+        let words = self.words;
         let is_there = |found: &&SnapshotNamespace| {
             forest.node(found.inum).is_some_and(|node| is_same(found, node.namespace))
         };
@@ -96,7 +129,7 @@ mod tests {
         const INUM: NsInum = NsInum(4026532001);
         let born = |born| SnapshotNamespace { born_boot_ns: Some(born), ..SnapshotNamespace::bare(INUM, 1) };
         let words = INUM.to_string();
-        let mut followed = PinnedTarget::new(Some(&words));
+        let mut followed = PinnedTarget::new(&words);
         let mut look = |namespaces: &[SnapshotNamespace]| {
             let snapshot = snapshot(namespaces);
             let found = followed.find(&snapshot, &Forest::new(&snapshot)).expect("it was there");
@@ -111,6 +144,24 @@ mod tests {
             (Lookup::Gone(INUM), false),
             "a later one of the number"
         );
+    }
+
+    #[test]
+    fn of_several_targets_those_are_shown_that_are_still_there() {
+        let (one, other) = (NsInum(4026532001), NsInum(4026532002));
+        let targets = [one.to_string(), other.to_string()];
+        let mut pinned = PinnedTargets::new(&targets);
+        let mut look = |inums: &[NsInum]| {
+            let namespaces: Vec<_> = inums.iter().map(|inum| SnapshotNamespace::bare(*inum, 1)).collect();
+            let snapshot = snapshot(&namespaces);
+            pinned.find(&snapshot, &Forest::new(&snapshot)).expect("they were there")
+        };
+        let both = Scope { whole: vec![one, other], members: Vec::new() };
+        assert_eq!(look(&[one, other]), Lookup::Scope(both));
+        assert_eq!(look(&[other]), Lookup::Scope(Scope::of_namespace(other)));
+        assert_eq!(look(&[]), Lookup::Gone(one));
+        let none = snapshot(&[]);
+        assert_eq!(PinnedTargets::new(&[]).find(&none, &Forest::new(&none)), Ok(Lookup::All));
     }
 
     #[test]

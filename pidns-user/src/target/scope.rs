@@ -23,6 +23,13 @@ impl Scope {
         Self { whole: vec![inum], members: Vec::new() }
     }
 
+    /// What either selects.
+    pub(crate) fn with(mut self, other: Self) -> Self {
+        self.whole.extend(other.whole);
+        self.members.extend(other.members);
+        self
+    }
+
     /// The namespaces that are wholly meant, and those that the single processes are in: each once, and none that is below
     /// another of them.
     pub(crate) fn roots(&self, forest: &Forest<'_>) -> Vec<NsInum> {

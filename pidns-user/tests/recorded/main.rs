@@ -2,6 +2,7 @@
 //!
 //! It needs no kernel and no privilege: the real program reads them.
 
+mod choices;
 mod damage;
 mod escapes;
 mod names;

@@ -1,0 +1,119 @@
+//! How far a recording has come, in one line of the terminal that is written anew.
+
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal as _, Write as _},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    event::Body,
+    model::World,
+    pipeline::{Consumer, ConsumerError, Update, Wants},
+    text::Count,
+};
+
+/// How often the line is written.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Counts what is recorded, and says so.
+pub(super) struct Progress {
+    began: Instant,
+    said: Instant,
+    counts: Counts,
+}
+
+/// What was recorded so far.
+#[derive(Debug, Default)]
+struct Counts {
+    events: u64,
+    processes: u64,
+    namespaces: u64,
+    findings: u64,
+    lost: u64,
+}
+
+impl Progress {
+    /// One that writes to stderr, where that is a terminal and nobody has asked for quiet.
+    pub(super) fn on_terminal(quiet: bool) -> Option<Self> {
+        let now = Instant::now();
+        let shows = !quiet && io::stderr().is_terminal();
+        shows.then(|| Self { began: now, said: now, counts: Counts::default() })
+    }
+}
+
+impl Consumer for Progress {
+    fn update(&mut self, update: &Update<'_>) -> Wants {
+        self.counts.follow(&update.event.body);
+        Wants::Along
+    }
+
+    fn tick(&mut self, _: Option<&World>) -> Wants {
+        if self.said.elapsed() >= INTERVAL {
+            self.said = Instant::now();
+            // Whoever has closed stderr wants no line.
+            let _ = write!(io::stderr(), "\r\x1b[K{}", self.counts.line(self.began.elapsed()));
+        }
+        Wants::Along
+    }
+
+    fn finish(&mut self) -> Result<(), ConsumerError> {
+        // The summary takes its place.
+        let _ = write!(io::stderr(), "\r\x1b[K");
+        Ok(())
+    }
+}
+
+impl Counts {
+    fn follow(&mut self, body: &Body) {
+        match body {
+            Body::StreamLost { count, .. } => self.lost = self.lost.saturating_add(*count),
+            Body::StreamStart { .. }
+            | Body::StreamEnd { .. }
+            | Body::StreamResync { .. }
+            | Body::SnapshotNamespace { .. }
+            | Body::SnapshotProcess { .. } => {}
+            body => {
+                self.events += 1;
+                self.namespaces += u64::from(matches!(body, Body::NamespaceCreate { .. }));
+                self.processes += u64::from(matches!(body, Body::ProcessFork { .. }));
+                self.findings += u64::from(matches!(body, Body::Finding { .. }));
+            }
+        }
+    }
+
+    fn line(&self, elapsed: Duration) -> String {
+        let Self { events, processes, namespaces, findings, lost } = *self;
+        let mut line = format!(
+            "{} s: {}, {} created, {} forked",
+            elapsed.as_secs(),
+            Count(events, "event", "events"),
+            Count(namespaces, "namespace", "namespaces"),
+            Count(processes, "process", "processes")
+        );
+        if findings > 0 {
+            let _ = write!(line, ", {}", Count(findings, "finding", "findings"));
+        }
+        if lost > 0 {
+            let _ = write!(line, ", {lost} LOST");
+        }
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_counts_what_happens_and_what_is_lost() {
+        let mut counts = Counts::default();
+        assert_eq!(counts.line(Duration::ZERO), "0 s: 0 events, 0 namespaces created, 0 processes forked");
+        counts.follow(&Body::StreamLost { stage: "ring".into(), count: 5 });
+        counts.follow(&Body::StreamResync { added: 1, removed: 0, changed: 0 });
+        assert_eq!((counts.events, counts.lost), (0, 5), "what frames a stream does not count");
+        counts.events = 1;
+        assert!(counts.line(Duration::from_millis(2_500)).starts_with("2 s: 1 event, "));
+        assert!(counts.line(Duration::ZERO).ends_with(", 5 LOST"));
+    }
+}

@@ -1,0 +1,54 @@
+//! What processes were started with.
+
+use super::{Procfs, read_record};
+use crate::{
+    event::identity::{BootNs, ProcessKey},
+    text::Name,
+};
+
+/// Longest arguments that are kept, bytes: a process can write whatever it likes there.
+const LONGEST: usize = 4096;
+
+impl Procfs {
+    /// The arguments of this process; empty for a kernel thread and a zombie, `None` where it is gone, or another has its number.
+    pub fn arguments(&self, process: ProcessKey) -> Option<Vec<Name>> {
+        let bytes = read_record(&self.path(process.pid, "cmdline")).ok()?;
+        // Read after the arguments: a number that was given out again meanwhile has another start.
+        let start = BootNs::from_ticks(self.start_ticks(process.pid)?);
+        start.is_same(process.start).then(|| parse(&bytes))
+    }
+}
+
+fn parse(bytes: &[u8]) -> Vec<Name> {
+    let kept = &bytes[..bytes.len().min(LONGEST)];
+    // A process can put its title there, with blanks or NULs behind it.
+    let end = kept.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    if end == 0 { Vec::new() } else { kept[..end].split(|byte| *byte == 0).map(Name::from).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::identity::HostPid;
+
+    #[test]
+    fn arguments_stand_between_nuls() {
+        let names = |list: &[&str]| list.iter().map(|name| Name::from(*name)).collect::<Vec<_>>();
+        assert_eq!(parse(b"sh\0-c\0\0sleep 1\0"), names(&["sh", "-c", "", "sleep 1"]));
+        assert_eq!(parse(b"nginx: worker process\0\0\0\0"), names(&["nginx: worker process"]));
+        assert_eq!(parse(b""), Vec::new());
+        assert_eq!(parse(&vec![b'x'; 10_000])[0].as_bytes().len(), LONGEST);
+    }
+
+    #[test]
+    fn a_process_has_its_arguments_and_no_other_has() {
+        let procfs = Procfs::default();
+        let own = HostPid(std::process::id());
+        let start = BootNs::from_ticks(procfs.start_ticks(own).expect("own stat"));
+        let arguments = procfs.arguments(ProcessKey { pid: own, start }).expect("it runs");
+        let first = std::env::args_os().next().expect("a name");
+        assert_eq!(arguments[0].as_bytes(), first.as_encoded_bytes());
+        let earlier = ProcessKey { pid: own, start: BootNs::from_ticks(start.ticks() - 1) };
+        assert_eq!(procfs.arguments(earlier), None, "that was another process of the number");
+    }
+}

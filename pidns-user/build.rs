@@ -17,6 +17,8 @@ use object::{
 
 /// The rustup name under which `cargo xtask setup` links Debian's compiler.
 const LINKED: &str = "pidns-bpf";
+/// Theirs in Cargo.toml, whatever the profile of the program.
+const PROFILE: &str = "ebpf";
 const OBJECTS: [&str; 3] = ["pidns-trace-ebpf", "pidns-snapshot-ebpf", "pidns-bench-ebpf"];
 
 fn main() -> anyhow::Result<()> {
@@ -65,20 +67,41 @@ fn embedded(out: &Path, object: &str) -> PathBuf {
 
 /// Builds the objects and returns the folder that they are in.
 fn build(out: &Path) -> anyhow::Result<PathBuf> {
-    // OUT_DIR is TARGET/PROFILE/build/pidns-user-HASH/out. `cargo xtask build` looks for the objects in the same folder.
-    let target_dir = out.ancestors().nth(4).context("OUT_DIR is in no target folder")?.join("ebpf");
+    // OUT_DIR is TARGET/PROFILE/build/pidns-user-HASH/out; with `--target` TARGET/TRIPLE/PROFILE/…. `cargo xtask build` looks for
+    // the objects in the same folder.
+    let mut target_dir = out.ancestors().nth(4).context("OUT_DIR is in no target folder")?;
+    if target_dir.ends_with(variable("TARGET")?) {
+        target_dir = target_dir.parent().context("OUT_DIR is in no target folder")?;
+    }
+    let target_dir = target_dir.join("ebpf");
     let target = match variable("CARGO_CFG_TARGET_ENDIAN")?.as_str() {
         "big" => "bpfeb-unknown-none",
         _ => "bpfel-unknown-none",
     };
+    // The line info names files. A folder of whoever builds has no place in it, and would make each build another one.
+    let workspace = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
+    let workspace = workspace.parent().context("the package is in no workspace")?;
+    let cargo_home = PathBuf::from(variable("CARGO_HOME")?);
     let flags = [
         &format!("--cfg=bpf_target_arch=\"{}\"", variable("CARGO_CFG_TARGET_ARCH")?),
         "-Cdebuginfo=2",
         "-Clink-arg=--btf",
+        &format!("--remap-path-prefix={}=.", workspace.display()),
+        &format!("--remap-path-prefix={}=/cargo", cargo_home.display()),
     ];
     let toolchain = find_toolchain()?;
     let mut cargo = Command::new("rustup");
-    cargo.args(["run", &toolchain, "cargo", "build", "--package", "pidns-ebpf", "--bins", "--release"]);
+    cargo.args([
+        "run",
+        &toolchain,
+        "cargo",
+        "build",
+        "--package",
+        "pidns-ebpf",
+        "--bins",
+        "--profile",
+        PROFILE,
+    ]);
     // Quiet cargo prints warnings and errors only.
     cargo.args(["--quiet", "-Zbuild-std=core", "--target", target, "--target-dir"]).arg(&target_dir);
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
@@ -98,7 +121,7 @@ fn build(out: &Path) -> anyhow::Result<PathBuf> {
     for line in messages.lines() {
         println!("cargo::warning={line}");
     }
-    Ok(target_dir.join(target).join("release"))
+    Ok(target_dir.join(target).join(PROFILE))
 }
 
 /// The object without DWARF, which is nine tenths of it: whoever runs the program would have it in memory. What the kernel

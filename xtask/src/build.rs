@@ -1,6 +1,6 @@
 //! `cargo xtask build`: the binary, and a look into the eBPF object inside it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -44,10 +44,16 @@ pub(crate) fn build_with(ready: Ready) -> Result<Built> {
     shell::run(cargo.args(["--release", "--package", "pidns-user"]))?;
 
     let target_dir = workspace::target_dir()?;
-    // The build script of pidns-user has the objects built in this folder, for all profiles.
-    let objects = target_dir.join("ebpf/bpfel-unknown-none/release");
+    check_objects(&target_dir)?;
+    Ok(Built { ready, binary: target_dir.join("release/pidns-trace") })
+}
+
+/// Checks the eBPF objects that were built in this target folder.
+pub(crate) fn check_objects(target_dir: &Path) -> Result<()> {
+    // The build script of pidns-user has them built in this folder, for all profiles.
+    let objects = target_dir.join("ebpf/bpfel-unknown-none/ebpf");
     for object in OBJECTS {
         object_check::check(&objects.join(object))?;
     }
-    Ok(Built { ready, binary: target_dir.join("release/pidns-trace") })
+    Ok(())
 }

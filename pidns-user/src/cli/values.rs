@@ -1,7 +1,8 @@
 //! Values of arguments: what they may be, and what is said where they are not.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _},
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
     str::FromStr,
     time::Duration,
@@ -93,9 +94,31 @@ pub(super) fn parse_listen_address(text: &str) -> Result<SocketAddr, String> {
         let all: IpAddr = if has_ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
         return Ok(SocketAddr::new(all, port));
     }
-    let found: Vec<SocketAddr> = text.to_socket_addrs().map_err(|_| advice())?.collect();
-    let ipv4 = found.iter().find(|address| address.is_ipv4());
-    ipv4.or(found.first()).copied().ok_or_else(advice)
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let (name, port) = text.rsplit_once(':').ok_or_else(advice)?;
+    let port = port.parse().map_err(|_| advice())?;
+    // The names of this machine itself. The C library's resolver would load plugins, which a static program cannot.
+    let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let address = address_of(name, &hosts).ok_or_else(advice)?;
+    Ok(SocketAddr::new(address, port))
+}
+
+/// The address that a hosts file has for this name, of IPv4 if there is one.
+fn address_of(name: &str, hosts: &str) -> Option<IpAddr> {
+    let mut found: Vec<IpAddr> = hosts
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split('#').next()?.split_whitespace();
+            let address = words.next()?.parse().ok()?;
+            words.any(|word| word.eq_ignore_ascii_case(name)).then_some(address)
+        })
+        .collect();
+    if name.eq_ignore_ascii_case("localhost") {
+        found.push(Ipv4Addr::LOCALHOST.into());
+    }
+    found.iter().find(|address| address.is_ipv4()).or(found.first()).copied()
 }
 
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -170,6 +193,18 @@ mod tests {
         assert_eq!(parse("localhost:1").as_deref(), Ok("127.0.0.1:1"));
         for bad in ["", ":", ":x", ":70000", "127.0.0.1", "300.1.1.1:99", "no such host:1"] {
             assert!(parse(bad).is_err_and(|error| error.contains("127.0.0.1:10978")), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_to_listen_on_is_looked_up_in_the_hosts_file() {
+        let hosts = "# 192.0.2.9 node\n::1 localhost node\n192.0.2.1\tother Node # node2\nnonsense node3\n2001:db8::1 node6";
+        let found = |name: &str| address_of(name, hosts).map(|address| address.to_string());
+        assert_eq!(found("node").as_deref(), Some("192.0.2.1"), "IPv4 comes first");
+        assert_eq!(found("node6").as_deref(), Some("2001:db8::1"));
+        assert_eq!(found("localhost").as_deref(), Some("127.0.0.1"), "with and without a line of its own");
+        for name in ["node2", "node3", "192.0.2.1", ""] {
+            assert_eq!(found(name), None, "{name:?}");
         }
     }
 

@@ -19,7 +19,7 @@ pub(crate) struct Docker {
     pub(crate) containers: ContainerTracker,
     _docker: Daemon,
     _containerd: Containerd,
-    scratch: Scratch,
+    pub(crate) scratch: Scratch,
 }
 
 /// All containers of the daemon, which end with this.

@@ -9,6 +9,7 @@ mod containerd;
 mod daemon;
 mod docker;
 mod findings;
+mod image;
 mod podman;
 #[path = "../program/mod.rs"]
 mod program;

@@ -13,7 +13,7 @@ use crate::scratch::{
 
 /// Podman's storage, empty after this.
 pub(crate) struct Podman {
-    scratch: Scratch,
+    pub(crate) scratch: Scratch,
 }
 
 impl Podman {
@@ -34,7 +34,7 @@ impl Podman {
         Self { scratch }
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut podman = Command::new("podman");
         podman
             .env("CONTAINERS_CONF", self.scratch.path("containers.conf"))

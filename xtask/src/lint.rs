@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use crate::{dashboards, docs, layers, shell, workspace};
+use crate::{dashboards, docs, kubernetes, layers, shell, workspace};
 
 /// Check the formatting, that no module imports one above it, that the links of the documents lead somewhere, and that
-/// dashboards/ is what its source makes; run clippy and rustdoc with warnings as errors.
+/// dashboards/ and packaging/ are what their sources make; run clippy and rustdoc with warnings as errors.
 ///
 /// Needs no set-up: the eBPF object is not built. `cargo fmt` fixes what the first check finds.
 #[derive(clap::Args)]
@@ -18,6 +18,7 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     layers::check(&root.join("pidns-user/src"))?;
     docs::check_links(&root)?;
     dashboards::check_files()?;
+    kubernetes::check_files()?;
 
     // The kernel side gets no clippy: it compiles for the BPF target alone, with the eBPF toolchain, and Debian's has
     // no clippy. Its ABI is linted here as the library it is to user space; the rest has rustc's warnings, which the

@@ -9,11 +9,13 @@ mod build;
 mod dashboards;
 mod docs;
 mod fuzz;
+mod kubernetes;
 mod layers;
 mod linker;
 mod lint;
 mod object_check;
 mod packages;
+mod python;
 mod run;
 mod scenarios;
 mod setup;
@@ -52,6 +54,7 @@ enum Task {
     Dashboards(dashboards::Args),
     Docs(docs::Args),
     Fuzz(fuzz::Args),
+    Kubernetes(kubernetes::Args),
     Lint(lint::Args),
 }
 
@@ -79,6 +82,7 @@ fn dispatch(task: Task) -> Result<()> {
         Task::Dashboards(args) => dashboards::main(&args),
         Task::Docs(args) => docs::main(&args),
         Task::Fuzz(args) => fuzz::main(&args),
+        Task::Kubernetes(args) => kubernetes::main(&args),
         Task::Lint(args) => lint::main(&args),
     }
 }

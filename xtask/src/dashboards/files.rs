@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
 
 use super::{agent, alerts, board::Board, fleet, namespace, node, rules, yaml};
 
@@ -18,6 +19,20 @@ pub(crate) struct Made {
 /// The four dashboards.
 pub(crate) fn boards() -> [Board; 4] {
     [fleet::board(), node::board(), namespace::board(), agent::board()]
+}
+
+/// Each dashboard by its name, on one line.
+pub(crate) fn board_texts() -> Result<Vec<(&'static str, String)>> {
+    let text = |board: Board| {
+        let text = serde_json::to_string(&board.json()).context("a dashboard is no JSON")?;
+        Ok((board.name, text))
+    };
+    boards().into_iter().map(text).collect()
+}
+
+/// The groups of both rule files, as a PrometheusRule has them; each text in them as `literal` writes it.
+pub(crate) fn rule_groups(literal: &dyn Fn(&str) -> String) -> Vec<Value> {
+    rules::groups().iter().chain(&alerts::groups()).map(|group| group.json(literal)).collect()
 }
 
 /// All files, as this source makes them.

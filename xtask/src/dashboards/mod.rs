@@ -29,7 +29,7 @@ mod yaml;
 use anyhow::Result;
 use clap::Subcommand;
 
-pub(crate) use files::check as check_files;
+pub(crate) use files::{board_texts, check as check_files, rule_groups};
 
 /// Show the agent's metrics at work, or make, check and draw the dashboards
 ///

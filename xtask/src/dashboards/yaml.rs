@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Rules that are evaluated together.
 pub(crate) struct Group {
@@ -22,7 +22,29 @@ pub(crate) struct Rule {
     pub(crate) annotations: Vec<(&'static str, String)>,
 }
 
+impl Group {
+    /// The same as a value; each text in it as `literal` writes it.
+    pub(crate) fn json(&self, literal: &dyn Fn(&str) -> String) -> Value {
+        let rules = self.rules.iter().map(|rule| rule.json(literal)).collect();
+        json!({"name": self.name, "rules": Value::Array(rules)})
+    }
+}
+
 impl Rule {
+    fn json(&self, literal: &dyn Fn(&str) -> String) -> Value {
+        let mut rule = json!({"expr": literal(&self.query)});
+        rule[self.key] = json!(self.name);
+        if let Some(lasts) = self.lasts {
+            rule["for"] = json!(lasts);
+        }
+        for (key, entries) in [("labels", &self.labels), ("annotations", &self.annotations)] {
+            for (name, value) in entries {
+                rule[key][*name] = json!(literal(value));
+            }
+        }
+        rule
+    }
+
     pub(crate) fn recording(name: &'static str, query: &str) -> Self {
         let query = query.to_owned();
         Self { key: "record", name, query, lasts: None, labels: Vec::new(), annotations: Vec::new() }

@@ -4,9 +4,14 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     commands::failure::Failure,
-    event::{container::Container, finding::Finding, identity::NsInum, snapshot::Snapshot},
+    event::{
+        container::Container,
+        finding::Finding,
+        identity::NsInum,
+        snapshot::{Snapshot, SnapshotNamespace},
+    },
     model::{Forest, World},
-    target::find,
+    target::find::{self, Target},
 };
 
 /// What a TARGET stands for.
@@ -28,6 +33,24 @@ impl Asked {
             }
         }
         Ok(Self { namespaces: scope.whole.into_iter().collect(), containers })
+    }
+
+    /// The same in a recording, where the namespace can be gone by the moment.
+    pub(super) fn of_recording(
+        target: &str,
+        snapshot: &Snapshot,
+        forest: &Forest<'_>,
+        gone: &[SnapshotNamespace],
+    ) -> Result<Self, Failure> {
+        Self::of(target, snapshot, forest).or_else(|error| {
+            let inum = match find::name(target, snapshot, gone) {
+                Ok(Target::Namespace(inum)) => inum,
+                Ok(Target::GoneContainer(key)) => key.inum,
+                _ => return Err(error),
+            };
+            let was_there = gone.iter().any(|gone| gone.inum == inum);
+            was_there.then(|| Self { namespaces: [inum].into(), containers: Vec::new() }).ok_or(error)
+        })
     }
 
     fn is_about(&self, finding: &Finding, world: &World) -> bool {

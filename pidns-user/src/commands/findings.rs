@@ -106,7 +106,8 @@ fn of_recording(args: &FindingsArgs) -> Result<ExitCode, Failure> {
     let now = recorded.snapshot.boot_ns;
     watch.look_at(&recorded.world, now);
     let forest = Forest::new(&recorded.snapshot).with_gone(&recorded.gone);
-    let asked = args.target.as_deref().map(|target| Asked::of(target, &recorded.snapshot, &forest));
+    let asked = |target| Asked::of_recording(target, &recorded.snapshot, &forest, &recorded.gone);
+    let asked = args.target.as_deref().map(asked);
     let asked = asked.transpose()?;
     let found = about(watch.open(), asked.as_ref(), &recorded.world);
     recorded::with_damage(print(args, &found, now), recorded.damage)

@@ -15,6 +15,7 @@ use crate::{
         snapshot::{Holder, SnapshotNamespace},
     },
     model::{Incident, IncidentKind, NamespaceRecord, NamespaceState, Stage},
+    text::Count,
 };
 
 /// Holders that are listed.
@@ -106,7 +107,7 @@ fn explained(
         evidence.push(fact(Fact::HoldersLeftOut { count: left_out }));
     }
     if unread > 0 {
-        let what = format!("the open files of {unread} processes could not be read");
+        let what = format!("the open files of {} could not be read", Count(unread, "process", "processes"));
         evidence.push(fact(Fact::Unseen { what }));
     } else if evidence.is_empty() {
         let what = "nothing that /proc shows keeps it: a file that is sent over a socket, say";

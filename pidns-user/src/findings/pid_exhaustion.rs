@@ -16,6 +16,7 @@ use crate::{
         identity::{BootNs, NsInum},
     },
     model::{Incident, IncidentKind, ProcessState, Stage},
+    text::Count,
 };
 
 /// It counts as solved when so much less is used than where it begins, in percent.
@@ -92,7 +93,8 @@ fn of(scene: &Scene<'_>, inum: NsInum, refused: &[&Incident]) -> Option<Finding>
             fact: Fact::Limit { limit: limit.clone(), growth_per_minute: None, seconds_left: None },
         }));
         if *unread > 0 {
-            let what = format!("{unread} limits of cgroups could not be read");
+            let what =
+                format!("{} could not be read", Count(*unread, "limit of a cgroup", "limits of cgroups"));
             finding.evidence.push(scene.read(Fact::Unseen { what }));
         }
     }

@@ -66,7 +66,7 @@ pub fn text(findings: &[Finding], now: BootNs, screen: Screen, to: &mut dyn io::
             let ago = Duration(now.saturating_since(evidence.boot_ns));
             let source = match evidence.source {
                 EvidenceSource::Hook => format!("hook, {ago} ago"),
-                EvidenceSource::Snapshot => "model".to_owned(),
+                EvidenceSource::Snapshot => "snapshot".to_owned(),
                 EvidenceSource::Proc => format!("/proc, {ago} ago"),
             };
             line("    ", &format!("{} [{source}]", printable(&fact(evidence, now))), 6, to)?;

@@ -65,6 +65,18 @@ impl ContainerSource {
         match self {
             Self::Unknown => None,
             Self::Tracked(tracker) => {
+                if let Body::Finding { finding, .. } = body {
+                    let ns = finding.ns.as_mut()?;
+                    // A finding can be about a container that shares the namespace, or about a namespace that is gone.
+                    let is_certain = ns.container.as_ref().is_some_and(|known| !known.by_cgroup_alone);
+                    if ns.level > 0
+                        && !is_certain
+                        && let Some(container) = tracker.of(ns.inum)
+                    {
+                        ns.container = Some(container);
+                    }
+                    return ns.container.clone();
+                }
                 if let Some(process) = body.process_mut()
                     && process.pids.last() != Some(&1)
                 {
@@ -84,7 +96,10 @@ impl ContainerSource {
                 {
                     process.container = ahead.process(process.key());
                 }
-                let named = body.namespace().and_then(|ns| ns.container.clone());
+                let named = match body {
+                    Body::Finding { finding, .. } => finding.ns.as_ref().and_then(|ns| ns.container.clone()),
+                    _ => body.namespace().and_then(|ns| ns.container.clone()),
+                };
                 let inum = inner_namespace(body);
                 named
                     .or_else(|| world?.namespace(inum?)?.namespace.container.clone())

@@ -5,6 +5,7 @@
 mod choices;
 mod damage;
 mod escapes;
+mod found;
 mod names;
 mod pid;
 #[path = "../program/mod.rs"]

@@ -35,6 +35,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(without_privilege_what_stays_unknown_is_counted),
     test!(what_a_proc_keeps_back_is_unknown_and_not_absent),
     test!(chosen_fields_are_columns_and_members),
+    test!(arguments_are_those_of_the_process),
 ];
 
 #[track_caller]
@@ -447,4 +448,22 @@ fn chosen_fields_are_columns_and_members() {
     let (graph, _) = output(&["tree", &ns, "-o", "dot"], 0);
     assert!(graph.contains(&format!("  ns{ns} -> ns{};", inner.ns)), "{graph}");
     let_go(actor);
+}
+
+fn arguments_are_those_of_the_process() {
+    let own = std::process::id();
+    let arguments: Vec<String> = std::env::args().collect();
+    let ns = own.to_string();
+    let listed = document(&["ps", &ns, "--fields", "pid,args"]);
+    let ours = process(&listed, own as Pid);
+    assert_eq!(ours["args"].as_array().expect("arguments").len(), arguments.len(), "{ours}");
+    assert_eq!(ours["args"][0], arguments[0], "{ours}");
+    let (table, _) = output(&["ps", "--no-headers", "--fields", "pid,args", "--sort=-pid", &ns], 0);
+    let line = table.lines().find(|line| line.trim_start().starts_with(&format!("{own} ")));
+    assert!(line.is_some_and(|line| line.contains(&arguments[0])), "{table}");
+    let pids: Vec<u32> =
+        table.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
+    assert!(pids.is_sorted_by(|one, other| one > other), "{pids:?}");
+    let unasked = document(&["ps", &ns, "--sort", "args"]);
+    assert_eq!(process(&unasked, own as Pid).get("args"), None, "they can hold secrets");
 }

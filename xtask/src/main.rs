@@ -7,6 +7,7 @@ mod bench;
 mod btf_extract;
 mod build;
 mod dashboards;
+mod dist;
 mod docs;
 mod fuzz;
 mod kubernetes;
@@ -52,6 +53,7 @@ enum Task {
     Bench(bench::Args),
     BtfExtract(btf_extract::Args),
     Dashboards(dashboards::Args),
+    Dist(dist::Args),
     Docs(docs::Args),
     Fuzz(fuzz::Args),
     Kubernetes(kubernetes::Args),
@@ -80,6 +82,7 @@ fn dispatch(task: Task) -> Result<()> {
         Task::Bench(args) => bench::main(args),
         Task::BtfExtract(args) => btf_extract::main(&args),
         Task::Dashboards(args) => dashboards::main(&args),
+        Task::Dist(args) => dist::main(&args),
         Task::Docs(args) => docs::main(&args),
         Task::Fuzz(args) => fuzz::main(&args),
         Task::Kubernetes(args) => kubernetes::main(&args),

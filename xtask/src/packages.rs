@@ -163,6 +163,34 @@ pub(crate) const GUESTS: &[Package] = &[
     },
 ];
 
+/// What packages of the program are checked and tried with.
+pub(crate) const PACKAGES: &[Package] = &[
+    Package {
+        name: "debootstrap",
+        why: "makes the Debian that the package is installed into",
+        present: Present::RootCommand("debootstrap"),
+        units: &[],
+    },
+    Package {
+        name: "lintian",
+        why: "finds faults of the Debian package",
+        present: Present::Command("lintian"),
+        units: &[],
+    },
+    Package {
+        name: "rpm",
+        why: "installs the RPM package into a folder",
+        present: Present::Command("rpm"),
+        units: &[],
+    },
+    Package {
+        name: "systemd",
+        why: "has systemd-analyze, which judges the service",
+        present: Present::Command("systemd-analyze"),
+        units: &[],
+    },
+];
+
 impl Package {
     /// Whether the eBPF object is built with it: there are other ways to that than Debian's packages.
     pub(crate) fn is_for_the_object(&self) -> bool {
@@ -331,7 +359,7 @@ mod tests {
 
     #[test]
     fn of_another_package_that_is_nowhere_nothing_is_said_about_compilers() {
-        for package in CONTAINERS.iter().chain(DASHBOARDS).chain(GUESTS).chain(TESTS) {
+        for package in CONTAINERS.iter().chain(DASHBOARDS).chain(GUESTS).chain(PACKAGES).chain(TESTS) {
             let error = check(package, None).expect_err("not available").to_string();
             assert!(error.contains(package.name) && error.contains("by other means"), "{error}");
             assert!(!error.contains("nightly") && !error.contains("bookworm"), "{error}");

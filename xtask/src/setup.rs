@@ -25,8 +25,8 @@ use plan::plan;
 /// knows as `pidns-bpf`. Set PIDNS_BPF_TOOLCHAIN to use another of rustup's toolchains. Setup never installs or
 /// updates a toolchain through rustup: which ones you have is up to you.
 ///
-/// build, run, test, vm and bench start with this by themselves; all but vm do without what guests take, and all but test
-/// without container runtimes, Prometheus, Node.js and npm.
+/// build, run, test, vm, bench and dist start with this by themselves; all but vm do without what guests take, all but test
+/// without Prometheus, Node.js and npm, and all but test and dist without container runtimes.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only print what would be run
@@ -57,6 +57,11 @@ pub(crate) fn ready_for_tests() -> Result<Ready> {
 /// As `ready`, and what guests take too.
 pub(crate) fn ready_for_guests() -> Result<Ready> {
     plan(&Machine::look(Purpose::Guests)?)?.carry_out()
+}
+
+/// As `ready`, and what packages are checked and tried with.
+pub(crate) fn ready_for_packages() -> Result<Ready> {
+    plan(&Machine::look(Purpose::Packages)?)?.carry_out()
 }
 
 /// What the object is built with.

@@ -25,8 +25,13 @@ static SEARCH_PATH: LazyLock<OsString> = LazyLock::new(|| {
 
 /// The folder that `cargo install` installs into.
 pub(crate) fn cargo_bin() -> Option<PathBuf> {
+    Some(cargo_home()?.join("bin"))
+}
+
+/// Where cargo keeps what it downloads and installs.
+pub(crate) fn cargo_home() -> Option<PathBuf> {
     let home = env::var_os("CARGO_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
-    Some(home.or_else(|| Some(env::home_dir()?.join(".cargo")))?.join("bin"))
+    home.or_else(|| Some(env::home_dir()?.join(".cargo")))
 }
 
 /// `dir` in front of `path`.

@@ -13,8 +13,8 @@ pub(crate) const PROGRAM_VAR: &str = "PIDNS_TRACE_BIN";
 ///
 /// Before that, dashboards/ and the documents are checked, as `cargo xtask dashboards check` and `cargo xtask docs check` do.
 ///
-/// Tests run target/release/pidns-trace, the program that ships; PIDNS_TRACE_BIN names another one. The test programs
-/// themselves are debug builds, which compile fast.
+/// Tests run target/release/pidns-trace; PIDNS_TRACE_BIN names another one. The test programs themselves are debug builds,
+/// which compile fast.
 ///
 /// Some tests load eBPF programs into this machine's kernel, and some run containers, so they run through sudo unless you
 /// are root.

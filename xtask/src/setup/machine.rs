@@ -20,21 +20,29 @@ pub(super) enum Purpose {
     Tests,
     /// Building, and testing on other kernels.
     Guests,
+    /// Building, and trying packages.
+    Packages,
     /// All that a developer may need.
     Everything,
 }
 
 impl Purpose {
     fn packages(self) -> impl Iterator<Item = &'static Package> {
-        let (containers, dashboards): (&[_], &[_]) = if matches!(self, Self::Tests | Self::Everything) {
-            (packages::CONTAINERS, packages::DASHBOARDS)
-        } else {
-            (&[], &[])
+        let takes = |group: &'static [Package], purposes: &[Self]| {
+            let is_taken = self == Self::Everything || purposes.contains(&self);
+            if is_taken { group } else { &[] }
         };
-        let guests = if matches!(self, Self::Guests | Self::Everything) { packages::GUESTS } else { &[] };
-        [packages::TOOLCHAIN, packages::LINKER, packages::TESTS, containers, dashboards, guests]
-            .into_iter()
-            .flatten()
+        [
+            packages::TOOLCHAIN,
+            packages::LINKER,
+            packages::TESTS,
+            takes(packages::CONTAINERS, &[Self::Tests, Self::Packages]),
+            takes(packages::DASHBOARDS, &[Self::Tests]),
+            takes(packages::GUESTS, &[Self::Guests]),
+            takes(packages::PACKAGES, &[Self::Packages]),
+        ]
+        .into_iter()
+        .flatten()
     }
 }
 
@@ -86,14 +94,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_tests_need_container_runtimes_and_prometheus() {
+    fn a_purpose_takes_the_groups_that_it_needs_and_no_others() {
         let has = |purpose: Purpose, group: &[Package]| {
             group.iter().all(|one| purpose.packages().any(|package| package == one))
         };
-        let purposes = [Purpose::Build, Purpose::Tests, Purpose::Guests, Purpose::Everything];
-        for group in [packages::CONTAINERS, packages::DASHBOARDS] {
-            assert_eq!(purposes.map(|purpose| has(purpose, group)), [false, true, false, true]);
-        }
-        assert_eq!(purposes.map(|purpose| has(purpose, packages::GUESTS)), [false, false, true, true]);
+        let purposes =
+            [Purpose::Build, Purpose::Tests, Purpose::Guests, Purpose::Packages, Purpose::Everything];
+        let takers = |group: &[Package]| purposes.map(|purpose| has(purpose, group));
+        assert_eq!(takers(packages::CONTAINERS), [false, true, false, true, true]);
+        assert_eq!(takers(packages::DASHBOARDS), [false, true, false, false, true]);
+        assert_eq!(takers(packages::GUESTS), [false, false, true, false, true]);
+        assert_eq!(takers(packages::PACKAGES), [false, false, false, true, true]);
     }
 }

@@ -106,7 +106,7 @@ pub(super) fn plan(machine: &Machine) -> Result<Plan> {
         install.extend(machine.missing_of(packages::LINKER));
     }
     install.extend(machine.missing_of(packages::TESTS));
-    for group in [packages::GUESTS, packages::CONTAINERS, packages::DASHBOARDS] {
+    for group in [packages::GUESTS, packages::CONTAINERS, packages::DASHBOARDS, packages::PACKAGES] {
         for package in machine.missing_of(group) {
             // One is in both groups.
             if !install.contains(&package) {

@@ -1,0 +1,173 @@
+//! The licences of what the program holds beside its own code.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+
+use crate::shell;
+
+/// What `cargo metadata` says that matters here.
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+    resolve: Resolve,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    id: String,
+    name: String,
+    version: String,
+    license: Option<String>,
+    license_file: Option<PathBuf>,
+    repository: Option<String>,
+    /// None: a package of this workspace.
+    source: Option<String>,
+    manifest_path: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Resolve {
+    nodes: Vec<Node>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    id: String,
+    deps: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    pkg: String,
+    dep_kinds: Vec<Kind>,
+}
+
+#[derive(Deserialize)]
+struct Kind {
+    /// None: a normal dependency.
+    kind: Option<String>,
+}
+
+const GLIBC: &str = "The program is linked with the GNU C Library (https://www.gnu.org/software/libc/), which is under the GNU Lesser \
+     General\nPublic License 2.1 or later. The sources of pidns-trace are public, and `cargo xtask dist` links them with\n\
+     whatever C library is installed.\n";
+
+/// Each crate in the program with its licence, then the texts, each once.
+pub(super) fn text() -> Result<String> {
+    let mut cargo = shell::command("cargo");
+    cargo.args(["metadata", "--format-version", "1", "--locked", "--filter-platform"]);
+    cargo.arg(format!("{}-unknown-linux-gnu", std::env::consts::ARCH));
+    let json = shell::ask(&mut cargo).context("`cargo metadata` fails")?;
+    let metadata: Metadata = serde_json::from_str(&json).context("`cargo metadata` writes no JSON")?;
+
+    let mut list = String::new();
+    let mut texts: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for package in in_the_program(&metadata)? {
+        let Package { name, version, license, repository, .. } = package;
+        let named = license.as_deref().unwrap_or("see its text");
+        list.push_str(&format!("{name} {version}: {named}"));
+        if let Some(repository) = repository {
+            list.push_str(&format!(" ({repository})"));
+        }
+        list.push('\n');
+        let files = files(package)?;
+        if files.is_empty() && license.is_none() {
+            bail!("{name} {version} says nothing of its licence");
+        }
+        for text in files {
+            texts.entry(text).or_default().insert(format!("{name} {version}"));
+        }
+    }
+
+    let mut out = format!("{GLIBC}\nThe program holds these crates:\n\n{list}");
+    for (text, packages) in texts {
+        let packages: Vec<_> = packages.into_iter().collect();
+        out.push_str(&format!("\n{}\n{}\n\n{}\n", "=".repeat(100), packages.join(", "), text.trim_end()));
+    }
+    Ok(out)
+}
+
+/// All that pidns-user depends on, except while it is built or tested; by name.
+fn in_the_program(metadata: &Metadata) -> Result<Vec<&Package>> {
+    let nodes: BTreeMap<&str, &Node> =
+        metadata.resolve.nodes.iter().map(|node| (node.id.as_str(), node)).collect();
+    let packages: BTreeMap<&str, &Package> =
+        metadata.packages.iter().map(|package| (package.id.as_str(), package)).collect();
+    let start = metadata.packages.iter().find(|package| package.name == "pidns-user");
+    let mut todo = vec![start.context("pidns-user is not in the workspace")?.id.as_str()];
+    let mut seen = BTreeSet::new();
+    while let Some(id) = todo.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        let node = nodes.get(id).with_context(|| format!("cargo has not resolved {id}"))?;
+        let normal = node.deps.iter().filter(|dep| dep.dep_kinds.iter().any(|kind| kind.kind.is_none()));
+        todo.extend(normal.map(|dep| dep.pkg.as_str()));
+    }
+    let mut found = Vec::new();
+    for id in seen {
+        let package = *packages.get(id).with_context(|| format!("cargo knows no {id}"))?;
+        if package.source.is_some() {
+            found.push(package);
+        }
+    }
+    found.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
+    Ok(found)
+}
+
+/// The texts of its licence files.
+fn files(package: &Package) -> Result<Vec<String>> {
+    let folder = package.manifest_path.parent().context("a manifest is in a folder")?;
+    let mut paths: Vec<PathBuf> = package.license_file.iter().map(|file| folder.join(file)).collect();
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry.context("a folder cannot be read to its end")?.path();
+        if path.is_file() && is_licence(&path) && !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    let read = |path: &PathBuf| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    paths
+        .iter()
+        .map(|path| read(path).map(|bytes| String::from_utf8_lossy(&bytes).replace('\r', "")))
+        .collect()
+}
+
+fn is_licence(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_uppercase();
+    ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE", "UNLICENSE"]
+        .iter()
+        .any(|start| name.starts_with(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_crate_in_the_program_is_named_with_its_licence_and_none_that_only_builds_it() {
+        let text = text().expect("cargo knows the dependencies");
+        for in_it in
+            ["\naya 0.14.0: ", "\ntokio 1", "\nzstd-sys ", "Permission is hereby granted", "Apache License"]
+        {
+            assert!(text.contains(in_it), "{in_it:?}");
+        }
+        for not in ["\nproptest ", "\nlibtest-mimic ", "\npidns-ebpf ", "\ncc 1"] {
+            assert!(!text.contains(not), "{not:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_with_a_licence_is_told_by_its_name() {
+        for name in ["LICENSE", "LICENSE-MIT", "license.md", "COPYING", "NOTICE.txt"] {
+            assert!(is_licence(Path::new(name)), "{name}");
+        }
+        assert!(!is_licence(Path::new("README.md")) && !is_licence(Path::new("src")));
+    }
+}

@@ -1,0 +1,159 @@
+//! `cargo xtask dist`: what is published. A static program, an archive of it, packages, and their checksums.
+//!
+//! All of it is the same whoever builds it from the same commit with the same compilers: `--verify` builds twice.
+
+mod licences;
+mod packages;
+mod program;
+mod stage;
+mod system_test;
+mod tools;
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Subcommand;
+
+use crate::{setup, shell, workspace};
+
+/// Make what is published: a static program, a tar.gz of it, .deb, .rpm, SHA256SUMS
+///
+/// They are in target/packages afterwards. The program is optimised at link time, which takes minutes more than `cargo xtask
+/// build`. Installs what it needs: Debian's packages, cargo-deb and cargo-generate-rpm.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// Build twice, in two folders, and fail where the results differ
+    #[arg(long)]
+    verify: bool,
+    /// Pack this program in place of building one
+    #[arg(long, value_name = "FILE", conflicts_with = "verify")]
+    program: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Install, use, upgrade and remove the package in a fresh Debian, and run the image beside other containers; takes what
+    /// `dist` has made
+    Test(system_test::Args),
+}
+
+/// What is made, and where.
+pub(crate) struct Made {
+    pub(crate) program: PathBuf,
+    pub(crate) archive: PathBuf,
+    pub(crate) deb: PathBuf,
+    pub(crate) rpm: PathBuf,
+}
+
+impl Made {
+    fn all(&self) -> [&Path; 3] {
+        [&self.archive, &self.deb, &self.rpm]
+    }
+}
+
+/// Bytes: no file that is published is larger.
+const LARGEST: u64 = 10_000_000;
+
+pub(crate) fn main(args: &Args) -> Result<()> {
+    let folder = workspace::target_dir()?.join("packages");
+    if let Some(Action::Test(args)) = &args.action {
+        return system_test::main(args, &folder);
+    }
+    let ready = setup::ready_for_packages()?;
+    let tools = tools::ready()?;
+    let source = Source::read()?;
+    let target_dir = workspace::target_dir()?;
+    let built = match &args.program {
+        Some(program) => {
+            program::check_static(program)?;
+            program.clone()
+        }
+        None => program::build(&ready, &target_dir)?,
+    };
+    let made = make(&source, &built, &tools, &folder)?;
+    if args.verify {
+        let again = target_dir.join("dist-again");
+        if again.exists() {
+            fs::remove_dir_all(&again).with_context(|| format!("cannot remove {}", again.display()))?;
+        }
+        let second = make(&source, &program::build(&ready, &again)?, &tools, &again.join("packages"))?;
+        same(&made, &second)?;
+        fs::remove_dir_all(&again).with_context(|| format!("cannot remove {}", again.display()))?;
+    }
+    for file in [made.program.as_path()].into_iter().chain(made.all()) {
+        let size = fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
+        eprintln!("{:>10} bytes  {}", size, file.display());
+        // The program itself is in none of them as it is.
+        if size > LARGEST && file != made.program {
+            bail!("{} is larger than {LARGEST} bytes", file.display());
+        }
+    }
+    Ok(())
+}
+
+/// What is built: its version, and the time that all files in it get.
+pub(crate) struct Source {
+    pub(crate) version: &'static str,
+    /// Seconds since 1970: of the commit, or SOURCE_DATE_EPOCH.
+    pub(crate) epoch: u64,
+}
+
+impl Source {
+    pub(crate) fn read() -> Result<Self> {
+        let given = env::var("SOURCE_DATE_EPOCH").ok();
+        let text = given.or_else(|| shell::ask(shell::command("git").args(["log", "-1", "--format=%ct"])));
+        let text =
+            text.context("no commit is checked out: set SOURCE_DATE_EPOCH to the time of the sources")?;
+        let epoch = text.trim().parse().with_context(|| format!("`{}` is no time", text.trim()))?;
+        Ok(Self { version: env!("CARGO_PKG_VERSION"), epoch })
+    }
+
+    /// The command with that time in its environment, for tools that know the convention.
+    pub(crate) fn dated<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("SOURCE_DATE_EPOCH", self.epoch.to_string())
+    }
+}
+
+fn make(source: &Source, program: &Path, tools: &tools::Tools, folder: &Path) -> Result<Made> {
+    let work = folder.join("work");
+    if work.exists() {
+        fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
+    }
+    let stage = stage::fill(source, program, &work)?;
+    let made = Made {
+        program: stage.join("pidns-trace"),
+        archive: stage::archive(source, &work, folder)?,
+        deb: packages::deb(source, tools, &work, folder, packages::FIRST, packages::Packing::Small)?,
+        rpm: packages::rpm(source, tools, &work, folder)?,
+    };
+    let mut sums = Command::new("sha256sum");
+    for file in made.all() {
+        sums.arg(file.file_name().context("a file has a name")?);
+    }
+    let sums = shell::ask(sums.current_dir(folder)).context("sha256sum fails")?;
+    fs::write(folder.join("SHA256SUMS"), sums).context("cannot write SHA256SUMS")?;
+    Ok(made)
+}
+
+/// Fails with the first file of the two builds that differs.
+fn same(first: &Made, second: &Made) -> Result<()> {
+    let files = |made: &Made| [&made.program, &made.archive, &made.deb, &made.rpm].map(Clone::clone);
+    for (one, other) in files(first).iter().zip(&files(second)) {
+        let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        if read(one)? != read(other)? {
+            bail!(
+                "not reproducible: {} and {} differ (`diffoscope` shows where)",
+                one.display(),
+                other.display()
+            );
+        }
+        eprintln!("the same twice: {}", one.display());
+    }
+    Ok(())
+}

@@ -1,10 +1,8 @@
 //! The program in a container of its own, with the rights that docs/install.md names, beside containers of Docker, Podman and
 //! containerd.
 //!
-//! The image is what packaging/image/Dockerfile makes: one program. Here Podman imports it, as no registry is asked, and runs it:
-//! Debian 12's Docker knows no CAP_BPF yet. Where the
-//! program under test is not the static one that is published (`cargo xtask dist test` has that one tested), its libraries are
-//! put beside it.
+//! Podman makes the image, without a registry, and runs it: Debian 12's Docker knows no CAP_BPF yet. Where the program under test is not
+//! the static one that packaging/image/Dockerfile is for (`cargo xtask dist test` has that one tested), its libraries are put beside it.
 
 use std::{
     fs,
@@ -23,7 +21,7 @@ use crate::{
     docker::Docker,
     podman::Podman,
     program,
-    scratch::{SLEEP, Scratch, output, run},
+    scratch::{SLEEP, output, run},
 };
 
 const IMAGE: &str = "pidns-trace:test";
@@ -33,7 +31,8 @@ const LIMITS: [&str; 2] = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:100
 /// The options of docs/install.md, without its mounts.
 const RIGHTS: [&str; 12] = [
     "--pid=host",
-    "--cgroupns=host",
+    // As in a pod, where nothing else can be asked for.
+    "--cgroupns=private",
     "--network=host",
     "--read-only",
     "--security-opt=no-new-privileges",
@@ -46,25 +45,31 @@ const RIGHTS: [&str; 12] = [
     "--memory=256m",
 ];
 
-/// The root file system of the image, as an archive.
-fn archive(scratch: &Scratch) -> String {
+/// Makes the image: by its Dockerfile, if the program is static, else of the program and its libraries.
+fn make_image(podman: &Podman) {
+    let program = program::path();
+    // Nothing is listed of a static program.
+    let listed = output(Command::new("ldd").arg(&program)).stdout;
+    let listed = String::from_utf8_lossy(&listed);
+    let libraries: Vec<&str> = listed.split_whitespace().filter(|word| word.starts_with('/')).collect();
+    if libraries.is_empty() {
+        let context = program.parent().and_then(Path::to_str).expect("a plain name");
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/image/Dockerfile");
+        podman.run(&["build", "--file", file, "--tag", IMAGE, context]);
+        return;
+    }
+    let scratch = &podman.scratch;
     let root = scratch.path("image");
     fs::create_dir_all(&root).expect("a folder");
-    fs::copy(program::path(), root.join("pidns-trace")).expect("the program can be copied");
-    // Nothing is listed of a static program.
-    let listed = output(Command::new("ldd").arg(program::path())).stdout;
-    for library in String::from_utf8_lossy(&listed).split_whitespace().filter(|word| word.starts_with('/')) {
+    fs::copy(program, root.join("pidns-trace")).expect("the program can be copied");
+    for library in libraries {
         let copy = root.join(library.trim_start_matches('/'));
         fs::create_dir_all(copy.parent().expect("a folder of its own")).expect("a folder");
         fs::copy(library, copy).expect("the library can be copied");
     }
-    run(Command::new("tar")
-        .arg("-C")
-        .arg(&root)
-        .arg("-cf")
-        .arg(scratch.path("image-of-program.tar"))
-        .arg("."));
-    scratch.arg("image-of-program.tar")
+    let archive = scratch.arg("image-of-program.tar");
+    run(Command::new("tar").arg("-C").arg(&root).args(["-cf", &archive, "."]));
+    podman.run(&["import", "--change", "ENTRYPOINT [\"/pidns-trace\"]", &archive, IMAGE]);
 }
 
 /// The mounts of docs/install.md: the runtimes' state, where it is by default. The runtimes of the test keep theirs elsewhere.
@@ -82,7 +87,9 @@ fn mounts(docker: &Docker, podman: &Podman) -> Vec<String> {
         (podman.path("run"), "/run/containers/storage"),
         (podman.path("data"), "/var/lib/containers/storage"),
     ]
-    .map(|(from, to)| format!("--volume={}:{to}:ro", from.display()))
+    .map(|(from, to)| {
+        format!("--mount=type=bind,src={},dst={to},ro=true,bind-nonrecursive=true", from.display())
+    })
     .to_vec()
 }
 
@@ -121,7 +128,7 @@ fn the_image_traces_the_host_and_names_the_containers_beside_it() {
     let podman = Podman::with_image();
     let side = ["run", "--detach", "--name", "pidns-side", "--network", "none"];
     podman.run(&[&side[..], &LIMITS, &["pidns-busybox:1"], &SLEEP].concat());
-    podman.run(&["import", "--change", "ENTRYPOINT [\"/pidns-trace\"]", &archive(&podman.scratch), IMAGE]);
+    make_image(&podman);
     let plain = Running::start_program(&docker.scratch, "pidns-test", "pidns-plain", &[], &SLEEP);
     fs::create_dir_all("/run/runc").expect("a folder");
     let mounts = mounts(&docker, &podman);

@@ -1,4 +1,4 @@
-//! From when on something is a finding: options of `findings`, `trace` and `agent`.
+//! Thresholds of findings: options of `findings`, `trace`, `record` and `agent`.
 
 use std::time::Duration;
 
@@ -7,16 +7,17 @@ use clap::Args;
 use super::values::parse_duration;
 use crate::findings::Thresholds;
 
-/// From when on something is a finding.
+/// When a situation becomes a finding.
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Thresholds of findings")]
 pub struct ThresholdArgs {
-    /// An orphan's zombie that PID 1 has not reaped for this long is not reaped (zombies-not-reaped). Ten times as long, where it
-    /// reaps others meanwhile.
+    /// PID 1 has this long to reap an orphan that has ended, and ten times as long if it reaps others meanwhile
+    /// (zombies-not-reaped).
     #[arg(long, hide_short_help = true, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub zombie_age: Duration,
 
-    /// Of its own children a process may leave fewer zombies than this, for ten times --zombie-age (zombies-not-reaped).
+    /// A process that leaves this many of its own children as zombies for ten times --zombie-age is a finding
+    /// (zombies-not-reaped).
     #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 5)]
     pub zombies: u64,
 
@@ -29,7 +30,7 @@ pub struct ThresholdArgs {
     #[arg(long, hide_short_help = true, value_name = "TIME", default_value = "5m", value_parser = parse_duration)]
     pub incident_time: Duration,
 
-    /// This share of a limit on PIDs may be used (pid-exhaustion).
+    /// A limit on PIDs is nearly reached when this share of it is used (pid-exhaustion).
     #[arg(long, hide_short_help = true, value_name = "PERCENT", default_value_t = 80, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub pids_percent: u8,
 
@@ -49,7 +50,7 @@ pub struct ThresholdArgs {
     #[arg(long, hide_short_help = true, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub elsewhere_time: Duration,
 
-    /// Fewer levels than this below the deepest are few (near-depth-limit).
+    /// A namespace with this many levels left below it, or fewer, is a finding (near-depth-limit).
     #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 4)]
     pub depth_left: u32,
 }

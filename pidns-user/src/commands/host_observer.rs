@@ -1,4 +1,4 @@
-//! Takes snapshots for a command: prints what there is to say of them, and names containers.
+//! Takes snapshots for a command, prints the notices about them, and finds their containers.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::{
     target::ParsedTarget,
 };
 
-/// Takes snapshots, and knows their containers.
+/// Takes snapshots, and finds the containers in them.
 pub(super) struct HostObserver {
     observer: Observer,
     notices: Notices,
@@ -22,15 +22,15 @@ pub(super) struct HostObserver {
     containers: ContainerCache,
 }
 
-/// What one look tells the container of: all processes of a namespace that are in this cgroup (v2), or this one process and those
-/// that it has forked there.
+/// The processes whose container one lookup finds: those of a namespace that are in one cgroup (v2), or one process and those that
+/// it forked there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Lookup {
     Cgroup(NsInum, u64),
     Process(HostPid),
 }
 
-/// The processes of a snapshot, to tell those that may run in another container than their PID 1.
+/// The processes of a snapshot. [`Self::lookup`] finds those that may run in another container than their PID 1.
 struct Members<'a> {
     by_pid: BTreeMap<HostPid, &'a SnapshotProcess>,
     inits: BTreeMap<NsInum, &'a SnapshotProcess>,
@@ -45,9 +45,10 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// What tells the container of this process, and the process to look at; `None` where it is where its PID 1 is.
+    /// The namespace of this process, the lookup that finds its container, and the process to look at. `None` if its PID 1 gives
+    /// the container.
     fn lookup(&self, process: &SnapshotProcess) -> Option<(NsInum, Lookup, ProcessKey)> {
-        /// The root of the hierarchy, in which all are where v2 is not used.
+        /// The root of the hierarchy. All processes are in it where v2 is not used.
         const ROOT: u64 = 1;
         let (ns, level) = (process.ns?, process.level()?);
         if level > 0 && process.is_init() {
@@ -61,10 +62,10 @@ impl<'a> Members<'a> {
         Some((ns, Lookup::Process(entered.pid), entered.key()?))
     }
 
-    /// The forebear of a process that has come into its namespace from outside, if it does not stem from the PID 1: what that one
-    /// forked is in its cgroup.
+    /// The process itself or its ancestor that came into the namespace from outside. `None` for a descendant of PID 1, which is in
+    /// the cgroup of PID 1.
     fn entered<'b>(&'b self, process: &'b SnapshotProcess, ns: NsInum) -> Option<&'b SnapshotProcess> {
-        /// A snapshot takes a while, in which a parent can have become another: this is no circle.
+        /// Most ancestors that are followed: parents can change while a snapshot is taken, so they could form a circle.
         const FURTHEST: usize = 1_000;
         let mut next = process;
         for _ in 0..FURTHEST {
@@ -84,29 +85,29 @@ impl HostObserver {
         Self { observer: Observer::new(), notices, containers: containers(runtime_api) }
     }
 
-    /// Has the processes come with the paths of their cgroups.
+    /// Its snapshots have the path of each process's cgroup.
     pub(super) fn with_cgroups(self) -> Self {
         Self { observer: self.observer.with_cgroups(), ..self }
     }
 
-    /// For a command that loads a stream afterwards, which takes privileges.
+    /// For a command that loads a stream afterwards: it keeps the privileges that this takes.
     pub(super) fn before_a_stream(runtime_api: bool, notices: Notices) -> Self {
         Self { observer: Observer::before_a_stream(), ..Self::new(runtime_api, notices) }
     }
 
-    /// For a command that takes no snapshot with what holds namespaces.
+    /// For a command whose snapshots never include the holders of namespaces.
     pub(super) fn without_holders(self) -> Self {
         Self { observer: self.observer.without_holders(), ..self }
     }
 
-    /// Takes a snapshot, and prints what there is to say of it.
+    /// Takes a snapshot, and prints the notices about it.
     pub(super) fn snapshot(&mut self, with_holders: bool) -> Result<Snapshot, Failure> {
         let (snapshot, notices) = self.snapshot_and_notices(with_holders)?;
         self.notify(notices, with_holders);
         Ok(snapshot)
     }
 
-    /// Takes a snapshot, and leaves it to the caller what is printed.
+    /// Takes a snapshot, and returns the notices about it. The caller prints them.
     pub(super) fn snapshot_and_notices(
         &mut self,
         with_holders: bool,
@@ -115,7 +116,7 @@ impl HostObserver {
         Ok((snapshot, notices))
     }
 
-    /// Prints what there is to say; of what may hold namespaces only where that is shown.
+    /// Prints notices. It leaves out those about holders of namespaces if the command does not show holders.
     pub(super) fn notify(&self, notices: Vec<Notice>, shows_holders: bool) {
         let bears = |notice| match notice {
             notice if shows_holders => Some(notice),
@@ -128,8 +129,8 @@ impl HostObserver {
         notices.into_iter().filter_map(bears).for_each(|notice| self.notices.notice(&notice));
     }
 
-    /// Adds the containers: what the PID 1 of each namespace but the host's own runs in, and of the other processes those that
-    /// run in another one.
+    /// Adds the containers. Each namespace except the host's gets the container of its PID 1. A process gets its own container
+    /// where that is another one.
     pub(super) fn name_containers(&mut self, snapshot: &mut Snapshot) -> Result<(), Failure> {
         let inits =
             snapshot.processes.iter().filter(|process| process.is_init() && process.level() > Some(0));
@@ -142,8 +143,8 @@ impl HostObserver {
         self.name_members(snapshot)
     }
 
-    /// Adds the containers of processes whose PID 1 runs in another one: containers can share a PID namespace. Of those that are
-    /// in one cgroup one look tells for all.
+    /// Adds the container of each process whose PID 1 runs in another one, as containers can share a PID namespace. One lookup
+    /// serves all processes of a cgroup.
     fn name_members(&mut self, snapshot: &mut Snapshot) -> Result<(), Failure> {
         let own = {
             let members = Members::of(snapshot);
@@ -173,7 +174,7 @@ impl HostObserver {
         Ok(())
     }
 
-    /// The container of one namespace: what its PID 1 runs in; of the host's own none.
+    /// The container of a namespace, which is that of its PID 1. The host's namespace has none.
     pub(super) fn container_of(
         &mut self,
         snapshot: &Snapshot,
@@ -188,7 +189,7 @@ impl HostObserver {
         }
     }
 
-    /// Adds the containers where the TARGET may be the name of one.
+    /// Adds the containers if TARGET may be the name of one.
     pub(super) fn name_containers_for(
         &mut self,
         target: Option<&str>,
@@ -206,7 +207,7 @@ impl HostObserver {
     }
 }
 
-/// What names the containers of this machine; with the daemons' help where that is wanted.
+/// Finds the containers of this machine; with `runtime_api` it also asks the daemons.
 pub(super) fn containers(runtime_api: bool) -> ContainerCache {
     let roots = Roots::host();
     if runtime_api {

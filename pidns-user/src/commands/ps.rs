@@ -43,7 +43,7 @@ pub fn run(args: &PsArgs) -> Result<ExitCode, Failure> {
     look::show(&asked, |seen, to| write(args, seen, to))
 }
 
-/// What these processes were started with. A recording does not tell.
+/// The arguments that each process was started with. A recording has none.
 fn args_of(processes: &[&SnapshotProcess], snapshot: &Snapshot) -> ArgsOf {
     if snapshot.source == SnapshotSource::Recording {
         return ArgsOf::new();

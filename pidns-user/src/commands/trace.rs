@@ -65,8 +65,8 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
     stream.run().map(|ended| ended.code)
 }
 
-/// Looks for the containers that a stream's filter names: a TARGET is turned into the number of its namespace; of another name,
-/// which may be that of one to come, it is said that none has it now.
+/// Looks for the containers that a stream's filter names. It replaces each name in `--ns` with the inode number of its namespace.
+/// For each name in `--container` that no container has now it returns a warning: such a container may start later.
 fn find_containers(args: &mut FilterArgs, kernel: &Kernel) -> Result<Vec<String>, Failure> {
     let is_name = |target: &String| matches!(ParsedTarget::of(target), Ok(ParsedTarget::Name(_)));
     if args.containers.is_empty() && !args.namespaces.iter().any(is_name) {
@@ -79,7 +79,7 @@ fn find_containers(args: &mut FilterArgs, kernel: &Kernel) -> Result<Vec<String>
     let forest = Forest::new(&snapshot);
     for target in args.namespaces.iter_mut().filter(|target| is_name(target)) {
         *target = match find::namespace(target, &snapshot, &forest) {
-            // As a PID of nobody: there is nothing that the stream could be of.
+            // A usage error, as for a PID that no process has: the stream would have nothing to show.
             Err(TargetError::NoMatch(words)) => return Err(Failure::Usage(format!("--ns: {words}"))),
             found => found?.to_string(),
         };
@@ -99,7 +99,7 @@ pub(super) fn view(args: &ViewArgs) -> Result<Box<dyn View + Send>, Failure> {
     Ok(match args.output {
         Output::Json if args.fields.is_some() => {
             return Err(Failure::Usage(
-                "--fields chooses columns of the table: an event in JSON has all its members".to_owned(),
+                "--fields chooses columns of the table; an event in JSON has all its fields".to_owned(),
             ));
         }
         Output::Json => Box::new(Json),

@@ -1,4 +1,5 @@
-//! The little of a kernel's BTF that this program looks at, for tests: they need no kernel then, and no megabytes.
+//! Cuts out the part of a kernel's BTF that this program reads. With such an extract a test needs neither the kernel nor the
+//! megabytes of its BTF.
 
 use aya::Endianness;
 use pidns_ebpf::abi::symbols::{OFFSETS, SNAPSHOT_OFFSETS, Source};
@@ -19,22 +20,22 @@ pub enum ExtractError {
     /// BTF is damaged.
     #[error(transparent)]
     Btf(#[from] BtfError),
-    /// aya does not read the extract.
-    #[error("aya does not take the extract")]
+    /// aya cannot read the extract.
+    #[error("aya cannot read the extract")]
     Aya(#[from] aya::BtfError),
-    /// The extract does not tell the same as all of BTF.
-    #[error("the extract tells something else of {what} than all of BTF does: {extract}, not {all}")]
+    /// The extract gives another answer than all of BTF.
+    #[error("the extract and all of BTF differ in {what}: {extract}, not {all}")]
     Differs {
-        /// What was asked for.
+        /// The question.
         what: String,
-        /// What the extract tells.
+        /// The answer of the extract.
         extract: String,
-        /// What all of BTF tells.
+        /// The answer of all of BTF.
         all: String,
     },
 }
 
-/// Cuts a kernel's BTF down to what this program asks of it, and makes sure that the answers are the same.
+/// Cuts a kernel's BTF down to the part that this program reads, and checks that both give the same answers.
 pub fn extract(bytes: &[u8]) -> Result<Vec<u8>, ExtractError> {
     let btf = whole(bytes).map_err(ExtractError::Unusable)?;
     let hooks = hooks::all(&Layout::look_up(&btf).0);
@@ -62,7 +63,7 @@ pub fn extract(bytes: &[u8]) -> Result<Vec<u8>, ExtractError> {
     Ok(extract)
 }
 
-/// All that this program asks, and what BTF tells.
+/// Each question that this program has for BTF, with the answer.
 fn answers(btf: &Btf<'_>) -> Result<Vec<(String, String)>, BtfError> {
     let (layout, missing) = Layout::look_up(btf);
     let mut answers = vec![("what is missing".to_owned(), format!("{missing:?}"))];

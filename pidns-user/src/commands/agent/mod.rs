@@ -1,5 +1,5 @@
 //! `pidns-trace agent`: a daemon that serves metrics. The kernel side counts, events of namespaces and inits go through the
-//! pipeline, and scrapes read what both have left.
+//! pipeline, and a scrape reads the results of both.
 
 mod log;
 mod site;
@@ -46,16 +46,16 @@ use crate::{
     web::{Handle, Landing, Limits, Link, Options, Server, Site},
 };
 
-/// How long the stream may take to end: a snapshot that is being taken is not waited for.
+/// How long the agent waits for the stream to end. It does not wait longer for a snapshot that is not complete.
 const LAST_MOMENTS: Duration = Duration::from_millis(800);
 
-/// Processes and namespaces that are gone and are remembered: no metric is about them.
+/// How many processes and namespaces the model remembers after their end: few, as no metric is about them.
 const REMEMBERED: usize = 64;
 
 /// Serves until SIGTERM or SIGINT.
 pub fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
     log::start(args.log_format, args.log_level);
-    // Before the kernel side: a bad option is reported at once.
+    // The server comes before the kernel side, so that a bad option is reported at once.
     let server = Server::bind(options(args))?;
     load::check_privileges()?;
     // This snapshot loads the iterator, while the process has one thread and its privileges.
@@ -64,7 +64,7 @@ pub fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
     observed.notices.iter().for_each(log::notice);
     live::check_iterator(&observer)?;
     if let Some(why) = observer.without_iterator() {
-        // /proc rounds the starts of inits, by which older kernels' namespaces are told apart.
+        // On older kernels the start of its init identifies a namespace, and /proc rounds starts.
         return Err(LoadError::Iterator(why.to_string()).into());
     }
 
@@ -74,7 +74,7 @@ pub fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
     let (ledger, facts) = counters(&mut loaded, args.bpf_stats)?;
     capabilities::drop_all_but(Uses::BpfAndProc)
         .map_err(|error| Failure::Io { what: "drop the capabilities that are not needed any more", error })?;
-    // Threads inherit the capabilities that are left now.
+    // Threads that start from here on inherit only the capabilities that are left.
     let containers = live::containers(args.runtime_api, false);
     let mut findings = FindingsWatch::live(args.thresholds.into(), readings::reader).beside_others();
     findings.start_reading();
@@ -139,10 +139,10 @@ fn settings(args: &AgentArgs, follow: Follow, filter: &Filter) -> Settings {
     }
 }
 
-/// What of the kernel side scrapes read.
+/// The parts of the kernel side that a scrape reads.
 fn counters(loaded: &mut Loaded, counts_runs: bool) -> Result<(Ledger, AgentFacts), Failure> {
     let (Some(table), Some(mut gauges)) = (loaded.namespace_counters.take(), loaded.gauges.take()) else {
-        let error = io::Error::other("the kernel side does not count");
+        let error = io::Error::other("the kernel side has no counters");
         return Err(Failure::Io { what: "read the counters", error });
     };
     if counts_runs {
@@ -157,7 +157,7 @@ fn counters(loaded: &mut Loaded, counts_runs: bool) -> Result<(Ledger, AgentFact
     Ok((Ledger::new(Box::new(table)), AgentFacts { hooks, unseen, gauges }))
 }
 
-/// Has `work` done in a thread of its own, and serves meanwhile; `end` has it end.
+/// Runs `work` in a thread of its own and serves meanwhile. `end` asks `work` to return.
 fn serve(
     server: Server,
     site: Arc<AgentSite>,
@@ -177,7 +177,7 @@ fn serve(
             report
         })
         .map_err(io("start the stream's thread"))?;
-    // The stream's thread has the capabilities that it needs, and the snapshots' comes from it.
+    // The stream's thread has its capabilities already. It starts the thread of snapshots, which inherits them.
     site.note_protection("seccomp", sandbox::restrict_system_calls());
     let files = background.handle().spawn(async move { protection.apply() });
     let files = background.handle().block_on(files).map_err(|error| io("limit a thread")(error.into()))?;
@@ -218,7 +218,7 @@ fn serve(
         has_ended
     });
     if !has_ended {
-        warn!("the stream takes long to end: it is left behind");
+        warn!("the stream takes too long to end: the agent exits without waiting for it");
         return Ok(ExitCode::SUCCESS);
     }
     let mut report = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -234,11 +234,11 @@ struct ProtectedFiles {
 }
 
 impl ProtectedFiles {
-    /// Limits the calling thread, and those that it starts: they serve and collect, and take no snapshots.
+    /// Restricts the calling thread and the threads that it starts. They serve clients and collect metrics; they take no snapshots.
     fn apply(&self) -> Protection {
-        // Limits on PIDs are read at a scrape, and aya asks once a thread for the number of CPUs.
+        // A scrape reads the limits on PIDs, and aya reads the number of CPUs once in each thread.
         let mut readable = ["/proc", "/sys/fs/cgroup", "/sys/devices/system/cpu"].map(Path::new).to_vec();
-        // TLS keys are mostly elsewhere than the configuration that names them.
+        // The configuration may name TLS keys in any folder.
         if self.config.is_some() {
             readable = vec![Path::new("/")];
         }

@@ -1,4 +1,4 @@
-//! What the agent's pages say.
+//! The content of the agent's pages.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use crate::{
     web::{Format, Site, SiteError},
 };
 
-/// How long the stream may stand still, as handing on a snapshot of a large machine takes.
+/// How long the stream may stand still before the agent is unhealthy. The snapshot of a large machine takes a while to process.
 const STANDSTILL_NS: u64 = 60_000_000_000;
 
 /// The pages of the agent.
@@ -31,7 +31,7 @@ pub(super) struct AgentSite {
     protections: Mutex<BTreeMap<&'static str, Protection>>,
 }
 
-/// Notes that the stream goes on, and gives back the memory that a snapshot took.
+/// Records that the stream makes progress, and after each snapshot returns its memory to the system.
 pub(super) struct Pulse {
     beat: Arc<AtomicU64>,
     snapshot: Option<BootNs>,
@@ -43,7 +43,7 @@ impl AgentSite {
         Self { metrics, began: Instant::now(), beat, protections: Mutex::default() }
     }
 
-    /// Notes that something limits what the agent can do, or why it does not.
+    /// Records that a protection limits what the agent can do, or why it is off.
     pub(super) fn note_protection(&self, by: &'static str, protection: Protection) {
         self.protections().insert(by, protection);
     }
@@ -52,7 +52,7 @@ impl AgentSite {
         self.protections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What notes that the stream goes on.
+    /// The consumer that records the progress of the stream.
     pub(super) fn pulse(&self) -> Pulse {
         Pulse { beat: Arc::clone(&self.beat), snapshot: None }
     }

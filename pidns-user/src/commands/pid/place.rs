@@ -1,5 +1,5 @@
-//! A namespace as a TARGET means it. The kernel gives inode numbers out again at once, so that in a recording one number can
-//! be several namespaces, one after the other.
+//! The namespace that a TARGET names. The kernel reuses inode numbers at once, so that in a recording one number can stand for
+//! several namespaces, one after the other.
 
 use crate::{
     event::identity::{BootNs, NamespaceKey, NsInum, TICK_NS},
@@ -7,7 +7,7 @@ use crate::{
     model::World,
 };
 
-/// A namespace by its number, or one alone of those that had the number.
+/// All namespaces that had an inode number (`life` is `None`), or one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PidPlace {
     pub(super) inum: NsInum,
@@ -23,17 +23,17 @@ struct Life {
 }
 
 impl PidPlace {
-    /// Whichever namespace has, or had, this number.
+    /// Every namespace that has, or had, this number.
     pub(super) fn of_number(inum: NsInum) -> Self {
         Self { inum, life: None }
     }
 
-    /// The one of this number that exists by the end of what the recording told.
+    /// The namespace with this number that exists in `world`.
     pub(super) fn of_living(inum: NsInum, world: &World) -> Self {
         Self::one(inum, world, |_, is_gone| !is_gone)
     }
 
-    /// The one of this identity, whether it is gone or not.
+    /// The namespace with this identity, even if it is gone.
     pub(super) fn of_key(key: NamespaceKey, world: &World) -> Self {
         Self::one(key.inum, world, |namespace, _| namespace.key() == key)
     }
@@ -41,7 +41,7 @@ impl PidPlace {
     fn one(inum: NsInum, world: &World, is_it: impl Fn(&SnapshotNamespace, bool) -> bool) -> Self {
         let gone = world.history().namespaces().map(|gone| (&gone.state.namespace, true, gone.gone_boot_ns));
         let living = world.namespace(inum).map(|entry| (&entry.namespace, false, None));
-        // Of this number, the last first.
+        // All namespaces with this number, the latest first.
         let all: Vec<_> = living.into_iter().chain(gone).filter(|(ns, ..)| ns.inum == inum).collect();
         let Some(at) = all.iter().position(|&(ns, is_gone, _)| is_it(ns, is_gone)) else {
             return Self::of_number(inum);
@@ -49,8 +49,8 @@ impl PidPlace {
         let (namespace, _, gone) = all[at];
         let later = at.checked_sub(1).and_then(|later| all[later].0.born_boot_ns);
         let earlier = all.get(at + 1).and_then(|(.., gone)| *gone);
-        // Its init can have started before: of one that clone makes the birth is the time of the fork's event, and /proc rounds
-        // starts down.
+        // The init can have started before this birth: when clone makes a namespace, its birth is the time of the fork's event,
+        // and /proc rounds starts down.
         let born = namespace.born_boot_ns.map(|born| born.saturating_sub(TICK_NS));
         let life = Life {
             level: namespace.level,
@@ -60,8 +60,8 @@ impl PidPlace {
         Self { inum, life: Some(life) }
     }
 
-    /// At which of the process's levels it is this one; `None` where the process is not in it, nor below. `levels` are the
-    /// namespaces that the model knows for that process.
+    /// The level at which this namespace is among those of the process; `None` if the process is neither in it nor below it.
+    /// `levels` are the namespaces that the model knows for the process.
     pub(super) fn level_of(&self, process: &SnapshotProcess, levels: &[Option<NsInum>]) -> Option<usize> {
         let at = levels.iter().position(|ns| *ns == Some(self.inum))?;
         let was_there = self.life.is_none_or(|life| {

@@ -81,7 +81,11 @@ fn build(out: &Path) -> anyhow::Result<PathBuf> {
     // The line info names files. A folder of whoever builds has no place in it, and would make each build another one.
     let workspace = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let workspace = workspace.parent().context("the package is in no workspace")?;
-    let cargo_home = PathBuf::from(variable("CARGO_HOME")?);
+    // rustup says where it is; without rustup's cargo it is in its usual place.
+    let cargo_home = match env::var_os("CARGO_HOME") {
+        Some(folder) => PathBuf::from(folder),
+        None => PathBuf::from(variable("HOME")?).join(".cargo"),
+    };
     let flags = [
         &format!("--cfg=bpf_target_arch=\"{}\"", variable("CARGO_CFG_TARGET_ARCH")?),
         "-Cdebuginfo=2",

@@ -52,8 +52,8 @@ mod iterator {
             CGROUP_NODE, Constant as _, KERNFS_NODE_ID, TASK_CGROUPS, TASK_EXIT_STATE, TASK_FLAGS, present,
         },
         offsets::{
-            CSS_SET_DEFAULT_CGROUP, SIGNAL_SUBREAPER, TASK_JOBCTL, TASK_LAST_ARRIVAL, TASK_PTRACE,
-            TASK_STATE, TASK_STATE_BEFORE_5_14,
+            CSS_SET_DEFAULT_CGROUP, SIGNAL_SUBREAPER, TASK_JOBCTL, TASK_LAST_ARRIVAL, TASK_PTRACE, TASK_RAN,
+            TASK_RAN_BEFORE, TASK_STATE, TASK_STATE_BEFORE_5_14,
         },
     };
 
@@ -138,8 +138,13 @@ mod iterator {
             (*record).jobctl = if present(TASK_JOBCTL) { task.field(TASK_JOBCTL) } else { 0 };
             (*record).reserved = 0;
             (*record).cgroups = if present(TASK_CGROUPS) { task.field(TASK_CGROUPS) } else { 0 };
-            (*record).last_arrival =
-                if present(TASK_LAST_ARRIVAL) { task.field(TASK_LAST_ARRIVAL) } else { 0 };
+            let is_timed = present(TASK_LAST_ARRIVAL) && present(TASK_RAN) && present(TASK_RAN_BEFORE);
+            ((*record).last_arrival, (*record).last_ran) = if is_timed {
+                let (ran, before) = (task.field::<u64>(TASK_RAN), task.field::<u64>(TASK_RAN_BEFORE));
+                (task.field(TASK_LAST_ARRIVAL), ran.wrapping_sub(before))
+            } else {
+                (0, 0)
+            };
             (*record).process.ns_inum = (*record).ns.inum;
             (*record).pids = chain.pids;
             (*record).size = size_of::<SnapshotRecord>() as u32 + 4 * chain.pids;

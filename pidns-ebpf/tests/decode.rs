@@ -545,6 +545,7 @@ fn snapshot_record(pids: &[u32]) -> Vec<u8> {
         reserved: 0,
         cgroups: 9,
         last_arrival: 11,
+        last_ran: 12,
     };
     let tail = pids.iter().flat_map(|pid| pid.to_ne_bytes());
     bytes_of(&record).into_iter().chain(tail).collect()
@@ -559,7 +560,7 @@ fn a_snapshot_is_record_after_record() {
     assert_eq!((first.record.threads, first.record.tracer, first.record.cgroup_id), (2, 77, 1 << 40));
     assert_eq!((first.record.threads_live, first.record.task_flags, first.record.ns_dying), (1, 4, 1));
     assert_eq!((first.record.subreaper, first.record.jobctl, first.record.cgroups), (2, 1 << 23, 9));
-    assert_eq!(first.record.last_arrival, 11);
+    assert_eq!((first.record.last_arrival, first.record.last_ran), (11, 12));
     assert_eq!(first.process.comm(), b"na\xffme");
     let (second, rest) = decode_snapshot(rest).expect("a record");
     assert_eq!(second.process.pids().collect::<Vec<_>>(), [11]);

@@ -44,9 +44,11 @@ pub struct SnapshotRecord {
     pub cgroups: u64,
     /// When its first thread last came to a CPU, by the scheduler's clock (`sched_info.last_arrival`); 0: this kernel does not tell.
     pub last_arrival: u64,
+    /// How long it ran then, nanoseconds: `se.sum_exec_runtime` without what it was when the thread came to the CPU.
+    pub last_ran: u64,
 }
 
-const _: () = assert!(size_of::<SnapshotRecord>() == 152);
+const _: () = assert!(size_of::<SnapshotRecord>() == 160);
 
 /// A decoded [`SnapshotRecord`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +85,7 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<(SnapshotProcess<'_>, &[u8]), Dec
         reserved,
         cgroups: _,
         last_arrival: _,
+        last_ran: _,
     } = record;
     let inconsistent = |field| Err(DecodeError::Inconsistent { field });
     if pids == 0 || pids as usize > MAX_PIDS {

@@ -168,6 +168,8 @@ macro_rules! for_each_snapshot_offset {
             (TASK_PTRACE, required, field, "task_struct", "ptrace"),
             (TASK_JOBCTL, optional, field, "task_struct", "jobctl"),
             (TASK_LAST_ARRIVAL, optional, field, "task_struct", "sched_info.last_arrival"),
+            (TASK_RAN, optional, field, "task_struct", "se.sum_exec_runtime"),
+            (TASK_RAN_BEFORE, optional, field, "task_struct", "se.prev_sum_exec_runtime"),
             (SIGNAL_SUBREAPER, optional, field, "signal_struct", "is_child_subreaper"),
             (CSS_SET_DEFAULT_CGROUP, optional, field, "css_set", "dfl_cgrp"),
             (TASK_FS, optional, field, "task_struct", "fs"),

@@ -138,7 +138,7 @@ impl Subjects {
                 let began = Instant::now();
                 let records = self.iterator.read(&mut || {})?;
                 let ms = milliseconds(began.elapsed());
-                let seen = snapshot_of(BootNs(0), &records)?.processes.len() as u64;
+                let seen = snapshot_of(BootNs(0), BootNs(0), &records)?.processes.len() as u64;
                 Ok(Took { ms, cpu_ms: None, peak_kib: None, seen: Some(seen) })
             }
         }
@@ -148,7 +148,7 @@ impl Subjects {
 impl Subjects {
     /// Finds what holds namespaces, of processes that were listed before.
     fn holders(&mut self, by_iterators: bool) -> Result<Took> {
-        let mut snapshot = snapshot_of(BootNs(0), &self.iterator.read(&mut || {})?)?;
+        let mut snapshot = snapshot_of(BootNs(0), BootNs(0), &self.iterator.read(&mut || {})?)?;
         let began = Instant::now();
         let ties =
             if by_iterators { self.iterator.read_ties(&snapshot, &mut || {})? } else { Ties::default() };

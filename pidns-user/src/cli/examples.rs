@@ -9,7 +9,7 @@ pub(super) fn of(command: &str) -> &'static [Example] {
         "trace" => &[
             ("pidns-trace trace -c web", "what happens in the container web"),
             (
-                "pidns-trace trace -e 'init*' -e 'fork failed'",
+                "pidns-trace trace -e 'init.*' -e 'init exit' -e 'fork failed'",
                 "signals to PID 1, its end, and forks that are refused",
             ),
             (
@@ -83,7 +83,10 @@ pub(super) fn of(command: &str) -> &'static [Example] {
         ],
         _ => &[
             ("pidns-trace", "what happens, live"),
-            ("pidns-trace -c web -e 'init*'", "who ended the container web, and how"),
+            (
+                "pidns-trace -c web -e 'init.*' -e 'init exit'",
+                "which process ended the container web, and how",
+            ),
             ("pidns-trace tree", "what there is"),
             ("pidns-trace pid 7 --in web", "which process is 7 in the container web"),
             ("pidns-trace findings", "what is wrong"),

@@ -232,7 +232,7 @@ mod tests {
             "the name is that of the moment",
             "--level 0 shows",
             "must all match",
-            "who ended the container web",
+            "which process ended the container web",
         ] {
             let flat = stream.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
             assert!(flat.contains(&words.to_lowercase()), "{words:?}: {stream}");

@@ -1,10 +1,11 @@
 //! `pidns-trace explain`: all that is known about one namespace, process or container.
 
-use std::{cmp::Reverse, collections::BTreeSet, path::Path, process::ExitCode};
+use std::{collections::BTreeSet, path::Path, process::ExitCode};
 
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
+    asked::{Asked, about},
     host_observer::HostObserver,
     look,
     notices::Notices,
@@ -15,9 +16,9 @@ use super::{
 use crate::{
     cli::{ExplainArgs, ExplainOutput},
     commands::failure::Failure,
-    event::finding::Finding,
     event::identity::{HostPid, NsInum},
     event::snapshot::{Snapshot, SnapshotNamespace, SnapshotSource},
+    event::{Process, finding::Finding},
     explanation::{About, Explanation, Facts, Host, Subject},
     findings::{FindingsWatch, Thresholds, of_snapshot},
     kernel::clock,
@@ -89,26 +90,25 @@ struct Wrong<'a> {
 }
 
 impl Wrong<'_> {
-    /// The findings about a namespace and those in it, or about a process; the most severe first.
-    fn about(&self, facts: &Facts) -> Vec<Finding> {
-        let is_about = |finding: &&Finding| match facts {
+    /// The findings about a namespace and those in it, or about a process; the most severe first. `sharing`: the containers that are
+    /// asked for, where others are in their namespace.
+    fn about(&self, facts: &Facts, sharing: Option<&Asked>) -> Vec<Finding> {
+        let findings = self.findings.iter();
+        match facts {
             Facts::Namespace(facts) => {
-                let ns = finding.ns.as_ref();
-                let process = finding.process.as_ref();
-                let inums =
-                    [ns.map(|ns| ns.inum), ns.and_then(|ns| ns.parent), process.map(|process| process.ns)];
-                let top = facts.ns.inum;
-                inums.into_iter().flatten().any(|inum| inum == top || self.world.is_within(inum, top))
+                let own = Asked { namespaces: [facts.ns.inum].into(), containers: Vec::new() };
+                about(findings, Some(sharing.unwrap_or(&own)), self.world)
             }
             Facts::Process(facts) => {
-                let named = finding.evidence.iter().flat_map(|evidence| evidence.fact.processes());
                 let key = facts.process.key();
-                named.chain(&finding.process).any(|process| key.is_some_and(|key| key.is_same(process.key())))
+                let is_it = |process: &Process| key.is_some_and(|key| key.is_same(process.key()));
+                let names_it = |finding: &&Finding| {
+                    let named = finding.evidence.iter().flat_map(|evidence| evidence.fact.processes());
+                    named.chain(&finding.process).any(is_it)
+                };
+                about(findings.filter(names_it), None, self.world)
             }
-        };
-        let mut found: Vec<Finding> = self.findings.iter().filter(is_about).cloned().collect();
-        found.sort_by_key(|finding| (Reverse(finding.severity), finding.since_boot_ns));
-        found
+        }
     }
 }
 
@@ -125,7 +125,12 @@ fn explain(
         let found = host.explain_namespace(inum).ok_or_else(|| find::no_namespace(inum, snapshot))?;
         Ok((about, found))
     };
-    let found = match find::name(target, snapshot, gone)? {
+    let target_is = find::name(target, snapshot, gone)?;
+    let sharing = match target_is {
+        Target::Sharing(_) => Some(Asked::of(target, snapshot, host.forest)?),
+        _ => None,
+    };
+    let found = match target_is {
         Target::Namespace(inum) => vec![of_namespace(About::Namespace, inum)],
         Target::Container(inum) => vec![of_namespace(About::Container, inum)],
         // Its namespace has more than it: the others are those of its PID 1.
@@ -154,7 +159,7 @@ fn explain(
             boot_ns: snapshot.boot_ns,
             time,
             about,
-            findings: wrong.about(&facts),
+            findings: wrong.about(&facts, sharing.as_ref()),
             facts,
             history: None,
             unread: snapshot.unread,

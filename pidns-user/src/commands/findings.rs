@@ -72,10 +72,12 @@ pub fn run(args: &FindingsArgs) -> Result<ExitCode, Failure> {
         progress: None,
     };
     let ended = stream.run()?;
-    let (Some(watch), Some(world)) = (ended.findings, ended.world) else { return Ok(ExitCode::SUCCESS) };
+    let (Some(mut watch), Some(world)) = (ended.findings, ended.world) else { return Ok(ExitCode::SUCCESS) };
     if args.watch {
-        return Ok(exit_code(args, watch.open()));
+        return Ok(exit_code(args, about(watch.open(), asked.as_ref(), &world).iter()));
     }
+    // What happened since the last look.
+    watch.look_at(&world, clock::boottime_ns());
     let found = about(watch.open(), asked.as_ref(), &world);
     print(args, &found, clock::boottime_ns())
 }

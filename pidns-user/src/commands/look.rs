@@ -69,7 +69,9 @@ pub(super) fn show(
     }
     if let Some(recorded) = recorded::look_with(past, Memory::default(), &mut consumers)? {
         let Recorded { snapshot, world, gone, damage, .. } = recorded;
-        watch.look_at(&world, snapshot.boot_ns);
+        if findings {
+            watch.look_at(&world, snapshot.boot_ns);
+        }
         let findings: Vec<Finding> = watch.open().filter(|_| findings).cloned().collect();
         let forest = Forest::new(&snapshot).with_entries(&world);
         let scope = |target: &String| {

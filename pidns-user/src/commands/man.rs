@@ -1,6 +1,14 @@
 //! `pidns-trace man`: the man pages.
 
-use std::{fs, path::Path, process::ExitCode};
+use std::{
+    fs::{self, OpenOptions},
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    process::ExitCode,
+};
+
+use rustix::fs::OFlags;
 
 use super::look::print;
 use crate::{
@@ -15,12 +23,14 @@ pub fn run(args: &ManArgs) -> Result<ExitCode, Failure> {
         return print(|to| pages.first().map_or(Ok(()), |page| to.write_all(&page.text)));
     };
     let failed = |file: &Path, error| Failure::Write { file: file.to_owned(), error };
-    if !folder.exists() {
-        fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
-    }
+    fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
     for page in pages {
         let file = folder.join(page.name);
-        fs::write(&file, page.text).map_err(|error| failed(&file, error))?;
+        // It may be run by root in a folder of another user, who could have put a link there.
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+        let opened = options.open(&file);
+        opened.and_then(|mut to| to.write_all(&page.text)).map_err(|error| failed(&file, error))?;
     }
     Ok(ExitCode::SUCCESS)
 }

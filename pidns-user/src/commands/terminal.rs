@@ -19,7 +19,8 @@ pub(super) fn screen(args: &ScreenArgs) -> Screen {
 
 /// Columns of the terminal: where it does not say (a serial console), what COLUMNS says.
 fn width() -> Option<usize> {
-    let columns = || std::env::var("COLUMNS").ok()?.parse().ok().filter(|&columns: &usize| columns > 0);
+    let columns = || std::env::var("COLUMNS").ok()?.parse::<u16>().ok().filter(|columns| *columns > 0);
+    let columns = || columns().map(usize::from);
     size().map(|(_, columns)| columns).or_else(columns)
 }
 

@@ -1,6 +1,7 @@
 //! `--watch`: the same look again and again, until Ctrl-C or until nobody reads it any more.
 
 use std::{
+    borrow::Cow,
     fmt::Write as _,
     io::{self, IsTerminal as _},
     process::ExitCode,
@@ -95,7 +96,7 @@ fn screen(text: &str, rows: usize, columns: usize) -> String {
 }
 
 /// As much of a line as has room in so many columns: some characters take two, some none, and so do those that set colours.
-fn cut(line: &str, columns: usize) -> &str {
+fn cut(line: &str, columns: usize) -> Cow<'_, str> {
     let (mut taken, mut is_colour) = (0, false);
     let end = line.char_indices().find_map(|(end, c)| {
         let was_colour = is_colour;
@@ -103,7 +104,12 @@ fn cut(line: &str, columns: usize) -> &str {
         taken += if is_colour || was_colour { 0 } else { c.width().unwrap_or(0) };
         (taken > columns).then_some(end)
     });
-    &line[..end.unwrap_or(line.len())]
+    match end.map(|end| &line[..end]) {
+        // The colour that is cut off from its end would go on below.
+        Some(shown) if shown.contains('\x1b') => Cow::Owned(format!("{shown}\x1b[0m")),
+        Some(shown) => Cow::Borrowed(shown),
+        None => Cow::Borrowed(line),
+    }
 }
 
 #[cfg(test)]
@@ -117,7 +123,8 @@ mod tests {
         assert_eq!(screen("名前x\n", 3, 4), "\x1b[H名前\x1b[K\x1b[J", "columns, not characters");
         assert_eq!(screen("名前x\n", 3, 3), "\x1b[H名\x1b[K\x1b[J", "no half of one");
         assert_eq!(screen("e\u{301}e\n", 3, 2), "\x1b[He\u{301}e\x1b[K\x1b[J", "an accent takes none");
-        assert_eq!(cut("\x1b[31mred\x1b[0m!", 3), "\x1b[31mred\x1b[0m", "colours take none");
+        assert_eq!(cut("\x1b[31mred\x1b[0m", 3), "\x1b[31mred\x1b[0m", "colours take none");
+        assert_eq!(cut("\x1b[31mredder\x1b[0m", 3), "\x1b[31mred\x1b[0m", "and end where they are cut");
         let full = screen("a\nb\nc\nd\n", 3, 80);
         assert_eq!(full, "\x1b[Ha\x1b[K\r\nb\x1b[K\r\n(2 more lines)\x1b[K\x1b[J");
         assert_eq!(full.matches('\n').count(), 2);

@@ -90,8 +90,9 @@ pub struct SnapshotProcess {
     /// may not be read, or was not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Name>,
-    /// Since when it is a zombie: when an event said so, or else when its first thread last came to a CPU, which the task iterator
-    /// knows to some milliseconds. (It is too early for a process whose first thread ended long before the others.)
+    /// Since when it is a zombie: when an event said so, or else when its first thread last ran, which the task iterator knows to
+    /// about a tenth of a second. That is too early for a process whose first thread ended long before the others, and too late by
+    /// the time for which the machine was suspended since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zombie_since_boot_ns: Option<BootNs>,
     /// Of one that is exiting: when it last ran. It has waited since then, or for longer. Known from the task iterator alone.

@@ -66,7 +66,8 @@ fn empty_since(scene: &Scene<'_>, state: &NamespaceState) -> Option<BootNs> {
 
 fn held(scene: &Scene<'_>, state: &NamespaceState) -> Option<Finding> {
     let inum = state.namespace.inum;
-    let since = empty_since(scene, state).filter(|since| scene.is_over(*since, scene.thresholds.leaked))?;
+    let is_over = |since: &BootNs| scene.at_once || scene.is_over(*since, scene.thresholds.leaked);
+    let since = empty_since(scene, state).filter(is_over)?;
     let read = scene.readings.holders.get(&inum);
     let (holders, left_out, unread) = match read {
         Some(Holders { holders, left_out, unread, .. }) => (holders.as_slice(), *left_out, *unread),

@@ -1,7 +1,5 @@
 //! What is wrong by one snapshot, where nothing was watched before.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
 use super::{FindingsWatch, Thresholds, readings::Reader};
@@ -19,8 +17,7 @@ pub fn of_snapshot(
     reader: Box<dyn Reader>,
 ) -> (Vec<Finding>, World) {
     let mut world = World::remembering(0);
-    // No clock says since when a namespace is without a process. It is rarely so for a moment only.
-    let mut watch = FindingsWatch::once(Thresholds { leaked: Duration::ZERO, ..thresholds }, reader);
+    let mut watch = FindingsWatch::once(thresholds, reader);
     for body in resync::seeds(snapshot) {
         let (time, boot_ns) = (Timestamp::UNIX_EPOCH, snapshot.boot_ns);
         let event = Event { seq: 0, time, boot_ns, exact: true, body };
@@ -28,7 +25,7 @@ pub fn of_snapshot(
         watch.learn(&event, &changes, &world);
     }
     world.settle();
-    watch.look_until_all_is_read(&world, snapshot.boot_ns);
+    watch.look_once(&world, snapshot.boot_ns);
     (watch.open().cloned().collect(), world)
 }
 
@@ -106,6 +103,26 @@ mod tests {
         snapshot.namespaces = [(INITIAL_NS, SnapshotNamespace::bare(INITIAL_NS, 0)), (NS, inner)].into();
         let (found, _) = of_snapshot(&snapshot, Thresholds::default(), Box::new(AllZombies::default()));
         found.into_iter().map(|finding| finding.id).collect()
+    }
+
+    #[test]
+    fn a_namespace_whose_pid_1_was_just_reaped_late_is_not_leaked() {
+        let ended = |age| {
+            let mut snapshot = Snapshot::empty(SnapshotSource::Iterator, seconds(NOW));
+            let init = SnapshotProcess {
+                state: Some('Z'),
+                zombie_since_boot_ns: Some(seconds(NOW - age)),
+                ..process(&[INIT, 1], 1)
+            };
+            snapshot.processes = vec![process(&[1], 0), init];
+            let inner =
+                SnapshotNamespace { parent: Some(INITIAL_NS), dying: true, ..SnapshotNamespace::bare(NS, 1) };
+            snapshot.namespaces = [(INITIAL_NS, SnapshotNamespace::bare(INITIAL_NS, 0)), (NS, inner)].into();
+            let (found, _) = of_snapshot(&snapshot, Thresholds::default(), Box::new(AllZombies::default()));
+            found.into_iter().map(|finding| finding.id).collect::<Vec<_>>()
+        };
+        assert_eq!(ended(1.5), [], "its parent may be about to wait for it");
+        assert_eq!(ended(60.0), [Diagnosis::NamespaceLeaked]);
     }
 
     #[test]

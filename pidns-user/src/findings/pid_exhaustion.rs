@@ -146,5 +146,6 @@ pub(super) fn want(scene: &Scene<'_>, wanted: &mut Wanted) {
         }
     }
     due.sort_unstable();
-    wanted.limits.extend(due.into_iter().take(AT_ONCE).map(|(_, inum, init)| (inum, init)));
+    let count = if scene.at_once { due.len() } else { AT_ONCE };
+    wanted.limits.extend(due.into_iter().take(count).map(|(_, inum, init)| (inum, init)));
 }

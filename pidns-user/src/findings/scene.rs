@@ -27,6 +27,8 @@ pub struct Scene<'a> {
     pub now: BootNs,
     /// Whether more can be read of /proc: what is missing comes a moment later.
     pub can_read: bool,
+    /// Whether this is the only look: a namespace that is held without a process counts at once, as nothing says since when it is.
+    pub at_once: bool,
     /// The findings that are open.
     pub open: &'a BTreeSet<FindingKey>,
     /// The namespaces that are asked about.

@@ -166,6 +166,7 @@ impl Story {
             thresholds: &self.thresholds,
             now: seconds(at),
             can_read: self.can_read,
+            at_once: false,
             open: &open,
             asked: &self.asked,
             snapshot: OnceCell::new(),

@@ -61,6 +61,8 @@ enum Reads {
     Anew,
     /// What was never read: a look that new readings bring about would else ask for the next ones, without end.
     Unread,
+    /// The same, and finds nothing yet.
+    First,
 }
 
 /// Finds what goes wrong in a stream.
@@ -73,8 +75,8 @@ pub struct FindingsWatch {
     start_reader: Option<fn() -> Box<dyn Reader>>,
     reader: Option<Box<dyn Reader>>,
     wants: Wants,
-    /// Whether what holds namespaces is looked for in /proc.
-    finds_holders: bool,
+    /// Whether there is one look alone, at a snapshot that says what holds namespaces.
+    at_once: bool,
     /// When holders were read last.
     holders_at: Option<BootNs>,
     clock: Clock,
@@ -116,21 +118,22 @@ impl FindingsWatch {
     /// Of one snapshot, which says what holds namespaces.
     pub(super) fn once(thresholds: Thresholds, reader: Box<dyn Reader>) -> Self {
         let clock = Clock::Recorded { looked: BootNs::default() };
-        Self { reader: Some(reader), finds_holders: false, ..Self::new(thresholds, None, clock) }
+        Self { reader: Some(reader), at_once: true, ..Self::new(thresholds, None, clock) }
     }
 
     pub(super) fn learn(&mut self, event: &Event, changes: &[Change], world: &World) {
         self.recent.update(event, changes, world);
     }
 
-    /// Looks at one moment again and again, until all that can be read of it is.
-    pub(super) fn look_until_all_is_read(&mut self, world: &World, now: BootNs) {
+    /// Reads all that can be read of one moment, then looks at it.
+    pub(super) fn look_once(&mut self, world: &World, now: BootNs) {
         let mut before = None;
         while before != Some(self.readings.count()) {
             before = Some(self.readings.count());
-            self.look(world, now, Reads::Unread);
+            self.look(world, now, Reads::First);
             self.take_readings();
         }
+        self.look(world, now, Reads::Unread);
     }
 
     fn new(thresholds: Thresholds, start_reader: Option<fn() -> Box<dyn Reader>>, clock: Clock) -> Self {
@@ -142,7 +145,7 @@ impl FindingsWatch {
             start_reader,
             reader: None,
             wants: Wants::More,
-            finds_holders: true,
+            at_once: false,
             holders_at: None,
             clock,
             asked: BTreeSet::new(),
@@ -180,21 +183,23 @@ impl FindingsWatch {
         self.forget_readings(world);
         let (recent, readings, thresholds) = (&self.recent, &self.readings, &self.thresholds);
         let (open, asked, snapshot) = (self.ledger.keys(), &self.asked, std::cell::OnceCell::new());
-        let can_read = self.reader.is_some();
-        let scene = Scene { world, recent, readings, thresholds, now, can_read, open, asked, snapshot };
-        let found = find(&scene);
+        let (can_read, at_once) = (self.reader.is_some(), self.at_once);
+        let scene =
+            Scene { world, recent, readings, thresholds, now, can_read, at_once, open, asked, snapshot };
+        // At once all is read first.
+        let found = if reads == Reads::First { Vec::new() } else { find(&scene) };
         if let Some(reader) = &mut self.reader {
             let mut wanted = Wanted::default();
             teardown_blocked::want(&scene, &mut wanted);
             pid_exhaustion::want(&scene, &mut wanted);
             let pause = HOLDERS_INTERVAL.max(HOLDERS_SHARE * readings.holders_took);
-            let may_look = self.finds_holders && self.holders_at.is_none_or(|at| scene.is_over(at, pause));
+            let may_look = !self.at_once && self.holders_at.is_none_or(|at| scene.is_over(at, pause));
             namespace_leaked::want(&scene, may_look, &mut wanted);
             joined_leftover::want(&scene, &mut wanted);
             proc_mismatch::want(&scene, &mut wanted);
             thread_growth::want(&scene, &mut wanted);
             zombies_not_reaped::want(&scene, &mut wanted);
-            if reads == Reads::Unread {
+            if reads != Reads::Anew {
                 wanted.leave_out(readings);
             }
             if reads == Reads::Anew || !wanted.is_empty() {

@@ -236,7 +236,7 @@ const SNAPSHOT_USES: &[Use] = &[
     Use {
         name: "when a task last ran",
         lost: "in snapshots, since when a process is a zombie, and how long a PID 1 that is exiting has waited at least",
-        needs: Needs::All(&["TASK_LAST_ARRIVAL"]),
+        needs: Needs::All(&["TASK_LAST_ARRIVAL", "TASK_RAN", "TASK_RAN_BEFORE"]),
     },
     Use {
         name: "subreapers",

@@ -181,9 +181,9 @@ fn damaged(error: &DecodeError) -> LoadError {
     LoadError::Iterator(error.to_string())
 }
 
-/// What the task iterator wrote. `boot_ns` is when it began.
-pub fn snapshot_of(boot_ns: BootNs, bytes: &[u8]) -> Result<Snapshot, DecodeError> {
-    let clock = SchedulerClock::of(boot_ns, bytes)?;
+/// What the task iterator wrote, from `boot_ns` to `until`.
+pub fn snapshot_of(boot_ns: BootNs, until: BootNs, bytes: &[u8]) -> Result<Snapshot, DecodeError> {
+    let clock = SchedulerClock::of(until, bytes)?;
     let mut bytes = bytes;
     let mut processes = Vec::new();
     let mut namespaces = BTreeMap::new();
@@ -209,6 +209,7 @@ pub fn snapshot_of(boot_ns: BootNs, bytes: &[u8]) -> Result<Snapshot, DecodeErro
             reserved: _,
             cgroups: _,
             last_arrival,
+            last_ran,
         } = record;
         let ProcessPart { start_boot_ns, pid, parent_pid, uid, ns_inum, comm: _ } = part;
         let pids: Vec<u32> = process.pids().collect();
@@ -221,7 +222,7 @@ pub fn snapshot_of(boot_ns: BootNs, bytes: &[u8]) -> Result<Snapshot, DecodeErro
         let state_letter = letter(state, exit_state);
         let freezer = frozen_by(state, task_flags, jobctl, state_letter);
         let exiting = threads_live == 0 && !is_zombie;
-        let last_ran = clock.boot_ns(last_arrival);
+        let last_ran = clock.end_of_run(last_arrival, last_ran).map(|end| end.min(boot_ns));
         let process = SnapshotProcess {
             pid: HostPid(pid),
             pids,
@@ -264,30 +265,32 @@ pub fn snapshot_of(boot_ns: BootNs, bytes: &[u8]) -> Result<Snapshot, DecodeErro
     Ok(Snapshot { processes, namespaces, ..Snapshot::empty(SnapshotSource::Iterator, boot_ns) })
 }
 
-/// The clock that the scheduler stamps tasks with (`rq_clock()`, kernel/sched/sched.h): its zero is about the boot, it stands still
+/// The clock by which the scheduler dates tasks (`rq_clock()`, kernel/sched/sched.h): its zero is about the boot, it stands still
 /// while the machine is suspended, and no program can read it.
 #[derive(Clone, Copy, Debug)]
 struct SchedulerClock {
-    /// By it the time of `boot_ns`: the last that a task came to a CPU. Some task did in the last few milliseconds: the reader.
-    now: u64,
-    boot_ns: BootNs,
+    /// The latest time that a task has. Some task came to a CPU a moment ago: the reader, for one. Where that moment is longer, what
+    /// is dated by it seems to be as much younger.
+    latest: u64,
+    until: BootNs,
 }
 
 impl SchedulerClock {
-    fn of(boot_ns: BootNs, mut records: &[u8]) -> Result<Self, DecodeError> {
-        let mut now = 0;
+    fn of(until: BootNs, mut records: &[u8]) -> Result<Self, DecodeError> {
+        let mut latest = 0;
         while !records.is_empty() {
             let (found, rest) = decode_snapshot(records)?;
-            now = now.max(found.record.last_arrival);
+            latest = latest.max(found.record.last_arrival);
             records = rest;
         }
-        Ok(Self { now, boot_ns })
+        Ok(Self { latest, until })
     }
 
-    /// The same moment as others tell time; `None` where this kernel does not stamp tasks.
-    fn boot_ns(self, stamp: u64) -> Option<BootNs> {
-        let ago = self.now.checked_sub(stamp).filter(|_| stamp != 0)?;
-        Some(self.boot_ns.saturating_sub(ago))
+    /// When a thread stopped running that came to a CPU at `arrival` and ran for `ran` ns; `None` where this kernel does not say.
+    /// (Real-time threads have run for longer since an earlier arrival: they seem to have ended a moment ago.)
+    fn end_of_run(self, arrival: u64, ran: u64) -> Option<BootNs> {
+        let ago = self.latest.checked_sub(arrival).filter(|_| arrival != 0)?;
+        Some(self.until.saturating_sub(ago.saturating_sub(ran)))
     }
 }
 
@@ -349,6 +352,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_thread_ended_when_its_last_run_did() {
+        let clock = SchedulerClock { latest: 900, until: BootNs(5_000) };
+        assert_eq!(clock.end_of_run(800, 30), Some(BootNs(4_930)));
+        assert_eq!(clock.end_of_run(900, 0), Some(BootNs(5_000)));
+        assert_eq!(clock.end_of_run(800, 300), Some(BootNs(5_000)), "it has not run into the future");
+        assert_eq!(clock.end_of_run(0, 0), None);
+    }
+
+    #[test]
     fn states_have_the_letters_of_proc() {
         let cases = [
             (0, 0, 'R'),
@@ -393,8 +405,8 @@ mod tests {
 
     #[test]
     fn damaged_records_are_refused() {
-        assert!(snapshot_of(BootNs(0), &[1; 20]).is_err());
-        assert!(snapshot_of(BootNs(0), &[0xff; 200]).is_err());
-        assert_eq!(snapshot_of(BootNs(7), &[]).map(|snapshot| snapshot.processes.len()), Ok(0));
+        assert!(snapshot_of(BootNs(0), BootNs(0), &[1; 20]).is_err());
+        assert!(snapshot_of(BootNs(0), BootNs(0), &[0xff; 200]).is_err());
+        assert_eq!(snapshot_of(BootNs(7), BootNs(8), &[]).map(|snapshot| snapshot.processes.len()), Ok(0));
     }
 }

@@ -1,6 +1,6 @@
 //! `tree`: the forest of namespaces.
 
-use std::io;
+use std::{collections::BTreeMap, io};
 
 use serde::Serialize;
 
@@ -82,20 +82,32 @@ pub struct Shown<'a> {
     pub roots: Option<&'a [NsInum]>,
 }
 
-/// The findings about a namespace, or about a process in it where no namespace is named.
-fn of_namespace(findings: &[Finding], inum: NsInum) -> impl Iterator<Item = &Finding> {
-    findings.iter().filter(move |finding| {
-        let ns = finding.ns.as_ref().map(|ns| ns.inum);
-        ns.or(finding.process.as_ref().map(|process| process.ns)) == Some(inum)
-    })
-}
+/// Findings by the namespace that they are about, or else by that of their process.
+struct Marks<'a>(BTreeMap<NsInum, Vec<&'a Finding>>);
 
-/// Their names, each once.
-fn names(findings: &[Finding], inum: NsInum) -> Vec<&'static str> {
-    let mut names: Vec<_> = of_namespace(findings, inum).map(|finding| finding.id.id()).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
+impl<'a> Marks<'a> {
+    fn of(findings: &'a [Finding]) -> Self {
+        let mut marks = BTreeMap::<_, Vec<_>>::new();
+        for finding in findings {
+            let ns = finding.ns.as_ref().map(|ns| ns.inum);
+            if let Some(inum) = ns.or(finding.process.as_ref().map(|process| process.ns)) {
+                marks.entry(inum).or_default().push(finding);
+            }
+        }
+        Self(marks)
+    }
+
+    fn at(&self, inum: NsInum) -> &[&'a Finding] {
+        self.0.get(&inum).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The names of a namespace's findings, each once.
+    fn names(&self, inum: NsInum) -> Vec<&'static str> {
+        let mut names: Vec<_> = self.at(inum).iter().map(|finding| finding.id.id()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
 }
 
 fn room(field: Field) -> Room {
@@ -124,6 +136,7 @@ pub fn table(
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
     let Shown { snapshot, forest, findings, roots } = shown;
+    let marks = Marks::of(findings);
     let walk = forest.walk(roots);
     let mut rows = Vec::with_capacity(walk.len());
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
@@ -149,26 +162,26 @@ pub fn table(
             Field::Level => ns.level.to_string(),
             Field::Parent => or_dash(ns.parent.map(|parent| parent.to_string())),
             Field::Owner => ns.owner_uid.map_or_else(|| "?".to_owned(), |uid| uid.to_string()),
-            Field::Detail => detail(forest, node, findings, snapshot.unread.namespaces > 0),
+            Field::Detail => detail(forest, node, &marks, snapshot.unread.namespaces > 0),
             Field::Findings => {
-                let names = names(findings, ns.inum);
+                let names = marks.names(ns.inum);
                 if names.is_empty() { "-".to_owned() } else { names.join(", ") }
             }
             Field::Children => node.children.len().to_string(),
         };
-        let cell = |field| Cell::painted(text(field), paint(field, shown, node));
+        let cell = |field| Cell::painted(text(field), paint(field, forest, &marks, node));
         rows.push(fields.row(cell));
     }
     columns::write(&fields.columns(), &rows, headings, screen, to)
 }
 
-fn paint(field: Field, shown: Shown<'_>, node: &Node<'_>) -> Paint {
+fn paint(field: Field, forest: &Forest<'_>, marks: &Marks<'_>, node: &Node<'_>) -> Paint {
     let inum = node.namespace.inum;
-    let is_dying = shown.forest.ends_with(inum).is_some();
-    let worst = of_namespace(shown.findings, inum).map(|finding| finding.severity).max();
+    let is_dying = forest.ends_with(inum).is_some();
+    let worst = || marks.at(inum).iter().map(|finding| finding.severity).max();
     match field {
-        Field::Detail | Field::Findings if worst == Some(Severity::Critical) => Paint::Red,
-        Field::Detail | Field::Findings if worst == Some(Severity::Warning) => Paint::Yellow,
+        Field::Detail | Field::Findings if worst() == Some(Severity::Critical) => Paint::Red,
+        Field::Detail | Field::Findings if worst() == Some(Severity::Warning) => Paint::Yellow,
         Field::Detail if is_dying => Paint::Red,
         Field::Detail if node.members.is_empty() || node.zombies() > 0 => Paint::Yellow,
         Field::Zombies if node.zombies() > 0 => Paint::Yellow,
@@ -208,9 +221,9 @@ fn branch(walk: &[(u32, &Node<'_>)], index: usize, depth: u32) -> String {
 }
 
 /// `hidden`: there are processes whose namespace may not be read.
-fn detail(forest: &Forest<'_>, node: &Node<'_>, findings: &[Finding], hidden: bool) -> String {
+fn detail(forest: &Forest<'_>, node: &Node<'_>, marks: &Marks<'_>, hidden: bool) -> String {
     let ns = node.namespace.inum;
-    let mut parts: Vec<String> = names(findings, ns).iter().map(|name| format!("!{name}")).collect();
+    let mut parts: Vec<String> = marks.names(ns).iter().map(|name| format!("!{name}")).collect();
     match forest.ends_with(ns) {
         Some(ending) if ending == ns => {
             let awaited = forest.awaited_by(ns).iter().map(brief).collect::<Vec<_>>();
@@ -348,6 +361,7 @@ pub fn json(
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
     let Shown { snapshot, forest, findings, roots } = shown;
+    let marks = Marks::of(findings);
     let walk = forest.walk(roots);
     let joined = |process: &&'_ SnapshotProcess| match forest.entry(process) {
         Entry::Joined { forked_by, parent, process: _, from } => Some((forked_by, parent, from)),
@@ -377,7 +391,7 @@ pub fn json(
         waits_for: forest.awaited_by(entry.1.namespace.inum),
         holders: &entry.1.holders,
         holders_left_out: entry.1.holders_left_out,
-        findings: of_namespace(findings, entry.1.namespace.inum).collect(),
+        findings: marks.at(entry.1.namespace.inum).to_vec(),
     });
     let Snapshot { source, boot_ns, unread, unnamed, .. } = snapshot;
     let namespaces = lines.map(|line| Chosen::of(line, fields)).collect();

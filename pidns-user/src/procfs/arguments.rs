@@ -1,18 +1,22 @@
 //! What processes were started with.
 
-use super::{Procfs, read_record};
+use std::{fs, io::Read as _};
+
+use super::Procfs;
 use crate::{
     event::identity::{BootNs, ProcessKey},
     text::Name,
 };
 
-/// Longest arguments that are kept, bytes: a process can write whatever it likes there.
+/// Longest arguments that are read, bytes: a process can write whatever it likes there.
 const LONGEST: usize = 4096;
 
 impl Procfs {
     /// The arguments of this process; empty for a kernel thread and a zombie, `None` where it is gone, or another has its number.
     pub fn arguments(&self, process: ProcessKey) -> Option<Vec<Name>> {
-        let bytes = read_record(&self.path(process.pid, "cmdline")).ok()?;
+        let file = fs::File::open(self.path(process.pid, "cmdline")).ok()?;
+        let mut bytes = Vec::new();
+        file.take(LONGEST as u64).read_to_end(&mut bytes).ok()?;
         // Read after the arguments: a number that was given out again meanwhile has another start.
         let start = BootNs::from_ticks(self.start_ticks(process.pid)?);
         start.is_same(process.start).then(|| parse(&bytes))

@@ -231,8 +231,9 @@ impl Observer {
     ) -> Option<(Snapshot, Vec<(HostPid, u64)>)> {
         let iterator = self.iterator.as_mut()?.as_mut().ok()?;
         let decode = |records: &[u8]| {
+            let until = clock::boottime_ns();
             let cgroups = if self.reads_cgroups { cgroups_of(records)? } else { Vec::new() };
-            Ok((snapshot_of(boot_ns, records)?, cgroups))
+            Ok((snapshot_of(boot_ns, until, records)?, cgroups))
         };
         let read = iterator.read(between).and_then(|records| {
             decode(&records).map_err(|error: DecodeError| LoadError::Iterator(error.to_string()))

@@ -283,7 +283,7 @@ fn the_iterator_and_proc_agree() {
     let before = proc();
     let mut iterator = TaskIterator::load().unwrap_or_else(|error| panic!("{error}"));
     let records = iterator.read(&mut || {}).unwrap_or_else(|error| panic!("{error}"));
-    let mut seen = snapshot_of(clock::boottime_ns(), &records).expect("good records");
+    let mut seen = snapshot_of(clock::boottime_ns(), clock::boottime_ns(), &records).expect("good records");
     let iterated = seen.processes.len();
     procfs.add_left_out(&mut seen, &mut || {}).expect("/proc can be read");
     let after = proc();

@@ -84,7 +84,8 @@ fn files_that_are_open_in_every_way_are_found_each_once() {
 /// What exists, by the task iterator; and what holds namespaces, by the iterators or from /proc.
 fn observed(iterator: &mut TaskIterator, by_iterators: bool) -> Snapshot {
     let records = iterator.read(&mut || {}).unwrap_or_else(|error| panic!("{error}"));
-    let mut snapshot = snapshot_of(clock::boottime_ns(), &records).expect("good records");
+    let mut snapshot =
+        snapshot_of(clock::boottime_ns(), clock::boottime_ns(), &records).expect("good records");
     let procfs = Procfs::default();
     procfs.add_left_out(&mut snapshot, &mut || {}).expect("/proc can be read");
     let ties = if by_iterators {

@@ -138,7 +138,11 @@ impl Procfs {
     pub fn add_cgroups(&self, snapshot: &mut Snapshot, sets: &[(HostPid, u64)], between: &mut dyn FnMut()) {
         let sets: HashMap<HostPid, u64> = sets.iter().copied().collect();
         let mut known: HashMap<u64, Name> = HashMap::new();
-        for process in snapshot.processes.iter_mut().filter(|process| process.cgroup.is_none()) {
+        let mut processes: Vec<&mut SnapshotProcess> =
+            snapshot.processes.iter_mut().filter(|process| process.cgroup.is_none()).collect();
+        // The file of a process that is being moved has another path by now. A young one may be: its runtime does that.
+        processes.sort_by_key(|process| process.start_boot_ns);
+        for process in processes {
             let Some(&set) = sets.get(&process.pid) else { continue };
             if let Some(path) = known.get(&set) {
                 process.cgroup = Some(path.clone());

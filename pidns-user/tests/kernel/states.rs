@@ -238,7 +238,7 @@ fn a_traced_zombie_belongs_to_its_tracer_first() {
 }
 
 fn a_snapshot_knows_since_when_a_process_is_a_zombie() {
-    /// The clock of the scheduler is compared with the other one to some milliseconds.
+    /// As well as the clock of the scheduler is compared with the other one.
     const ABOUT_NS: u64 = 100_000_000;
     let before = clock::boottime_ns().0;
     let mut child = Command::new("true").spawn().expect("there is a `true`");
@@ -252,8 +252,10 @@ fn a_snapshot_knows_since_when_a_process_is_a_zombie() {
     let since = line["zombie_since_boot_ns"].as_u64().unwrap_or_else(|| panic!("it is a zombie: {line:#}"));
     let about = before.saturating_sub(ABOUT_NS)..after + ABOUT_NS;
     assert!(about.contains(&since), "{since} is not in {about:?}");
-    let (_, text) = explain(child.id());
-    assert!(text.contains("zombie: it ended 0.") || text.contains("zombie: it ended 1."), "{text}");
+    let (explained, text) = explain(child.id());
+    let told = explained["process"]["zombie"]["since_boot_ns"].as_u64();
+    assert!(told.is_some_and(|since| about.contains(&since)), "{explained:#}");
+    assert!(text.contains("zombie: it ended ") && text.contains(" ago, at "), "{text}");
     child.wait().expect("it can be reaped");
 }
 

@@ -58,17 +58,33 @@ const GLIBC: &str = "The program is linked with the GNU C Library (https://www.g
      General\nPublic License 2.1 or later. The sources of pidns-trace are public, and `cargo xtask dist` links them with\n\
      whatever C library is installed.\n";
 
+const RUST: &str = "It holds parts of Rust's standard library (https://www.rust-lang.org/), and the eBPF objects in it parts of Rust's core\n\
+     library: MIT OR Apache-2.0.\n";
+
+/// Where Debian has the text of glibc's licence.
+const LGPL: &str = "/usr/share/common-licenses/LGPL-2.1";
+
+/// What cargo knows of the packages of a target.
+fn metadata(target: &str) -> Result<Metadata> {
+    let mut cargo = shell::command("cargo");
+    cargo.args(["metadata", "--format-version", "1", "--locked", "--filter-platform", target]);
+    let json = shell::ask(&mut cargo).context("`cargo metadata` fails")?;
+    serde_json::from_str(&json).context("`cargo metadata` writes no JSON")
+}
+
 /// Each crate in the program with its licence, then the texts, each once.
 pub(super) fn text() -> Result<String> {
-    let mut cargo = shell::command("cargo");
-    cargo.args(["metadata", "--format-version", "1", "--locked", "--filter-platform"]);
-    cargo.arg(format!("{}-unknown-linux-gnu", std::env::consts::ARCH));
-    let json = shell::ask(&mut cargo).context("`cargo metadata` fails")?;
-    let metadata: Metadata = serde_json::from_str(&json).context("`cargo metadata` writes no JSON")?;
+    let program = metadata(&format!("{}-unknown-linux-gnu", std::env::consts::ARCH))?;
+    // The objects are in the program.
+    let objects = metadata("bpfel-unknown-none")?;
+    let mut packages = in_it(&program, "pidns-user")?;
+    packages.extend(in_it(&objects, "pidns-ebpf")?);
+    packages.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
+    packages.dedup_by(|a, b| a.id == b.id);
 
     let mut list = String::new();
     let mut texts: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for package in in_the_program(&metadata)? {
+    for package in packages {
         let Package { name, version, license, repository, .. } = package;
         let named = license.as_deref().unwrap_or("see its text");
         list.push_str(&format!("{name} {version}: {named}"));
@@ -85,7 +101,10 @@ pub(super) fn text() -> Result<String> {
         }
     }
 
-    let mut out = format!("{GLIBC}\nThe program holds these crates:\n\n{list}");
+    let lgpl = fs::read_to_string(LGPL).with_context(|| format!("cannot read glibc's licence, {LGPL}"))?;
+    texts.entry(lgpl).or_default().insert("GNU C Library".to_owned());
+
+    let mut out = format!("{GLIBC}\n{RUST}\nThe program holds these crates:\n\n{list}");
     for (text, packages) in texts {
         let packages: Vec<_> = packages.into_iter().collect();
         out.push_str(&format!("\n{}\n{}\n\n{}\n", "=".repeat(100), packages.join(", "), text.trim_end()));
@@ -93,14 +112,15 @@ pub(super) fn text() -> Result<String> {
     Ok(out)
 }
 
-/// All that pidns-user depends on, except while it is built or tested; by name.
-fn in_the_program(metadata: &Metadata) -> Result<Vec<&Package>> {
+/// All that a package of the workspace depends on, except while it is built or tested.
+fn in_it<'a>(metadata: &'a Metadata, name: &str) -> Result<Vec<&'a Package>> {
     let nodes: BTreeMap<&str, &Node> =
         metadata.resolve.nodes.iter().map(|node| (node.id.as_str(), node)).collect();
     let packages: BTreeMap<&str, &Package> =
         metadata.packages.iter().map(|package| (package.id.as_str(), package)).collect();
-    let start = metadata.packages.iter().find(|package| package.name == "pidns-user");
-    let mut todo = vec![start.context("pidns-user is not in the workspace")?.id.as_str()];
+    let start = metadata.packages.iter().find(|package| package.name == name);
+    let start = start.with_context(|| format!("{name} is not in the workspace"))?;
+    let mut todo = vec![start.id.as_str()];
     let mut seen = BTreeSet::new();
     while let Some(id) = todo.pop() {
         if !seen.insert(id) {
@@ -117,7 +137,6 @@ fn in_the_program(metadata: &Metadata) -> Result<Vec<&Package>> {
             found.push(package);
         }
     }
-    found.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
     Ok(found)
 }
 
@@ -153,9 +172,15 @@ mod tests {
     #[test]
     fn each_crate_in_the_program_is_named_with_its_licence_and_none_that_only_builds_it() {
         let text = text().expect("cargo knows the dependencies");
-        for in_it in
-            ["\naya 0.14.0: ", "\ntokio 1", "\nzstd-sys ", "Permission is hereby granted", "Apache License"]
-        {
+        for in_it in [
+            "\naya 0.14.0: ",
+            "\naya-ebpf ",
+            "\ntokio 1",
+            "\nzstd-sys ",
+            "Permission is hereby granted",
+            "Apache License",
+            "GNU LESSER GENERAL PUBLIC LICENSE",
+        ] {
             assert!(text.contains(in_it), "{in_it:?}");
         }
         for not in ["\nproptest ", "\nlibtest-mimic ", "\npidns-ebpf ", "\ncc 1"] {

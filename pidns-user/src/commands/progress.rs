@@ -6,9 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::{stdio::stderr, termios::tcgetwinsize};
+
 use crate::{
     event::Body,
     model::World,
+    output::{Cut, shorten},
     pipeline::{Consumer, ConsumerError, Update, Wants},
     text::Count,
 };
@@ -51,8 +54,9 @@ impl Consumer for Progress {
     fn tick(&mut self, _: Option<&World>) -> Wants {
         if self.said.elapsed() >= INTERVAL {
             self.said = Instant::now();
-            // Whoever has closed stderr wants no line.
-            let _ = write!(io::stderr(), "\r\x1b[K{}", self.counts.line(self.began.elapsed()));
+            let line = self.counts.line(self.began.elapsed());
+            // A line that wraps could not be taken back. A closed stderr is no failure.
+            let _ = write!(io::stderr(), "\r\x1b[K{}", shorten(&line, columns() - 1, Cut::End));
         }
         Wants::Along
     }
@@ -62,6 +66,13 @@ impl Consumer for Progress {
         let _ = write!(io::stderr(), "\r\x1b[K");
         Ok(())
     }
+}
+
+/// Columns of the terminal that is stderr.
+fn columns() -> usize {
+    /// Of one that does not say.
+    const USUAL: usize = 80;
+    tcgetwinsize(stderr()).map_or(USUAL, |size| if size.ws_col > 1 { size.ws_col.into() } else { USUAL })
 }
 
 impl Counts {

@@ -120,7 +120,7 @@ pub(super) fn fit(natural: &[usize], rooms: &[Room], width: usize) -> Vec<Option
 }
 
 /// The text in at most so many columns.
-pub(super) fn shorten(text: &str, width: usize, cut: Cut) -> Cow<'_, str> {
+pub fn shorten(text: &str, width: usize, cut: Cut) -> Cow<'_, str> {
     if text.len() <= width || text.width() <= width {
         return Cow::Borrowed(text);
     }

@@ -26,6 +26,7 @@ use serde::Serialize;
 
 use crate::{event::Event, event::container::Container, text::JsonText};
 
+pub use fit::{Cut, shorten};
 pub use json::Json;
 pub use screen::{Paint, Screen, Style};
 pub use table::Table;

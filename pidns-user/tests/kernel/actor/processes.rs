@@ -86,7 +86,8 @@ fn ending(how: &str) -> c_int {
         let gate = Gate::new();
         let life = || {
             sys::forbid_core_dumps().expect("a limit can be lowered");
-            for signal in [libc::SIGSEGV, libc::SIGTERM] {
+            // A shell has what it starts in the background ignore SIGQUIT.
+            for signal in [libc::SIGSEGV, libc::SIGTERM, libc::SIGQUIT] {
                 let handler: extern "C" fn(c_int) = sys::on_signal_do_nothing;
                 let is_handled = how == "signal with a handler" && signal == libc::SIGTERM;
                 let disposition = if is_handled { handler as libc::sighandler_t } else { libc::SIG_DFL };

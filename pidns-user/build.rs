@@ -78,7 +78,7 @@ fn build(out: &Path) -> anyhow::Result<PathBuf> {
         "big" => "bpfeb-unknown-none",
         _ => "bpfel-unknown-none",
     };
-    // The line info names files. A folder of whoever builds has no place in it, and would make each build another one.
+    // The line info names files. A folder of the builder would make the objects of each builder different.
     let workspace = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let workspace = workspace.parent().context("the package is in no workspace")?;
     // rustup says where it is; without rustup's cargo it is in its usual place.

@@ -115,7 +115,7 @@ fn end_of_page(command: &str) -> Roff {
     roff
 }
 
-/// roff reads bytes unless it is told of an encoding: other characters by their numbers.
+/// roff reads bytes where no encoding is set: other characters are written by their numbers.
 fn in_ascii(text: &str) -> Vec<u8> {
     let escaped = text.chars().map(|c| match c.is_ascii() {
         true => c.to_string(),

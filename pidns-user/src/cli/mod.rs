@@ -314,7 +314,7 @@ mod tests {
         }
     }
 
-    /// The words of a line as a shell has them.
+    /// The arguments of a line, as a shell splits it.
     fn quoted(line: &str) -> Vec<OsString> {
         let parts = line.split('\'').enumerate().flat_map(|(at, part)| match at % 2 {
             0 => part.split_whitespace().map(OsString::from).collect(),

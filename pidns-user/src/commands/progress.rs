@@ -37,7 +37,7 @@ struct Counts {
 }
 
 impl Progress {
-    /// One that writes to stderr, where that is a terminal and nobody has asked for quiet.
+    /// One that writes to stderr, where that is a terminal and `-q` was not given.
     pub(super) fn on_terminal(quiet: bool) -> Option<Self> {
         let now = Instant::now();
         let shows = !quiet && io::stderr().is_terminal();

@@ -6,7 +6,7 @@ use crate::{
     text::{Count, Name},
 };
 
-/// Kinds of events that are named; of more the number is told.
+/// Kinds of events that are named; the others are counted.
 const NAMED: usize = 4;
 
 /// What is attached, and what is waited for.

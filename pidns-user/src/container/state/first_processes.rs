@@ -56,7 +56,7 @@ pub(in super::super) struct FirstProcesses {
 enum State {
     Absent,
     Changed(SystemTime),
-    /// Just now, so that more may change without being told.
+    /// Just now: more may change within the same timestamp.
     ChangedLately,
 }
 

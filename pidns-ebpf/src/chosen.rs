@@ -73,14 +73,11 @@ pub(crate) unsafe fn taken(
         return None;
     }
     for index in 0..MAX_CHOSEN as u32 {
-        if index >= count || ns.is_null() {
+        if index + skip >= count || ns.is_null() {
             break;
         }
-        if index < skip {
-            continue;
-        }
         // SAFETY: the caller's promise.
-        let number = unsafe { chosen.add(index as usize).read_volatile() };
+        let number = unsafe { chosen.add((index + skip) as usize).read_volatile() };
         let pid = pid_of(ns, number);
         if !pid.is_null() {
             let (by, holder) = holder_of(pid);
@@ -95,38 +92,51 @@ pub(crate) unsafe fn taken(
 /// through here is that of lib/radix-tree.c and lib/xarray.c.
 #[inline(always)]
 fn pid_of(ns: PidNamespace<Probed>, number: u32) -> *const u8 {
-    /// Of four bits at least, so that this is enough for 32 of them.
-    const MAX_DEPTH: u32 = 8;
-    /// `xa_is_node()`, include/linux/xarray.h: an address with these two bits, above the internal numbers.
-    const INTERNAL: u64 = 2;
-    const FIRST_ADDRESS: u64 = 4_096;
+    /// Enough for the largest PID (`PID_MAX_LIMIT`, include/linux/threads.h: 22 bits) where each level has four bits.
+    const MAX_DEPTH: u32 = 6;
     if !present(XA_NODE_SHIFT) || !present(XA_NODE_SLOTS) || !present(XA_NODE_TAGS) {
         return core::ptr::null();
     }
     // `XA_CHUNK_SIZE`: the tags stand behind the slots.
-    let slots = (XA_NODE_TAGS.load() - XA_NODE_SLOTS.load()) / size_of::<u64>() as u32;
-    let mut entry: u64 = ns.field(PIDNS_PIDS);
-    let mut depth = 0;
-    while depth < MAX_DEPTH {
-        if entry & 3 != INTERNAL || entry <= FIRST_ADDRESS {
+    let slots = u64::from(XA_NODE_TAGS.load() - XA_NODE_SLOTS.load()) / size_of::<u64>() as u64;
+    // `XA_CHUNK_SHIFT`: a node's slots are that many bits of the number, and those of its children the next ones.
+    let bits: u32 = if slots == 64 { 6 } else { 4 };
+    let root: u64 = ns.field(PIDNS_PIDS);
+    if !is_node(root) {
+        // A tree without a node has the number 0 alone.
+        return core::ptr::null();
+    }
+    // SAFETY: an integer within the node, copied by helper.
+    let shift: u8 =
+        unsafe { Probed::read(((root - INTERNAL) as *const u8).add(XA_NODE_SHIFT.load() as usize)) };
+    let mut shift = u32::from(shift);
+    if u64::from(number).wrapping_shr(shift) >= slots {
+        // Beyond all that the tree has.
+        return core::ptr::null();
+    }
+    let mut entry = root;
+    for _ in 0..MAX_DEPTH {
+        if !is_node(entry) {
             break;
         }
-        let node = (entry - INTERNAL) as *const u8;
-        // SAFETY: integers and pointers within the node, copied by helper.
-        unsafe {
-            let shift: u8 = Probed::read(node.add(XA_NODE_SHIFT.load() as usize));
-            let at = (number as u64).wrapping_shr(shift.into());
-            if depth == 0 && at >= slots.into() {
-                // Beyond all that the tree has.
-                return core::ptr::null();
-            }
-            let slot = (at & u64::from(slots - 1)) * size_of::<u64>() as u64;
-            entry = Probed::read(node.add(XA_NODE_SLOTS.load() as usize + slot as usize));
-        }
-        depth += 1;
+        let slot = u64::from(number).wrapping_shr(shift) & (slots - 1);
+        let at = entry - INTERNAL + u64::from(XA_NODE_SLOTS.load()) + slot * size_of::<u64>() as u64;
+        // SAFETY: a pointer within the node, copied by helper.
+        entry = unsafe { Probed::read(at as *const u8) };
+        shift = shift.wrapping_sub(bits);
     }
-    // A tree without a node has the number 0 alone. A number that is being given out has no `struct pid` yet.
-    if depth == 0 || entry & 3 != 0 { core::ptr::null() } else { entry as *const u8 }
+    // A number that is being given out has no `struct pid` yet.
+    if entry & 3 != 0 { core::ptr::null() } else { entry as *const u8 }
+}
+
+/// What the address of a node is marked with (`xa_mk_node()`, include/linux/xarray.h).
+const INTERNAL: u64 = 2;
+
+/// `xa_is_node()`: a marked address, above the internal numbers.
+#[inline(always)]
+fn is_node(entry: u64) -> bool {
+    const FIRST_ADDRESS: u64 = 4_096;
+    entry & 3 == INTERNAL && entry > FIRST_ADDRESS
 }
 
 /// As what the `struct pid` is in use, and by whom.

@@ -83,7 +83,7 @@ macro_rules! addresses {
         }
     )* };
 }
-addresses!(PidNamespace, Siginfo);
+addresses!(PidNamespace, Siginfo, Task);
 
 /// `task.flags`: it is in do_exit (`PF_EXITING`).
 const PF_EXITING: u32 = 0x4;

@@ -21,17 +21,21 @@ pub(crate) const CHECKPOINT_RESTORE: u64 = 1 << CAP_CHECKPOINT_RESTORE | ADMIN;
 
 /// A limit that is reached, as [`pidns_ebpf::abi::RefusalBody`] has it.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(crate) struct Limit {
-    pub(crate) place: u32,
     pub(crate) value: u64,
     pub(crate) current: u64,
     pub(crate) cgroup: u64,
+    pub(crate) place: u32,
     pub(crate) detail: u32,
     pub(crate) number: u32,
+    /// None: it is copied word by word.
+    pub(crate) padding: u32,
 }
 
 impl Limit {
-    pub(crate) const NONE: Self = Self { place: 0, value: 0, current: 0, cgroup: 0, detail: 0, number: 0 };
+    pub(crate) const NONE: Self =
+        Self { value: 0, current: 0, cgroup: 0, place: 0, detail: 0, number: 0, padding: 0 };
 }
 
 /// What is known of a limit on how many namespaces there may be.
@@ -148,34 +152,18 @@ impl Task<Probed> {
             let cred: *const u8 = self.field(TASK_REAL_CRED);
             let mut ns: *const u8 = Probed::read(cred.add(CRED_USER_NS.load() as usize));
             let mut uid: u32 = Probed::read(cred.add(CRED_EUID.load() as usize));
-            let mut counts = own_counts(cred, ns, uid);
+            let (own, own_uid) = (ns, uid);
+            let mut counts = own_counts(cred, own, uid);
             let is_known = !counts.is_null();
-            let mut own = Limit::NONE;
             for _ in 0..MAX_USER_NAMESPACES {
                 if ns.is_null() {
                     break;
                 }
                 let most = count_at(ns.add(USERNS_UCOUNT_MAX.load() as usize + skip));
-                let used = if counts.is_null() {
-                    CURRENT_UNKNOWN as i64
-                } else {
-                    count_at(counts.add(UCOUNTS_COUNTS.load() as usize + skip))
-                };
-                let is_unknown = counts.is_null();
-                // Of what may not be at all one more is too many, however many there are.
-                if used >= most || most == 0 || is_unknown {
-                    let limit = Limit {
-                        place: user_namespace_number(ns),
-                        value: most as u64,
-                        current: used as u64,
-                        detail: kind as u32,
-                        number: uid,
-                        cgroup: 0,
-                    };
-                    if used >= most || most == 0 {
-                        return Room::Full(limit);
-                    }
-                    own = limit;
+                // What cannot be read counts as none: of what may not be at all that is too many.
+                let used = count_at(counts.wrapping_add(UCOUNTS_COUNTS.load() as usize + skip));
+                if used >= most {
+                    return Room::Full(limit_at(ns, uid, kind, most, counts, used));
                 }
                 counts = Probed::read(ns.add(USERNS_UCOUNTS.load() as usize));
                 if counts.is_null() {
@@ -184,7 +172,11 @@ impl Task<Probed> {
                 ns = Probed::read(counts.add(UCOUNTS_NS.load() as usize));
                 uid = Probed::read(counts.add(UCOUNTS_UID.load() as usize));
             }
-            if is_known { Room::Left } else { Room::Unknown(own) }
+            if is_known {
+                return Room::Left;
+            }
+            let most = count_at(own.add(USERNS_UCOUNT_MAX.load() as usize + skip));
+            Room::Unknown(limit_at(own, own_uid, kind, most, core::ptr::null(), 0))
         }
     }
 
@@ -293,6 +285,31 @@ unsafe fn own_counts(cred: *const u8, ns: *const u8, euid: u32) -> *const u8 {
         let of: *const u8 = Probed::read(counts.add(UCOUNTS_NS.load() as usize));
         let uid: u32 = Probed::read(counts.add(UCOUNTS_UID.load() as usize));
         if of as u64 == ns as u64 && uid == euid { counts } else { core::ptr::null() }
+    }
+}
+
+/// The limit on namespaces of this kind in this user namespace: of `most` of this user `used` are there, unless `counts` leads nowhere.
+///
+/// # Safety
+/// `ns` must be a `struct user_namespace`.
+#[inline(always)]
+unsafe fn limit_at(
+    ns: *const u8,
+    uid: u32,
+    kind: Resource,
+    most: i64,
+    counts: *const u8,
+    used: i64,
+) -> Limit {
+    Limit {
+        // SAFETY: the caller's promise.
+        place: unsafe { user_namespace_number(ns) },
+        value: most as u64,
+        current: if counts.is_null() { CURRENT_UNKNOWN } else { used as u64 },
+        detail: kind as u32,
+        number: uid,
+        cgroup: 0,
+        padding: 0,
     }
 }
 

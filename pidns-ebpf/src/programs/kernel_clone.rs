@@ -16,8 +16,9 @@ use crate::{
     chosen::Chosen,
     kernel::{CloneArgs, Direct, Task},
     maps::attached,
-    outcome::{self, RefusalScratch},
-    syscall::{self, CLONE_NEWPID, Fork},
+    outcome,
+    refusal::{Attempt, RefusalScratch, refused},
+    syscall::{self, CLONE_NEWPID},
     undisturbed::undisturbed,
 };
 
@@ -52,11 +53,7 @@ fn returned(flags: u64, chosen: Chosen, result: i32) {
     let via = if task.in_compat_syscall() { Via::Unknown } else { syscall::via(task.syscall_regs().call()) };
     // SAFETY: this CPU's scratch memory, and the running task.
     unsafe {
-        if flags & CLONE_NEWPID != 0 {
-            outcome::not_created(Writer::Clone, task, via, flags, errno, Some(call), chosen, scratch);
-        } else {
-            let fork = Fork { via, flags, set_tid: chosen.count != 0 };
-            outcome::not_forked(Writer::Clone, task, fork, errno, Some(call), chosen, scratch);
-        }
+        Attempt::fork(via, flags, chosen, scratch);
+        refused(Writer::Clone, task, errno, Some(call), scratch);
     }
 }

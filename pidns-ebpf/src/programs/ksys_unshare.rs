@@ -8,15 +8,15 @@ use aya_ebpf::{
     maps::PerCpuArray,
     programs::FExitContext,
 };
-use pidns_ebpf::abi::{Via, Writer, names::attached::CREATION_BY_FUNCTION};
+use pidns_ebpf::abi::{Writer, names::attached::CREATION_BY_FUNCTION};
 
 use crate::{
     call::Call,
-    chosen::Chosen,
     emit::Scratch,
     kernel::Task,
     maps::attached,
-    outcome::{self, CreateScratch, RefusalScratch},
+    outcome::{self, CreateScratch},
+    refusal::{Attempt, RefusalScratch, refused},
     syscall::CLONE_NEWPID,
     undisturbed::undisturbed,
 };
@@ -51,8 +51,8 @@ fn returned(ctx: &FExitContext) {
                 outcome::unshared(Writer::Unshare, task, scratch);
             }
         } else if let Some(scratch) = RefusalScratch::of(&SCRATCH_UNSHARE_REFUSAL) {
-            let (via, call, chosen) = (Via::Unshare, Some(call), Chosen::NONE);
-            outcome::not_created(Writer::Unshare, task, via, flags, errno, call, chosen, scratch);
+            Attempt::unshare(flags, scratch);
+            refused(Writer::Unshare, task, errno, Some(call), scratch);
         }
     }
 }

@@ -15,7 +15,8 @@ use crate::{
     emit::Scratch,
     kernel::{Direct, PidNamespace, Regs, Task},
     maps::attached,
-    outcome::{self, JoinScratch, RefusalScratch, Target},
+    outcome::{self, JoinScratch, Target},
+    refusal::{Attempt, RefusalScratch, refused},
     undisturbed::undisturbed,
 };
 
@@ -55,8 +56,8 @@ fn returned(ctx: &FExitContext) {
                 outcome::joined(Writer::Setns, task, scratch);
             }
         } else if let Some(scratch) = RefusalScratch::of(&SCRATCH_SETNS_REFUSAL) {
-            let types = regs.argument1();
-            outcome::not_joined(Writer::Setns, task, target, types, errno, Some(call), scratch);
+            Attempt::setns(target, regs.argument1(), scratch);
+            refused(Writer::Setns, task, errno, Some(call), scratch);
         }
     }
 }

@@ -20,7 +20,8 @@ use crate::{
     emit::Scratch,
     kernel::{Direct, Probed, Regs, Task},
     maps::attached,
-    outcome::{self, CreateScratch, JoinScratch, RefusalScratch, Target},
+    outcome::{self, CreateScratch, JoinScratch, Target},
+    refusal::{Attempt, RefusalScratch, refused},
     syscall::{self, CLONE_NEWPID, Fork},
     undisturbed::undisturbed,
 };
@@ -60,60 +61,36 @@ fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn returned(task: Task<Probed>, via: Via, regs: Regs<Direct>, errno: u32) {
-    match via {
-        Via::Unshare => unshare(task, regs.argument0(), errno),
-        Via::Setns => setns(task, regs, errno),
-        _ => clone(task, Fork::of(regs), Chosen::of(regs), errno),
-    }
-}
-
-#[inline(always)]
-fn unshare(task: Task<Probed>, flags: u64, errno: u32) {
-    if flags & CLONE_NEWPID == 0 {
-        return;
-    }
-    // SAFETY: this CPU's scratch memory, and the running task.
-    unsafe {
-        if errno == 0 {
-            if let Some(scratch) = Scratch::of(&SCRATCH_CREATE) {
-                outcome::unshared(Writer::Syscall, task, scratch);
-            }
-        } else if let Some(scratch) = RefusalScratch::of(&SCRATCH_REFUSAL) {
-            let (via, chosen) = (Via::Unshare, Chosen::NONE);
-            outcome::not_created(Writer::Syscall, task, via, flags, errno, None, chosen, scratch);
-        }
-    }
-}
-
-#[inline(always)]
-fn clone(task: Task<Probed>, fork: Fork, chosen: Chosen, errno: u32) {
     let Some(scratch) = RefusalScratch::of(&SCRATCH_REFUSAL) else { return };
     // SAFETY: this CPU's scratch memory, and the running task.
     unsafe {
-        if fork.flags & CLONE_NEWPID != 0 {
-            let Fork { via, flags, .. } = fork;
-            outcome::not_created(Writer::Syscall, task, via, flags, errno, None, chosen, scratch);
-        } else {
-            outcome::not_forked(Writer::Syscall, task, fork, errno, None, chosen, scratch);
+        match via {
+            Via::Unshare if regs.argument0() & CLONE_NEWPID == 0 => return,
+            Via::Unshare if errno == 0 => return unshared(task),
+            Via::Unshare => Attempt::unshare(regs.argument0(), scratch),
+            Via::Setns => match Target::of(task, regs) {
+                Target::Other => return,
+                _ if errno == 0 => return joined(task),
+                target => Attempt::setns(target, regs.argument1(), scratch),
+            },
+            _ => Attempt::fork(via, Fork::of(regs).flags, Chosen::of(regs), scratch),
         }
+        refused(Writer::Syscall, task, errno, None, scratch);
     }
 }
 
 #[inline(always)]
-fn setns(task: Task<Probed>, regs: Regs<Direct>, errno: u32) {
-    let target = Target::of(task, regs);
-    if matches!(target, Target::Other) {
-        return;
+fn unshared(task: Task<Probed>) {
+    if let Some(scratch) = Scratch::of(&SCRATCH_CREATE) {
+        // SAFETY: this CPU's scratch memory, and the running task.
+        unsafe { outcome::unshared(Writer::Syscall, task, scratch) }
     }
-    // SAFETY: this CPU's scratch memory, and the running task.
-    unsafe {
-        if errno == 0 {
-            if let Some(scratch) = Scratch::of(&SCRATCH_JOIN) {
-                outcome::joined(Writer::Syscall, task, scratch);
-            }
-        } else if let Some(scratch) = RefusalScratch::of(&SCRATCH_REFUSAL) {
-            let types = regs.argument1();
-            outcome::not_joined(Writer::Syscall, task, target, types, errno, None, scratch);
-        }
+}
+
+#[inline(always)]
+fn joined(task: Task<Probed>) {
+    if let Some(scratch) = Scratch::of(&SCRATCH_JOIN) {
+        // SAFETY: this CPU's scratch memory, and the running task.
+        unsafe { outcome::joined(Writer::Syscall, task, scratch) }
     }
 }

@@ -34,7 +34,8 @@ const LISTED: usize = 8;
 pub(super) fn find(scene: &Scene<'_>) -> Vec<Finding> {
     let mut refused: BTreeMap<NsInum, Vec<&Incident>> = BTreeMap::new();
     for incident in scene.recent.incidents() {
-        if let IncidentKind::ForkRefused { reason, .. } = &incident.kind
+        if let IncidentKind::ForkRefused { reason, .. } | IncidentKind::CreationRefused { reason, .. } =
+            &incident.kind
             && ["pids_cgroup", "pid_max", "nproc_limit"].contains(&&**reason)
             && !scene.is_over(incident.last, scene.thresholds.incident)
         {

@@ -490,6 +490,9 @@ fn a_refused_namespace_is_found_where_a_limit_refused_it() {
     assert_eq!(story.ids(10.1), []);
     story.tell(10.0, failed("count_limit"));
     assert_eq!(story.ids(10.1), [Diagnosis::CreationRefused]);
+    let mut story = Story::new();
+    story.tell(10.0, failed("pids_cgroup"));
+    assert_eq!(story.ids(10.1), [Diagnosis::PidExhaustion], "a clone that may make no process");
 }
 
 #[test]

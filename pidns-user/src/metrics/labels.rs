@@ -111,9 +111,12 @@ pub(super) const EXIT_REASONS: [&str; 5] = ["ok", "error", "signal", "cascade", 
 /// Values of `method`; the last where a program of 32 bits called.
 pub(super) const METHODS: [&str; 4] = ["clone", "clone3", "unshare", "unknown"];
 /// Values of `reason` of a refused creation (docs/events.md).
-pub(super) const CREATION_REFUSALS: [&str; 9] = [
+pub(super) const CREATION_REFUSALS: [&str; 12] = [
     "depth_limit",
     "count_limit",
+    "pid_max",
+    "pids_cgroup",
+    "nproc_limit",
     "permission",
     "seccomp",
     "already_unshared",

@@ -32,7 +32,11 @@ pub(super) struct CgroupPaths {
 impl CgroupPaths {
     /// Adds the path to an event that has the number alone.
     pub(super) fn complete(&mut self, event: &mut Event) {
-        let Body::ForkFailed { process, limit: Some(limit), .. } = &mut event.body else { return };
+        let (Body::ForkFailed { process, limit: Some(limit), .. }
+        | Body::NamespaceCreateFailed { creator: process, limit: Some(limit), .. }) = &mut event.body
+        else {
+            return;
+        };
         let Some(number) = limit.cgroup_id else { return };
         let now = Instant::now();
         limit.cgroup = match self.found.get(&number) {

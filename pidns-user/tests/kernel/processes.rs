@@ -320,20 +320,26 @@ fn a_fork_in_a_full_pids_cgroup_says_so() {
     let inner = format!("{group}/inner");
     std::fs::create_dir(&inner).expect("a cgroup within");
     let number = std::fs::metadata(&group).expect("its folder").ino();
-    let tracer = Tracer::start(&["-e", "fork.failed"]);
+    let tracer = Tracer::start(&["-e", "fork.failed,namespace.create_failed"]);
     let mut actor = Actor::start("fills-cgroup", &[&inner]);
     let pid: Pid = actor.hear("refused");
-    let failed = tracer.wait_for_process("fork.failed", pid);
+    let fork = tracer.wait_for_process("fork.failed", pid);
+    let creation = tracer.wait_for("a refused creation", |event| {
+        event["event"] == "namespace.create_failed" && event["creator"]["pid"] == pid
+    });
     actor.go();
     actor.finish();
     tracer.stop();
-    expect(&failed, "/errno", "EAGAIN");
-    expect(&failed, "/reason", "pids_cgroup");
-    expect(&failed, "/limit/value", 3);
-    expect(&failed, "/limit/current", 3);
-    expect(&failed, "/limit/cgroup_id", number);
-    let path: String = get(&failed, "/limit/cgroup");
-    assert!(group.ends_with(&path), "the limit is on {group}, whose path this is: {failed}");
+    expect(&creation, "/via", "clone");
+    for failed in [fork, creation] {
+        expect(&failed, "/errno", "EAGAIN");
+        expect(&failed, "/reason", "pids_cgroup");
+        expect(&failed, "/limit/value", 3);
+        expect(&failed, "/limit/current", 3);
+        expect(&failed, "/limit/cgroup_id", number);
+        let path: String = get(&failed, "/limit/cgroup");
+        assert!(group.ends_with(&path), "the limit is on {group}, whose path this is: {failed}");
+    }
     let started = Instant::now();
     while std::fs::remove_dir(&inner).is_err() || std::fs::remove_dir(&group).is_err() {
         assert!(started.elapsed() < patience(10), "the cgroup is empty again");

@@ -65,8 +65,9 @@ fn entry(node: u64) -> Vec<u8> {
     bytes
 }
 
-/// Answers until the gate is open, and then takes requests and says nothing.
-pub(super) fn serve(mut device: File, silence: &Gate) -> c_int {
+/// Answers until `silence` is open, and then takes requests and says nothing. Opens `taken` for each request that it leaves without
+/// the answer that its process waits for.
+pub(super) fn serve(mut device: File, silence: &Gate, taken: &Gate) -> c_int {
     let mut request = vec![0; (1 << 17) + 4096];
     loop {
         let Ok(length) = device.read(&mut request) else { return 0 };
@@ -75,6 +76,9 @@ pub(super) fn serve(mut device: File, silence: &Gate) -> c_int {
         let (operation, unique, node) = (word(4), long(8), long(16));
         if silence.is_open() {
             say("unanswered", operation);
+            if !matches!(operation, op::FORGET | op::BATCH_FORGET) {
+                taken.open();
+            }
             continue;
         }
         let Some(answer) = answer(operation, node, &request[40..length]) else { continue };
@@ -93,10 +97,10 @@ fn behind_a_hanging_server() -> c_int {
     let place = own_place();
     let device = OpenOptions::new().read(true).write(true).open("/dev/fuse").expect("FUSE is there");
     sys::mount_fuse(place.path(), device.as_fd()).expect("root can mount FUSE");
-    let silence = Gate::new();
+    let (silence, taken) = (Gate::new(), Gate::new());
     let server = fork(|| {
         sys::die_with_parent().expect("PR_SET_PDEATHSIG is allowed");
-        serve(device.try_clone().expect("a descriptor is left"), &silence)
+        serve(device.try_clone().expect("a descriptor is left"), &silence, &taken)
     });
     // With the server's end the file system's comes, and nobody waits for it any more.
     drop(device);

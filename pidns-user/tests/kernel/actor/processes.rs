@@ -311,6 +311,12 @@ fn fills_cgroup(cgroup: &str) -> c_int {
     while sys::fork(pause).is_ok() {
         is_tied.wait();
     }
+    let refused = sys::clone(sys::NEWPID, || 0);
+    assert_eq!(
+        refused.map_err(|why| why.raw_os_error()),
+        Err(Some(libc::EAGAIN)),
+        "nor can a namespace be made"
+    );
     say("refused", sys::getpid());
     wait_for_go();
     0

@@ -29,7 +29,8 @@ pub(super) fn wait_until_exiting(pid: Pid) {
         let mut numbers = numbers.split_whitespace();
         let state = numbers.next().expect("a state").to_owned();
         let flags: u32 = numbers.nth(5).and_then(|flags| flags.parse().ok()).expect("flags");
-        state != "Z" && flags & 4 != 0
+        assert_ne!(state, "Z", "{pid} has ended already, and nothing keeps it");
+        flags & 4 != 0
     };
     while !is_exiting() {
         thread::sleep(Duration::from_millis(1));

@@ -109,10 +109,10 @@ fn stuck_in_the_kernel() -> c_int {
     let place = own_place();
     let device = OpenOptions::new().read(true).write(true).open("/dev/fuse").expect("FUSE is there");
     sys::mount_fuse(place.path(), device.as_fd()).expect("root can mount FUSE");
-    let silence = Gate::new();
+    let (silence, taken) = (Gate::new(), Gate::new());
     let server = fork(|| {
         sys::die_with_parent().expect("PR_SET_PDEATHSIG is allowed");
-        serve(device.try_clone().expect("a descriptor is left"), &silence)
+        serve(device.try_clone().expect("a descriptor is left"), &silence, &taken)
     });
     drop(device);
     let folder = place.path().join("folder");
@@ -128,16 +128,8 @@ fn stuck_in_the_kernel() -> c_int {
         });
         is_there.wait();
     });
-    let children =
-        fs::read_to_string(format!("/proc/{0}/task/{0}/children", home.pid)).expect("its children");
-    let member: Pid = children.trim().parse().expect("it has one");
-    let waits = || {
-        fs::read_to_string(format!("/proc/{member}/wchan"))
-            .is_ok_and(|at| at.contains("fuse") || at.contains("request_wait"))
-    };
-    while !waits() {
-        thread::sleep(std::time::Duration::from_millis(1));
-    }
+    // Killed before the server has its request, the member would just end.
+    taken.wait();
     home.let_go();
     wait_until_exiting(home.pid);
     say("ready", true);

@@ -1,0 +1,451 @@
+//! A call of fork and its kin, unshare or setns that the kernel refused: why, and at which limit or for want of which privilege.
+//!
+//! sys_exit sees the result and the registers, and reads off the kernel's state why it was refused. The function
+//! hooks know in addition which function inside refused: they pass the [`Call`] with it.
+//!
+//! A program has one place that calls [`refused`], whatever was refused: the verifier follows every walk in here once for each place.
+
+use aya_ebpf::{helpers::generated, maps::PerCpuArray};
+use pidns_ebpf::abi::{
+    FLAG_INEXACT, FLAG_THREAD, Kind, MAX_CHOSEN, MAX_LEVEL, NamespaceRecord, PIDS_ROOM, Reason, RefusalBody,
+    Resource, Via, Writer,
+};
+
+use crate::{
+    call::Call,
+    chosen::{Chosen, Taken, taken},
+    emit::{self, Scratch, fill_in, now, send_with},
+    filter,
+    kernel::{PidNamespace, Probed, Task, bounded},
+    limits::{ADMIN, CHECKPOINT_RESTORE, Limit, Room},
+    outcome::{Target, has_unshared},
+    syscall::{CLONE_NEW_OTHERS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_THREAD},
+};
+
+const EPERM: u32 = 1;
+const EAGAIN: u32 = 11;
+const ENOMEM: u32 = 12;
+const EEXIST: u32 = 17;
+const EINVAL: u32 = 22;
+const ENOSPC: u32 = 28;
+const ENOSYS: u32 = 38;
+
+/// With room in its tail for PIDs that the caller chose, too.
+#[repr(C)]
+pub(crate) struct RefusalScratch {
+    scratch: Scratch<NamespaceRecord<RefusalBody>>,
+    /// Goes on where the tail ends.
+    more_tail: [u32; PIDS_ROOM],
+    /// The PIDs that the caller chose, until it is known where the tail has them.
+    chosen: [u32; PIDS_ROOM],
+    attempt: Attempt,
+    refusal: Refusal,
+}
+
+impl RefusalScratch {
+    /// This CPU's scratch memory.
+    #[inline(always)]
+    pub(crate) fn of(map: &PerCpuArray<Self>) -> Option<*mut Self> {
+        map.get_ptr_mut(0)
+    }
+}
+
+/// What a call was to do.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Attempt {
+    /// A [`Via`].
+    via: u32,
+    /// How many PIDs the caller chose.
+    chosen: u32,
+    /// `CLONE_*`: of setns the types of namespaces that it was asked to join.
+    flags: u64,
+    /// Address of the PID namespace to join; 0 where it is not known, or there is none.
+    target: u64,
+    /// Whether what was to be joined is of another type.
+    is_wrong_type: u64,
+}
+
+impl Attempt {
+    /// Notes that fork, vfork, clone or clone3 was to make a process with these PIDs.
+    ///
+    /// # Safety
+    /// `scratch` must be valid.
+    #[inline(always)]
+    pub(crate) unsafe fn fork(via: Via, flags: u64, chosen: Chosen, scratch: *mut RefusalScratch) {
+        // SAFETY: the caller's promise, and there is room for MAX_CHOSEN.
+        unsafe {
+            let chosen = chosen.copy((&raw mut (*scratch).chosen).cast());
+            let attempt = Self { via: via as u32, chosen, flags, target: 0, is_wrong_type: 0 };
+            emit::copy(&raw const attempt, &raw mut (*scratch).attempt);
+        }
+    }
+
+    /// Likewise unshare(CLONE_NEWPID), with these flags besides.
+    ///
+    /// # Safety
+    /// `scratch` must be valid.
+    #[inline(always)]
+    pub(crate) unsafe fn unshare(flags: u64, scratch: *mut RefusalScratch) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::fork(Via::Unshare, flags, Chosen::NONE, scratch) }
+    }
+
+    /// Likewise setns to `target`, which is a PID namespace or may be one.
+    ///
+    /// # Safety
+    /// `scratch` must be valid.
+    #[inline(always)]
+    pub(crate) unsafe fn setns(target: Target, types: u64, scratch: *mut RefusalScratch) {
+        let attempt = Self {
+            via: Via::Setns as u32,
+            chosen: 0,
+            flags: types,
+            target: target.ns().map_or(0, PidNamespace::address),
+            is_wrong_type: matches!(target, Target::WrongType(_)).into(),
+        };
+        // SAFETY: the caller's promise.
+        unsafe { emit::copy(&raw const attempt, &raw mut (*scratch).attempt) }
+    }
+
+    #[inline(always)]
+    fn kind(&self) -> Kind {
+        if self.via == Via::Setns as u32 {
+            Kind::NamespaceJoinFailed
+        } else if self.flags & CLONE_NEWPID != 0 {
+            Kind::NamespaceCreateFailed
+        } else {
+            Kind::ForkFailed
+        }
+    }
+
+    #[inline(always)]
+    fn target(&self) -> Option<PidNamespace<Probed>> {
+        (self.target != 0).then(|| PidNamespace::at(self.target as *const u8))
+    }
+}
+
+/// Sends the record of a call that was refused with this errno: what it was to do is noted in the scratch memory.
+///
+/// # Safety
+/// `scratch` must be valid, `task` be the running one.
+#[inline(always)]
+pub(crate) unsafe fn refused(
+    writer: Writer,
+    task: Task<Probed>,
+    errno: u32,
+    call: Option<Call>,
+    scratch: *mut RefusalScratch,
+) {
+    // Out of memory, where the verifier knows no number: it would follow all that comes for each call that led here.
+    // SAFETY: the caller's promise.
+    let attempt = unsafe { (&raw const (*scratch).attempt).read_volatile() };
+    let kind = attempt.kind();
+    let leader = task.group_leader();
+    if matches!(kind, Kind::ForkFailed)
+        && (!filter::wants(kind) || !filter::wants_process(leader.tgid(), leader.tgid()))
+    {
+        return;
+    }
+    let children = task.children_ns();
+    let ns = match kind {
+        Kind::NamespaceJoinFailed => attempt.target(),
+        Kind::NamespaceCreateFailed => None,
+        _ => Some(children),
+    };
+    if !filter::wants_namespace(ns.unwrap_or(children)) {
+        return;
+    }
+    let refusal = if matches!(kind, Kind::NamespaceJoinFailed) {
+        Refusal::of_join(task, attempt, errno, call)
+    } else {
+        // SAFETY: the caller's promise, and that many PIDs are there.
+        unsafe { Refusal::of_fork(task, attempt, children, errno, call, scratch) }
+    };
+    // SAFETY: the caller's promise.
+    unsafe {
+        emit::copy(&raw const refusal, &raw mut (*scratch).refusal);
+        send(writer, task, errno, scratch);
+    }
+}
+
+/// Why, which limit is reached, and the flag that says that the hook does not know the reason precisely.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Refusal {
+    /// A [`Reason`].
+    reason: u32,
+    inexact: u32,
+    limit: Limit,
+    /// Of a capability that is missing: whether it is the one that chooses PIDs.
+    for_chosen: u64,
+    /// Address of the task that has the PID that the caller chose; 0 where there is none.
+    holder: u64,
+}
+
+impl Refusal {
+    #[inline(always)]
+    fn exact(reason: Reason) -> Self {
+        Self { reason: reason as u32, inexact: 0, limit: Limit::NONE, for_chosen: 0, holder: 0 }
+    }
+
+    #[inline(always)]
+    fn inexact(reason: Reason) -> Self {
+        Self { inexact: FLAG_INEXACT.into(), ..Self::exact(reason) }
+    }
+
+    #[inline(always)]
+    fn limit(reason: Reason, limit: Limit) -> Self {
+        Self { limit, ..Self::exact(reason) }
+    }
+
+    /// Of a fork or unshare; the fork's child would have been in `children`, or in a new namespace below.
+    ///
+    /// # Safety
+    /// `scratch` must be valid, and have the PIDs that were chosen.
+    #[inline(always)]
+    unsafe fn of_fork(
+        task: Task<Probed>,
+        attempt: Attempt,
+        children: PidNamespace<Probed>,
+        errno: u32,
+        call: Option<Call>,
+        scratch: *mut RefusalScratch,
+    ) -> Self {
+        let Attempt { flags, chosen, .. } = attempt;
+        let creates = flags & CLONE_NEWPID != 0;
+        // Whether the refusal may be copy_pid_ns's, or alloc_pid's.
+        let of_creation = creates && call.is_none_or(|call| call.create_errno == errno);
+        let of_pid = !creates && call.is_none_or(|call| call.pid_errno == errno);
+        match errno {
+            EPERM => Self::not_permitted_to_fork(task, flags, chosen, children, call),
+            EAGAIN if attempt.via != Via::Unshare as u32 => Self::over_limit(task, children, call),
+            ENOMEM if of_pid && children.is_dead() => Self::exact(Reason::NamespaceDead),
+            ENOMEM => Self::exact(Reason::NoMemory),
+            // The first of them is for the namespace that is to be made.
+            // SAFETY: the caller's promise.
+            EEXIST if chosen != 0 => unsafe { Self::taken(scratch, chosen, creates.into(), children) },
+            ENOSYS if call.is_none() && task.has_seccomp_filter() => Self::exact(Reason::Seccomp),
+            ENOSPC if of_creation && children.level() >= MAX_LEVEL => Self::exact(Reason::DepthLimit),
+            ENOSPC if creates => Self::too_many(task, flags, call.is_some() && of_creation, !of_creation),
+            EINVAL if task.thread_pid().innermost().1.address() != children.address() => {
+                if of_creation && has_unshared(task) {
+                    Self::exact(Reason::AlreadyUnshared)
+                } else if of_creation || !creates && flags & CLONE_THREAD != 0 {
+                    // Of a thread: copy_process, kernel/fork.c.
+                    Self::exact(Reason::ChildrenElsewhere)
+                } else {
+                    Self::exact(Reason::Other)
+                }
+            }
+            _ => Self::exact(Reason::Other),
+        }
+    }
+
+    /// EPERM of a call with these `CLONE_*` flags, which chose `chosen` PIDs, the first of `ns`. A seccomp filter answers so too,
+    /// before the kernel looks at the call; then no function is called that has a hook.
+    #[inline(always)]
+    fn not_permitted_to_fork(
+        task: Task<Probed>,
+        flags: u64,
+        chosen: u32,
+        ns: PidNamespace<Probed>,
+        call: Option<Call>,
+    ) -> Self {
+        // Namespaces are made before PIDs are taken (copy_process, kernel/fork.c).
+        let needs_admin = flags & (CLONE_NEW_OTHERS | CLONE_NEWPID) != 0;
+        let is_for_chosen = match call {
+            Some(call) => call.pid_errno == EPERM,
+            None => chosen != 0 && (!needs_admin || flags & CLONE_NEWUSER != 0 || task.has_one_of(ADMIN)),
+        };
+        if !is_for_chosen {
+            return Self::not_permitted(task, flags, needs_admin, call);
+        }
+        let place = task.lacks_in_owner_of(ns, CHECKPOINT_RESTORE);
+        if place == 0 && call.is_none() && task.has_seccomp_filter() {
+            // Further out it may be missing all the same.
+            return if chosen > 1 { Self::inexact(Reason::Seccomp) } else { Self::exact(Reason::Seccomp) };
+        }
+        Self { for_chosen: 1, ..Self::limit(Reason::Permission, Limit { place, ..Limit::NONE }) }
+    }
+
+    /// EPERM of a call with these `CLONE_*` flags.
+    #[inline(always)]
+    fn not_permitted(task: Task<Probed>, flags: u64, needs_admin: bool, call: Option<Call>) -> Self {
+        if call.is_some() || !task.has_seccomp_filter() {
+            Self::exact(if needs_admin { Reason::Permission } else { Reason::Other })
+        } else if flags & CLONE_NEWUSER != 0 {
+            // With a user namespace of its own the caller needs no capability, but the kernel has other reasons to refuse one: a
+            // chroot, a user that is not mapped, a switch of the distribution.
+            Self::inexact(Reason::Seccomp)
+        } else if needs_admin && !task.has_one_of(ADMIN) {
+            Self::exact(Reason::Permission)
+        } else {
+            Self::exact(Reason::Seccomp)
+        }
+    }
+
+    /// EAGAIN of a fork: which limit is reached.
+    #[inline(always)]
+    fn over_limit(task: Task<Probed>, children: PidNamespace<Probed>, call: Option<Call>) -> Self {
+        // alloc_pid has no other reason for this one.
+        let is_pid_max = call.is_some_and(|call| call.pid_errno == EAGAIN);
+        // In the order in which copy_process checks them.
+        if !is_pid_max && let Some(limit) = task.reached_nproc_limit() {
+            return Self::limit(Reason::NprocLimit, limit);
+        }
+        if is_pid_max || call.is_none() {
+            match children.full_pids() {
+                Some(limit) => return Self::limit(Reason::PidMax, limit),
+                None if is_pid_max => return Self::exact(Reason::PidMax),
+                None => {}
+            }
+        }
+        match task.full_pids_cgroup() {
+            Some(limit) => Self::limit(Reason::PidsCgroup, limit),
+            None => Self::exact(Reason::Other),
+        }
+    }
+
+    /// EEXIST of a call that chose PIDs: they are in use. `skip` of them are for namespaces within `ns`.
+    ///
+    /// # Safety
+    /// `scratch` must be valid, and have that many of them.
+    #[inline(always)]
+    unsafe fn taken(scratch: *mut RefusalScratch, chosen: u32, skip: u32, ns: PidNamespace<Probed>) -> Self {
+        // SAFETY: the caller's promise; `scratch` has room for PIDS_ROOM.
+        let found = unsafe { taken((&raw const (*scratch).chosen).cast(), chosen, skip, ns) };
+        match found {
+            Some(Taken { number, ns: place, by, holder }) => {
+                let limit = Limit { place, number, detail: by as u32, ..Limit::NONE };
+                Self { holder: holder.map_or(0, Task::address), ..Self::limit(Reason::PidTaken, limit) }
+            }
+            None => Self::exact(Reason::PidTaken),
+        }
+    }
+
+    /// ENOSPC of a call with these flags, which is not that namespaces are nested too deep. `is_known`: it is about PID namespaces.
+    /// `is_other`: it is not.
+    #[inline(always)]
+    fn too_many(task: Task<Probed>, flags: u64, is_known: bool, is_other: bool) -> Self {
+        // A user namespace is made first.
+        if !is_known
+            && flags & CLONE_NEWUSER != 0
+            && let Room::Full(limit) = task.room_for(Resource::UserNamespaces)
+        {
+            return Self::limit(Reason::CountLimit, limit);
+        }
+        if is_other {
+            return Self::exact(Reason::Other);
+        }
+        // Another of the namespaces asked for may be the one at its limit.
+        let inexact = if !is_known && flags & CLONE_NEW_OTHERS != 0 { u32::from(FLAG_INEXACT) } else { 0 };
+        match task.room_for(Resource::PidNamespaces) {
+            Room::Full(limit) => Self { inexact, ..Self::limit(Reason::CountLimit, limit) },
+            Room::Unknown(limit) if inexact == 0 => Self::limit(Reason::CountLimit, limit),
+            Room::Unknown(_) => Self::inexact(Reason::CountLimit),
+            // Another CPU has made room meanwhile.
+            Room::Left if inexact == 0 => Self::exact(Reason::CountLimit),
+            // One more PID namespace would have been allowed.
+            Room::Left => Self::exact(Reason::Other),
+        }
+    }
+
+    /// Of setns.
+    #[inline(always)]
+    fn of_join(task: Task<Probed>, attempt: Attempt, errno: u32, call: Option<Call>) -> Self {
+        let is_wrong_type = attempt.is_wrong_type != 0;
+        let at_fault = call.is_none_or(|call| call.join_errno == errno);
+        let refusal = match (errno, attempt.target()) {
+            (EINVAL, _) if is_wrong_type => Self::exact(Reason::WrongType),
+            (EPERM, Some(target)) => Self::not_permitted_to_join(task, target, call),
+            (EPERM, None) => Self::exact(Reason::Permission),
+            (EINVAL, Some(target)) if at_fault && !is_below(target, task.thread_pid().innermost().1) => {
+                Self::exact(Reason::NotDescendant)
+            }
+            _ => Self::exact(Reason::Other),
+        };
+        // Another of the namespaces asked for may be the one that was refused.
+        let may_be_another = call.is_none() && attempt.flags & CLONE_NEW_OTHERS != 0 && !is_wrong_type;
+        Self { inexact: if may_be_another { u32::from(FLAG_INEXACT) } else { 0 }, ..refusal }
+    }
+
+    /// EPERM of a join: where a capability is missing, or that a seccomp filter refused.
+    #[inline(always)]
+    fn not_permitted_to_join(task: Task<Probed>, target: PidNamespace<Probed>, call: Option<Call>) -> Self {
+        let place = task.lacks_admin_to_join(target);
+        if place == 0 && call.is_none() && task.has_seccomp_filter() {
+            return Self::exact(Reason::Seccomp);
+        }
+        Self::limit(Reason::Permission, Limit { place, ..Limit::NONE })
+    }
+}
+
+/// Whether `ns` is `top` or below it.
+#[inline(always)]
+fn is_below(mut ns: PidNamespace<Probed>, top: PidNamespace<Probed>) -> bool {
+    for _ in 0..=MAX_LEVEL {
+        if ns.address() == top.address() {
+            return true;
+        }
+        if ns.is_null() {
+            return false;
+        }
+        ns = ns.parent();
+    }
+    false
+}
+
+/// Sends the record of the attempt and the refusal that are noted in the scratch memory.
+///
+/// # Safety
+/// `scratch` must be valid, `task` be the running one.
+#[inline(always)]
+unsafe fn send(writer: Writer, task: Task<Probed>, errno: u32, scratch: *mut RefusalScratch) {
+    // As in `refused`: out of memory, so that the verifier does not follow this for each reason.
+    // SAFETY: the caller's promise.
+    let (attempt, refusal) = unsafe {
+        ((&raw const (*scratch).attempt).read_volatile(), (&raw const (*scratch).refusal).read_volatile())
+    };
+    let kind = attempt.kind();
+    let ns = match kind {
+        Kind::NamespaceJoinFailed => attempt.target(),
+        Kind::NamespaceCreateFailed => None,
+        _ => Some(task.children_ns()),
+    };
+    let is_thread = matches!(kind, Kind::ForkFailed) && attempt.flags & CLONE_THREAD != 0;
+    let flags = if is_thread { FLAG_THREAD } else { 0 } | refusal.inexact as u8;
+    let holder = (refusal.holder != 0).then(|| Task::<Probed>::at(refusal.holder as *const u8));
+    let Limit { place, value, current, cgroup, detail, number, padding: _ } = refusal.limit;
+    let chosen = bounded(u64::from(attempt.chosen).min(MAX_CHOSEN as u64)) as u32;
+    let body = RefusalBody {
+        errno,
+        via: attempt.via,
+        reason: refusal.reason,
+        place,
+        limit: value,
+        current,
+        cgroup,
+        detail,
+        number,
+        chosen,
+        for_chosen: refusal.for_chosen as u32,
+    };
+    // SAFETY: the caller's promise; the tail and what goes on behind it have room for three lists.
+    unsafe {
+        let list = (&raw const (*scratch).chosen).cast();
+        let scratch: *mut Scratch<NamespaceRecord<RefusalBody>> = scratch.cast();
+        let (pids, mut other_pids) = fill_in(scratch, ns, Some(task.group_leader()), holder, body);
+        let other = &raw mut (*scratch).record.other;
+        if other_pids != 0 && emit::tail(scratch, pids).read() != (*other).pid {
+            // It has lost its PIDs just now.
+            emit::zero(other);
+            other_pids = 0;
+        }
+        if chosen != 0 {
+            let to = emit::tail(scratch, pids + other_pids);
+            generated::bpf_probe_read_kernel(to.cast(), 4 * chosen, list);
+        }
+        send_with(writer, kind, flags, now(), scratch, (pids, other_pids), chosen);
+    }
+}

@@ -68,7 +68,7 @@ macro_rules! arguments {
         }
     )* };
 }
-arguments!(Task, Siginfo, Binprm, Regs, CloneArgs, PidNamespace, File);
+arguments!(Task, Siginfo, Binprm, Regs, CloneArgs, PidNamespace);
 
 /// Pointers that are compared, or may be null.
 macro_rules! addresses {
@@ -83,7 +83,7 @@ macro_rules! addresses {
         }
     )* };
 }
-addresses!(PidNamespace, Siginfo, Task);
+addresses!(PidNamespace, Siginfo);
 
 /// `task.flags`: it is in do_exit (`PF_EXITING`).
 const PF_EXITING: u32 = 0x4;

@@ -39,12 +39,6 @@ impl<A: Access> PidNamespace<A> {
         self.field::<u32>(PIDNS_PID_ALLOCATED) & PIDNS_ADDING == 0
     }
 
-    /// Whether it has, or had, a PID 1.
-    #[inline(always)]
-    pub(crate) fn has_had_init(self) -> bool {
-        self.field::<u64>(PIDNS_CHILD_REAPER) != 0
-    }
-
     /// PIDs in use: processes, threads, zombies.
     #[inline(always)]
     pub(crate) fn pids_in_use(self) -> u32 {

@@ -318,7 +318,10 @@ impl Refusal {
         match found {
             Some(Taken { number, ns: place, by, holder }) => {
                 let limit = Limit { place, number, detail: by as u32, ..Limit::NONE };
-                Self { holder: holder.map_or(0, Task::address), ..Self::limit(Reason::PidTaken, limit) }
+                Self {
+                    holder: holder.map_or(0, |task| task.0 as u64),
+                    ..Self::limit(Reason::PidTaken, limit)
+                }
             }
             None => Self::exact(Reason::PidTaken),
         }

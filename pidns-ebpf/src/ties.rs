@@ -9,7 +9,7 @@ use pidns_ebpf::abi::ties::{HolderRecord, KIND_CHILDREN, KIND_FILE, KIND_ROOT, R
 use crate::{
     access::{Access as _, Direct, Probed},
     kernel::{File, NsCommon, PidNamespace, Task},
-    layout::{Constant, NSPROXY_PID_FOR_CHILDREN, TASK_FILES, TASK_NSPROXY},
+    layout::{Constant, NSPROXY_PID_FOR_CHILDREN, PIDNS_CHILD_REAPER, TASK_FILES, TASK_NSPROXY},
     offsets::{FS_ROOT_ENTRY, FS_ROOT_MOUNT, MOUNT_NS_NS, NSPROXY_MOUNT_NS, TASK_FS},
 };
 
@@ -56,7 +56,9 @@ extern "C" fn file_ties(context: *const FileContext) -> i32 {
     if task.is_null() || file.is_null() {
         return 0;
     }
-    let Some(ns) = File::<Direct>::of(file).namespace().and_then(NsCommon::pid_namespace) else { return 0 };
+    let Some(ns) = File::<Direct>::at(file.cast()).namespace().and_then(NsCommon::pid_namespace) else {
+        return 0;
+    };
     let task = Task::<Probed>::at(task.cast());
     let (tgid, tid) = (task.tgid(), task.pid());
     let leader = task.group_leader();
@@ -97,8 +99,9 @@ extern "C" fn task_ties(context: *const TaskContext) -> i32 {
     let mount_ns = NsCommon::<Probed>::at(unsafe { mount_ns.add(MOUNT_NS_NS.load() as usize) }).inum();
     let (mount, folder): (u64, u64) = (read(fs, FS_ROOT_MOUNT), read(fs, FS_ROOT_ENTRY));
     let (_, own) = task.thread_pid().innermost();
-    // As /proc does: not before it has its first process, which then stays for as long as there is the namespace.
-    let is_elsewhere = children.address() != own.address() && children.has_had_init();
+    // As /proc does: not before it has its first process. The pointer to that stays for as long as there is the namespace.
+    let has_had_init = children.field::<u64>(PIDNS_CHILD_REAPER) != 0;
+    let is_elsewhere = children.address() != own.address() && has_had_init;
     // Both belong to this task for as long as it has them, and what was read out of them is true then.
     if task.field::<u64>(TASK_NSPROXY) != proxy as u64 || task.field::<u64>(TASK_FS) != fs as u64 {
         return 1;

@@ -67,12 +67,14 @@ pub(crate) fn sends_own_siginfo(task: Task<Probed>, signal: i32) -> bool {
 
 /// What a fork was asked for.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(crate) struct Fork {
-    pub(crate) via: Via,
+    /// A [`Via`].
+    pub(crate) via: u32,
+    /// How many PIDs were chosen by the caller.
+    pub(crate) set_tid: u32,
     /// `CLONE_*`.
     pub(crate) flags: u64,
-    /// The PIDs were chosen by the caller.
-    pub(crate) set_tid: bool,
 }
 
 /// Where clone3's `struct clone_args` (include/uapi/linux/sched.h) has `flags`, `set_tid` and `set_tid_size`.
@@ -84,7 +86,7 @@ const CLONE_ARGS_SIZE_VER1: u64 = 80;
 
 impl Fork {
     /// A call of which nothing is known, a 32-bit one say.
-    pub(crate) const UNKNOWN: Self = Self { via: Via::Unknown, flags: 0, set_tid: false };
+    pub(crate) const UNKNOWN: Self = Self { via: Via::Unknown as u32, set_tid: 0, flags: 0 };
 
     /// Reads the call from the registers of its caller. clone3's arguments are in user memory: they are read as
     /// they are now, which another thread could have changed since the kernel read them.
@@ -92,14 +94,13 @@ impl Fork {
     pub(crate) fn of<A: Access>(regs: Regs<A>) -> Self {
         let via = via(regs.call());
         match via {
-            Via::Clone => Self { via, flags: regs.argument0(), set_tid: false },
+            Via::Clone => Self { via: via as u32, set_tid: 0, flags: regs.argument0() },
             Via::Clone3 => {
                 let (at, size) = (regs.argument0(), regs.argument1());
-                let set_tid_size = set_tid_size(at, size);
                 let flags = read_user(at + CLONE_ARGS_FLAGS).unwrap_or_default();
-                Self { via, flags, set_tid: set_tid_size != 0 }
+                Self { via: via as u32, set_tid: set_tid_size(at, size) as u32, flags }
             }
-            _ => Self { via, flags: 0, set_tid: false },
+            _ => Self { via: via as u32, ..Self::UNKNOWN },
         }
     }
 }

@@ -28,8 +28,15 @@ use crate::{
     undisturbed::{first, second},
 };
 
+/// With what the fork was asked for.
+#[repr(C)]
+struct ForkScratch {
+    scratch: Scratch<ForkRecord>,
+    asked: Fork,
+}
+
 #[map]
-static SCRATCH_FORK: PerCpuArray<Scratch<ForkRecord>> = PerCpuArray::with_max_entries(1, 0);
+static SCRATCH_FORK: PerCpuArray<ForkScratch> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static SCRATCH_INIT: PerCpuArray<Scratch<NamespaceRecord<InitBody>>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
@@ -77,9 +84,10 @@ fn forked(ctx: &BtfTracePointContext) {
 
     let parent = thread.group_leader();
     let parent_pid = parent.thread_pid();
-    let Some(scratch) = Scratch::of(&SCRATCH_FORK) else { return };
+    let Some(memory) = SCRATCH_FORK.get_ptr_mut(0) else { return };
     // SAFETY: this CPU's scratch memory, and the task pointers of the hook.
     unsafe {
+        let scratch = &raw mut (*memory).scratch;
         let record = &raw mut (*scratch).record;
         child.describe(&raw mut (*record).process);
         parent.describe(&raw mut (*record).parent);
@@ -95,7 +103,14 @@ fn forked(ctx: &BtfTracePointContext) {
         let tells_of_namespace = chain.is_init() && filter::wants_namespace(ns);
         // Of most forks nothing is asked: only an init's tells of a namespace, and only clone3 chooses PIDs.
         let asked = tells_of_namespace || matches!(syscall::via(regs.call()), Via::Clone3);
-        let fork = if asked { asked_for(thread, regs, ns) } else { Fork::UNKNOWN };
+        let fork = if asked {
+            // Out of memory the verifier knows no number of it, and does not follow the rest for each call.
+            let asked_for = asked_for(thread, regs, ns);
+            copy(&raw const asked_for, &raw mut (*memory).asked);
+            (&raw const (*memory).asked).read_volatile()
+        } else {
+            Fork::UNKNOWN
+        };
         if tells_of_namespace {
             namespace_init(ctx, scratch, ns, thread, &fork, pids, parent_pids);
         } else if CALLS_MAY_BE_UNSEEN.is_on()
@@ -106,7 +121,7 @@ fn forked(ctx: &BtfTracePointContext) {
             unobserved_join(scratch, ns, parent_ns, thread, pids, parent_pids);
         }
         if wanted {
-            let flags = if fork.set_tid { FLAG_RESTORED } else { 0 };
+            let flags = if fork.set_tid != 0 { FLAG_RESTORED } else { 0 };
             send(Writer::Fork, Kind::ProcessFork, flags, now(), scratch, pids, parent_pids);
         }
     }
@@ -134,9 +149,9 @@ fn asked_for<A: Access, N: Access>(thread: Task<Direct>, regs: Regs<A>, ns: PidN
     }
     let call = Call::take(thread.pid(), thread.start_boottime());
     Fork {
-        via: if compat { Via::Unknown } else { syscall::via(regs.call()) },
+        via: if compat { Via::Unknown } else { syscall::via(regs.call()) } as u32,
         flags: if call.created == ns.address() { CLONE_NEWPID } else { 0 },
-        set_tid: call.chosen_pids != 0,
+        set_tid: call.chosen_pids,
     }
 }
 
@@ -178,21 +193,22 @@ unsafe fn namespace_init(
     parent_pids: u32,
 ) {
     let Some(scratch) = Scratch::of(&SCRATCH_INIT) else { return };
+    let unknown = Via::Unknown as u32;
     let (creation, via, flags) = if fork.flags & CLONE_NEWPID != 0 {
         (Creation::WithInit, fork.via, 0)
     } else if attached(CREATION_BY_FUNCTION) {
-        (Creation::Earlier, Via::Unknown, 0)
-    } else if matches!(fork.via, Via::Unknown) {
+        (Creation::Earlier, unknown, 0)
+    } else if fork.via == unknown {
         // A 32-bit program: its clone or unshare was seen by no hook.
-        (Creation::Unobserved, Via::Unknown, FLAG_INEXACT)
+        (Creation::Unobserved, unknown, FLAG_INEXACT)
     } else if CALLS_MAY_BE_UNSEEN.is_on() && !attached(UNSHARE_SEEN) {
         remember(thread, ns.inum());
-        (Creation::Unobserved, Via::Unshare, FLAG_INEXACT)
+        (Creation::Unobserved, Via::Unshare as u32, FLAG_INEXACT)
     } else {
-        (Creation::Earlier, Via::Unknown, 0)
+        (Creation::Earlier, unknown, 0)
     };
     debug!(ctx, "init of {} at level {}", ns.inum(), ns.level());
-    let body = InitBody { via: via as u32, creation: creation as u32 };
+    let body = InitBody { via, creation: creation as u32 };
     // SAFETY: the caller's pointers.
     unsafe {
         let record = &raw mut (*scratch).record;

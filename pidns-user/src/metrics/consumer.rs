@@ -13,8 +13,8 @@ use super::{
     labels::RuntimeLabel,
 };
 use crate::{
-    event::Body,
     event::identity::{BootNs, NsInum},
+    event::{Body, Namespace},
     kernel::clock,
     model::{Change, World},
     pipeline::{Consumer, Update, Wants},
@@ -22,8 +22,8 @@ use crate::{
 
 /// How often what exists is added up anew, at most.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Namespaces that were counted as destroyed and are remembered.
-const DESTROYED: usize = 4_096;
+/// Ids of namespaces that were counted as destroyed and are remembered: two of each.
+const DESTROYED: usize = 8_192;
 
 /// A namespace, for when it is gone.
 #[derive(Clone, Copy, Debug)]
@@ -57,19 +57,25 @@ struct Destroyed {
 }
 
 impl Destroyed {
-    /// Remembers one; whether it was not known before.
-    fn remember(&mut self, id: NamespaceId) -> bool {
-        if !self.set.insert(id) {
-            return false;
+    /// Remembers one by all that tells it from others; whether it was not known by any of that before.
+    fn remember(&mut self, ids: &[NamespaceId]) -> bool {
+        let is_new = !ids.iter().any(|id| self.set.contains(id));
+        for id in ids {
+            if self.set.insert(*id) {
+                self.order.push_back(*id);
+            }
         }
-        self.order.push_back(id);
-        if self.order.len() > DESTROYED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.set.remove(&oldest);
+        while self.order.len() > DESTROYED {
+            self.order.pop_front().map(|oldest| self.set.remove(&oldest));
         }
-        true
+        is_new
     }
+}
+
+/// What tells a namespace from others of its number: one id in the model, and its birth in events.
+fn ids(inum: NsInum, id: Option<NamespaceId>, born: Option<BootNs>) -> Vec<NamespaceId> {
+    let born = born.map(|born| NamespaceId::new(born.0, inum.0));
+    id.into_iter().chain(born.filter(|born| id != Some(*born))).collect()
 }
 
 impl MetricsConsumer {
@@ -115,13 +121,20 @@ impl MetricsConsumer {
         if let Some(id) = known.id {
             self.shared.ledger().close(id);
         }
-        let is_first_end = match known.id {
-            Some(id) => self.destroyed.remember(id),
-            // One that was found without a process may have been counted with its teardown.
-            None => was_destroyed || known.is_announced,
-        };
-        if is_first_end {
+        let is_first = self.destroyed.remember(&ids(inum, known.id, known.born));
+        // One that was found without a process may have been counted with its teardown.
+        if is_first && (known.id.is_some() || was_destroyed || known.is_announced) {
             self.shared.tally().destroyed(known.born, at);
+        }
+    }
+
+    /// An event reports the end of a namespace that the model does not know: it came and went while a snapshot was taken, which
+    /// found a later one of its number.
+    fn forget_unknown(&mut self, ns: &Namespace, at: BootNs) {
+        let id = ns.kernel_id.map(|id| NamespaceId::new(id, ns.inum.0));
+        let ids = ids(ns.inum, id, ns.born_boot_ns);
+        if !ids.is_empty() && self.destroyed.remember(&ids) {
+            self.shared.tally().destroyed(ns.born_boot_ns, at);
         }
     }
 
@@ -166,8 +179,15 @@ impl Consumer for MetricsConsumer {
                 | Change::ProcessRemoved(_) => {}
             }
         }
-        if let Body::NamespaceCreate { ns, .. } | Body::NamespaceInit { ns, .. } = &event.body {
-            self.learn(world, ns.inum, true);
+        match &event.body {
+            Body::NamespaceCreate { ns, .. } | Body::NamespaceInit { ns, .. } => {
+                self.learn(world, ns.inum, true);
+            }
+            Body::NamespaceDestroy { ns, .. } => self.forget_unknown(ns, event.boot_ns),
+            Body::NamespaceTeardown { ns, .. } if !world.sees_destructions() => {
+                self.forget_unknown(ns, event.boot_ns);
+            }
+            _ => {}
         }
         let is_snapshot = matches!(event.body, Body::SnapshotProcess { .. });
         self.changed |= is_snapshot || !changes.is_empty();

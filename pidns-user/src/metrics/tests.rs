@@ -8,7 +8,7 @@ use pidns_ebpf::abi::namespace_counters::NamespaceId;
 use super::*;
 use crate::{
     event::{
-        Body, Event, Process, StreamFilter,
+        Body, Event, Namespace, Process, StreamFilter,
         container::{Container, Runtime},
         identity::{BootNs, HostPid, NsInum},
         snapshot::SnapshotNamespace,
@@ -227,6 +227,38 @@ fn what_older_kernels_count_by_the_start_of_an_init_belongs_to_its_container() {
     let text = scrape_of(Counted(Reading { namespaces, ..Reading::default() }), bodies, 10);
     assert!(text.contains("pidns_process_forks_total{runtime=\"docker\"} 3"), "{text}");
     assert!(text.contains("pidns_namespace_forks_total{pidns=\"7\"} 3"), "{text}");
+}
+
+#[test]
+fn a_namespace_that_came_and_went_during_a_snapshot_is_counted_once() {
+    let ns = |kernel_id| Namespace {
+        inum: NsInum(7),
+        level: 1,
+        parent: Some(NsInum(1)),
+        born_boot_ns: Some(BootNs(100 * kernel_id)),
+        kernel_id: Some(kernel_id),
+        user_ns: 1,
+        owner_uid: 0,
+        container: None,
+    };
+    let Body::SnapshotNamespace { ns: found, .. } = namespace(7, None) else { unreachable!() };
+    let found = SnapshotNamespace { born_boot_ns: Some(BootNs(700)), ..found };
+    let teardown = |kernel_id| Body::NamespaceTeardown {
+        ns: ns(kernel_id),
+        killed: 0,
+        nested: Vec::new(),
+        duration_ns: 1,
+    };
+    let bodies = [
+        start(),
+        Body::SnapshotNamespace { ns: found, holders: Vec::new(), holders_left_out: 0 },
+        // The events of the one before it have waited for the snapshot.
+        teardown(6),
+        teardown(7),
+        Body::NamespaceDestroy { ns: ns(7), lived_ns: None },
+    ];
+    let text = scrape(bodies, 10);
+    assert!(text.contains("pidns_namespace_destructions_total 2"), "{text}");
 }
 
 #[test]

@@ -273,6 +273,22 @@ impl FileTracer {
         self.process.id() as Pid
     }
 
+    /// Waits until nothing has come for a while: a busy kernel frees the zombies of a storm long after it.
+    pub(crate) fn wait_until_quiet(&self) {
+        const QUIET: Duration = Duration::from_millis(500);
+        let size = || std::fs::metadata(&self.stream).expect("the stream is there").len();
+        let deadline = Instant::now() + patience(60);
+        let (mut last, mut since) = (size(), Instant::now());
+        while since.elapsed() < QUIET {
+            assert!(Instant::now() < deadline, "the stream does not end: {last} bytes");
+            thread::sleep(Duration::from_millis(20));
+            let now = size();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+        }
+    }
+
     /// Waits until this text is somewhere in the stream.
     pub(crate) fn wait_for_text(&self, what: &str, text: &str) {
         let deadline = Instant::now() + patience(60);

@@ -104,6 +104,11 @@ impl ContainerCache {
     /// The container of a process of this /proc; as [`Self::of`], which has more about it. What was known of one that has
     /// gone stays.
     pub fn find(&mut self, process: ProcessKey) -> Option<Arc<Container>> {
+        self.look(process, false)
+    }
+
+    /// `is_anew`: whenever it was looked at last, unless that is settled.
+    fn look(&mut self, process: ProcessKey, is_anew: bool) -> Option<Arc<Container>> {
         if let Some(KnownProcess { container: Some(container), settled: true, .. }) =
             self.processes.get(&process)
             && container.is_vouched()
@@ -117,7 +122,7 @@ impl ContainerCache {
             // It has gone, and what was read may be of the next process of its PID.
             return self.remembered(process);
         };
-        self.of_child(process, Some(parent), &cgroup, Instant::now())
+        self.of_child((process, Some(parent)), &cgroup, Instant::now(), is_anew)
     }
 
     /// The container of a process of the host: as [`Self::find`], but none where its cgroup names neither a container nor a
@@ -144,15 +149,9 @@ impl ContainerCache {
     }
 
     /// As [`Self::find`], of a process that may just have come into its container: what is not settled is looked at again, whenever
-    /// that was looked at last.
+    /// that was looked at last. What was known of one that has ended since stays.
     pub fn find_anew(&mut self, process: ProcessKey) -> Option<Arc<Container>> {
-        if let Some(known) = self.processes.get(&process)
-            && !known.settled
-        {
-            self.places.remove(&known.place);
-            self.processes.remove(&process);
-        }
-        self.find(process)
+        self.look(process, true)
     }
 
     /// The container of a process as it was found last: for the dead, whose cgroup nobody can read any more.
@@ -161,16 +160,16 @@ impl ContainerCache {
     }
 
     fn of_at(&mut self, process: ProcessKey, cgroup: &[u8], now: Instant) -> Option<Arc<Container>> {
-        self.of_child(process, None, cgroup, now)
+        self.of_child((process, None), cgroup, now, false)
     }
 
-    /// As [`Self::of`]; `parent` where that has been read.
+    /// As [`Self::of`]; `parent` where that has been read, `is_anew` as of [`Self::look`].
     fn of_child(
         &mut self,
-        process: ProcessKey,
-        parent: Option<Option<HostPid>>,
+        (process, parent): (ProcessKey, Option<Option<HostPid>>),
         cgroup: &[u8],
         now: Instant,
+        is_anew: bool,
     ) -> Option<Arc<Container>> {
         let known = self.processes.get(&process);
         let place = match (cgroup::parse(cgroup), known) {
@@ -181,11 +180,18 @@ impl ContainerCache {
             (None, _) => Place::default(),
         };
         let known = known.filter(|known| *known.place == place);
-        if let Some(known) = known.filter(|known| !known.is_due(now)) {
+        let is_anew = is_anew && known.is_some_and(|known| !known.settled);
+        if let Some(known) = known.filter(|known| !known.is_due(now) && !is_anew) {
             return known.container.clone();
         }
-        let (first_look, looks) = known.map_or((now, 0), |known| (known.first_look, known.looks));
+        let (first_look, looks) = match known {
+            Some(known) if !is_anew => (known.first_look, known.looks),
+            _ => (now, 0),
+        };
         let place = known.map_or_else(|| Arc::new(place), |known| Arc::clone(&known.place));
+        if is_anew {
+            self.places.remove(&place);
+        }
         let shared = self.places.get(&place).filter(|shared| match &shared.witness {
             _ if !shared.settled => now.duration_since(shared.looked) < PAUSE,
             Some(witness) => witness.speaks_for(process, &self.roots),
@@ -338,6 +344,30 @@ mod tests {
         fs::write(folder.join("cgroup"), format!("0::{cgroup}\n")).unwrap();
         let stat = format!("{pid} (x) S {}{start_ticks} 1 2 3\n", "0 ".repeat(18));
         fs::write(folder.join("stat"), stat).unwrap();
+    }
+
+    #[test]
+    fn what_was_known_of_a_process_that_has_ended_stays_when_it_is_looked_at_anew() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = |path: &str| format!("0::{path}\n4:memory:{path}\n");
+        let id = format!("{:064}", 7);
+        let place = |pid: u32, text: &str| {
+            put(base.path(), pid, 500, "/");
+            fs::write(base.path().join(format!("proc/{pid}/cgroup")), text).unwrap();
+        };
+        for (pid, then) in [(7, Some(folder("/"))), (8, None)] {
+            place(pid, &folder(&format!("/libpod-{id}")));
+            let mut names = ContainerCache::new(Roots::below(base.path()));
+            let known = names.find(process(pid)).expect("its cgroup tells the id");
+            assert!(known.by_cgroup_alone && known.id.is_some());
+            match then {
+                // With v1 a zombie is in the root.
+                Some(text) => place(pid, &text),
+                None => fs::remove_dir_all(base.path().join(format!("proc/{pid}"))).unwrap(),
+            }
+            assert_eq!(names.find_anew(process(pid)), Some(Arc::clone(&known)), "{pid}");
+            assert_eq!(names.find(process(pid)), Some(known), "{pid}");
+        }
     }
 
     #[test]

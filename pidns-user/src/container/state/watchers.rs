@@ -30,7 +30,7 @@ pub(super) struct Claim {
 }
 
 /// What the watcher over this process says, which is an ancestor that is not in the container's own cgroup: nobody in there is
-/// believed.
+/// believed. While the container is made, the runtime is between the two (conmon has `runc create` make it).
 pub(super) fn claim(process: ProcessKey, proc: &Path, path: &[u8]) -> Option<Claim> {
     let mut pid = process.pid;
     for _ in 0..FURTHEST {
@@ -39,7 +39,8 @@ pub(super) fn claim(process: ProcessKey, proc: &Path, path: &[u8]) -> Option<Cla
         let is_inside =
             cgroup::parse(&text).is_some_and(|place| place.containers.iter().any(|layer| layer.path == path));
         if !is_inside {
-            return parse(&read(proc, pid, "cmdline")?);
+            let said = |pid| parse(&read(proc, pid, "cmdline")?);
+            return said(pid).or_else(|| said(parent(pid, proc)?));
         }
     }
     None
@@ -190,5 +191,13 @@ mod tests {
             claim(process, proc.path(), b"/lxc.payload.web-1").map(|claim| claim.name)
         };
         assert_eq!((of(11), of(13)), (Some(Name::from("web")), Some(Name::from("web"))));
+        // The runtime is still there, and its watcher further up.
+        put(20, 1, "/", "/usr/bin/conmon\0-c\0abc\0-n\0db\0");
+        put(21, 20, "/", "/usr/bin/runc\0create\0abc\0");
+        put(22, 21, "/lxc.payload.web-1", "runc\0init\0");
+        put(30, 20, "/", "sh\0");
+        put(31, 30, "/", "sh\0");
+        put(32, 31, "/lxc.payload.web-1", "sh\0");
+        assert_eq!((of(22), of(32)), (Some(Name::from("db")), None));
     }
 }

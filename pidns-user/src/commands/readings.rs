@@ -19,6 +19,7 @@ use crate::{
     kernel::clock,
     procfs::{
         Procfs,
+        doing::DoingReader,
         limits::{Limit, LimitReader},
         ties::Ties,
     },
@@ -83,8 +84,9 @@ fn read(wanted: &Wanted) -> Readings {
     let Wanted { doing, limits, holders, still_held, proc } = wanted;
     let tasks = procfs.tasks().unwrap_or(0);
     let mut read = Readings { at: clock::boottime_ns(), tasks, ..Readings::default() };
+    let reader = DoingReader::new(&procfs);
     for &key in doing {
-        match procfs.doing(key.pid) {
+        match reader.doing(key.pid) {
             Ok(Some(found)) => drop(read.doing.insert(key, Ok(found))),
             Err(why) => drop(read.doing.insert(key, Err(why))),
             Ok(None) => drop(read.gone.insert(key)),

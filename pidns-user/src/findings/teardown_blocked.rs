@@ -109,7 +109,11 @@ fn blocker(scene: &Scene<'_>, forest: &Forest<'_>, awaited: &Awaited, ending: Ns
     let process = super::scene::described(state);
     let read = scene.readings.doing.get(&state.key()).and_then(|read| read.as_ref().ok());
     let (by, keeper, wchan) = match read {
-        Some(doing) => by_reading(scene, forest, &process, doing, ending),
+        Some(doing) => {
+            // The cgroup is not always to be read.
+            let is_frozen = matches!(awaited.why, Some(Reason::Frozen));
+            by_reading(scene, forest, &process, (doing, is_frozen), ending)
+        }
         None => {
             let (by, keeper) = by_model(awaited.why.as_ref());
             (by, keeper, None)
@@ -127,7 +131,7 @@ fn by_reading(
     scene: &Scene<'_>,
     forest: &Forest<'_>,
     process: &Process,
-    doing: &Doing,
+    (doing, is_known_frozen): (&Doing, bool),
     ending: NsInum,
 ) -> (BlockedBy, Option<HostPid>, Option<crate::text::Name>) {
     let wchan = || doing.wchan.clone();
@@ -144,7 +148,7 @@ fn by_reading(
                 }
             }
         },
-        _ if doing.frozen => (BlockedBy::Freezer, None, wchan()),
+        _ if doing.frozen || is_known_frozen => (BlockedBy::Freezer, None, wchan()),
         't' => (BlockedBy::Tracer, doing.tracer, None),
         'D' => (BlockedBy::Kernel, None, wchan()),
         _ if process.pids.last() == Some(&1) && forest.ends_with(process.ns).is_some() => {

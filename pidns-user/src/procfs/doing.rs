@@ -1,13 +1,15 @@
 //! What a process is doing at this moment.
 
 use super::{
-    Procfs, is_gone,
+    Procfs,
+    freezer::V1Freezer,
+    is_gone,
     mountinfo::{mounts, unescape},
     parse, read,
 };
 use crate::{event::identity::HostPid, text::Name};
 
-/// Kernel functions in which a frozen task waits: of a v1 cgroup or a suspended machine (kernel/freezer.c), and of a v2 cgroup
+/// Kernel functions in which a frozen task waits that was not asleep: of a v1 cgroup or a suspended machine (kernel/freezer.c), and of a v2 cgroup
 /// (kernel/signal.c, whose name is another one before 5.2).
 const FREEZERS: [&[u8]; 3] = [b"__refrigerator", b"do_freezer_trap", b"ptrace_freezer_trap"];
 
@@ -25,21 +27,33 @@ pub struct Doing {
     /// The kernel function that its first thread sleeps in (/proc/PID/wchan); `None` where it does not sleep, and where that may
     /// not be read.
     pub wchan: Option<Name>,
-    /// Whether it sleeps where frozen tasks do.
+    /// Whether it sleeps where frozen tasks do, or sleeps otherwise (D) and its v1 cgroup is frozen.
     pub frozen: bool,
 }
 
-impl Procfs {
+/// Reads what processes are doing: for one pass over them.
+pub struct DoingReader<'a> {
+    procfs: &'a Procfs,
+    freezer: V1Freezer<'a>,
+}
+
+impl<'a> DoingReader<'a> {
+    /// Reads nothing yet.
+    pub fn new(procfs: &'a Procfs) -> Self {
+        Self { procfs, freezer: V1Freezer::new(procfs) }
+    }
+
     /// What the process of this PID is doing; `None` where it is gone.
     ///
     /// # Errors
     /// Its files may not be read: the reason.
     pub fn doing(&self, pid: HostPid) -> Result<Option<Doing>, String> {
         let read = |file: &str| -> Result<Option<Vec<u8>>, String> {
-            match read(&self.path(pid, file)) {
+            let path = self.procfs.path(pid, file);
+            match read(&path) {
                 Ok(text) => Ok(Some(text)),
                 Err(error) if is_gone(&error) => Ok(None),
-                Err(error) => Err(format!("{}: {error}", self.path(pid, file).display())),
+                Err(error) => Err(format!("{}: {error}", path.display())),
             }
         };
         let (Some(stat), Some(status)) = (read("stat")?, read("status")?) else { return Ok(None) };
@@ -48,16 +62,20 @@ impl Procfs {
         let tracer = number(b"TracerPid:").filter(|&tid| tid != 0);
         // Not everybody may read it, and all else is known without.
         let wchan = read("wchan").ok().flatten().filter(|wchan| wchan != b"0" && !wchan.is_empty());
+        let is_frozen = wchan.as_deref().is_some_and(|wchan| FREEZERS.contains(&wchan))
+            || (stat.state == 'D' && self.freezer.has_frozen(pid));
         Ok(Some(Doing {
             state: stat.state,
             ppid: HostPid(stat.ppid),
-            tracer: tracer.map(|tid| self.thread(tid).map_or(HostPid(tid), |thread| thread.process)),
+            tracer: tracer.map(|tid| self.procfs.thread(tid).map_or(HostPid(tid), |thread| thread.process)),
             threads: number(b"Threads:").map_or(1, u64::from),
-            frozen: wchan.as_deref().is_some_and(|wchan| FREEZERS.contains(&wchan)),
+            frozen: is_frozen,
             wchan: wchan.map(|wchan| Name::from(wchan.as_slice())),
         }))
     }
+}
 
+impl Procfs {
     /// The number of the file system that is mounted at /proc of this process's mounts (`None`: of this program's own), where that
     /// is a proc. Two mounts of one file system show the same PID namespace.
     ///
@@ -104,14 +122,16 @@ mod tests {
             wchan: Some(Name::from("__refrigerator")),
             frozen: true,
         };
-        assert_eq!(procfs.doing(HostPid(70)), Ok(Some(doing)));
-        assert_eq!(procfs.doing(HostPid(71)), Ok(None));
+        let reader = DoingReader::new(&procfs);
+        assert_eq!(reader.doing(HostPid(70)), Ok(Some(doing)));
+        assert_eq!(reader.doing(HostPid(71)), Ok(None));
     }
 
     #[test]
     fn this_process_runs() {
-        let doing =
-            Procfs::default().doing(HostPid(std::process::id())).expect("may be read").expect("is there");
+        let procfs = Procfs::default();
+        let this = DoingReader::new(&procfs).doing(HostPid(std::process::id()));
+        let doing = this.expect("may be read").expect("is there");
         assert!(doing.threads >= 1 && !doing.frozen, "{doing:?}");
     }
 }

@@ -19,6 +19,7 @@ use crate::{
 mod arguments;
 mod cgroup;
 pub mod doing;
+mod freezer;
 mod holders;
 mod inits;
 mod kept;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::cgroups::{self, ScratchCgroup};
 use crate::facts::Who;
-use crate::forest::{document, namespace, output};
+use crate::forest::{document, namespace, output, process};
 use crate::probes::{self, Outcome};
 use crate::recordings::{Recorder, run_on};
 use crate::seen::{Seen, get};
@@ -25,6 +25,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_teardown_that_waits_for_a_parent_outside_names_it),
     test!(a_teardown_that_waits_for_a_tracer_names_it),
     test!(a_teardown_that_waits_for_a_frozen_process_names_it, needs freezer),
+    test!(a_teardown_that_waits_for_a_process_frozen_in_its_sleep_names_it, needs freezer),
     test!(a_teardown_that_waits_for_the_kernel_names_the_process, needs probes::fuse),
     test!(a_fork_into_a_dead_namespace_is_found_with_its_init),
     test!(an_ignored_signal_and_the_kill_that_follows_name_their_sender),
@@ -204,12 +205,45 @@ fn an_init_that_reaps_is_no_finding() {
     stage.only(&[], &[init.ns]);
 }
 
+/// `explain`, `tree` and `ps` name the process that the finding names, with the same reason.
+#[track_caller]
+fn views_agree_on_the_blocker(ns: u64, blocker: &Value) {
+    let pid: sys::Pid = get(blocker, "/process/pid");
+    let reason = match blocker["by"].as_str() {
+        Some("parent") => "not_reaped",
+        Some("tracer") => "traced",
+        Some("freezer") => "frozen",
+        Some("kernel") => "uninterruptible",
+        other => panic!("{other:?}: {blocker:#}"),
+    };
+    let target = ns.to_string();
+    let explained = document(&["explain", &target]);
+    let tree = document(&["tree", &target]);
+    for waits_for in [&explained["namespace"]["waits_for"], &namespace(&tree, ns)["waits_for"]] {
+        let all = waits_for.as_array().unwrap_or_else(|| panic!("nothing is waited for: {explained:#}"));
+        let awaited = all.iter().find(|awaited| awaited["process"]["pid"] == pid);
+        let awaited = awaited.unwrap_or_else(|| panic!("no {pid}: {waits_for:#}"));
+        assert_eq!(awaited["why"]["kind"], reason, "{awaited:#}");
+    }
+    let listed = document(&["ps", &target]);
+    let line = process(&listed, pid);
+    assert_eq!((&line["awaited"]["ns"], &line["awaited"]["why"]["kind"]), (&ns.into(), &reason.into()));
+    let name = format!("{}[{pid}]", get::<String>(blocker, "/process/comm"));
+    for (view, words) in [("explain", "Waits for"), ("tree", "dying: waits for")] {
+        let (text, _) = output(&[view, &target], 0);
+        assert!(text.contains(words) && text.contains(&name), "{text}");
+    }
+    let (text, _) = output(&["ps", &target], 0);
+    assert!(text.contains("holds up the end of"), "{text}");
+}
+
 /// The blocker of a teardown that hangs, which must be closed when the actor goes on.
 #[track_caller]
 fn blocked(situation: &str, args: &[&str], standing: bool) -> (Value, Who) {
     let mut stage = Stage::new(&[]);
     let mut actor = Actor::start(situation, args);
-    let init: Who = actor.hear(if situation == "frozen-teardown" { "outer" } else { "init" });
+    let is_frozen = situation.starts_with("frozen");
+    let init: Who = actor.hear(if is_frozen { "outer" } else { "init" });
     if standing {
         let _: bool = actor.hear("standing");
         actor.go();
@@ -217,10 +251,11 @@ fn blocked(situation: &str, args: &[&str], standing: bool) -> (Value, Who) {
     let _: bool = actor.hear("ready");
     let found = stage.opened("teardown-blocked", init.ns);
     is_shown_at_once("teardown-blocked", init.ns);
+    views_agree_on_the_blocker(init.ns, &facts(&found, "blocker")[0]);
     assert_eq!((&found["ns"]["inum"], &found["severity"]), (&init.ns.into(), &"critical".into()));
     stage.recorded(&found);
     let named: Who = match situation {
-        "frozen-teardown" => actor.hear("inner"),
+        _ if is_frozen => actor.hear("inner"),
         "hung-teardown" => actor.hear("parent"),
         "traced-teardown" => actor.hear("keeper"),
         _ => actor.hear("member"),
@@ -228,7 +263,7 @@ fn blocked(situation: &str, args: &[&str], standing: bool) -> (Value, Who) {
     actor.go();
     actor.finish();
     stage.closed(&found);
-    let killed = ["frozen-teardown", "traced-teardown"].contains(&situation);
+    let killed = is_frozen || situation == "traced-teardown";
     let expected: &[&str] = if killed { &["teardown-blocked", "init-killed"] } else { &["teardown-blocked"] };
     stage.only(expected, &[init.ns]);
     let blockers = facts(&found, "blocker");
@@ -250,6 +285,14 @@ fn a_teardown_that_waits_for_a_frozen_process_names_it() {
     let group = ScratchCgroup::make("/sys/fs/cgroup/freezer");
     let (blocker, frozen) = blocked("frozen-teardown", &[group.path()], false);
     assert_eq!((&blocker["by"], &blocker["process"]["pid"]), (&"freezer".into(), &frozen.pid.into()));
+}
+
+fn a_teardown_that_waits_for_a_process_frozen_in_its_sleep_names_it() {
+    let group = ScratchCgroup::make("/sys/fs/cgroup/freezer");
+    let (blocker, frozen) = blocked("frozen-asleep-teardown", &[group.path()], false);
+    assert_eq!((&blocker["by"], &blocker["process"]["pid"]), (&"freezer".into(), &frozen.pid.into()));
+    let wchan: String = get(&blocker, "/wchan");
+    assert!(!wchan.contains("refrigerator"), "a sleep: {blocker:#}");
 }
 
 fn a_teardown_that_waits_for_the_kernel_names_the_process() {

@@ -6,14 +6,20 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
 
-use super::{Child, Situation, become_actor, fork, parse, say, say_end, wait_for_go};
+use super::{Child, Side, Situation, become_actor, fork, parse, say, say_end, wait_for_go};
 use crate::facts::{Who, state};
 use crate::sys::{self, Gate, Pid};
 
 pub(super) const SITUATIONS: &[Situation] = &[
     ("hung-teardown", |_| hung_teardown()),
     ("frozen-v2", |args| frozen_v2(&parse::<String>(args, 0, "a cgroup of version 2"))),
-    ("frozen-teardown", |args| frozen_teardown(&parse::<String>(args, 0, "a cgroup of the freezer"))),
+    ("frozen-teardown", |args| {
+        frozen_teardown(&parse::<String>(args, 0, "a cgroup of the freezer"), |side| side.wait())
+    }),
+    ("frozen-asleep-teardown", |args| {
+        let sleeps = |_: &Side<'_>| thread::sleep(Duration::from_secs(3600));
+        frozen_teardown(&parse::<String>(args, 0, "a cgroup of the freezer"), sleeps)
+    }),
     ("traced-zombie", |_| traced_zombie()),
     ("first-thread-gone", |_| first_thread_gone()),
     ("lives-in-second-thread", |_| lives_in_second_thread()),
@@ -71,11 +77,20 @@ fn hung_teardown() -> c_int {
     0
 }
 
-/// The init is killed, and waits for that of a namespace within, which is frozen.
-fn frozen_teardown(cgroup: &str) -> c_int {
+/// The init is killed, and waits for that of a namespace within, which is frozen while it does this. Where it waits for a file it goes
+/// to the refrigerator; where it sleeps it is frozen in its sleep.
+fn frozen_teardown(cgroup: &str, business: fn(&Side<'_>)) -> c_int {
     let home = Child::init("outer", || {
-        let join = || fs::write(format!("{cgroup}/cgroup.procs"), "0").expect("a process may move itself");
-        std::mem::forget(Child::init("inner", join));
+        let life = |side: &Side<'_>| {
+            say("inner", Who::myself());
+            fs::write(format!("{cgroup}/cgroup.procs"), "0").expect("a process may move itself");
+            side.ready();
+            business(side);
+            0
+        };
+        let inner = Child::clone(sys::NEWPID, life).expect("root can make a PID namespace");
+        inner.await_ready();
+        std::mem::forget(inner);
     });
     let freeze = |state: &str| fs::write(format!("{cgroup}/freezer.state"), state).expect("it takes a state");
     freeze("FROZEN");

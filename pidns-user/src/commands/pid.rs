@@ -3,7 +3,7 @@
 mod place;
 mod words;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use self::place::PidPlace;
 use super::{
@@ -17,7 +17,7 @@ use crate::{
     cli::{PidArgs, SnapshotOutput},
     commands::failure::Failure,
     event::container::Container,
-    event::identity::{HostPid, NamespaceKey},
+    event::identity::{BootNs, HostPid, NamespaceKey},
     event::snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource},
     model::Forest,
     output::{
@@ -181,7 +181,11 @@ fn each(
 
 /// The same of a recording, which remembers the dead: the last of them to have had the number.
 fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure> {
-    let Recorded { snapshot, dead, gone, world, damage, .. } = recorded;
+    let Recorded { snapshot, dead, gone, world, damage, time, .. } = recorded;
+    let wall_clock = |at: BootNs| {
+        let ago = Duration::from_nanos(snapshot.boot_ns.saturating_since(at));
+        time.unwrap_or_default().checked_sub(ago).unwrap_or_default()
+    };
     let model = Forest::new(&snapshot).with_gone(&gone);
     let host = PidTable { snapshot: &snapshot, model, dead: &dead, threads: None };
     let place = |target: &str| {
@@ -209,6 +213,18 @@ fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure>
     };
     let told = each(args, |pid, is_first| {
         let (owner, asked) = search(pid, args, &host, place)?;
+        for target in [&args.target, &args.to].into_iter().flatten() {
+            if let Ok(Target::Namespace(inum)) = find::name(target, &snapshot, &gone) {
+                let all = world.namespace(inum).map(|it| &it.namespace).into_iter().chain(&gone);
+                let all: Vec<_> = all.filter(|ns| ns.inum == inum).collect();
+                let meant =
+                    host.model.ancestry(owner.process.ns.unwrap_or(inum), owner.process.start_boot_ns);
+                let meant = meant.into_iter().find(|ns| ns.inum == inum);
+                if let Some(notice) = words::others_of_number(&all, meant, wall_clock) {
+                    Notices::new(args.quiet).notify(notice);
+                }
+            }
+        }
         if host.is_dead(owner.process) {
             Notices::new(args.quiet).notify(format_args!("process {} was gone by then", owner.process.pid));
         }

@@ -46,6 +46,25 @@ fn a_container_that_is_gone_answers_for_itself_and_not_for_who_has_its_number() 
 }
 
 #[test]
+fn of_several_namespaces_that_have_had_a_number_it_is_said_which_one_is_meant() {
+    let recording = web_then_db();
+    let number = TWICE.to_string();
+    for args in [["7", "--in", number.as_str()], ["201", "--to", number.as_str()]] {
+        let (code, _, words) = recording.told(&[&["pid"], &args[..]].concat());
+        assert_eq!(code, 0, "{words}");
+        let born = "this is about the one of 1970-01-01T00:17:20.000000Z; others were born at 1970-01-01T00:17:00.000000Z";
+        assert!(words.contains(born) && words.contains("--at"), "{words}");
+    }
+    // An earlier moment has the other one.
+    let args = ["pid", "7", "--in", number.as_str(), "--at", "1970-01-01T00:17:05Z"];
+    let (_, shown, words) = recording.told(&args);
+    assert!(shown.contains("docker/web") && !words.contains("others"), "{shown}{words}");
+    // Who is asked for by name is one.
+    let (_, _, words) = recording.told(&["pid", "7", "--in", "db"]);
+    assert!(!words.contains("others"), "{words}");
+}
+
+#[test]
 fn each_level_tells_its_container_also_of_the_dead() {
     let recording = web_then_db();
     let table = recording.shown(&["pid", "7", "--in", "db"]);

@@ -1,13 +1,15 @@
 //! What is said where a PID is nobody's in a namespace, or its process is not seen there.
 
+use jiff::Timestamp;
+
 use super::{PidTable, place::PidPlace};
 use crate::{
     commands::failure::Failure,
-    event::identity::HostPid,
-    event::snapshot::{SnapshotProcess, SnapshotSource},
+    event::identity::{BootNs, HostPid},
+    event::snapshot::{SnapshotNamespace, SnapshotProcess, SnapshotSource},
 };
 
-/// Processes that are named as having the number elsewhere; of more it tells how many.
+/// Processes that are named as having the number elsewhere, and namespaces that had one number; of more it tells how many.
 const NAMED: usize = 3;
 
 /// Why nobody is found by this PID in this namespace, and what the number is elsewhere: it is mostly taken for that.
@@ -30,6 +32,28 @@ pub(super) fn nobody_in(pid: u32, place: PidPlace, host: &PidTable<'_>) -> Failu
             "{words}: the host's {pid} ({name}) is in {}, which is not that one nor below it, and so is invisible there",
             namespace_of(process)
         ),
+    })
+}
+
+/// Which namespace is meant of several that have had one number. `clock`: the time of day.
+pub(super) fn others_of_number(
+    all: &[&SnapshotNamespace],
+    meant: Option<&SnapshotNamespace>,
+    clock: impl Fn(BootNs) -> Timestamp,
+) -> Option<String> {
+    let (meant, born) = meant.and_then(|meant| Some((meant, meant.born_boot_ns?)))?;
+    let others = all.iter().filter(|ns| ns.is_another(meant));
+    let others: Vec<String> =
+        others.filter_map(|ns| Some(format!("{:.6}", clock(ns.born_boot_ns?)))).collect();
+    let (named, more) = others.split_at(NAMED.min(others.len()));
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    (!others.is_empty()).then(|| {
+        format!(
+            "of the namespaces that have had the number {}, this is about the one of {:.6}; others were born at {}{more}: --at asks for them",
+            meant.inum,
+            clock(born),
+            named.join(", ")
+        )
     })
 }
 

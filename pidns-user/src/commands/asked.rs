@@ -1,6 +1,9 @@
 //! Which findings are about a TARGET.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     commands::failure::Failure,
@@ -18,6 +21,8 @@ use crate::{
 pub(super) struct Asked {
     /// Namespaces, with those below them.
     pub(super) namespaces: BTreeSet<NsInum>,
+    /// Which namespace of its number each is: those that had it before are not meant. None of those that were asked for by number.
+    which: BTreeMap<NsInum, SnapshotNamespace>,
     /// Containers in namespaces that others share: there it is about their own processes alone.
     pub(super) containers: Vec<Arc<Container>>,
 }
@@ -32,7 +37,17 @@ impl Asked {
                 containers.push(container);
             }
         }
-        Ok(Self { namespaces: scope.whole.into_iter().collect(), containers })
+        let namespaces: BTreeSet<NsInum> = scope.whole.into_iter().collect();
+        let is_number = matches!(find::name(target, snapshot, &[]), Ok(Target::Namespace(_)));
+        let known = namespaces.iter().filter_map(|inum| snapshot.namespaces.get(inum));
+        let which = known.filter(|_| !is_number).map(|ns| (ns.inum, ns.clone())).collect();
+        Ok(Self { namespaces, which, containers })
+    }
+
+    /// This namespace, and none that had its number before.
+    pub(super) fn of_namespace(ns: &SnapshotNamespace) -> Self {
+        let which = [(ns.inum, ns.clone())].into();
+        Self { namespaces: [ns.inum].into(), which, containers: Vec::new() }
     }
 
     /// The same in a recording, where the namespace can be gone by the moment.
@@ -42,14 +57,14 @@ impl Asked {
         forest: &Forest<'_>,
         gone: &[SnapshotNamespace],
     ) -> Result<Self, Failure> {
-        Self::of(target, snapshot, forest).or_else(|error| {
-            let inum = match find::name(target, snapshot, gone) {
-                Ok(Target::Namespace(inum)) => inum,
-                Ok(Target::GoneContainer(key)) => key.inum,
-                _ => return Err(error),
-            };
-            let was_there = gone.iter().any(|gone| gone.inum == inum);
-            was_there.then(|| Self { namespaces: [inum].into(), containers: Vec::new() }).ok_or(error)
+        Self::of(target, snapshot, forest).or_else(|error| match find::name(target, snapshot, gone) {
+            Ok(Target::Namespace(inum)) if gone.iter().any(|gone| gone.inum == inum) => {
+                Ok(Self { namespaces: [inum].into(), which: BTreeMap::new(), containers: Vec::new() })
+            }
+            Ok(Target::GoneContainer(key)) => {
+                gone.iter().find(|gone| gone.key() == key).map(Self::of_namespace).ok_or(error)
+            }
+            _ => Err(error),
         })
     }
 
@@ -57,8 +72,10 @@ impl Asked {
         let ns = finding.ns.as_ref();
         let process = finding.process.as_ref();
         let inums = [ns.map(|ns| ns.inum), ns.and_then(|ns| ns.parent), process.map(|process| process.ns)];
-        let is_within =
-            |inum: NsInum| self.namespaces.iter().any(|&top| inum == top || world.is_within(inum, top));
+        let is_meant = |top: NsInum| self.which.get(&top).is_none_or(|which| !finding.is_beside(which));
+        let is_within = |inum: NsInum| {
+            self.namespaces.iter().any(|&top| (inum == top || world.is_within(inum, top)) && is_meant(top))
+        };
         let mut its_own =
             [ns.and_then(|ns| ns.container.as_ref()), process.and_then(|process| process.container.as_ref())]
                 .into_iter()

@@ -96,7 +96,7 @@ impl Wrong<'_> {
         let findings = self.findings.iter();
         match facts {
             Facts::Namespace(facts) => {
-                let own = Asked { namespaces: [facts.ns.inum].into(), containers: Vec::new() };
+                let own = Asked::of_namespace(&facts.ns);
                 about(findings, Some(sharing.unwrap_or(&own)), self.world)
             }
             Facts::Process(facts) => {

@@ -160,6 +160,17 @@ impl Finding {
             process: self.process.as_ref().map(Process::key),
         }
     }
+
+    /// Whether it is about a namespace that had the number of this one before or has it since, or is older than this one, so that it
+    /// cannot be about what is in it.
+    pub fn is_beside(&self, ns: &SnapshotNamespace) -> bool {
+        match (&self.ns, &self.process) {
+            (Some(its), _) if its.inum == ns.inum => its.is_another(ns),
+            (Some(its), _) => ns.is_younger_than(its.born_boot_ns),
+            (None, Some(process)) => ns.is_younger_than(Some(process.start_boot_ns)),
+            (None, None) => false,
+        }
+    }
 }
 
 /// A fact, from where and when.

@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::bounds;
+use super::{Process, bounds};
 use crate::{
     event::container::Container,
-    event::identity::{BootNs, HostPid, NamespaceKey, NsInum, ProcessKey},
+    event::identity::{BootNs, HostPid, NamespaceKey, NsInum, ProcessKey, TICK_NS},
     event::objects::{Namespace, is_false, is_zero},
     text::{Name, or_unknown},
 };
@@ -137,6 +137,21 @@ impl SnapshotProcess {
         }
     }
 
+    /// One as an event describes it.
+    pub fn of(process: &Process) -> Self {
+        let Process { pid, pids, comm, start_boot_ns, ppid, uid, ns, container } = process;
+        Self {
+            pids: pids.clone(),
+            comm: Some(comm.clone()),
+            start_boot_ns: Some(*start_boot_ns),
+            ppid: *ppid,
+            uid: Some(*uid),
+            ns: Some(*ns),
+            container: container.clone(),
+            ..Self::bare(*pid)
+        }
+    }
+
     /// Whether its first thread has ended and others have not been released: it is no zombie, and its parent cannot reap it.
     pub fn outlives_first_thread(&self) -> bool {
         matches!(self.state, Some('Z' | 'X')) && !self.is_zombie() && !self.exiting
@@ -206,6 +221,20 @@ impl SnapshotNamespace {
     /// Its identity.
     pub fn key(&self) -> NamespaceKey {
         NamespaceKey { inum: self.inum, born: self.born_boot_ns }
+    }
+
+    /// Whether it is another one than this, which has or had the same number, as far as that is known.
+    pub fn is_another(&self, other: &Self) -> bool {
+        if let (Some(one), Some(other)) = (self.kernel_id, other.kernel_id) {
+            return one != other;
+        }
+        let births = self.born_boot_ns.zip(other.born_boot_ns);
+        births.is_some_and(|(one, other)| one.max(other).saturating_since(one.min(other)) > TICK_NS)
+    }
+
+    /// Whether what was born then is older, as far as that is known: it cannot be in it.
+    pub fn is_younger_than(&self, start: Option<BootNs>) -> bool {
+        self.born_boot_ns.zip(start).is_some_and(|(born, start)| start.saturating_add(TICK_NS) < born)
     }
 
     /// As an event describes it.

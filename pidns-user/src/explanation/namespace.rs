@@ -290,14 +290,16 @@ impl Host<'_> {
             };
             living.filter(is_it).or_else(|| gone().find(is_it))
         });
-        match entry.map(|entry| entry.entered) {
+        match entry.map(|entry| &entry.entered) {
             Some(Seen::Born) => return Arrival::Born,
             Some(Seen::Joined { forker }) => {
-                let origin = self.who_had(forker, process.start_boot_ns).map(Box::new);
-                return Arrival::Joined { forked_by: Some(forker), origin };
+                let is_it = |had: &SnapshotProcess| had.key().is_some_and(|key| key.is_same(forker.key()));
+                let had = self.who_had(forker.pid, process.start_boot_ns).filter(is_it);
+                let origin = had.unwrap_or_else(|| SnapshotProcess::of(forker));
+                return Arrival::Joined { forked_by: Some(forker.pid), origin: Some(Box::new(origin)) };
             }
             Some(Seen::ParentOutside { parent }) => {
-                let parent = process.ppid.unwrap_or(parent);
+                let parent = process.ppid.unwrap_or(*parent);
                 return Arrival::Joined {
                     forked_by: None,
                     origin: self.who_had(parent, process.start_boot_ns).map(Box::new),
@@ -307,8 +309,9 @@ impl Host<'_> {
         }
         match self.forest.entry(process) {
             Entry::Born => Arrival::Born,
-            Entry::Joined { forked_by, process, .. } => {
-                Arrival::Joined { forked_by, origin: process.cloned().map(Box::new) }
+            Entry::Joined { forked_by, origin, .. } => {
+                let origin = origin.and_then(|origin| self.forest.process(origin.pid));
+                Arrival::Joined { forked_by, origin: origin.cloned().map(Box::new) }
             }
             Entry::Unknown => Arrival::Unknown,
         }

@@ -43,10 +43,8 @@ fn of(scene: &Scene<'_>, state: &ProcessState) -> Option<Finding> {
     let mut evidence = Vec::new();
     let parent = is_abandoned.or_else(|| parent(scene, state)).and_then(|pid| scene.process(pid));
     evidence.extend(parent.map(|parent| scene.role(Role::Parent, parent)));
-    if let Entered::Joined { forker } = state.entered
-        && let Some(forker) = scene.process(forker)
-    {
-        evidence.push(scene.role(Role::Forker, forker));
+    if let Entered::Joined { forker } = &state.entered {
+        evidence.push(scene.role(Role::Forker, scene.latest(forker)));
     }
     if is_abandoned.is_none() {
         let what =

@@ -53,6 +53,13 @@ impl Scene<'_> {
     }
 
     /// The process of this PID.
+    /// The same process, as it was described last.
+    pub(super) fn latest(&self, process: &Process) -> Process {
+        let is_it = |state: &&ProcessState| state.key().is_same(process.key());
+        self.world.process(process.pid).filter(is_it).map_or_else(|| process.clone(), described)
+    }
+
+    /// The process of this PID.
     pub(super) fn process(&self, pid: HostPid) -> Option<Process> {
         self.world.process(pid).map(described)
     }

@@ -6,9 +6,11 @@ use std::{
 };
 
 use super::world::{Entered, Stage, World};
+use crate::event::Process;
 use crate::event::container::Container;
 use crate::event::identity::{BootNs, HostPid, NsInum, TICK_NS};
 use crate::event::snapshot::{Holder, Snapshot, SnapshotNamespace, SnapshotProcess, SnapshotSource};
+use crate::text::Name;
 
 /// A namespace with all that is about it.
 #[derive(Debug)]
@@ -64,13 +66,34 @@ pub enum Entry<'a> {
         forked_by: Option<HostPid>,
         /// PID at level 0 of its parent, where that is known.
         parent: Option<HostPid>,
-        /// The process that forked it, or else its parent, where it is still there.
-        process: Option<&'a SnapshotProcess>,
-        /// The namespace of that one; `None` where it is not known.
-        from: Option<NsInum>,
+        /// The process that forked it, or else its parent, where it is known.
+        origin: Option<Origin<'a>>,
     },
     /// Its namespace, or its parent, is not known.
     Unknown,
+}
+
+/// The process that forked another one, which it may not outlive, or that one's parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin<'a> {
+    /// Its PID at level 0.
+    pub pid: HostPid,
+    /// Its name: of one that is gone, when it forked.
+    pub comm: Option<&'a Name>,
+    /// Its namespace.
+    pub ns: Option<NsInum>,
+}
+
+impl<'a> From<&'a SnapshotProcess> for Origin<'a> {
+    fn from(process: &'a SnapshotProcess) -> Self {
+        Self { pid: process.pid, comm: process.comm.as_ref(), ns: process.ns }
+    }
+}
+
+impl<'a> From<&'a Process> for Origin<'a> {
+    fn from(process: &'a Process) -> Self {
+        Self { pid: process.pid, comm: Some(&process.comm), ns: Some(process.ns) }
+    }
 }
 
 /// All of it.
@@ -84,7 +107,7 @@ pub struct Forest<'a> {
     /// Namespaces that are gone, of each number the last to go first.
     gone: BTreeMap<NsInum, Vec<&'a SnapshotNamespace>>,
     /// How processes got in whose coming was seen.
-    seen: BTreeMap<HostPid, Entered>,
+    seen: BTreeMap<HostPid, &'a Entered>,
     /// Namespaces whose PID 1 is exiting or has ended.
     pub(super) dying: BTreeSet<NsInum>,
     /// Those of them, of a recording, that lived when a snapshot saw the states of their processes.
@@ -156,9 +179,9 @@ impl<'a> Forest<'a> {
     }
 
     /// The same with what a stream has told of how processes got in: whoever forked them may be gone.
-    pub fn with_entries(mut self, world: &World) -> Self {
+    pub fn with_entries(mut self, world: &'a World) -> Self {
         let seen = world.processes().filter(|entry| entry.entered != Entered::Unseen);
-        self.seen = seen.map(|entry| (entry.process.pid, entry.entered)).collect();
+        self.seen = seen.map(|entry| (entry.process.pid, &entry.entered)).collect();
         let ended =
             world.namespaces().filter(|known| matches!(known.stage, Stage::Dying { since: Some(_), .. }));
         self.ended_since = ended.map(|known| known.namespace.inum).collect();
@@ -250,20 +273,24 @@ impl<'a> Forest<'a> {
         self.nodes.values().filter(|node| node.namespace.level == 0).map(|node| node.namespace.inum).collect()
     }
 
+    /// The process that was seen to fork another one: as it is now, or, where it is gone, as it was then.
+    fn forker(&self, forker: &'a Process) -> Origin<'a> {
+        let is_it = |now: &&SnapshotProcess| now.key().is_some_and(|key| key.is_same(forker.key()));
+        self.process(forker.pid).filter(is_it).map_or_else(|| forker.into(), Origin::from)
+    }
+
     /// How the process got into its namespace.
     pub fn entry(&self, process: &SnapshotProcess) -> Entry<'a> {
         if process.is_init() {
             return Entry::Born;
         }
-        match self.seen.get(&process.pid) {
+        match self.seen.get(&process.pid).copied() {
             Some(Entered::Born) => return Entry::Born,
-            Some(&Entered::Joined { forker }) => {
-                let found = self.process(forker).filter(|forker| was_there(forker, process));
+            Some(Entered::Joined { forker }) => {
                 return Entry::Joined {
-                    forked_by: Some(forker),
+                    forked_by: Some(forker.pid),
                     parent: process.ppid,
-                    process: found,
-                    from: found.and_then(|forker| forker.ns),
+                    origin: Some(self.forker(forker)),
                 };
             }
             Some(Entered::ParentOutside { .. }) => {
@@ -272,8 +299,7 @@ impl<'a> Forest<'a> {
                 return Entry::Joined {
                     forked_by: None,
                     parent: process.ppid,
-                    process: parent,
-                    from: parent.and_then(|parent| parent.ns),
+                    origin: parent.map(Origin::from),
                 };
             }
             Some(Entered::Unseen) | None => {}
@@ -287,8 +313,7 @@ impl<'a> Forest<'a> {
         let joined = |parent: &'a SnapshotProcess| Entry::Joined {
             forked_by: None,
             parent: Some(parent.pid),
-            process: Some(parent),
-            from: parent.ns,
+            origin: Some(parent.into()),
         };
         match (self.process(parent).filter(|parent| was_there(parent, process)), process.ns) {
             (Some(parent), _) if is_above(parent) == Some(true) => joined(parent),
@@ -437,12 +462,8 @@ mod tests {
         let forest = Forest::new(&snapshot);
         let entries: Vec<_> = snapshot.processes.iter().map(|process| forest.entry(process)).collect();
         let parent = &snapshot.processes[0];
-        let joined = Entry::Joined {
-            forked_by: None,
-            parent: Some(parent.pid),
-            process: Some(parent),
-            from: Some(NsInum(10)),
-        };
+        let joined =
+            Entry::Joined { forked_by: None, parent: Some(parent.pid), origin: Some(Origin::from(parent)) };
         assert_eq!(entries, [Entry::Born, Entry::Born, Entry::Born, joined, Entry::Born, Entry::Unknown]);
     }
 
@@ -479,9 +500,21 @@ mod tests {
             snapshot.processes.iter().find(|process| process.pid == HostPid(6)).expect("it is there");
         let forest = Forest::new(&snapshot);
         assert_eq!(forest.entry(process), Entry::Unknown);
-        let joined =
-            Entry::Joined { forked_by: Some(HostPid(5)), parent: process.ppid, process: None, from: None };
-        assert_eq!(forest.with_entries(&world).entry(process), joined);
+        let comm = "x".into();
+        let origin = Some(Origin { pid: HostPid(5), comm: Some(&comm), ns: Some(NsInum(10)) });
+        let joined = Entry::Joined { forked_by: Some(HostPid(5)), parent: process.ppid, origin };
+        assert_eq!(forest.with_entries(&world).entry(process), joined, "and that one is known by its name");
+        // Another process has the PID of the one that forked it.
+        let other = SnapshotProcess {
+            start_boot_ns: Some(BootNs(500)),
+            comm: Some("other".into()),
+            ..SnapshotProcess::bare(HostPid(5))
+        };
+        let mut snapshot = snapshot.clone();
+        snapshot.processes.push(other);
+        let process =
+            snapshot.processes.iter().find(|process| process.pid == HostPid(6)).expect("it is there");
+        assert_eq!(Forest::new(&snapshot).with_entries(&world).entry(process), joined);
     }
 
     #[test]

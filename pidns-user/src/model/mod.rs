@@ -9,7 +9,7 @@ mod window;
 mod world;
 
 pub use drift::drift;
-pub use forest::{Entry, Forest, Node};
+pub use forest::{Entry, Forest, Node, Origin};
 pub use helpers::is_runtime_helper;
 pub use recent::{Death, Incident, IncidentKind, Lives, MainProcess, NamespaceRecord, Recent, TornDown};
 pub use teardown::{Awaited, AwaitedBy, Reason};

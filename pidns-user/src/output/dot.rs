@@ -12,7 +12,7 @@ use super::{
 use crate::{
     event::identity::NsInum,
     event::snapshot::{Holder, Snapshot},
-    model::{Entry, Forest, Node},
+    model::{Entry, Forest, Node, Origin},
     text::Count,
 };
 
@@ -70,7 +70,7 @@ fn label(snapshot: &Snapshot, node: &Node<'_>) -> Vec<String> {
 fn origins(forest: &Forest<'_>, node: &Node<'_>) -> BTreeMap<NsInum, u64> {
     let mut origins = BTreeMap::new();
     for process in &node.members {
-        if let Entry::Joined { from: Some(from), .. } = forest.entry(process) {
+        if let Entry::Joined { origin: Some(Origin { ns: Some(from), .. }), .. } = forest.entry(process) {
             *origins.entry(from).or_default() += 1;
         }
     }

@@ -23,7 +23,7 @@ use crate::{
     event::snapshot::{Freezer, SnapshotProcess, SnapshotSource},
     event::{INITIAL_NS, VERSION},
     explanation::{Explanation, Facts, Joiner, Wait},
-    model::Awaited,
+    model::{Awaited, Origin},
     text::{Count, Name, printable},
 };
 
@@ -248,8 +248,8 @@ fn parent_must_reap(zombie: &SnapshotProcess, wait: &Wait) -> String {
 
 /// As [`phrases::from_outside`].
 fn from_outside(joiner: &Joiner) -> String {
-    let Joiner { process: _, parent, forked_by, origin, from } = joiner;
-    phrases::from_outside(*forked_by, *parent, origin.as_ref(), *from)
+    let Joiner { process: _, parent, forked_by, origin, from: _ } = joiner;
+    phrases::from_outside(*forked_by, *parent, origin.as_ref().map(Origin::from))
 }
 
 /// Each process that the end of a namespace waits for, and why it is still there.

@@ -97,13 +97,15 @@ impl<'a> Marks<'a> {
         Self(marks)
     }
 
-    fn at(&self, inum: NsInum) -> &[&'a Finding] {
-        self.0.get(&inum).map(Vec::as_slice).unwrap_or_default()
+    /// Those about this namespace, and not about one that had its number before.
+    fn at(&self, ns: &SnapshotNamespace) -> impl Iterator<Item = &'a Finding> {
+        let all = self.0.get(&ns.inum).into_iter().flatten().copied();
+        all.filter(|finding| !finding.is_beside(ns))
     }
 
     /// The names of a namespace's findings, each once.
-    fn names(&self, inum: NsInum) -> Vec<&'static str> {
-        let mut names: Vec<_> = self.at(inum).iter().map(|finding| finding.id.id()).collect();
+    fn names(&self, ns: &SnapshotNamespace) -> Vec<&'static str> {
+        let mut names: Vec<_> = self.at(ns).map(|finding| finding.id.id()).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -164,7 +166,7 @@ pub fn table(
             Field::Owner => ns.owner_uid.map_or_else(|| "?".to_owned(), |uid| uid.to_string()),
             Field::Detail => detail(forest, node, &marks, snapshot.unread.namespaces > 0),
             Field::Findings => {
-                let names = marks.names(ns.inum);
+                let names = marks.names(ns);
                 if names.is_empty() { "-".to_owned() } else { names.join(", ") }
             }
             Field::Children => node.children.len().to_string(),
@@ -178,7 +180,7 @@ pub fn table(
 fn paint(field: Field, forest: &Forest<'_>, marks: &Marks<'_>, node: &Node<'_>) -> Paint {
     let inum = node.namespace.inum;
     let is_dying = forest.ends_with(inum).is_some();
-    let worst = || marks.at(inum).iter().map(|finding| finding.severity).max();
+    let worst = || marks.at(node.namespace).map(|finding| finding.severity).max();
     match field {
         Field::Detail | Field::Findings if worst() == Some(Severity::Critical) => Paint::Red,
         Field::Detail | Field::Findings if worst() == Some(Severity::Warning) => Paint::Yellow,
@@ -223,7 +225,7 @@ fn branch(walk: &[(u32, &Node<'_>)], index: usize, depth: u32) -> String {
 /// `hidden`: there are processes whose namespace may not be read.
 fn detail(forest: &Forest<'_>, node: &Node<'_>, marks: &Marks<'_>, hidden: bool) -> String {
     let ns = node.namespace.inum;
-    let mut parts: Vec<String> = marks.names(ns).iter().map(|name| format!("!{name}")).collect();
+    let mut parts: Vec<String> = marks.names(node.namespace).iter().map(|name| format!("!{name}")).collect();
     match forest.ends_with(ns) {
         Some(ending) if ending == ns => {
             let awaited = forest.awaited_by(ns).iter().map(brief).collect::<Vec<_>>();
@@ -243,17 +245,18 @@ fn detail(forest: &Forest<'_>, node: &Node<'_>, marks: &Marks<'_>, hidden: bool)
         .collect();
     parts.extend(some("also", &others, 0));
     let joined = node.members.iter().filter_map(|process| match forest.entry(process) {
-        Entry::Joined { forked_by: Some(forker), process: known, .. } => {
-            let forker = known.map_or_else(|| format!("?[{forker}]"), who);
-            Some(format!("{} from {forker}", who(process)))
+        Entry::Joined { forked_by: Some(forker), origin, .. } => {
+            let comm = origin.and_then(|origin| origin.comm);
+            Some(format!("{} from {}[{forker}]", who(process), or_unknown(comm)))
         }
         _ => None,
     });
     parts.extend(some("joined", &joined.collect::<Vec<_>>(), 0));
     let outside = node.members.iter().filter_map(|process| match forest.entry(process) {
-        Entry::Joined { forked_by: None, parent, process: known, .. } => {
-            let parent = known.map(who).or_else(|| parent.map(|parent| format!("?[{parent}]")));
-            let parent = parent.map(|parent| format!(" ({parent})")).unwrap_or_default();
+        Entry::Joined { forked_by: None, parent, origin } => {
+            let comm = origin.and_then(|origin| origin.comm);
+            let parent =
+                parent.map(|parent| format!(" ({}[{parent}])", or_unknown(comm))).unwrap_or_default();
             Some(format!("{}{parent}", who(process)))
         }
         _ => None,
@@ -364,7 +367,9 @@ pub fn json(
     let marks = Marks::of(findings);
     let walk = forest.walk(roots);
     let joined = |process: &&'_ SnapshotProcess| match forest.entry(process) {
-        Entry::Joined { forked_by, parent, process: _, from } => Some((forked_by, parent, from)),
+        Entry::Joined { forked_by, parent, origin } => {
+            Some((forked_by, parent, origin.and_then(|origin| origin.ns)))
+        }
         Entry::Born | Entry::Unknown => None,
     };
     let lines = walk.iter().map(|entry| NamespaceLine {
@@ -391,7 +396,7 @@ pub fn json(
         waits_for: forest.awaited_by(entry.1.namespace.inum),
         holders: &entry.1.holders,
         holders_left_out: entry.1.holders_left_out,
-        findings: marks.at(entry.1.namespace.inum).to_vec(),
+        findings: marks.at(entry.1.namespace).collect(),
     });
     let Snapshot { source, boot_ns, unread, unnamed, .. } = snapshot;
     let namespaces = lines.map(|line| Chosen::of(line, fields)).collect();

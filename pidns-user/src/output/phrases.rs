@@ -3,9 +3,10 @@
 use std::fmt::{self, Display};
 
 use crate::{
-    event::identity::{HostPid, NsInum},
+    event::identity::HostPid,
     event::snapshot::SnapshotProcess,
     event::{Cause, Exit, Process},
+    model::Origin,
     text::{Name, or_unknown, printable},
 };
 
@@ -34,17 +35,16 @@ pub(super) fn who(process: &SnapshotProcess) -> String {
 }
 
 /// "joined: forked by nsenter[16757] in 4026531836", "its parent is outside: systemd[1] in 4026531836": how a process came
-/// into its namespace, as far as that was seen. `origin` is the process that forked it, or else its parent.
+/// into its namespace, as far as that was seen.
 pub(super) fn from_outside(
     forked_by: Option<HostPid>,
     parent: Option<HostPid>,
-    origin: Option<&SnapshotProcess>,
-    from: Option<NsInum>,
+    origin: Option<Origin<'_>>,
 ) -> String {
     let named = |pid: HostPid| {
-        let comm = origin.filter(|origin| origin.pid == pid).and_then(|origin| origin.comm.as_ref());
-        let from = from.map(|from| format!(" in {from}")).unwrap_or_default();
-        format!("{}[{pid}]{from}", or_unknown(comm))
+        let origin = origin.filter(|origin| origin.pid == pid);
+        let from = origin.and_then(|origin| origin.ns).map(|ns| format!(" in {ns}")).unwrap_or_default();
+        format!("{}[{pid}]{from}", or_unknown(origin.and_then(|origin| origin.comm)))
     };
     match (forked_by, parent.or(origin.map(|origin| origin.pid))) {
         (Some(forker), _) => format!("joined: forked by {}", named(forker)),

@@ -238,9 +238,7 @@ fn text(field: Field, process: &SnapshotProcess, snapshot: &Snapshot, forest: &F
         Field::Entry => {
             let entry = match forest.entry(process) {
                 Entry::Born => String::new(),
-                Entry::Joined { forked_by, parent, process, from } => {
-                    from_outside(forked_by, parent, process, from)
-                }
+                Entry::Joined { forked_by, parent, origin } => from_outside(forked_by, parent, origin),
                 Entry::Unknown => "?".to_owned(),
             };
             let condition = condition(process, snapshot.boot_ns, forest);

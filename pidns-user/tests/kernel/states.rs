@@ -301,7 +301,11 @@ fn who_adopted_a_process_has_not_forked_it() {
     let (_directory, file) = recorder.stop();
     let (listed, text) = recorded(&file, &["ps", &ns]);
     assert_eq!(process(&listed, child.pid)["forked_by"], forker.pid, "{text}");
-    assert!(text.contains("joined: forked by ") && text.contains(&format!("[{}]", forker.pid)), "{text}");
+    // The recording has its name, though it is gone.
+    let named = format!("{}[{}]", forker.comm, forker.pid);
+    assert!(text.contains(&format!("joined: forked by {named}")), "{text}");
+    let (tree, _) = output(&["tree", &ns, "--from", file.to_str().expect("a path")], 0);
+    assert!(tree.contains(&format!("from {named}")), "{tree}");
     let (explained, text) = recorded(&file, &["explain", &child.pid.to_string()]);
     assert_eq!(explained["process"]["forked_by"], forker.pid, "{text}");
     let (tree, _) = recorded(&file, &["tree", &ns]);

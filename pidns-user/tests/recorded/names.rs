@@ -81,6 +81,35 @@ fn an_earlier_namespace_of_a_number_is_named_with_how_to_ask_for_it() {
 }
 
 #[test]
+fn a_finding_about_an_earlier_namespace_of_a_number_is_not_one_about_the_later() {
+    let mut story = Story::begin();
+    story.container(20, NS, "web", 100);
+    let init = process(&[100, 1], "web", 20, NS);
+    let killer = process(&[50], "killer", 5, HOST);
+    let exit = json!({"ns": namespace(NS, 20, "web"), "process": init, "exit": {"signal": "SIGKILL"},
+                      "cause": {"kind": "signal", "signal": "SIGKILL", "sender": killer}, "members": 1});
+    story.tell(25, "namespace.init_exit", exit);
+    story.ends(25, &init);
+    story.tell(26, "namespace.destroy", json!({"ns": namespace(NS, 20, "web"), "lived_ns": 6}));
+    story.container(27, NS, "db", 200);
+    story.end(28);
+    let recording = story.file();
+    let number = NS.to_string();
+    let (of_web, of_db) = (recording.shown(&["explain", "web"]), recording.shown(&["explain", "db"]));
+    assert!(of_web.contains("init-killed"), "{of_web}");
+    assert!(!of_db.contains("init-killed"), "{of_db}");
+    let by_number = recording.shown(&["explain", &number]);
+    assert!(by_number.starts_with(&format!("Namespace {NS} (docker/db)")), "{by_number}");
+    assert!(!by_number.contains("init-killed"), "{by_number}");
+    let tree = recording.shown(&["tree", &number]);
+    assert!(tree.contains("docker/db") && !tree.contains("init-killed"), "{tree}");
+    let found = |target: &str| recording.told(&["findings", target]).1;
+    assert!(found("web").contains("init-killed"), "{}", found("web"));
+    assert!(!found("db").contains("init-killed"), "{}", found("db"));
+    assert!(found(&number).contains("init-killed"), "the number is that of both: {}", found(&number));
+}
+
+#[test]
 fn a_namespace_is_kept_by_the_process_whose_children_go_there() {
     let mut story = Story::begin();
     let maker = process(&[70], "maker", 15, HOST);

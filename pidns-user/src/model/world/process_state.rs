@@ -8,14 +8,14 @@ use crate::{
 };
 
 /// How a process got into its namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entered {
     /// Forked by a member, or as its first process.
     Born,
     /// Forked by a process of another namespace.
     Joined {
-        /// That process's PID at level 0.
-        forker: HostPid,
+        /// That process as it was then: it may be gone, and another one have its PID.
+        forker: Box<Process>,
     },
     /// Before it was watched. A snapshot found its parent outside of the namespace.
     ParentOutside {

@@ -139,8 +139,11 @@ impl World {
         changes: &mut Vec<Change>,
     ) {
         let is_init = process.pids.last() == Some(&1);
-        let entered =
-            if crosses && !is_init { Entered::Joined { forker: parent.pid } } else { Entered::Born };
+        let entered = if crosses && !is_init {
+            Entered::Joined { forker: Box::new(parent.clone()) }
+        } else {
+            Entered::Born
+        };
         self.on_birth(process, entered, changes);
     }
 

@@ -437,8 +437,8 @@ fn children_go_where_their_parent_joined() {
     assert_eq!(world.process(HostPid(5)).and_then(|shell| shell.children_ns), Some(NsInum(200)));
     world.apply(&event(9, fork(&child, &shell)));
     assert_eq!(
-        world.process(HostPid(6)).map(|child| child.entered),
-        Some(Entered::Joined { forker: HostPid(5) })
+        world.process(HostPid(6)).map(|child| &child.entered),
+        Some(&Entered::Joined { forker: Box::new(shell.clone()) })
     );
     world.apply(&event(10, exit(&shell)));
     let orphan = world.process(HostPid(6)).expect("it lives");

@@ -52,7 +52,6 @@ impl Scene<'_> {
         self.world.namespace(inum).map(|state| state.namespace.clone())
     }
 
-    /// The process of this PID.
     /// The same process, as it was described last.
     pub(super) fn latest(&self, process: &Process) -> Process {
         let is_it = |state: &&ProcessState| state.key().is_same(process.key());

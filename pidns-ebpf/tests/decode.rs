@@ -370,7 +370,7 @@ fn a_refusal_without_an_errno_is_refused() {
 }
 
 #[test]
-fn a_refused_fork_has_the_pids_that_it_chose_and_who_has_the_one_that_is_taken() {
+fn a_refused_fork_has_its_chosen_pids_and_the_holder_of_the_taken_one() {
     let bytes = not_forked(&[900, 7], &[800, 5, 12], &CHOSEN, pid_taken(3));
     let Ok((_, Record::ForkFailed(refused))) = decode(&bytes) else {
         panic!("another record than was written")
@@ -427,7 +427,7 @@ fn a_name_that_is_longer_than_the_record_or_ends_within_is_refused() {
 }
 
 #[test]
-fn somebody_who_has_no_place_in_it_is_refused() {
+fn a_process_without_a_pid_in_the_namespace_is_refused() {
     let body = CreateBody { via: Via::Unshare as u32, reserved: 0 };
     let create = namespaced(Kind::NamespaceCreate, &[900], &[800], body);
     let end = TeardownBody { began_boot_ns: 70, killed: 6, reserved: 0 };
@@ -441,7 +441,7 @@ fn somebody_who_has_no_place_in_it_is_refused() {
 
 proptest! {
     #[test]
-    fn what_was_written_is_read_back(kind in kind(), pids in chain(), other in chain(), name in proptest::collection::vec(1u8.., 0..100)) {
+    fn written_events_are_read_back(kind in kind(), pids in chain(), other in chain(), name in proptest::collection::vec(1u8.., 0..100)) {
         let bytes = valid(kind, &pids, &other, &name);
         let (header, record) = decode(&bytes).unwrap();
         prop_assert_eq!(header.kind, kind as u8);

@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_name_is_written_as_is_no_name() {
+    fn malformed_names_are_no_names() {
         for text in ["\\", "a\\x", "\\x4", "\\x+1", "\\u0041", "\\xé"] {
             assert_eq!(unescape(text), None, "{text}");
         }
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_look_the_same_are_told_apart() {
+    fn names_that_look_the_same_are_distinguished() {
         for (name, shown) in [
             ("we\u{200b}b", "we\\u{200b}b"),
             ("we\u{2060}b", "we\\u{2060}b"),
@@ -377,7 +377,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_survives_what_json_is_written_to(text: String) {
+        fn any_text_survives_being_written_as_json(text: String) {
             let shown = json(&text);
             prop_assert!(!shown.chars().any(is_obeyed), "{}", shown);
             prop_assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);

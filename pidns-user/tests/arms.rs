@@ -92,7 +92,7 @@ fn this_kernels_own_arms_see_it_all() {
 }
 
 #[test]
-fn exits_are_told_by_live_threads_where_the_hook_does_not_tell() {
+fn exits_are_found_by_live_threads_where_the_hook_does_not_report_them() {
     assert_eq!(observe(|layout| layout.exit_has_group_dead = false), expected());
 }
 
@@ -114,7 +114,7 @@ fn all_is_seen_where_the_kernel_does_not_number_namespaces() {
 }
 
 #[test]
-fn all_is_seen_where_the_kernel_does_not_tell_why_it_refuses() {
+fn without_the_reason_of_a_refusal_all_else_is_seen() {
     let silent = |layout: &mut Layout| {
         for (symbol, value) in &mut layout.offsets {
             let is_optional = OFFSETS.iter().any(|offset| offset.symbol == *symbol && offset.optional);
@@ -146,6 +146,6 @@ fn registers_are_found_on_the_stack_where_no_helper_gives_them() {
 }
 
 #[test]
-fn a_second_program_leaves_alone_what_the_first_has_done() {
+fn a_second_program_leaves_the_state_of_the_first_alone() {
     assert_eq!(observe(|layout| layout.preemptible_tracepoints = true), expected());
 }

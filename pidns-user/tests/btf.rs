@@ -310,7 +310,7 @@ fn prototype<'d>(draft: &'d mut Draft, name: &str) -> &'d mut DraftType {
 }
 
 #[test]
-fn what_nobody_changed_has_not_drifted() {
+fn unchanged_prototypes_have_not_drifted() {
     for Kernel { release, .. } in KERNELS {
         for name in ["release_task", "sched_process_fork"] {
             assert_eq!(drift(release, name, |_| {}), None, "{release}: {name}");
@@ -403,7 +403,7 @@ fn a_required_member_that_is_gone_is_missing_by_name() {
 }
 
 #[test]
-fn extracts_hold_nothing_that_nobody_asks_for() {
+fn extracts_hold_only_requested_types() {
     for Kernel { release, btf, .. } in KERNELS {
         assert!(btf.len() < 7_000, "{release}: {} bytes", btf.len());
         let members: usize = Kernel::named(release).draft().types.iter().map(|entry| entry.rows.len()).sum();
@@ -416,8 +416,8 @@ fn an_extract_cut_off_anywhere_is_an_error() {
     for Kernel { release, btf, .. } in KERNELS {
         for len in 0..btf.len() {
             let error = whole(&btf[..len]).expect_err("a part of it");
-            let said = matches!(error, Unusable::Empty | Unusable::CutShort(_) | Unusable::Damaged(_));
-            assert!(said, "{release}, {len} bytes: {error}");
+            let is_rejected = matches!(error, Unusable::Empty | Unusable::CutShort(_) | Unusable::Damaged(_));
+            assert!(is_rejected, "{release}, {len} bytes: {error}");
         }
     }
 }
@@ -443,7 +443,7 @@ fn the_btf_of_a_module_is_known() {
 }
 
 #[test]
-fn what_is_no_btf_is_named() {
+fn data_that_is_no_btf_is_named() {
     let mut kernel = vec![0; 0x300];
     kernel[0x202..0x206].copy_from_slice(b"HdrS");
     let mut swapped = Kernel::named("6.18.15").btf.to_vec();

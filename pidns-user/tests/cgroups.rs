@@ -29,9 +29,9 @@ fn show(name: &Name) -> String {
 /// All that was found, in words.
 fn summary(place: Option<&Place>) -> String {
     let Some(place) = place else { return "nothing".to_owned() };
-    let mut words = Vec::new();
+    let mut parts = Vec::new();
     let mut add =
-        |key: &str, value: Option<String>| words.extend(value.map(|value| format!("{key}={value}")));
+        |key: &str, value: Option<String>| parts.extend(value.map(|value| format!("{key}={value}")));
     let runtime = |layer: &Layer| layer.runtime.map(|runtime| runtime.name().to_owned());
     let innermost = place.innermost();
     if let Some(layer) = innermost {
@@ -66,11 +66,11 @@ fn summary(place: Option<&Place>) -> String {
         })
         .collect();
     add("candidates", (!candidates.is_empty()).then(|| candidates.join(",")));
-    words.join(" ")
+    parts.join(" ")
 }
 
 #[test]
-fn every_path_of_the_corpus_is_read_as_it_says() {
+fn every_path_of_the_corpus_gives_its_expected_containers() {
     let mut blocks = 0;
     let mut wrong = String::new();
     for block in CORPUS.split("\n\n") {
@@ -92,7 +92,7 @@ fn every_path_of_the_corpus_is_read_as_it_says() {
 }
 
 #[test]
-fn the_line_that_tells_of_most_containers_is_believed() {
+fn the_line_with_most_containers_is_believed() {
     let (a, b) = (id('a'), id('b'));
     let hybrid =
         format!("5:cpu:/docker/{a}/docker/{b}\n1:name=systemd:/docker/{a}\n0::/system.slice/x.service\n");
@@ -101,7 +101,7 @@ fn the_line_that_tells_of_most_containers_is_believed() {
 }
 
 #[test]
-fn only_so_many_containers_within_each_other_are_told() {
+fn the_depth_of_nested_containers_is_bounded() {
     let path: String = (0..1000).map(|level| format!("/lxc.payload.{level}")).collect();
     let place = parse(format!("0::{path}\n").as_bytes()).expect("a place");
     assert_eq!(place.containers.len(), 8);
@@ -117,7 +117,7 @@ fn bytes_that_are_no_text_are_kept() {
 }
 
 #[test]
-fn lines_of_no_hierarchy_say_nothing() {
+fn lines_without_a_hierarchy_are_ignored() {
     for text in ["", "\n", ":", "::", "0::", "0::docker", "0:/docker/x", "::::/", "docker", "0::/\n1:cpu:/\n"]
     {
         assert_eq!(summary(parse(text.as_bytes()).as_ref()), "nothing", "{text:?}");
@@ -243,7 +243,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_below_a_containers_own_cgroup_is_in_it(folders in prop::collection::vec("[a-z]{1,8}", 0..20)) {
+    fn cgroups_below_that_of_a_container_are_in_it(folders in prop::collection::vec("[a-z]{1,8}", 0..20)) {
         prop_assume!(!folders.iter().any(|folder| folder == "conmon" || folder == "lxc"));
         let own = format!("0::/system.slice/docker-{}.scope", id('a'));
         let below: String = folders.iter().map(|folder| format!("/{folder}")).collect();

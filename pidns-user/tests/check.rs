@@ -43,8 +43,8 @@ fn expect(output: &Output, code: i32) -> (String, String) {
 fn a_kernel_that_would_do_ends_with_0() {
     let (table, stderr) = expect(&check(&[], &extract("7.3.4.btf")), 0);
     assert_eq!(stderr, "");
-    for words in ["release_task         ok       would take fentry: ", "attaching            unknown "] {
-        assert!(table.lines().any(|line| line.starts_with(words)), "{words:?}: {table}");
+    for start in ["release_task         ok       would take fentry: ", "attaching            unknown "] {
+        assert!(table.lines().any(|line| line.starts_with(start)), "{start:?}: {table}");
     }
 }
 
@@ -62,7 +62,7 @@ fn json_is_one_document_of_the_shape_that_check_has() {
 }
 
 #[test]
-fn what_is_no_kernels_btf_ends_with_4_and_says_what_to_do() {
+fn other_data_than_kernel_btf_ends_with_4_and_a_remedy() {
     let whole = std::fs::read(extract("6.18.15.btf")).expect("an extract");
     let cases: [(&[u8], &str, &str); 3] = [
         (b"", "the file is empty", "copy it anew"),

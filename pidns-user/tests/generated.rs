@@ -58,12 +58,12 @@ fn each_shell_parses_its_completions() {
 fn bash_completes_commands_options_and_values() {
     let Some(bash) = find("bash") else { return };
     let script = String::from_utf8(stdout(&["completions", "bash"])).expect("UTF-8");
-    let complete = |words: &[&str]| {
-        let list = words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
-        let (last, before) = (words[words.len() - 1], words[words.len() - 2]);
+    let complete = |args: &[&str]| {
+        let list = args.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
+        let (last, before) = (args[args.len() - 1], args[args.len() - 2]);
         let ask = format!(
             "{script}\nCOMP_WORDS=({list}); COMP_CWORD={}; $(complete -p pidns-trace | grep -o '_pidns[^ ]*') pidns-trace '{last}' '{before}'; echo \"${{COMPREPLY[*]}}\"",
-            words.len() - 1
+            args.len() - 1
         );
         let output = Command::new(&bash).args(["--norc", "-c", &ask]).output().expect("bash runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -159,7 +159,7 @@ fn a_difference_is_shown_with_the_lines_around_it() {
 }
 
 #[test]
-fn a_replay_is_what_was_live() {
+fn a_replay_equals_the_live_stream() {
     expect("replay.txt", &["replay"]);
     expect("replay.json", &["replay", "-o", "json"]);
     expect("replay-host.txt", &["replay", "-e", "process.*"]);

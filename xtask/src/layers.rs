@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_may_use_what_the_module_around_it_defines() {
+    fn a_file_may_use_the_items_of_its_parent_module() {
         let files = [
             ("model/world.rs", "mod family;\nuse family::Heir;\nstruct World;"),
             ("model/world/family.rs", "use super::World;"),

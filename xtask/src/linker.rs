@@ -106,13 +106,13 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_version_is_read_from_what_it_prints() {
+    fn the_version_is_read_from_its_output() {
         assert_eq!(parse_version("bpf-linker 0.13.0\n"), Some(Version::new(0, 13, 0)));
         assert_eq!(parse_version("ld 2.40\n"), None);
     }
 
     #[test]
-    fn a_librarys_name_tells_its_llvm() {
+    fn a_librarys_name_has_its_llvm_version() {
         assert_eq!(llvm_of_library("libLLVM.so.22.1"), Some(22));
         assert_eq!(llvm_of_library("libLLVM-19.so"), Some(19));
         assert_eq!(llvm_of_library("libLLVM.so.22.1-rust-1.95.0-stable"), Some(22));

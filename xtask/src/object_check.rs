@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_reads_as_what_where_and_in_which_programs() {
+    fn a_panic_is_printed_with_its_message_place_and_programs() {
         let panics = fixture();
         let helper = panics.iter().find(|panic| panic.programs.len() > 1).expect("two programs share helper");
         assert_eq!(

@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn of_another_package_that_is_nowhere_nothing_is_said_about_compilers() {
+    fn a_missing_package_that_is_no_compiler_gets_no_compiler_hint() {
         for package in CONTAINERS.iter().chain(DASHBOARDS).chain(GUESTS).chain(PACKAGES).chain(TESTS) {
             let error = check(package, None).expect_err("not available").to_string();
             assert!(error.contains(package.name) && error.contains("by other means"), "{error}");

@@ -35,7 +35,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(args: &Args) -> Result<()> {
-    let plan = plan(&Machine::look(Purpose::Everything)?)?;
+    let plan = plan(&Machine::inspect(Purpose::Everything)?)?;
     if args.dry_run {
         eprint!("{plan}");
     } else {
@@ -46,22 +46,22 @@ pub(crate) fn main(args: &Args) -> Result<()> {
 
 /// Sets up what is missing, and says what is in use.
 pub(crate) fn ready() -> Result<Ready> {
-    plan(&Machine::look(Purpose::Build)?)?.carry_out()
+    plan(&Machine::inspect(Purpose::Build)?)?.carry_out()
 }
 
 /// As `ready`, and the container runtimes, Prometheus and Node.js that the tests use too.
 pub(crate) fn ready_for_tests() -> Result<Ready> {
-    plan(&Machine::look(Purpose::Tests)?)?.carry_out()
+    plan(&Machine::inspect(Purpose::Tests)?)?.carry_out()
 }
 
 /// As `ready`, and what guests take too.
 pub(crate) fn ready_for_guests() -> Result<Ready> {
-    plan(&Machine::look(Purpose::Guests)?)?.carry_out()
+    plan(&Machine::inspect(Purpose::Guests)?)?.carry_out()
 }
 
 /// As `ready`, and what packages are checked and tried with.
 pub(crate) fn ready_for_packages() -> Result<Ready> {
-    plan(&Machine::look(Purpose::Packages)?)?.carry_out()
+    plan(&Machine::inspect(Purpose::Packages)?)?.carry_out()
 }
 
 /// What the object is built with.

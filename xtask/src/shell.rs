@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_added_to_path_is_printed() {
+    fn only_additions_to_path_are_printed() {
         let mut command = Command::new("cargo");
         command.env(
             "PATH",
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn without_root_and_sudo_the_user_is_told_all_that_is_to_be_run() {
+    fn without_root_and_sudo_all_commands_are_printed() {
         let error = Privilege::None.root([Command::new("first"), apt()]).expect_err("nobody to become root");
         assert_eq!(
             error.to_string(),

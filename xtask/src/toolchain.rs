@@ -239,7 +239,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_build_script_is_told_only_of_a_toolchain_that_it_would_not_take() {
+    fn the_build_script_gets_only_a_toolchain_that_it_would_not_take() {
         let nightly = toolchain("nightly", "1.99.0-nightly", "23.1.0");
         let there = |nightly: Toolchain| move |name: &str| (name == "nightly").then(|| nightly.clone());
         assert!(is_default("nightly", there(nightly.clone())));
@@ -250,7 +250,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_compiler_that_does_not_say_its_llvm_is_no_toolchain() {
+    fn a_compiler_without_an_llvm_version_is_no_toolchain() {
         assert_eq!(Rustc::parse("rustc 1.96.0\nrelease: 1.96.0\n"), None);
     }
 

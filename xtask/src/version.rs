@@ -39,7 +39,7 @@ mod tests {
     use super::Version;
 
     #[test]
-    fn what_follows_the_numbers_is_dropped() {
+    fn text_behind_the_numbers_is_dropped() {
         assert_eq!(Version::parse("1.96.0+dfsg1-1~deb12u2"), Some(Version::new(1, 96, 0)));
         assert_eq!(Version::parse("1.97.0-nightly"), Some(Version::new(1, 97, 0)));
         assert_eq!(Version::parse("22.1.8"), Some(Version::new(22, 1, 8)));

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_runner_is_set_in_the_words_of_cargo() {
+    fn the_runner_is_set_by_a_variable_of_cargo() {
         assert_eq!(
             runner_variable("x86_64-unknown-linux-gnu"),
             "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER"

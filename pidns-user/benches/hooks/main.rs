@@ -161,11 +161,11 @@ impl fmt::Display for Report {
             writeln!(f, "The clock counts instructions: 1 ns is one of them")?;
         }
         writeln!(f, "{rounds} rounds, each subject in turn")?;
-        if watch.disturbed_looks > 0 {
+        if watch.disturbed_reads > 0 {
             writeln!(
                 f,
                 "DISTURBED: another pidns-trace or bench was attached at {} of {} looks",
-                watch.disturbed_looks,
+                watch.disturbed_reads,
                 2 * watch.measurements
             )?;
         }

@@ -189,7 +189,7 @@ struct Consumer {
 impl Consumer {
     fn start(mut ring: RingBuf<MapData>) -> Self {
         const GATHER: Duration = Duration::from_millis(4);
-        const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        const POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
@@ -200,7 +200,7 @@ impl Consumer {
                     return;
                 }
                 // Interrupted or not: the next turn looks again.
-                let _ = poll(&mut [PollFd::new(&ring, PollFlags::IN)], Some(&LOOK));
+                let _ = poll(&mut [PollFd::new(&ring, PollFlags::IN)], Some(&POLL));
                 thread::sleep(GATHER);
             }
         });

@@ -115,7 +115,7 @@ impl Subject {
         };
         let running = Running(parts);
         watch.measurements += 1;
-        watch.look(&running);
+        watch.read(&running);
         Ok(running)
     }
 }
@@ -154,7 +154,7 @@ impl Running {
 
     /// Takes it away; says how it went if it was ours.
     pub(crate) fn finish(self, watch: &mut Watch) -> Result<Option<Run>> {
-        watch.look(&self);
+        watch.read(&self);
         let ids = self.ids().to_vec();
         let run = match self.0 {
             Parts::Bare => None,
@@ -175,11 +175,11 @@ pub(crate) struct Watch {
     /// Subjects that were measured.
     pub(crate) measurements: u64,
     /// Times, of two for each, that another pidns-trace or bench had its programs on the hooks too.
-    pub(crate) disturbed_looks: u64,
+    pub(crate) disturbed_reads: u64,
 }
 
 impl Watch {
-    fn look(&mut self, running: &Running) {
-        self.disturbed_looks += u64::from(programs::others_are_loaded(running.ids()));
+    fn read(&mut self, running: &Running) {
+        self.disturbed_reads += u64::from(programs::others_are_loaded(running.ids()));
     }
 }

@@ -71,12 +71,12 @@ struct Report {
 struct Measured {
     processes: u64,
     namespaces: u64,
-    looks: BTreeMap<Subject, Vec<Took>>,
+    samples: BTreeMap<Subject, Vec<Took>>,
 }
 
 impl Measured {
     fn took(&self, subject: Subject) -> &[Took] {
-        self.looks.get(&subject).map(Vec::as_slice).unwrap_or_default()
+        self.samples.get(&subject).map(Vec::as_slice).unwrap_or_default()
     }
 
     fn median_ms(&self, subject: Subject) -> f64 {
@@ -143,7 +143,7 @@ fn measure(processes: u64, args: &Args, all: &[Subject], subjects: &mut Subjects
     let &Args { rounds, members, .. } = args;
     eprintln!("{processes} processes, {rounds} rounds");
     let crowd = Crowd::start(processes, members)?;
-    let mut looks: BTreeMap<Subject, Vec<Took>> = BTreeMap::new();
+    let mut samples: BTreeMap<Subject, Vec<Took>> = BTreeMap::new();
     for round in 0..rounds {
         // Each at each place once in so many rounds: none is always first after a pause.
         let first = (round % all.len() as u64) as usize;
@@ -151,11 +151,11 @@ fn measure(processes: u64, args: &Args, all: &[Subject], subjects: &mut Subjects
             let took = subjects.measure(subject)?;
             let made = processes / members * members;
             ensure!(took.seen.is_none_or(|seen| seen >= made), "{}: {took:?} of {made}", subject.name());
-            looks.entry(subject).or_default().push(took);
+            samples.entry(subject).or_default().push(took);
         }
     }
     drop(crowd);
-    Ok(Measured { processes, namespaces: processes / members, looks })
+    Ok(Measured { processes, namespaces: processes / members, samples })
 }
 
 impl fmt::Display for Report {
@@ -176,7 +176,7 @@ impl fmt::Display for Report {
         let mut row = |name: String, cell: &dyn Fn(&Measured) -> String| {
             table.row([name].into_iter().chain(crowds.iter().map(cell)));
         };
-        let measured = |subject: &Subject| crowds.iter().all(|crowd| crowd.looks.contains_key(subject));
+        let measured = |subject: &Subject| crowds.iter().all(|crowd| crowd.samples.contains_key(subject));
         for subject in Subject::ALL.into_iter().filter(measured) {
             row(subject.name().to_owned(), &|crowd| format!("{:.1} ms", crowd.median_ms(subject)));
         }

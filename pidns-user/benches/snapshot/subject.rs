@@ -163,9 +163,9 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-fn timed(look: impl FnOnce() -> Result<u64>) -> Result<Took> {
+fn timed(read: impl FnOnce() -> Result<u64>) -> Result<Took> {
     let began = Instant::now();
-    let seen = look()?;
+    let seen = read()?;
     Ok(Took { ms: milliseconds(began.elapsed()), cpu_ms: None, peak_kib: None, seen: Some(seen) })
 }
 

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_to_listen_on_is_looked_up_in_the_hosts_file() {
+    fn a_name_to_listen_on_is_resolved_from_the_hosts_file() {
         let hosts = "# 192.0.2.9 node\n::1 localhost node\n192.0.2.1\tother Node # node2\nnonsense node3\n2001:db8::1 node6";
         let found = |name: &str| address_of(name, hosts).map(|address| address.to_string());
         assert_eq!(found("node").as_deref(), Some("192.0.2.1"), "IPv4 comes first");

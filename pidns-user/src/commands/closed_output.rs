@@ -16,9 +16,9 @@ static WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 #[used]
 // SAFETY: what is in this section are pointers to functions (ELF gABI, "Initialization and Termination Functions").
 #[unsafe(link_section = ".init_array")]
-static AT_START: extern "C" fn() = look;
+static AT_START: extern "C" fn() = check_stdout;
 
-extern "C" fn look() {
+extern "C" fn check_stdout() {
     // SAFETY: takes integers, and tells of a descriptor that may not be open.
     let is_closed = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) } == -1;
     WAS_CLOSED.store(is_closed, Ordering::Relaxed);

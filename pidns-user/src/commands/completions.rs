@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::look::print;
+use super::view::print;
 use crate::{
     cli::{CompletionsArgs, completions},
     commands::failure::Failure,

@@ -7,11 +7,10 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{
     asked::{Asked, about},
     host_observer::HostObserver,
-    look,
     notices::Notices,
     readings::reader_in_turn,
     recorded::{self, Recorded},
-    terminal,
+    terminal, view,
 };
 use crate::{
     cli::{ExplainArgs, ExplainOutput},
@@ -36,8 +35,8 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
     if let Some(file) = &args.past.from {
         refuse_what_is_read_once(file)?;
         let mut watch = FindingsWatch::recorded(Thresholds::default());
-        if let Some(recorded) = recorded::look_with(&args.past, args.memory, &mut [&mut watch])? {
-            watch.look_at(&recorded.world, recorded.snapshot.boot_ns);
+        if let Some(recorded) = recorded::read_with(&args.past, args.memory, &mut [&mut watch])? {
+            watch.detect_at(&recorded.world, recorded.snapshot.boot_ns);
             let findings: Vec<Finding> = watch.open().cloned().collect();
             return of_recording(args, file, recorded, &findings);
         }
@@ -72,15 +71,15 @@ fn of_recording(
     let forest = Forest::new(&snapshot).with_gone(&gone).with_entries(&world);
     let host = Host { snapshot: &snapshot, forest: &forest, world: Some(&world) };
     let wrong = Wrong { findings, world: &world };
-    let told = explain(&args.target, host, &wrong, &gone, time.unwrap_or_default());
-    let told = told.and_then(|explanations| {
+    let result = explain(&args.target, host, &wrong, &gone, time.unwrap_or_default());
+    let result = result.and_then(|explanations| {
         let with_history = |(mut explanation, subject): (Explanation, Subject)| {
             explanation.history = Some(recorded::timeline(file, &opened, subject, stream, snapshot.boot_ns)?);
             Ok(explanation)
         };
         print(args, explanations.into_iter().map(with_history).collect::<Result<_, Failure>>()?)
     });
-    recorded::with_damage(recorded::with_the_forgotten(told, &world), damage)
+    recorded::with_damage(recorded::with_the_forgotten(result, &world), damage)
 }
 
 /// What is wrong on this machine, or was at the moment of a recording.
@@ -179,7 +178,7 @@ fn thread(tid: HostPid, snapshot: &Snapshot) -> Option<Thread> {
 
 fn print(args: &ExplainArgs, explanations: Vec<Explanation>) -> Result<ExitCode, Failure> {
     let screen = terminal::screen(&args.screen);
-    look::print(|to| {
+    view::print(|to| {
         for (index, explanation) in explanations.iter().enumerate() {
             match args.output {
                 ExplainOutput::Text if index > 0 => {

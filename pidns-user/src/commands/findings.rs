@@ -10,9 +10,8 @@ use super::{
     failure::code,
     host_observer::HostObserver,
     live::{self, Stream, StreamOutput},
-    look,
     notices::Notices,
-    readings, recorded, terminal,
+    readings, recorded, terminal, view,
 };
 use crate::{
     cli::{FindingsArgs, Memory, SnapshotOutput, Stop},
@@ -77,7 +76,7 @@ pub fn run(args: &FindingsArgs) -> Result<ExitCode, Failure> {
         return Ok(exit_code(args, about(watch.open(), asked.as_ref(), &world).iter()));
     }
     // What happened since the last look.
-    watch.look_at(&world, clock::boottime_ns());
+    watch.detect_at(&world, clock::boottime_ns());
     let found = about(watch.open(), asked.as_ref(), &world);
     print(args, &found, clock::boottime_ns())
 }
@@ -102,11 +101,11 @@ fn asked(target: &str, args: &FindingsArgs) -> Result<Asked, Failure> {
 
 fn of_recording(args: &FindingsArgs) -> Result<ExitCode, Failure> {
     let mut watch = FindingsWatch::recorded(args.thresholds.into());
-    let Some(recorded) = recorded::look_with(&args.past, Memory::default(), &mut [&mut watch])? else {
+    let Some(recorded) = recorded::read_with(&args.past, Memory::default(), &mut [&mut watch])? else {
         return Ok(ExitCode::SUCCESS);
     };
     let now = recorded.snapshot.boot_ns;
-    watch.look_at(&recorded.world, now);
+    watch.detect_at(&recorded.world, now);
     let forest = Forest::new(&recorded.snapshot).with_gone(&recorded.gone);
     let asked = |target| Asked::of_recording(target, &recorded.snapshot, &forest, &recorded.gone);
     let asked = args.target.as_deref().map(asked);
@@ -116,7 +115,7 @@ fn of_recording(args: &FindingsArgs) -> Result<ExitCode, Failure> {
 }
 
 fn print(args: &FindingsArgs, found: &[Finding], now: BootNs) -> Result<ExitCode, Failure> {
-    look::print(|to| match args.output {
+    view::print(|to| match args.output {
         SnapshotOutput::Table => findings::text(found, now, terminal::screen(&args.screen), to),
         SnapshotOutput::Json => findings::json(found, now, JsonForm::Indented, to),
     })?;

@@ -151,7 +151,7 @@ impl Stream<'_> {
         let notices = Notices::new(kernel.quiet);
         if let ContainerSource::Tracked(tracker) = &mut containers {
             if let Some(existing) = existing {
-                tracker.look_at_all(&existing);
+                tracker.track_all(&existing);
             }
             if shows_containers {
                 notify_of_unreadable_files(notices);
@@ -321,8 +321,8 @@ fn notify_of_what_stays_unseen(loaded: &Loaded, notices: Notices) {
         );
     }
     for (hook, form) in others {
-        if let Some(words) = unseen(hook, form) {
-            notices.notify(words);
+        if let Some(text) = unseen(hook, form) {
+            notices.notify(text);
         }
     }
     if namespace::is_initial() == Some(false) {
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_that_is_off_is_told_with_what_stays_unseen() {
+    fn a_hook_that_is_off_is_reported_with_its_missing_events() {
         let shows = "refusals, and more";
         let prototype = Prototype { arguments: Vec::new(), returns: Value::Nothing };
         let hook = Hook { name: "sys_exit", programs: &[], shows, need: Need::Fallback(&[]), prototype };

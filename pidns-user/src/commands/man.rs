@@ -10,7 +10,7 @@ use std::{
 
 use rustix::fs::OFlags;
 
-use super::look::print;
+use super::view::print;
 use crate::{
     cli::{ManArgs, man_pages},
     commands::failure::Failure,

@@ -1,17 +1,16 @@
 //! `pidns-trace pid`: one process's PID at every level, or in another namespace.
 
+mod errors;
 mod place;
-mod words;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use self::place::PidPlace;
 use super::{
     host_observer::HostObserver,
-    look,
     notices::Notices,
     recorded::{self, Recorded},
-    terminal,
+    terminal, view,
 };
 use crate::{
     cli::{PidArgs, SnapshotOutput},
@@ -117,7 +116,7 @@ impl PidTable<'_> {
 
 /// Takes a snapshot, or reads a recording, and translates.
 pub fn run(args: &PidArgs) -> Result<ExitCode, Failure> {
-    match recorded::look(&args.past, args.memory)? {
+    match recorded::read(&args.past, args.memory)? {
         Some(recorded) => of_recording(args, recorded),
         None => live(args),
     }
@@ -211,7 +210,7 @@ fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure>
             }
         })
     };
-    let told = each(args, |pid, is_first| {
+    let result = each(args, |pid, is_first| {
         let (owner, asked) = search(pid, args, &host, place)?;
         for target in [&args.target, &args.to].into_iter().flatten() {
             if let Ok(Target::Namespace(inum)) = find::name(target, &snapshot, &gone) {
@@ -220,7 +219,7 @@ fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure>
                 let meant =
                     host.model.ancestry(owner.process.ns.unwrap_or(inum), owner.process.start_boot_ns);
                 let meant = meant.into_iter().find(|ns| ns.inum == inum);
-                if let Some(notice) = words::others_of_number(&all, meant, wall_clock) {
+                if let Some(notice) = errors::others_of_number(&all, meant, wall_clock) {
                     Notices::new(args.quiet).notify(notice);
                 }
             }
@@ -230,7 +229,7 @@ fn of_recording(args: &PidArgs, recorded: Recorded) -> Result<ExitCode, Failure>
         }
         print((pid, is_first), args, &host, &owner, asked, |ns| ns.container.clone())
     });
-    recorded::with_damage(recorded::with_the_forgotten(told, &world), damage)
+    recorded::with_damage(recorded::with_the_forgotten(result, &world), damage)
 }
 
 /// Whom the command asks for, and where: what `--in` and `--to` name.
@@ -248,12 +247,12 @@ fn search<'a>(
             .in_place(pid, place)
             .map(Owner::process)
             .or_else(|| host.thread_in_place(pid, place))
-            .ok_or_else(|| words::nobody_in(pid, place, host))?,
+            .ok_or_else(|| errors::no_process_in(pid, place, host))?,
         None => host
             .of_number(HostPid(pid))
             .map(Owner::process)
             .or_else(|| host.thread_of_number(pid))
-            .ok_or_else(|| match words::elsewhere(pid, host) {
+            .ok_or_else(|| match errors::elsewhere(pid, host) {
                 Some(elsewhere) => Failure::NoMatch(format!(
                     "no process of the host has PID {pid}{}, but {elsewhere}: ask with --in",
                     host.how_far_that_is_known()
@@ -284,11 +283,11 @@ fn print(
     let mut levels = levels(&host.model, &task, container);
     if let Some(to) = to {
         let at = to.level_of(&task, &host.model.levels(&task));
-        let at = at.ok_or_else(|| words::invisible((pid, seen_in), &task, to, host))?;
+        let at = at.ok_or_else(|| errors::invisible((pid, seen_in), &task, to, host))?;
         levels = levels.into_iter().skip(at).take(1).collect();
     }
     let is_all = to.is_some() || !task.pids.is_empty();
-    look::print(|to| match output {
+    view::print(|to| match output {
         SnapshotOutput::Table => {
             if !is_first {
                 writeln!(to)?;

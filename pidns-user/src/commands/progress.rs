@@ -22,7 +22,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Counts what is recorded, and says so.
 pub(super) struct Progress {
     began: Instant,
-    said: Instant,
+    printed: Instant,
     counts: Counts,
 }
 
@@ -41,7 +41,7 @@ impl Progress {
     pub(super) fn on_terminal(quiet: bool) -> Option<Self> {
         let now = Instant::now();
         let shows = !quiet && io::stderr().is_terminal();
-        shows.then(|| Self { began: now, said: now, counts: Counts::default() })
+        shows.then(|| Self { began: now, printed: now, counts: Counts::default() })
     }
 }
 
@@ -52,8 +52,8 @@ impl Consumer for Progress {
     }
 
     fn tick(&mut self, _: Option<&World>) -> Wants {
-        if self.said.elapsed() >= INTERVAL {
-            self.said = Instant::now();
+        if self.printed.elapsed() >= INTERVAL {
+            self.printed = Instant::now();
             let line = self.counts.line(self.began.elapsed());
             // A line that wraps could not be taken back. A closed stderr is no failure.
             let _ = write!(io::stderr(), "\r\x1b[K{}", shorten(&line, columns() - 1, Cut::End));
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_counts_what_happens_and_what_is_lost() {
+    fn the_line_counts_events_and_losses() {
         let mut counts = Counts::default();
         assert_eq!(counts.line(Duration::ZERO), "0 s: 0 events, 0 namespaces created, 0 processes forked");
         counts.follow(&Body::StreamLost { stage: "ring".into(), count: 5 });

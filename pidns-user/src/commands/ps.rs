@@ -3,8 +3,8 @@
 use std::{io, process::ExitCode};
 
 use super::{
-    look::{self, Seen, ViewRequest},
     terminal,
+    view::{self, Seen, ViewRequest},
     watch::Shown,
 };
 use crate::{
@@ -40,7 +40,7 @@ pub fn run(args: &PsArgs) -> Result<ExitCode, Failure> {
         },
         quiet: args.quiet,
     };
-    look::show(&asked, |seen, to| write(args, seen, to))
+    view::show(&asked, |seen, to| write(args, seen, to))
 }
 
 /// The arguments that each process was started with. A recording has none.

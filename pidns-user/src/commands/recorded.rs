@@ -53,12 +53,12 @@ pub(super) fn open(path: &Path) -> Result<(RecordingFile, Recording), Failure> {
 }
 
 /// Reads the recording up to the moment; `None` where none was asked for.
-pub(super) fn look(past: &SourceArgs, memory: Memory) -> Result<Option<Recorded>, Failure> {
-    look_with(past, memory, &mut [])
+pub(super) fn read(past: &SourceArgs, memory: Memory) -> Result<Option<Recorded>, Failure> {
+    read_with(past, memory, &mut [])
 }
 
 /// The same, with all events up to the moment for these consumers.
-pub(super) fn look_with(
+pub(super) fn read_with(
     past: &SourceArgs,
     memory: Memory,
     consumers: &mut [&mut dyn Consumer],
@@ -89,28 +89,28 @@ pub(super) fn look_with(
 /// What a command on a recording comes to, of which a part may not be readable. What was asked for and is not there may stand
 /// behind the damage: both are said then.
 pub(super) fn with_damage(
-    told: Result<ExitCode, Failure>,
+    result: Result<ExitCode, Failure>,
     damage: Option<Failure>,
 ) -> Result<ExitCode, Failure> {
-    match (told, damage) {
+    match (result, damage) {
         (Ok(_), Some(damage)) => Err(damage),
         (Err(error @ Failure::NoMatch(_)), Some(damage)) => {
             Notices::new(false).notify(format_args!("{error}, before the damage"));
             Err(damage)
         }
-        (told, _) => told,
+        (result, _) => result,
     }
 }
 
 /// The same of a command that finds those that are gone, too: what is not there may only be forgotten.
-pub(super) fn with_the_forgotten<T>(told: Result<T, Failure>, world: &World) -> Result<T, Failure> {
-    match told {
-        Err(Failure::NoMatch(words)) if world.history().has_forgotten() => Err(Failure::NoMatch(format!(
-            "{words}; of what was gone by then the last {} are remembered: an earlier moment (--at) has others, and \
+pub(super) fn with_the_forgotten<T>(result: Result<T, Failure>, world: &World) -> Result<T, Failure> {
+    match result {
+        Err(Failure::NoMatch(text)) if world.history().has_forgotten() => Err(Failure::NoMatch(format!(
+            "{text}; of what was gone by then the last {} are remembered: an earlier moment (--at) has others, and \
              --remember asks for more",
             world.history().limit()
         ))),
-        told => told,
+        result => result,
     }
 }
 

@@ -61,8 +61,8 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
         return Err(Failure::of_pipeline(error, Some(file)));
     }
     let shown = printer.printed().keys().any(|name| !name.starts_with("stream."));
-    if !shown && let Some(words) = kinds.hint(filters) {
-        Notices::new(*quiet).notify(format_args!("{}: {words}", file.display()));
+    if !shown && let Some(text) = kinds.hint(filters) {
+        Notices::new(*quiet).notify(format_args!("{}: {text}", file.display()));
     }
     let unknown = source.events().unknown();
     if unknown > 0 {

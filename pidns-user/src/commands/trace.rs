@@ -80,7 +80,7 @@ fn find_containers(args: &mut FilterArgs, kernel: &Kernel) -> Result<Vec<String>
     for target in args.namespaces.iter_mut().filter(|target| is_name(target)) {
         *target = match find::namespace(target, &snapshot, &forest) {
             // A usage error, as for a PID that no process has: the stream would have nothing to show.
-            Err(TargetError::NoMatch(words)) => return Err(Failure::Usage(format!("--ns: {words}"))),
+            Err(TargetError::NoMatch(text)) => return Err(Failure::Usage(format!("--ns: {text}"))),
             found => found?.to_string(),
         };
     }

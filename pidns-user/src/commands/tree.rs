@@ -3,8 +3,8 @@
 use std::{io, process::ExitCode};
 
 use super::{
-    look::{self, Seen, ViewRequest},
     terminal,
+    view::{self, Seen, ViewRequest},
     watch::Shown,
 };
 use crate::{
@@ -37,7 +37,7 @@ pub fn run(args: &TreeArgs) -> Result<ExitCode, Failure> {
         },
         quiet: args.quiet,
     };
-    look::show(&asked, |seen, to| write(args, seen, to))
+    view::show(&asked, |seen, to| write(args, seen, to))
 }
 
 fn write(args: &TreeArgs, seen: &Seen<'_>, to: &mut dyn io::Write) -> io::Result<()> {

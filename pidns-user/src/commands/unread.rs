@@ -41,7 +41,7 @@ pub(super) fn about(unread: &Unread, root: bool) -> Option<String> {
 
 /// What mounted procs keep without showing it. (Of those that are out of sight JSON tells: nothing is wrong with them.)
 pub(super) fn about_procs(unnamed: &[Unnamed]) -> Vec<String> {
-    let say = |why, one, more| {
+    let line = |why, one, more| {
         let mounts = unnamed.iter().filter(|unnamed| unnamed.why == why);
         let places: Vec<String> = mounts.map(|unnamed| forest::place(&unnamed.mount)).collect();
         let mounts = Count(places.len() as u64, one, more);
@@ -52,24 +52,24 @@ pub(super) fn about_procs(unnamed: &[Unnamed]) -> Vec<String> {
         };
         (named > 0).then(|| format!("{mounts}: {}{more}", places[..named].join(", ")))
     };
-    let words = [
-        say(
+    let text = [
+        line(
             WhyUnnamed::NoProcess,
             "mounted proc keeps a namespace that has no process and that nothing names",
             "mounted procs keep namespaces that have no process and that nothing names",
         ),
-        say(
+        line(
             WhyUnnamed::Unreadable,
             "mounted proc may not be looked into for the namespace that it shows",
             "mounted procs may not be looked into for the namespaces that they show",
         ),
-        say(
+        line(
             WhyUnnamed::BehindServer,
             "mounted proc was not looked into, as the way there leads through a file system whose server may not answer",
             "mounted procs were not looked into, as the way there leads through file systems whose servers may not answer",
         ),
     ];
-    words.into_iter().flatten().collect()
+    text.into_iter().flatten().collect()
 }
 
 #[cfg(test)]
@@ -78,24 +78,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_not_read_is_told_with_the_way_out() {
+    fn unread_data_is_reported_with_a_remedy() {
         assert_eq!(about(&Unread::default(), false), None);
-        let words = about(&Unread { namespaces: 1, files: 2, ..Unread::default() }, false).expect("words");
+        let text = about(&Unread { namespaces: 1, files: 2, ..Unread::default() }, false).expect("words");
         for part in ["namespace of 1 process,", "files of 2 processes.", "CAP_SYS_PTRACE", "sudo"] {
-            assert!(words.contains(part), "{part}: {words}");
+            assert!(text.contains(part), "{part}: {text}");
         }
-        assert!(!words.contains("mounts") && !words.contains("hidepid"), "{words}");
+        assert!(!text.contains("mounts") && !text.contains("hidepid"), "{text}");
         let behind_server = Unread { behind_server: 2, ..Unread::default() };
         assert_eq!(about(&behind_server, false), None, "no privilege would help");
-        let words = about_servers(&behind_server).expect("words");
-        assert!(words.starts_with("2 mounted namespaces were not opened"), "{words}");
+        let text = about_servers(&behind_server).expect("words");
+        assert!(text.starts_with("2 mounted namespaces were not opened"), "{text}");
         for processes in [0, 3] {
             let unread = Unread { processes, hidden: true, ..Unread::default() };
-            let words = about(&unread, false).expect("words");
-            assert_eq!(words.contains("all but the PID of 3 processes"), processes == 3, "{words}");
-            assert!(words.contains("hidepid") && words.contains("sudo"), "{words}");
+            let text = about(&unread, false).expect("words");
+            assert_eq!(text.contains("all but the PID of 3 processes"), processes == 3, "{text}");
+            assert!(text.contains("hidepid") && text.contains("sudo"), "{text}");
         }
-        let words = about(&Unread { mounts: 1, ..Unread::default() }, true).expect("words");
-        assert!(!words.contains("sudo") && words.contains("security module"), "{words}");
+        let text = about(&Unread { mounts: 1, ..Unread::default() }, true).expect("words");
+        assert!(!text.contains("sudo") && text.contains("security module"), "{text}");
     }
 }

@@ -54,7 +54,7 @@ mod tests {
     use crate::event::identity::{HostPid, NsInum};
 
     #[test]
-    fn what_is_waited_for_is_named() {
+    fn each_wait_names_its_event() {
         let mut filter = StreamFilter { events: vec!["fork.failed".into()], ..StreamFilter::default() };
         assert_eq!(what(&filter), "fork.failed");
         filter.namespaces = vec![NsInum(4026532847)];

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What a look has come to.
-pub(super) enum Look {
+pub(super) enum Frame {
     /// This is to be shown.
     Seen(Vec<u8>),
     /// What it was to look at is gone: these words say so.
@@ -43,18 +43,18 @@ pub(super) fn repeat(
     interval: Duration,
     shown: Shown,
     notices: Notices,
-    mut look: impl FnMut() -> Result<Look, Failure>,
+    mut next_frame: impl FnMut() -> Result<Frame, Failure>,
 ) -> Result<ExitCode, Failure> {
-    let mut seen = look()?;
+    let mut seen = next_frame()?;
     let mut sink = Sink::new(stdout());
     let ending = Ending::listen(sink.progress())?;
     loop {
         match seen {
-            Look::Gone(words) => {
-                notices.notify(words);
+            Frame::Gone(text) => {
+                notices.notify(text);
                 return Ok(ExitCode::SUCCESS);
             }
-            Look::Seen(text) => sink.buffer().extend(laid_out(text, interval, shown)),
+            Frame::Seen(text) => sink.buffer().extend(laid_out(text, interval, shown)),
         }
         match sink.flush() {
             Written::All => {}
@@ -66,7 +66,7 @@ pub(super) fn repeat(
         if ending.comes_within(interval) {
             return Ok(ExitCode::SUCCESS);
         }
-        seen = look()?;
+        seen = next_frame()?;
     }
 }
 

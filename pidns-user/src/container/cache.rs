@@ -29,13 +29,13 @@ struct KnownProcess {
     place: Arc<Place>,
     container: Option<Arc<Container>>,
     first_look: Instant,
-    looks: usize,
+    reads: usize,
     settled: bool,
 }
 
 impl KnownProcess {
     fn is_due(&self, now: Instant) -> bool {
-        let wait = AGAIN_AFTER.get(self.looks.saturating_sub(1));
+        let wait = AGAIN_AFTER.get(self.reads.saturating_sub(1));
         !self.settled && wait.is_some_and(|wait| now.duration_since(self.first_look) >= *wait)
     }
 }
@@ -44,7 +44,7 @@ impl KnownProcess {
 #[derive(Debug)]
 struct Shared {
     container: Option<Arc<Container>>,
-    looked: Instant,
+    read_at: Instant,
     settled: bool,
     /// Whose word it is: absent where the path alone told.
     witness: Option<Witness>,
@@ -184,8 +184,8 @@ impl ContainerCache {
         if let Some(known) = known.filter(|known| !known.is_due(now) && !is_anew) {
             return known.container.clone();
         }
-        let (first_look, looks) = match known {
-            Some(known) if !is_anew => (known.first_look, known.looks),
+        let (first_look, reads) = match known {
+            Some(known) if !is_anew => (known.first_look, known.reads),
             _ => (now, 0),
         };
         let place = known.map_or_else(|| Arc::new(place), |known| Arc::clone(&known.place));
@@ -193,7 +193,7 @@ impl ContainerCache {
             self.places.remove(&place);
         }
         let shared = self.places.get(&place).filter(|shared| match &shared.witness {
-            _ if !shared.settled => now.duration_since(shared.looked) < PAUSE,
+            _ if !shared.settled => now.duration_since(shared.read_at) < PAUSE,
             Some(witness) => witness.speaks_for(process, &self.roots),
             None => true,
         });
@@ -201,9 +201,9 @@ impl ContainerCache {
             Some(shared) => (shared.container.clone(), shared.settled),
             None => {
                 let Found { container, settled, witness } =
-                    state::look(&self.roots, self.api.as_ref(), process, &place);
+                    state::find(&self.roots, self.api.as_ref(), process, &place);
                 let container = container.map(Arc::new);
-                let shared = Shared { container: container.clone(), looked: now, settled, witness };
+                let shared = Shared { container: container.clone(), read_at: now, settled, witness };
                 self.places.insert(Arc::clone(&place), shared);
                 (container, settled)
             }
@@ -214,13 +214,13 @@ impl ContainerCache {
                 Some(found) => (Some(found), true),
                 // The state may be written later.
                 None => {
-                    let machine = state::look_at_nspawn(&self.roots, process, parent, &place).map(Arc::new);
+                    let machine = state::nspawn_machine(&self.roots, process, parent, &place).map(Arc::new);
                     (machine.or(other), false)
                 }
             },
         };
         let known =
-            KnownProcess { place, container: container.clone(), first_look, looks: looks + 1, settled };
+            KnownProcess { place, container: container.clone(), first_look, reads: reads + 1, settled };
         let proc = &self.roots.proc;
         self.processes.insert_beside(process, known, |process, _| is_there(*process, proc));
         container
@@ -231,10 +231,10 @@ impl ContainerCache {
     fn by_first_process(&mut self, process: ProcessKey, place: &Arc<Place>) -> Option<Arc<Container>> {
         let state = self.first_processes.find(&self.roots, process)?;
         let Found { container, settled, witness } =
-            state::look_at_first_process(&self.roots, process, place, state)?;
+            state::find_by_first_process(&self.roots, process, place, state)?;
         let container = container.map(Arc::new);
         if !place.candidates.is_empty() {
-            let shared = Shared { container: container.clone(), looked: Instant::now(), settled, witness };
+            let shared = Shared { container: container.clone(), read_at: Instant::now(), settled, witness };
             self.places.insert(Arc::clone(place), shared);
         }
         container
@@ -277,14 +277,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_found_is_looked_for_four_times() {
+    fn a_container_that_is_not_found_is_read_four_times() {
         let base = tempfile::tempdir().unwrap();
         let mut names = ContainerCache::new(Roots::below(base.path()));
         let start = Instant::now();
         for seconds in [0.0, 0.5, 2.0, 15.0] {
             assert_eq!(names.of_at(process(7), JOB, start + Duration::from_secs_f64(seconds)), None);
         }
-        assert_eq!(names.processes.get(&process(7)).unwrap().looks, 4);
+        assert_eq!(names.processes.get(&process(7)).unwrap().reads, 4);
         write_state(base.path(), 7);
         let late = start + Duration::from_secs(3600);
         assert_eq!(names.of_at(process(7), JOB, late), None, "it stays with what is known");
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_the_files_do_not_tell_of_is_looked_at_once_in_a_while() {
+    fn an_unknown_place_is_read_again_at_intervals() {
         let base = tempfile::tempdir().unwrap();
         let mut names = ContainerCache::new(Roots::below(base.path()));
         let start = Instant::now();
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn who_lives_is_forgotten_after_the_dead() {
+    fn living_processes_are_forgotten_after_the_dead() {
         let base = tempfile::tempdir().unwrap();
         let mut names = ContainerCache::new(Roots::below(base.path()));
         put(base.path(), 1, 500, "/lxc.payload.web");

@@ -12,7 +12,7 @@ use crate::event::{container::Container, identity::ProcessKey};
 
 /// When a process was looked at first, and how often since.
 #[derive(Clone, Copy, Debug)]
-struct Looks {
+struct Reads {
     first: Instant,
     count: usize,
 }
@@ -21,7 +21,7 @@ struct Looks {
 #[derive(Debug, Default)]
 pub(super) struct Members {
     /// Those that came in from outside.
-    entered: Ring<ProcessKey, Looks>,
+    entered: Ring<ProcessKey, Reads>,
     /// Those that one of these has forked, or one of those.
     forked: Ring<ProcessKey, ProcessKey>,
 }
@@ -29,12 +29,12 @@ pub(super) struct Members {
 impl Members {
     /// This one has come in from outside. Its container may be known when it runs a program.
     pub(super) fn enters(&mut self, process: ProcessKey) {
-        self.entered.insert(process, Looks { first: Instant::now(), count: 0 });
+        self.entered.insert(process, Reads { first: Instant::now(), count: 0 });
     }
 
     /// This one is there, and is to be asked after.
-    pub(super) fn was_looked_at(&mut self, process: ProcessKey) {
-        self.entered.insert(process, Looks { first: Instant::now(), count: 1 });
+    pub(super) fn has_read(&mut self, process: ProcessKey) {
+        self.entered.insert(process, Reads { first: Instant::now(), count: 1 });
     }
 
     /// It is where its parent is.
@@ -62,11 +62,11 @@ impl Members {
         names: &mut ContainerCache,
     ) -> Option<(ProcessKey, Arc<Container>)> {
         let root = self.root_of(process)?;
-        let looks = self.entered.get_mut(&root)?;
-        if let Some(wait) = looks.count.checked_sub(1).and_then(|looks| AGAIN_AFTER.get(looks))
-            && looks.first.elapsed() >= *wait
+        let reads = self.entered.get_mut(&root)?;
+        if let Some(wait) = reads.count.checked_sub(1).and_then(|reads| AGAIN_AFTER.get(reads))
+            && reads.first.elapsed() >= *wait
         {
-            looks.count += 1;
+            reads.count += 1;
             return Some((root, names.find(root)?));
         }
         Some((root, names.remembered(root)?))

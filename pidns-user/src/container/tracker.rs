@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 struct TrackedInit {
     process: ProcessKey,
     first_look: Instant,
-    looks: usize,
+    reads: usize,
 }
 
 /// Namespaces by their inode number: of more than 50,000 the longest known are forgotten, and of those whose PID 1 lives
@@ -36,7 +36,7 @@ pub struct ContainerTracker {
     with_host: bool,
     /// Whether inits may have been missed, and when all were looked at last.
     stale: bool,
-    looked: Option<Instant>,
+    read_at: Option<Instant>,
 }
 
 impl ContainerTracker {
@@ -48,7 +48,7 @@ impl ContainerTracker {
             members: Members::default(),
             with_host: false,
             stale: false,
-            looked: None,
+            read_at: None,
         }
     }
 
@@ -59,39 +59,39 @@ impl ContainerTracker {
 
     /// Looks at the PID 1s of all namespaces in /proc but the one that this program is in, and at those members that are in
     /// another cgroup.
-    pub fn look_around(&mut self) {
+    pub fn read_all(&mut self) {
         let (inits, members): (Vec<_>, Vec<_>) =
             Procfs::at(self.names.proc()).members().into_iter().partition(|(_, process)| process.is_init());
         for (inum, init) in inits {
             let Some(init) = init.key() else { continue };
-            self.look_at_existing(inum, init);
+            self.track_existing(inum, init);
         }
         for (inum, member) in members {
             let Some(key) = member.key() else { continue };
-            self.look_at_member(Some(inum), key, member.ppid);
+            self.track_member(Some(inum), key, member.ppid);
         }
         if self.with_host {
             for process in Procfs::at(self.names.proc()).own_members() {
                 let Some(key) = process.key() else { continue };
-                self.look_at_member(None, key, process.ppid);
+                self.track_member(None, key, process.ppid);
             }
         }
         self.stale = false;
-        self.looked = Some(Instant::now());
+        self.read_at = Some(Instant::now());
     }
 
     /// Looks at the processes of a snapshot: where /proc keeps back which namespaces processes are in, the task iterator does not.
-    pub fn look_at_all(&mut self, snapshot: &Snapshot) {
+    pub fn track_all(&mut self, snapshot: &Snapshot) {
         let known =
             snapshot.processes.iter().filter_map(|process| Some((process, process.ns?, process.key()?)));
         let (inits, members): (Vec<_>, Vec<_>) = known
             .filter(|(process, ..)| process.level() > Some(0))
             .partition(|(process, ..)| process.is_init());
         for (_, inum, init) in inits {
-            self.look_at_existing(inum, init);
+            self.track_existing(inum, init);
         }
         for (process, inum, member) in members {
-            self.look_at_member(Some(inum), member, process.ppid);
+            self.track_member(Some(inum), member, process.ppid);
         }
     }
 
@@ -101,9 +101,9 @@ impl ContainerTracker {
     }
 
     /// Looks around after a loss, at most once a second.
-    pub fn look_again(&mut self) {
-        if self.stale && self.looked.is_none_or(|looked| looked.elapsed() >= PAUSE) {
-            self.look_around();
+    pub fn resync_if_due(&mut self) {
+        if self.stale && self.read_at.is_none_or(|read_at| read_at.elapsed() >= PAUSE) {
+            self.read_all();
         }
     }
 
@@ -114,19 +114,19 @@ impl ContainerTracker {
 
     /// Looks at what the PID 1 of a namespace runs in: when it comes to be known, and again when it runs another program,
     /// as a runtime may put it in its cgroup only after it exists.
-    pub fn look_at(&mut self, inum: NsInum, init: ProcessKey) {
+    pub fn track(&mut self, inum: NsInum, init: ProcessKey) {
         self.names.find_anew(init);
         let first_look = Instant::now();
-        self.insert(inum, Some(TrackedInit { process: init, first_look, looks: 1 }));
+        self.insert(inum, Some(TrackedInit { process: init, first_look, reads: 1 }));
     }
 
     /// The same for a PID 1 that has been there for a while, unless it was done before. Of many of one cgroup, whose runtime
     /// knows none of them, one look tells for all.
-    pub fn look_at_existing(&mut self, inum: NsInum, init: ProcessKey) {
+    pub fn track_existing(&mut self, inum: NsInum, init: ProcessKey) {
         let known = self.inits.get(&inum).and_then(Option::as_ref);
         if !known.is_some_and(|known| known.process.is_same(init)) {
             self.names.find(init);
-            self.insert(inum, Some(TrackedInit { process: init, first_look: Instant::now(), looks: 1 }));
+            self.insert(inum, Some(TrackedInit { process: init, first_look: Instant::now(), reads: 1 }));
         }
     }
 
@@ -146,20 +146,20 @@ impl ContainerTracker {
         match inum {
             Some(_) if self.members.has_entered(process) => {
                 self.names.find_anew(process);
-                self.members.was_looked_at(process);
+                self.members.has_read(process);
             }
             Some(_) => {}
-            None if self.names.find_on_host(process).is_some() => self.members.was_looked_at(process),
+            None if self.names.find_on_host(process).is_some() => self.members.has_read(process),
             None => {}
         }
     }
 
     /// A process that has been there for a while, and is no PID 1: looks at it, if it is not where its namespace's PID 1 is. Where
     /// that is its parent, it is.
-    pub fn look_at_member(&mut self, inum: Option<NsInum>, process: ProcessKey, parent: Option<HostPid>) {
+    pub fn track_member(&mut self, inum: Option<NsInum>, process: ProcessKey, parent: Option<HostPid>) {
         let Some(inum) = inum else {
             if self.names.find_on_host(process).is_some() {
-                self.members.was_looked_at(process);
+                self.members.has_read(process);
             }
             return;
         };
@@ -170,7 +170,7 @@ impl ContainerTracker {
         if !self.members.has_entered(process) && !init.is_some_and(|init| self.names.is_where(process, init))
         {
             self.names.find(process);
-            self.members.was_looked_at(process);
+            self.members.has_read(process);
         }
     }
 
@@ -205,10 +205,10 @@ impl ContainerTracker {
     /// 1 and 10 s after the last [`Self::look_at`].
     pub fn of(&mut self, inum: NsInum) -> Option<Arc<Container>> {
         let init = self.inits.get_mut(&inum)?.as_mut()?;
-        if let Some(wait) = AGAIN_AFTER.get(init.looks - 1)
+        if let Some(wait) = AGAIN_AFTER.get(init.reads - 1)
             && init.first_look.elapsed() >= *wait
         {
-            init.looks += 1;
+            init.reads += 1;
             return self.names.find(init.process);
         }
         self.names.remembered(init.process)
@@ -252,7 +252,7 @@ mod tests {
         put(&proc, "web");
         let mut containers = ContainerTracker::new(ContainerCache::new(Roots::below(base.path())));
         assert_eq!(containers.of(WEB), None, "nobody has told of it");
-        containers.look_around();
+        containers.read_all();
         assert_eq!(name(containers.of(WEB)), Some(Name::from("web")));
         fs::remove_dir_all(&proc).expect("our own folder");
         assert_eq!(name(containers.of(WEB)), Some(Name::from("web")), "it is gone, and known");
@@ -261,15 +261,15 @@ mod tests {
     }
 
     #[test]
-    fn an_init_that_runs_another_program_is_looked_at_again() {
+    fn an_init_that_runs_another_program_is_read_again() {
         let base = tempfile::tempdir().expect("a temporary directory");
         let proc = base.path().join("proc");
         put(&proc, "before");
         let mut containers = ContainerTracker::new(ContainerCache::new(Roots::below(base.path())));
-        containers.look_at(WEB, INIT);
+        containers.track(WEB, INIT);
         put(&proc, "after");
         assert_eq!(name(containers.of(WEB)), Some(Name::from("before")), "not at every event");
-        containers.look_at(WEB, INIT);
+        containers.track(WEB, INIT);
         assert_eq!(name(containers.of(WEB)), Some(Name::from("after")));
     }
 
@@ -278,10 +278,10 @@ mod tests {
         let base = tempfile::tempdir().expect("a temporary directory");
         put(&base.path().join("proc"), "web");
         let mut containers = ContainerTracker::new(ContainerCache::new(Roots::below(base.path())));
-        containers.look_around();
+        containers.read_all();
         for pid in 1_000..LIMIT as u32 + 12_000 {
             containers.begins(NsInum(pid));
-            containers.look_at(NsInum(pid), ProcessKey { pid: HostPid(pid), ..INIT });
+            containers.track(NsInum(pid), ProcessKey { pid: HostPid(pid), ..INIT });
         }
         assert_eq!(name(containers.of(WEB)), Some(Name::from("web")));
         assert_eq!(containers.inits.sizes().0, LIMIT);
@@ -292,7 +292,7 @@ mod tests {
         let base = tempfile::tempdir().expect("a temporary directory");
         put(&base.path().join("proc"), "web");
         let mut containers = ContainerTracker::new(ContainerCache::new(Roots::below(base.path())));
-        containers.look_at(WEB, INIT);
+        containers.track(WEB, INIT);
         assert!(containers.of(WEB).is_some());
         containers.forget(WEB);
         assert_eq!(containers.of(WEB), None);
@@ -300,17 +300,17 @@ mod tests {
     }
 
     #[test]
-    fn after_a_loss_it_looks_around_at_most_once_a_second() {
+    fn after_a_loss_it_takes_at_most_one_snapshot_a_second() {
         let base = tempfile::tempdir().expect("a temporary directory");
         let proc = base.path().join("proc");
         let mut containers = ContainerTracker::new(ContainerCache::new(Roots::below(base.path())));
-        containers.look_around();
+        containers.read_all();
         put(&proc, "web");
         containers.mark_stale();
-        containers.look_again();
+        containers.resync_if_due();
         assert_eq!(containers.of(WEB), None, "not again at once");
-        containers.looked = Instant::now().checked_sub(PAUSE);
-        containers.look_again();
+        containers.read_at = Instant::now().checked_sub(PAUSE);
+        containers.resync_if_due();
         assert_eq!(name(containers.of(WEB)), Some(Name::from("web")));
     }
 }

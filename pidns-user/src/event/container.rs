@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn the_label_of_a_users_container_says_whose_it_is() {
+    fn the_label_of_a_users_container_has_its_user() {
         let own = docker(Some("web"));
         let users = Container { user: Some(1000), ..own.clone() };
         assert_eq!(users.label(), Name::from("docker(uid 1000)/web"));

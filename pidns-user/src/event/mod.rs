@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_later_version_adds_is_ignored_and_what_it_changes_is_refused() {
+    fn additions_of_a_later_version_are_ignored_and_changes_refused() {
         let line = |v, event: &str, more: &str| {
             format!(
                 r#"{{"v":{v},"event":"{event}","seq":1,"time":"1970-01-01T00:00:00Z","boot_ns":0,"stage":"ring","count":1{more}}}"#

@@ -313,7 +313,7 @@ mod tests {
 
     /// Before 6.18 a birth alone tells namespaces of one number apart; whether one is gone, nobody may have seen.
     #[test]
-    fn what_happens_to_the_next_namespace_of_the_number_is_not_its_history() {
+    fn the_next_namespace_of_the_number_has_a_history_of_its_own() {
         let known =
             SnapshotNamespace { born_boot_ns: Some(BootNs(50)), ..SnapshotNamespace::bare(NsInum(200), 1) };
         let mut history = Timeline::new(Subject::Namespace { ns: known, gone: None });

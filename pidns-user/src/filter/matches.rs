@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_is_shown_with_what_runs_in_it() {
+    fn a_container_is_shown_with_its_processes() {
         let web = filter(FilterArgs { containers: vec!["web".to_owned()], ..FilterArgs::default() });
         let event = exec(&[7, 1], 9);
         let (web_itself, inner) = (docker("web", None), docker("job", Some(docker("web", None))));

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_event_is_told_what_there_is() {
+    fn a_bad_event_is_refused_with_the_known_ones() {
         let error = args(&["nonsense"], &[]).unwrap_err().to_string();
         assert!(error.contains("nonsense") && error.contains("process.fork"), "{error}");
         assert!(!error.contains("stream.start"), "{error}");
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_the_table_are_accepted() {
+    fn the_names_of_the_table_are_accepted() {
         let chosen = |word: &str| args(&[word], &[]).map(|filter| filter.filter.events);
         for (word, event) in [
             ("fork", "process.fork"),
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_frames_a_stream_is_not_for_choice() {
+    fn framing_events_cannot_be_selected() {
         for events in ["stream.*", "stream.lost", "process.exit,stream.end"] {
             let error = args(&[events], &[]).unwrap_err().to_string();
             assert!(error.contains("always there") && error.contains("process.exit"), "{error}");

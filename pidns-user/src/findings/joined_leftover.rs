@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Processes that are looked at.
-const LOOKED_AT: usize = 256;
+const MOST_MEMBERS: usize = 256;
 
 pub(super) fn find(scene: &Scene<'_>) -> Vec<Finding> {
     entered(scene).filter_map(|state| of(scene, state)).collect()
@@ -88,7 +88,7 @@ fn parent(scene: &Scene<'_>, state: &ProcessState) -> Option<HostPid> {
 
 /// What there is to read: the parents of those that lost theirs, and of their namespaces' PID 1s.
 pub(super) fn want(scene: &Scene<'_>, wanted: &mut Wanted) {
-    for state in entered(scene).filter(|state| state.orphaned).take(LOOKED_AT) {
+    for state in entered(scene).filter(|state| state.orphaned).take(MOST_MEMBERS) {
         let init = scene.world.namespace(state.process.ns).and_then(|ns| ns.init);
         let init = init.and_then(|init| scene.world.process(init));
         let is_read = |state: &&ProcessState| scene.readings.doing.contains_key(&state.key());

@@ -162,15 +162,15 @@ fn finding(
     Finding { id, severity, since_boot_ns, ns, process: None, evidence, next }
 }
 
-/// What there is to read: what holds those that are not explained yet. `may_look`: long enough ago that was done last.
-pub(super) fn want(scene: &Scene<'_>, may_look: bool, wanted: &mut Wanted) {
+/// What there is to read: what holds those that are not explained yet. `may_read_holders`: long enough ago that was done last.
+pub(super) fn want(scene: &Scene<'_>, may_read_holders: bool, wanted: &mut Wanted) {
     let empty = scene.world.namespaces().filter(|state| {
         empty_since(scene, state).is_some_and(|since| scene.is_over(since, scene.thresholds.leaked))
     });
     let empty = empty.map(|state| state.namespace.inum).filter(|inum| is_due(scene, *inum, false));
     let over = over(scene).map(|(record, _)| record.ns.inum).filter(|inum| is_due(scene, *inum, true));
     let due: BTreeSet<NsInum> = empty.chain(over).collect();
-    if may_look {
+    if may_read_holders {
         wanted.holders.extend(due);
     }
     // What is known to hold one is quickly read again.

@@ -25,7 +25,7 @@ pub fn of_snapshot(
         watch.learn(&event, &changes, &world);
     }
     world.settle();
-    watch.look_once(&world, snapshot.boot_ns);
+    watch.detect_once(&world, snapshot.boot_ns);
     (watch.open().cloned().collect(), world)
 }
 

@@ -127,7 +127,7 @@ impl Story {
         let events = vec!["process.reap".into(), "namespace.destroy".into()];
         let filter = StreamFilter { events, ..StreamFilter::default() };
         let (version, boot_time) = ("0".into(), String::new());
-        story.tell(
+        story.add(
             0.0,
             Body::StreamStart {
                 version,
@@ -139,18 +139,18 @@ impl Story {
                 filter,
             },
         );
-        story.tell(1.0, fork(process(&[CREATOR], 1), process(&[1], 0)));
+        story.add(1.0, fork(process(&[CREATOR], 1), process(&[1], 0)));
         let creator = process(&[CREATOR], 1);
-        story.tell(
+        story.add(
             2.0,
             Body::NamespaceCreate { ns: ns(NS, 1), via: Some("clone".into()), creator: creator.clone() },
         );
-        story.tell(2.0, Body::NamespaceInit { ns: ns(NS, 1), process: process(&[INIT, 1], CREATOR) });
-        story.tell(2.0, fork(process(&[INIT, 1], CREATOR), creator));
+        story.add(2.0, Body::NamespaceInit { ns: ns(NS, 1), process: process(&[INIT, 1], CREATOR) });
+        story.add(2.0, fork(process(&[INIT, 1], CREATOR), creator));
         story
     }
 
-    fn tell(&mut self, at: f64, body: Body) -> &mut Self {
+    fn add(&mut self, at: f64, body: Body) -> &mut Self {
         let event = Event { seq: 1, time: Timestamp::UNIX_EPOCH, boot_ns: seconds(at), exact: true, body };
         let changes = self.world.apply(&event);
         self.recent.update(&event, &changes, &self.world);
@@ -190,10 +190,10 @@ impl Story {
 fn orphan(story: &mut Story, number: u32, at: f64) {
     let child = process(&[INIT + 2 * number, 2 * number], INIT);
     let grandchild = process(&[INIT + 2 * number + 1, 2 * number + 1], INIT + 2 * number);
-    story.tell(at, fork(child.clone(), process(&[INIT, 1], CREATOR)));
-    story.tell(at, fork(grandchild.clone(), child.clone()));
-    story.tell(at, exit(child.clone())).tell(at, reap(child));
-    story.tell(at, exit(Process { ppid: Some(HostPid(INIT)), ..grandchild }));
+    story.add(at, fork(child.clone(), process(&[INIT, 1], CREATOR)));
+    story.add(at, fork(grandchild.clone(), child.clone()));
+    story.add(at, exit(child.clone())).add(at, reap(child));
+    story.add(at, exit(Process { ppid: Some(HostPid(INIT)), ..grandchild }));
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn an_init_that_leaves_an_orphan_is_found_and_one_that_reaps_it_is_not() {
         panic!("{finding:#?}")
     };
     assert_eq!(forked_by[0].comm, "sh".into());
-    story.tell(12.0, reap(process(&[INIT + 3, 3], INIT)));
+    story.add(12.0, reap(process(&[INIT + 3, 3], INIT)));
     assert_eq!(story.ids(20.0), []);
 }
 
@@ -238,7 +238,7 @@ fn an_init_that_reaps_slowly_has_more_time() {
     let mut story = Story::new();
     orphan(&mut story, 1, 10.0);
     orphan(&mut story, 2, 10.1);
-    story.tell(10.5, reap(process(&[INIT + 5, 5], INIT)));
+    story.add(10.5, reap(process(&[INIT + 5, 5], INIT)));
     assert_eq!(story.ids(13.0), [], "it reaped another one meanwhile");
     assert_eq!(story.ids(21.0), [Diagnosis::ZombiesNotReaped]);
 }
@@ -248,24 +248,24 @@ fn few_zombies_of_own_children_are_no_finding() {
     let mut story = Story::new();
     for number in 2..6 {
         let child = process(&[INIT + number, number], INIT);
-        story.tell(10.0, fork(child.clone(), process(&[INIT, 1], CREATOR))).tell(10.0, exit(child));
+        story.add(10.0, fork(child.clone(), process(&[INIT, 1], CREATOR))).add(10.0, exit(child));
     }
     assert_eq!(story.ids(60.0), [], "four");
     let child = process(&[INIT + 9, 9], INIT);
-    story.tell(61.0, fork(child.clone(), process(&[INIT, 1], CREATOR))).tell(61.0, exit(child));
+    story.add(61.0, fork(child.clone(), process(&[INIT, 1], CREATOR))).add(61.0, exit(child));
     assert_eq!(story.ids(62.0), [], "the fifth is young");
     assert_eq!(story.ids(72.0), [Diagnosis::ZombiesNotReaped]);
 }
 
 #[test]
-fn an_end_that_hangs_names_what_keeps_it() {
+fn a_hanging_teardown_names_its_processes() {
     let mut story = Story::new();
     let member = process(&[INIT + 1, 2], CREATOR);
-    story.tell(5.0, fork(member.clone(), process(&[CREATOR], 1)));
+    story.add(5.0, fork(member.clone(), process(&[CREATOR], 1)));
     story
-        .tell(10.0, init_exit(Exit::Code { code: 0 }, Cause::Exited))
-        .tell(10.0, exit(process(&[INIT, 1], CREATOR)));
-    story.tell(10.0, exit(member.clone()));
+        .add(10.0, init_exit(Exit::Code { code: 0 }, Cause::Exited))
+        .add(10.0, exit(process(&[INIT, 1], CREATOR)));
+    story.add(10.0, exit(member.clone()));
     assert_eq!(story.ids(10.5), []);
     let blocker = |finding: &Finding| {
         finding
@@ -299,17 +299,17 @@ fn an_end_that_hangs_names_what_keeps_it() {
     story.readings.doing = BTreeMap::from([(member.key(), Err("no permission".to_owned()))]);
     let facts = story.the(11.5).evidence;
     assert!(matches!(&facts.last().expect("a fact").fact, Fact::Unseen { what } if what == "no permission"));
-    story.tell(12.0, reap(member));
+    story.add(12.0, reap(member));
     let torn_down = Body::NamespaceTeardown { ns: ns(NS, 1), killed: 0, nested: Vec::new(), duration_ns: 1 };
-    story.tell(12.0, torn_down);
+    story.add(12.0, torn_down);
     assert_eq!(story.ids(13.0), []);
 }
 
 #[test]
 fn a_fork_into_a_dead_namespace_names_its_init_and_the_forker() {
     let mut story = Story::new();
-    story.tell(10.0, init_exit(Exit::Code { code: 3 }, Cause::Exited));
-    story.tell(11.0, refused(process(&[70], 1), "namespace_dead", None));
+    story.add(10.0, init_exit(Exit::Code { code: 3 }, Cause::Exited));
+    story.add(11.0, refused(process(&[70], 1), "namespace_dead", None));
     let finding =
         story.found(11.1).into_iter().find(|it| it.id == Diagnosis::NamespaceDeadFork).expect("it is found");
     let facts: Vec<_> = finding.evidence.iter().map(|evidence| &evidence.fact).collect();
@@ -329,16 +329,16 @@ fn an_ignored_sigterm_and_the_kill_that_follows_are_two_findings() {
         fate: "ignored".into(),
     };
     let mut story = Story::new();
-    story.tell(10.0, signal("SIGCONT", "ancestor")).tell(10.0, signal("SIGTERM", "kernel"));
+    story.add(10.0, signal("SIGCONT", "ancestor")).add(10.0, signal("SIGTERM", "kernel"));
     assert_eq!(story.ids(10.1), [], "neither is meant to end it");
-    story.tell(11.0, signal("SIGTERM", "ancestor"));
+    story.add(11.0, signal("SIGTERM", "ancestor"));
     let finding = story.the(11.1);
     assert_eq!((finding.id, finding.severity), (Diagnosis::InitIgnoredSignal, Severity::Warning));
     assert!(
         matches!(&finding.evidence[0].fact, Fact::Signal { sender: Some(sender), .. } if sender.pid == HostPid(70))
     );
-    story.tell(21.0, killed_by(70));
-    story.tell(22.0, signal("SIGTERM", "ancestor"));
+    story.add(21.0, killed_by(70));
+    story.add(22.0, signal("SIGTERM", "ancestor"));
     assert_eq!(story.ids(21.5), [Diagnosis::InitIgnoredSignal, Diagnosis::InitKilled]);
     let killed = story.found(21.5).remove(1);
     assert!(matches!(killed.evidence[0].fact, Fact::Signal { .. }), "what was tried before: {killed:#?}");
@@ -373,7 +373,7 @@ fn an_init_that_ends_by_itself_was_not_killed() {
     ];
     for (exit, cause, expected) in exits {
         let mut story = Story::new();
-        story.tell(10.0, init_exit(exit, cause.clone()));
+        story.add(10.0, init_exit(exit, cause.clone()));
         let found = story.found(10.1).into_iter().find(|finding| finding.id == Diagnosis::InitKilled);
         assert_eq!(found.map(|finding| finding.severity), expected, "{cause:?}");
     }
@@ -413,28 +413,28 @@ fn a_limit_that_is_nearly_reached_is_found_where_it_is_set() {
 }
 
 #[test]
-fn a_limit_that_is_reached_is_said_once_while_short_processes_come_and_go() {
+fn a_reached_limit_is_reported_once_while_short_processes_come_and_go() {
     let mut story = Story::new();
     let limits = vec![limit("pids_cgroup", 10, 10)];
     story.readings.limits =
         BTreeMap::from([(NS, LimitChain { at: seconds(2.0), limits, unread: 0, tasks: 0 })]);
     let (child, init) = (process(&[INIT + 1, 2], INIT), process(&[INIT, 1], CREATOR));
-    story.tell(3.0, fork(child.clone(), init)).tell(3.0, exit(child.clone())).tell(3.1, reap(child.clone()));
+    story.add(3.0, fork(child.clone(), init)).add(3.0, exit(child.clone())).add(3.1, reap(child.clone()));
     let mut ledger = Ledger::default();
-    let mut look = |story: &Story, at| ledger.update(story.found(at)).len();
-    assert_eq!(look(&story, 4.0), 1);
+    let mut update = |story: &Story, at| ledger.update(story.found(at)).len();
+    assert_eq!(update(&story, 4.0), 1);
     let child = process(&[INIT + 2, 3], INIT);
-    story.tell(5.0, fork(child.clone(), process(&[INIT, 1], CREATOR))).tell(5.1, exit(child));
-    assert_eq!(look(&story, 5.2), 0, "it will be reaped");
-    assert_eq!(look(&story, 6.5), 1, "one that stays takes a part of it");
+    story.add(5.0, fork(child.clone(), process(&[INIT, 1], CREATOR))).add(5.1, exit(child));
+    assert_eq!(update(&story, 5.2), 0, "it will be reaped");
+    assert_eq!(update(&story, 6.5), 1, "one that stays takes a part of it");
     assert!(story.the(6.5).evidence.iter().any(|it| matches!(it.fact, Fact::Zombies { count: 1, .. })));
 }
 
 #[test]
-fn a_refused_fork_says_which_limit_refused() {
+fn a_refused_fork_names_its_limit() {
     let mut story = Story::new();
-    story.tell(10.0, refused(process(&[INIT, 1], CREATOR), "pids_cgroup", Some(limit("pids_cgroup", 8, 8))));
-    story.tell(10.0, refused(process(&[INIT, 1], CREATOR), "permission", None));
+    story.add(10.0, refused(process(&[INIT, 1], CREATOR), "pids_cgroup", Some(limit("pids_cgroup", 8, 8))));
+    story.add(10.0, refused(process(&[INIT, 1], CREATOR), "permission", None));
     let finding = story.the(10.1);
     assert_eq!((finding.id, finding.severity), (Diagnosis::PidExhaustion, Severity::Critical));
     assert!(
@@ -486,24 +486,23 @@ fn a_refused_namespace_is_found_where_a_limit_refused_it() {
         user_ns: None,
     };
     let mut story = Story::new();
-    story.tell(10.0, failed("permission"));
+    story.add(10.0, failed("permission"));
     assert_eq!(story.ids(10.1), []);
-    story.tell(10.0, failed("count_limit"));
+    story.add(10.0, failed("count_limit"));
     assert_eq!(story.ids(10.1), [Diagnosis::CreationRefused]);
     let mut story = Story::new();
-    story.tell(10.0, failed("pids_cgroup"));
+    story.add(10.0, failed("pids_cgroup"));
     assert_eq!(story.ids(10.1), [Diagnosis::PidExhaustion], "a clone that may make no process");
 }
 
 #[test]
-fn a_namespace_that_is_held_names_what_holds_it() {
+fn a_held_namespace_names_its_holders() {
     let mut story = Story::new();
     story
-        .tell(10.0, init_exit(Exit::Code { code: 0 }, Cause::Exited))
-        .tell(10.0, exit(process(&[INIT, 1], CREATOR)));
-    story
-        .tell(10.0, Body::NamespaceTeardown { ns: ns(NS, 1), killed: 0, nested: Vec::new(), duration_ns: 1 });
-    story.tell(10.0, reap(process(&[INIT, 1], CREATOR)));
+        .add(10.0, init_exit(Exit::Code { code: 0 }, Cause::Exited))
+        .add(10.0, exit(process(&[INIT, 1], CREATOR)));
+    story.add(10.0, Body::NamespaceTeardown { ns: ns(NS, 1), killed: 0, nested: Vec::new(), duration_ns: 1 });
+    story.add(10.0, reap(process(&[INIT, 1], CREATOR)));
     assert_eq!(story.ids(15.0), [], "it is not known what holds it");
     let holder = Holder::Fd { pid: HostPid(70), comm: None, tid: None, fd: 4 };
     let holders = Holders { at: seconds(10.0), holders: vec![holder.clone()], left_out: 0, unread: 0 };
@@ -514,7 +513,7 @@ fn a_namespace_that_is_held_names_what_holds_it() {
         (finding.id, &finding.evidence[0].fact),
         (Diagnosis::NamespaceLeaked, &Fact::Holder { holder })
     );
-    story.tell(12.0, Body::NamespaceDestroy { ns: ns(NS, 1), lived_ns: None });
+    story.add(12.0, Body::NamespaceDestroy { ns: ns(NS, 1), lived_ns: None });
     assert_eq!(story.ids(13.0), []);
 }
 
@@ -523,7 +522,7 @@ fn a_namespace_that_is_held_after_its_end_is_found_where_no_hook_sees_its_destru
     let mut story = Story::new();
     let (version, boot_time, hooks) = ("0".into(), String::new(), BTreeMap::new());
     let filter = StreamFilter { events: vec!["process.reap".into()], ..StreamFilter::default() };
-    story.tell(
+    story.add(
         0.0,
         Body::StreamStart {
             version,
@@ -535,8 +534,8 @@ fn a_namespace_that_is_held_after_its_end_is_found_where_no_hook_sees_its_destru
             filter,
         },
     );
-    story.tell(10.0, init_exit(Exit::Code { code: 0 }, Cause::Exited));
-    story.tell(10.0, exit(process(&[INIT, 1], CREATOR))).tell(10.0, reap(process(&[INIT, 1], CREATOR)));
+    story.add(10.0, init_exit(Exit::Code { code: 0 }, Cause::Exited));
+    story.add(10.0, exit(process(&[INIT, 1], CREATOR))).add(10.0, reap(process(&[INIT, 1], CREATOR)));
     assert!(story.world.namespace(NS).is_none(), "its processes are gone");
     let holder = Holder::Fd { pid: HostPid(70), comm: None, tid: None, fd: 4 };
     let holders = Holders { at: seconds(11.0), holders: vec![holder], left_out: 0, unread: 0 };
@@ -551,10 +550,10 @@ fn a_process_that_lost_its_session_is_left_over_and_one_that_its_shim_keeps_is_n
     let mut story = Story::new();
     let runtime = process(&[60], CREATOR);
     let joined = process(&[INIT + 1, 2], 60);
-    story.tell(5.0, fork(runtime.clone(), process(&[CREATOR], 1)));
-    story.tell(5.0, fork(joined.clone(), runtime.clone()));
+    story.add(5.0, fork(runtime.clone(), process(&[CREATOR], 1)));
+    story.add(5.0, fork(joined.clone(), runtime.clone()));
     assert_eq!(story.ids(8.0), [], "its session is there");
-    story.tell(10.0, exit(runtime.clone())).tell(10.0, reap(runtime));
+    story.add(10.0, exit(runtime.clone())).add(10.0, reap(runtime));
     let with_parent = |story: &mut Story, pid: u32| {
         let doing =
             Doing { state: 'S', ppid: HostPid(pid), tracer: None, threads: 1, wchan: None, frozen: false };
@@ -574,23 +573,23 @@ fn a_process_that_lost_its_session_is_left_over_and_one_that_its_shim_keeps_is_n
 fn a_helper_that_outlives_its_namespace_is_found() {
     let mut story = Story::new();
     let shim = Process { comm: "containerd-shim".into(), ..process(&[CREATOR], 1) };
-    story.tell(
+    story.add(
         3.0,
         Body::ProcessExec { process: shim, filename: "x".into(), args: None, args_truncated: false },
     );
     story
-        .tell(10.0, init_exit(Exit::Code { code: 0 }, Cause::Exited))
-        .tell(10.0, exit(process(&[INIT, 1], CREATOR)));
-    story.tell(10.0, reap(process(&[INIT, 1], CREATOR)));
-    story.tell(10.0, Body::NamespaceDestroy { ns: ns(NS, 1), lived_ns: None });
+        .add(10.0, init_exit(Exit::Code { code: 0 }, Cause::Exited))
+        .add(10.0, exit(process(&[INIT, 1], CREATOR)));
+    story.add(10.0, reap(process(&[INIT, 1], CREATOR)));
+    story.add(10.0, Body::NamespaceDestroy { ns: ns(NS, 1), lived_ns: None });
     assert_eq!(story.ids(15.0), []);
     assert_eq!(story.the(21.0).id, Diagnosis::CreatorLeftover);
-    story.tell(22.0, exit(process(&[CREATOR], 1)));
+    story.add(22.0, exit(process(&[CREATOR], 1)));
     assert_eq!(story.ids(23.0), []);
 }
 
 #[test]
-fn a_proc_of_another_namespace_is_looked_at_where_it_is_asked_about() {
+fn a_proc_of_another_namespace_is_read_where_it_is_asked_about() {
     let mut story = Story::new();
     let shown = Some(ProcShows { ns: INITIAL_NS, path: "/proc".into() });
     story.readings.proc = BTreeMap::from([(process(&[INIT, 1], CREATOR).key(), shown)]);
@@ -606,8 +605,8 @@ fn the_innermost_namespace_speaks_for_a_deep_nest() {
         let parent = if level == 26 { NS } else { NsInum(level - 1) };
         let inner = Namespace { parent: Some(parent), ..ns(NsInum(level), level) };
         let init = Process { ns: NsInum(level), ..process(&[200 + level, 1], INIT) };
-        story.tell(5.0, Body::NamespaceInit { ns: inner, process: init.clone() });
-        story.tell(5.0, fork(init, process(&[INIT, 1], CREATOR)));
+        story.add(5.0, Body::NamespaceInit { ns: inner, process: init.clone() });
+        story.add(5.0, fork(init, process(&[INIT, 1], CREATOR)));
     }
     let finding = story.the(6.0);
     assert_eq!((finding.id, finding.ns.map(|ns| ns.level)), (Diagnosis::NearDepthLimit, Some(29)));
@@ -617,21 +616,21 @@ fn the_innermost_namespace_speaks_for_a_deep_nest() {
 fn a_member_that_memory_ran_out_for_is_found_while_its_init_lives() {
     let mut story = Story::new();
     let member = process(&[INIT + 1, 2], INIT);
-    story.tell(5.0, fork(member.clone(), process(&[INIT, 1], CREATOR)));
+    story.add(5.0, fork(member.clone(), process(&[INIT, 1], CREATOR)));
     let Body::ProcessExit { process, exit, ran_ns, threads, cascade, orphaned, .. } = exit(member.clone())
     else {
         unreachable!("it is an exit")
     };
     let cause = Some(Cause::Oom { victim: member.clone() });
-    story.tell(6.0, Body::ProcessExit { process, exit, ran_ns, threads, cause, cascade, orphaned });
-    story.tell(6.0, reap(member));
+    story.add(6.0, Body::ProcessExit { process, exit, ran_ns, threads, cause, cascade, orphaned });
+    story.add(6.0, reap(member));
     assert_eq!(story.ids(6.1), [Diagnosis::MemberOomKilled]);
-    story.tell(7.0, init_exit(Exit::Code { code: 0 }, Cause::Exited));
+    story.add(7.0, init_exit(Exit::Code { code: 0 }, Cause::Exited));
     assert_eq!(story.ids(7.1), [], "then its runtime restarts it");
 }
 
 #[test]
-fn a_container_of_the_hosts_namespace_is_known_by_its_program_and_not_by_what_set_it_up() {
+fn a_container_of_the_hosts_namespace_is_named_after_exec_and_not_during_setup() {
     let mut story = Story::new();
     let (runtime, id) = (Some(Runtime::Docker), Some("web".into()));
     let container = Some(Arc::new(Container { runtime, id, ..Container::default() }));
@@ -642,9 +641,9 @@ fn a_container_of_the_hosts_namespace_is_known_by_its_program_and_not_by_what_se
     let exec =
         |process| Body::ProcessExec { process, filename: "x".into(), args: None, args_truncated: false };
     let (runc, main) = (called(200, "runc:[0:PARENT]", CREATOR), called(201, "runc:[2:INIT]", 200));
-    story.tell(5.0, fork(runc.clone(), process(&[CREATOR], 1))).tell(5.1, fork(main, runc.clone()));
-    story.tell(5.2, exit(runc.clone())).tell(5.2, reap(runc));
-    story.tell(5.3, exec(called(201, "sleep", CREATOR)));
+    story.add(5.0, fork(runc.clone(), process(&[CREATOR], 1))).add(5.1, fork(main, runc.clone()));
+    story.add(5.2, exit(runc.clone())).add(5.2, reap(runc));
+    story.add(5.3, exec(called(201, "sleep", CREATOR)));
     let finding = story.the(10.0);
     assert_eq!((finding.id, finding.severity), (Diagnosis::NoCascade, Severity::Info), "it has not ended");
     assert_eq!(finding.process.map(|main| main.pid), Some(HostPid(201)));
@@ -655,7 +654,7 @@ fn a_process_that_unshared_and_forked_none_is_found_and_one_that_forked_is_not()
     let mut story = Story::new();
     let (inner, unsharer) =
         (Namespace { born_boot_ns: Some(seconds(5.0)), ..ns(NsInum(7), 1) }, process(&[CREATOR], 1));
-    story.tell(
+    story.add(
         5.0,
         Body::NamespaceCreate { ns: inner.clone(), via: Some("unshare".into()), creator: unsharer.clone() },
     );
@@ -663,29 +662,29 @@ fn a_process_that_unshared_and_forked_none_is_found_and_one_that_forked_is_not()
     let finding = story.the(6.5);
     assert_eq!((finding.id, finding.severity), (Diagnosis::ChildrenElsewhere, Severity::Info));
     let init = Process { ns: NsInum(7), start_boot_ns: seconds(7.0), ..process(&[80, 1], CREATOR) };
-    story.tell(7.0, Body::NamespaceInit { ns: inner, process: init.clone() });
-    story.tell(7.0, fork(init, unsharer));
+    story.add(7.0, Body::NamespaceInit { ns: inner, process: init.clone() });
+    story.add(7.0, fork(init, unsharer));
     assert_eq!(story.ids(9.0), []);
 }
 
 #[test]
-fn a_ledger_says_what_is_new_and_nothing_twice() {
+fn a_ledger_reports_each_change_once() {
     let mut story = Story::new();
     let mut ledger = Ledger::default();
     orphan(&mut story, 1, 10.0);
-    let mut look = |story: &Story, at| -> Vec<FindingState> {
+    let mut update = |story: &Story, at| -> Vec<FindingState> {
         ledger.update(story.found(at)).into_iter().map(|(state, _)| state).collect()
     };
-    assert_eq!(look(&story, 11.5), [FindingState::Opened]);
-    assert_eq!(look(&story, 12.5), [], "only its age is another");
+    assert_eq!(update(&story, 11.5), [FindingState::Opened]);
+    assert_eq!(update(&story, 12.5), [], "only its age is another");
     orphan(&mut story, 2, 20.0);
-    assert_eq!(look(&story, 21.5), [FindingState::Updated], "twice as many");
+    assert_eq!(update(&story, 21.5), [FindingState::Updated], "twice as many");
     orphan(&mut story, 3, 30.0);
-    assert_eq!(look(&story, 31.5), [], "half as many more");
+    assert_eq!(update(&story, 31.5), [], "half as many more");
     for number in [3, 5, 7] {
-        story.tell(32.0, reap(process(&[INIT + number, number], INIT)));
+        story.add(32.0, reap(process(&[INIT + number, number], INIT)));
     }
-    assert_eq!(look(&story, 33.0), [FindingState::Closed]);
+    assert_eq!(update(&story, 33.0), [FindingState::Closed]);
 }
 
 #[test]
@@ -710,15 +709,15 @@ fn a_recording_with_findings_is_believed() {
         hooks: BTreeMap::new(),
         filter: StreamFilter { events, ..StreamFilter::default() },
     };
-    let says = |state| Body::Finding { state, finding: Box::new(finding.clone()) };
+    let finding_event = |state| Body::Finding { state, finding: Box::new(finding.clone()) };
     hear(&mut watch, start(vec!["finding".into()]));
-    hear(&mut watch, says(FindingState::Opened));
-    watch.look_at(&world, seconds(60.0));
+    hear(&mut watch, finding_event(FindingState::Opened));
+    watch.detect_at(&world, seconds(60.0));
     assert_eq!(watch.open().collect::<Vec<_>>(), [&finding]);
-    hear(&mut watch, says(FindingState::Closed));
+    hear(&mut watch, finding_event(FindingState::Closed));
     assert_eq!(watch.open().count(), 0);
     hear(&mut watch, start(Vec::new()));
-    hear(&mut watch, says(FindingState::Opened));
+    hear(&mut watch, finding_event(FindingState::Opened));
     assert_eq!(watch.open().count(), 0, "nothing was looked for when it was recorded");
 }
 
@@ -746,7 +745,7 @@ impl Reader for Asked {
 }
 
 #[test]
-fn what_was_read_is_not_asked_for_anew_because_of_that() {
+fn a_reading_is_not_requested_again_because_of_its_own_arrival() {
     let story = Story::new();
     let mut watch = FindingsWatch::live(Thresholds::default(), || unreachable!("it is given one"));
     let asked = Arc::new(Mutex::new(Vec::new()));

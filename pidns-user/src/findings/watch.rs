@@ -49,9 +49,9 @@ impl OpenFindings {
 /// Where time comes from.
 enum Clock {
     /// The machine's, of a stream that is live.
-    Live { looked: Option<Instant> },
+    Live { detected: Option<Instant> },
     /// The events', of a recording.
-    Recorded { looked: BootNs },
+    Recorded { detected: BootNs },
 }
 
 /// What a look asks to be read.
@@ -90,7 +90,7 @@ pub struct FindingsWatch {
 impl FindingsWatch {
     /// Of a stream that is live: `reader` starts what reads /proc beside it.
     pub fn live(thresholds: Thresholds, reader: fn() -> Box<dyn Reader>) -> Self {
-        Self::new(thresholds, Some(reader), Clock::Live { looked: None })
+        Self::new(thresholds, Some(reader), Clock::Live { detected: None })
     }
 
     /// Starts to read /proc. A thread that does has the privileges that the caller has now.
@@ -112,12 +112,12 @@ impl FindingsWatch {
 
     /// Of a recording. Where it was recorded what was wrong, that is repeated: it was found with more than the events say.
     pub fn recorded(thresholds: Thresholds) -> Self {
-        Self::new(thresholds, None, Clock::Recorded { looked: BootNs::default() })
+        Self::new(thresholds, None, Clock::Recorded { detected: BootNs::default() })
     }
 
     /// Of one snapshot, which says what holds namespaces.
     pub(super) fn once(thresholds: Thresholds, reader: Box<dyn Reader>) -> Self {
-        let clock = Clock::Recorded { looked: BootNs::default() };
+        let clock = Clock::Recorded { detected: BootNs::default() };
         Self { reader: Some(reader), at_once: true, ..Self::new(thresholds, None, clock) }
     }
 
@@ -126,14 +126,14 @@ impl FindingsWatch {
     }
 
     /// Reads all that can be read of one moment, then looks at it.
-    pub(super) fn look_once(&mut self, world: &World, now: BootNs) {
+    pub(super) fn detect_once(&mut self, world: &World, now: BootNs) {
         let mut before = None;
         while before != Some(self.readings.count()) {
             before = Some(self.readings.count());
-            self.look(world, now, Reads::First);
+            self.detect(world, now, Reads::First);
             self.take_readings();
         }
-        self.look(world, now, Reads::Unread);
+        self.detect(world, now, Reads::Unread);
     }
 
     fn new(thresholds: Thresholds, start_reader: Option<fn() -> Box<dyn Reader>>, clock: Clock) -> Self {
@@ -172,13 +172,13 @@ impl FindingsWatch {
     }
 
     /// Looks at a moment of a recording, at which its events end.
-    pub fn look_at(&mut self, world: &World, now: BootNs) {
+    pub fn detect_at(&mut self, world: &World, now: BootNs) {
         if !self.is_recorded {
-            self.look(world, now, Reads::Anew);
+            self.detect(world, now, Reads::Anew);
         }
     }
 
-    fn look(&mut self, world: &World, now: BootNs, reads: Reads) {
+    fn detect(&mut self, world: &World, now: BootNs, reads: Reads) {
         self.recent.forget(now, world);
         self.forget_readings(world);
         let (recent, readings, thresholds) = (&self.recent, &self.readings, &self.thresholds);
@@ -193,8 +193,8 @@ impl FindingsWatch {
             teardown_blocked::want(&scene, &mut wanted);
             pid_exhaustion::want(&scene, &mut wanted);
             let pause = HOLDERS_INTERVAL.max(HOLDERS_SHARE * readings.holders_took);
-            let may_look = !self.at_once && self.holders_at.is_none_or(|at| scene.is_over(at, pause));
-            namespace_leaked::want(&scene, may_look, &mut wanted);
+            let may_read_holders = !self.at_once && self.holders_at.is_none_or(|at| scene.is_over(at, pause));
+            namespace_leaked::want(&scene, may_read_holders, &mut wanted);
             joined_leftover::want(&scene, &mut wanted);
             proc_mismatch::want(&scene, &mut wanted);
             thread_growth::want(&scene, &mut wanted);
@@ -238,16 +238,16 @@ impl FindingsWatch {
 
 impl Consumer for FindingsWatch {
     fn prepare(&mut self, update: &Update<'_>) {
-        let Clock::Recorded { looked } = &mut self.clock else { return };
+        let Clock::Recorded { detected } = &mut self.clock else { return };
         let now = update.event.boot_ns;
-        let is_due = now.saturating_since(*looked) >= INTERVAL.as_nanos() as u64;
+        let is_due = now.saturating_since(*detected) >= INTERVAL.as_nanos() as u64;
         if let Some(world) = update.world
             && is_due
             && !self.is_recorded
             && !world.is_in_snapshot()
         {
-            *looked = now;
-            self.look(world, now, Reads::Anew);
+            *detected = now;
+            self.detect(world, now, Reads::Anew);
         }
     }
 
@@ -278,15 +278,15 @@ impl Consumer for FindingsWatch {
             && world.namespaces().next().is_some()
         {
             let is_new = self.take_readings();
-            if let Clock::Live { looked } = &mut self.clock
-                && let is_due = looked.is_none_or(|looked| looked.elapsed() >= INTERVAL)
+            if let Clock::Live { detected } = &mut self.clock
+                && let is_due = detected.is_none_or(|detected| detected.elapsed() >= INTERVAL)
                 && (is_new || is_due)
             {
                 if is_due {
-                    *looked = Some(Instant::now());
+                    *detected = Some(Instant::now());
                 }
                 // As the model is: of what has happened since nothing is known yet.
-                self.look(world, now, if is_due { Reads::Anew } else { Reads::Unread });
+                self.detect(world, now, if is_due { Reads::Anew } else { Reads::Unread });
             }
         }
         std::mem::take(&mut self.news)

@@ -26,7 +26,7 @@ use crate::{
 /// An init that reaps, but slowly, and a parent of its own children, have this many times as long.
 const PATIENCE: u32 = 10;
 /// Zombies of one parent that are looked up in /proc.
-const LOOKED_UP: usize = 16;
+const MOST_PROCESSES: usize = 16;
 
 /// Zombies with the time since when they are, the oldest first; by namespace and the process that must wait for them.
 type Groups<'a> = BTreeMap<(NsInum, HostPid), Vec<(BootNs, &'a ProcessState)>>;
@@ -69,7 +69,7 @@ fn is_zombie_by_proc(scene: &Scene<'_>, state: &ProcessState) -> Option<bool> {
 pub(super) fn want(scene: &Scene<'_>, wanted: &mut Wanted) {
     for zombies in groups(scene).into_values() {
         let old = zombies.iter().filter(|(since, _)| scene.is_over(*since, scene.thresholds.zombie_age));
-        wanted.doing.extend(old.take(LOOKED_UP).map(|(_, state)| state.key()));
+        wanted.doing.extend(old.take(MOST_PROCESSES).map(|(_, state)| state.key()));
     }
 }
 

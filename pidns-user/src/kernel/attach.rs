@@ -27,7 +27,7 @@ pub(super) struct Plan<'a> {
     pub(super) attach_points: aya::Btf,
     pub(super) set: HookSet,
     /// Whether user space can look for what no hook told ([`super::sweep`]).
-    pub(super) can_look: bool,
+    pub(super) can_sweep: bool,
     /// Why system calls are not hooked; `None`: they may be.
     pub(super) without_syscall_hooks: Option<&'static str>,
     /// See [`pidns_ebpf::abi::names::MAP_ATTACHED`].
@@ -51,7 +51,7 @@ impl Plan<'_> {
         let mut refused = self.load(first, &mut programs);
 
         let mut forms: Vec<(Hook, HookForm)> = Vec::new();
-        let mut told = 0;
+        let mut switched = 0;
         for hook in hooks {
             let spared = match hook.need {
                 Need::Fallback(groups) => {
@@ -86,15 +86,15 @@ impl Plan<'_> {
             let ends_its_groups = is_fallback(&hook);
             forms.push((hook, form));
             if ends_its_groups {
-                told = self.tell(&forms)?;
+                switched = self.set_switches(&forms)?;
             }
         }
-        Ok((forms, told))
+        Ok((forms, switched))
     }
 
     /// Why a hook need not be tried.
     fn ruled_out(&self, hook: &Hook) -> Option<String> {
-        if hook.need == Need::Grouped(Group::Ends) && !self.can_look {
+        if hook.need == Need::Grouped(Group::Ends) && !self.can_sweep {
             // A leader that is reaped with its last thread would never be told.
             return Some("of use in the host's own PID namespace alone".to_owned());
         }
@@ -103,7 +103,7 @@ impl Plan<'_> {
     }
 
     /// Tells the programs which hooks are in place: those that depend on it come after.
-    fn tell(&mut self, forms: &[(Hook, HookForm)]) -> Result<u32, LoadError> {
+    fn set_switches(&mut self, forms: &[(Hook, HookForm)]) -> Result<u32, LoadError> {
         // Of hooks that are yet to come, nothing is in place.
         let on = |is: &dyn Fn(&Hook) -> bool| {
             let mut those = forms.iter().filter(|(hook, _)| is(hook)).peekable();

@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn the_running_kernel_describes_what_every_kernel_has() {
+    fn the_running_kernel_has_all_required_types() {
         let bytes = running();
         let btf = Btf::parse(&bytes).unwrap();
         assert_eq!(btf.array_len("task_struct", "comm"), Ok(16));
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_data_is_told_from_damaged_data() {
+    fn foreign_data_is_distinguished_from_damaged_data() {
         assert!(matches!(Btf::parse(b"\x7fELF and more of it, a lot more"), Err(BtfError::Foreign(_))));
         assert!(matches!(Btf::parse(&[]), Err(BtfError::Foreign(_))));
         let bytes = small();

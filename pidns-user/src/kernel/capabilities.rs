@@ -92,7 +92,7 @@ pub enum Uses {
 ///
 /// Kept are, where they are there, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, and those of BPF where it is used.
 pub fn drop_all_but(uses: Uses) -> io::Result<()> {
-    let looks = CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH;
+    let optional = CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH;
     let bpf = CapabilitySet::BPF | CapabilitySet::PERFMON;
     let now = capabilities(None)?;
     let needed = match uses {
@@ -101,7 +101,7 @@ pub fn drop_all_but(uses: Uses) -> io::Result<()> {
         // With CAP_SYS_ADMIN in their place the two may be missing.
         Uses::BpfAndProc => bpf | CapabilitySet::SYS_ADMIN,
     };
-    let kept = now.effective & (needed | looks);
+    let kept = now.effective & (needed | optional);
     set_capabilities(
         None,
         CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() },

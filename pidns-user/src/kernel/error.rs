@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_map_that_is_refused_is_told_with_its_errno() {
+    fn a_refused_map_is_reported_with_its_errno() {
         let io_error = io::Error::from_raw_os_error(libc::EPERM);
         let refused = MapError::CreateError { name: "EVENTS".to_owned(), io_error };
         let words = LoadError::from(aya::EbpfError::from(refused)).to_string();

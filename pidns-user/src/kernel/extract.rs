@@ -54,8 +54,8 @@ pub fn extract(bytes: &[u8]) -> Result<Vec<u8>, ExtractError> {
     let extract = draft.write();
     aya::Btf::parse(&extract, Endianness::default())?;
     let cut = whole(&extract).map_err(ExtractError::Unusable)?;
-    let told = answers(&cut)?.into_iter().zip(answers(&btf)?);
-    for ((what, extract), (_, all)) in told {
+    let report = answers(&cut)?.into_iter().zip(answers(&btf)?);
+    for ((what, extract), (_, all)) in report {
         if extract != all {
             return Err(ExtractError::Differs { what, extract, all });
         }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn of_what_is_no_btf_there_is_no_extract() {
+    fn no_extract_is_made_of_other_data_than_btf() {
         let error = extract(b"\x7fELF").expect_err("an ELF file");
         assert!(error.to_string().contains("objcopy"), "{error}");
     }

@@ -92,7 +92,7 @@ impl Hook {
 
     /// Whether its programs run at every fork and have something to say of refused ones alone: most runs that are left
     /// out lose nothing, and which do nobody knows.
-    pub fn tells_refusals_alone(&self) -> bool {
+    pub fn is_only_source_of_refusals(&self) -> bool {
         ["kernel_clone", "alloc_pid"].contains(&self.name)
     }
 

@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_objects_share_is_in_both_lists() {
+    fn shared_offsets_are_in_both_lists() {
         for symbol in SNAPSHOT_SHARED {
             assert!(OFFSETS.iter().any(|offset| offset.symbol == *symbol), "{symbol}");
         }

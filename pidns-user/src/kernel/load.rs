@@ -107,7 +107,7 @@ impl Loaded {
                 let program = self.ebpf.program(program);
                 let runs =
                     program.and_then(|program| stats::missed_runs(program).ok().flatten()).unwrap_or(0);
-                if hook.tells_refusals_alone() {
+                if hook.is_only_source_of_refusals() {
                     missed.refusals += runs;
                 } else {
                     missed.add(moment, runs);
@@ -210,11 +210,11 @@ fn load_all(
         drifted,
         attach_points,
         set: settings.hooks,
-        can_look: sweeper.is_possible(),
+        can_sweep: sweeper.is_possible(),
         without_syscall_hooks: settings.without_syscall_hooks,
         attached: &mut attached,
     };
-    let (hooks, told) = plan.carry_out(ebpf.programs_mut())?;
+    let (hooks, attached) = plan.carry_out(ebpf.programs_mut())?;
     let observed_since_ns = clock::boottime_ns();
     if let Some(gauges) = &mut gauges {
         gauges.add_programs(&ebpf).map_err(io("look at the programs"))?;
@@ -230,7 +230,7 @@ fn load_all(
         Loaded {
             ebpf,
             hooks,
-            attached: told,
+            attached,
             stats,
             namespace_counters,
             gauges,

@@ -20,7 +20,7 @@ use crate::kernel::reorder::Reorder;
 /// How long a record waits for an older one that stands behind it in the ring.
 const REORDER_WINDOW: Duration = Duration::from_millis(2);
 /// How often the ring is looked at without a wake-up: records of processes cause none.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a wake-up waits for more: one wake-up then serves all that happens meanwhile.
 const GATHER: Duration = Duration::from_millis(4);
 /// Most bytes of a batch, so that memory stays bounded while events keep coming.
@@ -91,7 +91,7 @@ impl RingReader {
 
     /// Waits for records, at most `limit`, or until somebody calls [`Waker::wake`].
     pub fn wait(&self, limit: Duration) -> io::Result<()> {
-        let limit = limit.min(if self.waiting.is_empty() { LOOK_INTERVAL } else { REORDER_WINDOW });
+        let limit = limit.min(if self.waiting.is_empty() { POLL_INTERVAL } else { REORDER_WINDOW });
         let timeout = Timespec::try_from(limit).map_err(io::Error::other)?;
         let mut fds = [PollFd::new(&self.ring, PollFlags::IN), PollFd::new(&self.wake, PollFlags::IN)];
         match poll(&mut fds, Some(&timeout)) {

@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_second_program_took_over_is_not_lost() {
+    fn the_state_taken_over_by_a_second_program_is_not_lost() {
         let mut missed = MissedRuns::default();
         missed.add(Some(Moment::Fork), 5);
         missed.add(Some(Moment::Exit), 2);

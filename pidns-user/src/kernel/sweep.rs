@@ -86,22 +86,22 @@ pub struct Sweeper {
 struct Suspects {
     /// With the number of the look that found it first.
     found: HashMap<ProcessKey, u64>,
-    look: u64,
+    pass: u64,
 }
 
 impl Suspects {
     /// Whether a look before this one has found it over too. If so, it is no suspect any more.
     fn found_again(&mut self, key: ProcessKey) -> bool {
-        match self.found.insert(key, self.look) {
+        match self.found.insert(key, self.pass) {
             Some(_) => self.found.remove(&key).is_some(),
             None => false,
         }
     }
 
     fn end_of_sweep(&mut self) {
-        let look = self.look;
-        self.found.retain(|_, found| look - *found < ROUND);
-        self.look += 1;
+        let pass = self.pass;
+        self.found.retain(|_, found| pass - *found < ROUND);
+        self.pass += 1;
     }
 }
 
@@ -196,15 +196,15 @@ mod tests {
         suspects.end_of_sweep();
         assert!(suspects.found_again(key(1)));
         assert!(suspects.found.is_empty(), "told of");
-        for look in 0..10 * ROUND {
-            assert!(!suspects.found_again(key(look as u32 + 10)), "and the hook comes before the next look");
+        for pass in 0..10 * ROUND {
+            assert!(!suspects.found_again(key(pass as u32 + 10)), "and the hook comes before the next look");
             suspects.end_of_sweep();
         }
         assert!(suspects.found.len() <= ROUND as usize, "{}", suspects.found.len());
     }
 
     #[test]
-    fn a_process_is_told_from_an_earlier_one_of_its_number() {
+    fn a_process_is_distinguished_from_an_earlier_one_of_its_number() {
         let own = std::process::id();
         let start = Procfs::default().start_ticks(HostPid(own)).unwrap() * TICK_NS;
         assert!(is_there(&ProcessKey::new(own, start)));

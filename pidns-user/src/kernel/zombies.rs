@@ -90,8 +90,8 @@ impl Zombies {
     /// What is kept of this process, which a snapshot may have found with a start that /proc has rounded.
     fn take(&mut self, process: &Process<'_>) -> Option<Unreaped> {
         let ProcessPart { pid, start_boot_ns, .. } = process.part;
-        let looked_at = ProcessKey::new(pid, BootNs(start_boot_ns).rounded_to_tick().0);
-        self.kept.remove(&key(process)).or_else(|| self.kept.remove(&looked_at))
+        let rounded = ProcessKey::new(pid, BootNs(start_boot_ns).rounded_to_tick().0);
+        self.kept.remove(&key(process)).or_else(|| self.kept.remove(&rounded))
     }
 
     fn keep(&mut self, key: ProcessKey, kept: Unreaped) {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reaping_gets_what_its_exit_told() {
+    fn a_reap_gets_the_fields_of_its_exit() {
         let (at_exit, at_reaping) = (zombie_of(40, 1000, 0), zombie_of(40, 0, 0));
         let (header, Record::ProcessReap { process, .. }) = decode(bytes(&at_exit)).unwrap() else {
             panic!()
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_a_look_has_found_is_asked_after_until_its_reaping_is_told() {
+    fn a_zombie_of_a_snapshot_is_checked_until_its_reap_is_reported() {
         let process_found = event::Process {
             pid: HostPid(40),
             pids: vec![40, 7],
@@ -209,17 +209,17 @@ mod tests {
         zombies.found(&process_found);
         let expected = Unreaped::from(zombie_of(40, 1000, 0));
         assert_eq!(zombies.get(&ProcessKey::new(40, 50)), Some(&expected));
-        let told = zombie_of(40, 1000, 5_000);
-        let (header, reap) = decode(bytes(&told)).unwrap();
+        let report = zombie_of(40, 1000, 5_000);
+        let (header, reap) = decode(bytes(&report)).unwrap();
         assert_eq!(zombies.follow(header, reap), reap);
         assert_eq!(zombies.keys().count(), 0);
-        let (header, Record::ProcessReap { process, .. }) = decode(bytes(&told)).unwrap() else { panic!() };
+        let (header, Record::ProcessReap { process, .. }) = decode(bytes(&report)).unwrap() else { panic!() };
         zombies.follow(header, exit(process));
         assert_eq!(zombies.keys().count(), 0, "the kernel side keeps those that exit");
 
         // From /proc its start is rounded down.
         zombies.found(&event::Process { start_boot_ns: BootNs(0), ..process_found });
-        let (header, reap) = decode(bytes(&told)).unwrap();
+        let (header, reap) = decode(bytes(&report)).unwrap();
         zombies.follow(header, reap);
         assert_eq!(zombies.keys().count(), 0);
     }

@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_total_keeps_what_was_counted_of_a_namespace_that_is_gone() {
+    fn a_total_keeps_the_counts_of_an_ended_namespace() {
         let (mut ledger, reading) = ledger();
         ledger.assign_runtime(id(1), RuntimeLabel::Docker);
         reading.lock().unwrap().namespaces.insert(id(1), counts(5, 2));
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_counted_before_a_container_was_known_stays_where_it_was_counted() {
+    fn counts_from_before_the_container_was_known_keep_their_labels() {
         let (mut ledger, reading) = ledger();
         reading.lock().unwrap().namespaces.insert(id(1), counts(1, 0));
         ledger.read().unwrap();
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn reaps_are_what_has_ended_and_is_no_zombie_and_never_fall() {
+    fn reaps_are_ends_without_zombies_and_never_fall() {
         let (mut ledger, reading) = ledger();
         let mut see = |ended, zombies| {
             reading.lock().unwrap().namespaces.insert(id(1), counts(0, ended));

@@ -117,7 +117,7 @@ fn start() -> Body {
 }
 
 #[test]
-fn names_that_somebody_else_chose_are_escaped_and_bounded() {
+fn foreign_names_are_escaped_and_bounded() {
     let container = |name: Name| Container {
         runtime: Some(Runtime::Docker),
         name: Some(name),
@@ -196,7 +196,7 @@ fn a_namespace_that_a_snapshot_finds_dying_drains() {
 }
 
 #[test]
-fn what_older_kernels_count_by_the_start_of_an_init_belongs_to_its_container() {
+fn counts_keyed_by_the_start_of_an_init_belong_to_its_container() {
     let container = Container { runtime: Some(Runtime::Docker), ..Container::default() };
     let Body::SnapshotNamespace { ns, .. } = namespace(7, Some(container)) else { unreachable!() };
     let ns = SnapshotNamespace { kernel_id: None, ..ns };
@@ -262,7 +262,7 @@ fn a_namespace_that_came_and_went_during_a_snapshot_is_counted_once() {
 }
 
 #[test]
-fn what_is_known_to_be_possible_is_there_as_0_from_the_start() {
+fn possible_label_values_start_at_0() {
     let text = scrape([start()], 10);
     for line in [
         "pidns_init_exits_total{reason=\"oom_kill\",runtime=\"podman\"} 0",

@@ -15,8 +15,8 @@ const REAPING_TAKES: u64 = 4_000_000_000;
 /// kernel's own numbers for them: one that has a living process is there for both or for neither.
 pub fn drift(world: &World, snapshot: &Snapshot) -> u64 {
     let since = snapshot.boot_ns;
-    let looked_at = snapshot.processes.iter().filter(|process| process.ns.is_some());
-    let wrong = looked_at.clone().filter(|process| is_wrong(world, process, since)).count();
+    let readable = snapshot.processes.iter().filter(|process| process.ns.is_some());
+    let wrong = readable.clone().filter(|process| is_wrong(world, process, since)).count();
 
     // One that may not be looked at is there all the same.
     let seen: HashSet<_> = snapshot.processes.iter().map(|process| process.pid).collect();
@@ -125,7 +125,7 @@ mod tests {
         (at, Body::ProcessReap { process: body_process(pid, start), zombie_ns: None })
     }
 
-    fn look(boot_ns: u64, processes: &[(u32, u64, char)]) -> Snapshot {
+    fn snapshot(boot_ns: u64, processes: &[(u32, u64, char)]) -> Snapshot {
         let processes = processes.iter().map(|&(pid, start, state)| SnapshotProcess {
             pid: HostPid(pid),
             pids: vec![pid],
@@ -166,19 +166,19 @@ mod tests {
     }
 
     #[test]
-    fn what_begins_and_ends_during_a_look_is_no_drift() {
+    fn changes_during_a_snapshot_are_no_drift() {
         let events = vec![fork(1, 1), fork(2, 90), reap(2, 90, 150), fork(3, 150), exit(1, 1, 160)];
         let world = world_with_namespace(events);
         // 2 was seen before it went, or not; 3 was not there yet, or was; 1 was not a zombie yet.
         for seen in [&[(1, 1, 'S'), (2, 90, 'S')][..], &[(1, 1, 'Z'), (3, 150, 'R')]] {
-            assert_eq!(drift(&world, &look(100, seen)), 0, "{seen:?}");
+            assert_eq!(drift(&world, &snapshot(100, seen)), 0, "{seen:?}");
         }
     }
 
     #[test]
-    fn what_only_one_side_knows_is_drift() {
+    fn differences_between_model_and_snapshot_are_drift() {
         let world = world_with_namespace(vec![fork(1, 1), fork(2, 10), fork(3, 20), reap(3, 20, 50)]);
-        let count = |seen: &[(u32, u64, char)]| drift(&world, &look(100, seen));
+        let count = |seen: &[(u32, u64, char)]| drift(&world, &snapshot(100, seen));
         assert_eq!(count(&[(1, 1, 'S'), (2, 10, 'S')]), 0);
         assert_eq!(count(&[(1, 1, 'S')]), 1, "the kernel does not have 2");
         assert_eq!(count(&[(1, 1, 'S'), (2, 10, 'S'), (9, 5, 'S')]), 1, "no event told of 9");
@@ -188,9 +188,9 @@ mod tests {
     }
 
     #[test]
-    fn a_start_that_proc_has_rounded_and_who_may_not_be_looked_at_are_no_drift() {
+    fn a_rounded_start_and_an_unreadable_process_are_no_drift() {
         let world = world_with_namespace(vec![fork(1, 1), fork(2, 47_123_456), fork(3, 20)]);
-        let mut seen = look(100_000_000, &[(1, 1, 'S'), (2, 40_000_000, 'S'), (3, 20, 'S')]);
+        let mut seen = snapshot(100_000_000, &[(1, 1, 'S'), (2, 40_000_000, 'S'), (3, 20, 'S')]);
         assert_eq!(drift(&world, &seen), 0);
         seen.processes[2] =
             SnapshotProcess { pids: Vec::new(), start_boot_ns: None, ns: None, ..seen.processes[2].clone() };
@@ -198,11 +198,11 @@ mod tests {
     }
 
     #[test]
-    fn who_was_only_thought_to_be_gone_before_the_look_is_drift() {
+    fn a_living_process_thought_to_be_gone_is_drift() {
         // Its PID is another's by the events, whose fork told so.
         let world = world_with_namespace(vec![fork(1, 1), fork(2, 10), fork(2, 50)]);
-        assert_eq!(drift(&world, &look(100, &[(1, 1, 'S'), (2, 10, 'S')])), 1, "2 is another");
-        assert_eq!(drift(&world, &look(40, &[(1, 1, 'S'), (2, 10, 'S')])), 0, "it went later");
+        assert_eq!(drift(&world, &snapshot(100, &[(1, 1, 'S'), (2, 10, 'S')])), 1, "2 is another");
+        assert_eq!(drift(&world, &snapshot(40, &[(1, 1, 'S'), (2, 10, 'S')])), 0, "it went later");
     }
 
     #[test]
@@ -214,7 +214,7 @@ mod tests {
         };
         let world =
             world(vec![(9, Body::SnapshotNamespace { ns: of(4), holders: Vec::new(), holders_left_out: 0 })]);
-        let mut seen = look(100, &[]);
+        let mut seen = snapshot(100, &[]);
         for (kernel_id, expected) in [(4, 0), (5, 1)] {
             seen.namespaces = BTreeMap::from([(NsInum(9), of(kernel_id))]);
             assert_eq!(drift(&world, &seen), expected);
@@ -226,9 +226,9 @@ mod tests {
     #[test]
     fn a_reaping_may_be_on_its_way_for_a_while() {
         let world = world_with_namespace(vec![fork(1, 1), fork(2, 10), exit(2, 10, 50)]);
-        let soon = look(1_000_000_000, &[(1, 1, 'S')]);
+        let soon = snapshot(1_000_000_000, &[(1, 1, 'S')]);
         assert_eq!(drift(&world, &soon), 0);
-        let late = look(9_000_000_000, &[(1, 1, 'S')]);
+        let late = snapshot(9_000_000_000, &[(1, 1, 'S')]);
         assert_eq!(drift(&world, &late), 1);
     }
 }

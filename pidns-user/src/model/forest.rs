@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn the_levels_of_who_is_gone_are_those_of_its_time() {
+    fn the_levels_of_an_ended_process_are_those_of_its_time() {
         let mut snapshot = three();
         let born = |inum, level, parent, born_boot_ns| SnapshotNamespace {
             born_boot_ns: Some(born_boot_ns),
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_a_parent_outside_has_joined() {
+    fn a_process_with_a_parent_outside_has_joined() {
         let snapshot = three();
         let forest = Forest::new(&snapshot);
         let entries: Vec<_> = snapshot.processes.iter().map(|process| forest.entry(process)).collect();
@@ -469,7 +469,7 @@ mod tests {
 
     /// As of `docker exec -d`: who came in is there, who forked it is gone, and who has it since is not certain.
     #[test]
-    fn who_was_seen_to_join_has_joined_whatever_became_of_its_parent() {
+    fn a_process_seen_to_join_has_joined_whatever_became_of_its_parent() {
         use crate::event::{Body, Event, Process as Told};
         let told = |pids: &[u32], ns| Told {
             pid: HostPid(pids[0]),
@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_not_be_read_is_known_by_its_pid() {
+    fn an_unreadable_process_is_known_by_its_pid() {
         let mut snapshot = three();
         snapshot.processes.push(SnapshotProcess::bare(HostPid(9)));
         let forest = Forest::new(&snapshot);

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn where_a_recording_tells_of_no_tracers_one_may_have_the_zombie() {
+    fn in_a_recording_without_tracers_one_may_have_the_zombie() {
         let told = |process: SnapshotProcess| SnapshotProcess { threads_live: Some(0), ..process };
         let not_reaped =
             |tracer_unknown| Reason::NotReaped { pid: Some(HostPid(2)), comm: None, tracer_unknown };

@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happened_is_counted_for_as_long_as_the_window_is() {
+    fn events_are_counted_for_the_length_of_the_window() {
         let mut window = Window::default();
         for second in [1_000, 1_001, 1_100, 1_700] {
             window.add(at(second));

@@ -41,10 +41,10 @@ pub struct World {
     /// The look that is being told, if one is.
     pass: Option<SnapshotPass>,
     /// Whether reapings and destructions are among the events: without them an exit and a teardown are the end.
-    reapings_told: bool,
-    destructions_told: bool,
+    reapings_reported: bool,
+    destructions_reported: bool,
     /// Whether processes are among the events: without them they are those of the last snapshot, and the inits since.
-    processes_told: bool,
+    processes_reported: bool,
     /// When the last snapshot was begun.
     processes_as_of: BootNs,
     /// Whether snapshots say what holds namespaces.
@@ -70,9 +70,9 @@ impl World {
             history: History::new(limit),
             inconsistencies: Inconsistencies::default(),
             pass: None,
-            reapings_told: true,
-            destructions_told: true,
-            processes_told: true,
+            reapings_reported: true,
+            destructions_reported: true,
+            processes_reported: true,
             processes_as_of: BootNs::default(),
             holders_reported: true,
             began: BootNs::default(),
@@ -96,7 +96,7 @@ impl World {
         match &event.body {
             Body::StreamStart { hooks, hooked_boot_ns, filter, .. } => {
                 self.began = hooked_boot_ns.map_or(at, |hooked| hooked.max(at));
-                self.is_told(hooks, |name| filter.events.iter().any(|event| event == name));
+                self.reports(hooks, |name| filter.events.iter().any(|event| event == name));
                 self.pass = Some(SnapshotPass::default());
             }
             Body::StreamResync { .. } => {
@@ -148,7 +148,7 @@ impl World {
             }
             Body::NamespaceInit { ns, process } => {
                 self.on_init(ns, process, &mut changes);
-                if !self.processes_told {
+                if !self.processes_reported {
                     self.on_birth(process, Entered::Born, &mut changes);
                 }
             }
@@ -157,7 +157,7 @@ impl World {
                 self.children_go_to(process, ns.inum, &mut changes);
             }
             Body::NamespaceInitExit { ns, process, cause, exit, .. } => {
-                if self.processes_told {
+                if self.processes_reported {
                     self.on_mention(process, &mut changes);
                 } else {
                     self.on_exit(process, exit, at, &mut changes);
@@ -196,7 +196,7 @@ impl World {
     /// All events will be among those that it follows, though not all of them may be in the stream, as the filter of its
     /// `stream.start` says. `hooks` are those of that.
     pub fn follow_everything(&mut self, hooks: &BTreeMap<String, String>) {
-        self.is_told(hooks, |_| true);
+        self.reports(hooks, |_| true);
     }
 
     /// Only events of namespaces and their inits will be among those that it follows. Processes come from snapshots: a member
@@ -204,14 +204,14 @@ impl World {
     /// stream's `stream.start`. Where none of them reports destructions a namespace ends with its teardown, and what is held
     /// all the same is there again with the next snapshot.
     pub fn follow_namespaces(&mut self, hooks: &BTreeMap<String, String>) {
-        self.is_told(hooks, |_| true);
-        self.processes_told = false;
+        self.reports(hooks, |_| true);
+        self.processes_reported = false;
     }
 
     /// Whether processes are among the events that it follows. Else they are those of the last snapshot, and the inits that
     /// came since.
     pub fn follows_processes(&self) -> bool {
-        self.processes_told
+        self.processes_reported
     }
 
     /// The snapshot that comes next was begun at this time.
@@ -227,18 +227,18 @@ impl World {
 
     /// Whether destructions are among the events. Without them a namespace that something holds ends with its last process.
     pub fn sees_destructions(&self) -> bool {
-        self.destructions_told
+        self.destructions_reported
     }
 
     /// When its processes were seen, where no event is about them; 0 before the first snapshot.
     /// `None` where events report them.
     pub fn processes_as_of(&self) -> Option<BootNs> {
-        (!self.processes_told).then_some(self.processes_as_of)
+        (!self.processes_reported).then_some(self.processes_as_of)
     }
 
-    fn is_told(&mut self, hooks: &BTreeMap<String, String>, is_among: impl Fn(&str) -> bool) {
-        self.reapings_told = is_among("process.reap");
-        self.destructions_told = is_among("namespace.destroy")
+    fn reports(&mut self, hooks: &BTreeMap<String, String>, is_among: impl Fn(&str) -> bool) {
+        self.reapings_reported = is_among("process.reap");
+        self.destructions_reported = is_among("namespace.destroy")
             && hooks.get("proc_free_inum").is_some_and(|form| !form.starts_with("off"));
     }
 
@@ -249,7 +249,7 @@ impl World {
 
     /// What could not be, had everything been seen that there was to see.
     pub fn inconsistencies(&self) -> Inconsistencies {
-        if self.processes_told {
+        if self.processes_reported {
             return self.inconsistencies;
         }
         // Of processes nothing is seen between two snapshots.
@@ -318,7 +318,7 @@ impl World {
         let goes_there = |inum, pid: &HostPid| {
             self.process(*pid).is_some_and(|entry| entry.ended.is_none() && entry.children_ns == Some(inum))
         };
-        let looked = self.namespaces.values().flat_map(|entry| {
+        let found = self.namespaces.values().flat_map(|entry| {
             let inum = entry.namespace.inum;
             let holds = move |holder: &&Holder| match holder {
                 Holder::PidForChildren { .. } => false,
@@ -333,7 +333,7 @@ impl World {
             let holder = Holder::PidForChildren { pid, comm: Some(entry.process.comm.clone()) };
             (goes_there(inum, &pid) && self.namespaces.contains_key(&inum)).then_some((inum, holder))
         });
-        let mut holders: Vec<(NsInum, Holder)> = looked.chain(senders).collect();
+        let mut holders: Vec<(NsInum, Holder)> = found.chain(senders).collect();
         holders.sort();
         Snapshot {
             source: SnapshotSource::Recording,

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn namespaces_holders_and_who_joined_are_drawn() {
+    fn namespaces_holders_and_joined_processes_are_drawn() {
         let namespace = |inum, level, parent: Option<u32>| {
             let born_boot_ns = (inum != 30).then_some(BootNs(1_000_000_000));
             (

@@ -195,7 +195,7 @@ fn facts_of(container: &Container) -> String {
 }
 
 /// What a state's letter stands for (proc(5)).
-fn state_words(state: char) -> &'static str {
+fn state_text(state: char) -> &'static str {
     match state {
         'R' => "running, or ready to",
         'S' => "sleeping",
@@ -293,7 +293,7 @@ fn condition_of(process: &SnapshotProcess) -> Option<String> {
 }
 
 /// "level 1", and of the outermost one whether it is the host's.
-fn level_words(level: u32, inum: Option<NsInum>) -> String {
+fn level_text(level: u32, inum: Option<NsInum>) -> String {
     match (level, inum) {
         (0, Some(INITIAL_NS)) => "level 0, the host".to_owned(),
         (0, _) => "level 0, the outermost that is seen from here".to_owned(),

@@ -181,7 +181,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_text_is_shortened_where_it_says_least() {
+    fn a_text_is_shortened_at_its_least_specific_end() {
         let short = |text, width, cut| shorten(text, width, cut).into_owned();
         assert_eq!(short("docker/web", 10, Cut::End), "docker/web");
         assert_eq!(short("docker/webserver", 10, Cut::End), "docker/we…");
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_go_by_importance_and_what_is_left_over_is_shared() {
+    fn columns_go_by_importance_and_share_the_remaining_width() {
         let rooms = [
             Room::whole(Leave::Stays),
             Room::whole(Leave::Soon(1)),

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn of_chosen_pids_the_one_that_is_taken_is_named_and_by_whom() {
+    fn the_taken_one_of_chosen_pids_is_named_with_its_holder() {
         let sh = Process {
             pid: HostPid(811),
             pids: vec![811, 12],

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_flushed_is_out_once() {
+    fn flushed_data_is_written_once() {
         let (mut reader, writer) = io::pipe().unwrap();
         let mut sink = Sink::new(writer);
         let progress = sink.progress();
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_that_has_changed_is_met_by_whoever_reads_what_was_compressed() {
+    fn a_changed_byte_is_found_in_compressed_data() {
         let mut file = tempfile::tempfile().unwrap();
         let mut sink = Sink::compressed(file.try_clone().unwrap()).unwrap();
         // Noise, which is kept as it is: only a checksum can tell that one of its bytes is another.
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_has_had_its_time_gets_what_it_has_room_for_and_no_more() {
+    fn a_late_reader_gets_only_what_fits_its_buffer() {
         let (mut reader, writer) = io::pipe().unwrap();
         let mut sink = Sink::new(writer);
         sink.progress().give_up();

@@ -111,7 +111,7 @@ impl Table {
     }
 
     /// Whether the event is the fork of an init that has a line already.
-    fn has_told(&mut self, body: &Body) -> bool {
+    fn has_line(&mut self, body: &Body) -> bool {
         match body {
             Body::NamespaceInit { process, .. } => {
                 self.inits.truncate(AWAITED_FORKS - 1);
@@ -160,7 +160,7 @@ impl View for Table {
         container: Option<&Container>,
         to: &mut dyn io::Write,
     ) -> io::Result<()> {
-        if self.has_told(&event.body) {
+        if self.has_line(&event.body) {
             return Ok(());
         }
         let Some(Row { label, paint, ns, process, detail }) = row(&event.body) else { return Ok(()) };
@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ignored_signal_is_told_with_the_rule_that_ignored_it() {
+    fn an_ignored_signal_is_reported_with_the_rule_that_ignored_it() {
         let ns = Namespace {
             inum: NsInum(4026532847),
             level: 1,
@@ -520,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exact_is_marked() {
+    fn estimates_are_marked() {
         assert!(
             line(Body::ProcessReap { process: nginx(), zombie_ns: Some(1_900_000) }, false)
                 .ends_with("zombie for 1.9 ms ~\n")

@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn sentences_are_broken_between_words() {
+    fn sentences_are_broken_at_spaces() {
         let text = "run it with sudo, or with the capabilities that it names";
         assert_eq!(wrap("what  ", text, 6, None), format!("what  {text}\n"));
         assert_eq!(

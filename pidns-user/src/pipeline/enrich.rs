@@ -29,12 +29,12 @@ impl ContainerSource {
         let is_init = |process: &Process| process.pids.len() > 1 && process.pids.last() == Some(&1);
         match body {
             Body::NamespaceCreate { ns, .. } => tracker.begins(ns.inum),
-            Body::NamespaceInit { ns, process } => tracker.look_at(ns.inum, process.key()),
+            Body::NamespaceInit { ns, process } => tracker.track(ns.inum, process.key()),
             Body::ProcessExec { process, .. } if is_init(process) => {
-                tracker.look_at(process.ns, process.key());
+                tracker.track(process.ns, process.key());
             }
             Body::SnapshotProcess { process, .. } if is_init(process) => {
-                tracker.look_at_existing(process.ns, process.key());
+                tracker.track_existing(process.ns, process.key());
             }
             // A PID 1 that comes is looked at by its own event.
             Body::ProcessFork { process, parent, .. }
@@ -45,7 +45,7 @@ impl ContainerSource {
             Body::ProcessFork { process, parent, .. } => tracker.is_forked(process.key(), parent.key()),
             Body::ProcessExec { process, .. } => tracker.runs_program(home(process), process.key()),
             Body::SnapshotProcess { process, .. } if with_members => {
-                tracker.look_at_member(home(process), process.key(), process.ppid);
+                tracker.track_member(home(process), process.key(), process.ppid);
             }
             _ => {}
         }
@@ -123,12 +123,12 @@ impl ContainerSource {
     }
 
     /// Looks for the inits in /proc: at the start, and after a loss. Where snapshots are taken their events name the inits.
-    pub(super) fn look_for_inits(&mut self, at_the_start: bool) {
+    pub(super) fn find_inits(&mut self, at_the_start: bool) {
         if let Self::Tracked(tracker) = self {
             if at_the_start {
-                tracker.look_around();
+                tracker.read_all();
             } else {
-                tracker.look_again();
+                tracker.resync_if_due();
             }
         }
     }

@@ -217,7 +217,7 @@ impl<S: Source> Pipeline<S> {
                 self.core.containers.mark_stale();
             }
             if is_read && self.core.has_begun {
-                self.core.containers.look_for_inits(false);
+                self.core.containers.find_inits(false);
             }
             return Ok(());
         };
@@ -378,7 +378,7 @@ impl Core {
         }
         self.has_begun = true;
         if self.follow == Follow::Nothing {
-            self.containers.look_for_inits(true);
+            self.containers.find_inits(true);
         }
     }
 }

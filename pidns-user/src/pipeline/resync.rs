@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_after_a_loss_says_what_had_been_missed() {
+    fn a_snapshot_after_a_loss_counts_the_missed_changes() {
         let exists = Arc::new(Mutex::new(snapshot(vec![process(1, 'S'), process(2, 'S'), process(3, 'S')])));
         let mut resync = Resync::new(Box::new(AtOnce(Arc::clone(&exists))), None, None);
         let mut world = World::default();

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_path_that_says_most_is_the_cgroups() {
+    fn the_longest_container_path_is_the_cgroups() {
         for (text, expected) in [
             ("0::/a\n", Some("/a")),
             ("0::/\n", Some("/")),

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recording_tells_how_many_more_there_were() {
+    fn a_recording_counts_the_holders_left_out() {
         let line = r#"{"v":1,"event":"snapshot.namespace","seq":2,"time":"2026-11-23T14:03:07Z","boot_ns":1,
             "ns":{"inum":7,"level":1},"holders":[{"kind":"fd","pid":9,"fd":3}],"holders_left_out":41}"#;
         let mut world = World::default();

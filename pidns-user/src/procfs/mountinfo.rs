@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mounted_namespaces_are_told_from_other_mounts() {
+    fn mounted_namespaces_are_distinguished_from_other_mounts() {
         let text = b"22 27 0:21 / /proc rw,relatime shared:12 - proc proc rw\n\
             80 27 0:4 pid:[4026532178] /run/a\\040b\\134c rw shared:3 master:1 - nsfs nsfs rw\n\
             81 27 0:4 mnt:[4026532179] /run/m rw - nsfs nsfs rw\n\

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_kernfs_opens_nothing_by_a_number() {
+    fn other_file_systems_than_kernfs_open_nothing_by_number() {
         let top = tempfile::tempdir().expect("a temporary directory");
         let number = fs::metadata(top.path()).expect("it is there").ino();
         assert!(open(top.path(), number).is_err());

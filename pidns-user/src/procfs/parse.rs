@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_without_pids_is_of_nobody() {
+    fn a_status_without_pids_is_of_no_process() {
         let status = |pids: &str| {
             format!("Name:\tx\\nUid:\t7\nTracerPid:\t9\nUid:\t1000\t0\t0\t0\nNSpid:\t{pids}\nThreads:\t3\n")
         };
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_trace_all_has_the_capability() {
+    fn a_process_that_may_trace_all_has_the_capability() {
         assert!(may_trace(b"Name:\tx\nCapEff:\t000001fffeffffff\n"));
         assert!(!may_trace(b"Name:\tx\nCapEff:\t0000000000000000\n"));
         assert!(!may_trace(b"CapEff:\tx\n"));

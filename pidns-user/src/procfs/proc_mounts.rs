@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_proc_are_told_of_by_the_whole() {
+    fn a_mounted_part_of_a_proc_counts_as_the_whole() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let device = fs::metadata(root.path()).expect("a folder").dev();
         fs::create_dir(root.path().join("proc")).expect("a folder");

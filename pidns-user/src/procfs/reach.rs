@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_below_a_file_system_with_a_server_is_foreign() {
+    fn paths_below_a_file_system_with_a_server_are_foreign() {
         let text = "1 0 0:9 / / rw - overlay overlay rw\n\
             2 1 0:10 / /run rw - tmpfs tmpfs rw\n\
             3 1 0:11 / /mnt rw - fuse.sshfs host rw\n\

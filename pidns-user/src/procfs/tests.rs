@@ -140,7 +140,7 @@ fn held(root: &Path) -> (Snapshot, Vec<(u32, u32)>) {
 }
 
 #[test]
-fn one_descriptor_that_may_not_be_looked_at_does_not_hide_the_others() {
+fn one_unreadable_descriptor_does_not_hide_the_others() {
     let root = tempfile::tempdir().expect("a temporary directory");
     let holder = put(root.path(), &[20], 0, Some(100));
     for fd in [3, 5, 7, 11] {
@@ -153,7 +153,7 @@ fn one_descriptor_that_may_not_be_looked_at_does_not_hide_the_others() {
 }
 
 #[test]
-fn a_process_whose_first_thread_has_ended_holds_what_the_others_do() {
+fn a_process_whose_first_thread_has_ended_holds_the_files_of_the_others() {
     let root = tempfile::tempdir().expect("a temporary directory");
     let process = put(root.path(), &[20], 0, Some(100));
     let stat = fs::read_to_string(process.join("stat")).expect("our own file");
@@ -193,7 +193,7 @@ fn a_thread_that_has_joined_a_namespace_holds_it() {
 }
 
 #[test]
-fn mounts_outside_of_the_root_of_one_process_are_told_by_another() {
+fn mounts_outside_of_the_root_of_one_process_are_found_through_another() {
     let root = tempfile::tempdir().expect("a temporary directory");
     let mount =
         |id: u32, inum: u32, place: &str| format!("{id} 27 0:4 pid:[{inum}] {place} rw - nsfs nsfs rw\n");
@@ -220,7 +220,7 @@ fn mounts_outside_of_the_root_of_one_process_are_told_by_another() {
 }
 
 #[test]
-fn who_is_hidden_and_not_gone_holds_something_that_is_not_known() {
+fn a_hidden_process_may_hold_unknown_namespaces() {
     let root = tempfile::tempdir().expect("a temporary directory");
     put(root.path(), &[1], 0, Some(100));
     let own = root.path().join("self");
@@ -245,7 +245,7 @@ fn who_is_hidden_and_not_gone_holds_something_that_is_not_known() {
 }
 
 #[test]
-fn who_was_left_out_is_added() {
+fn left_out_processes_are_added() {
     let root = tempfile::tempdir().expect("a temporary directory");
     put(root.path(), &[1], 0, None);
     put(root.path(), &[20], 1, Some(100));
@@ -272,7 +272,7 @@ fn spoil(file: &Path) {
 }
 
 #[test]
-fn what_cannot_be_read_is_unknown_and_not_absent() {
+fn unreadable_values_are_unknown_and_not_absent() {
     let root = tempfile::tempdir().expect("a temporary directory");
     put(root.path(), &[1], 0, Some(100));
     let closed = put(root.path(), &[20, 2], 1, Some(200));

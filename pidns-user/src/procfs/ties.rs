@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_better_stays() {
+    fn better_known_values_stay() {
         let known = SnapshotNamespace { user_ns: Some(1), born_boot_ns: Some(BootNs(5)), ..held(20) };
         let mut namespaces = BTreeMap::from([
             (NsInum(20), known.clone()),

@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_before_the_damage_is_read_and_the_line_named() {
+    fn events_before_the_damage_are_read_and_the_line_is_named() {
         let (one, two, three) = (lost(1), lost(2), end(3));
         let cases = [
             (format!("{one}\n{two}\n"), 2, "after line 2: the recording ends without stream.end"),
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn no_event_may_have_what_no_kernel_makes() {
+    fn events_with_impossible_values_are_refused() {
         let process = |comm: &str, pids: &str| {
             format!(
                 r#"{{"v":1,"event":"process.reap","seq":1,"time":"1970-01-01T00:00:00Z","boot_ns":5,"process":{{"pid":1,"pids":[{pids}],"comm":"{comm}","start_boot_ns":7,"uid":0,"ns":9}}}}"#

@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_told_apart_by_their_form_alone() {
+    fn target_forms_are_distinguished_by_syntax_alone() {
         for (target, words) in [
             ("4026532178", ParsedTarget::Namespace(NsInum(4026532178))),
             ("pid:[4026532178]", ParsedTarget::Namespace(NsInum(4026532178))),

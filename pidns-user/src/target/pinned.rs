@@ -16,8 +16,8 @@ impl<'a> PinnedTargets<'a> {
     }
 
     /// The words that have to be looked up still.
-    pub(crate) fn words(&self) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter_map(PinnedTarget::words)
+    pub(crate) fn text(&self) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter_map(PinnedTarget::text)
     }
 
     /// Finds them in a snapshot: what is left of them, until the last is gone.
@@ -30,7 +30,7 @@ impl<'a> PinnedTargets<'a> {
 
 /// A TARGET: found by its words once, and from then on the same namespaces.
 struct PinnedTarget<'a> {
-    words: &'a str,
+    text: &'a str,
     found: Option<Vec<SnapshotNamespace>>,
     /// Whether processes are meant that share a namespace with others: which ones is found anew each time.
     has_members: bool,
@@ -60,23 +60,23 @@ impl Lookup {
 }
 
 impl<'a> PinnedTarget<'a> {
-    fn new(words: &'a str) -> Self {
-        Self { words, found: None, has_members: false }
+    fn new(text: &'a str) -> Self {
+        Self { text, found: None, has_members: false }
     }
 
     /// The words, as long as they have to be looked up.
-    fn words(&self) -> Option<&'a str> {
-        (self.found.is_none() || self.has_members).then_some(self.words)
+    fn text(&self) -> Option<&'a str> {
+        (self.found.is_none() || self.has_members).then_some(self.text)
     }
 
     /// Finds it in a snapshot.
     fn find(&mut self, snapshot: &Snapshot, forest: &Forest<'_>) -> Result<Lookup, TargetError> {
-        let words = self.words;
+        let text = self.text;
         let is_there = |found: &&SnapshotNamespace| {
             forest.node(found.inum).is_some_and(|node| is_same(found, node.namespace))
         };
         let Some(found) = self.found.as_ref().filter(|_| !self.has_members) else {
-            let scope = find::scope(words, snapshot, forest);
+            let scope = find::scope(text, snapshot, forest);
             let scope = match (scope, &self.found) {
                 // It was there before.
                 (Err(TargetError::NoMatch(_)), Some(found)) => {
@@ -128,19 +128,19 @@ mod tests {
     fn a_target_is_found_once_and_is_gone_with_its_namespace() {
         const INUM: NsInum = NsInum(4026532001);
         let born = |born| SnapshotNamespace { born_boot_ns: Some(born), ..SnapshotNamespace::bare(INUM, 1) };
-        let words = INUM.to_string();
-        let mut followed = PinnedTarget::new(&words);
-        let mut look = |namespaces: &[SnapshotNamespace]| {
+        let text = INUM.to_string();
+        let mut followed = PinnedTarget::new(&text);
+        let mut find = |namespaces: &[SnapshotNamespace]| {
             let snapshot = snapshot(namespaces);
             let found = followed.find(&snapshot, &Forest::new(&snapshot)).expect("it was there");
-            (found, followed.words().is_some())
+            (found, followed.text().is_some())
         };
         let there = || Lookup::Scope(Scope::of_namespace(INUM));
-        assert_eq!(look(&[born(BootNs(5))]), (there(), false), "no name is needed any more");
-        assert_eq!(look(&[born(BootNs(5))]), (there(), false));
-        assert_eq!(look(&[]), (Lookup::Gone(INUM), false));
+        assert_eq!(find(&[born(BootNs(5))]), (there(), false), "no name is needed any more");
+        assert_eq!(find(&[born(BootNs(5))]), (there(), false));
+        assert_eq!(find(&[]), (Lookup::Gone(INUM), false));
         assert_eq!(
-            look(&[born(BootNs(5_000_000_000))]),
+            find(&[born(BootNs(5_000_000_000))]),
             (Lookup::Gone(INUM), false),
             "a later one of the number"
         );
@@ -151,15 +151,15 @@ mod tests {
         let (one, other) = (NsInum(4026532001), NsInum(4026532002));
         let targets = [one.to_string(), other.to_string()];
         let mut pinned = PinnedTargets::new(&targets);
-        let mut look = |inums: &[NsInum]| {
+        let mut find = |inums: &[NsInum]| {
             let namespaces: Vec<_> = inums.iter().map(|inum| SnapshotNamespace::bare(*inum, 1)).collect();
             let snapshot = snapshot(&namespaces);
             pinned.find(&snapshot, &Forest::new(&snapshot)).expect("they were there")
         };
         let both = Scope { whole: vec![one, other], members: Vec::new() };
-        assert_eq!(look(&[one, other]), Lookup::Scope(both));
-        assert_eq!(look(&[other]), Lookup::Scope(Scope::of_namespace(other)));
-        assert_eq!(look(&[]), Lookup::Gone(one));
+        assert_eq!(find(&[one, other]), Lookup::Scope(both));
+        assert_eq!(find(&[other]), Lookup::Scope(Scope::of_namespace(other)));
+        assert_eq!(find(&[]), Lookup::Gone(one));
         let none = snapshot(&[]);
         assert_eq!(PinnedTargets::new(&[]).find(&none, &Forest::new(&none)), Ok(Lookup::All));
     }

@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_in_ten_seconds_says_how_many_were_left_out() {
+    fn a_line_in_ten_seconds_counts_the_lines_left_out() {
         let start = Instant::now();
         let quiet = Quiet::default();
         let at = |s| quiet.speak(start + Duration::from_secs(s));

@@ -49,7 +49,7 @@ pub(crate) fn server(socket: &Path, status: &'static str, body: String) {
 }
 
 #[test]
-fn what_a_daemon_answers_is_believed_of_its_own_process_alone() {
+fn a_daemons_answer_is_believed_for_its_own_process_alone() {
     for (pid, status, expected, words) in [
         (INIT.pid, "200 OK", Some("web"), ""),
         (HostPid(4712), "200 OK", None, "its first process, PID 4712, is gone"),

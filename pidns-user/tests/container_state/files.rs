@@ -10,7 +10,7 @@ use crate::world::{DOCKER, INIT, World, docker, docker_config, stored};
 const ROOTLESS: &str = "/user.slice/user-1000.slice/user@1000.service/user.slice/docker-$ID.scope";
 
 #[test]
-fn a_users_folder_costs_no_more_than_a_look_may() {
+fn reading_a_users_folder_is_bounded() {
     let world = World::new();
     for (runtime, namespace) in (0..20).flat_map(|runtime| (0..20).map(move |namespace| (runtime, namespace)))
     {
@@ -28,7 +28,7 @@ fn a_users_folder_costs_no_more_than_a_look_may() {
 }
 
 #[test]
-fn what_a_user_may_have_made_of_a_folder_is_not_followed() {
+fn links_in_folders_of_a_user_are_not_followed() {
     for link in ["run/user/1000/docker", "run/user/1000/docker/data", "run/containerd/runc/default"] {
         let world = World::new();
         let elsewhere = world.path("elsewhere/x");
@@ -124,7 +124,7 @@ fn a_fifo_costs_the_name_alone() {
 }
 
 #[test]
-fn a_folder_that_may_not_be_read_is_told_and_not_taken_for_empty() {
+fn an_unreadable_folder_is_reported_and_not_taken_for_empty() {
     for (cgroup, folder) in [(DOCKER, "run/docker"), ("/libpod_parent/libpod-$ID", "run/containers/storage")]
     {
         let world = World::new();

@@ -16,7 +16,7 @@ use crate::{
 };
 
 #[test]
-fn docker_tells_name_and_image() {
+fn docker_gives_name_and_image() {
     let world = World::new();
     docker(&world);
     let expected = json!({"runtime": "docker", "id": id(), "name": "web", "image": "registry.example/web:2"});
@@ -25,7 +25,7 @@ fn docker_tells_name_and_image() {
 }
 
 #[test]
-fn docker_below_kubernetes_tells_the_pod() {
+fn docker_below_kubernetes_names_the_pod() {
     let world = World::new();
     world.runc("run/docker/runtime-runc/moby/$ID", &[]);
     let config = json!({
@@ -60,8 +60,8 @@ fn an_image_that_calls_itself_a_pod_is_none() {
     world.expect(DOCKER, json!({"runtime": "docker", "id": id(), "name": "web", "image": "evil:1"}));
 
     let world = World::new();
-    let said = ["io.container.manager=libpod", "io.kubernetes.pod.name=coredns", "nerdctl/name=coredns"];
-    world.runc("run/runc/$ID", &said);
+    let record = ["io.container.manager=libpod", "io.kubernetes.pod.name=coredns", "nerdctl/name=coredns"];
+    world.runc("run/runc/$ID", &record);
     let config = json!({"annotations": labels});
     world.write("run/containers/storage/overlay-containers/$ID/userdata/config.json", &config);
     world.write("var/lib/containers/storage/overlay-containers/containers.json", &stored("job"));
@@ -83,7 +83,7 @@ fn an_image_that_calls_itself_a_pod_is_none() {
 }
 
 #[test]
-fn containerd_tells_of_kubernetes_by_annotations_alone() {
+fn containerd_names_kubernetes_by_annotations_alone() {
     let world = World::new();
     let labels = [
         "io.kubernetes.cri.container-type=container",
@@ -108,7 +108,7 @@ fn containerd_tells_of_kubernetes_by_annotations_alone() {
 }
 
 #[test]
-fn an_id_that_a_user_chose_is_a_container_only_if_a_runtime_says_so() {
+fn an_id_chosen_by_a_user_is_a_container_only_if_a_runtime_confirms_it() {
     let world = World::new();
     assert_eq!(world.container("/default/web"), None);
     world.runc("run/containerd/runc/default/web", &["nerdctl/name=front"]);
@@ -138,7 +138,7 @@ fn a_container_without_runc_and_crun_is_known_by_its_shim() {
 }
 
 #[test]
-fn podman_tells_name_and_image_from_its_list() {
+fn podman_gives_name_and_image_from_its_list() {
     let world = World::new();
     world.runc("run/runc/$ID", &["io.container.manager=libpod"]);
     world.write("var/lib/containers/storage/overlay-containers/containers.json", &stored("job"));
@@ -149,7 +149,7 @@ fn podman_tells_name_and_image_from_its_list() {
 }
 
 #[test]
-fn rootless_podman_is_looked_for_in_its_users_folder() {
+fn rootless_podman_is_found_in_its_users_folder() {
     let world = World::new();
     let status = json!({"pid": INIT.pid, "process-start-time": START, "bundle": "/x"});
     world.write("run/user/1000/crun/$ID/status", &status);
@@ -167,7 +167,7 @@ fn rootless_podman_is_looked_for_in_its_users_folder() {
 }
 
 #[test]
-fn crio_tells_of_kubernetes() {
+fn crio_names_the_pod_of_kubernetes() {
     let world = World::new();
     world.write("run/crun/$ID/status", &json!({"pid": INIT.pid, "process-start-time": START}));
     let config = json!({"annotations": {
@@ -188,7 +188,7 @@ fn crio_tells_of_kubernetes() {
 }
 
 #[test]
-fn what_the_path_alone_tells_needs_no_file() {
+fn a_container_known_by_its_path_needs_no_file() {
     let world = World::new();
     world.expect(
         "/lxc.payload.web",

@@ -132,7 +132,7 @@ fn containerd_is_known_with_its_namespace_and_annotations() {
 }
 
 #[test]
-fn a_bundle_of_containerd_tells_where_no_state_of_runc_does() {
+fn a_bundle_of_containerd_names_the_container_where_runc_has_no_state() {
     let scratch = Scratch::new();
     let _containerd = Containerd::start(&scratch);
     let id = format!("pidns-shim-{}", std::process::id());

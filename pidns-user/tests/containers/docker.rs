@@ -123,7 +123,7 @@ fn docker_is_known_by_name_and_image() {
 }
 
 #[test]
-fn docker_is_asked_where_its_files_do_not_tell() {
+fn docker_is_asked_where_its_files_have_no_name() {
     let docker = Docker::start();
     docker.run(&["import", &docker.scratch.image(), "pidns-busybox:1"]);
     let run = ["run", "--detach", "--name", "front", "--network", "none", "--cgroup-parent", "/pidns-batch"];

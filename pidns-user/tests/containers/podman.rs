@@ -120,7 +120,7 @@ fn podman_is_known_by_name_and_image() {
 }
 
 #[test]
-fn podman_is_asked_where_its_files_do_not_tell() {
+fn podman_is_asked_where_its_files_have_no_name() {
     let podman = Podman::new();
     podman.run(&["import", &podman.scratch.image(), "pidns-busybox:1"]);
     let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"];

@@ -176,7 +176,7 @@ fn runc_by_hand_is_known_by_its_state() {
 }
 
 /// What the program prints, which is to end with this code.
-pub(crate) fn told(args: &[&str], code: i32) -> (String, String) {
+pub(crate) fn run_for_output(args: &[&str], code: i32) -> (String, String) {
     let output = output(Command::new(crate::program::path()).args(args));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
@@ -190,26 +190,26 @@ fn the_commands_name_a_container_and_find_it_by_its_name() {
     let ids = ["a", "b"].map(|last| format!("pidns-named-{}-{last}", std::process::id()));
     let annotations = json!({"org.opencontainers.image.ref.name": "busybox:1"});
     let first = Running::start_in(Roots::host().runc, &scratch, &ids[0], &annotations);
-    let (tree, _) = told(&["tree", "-o", "json", &ids[0]], 0);
+    let (tree, _) = run_for_output(&["tree", "-o", "json", &ids[0]], 0);
     let tree: Value = serde_json::from_str(&tree).expect("JSON");
     let namespace = &tree["namespaces"][0];
     assert_eq!(namespace["init"]["pid"], first.pid, "{tree:#}");
     assert_eq!(namespace["ns"]["container"]["id"], ids[0]);
     assert_eq!(namespace["ns"]["container"]["image"], "busybox:1");
-    let (table, _) = told(&["tree", &ids[0]], 0);
+    let (table, _) = run_for_output(&["tree", &ids[0]], 0);
     assert!(table.contains(&format!("runc/{}", &ids[0][..12])) || table.contains(&ids[0]), "{table}");
-    let (levels, _) = told(&["pid", "1", "--in", &ids[0], "-o", "json"], 0);
+    let (levels, _) = run_for_output(&["pid", "1", "--in", &ids[0], "-o", "json"], 0);
     let levels: Value = serde_json::from_str(&levels).expect("JSON");
     assert_eq!(levels["process"]["pid"], first.pid);
 
     let _second = Running::start_in(Roots::host().runc, &scratch, &ids[1], &annotations);
     let common = &ids[0][..ids[0].len() - 1];
-    let (_, stderr) = told(&["ps", common], 1);
+    let (_, stderr) = run_for_output(&["ps", common], 1);
     assert!(
         ids.iter().all(|id| stderr.contains(id.as_str())),
         "an id that its user chose is a name: {stderr}"
     );
-    let (_, stderr) = told(&["ps", &format!("{common}c")], 1);
+    let (_, stderr) = run_for_output(&["ps", &format!("{common}c")], 1);
     assert!(ids.iter().all(|id| stderr.contains(id.as_str())), "those that there are: {stderr}");
 }
 

@@ -16,7 +16,7 @@ use rustix::{
 use serde_json::{Value, json};
 
 use crate::{
-    runc::{Running, exec, told},
+    runc::{Running, exec, run_for_output},
     scratch::{Scratch, name, run, sure_container_of, wait_until},
     stream::{Stream, lines, of_event},
 };
@@ -35,7 +35,7 @@ fn pid_namespace(spec: &mut Value, of: Option<u32>) {
 }
 
 fn document(args: &[&str]) -> Value {
-    let (stdout, _) = told(args, 0);
+    let (stdout, _) = run_for_output(args, 0);
     serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {stdout}"))
 }
 
@@ -64,10 +64,10 @@ fn a_process_is_in_its_own_container_though_it_shares_the_namespace_of_another()
     assert_eq!(namespace["ns"]["container"]["id"], home, "that of the PID 1: {tree:#}");
     assert_eq!(namespace["other_containers"][0]["container"]["id"], side, "{tree:#}");
     assert_eq!(namespace["other_containers"][0]["processes"], 1, "{tree:#}");
-    let (text, _) = told(&["explain", &side_pid.to_string()], 0);
+    let (text, _) = run_for_output(&["explain", &side_pid.to_string()], 0);
     assert!(text.lines().next().is_some_and(|head| head.contains(&side)), "{text}");
     assert!(text.contains(&format!("it shares the PID namespace of runc/{home}")), "{text}");
-    let (text, _) = told(&["explain", &side], 0);
+    let (text, _) = run_for_output(&["explain", &side], 0);
     assert!(text.contains(&format!("Also in it  runc/{side}: ")), "{text}");
     let levels = document(&["pid", "1", "--in", &side, "-o", "json"]);
     assert_eq!(levels["process"]["pid"], home_pid, "{levels:#}");
@@ -80,7 +80,7 @@ fn a_container_of_the_hosts_namespace_is_found_by_its_name() {
     let running = Running::start_with(Roots::host().runc, &scratch, &side, |spec| pid_namespace(spec, None));
     let own = document(&["ps", &side, "--fields", "pid,container", "-o", "json"]);
     assert_eq!(containers_of(&own), [(u64::from(running.pid), side.clone())], "{own:#}");
-    let (text, _) = told(&["explain", &running.pid.to_string()], 0);
+    let (text, _) = run_for_output(&["explain", &running.pid.to_string()], 0);
     assert!(text.lines().next().is_some_and(|head| head.contains(&side)), "{text}");
 }
 
@@ -130,7 +130,7 @@ fn a_recording_keeps_the_container_of_a_process_that_shares_a_namespace() {
     recorder.end();
     let own = document(&["ps", "--from", &path, &side, "--fields", "pid,container", "-o", "json"]);
     assert_eq!(containers_of(&own), [(u64::from(second.pid), side.clone())], "{own:#}");
-    let (replayed, _) = told(&["replay", "-o", "json", "--snapshot", "-c", &side, &path], 0);
+    let (replayed, _) = run_for_output(&["replay", "-o", "json", "--snapshot", "-c", &side, &path], 0);
     assert!(replayed.contains(&format!("\"pid\":{}", second.pid)), "{replayed}");
 }
 
@@ -150,7 +150,7 @@ fn program_with_two_capabilities(scratch: &Scratch) -> PathBuf {
 }
 
 #[test]
-fn with_two_capabilities_the_stream_names_what_tree_names_and_says_what_it_cannot_read() {
+fn with_two_capabilities_the_stream_names_the_containers_of_tree_and_reports_unread_data() {
     let scratch = Scratch::new();
     let made_up = format!("{:064x}", std::process::id());
     let [id, _] = ids("caps");
@@ -159,17 +159,17 @@ fn with_two_capabilities_the_stream_names_what_tree_names_and_says_what_it_canno
     });
     let init = running.pid;
     let copy = program_with_two_capabilities(&scratch);
-    let as_nobody = |args: &[&str]| {
+    let unprivileged = |args: &[&str]| {
         let mut command = Command::new(&copy);
         command.args(args).uid(65534).gid(65534).stdin(Stdio::null());
         command
     };
-    let tree = run(&mut as_nobody(&["tree", "-o", "json"]));
+    let tree = run(&mut unprivileged(&["tree", "-o", "json"]));
     assert!(tree.contains(&made_up), "its cgroup tells: {tree}");
 
     let (json, words) = (scratch.path("json"), scratch.path("words"));
     let file = |path: &Path| File::create(path).expect("a file");
-    let mut stream = as_nobody(&["-o", "json", "-e", "namespace.*"]);
+    let mut stream = unprivileged(&["-o", "json", "-e", "namespace.*"]);
     let mut stream = stream.stdout(file(&json)).stderr(file(&words)).spawn().expect("our own program");
     wait_until("the stream's start", || fs::metadata(&json).is_ok_and(|file| file.len() > 0));
     drop(running);

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::{
-    runc::{Running, exec, told},
+    runc::{Running, exec, run_for_output},
     scratch::Scratch,
 };
 
@@ -130,7 +130,7 @@ fn a_filter_by_namespace_takes_the_name_of_a_container_that_runs() {
     stream.end();
     let lines = lines(&json);
     assert_eq!(of_event(&lines, "namespace.init_exit").len(), 1, "{lines:#?}");
-    let (_, stderr) = told(&["-n", &other, "--duration", "1s"], 2);
+    let (_, stderr) = run_for_output(&["-n", &other, "--duration", "1s"], 2);
     assert!(stderr.contains(&other), "{stderr}");
 }
 
@@ -156,7 +156,7 @@ fn a_recording_remembers_the_names_of_containers_that_are_gone() {
     let existed = snapshots.iter().find(|line| line["ns"]["container"]["id"] == before.as_str());
     assert_eq!(existed.expect("it ran before")["ns"]["container"]["image"], "busybox:1");
 
-    let (replayed, _) = told(&["replay", &name, "-o", "json", "-c", &later], 0);
+    let (replayed, _) = run_for_output(&["replay", &name, "-o", "json", "-c", &later], 0);
     let replayed: Vec<Value> =
         replayed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let exits = of_event(&replayed, "namespace.init_exit");
@@ -167,7 +167,7 @@ fn a_recording_remembers_the_names_of_containers_that_are_gone() {
     assert_eq!(inits[0]["process"]["pid"], second_pid);
     assert_eq!(of_event(&replayed, "namespace.create").len(), 1, "{replayed:#?}");
 
-    let (tree, _) = told(&["tree", "--from", &name, "-o", "json"], 0);
+    let (tree, _) = run_for_output(&["tree", "--from", &name, "-o", "json"], 0);
     let tree: Value = serde_json::from_str(&tree).expect("JSON");
     let namespaces = tree["namespaces"].as_array().expect("namespaces");
     let ours = namespaces.iter().find(|line| line["init"]["pid"] == first_pid).expect("it ran to the end");

@@ -15,7 +15,7 @@ use crate::{probes, stage};
 const TRIES: u32 = 5;
 
 /// Whether a stream has said, since the test began, that hooks were left out.
-static TOLD: AtomicBool = AtomicBool::new(false);
+static HOOKS_LEFT_OUT: AtomicBool = AtomicBool::new(false);
 
 /// Hears a line of a stream, which may say so.
 pub(crate) fn hear(line: &str) {
@@ -29,23 +29,23 @@ pub(crate) fn hear(line: &str) {
 /// The same of an event.
 pub(crate) fn hear_event(event: &Event) {
     if matches!(&event.body, Body::StreamLost { stage, .. } if stage == "hook") {
-        hear_of_left_out_hooks();
+        mark_left_out_hooks();
     }
 }
 
 /// The kernel left hooks out, whoever says so.
-pub(crate) fn hear_of_left_out_hooks() {
-    TOLD.store(true, Relaxed);
+pub(crate) fn mark_left_out_hooks() {
+    HOOKS_LEFT_OUT.store(true, Relaxed);
 }
 
 /// Plays a test, and plays it again where its failure is explained. Each further try is printed; `cargo xtask vm` lists
 /// them.
 pub(crate) fn play(name: &str, body: fn()) {
     for _ in 1..TRIES {
-        TOLD.store(false, Relaxed);
+        HOOKS_LEFT_OUT.store(false, Relaxed);
         stage::new_play();
         let Err(failure) = panic::catch_unwind(body) else { return };
-        if !TOLD.load(Relaxed) || !probes::tracepoints_are_preemptible() {
+        if !HOOKS_LEFT_OUT.load(Relaxed) || !probes::tracepoints_are_preemptible() {
             panic::resume_unwind(failure);
         }
         eprintln!("again {name}: the kernel left hooks out, as the stream had said when it failed");

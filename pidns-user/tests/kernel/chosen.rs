@@ -14,17 +14,17 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 fn a_chosen_pid_that_is_taken_is_named_with_who_has_it() {
-    let (told, seen) = watch("taken-pids", &[]);
-    let asker = told.who("asker");
-    let tid: Pid = told.the("tid");
+    let (report, seen) = watch("taken-pids", &[]);
+    let asker = report.who("asker");
+    let tid: Pid = report.the("tid");
     let host: u64 = inode("/proc/self/ns/pid").expect("the host's own");
     let (inside, outside) = (asker.ns, host);
     let expected = [
-        ("process", vec![40], 40, inside, "process", told.who("process").pid),
+        ("process", vec![40], 40, inside, "process", report.who("process").pid),
         ("outer", vec![41, asker.pid], asker.pid, outside, "process", asker.pid),
-        ("group", vec![50], 50, inside, "process_group", told.who("group").pid),
-        ("session", vec![60], 60, inside, "session", told.who("session").pid),
-        ("zombie", vec![70], 70, inside, "process", told.who("zombie").pid),
+        ("group", vec![50], 50, inside, "process_group", report.who("group").pid),
+        ("session", vec![60], 60, inside, "session", report.who("session").pid),
+        ("zombie", vec![70], 70, inside, "process", report.who("zombie").pid),
         ("thread", vec![tid], tid, inside, "thread", asker.pid),
     ];
     let failed = seen.all("fork.failed", about(asker.pid));
@@ -33,7 +33,7 @@ fn a_chosen_pid_that_is_taken_is_named_with_who_has_it() {
         asked.unwrap_or_else(|| panic!("no refusal of {set_tid:?} in {failed:#?}"))
     };
     for (fact, set_tid, pid, ns, used_as, holder) in expected {
-        assert_eq!(told.the::<Refused>(&format!("{fact} refused")).errno, "EEXIST", "{fact}");
+        assert_eq!(report.the::<Refused>(&format!("{fact} refused")).errno, "EEXIST", "{fact}");
         let event = of(&set_tid);
         expect(event, "/errno", "EEXIST");
         expect(event, "/reason", "pid_taken");
@@ -42,9 +42,9 @@ fn a_chosen_pid_that_is_taken_is_named_with_who_has_it() {
         expect(event, "/holder/pid", holder);
         expect_absent(event, "/exact");
     }
-    expect_process(of(&[40]), "/holder", &told.who("process"));
+    expect_process(of(&[40]), "/holder", &report.who("process"));
     for (fact, set_tid) in [("no number", &[-1][..]), ("too many", &[43, 44, 45])] {
-        assert_eq!(told.the::<Refused>(&format!("{fact} refused")).errno, "EINVAL", "{fact}");
+        assert_eq!(report.the::<Refused>(&format!("{fact} refused")).errno, "EINVAL", "{fact}");
         let event = of(set_tid);
         expect(event, "/reason", "other");
         expect_absent(event, "/taken");
@@ -56,12 +56,12 @@ fn a_chosen_pid_that_is_taken_is_named_with_who_has_it() {
     expect(failed, "/reason", "pid_taken");
     expect(failed, "/set_tid", json!([1, 40]));
     expect(failed, "/taken", json!({ "pid": 40, "ns": inside, "as": "process" }));
-    expect_process(failed, "/holder", &told.who("process"));
+    expect_process(failed, "/holder", &report.who("process"));
 }
 
 fn to_choose_a_pid_takes_a_capability_that_is_named() {
-    let (told, seen) = watch("choose-unprivileged", &[]);
-    let failed = seen.one("fork.failed", about(told.refused("clone3", "EPERM").who.pid));
+    let (report, seen) = watch("choose-unprivileged", &[]);
+    let failed = seen.one("fork.failed", about(report.refused("clone3", "EPERM").who.pid));
     expect(failed, "/errno", "EPERM");
     expect(failed, "/reason", "permission");
     expect(failed, "/set_tid", json!([77]));

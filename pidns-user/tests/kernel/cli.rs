@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::facts::Who;
 use crate::seen::{Seen, expect, expect_absent, expect_code, get};
 use crate::stage::{Actor, patience, run, wait_in_time};
-use crate::tracer::{FileTracer, Tracer, command, copy_for_everybody, first_line_only, program};
+use crate::tracer::{FileTracer, Tracer, command, first_line_only, program, world_readable_copy};
 use crate::{Test, sys, test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -18,7 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(an_unknown_event_is_refused_with_the_known_ones),
     test!(what_can_never_match_is_refused),
     test!(what_matches_nothing_yet_is_a_warning),
-    test!(a_namespace_that_may_not_be_looked_up_takes_a_capability_that_is_named),
+    test!(a_namespace_that_may_not_be_read_names_the_missing_capability),
     test!(options_out_of_range_are_refused_with_what_is_allowed),
     test!(the_start_of_the_stream_names_the_kernel_and_the_hooks),
     test!(a_closed_pipe_is_success),
@@ -34,15 +34,15 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_comm_filter_is_a_glob),
     test!(a_level_filter_takes_one_level_a_range_or_all_below),
     test!(event_filters_are_globs_and_add_up),
-    test!(check_says_what_this_kernel_allows),
+    test!(check_lists_the_features_of_this_kernel),
 ];
 
 fn without_privilege_the_missing_capability_is_named() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let copy = copy_for_everybody(directory.path());
-    let mut nobody = Command::new(copy);
-    nobody.args(["-o", "json"]).uid(65534).gid(65534);
-    let (status, _, stderr) = run(&mut nobody);
+    let copy = world_readable_copy(directory.path());
+    let mut unprivileged = Command::new(copy);
+    unprivileged.args(["-o", "json"]).uid(65534).gid(65534);
+    let (status, _, stderr) = run(&mut unprivileged);
     expect_code(status, 3, &stderr);
     assert!(stderr.to_ascii_lowercase().contains("cap_bpf"), "stderr names the capability: {stderr}");
     assert!(!stderr.contains("panicked"), "a message and not a panic: {stderr}");
@@ -55,25 +55,25 @@ fn capabilities_of_another_user_namespace_do_not_count() {
     let (status, stdout, stderr) = as_root_of_its_own(&["-o", "json"]);
     expect_code(status, 3, &stderr);
     assert_eq!(stdout, "", "no stream");
-    for words in ["CAP_BPF", "CAP_PERFMON", "initial user namespace", "on the host"] {
-        assert!(stderr.contains(words), "stderr says {words:?}: {stderr}");
+    for part in ["CAP_BPF", "CAP_PERFMON", "initial user namespace", "on the host"] {
+        assert!(stderr.contains(part), "stderr has {part:?}: {stderr}");
     }
     let (status, table, stderr) = as_root_of_its_own(&["check"]);
     expect_code(status, 3, &stderr);
-    for (what, words) in [("user namespace", "MISSING"), ("CAP_BPF", "MISSING"), ("CAP_PERFMON", "MISSING")] {
+    for (what, part) in [("user namespace", "MISSING"), ("CAP_BPF", "MISSING"), ("CAP_PERFMON", "MISSING")] {
         let line = table.lines().find(|line| line.starts_with(what));
-        assert!(line.is_some_and(|line| line.contains(words)), "{what}: {table}");
+        assert!(line.is_some_and(|line| line.contains(part)), "{what}: {table}");
     }
     assert!(table.contains("-> run it as root on the host"), "what to do: {table}");
 }
 
-/// These arguments are wrong: exit code 2, nothing on stdout, and stderr has every one of `words`.
-fn refuses(args: &[&str], words: &[&str]) {
+/// These arguments are wrong: exit code 2, nothing on stdout, and stderr has every one of `parts`.
+fn refuses(args: &[&str], parts: &[&str]) {
     let (status, stdout, stderr) = run(Command::new(program()).args(args));
     expect_code(status, 2, &stderr);
-    assert_eq!(stdout, "", "{args:?}: data goes to stdout, words about it to stderr");
-    for word in words {
-        assert!(stderr.contains(word), "{args:?}: stderr says {word:?}: {stderr}");
+    assert_eq!(stdout, "", "{args:?}: data goes to stdout, messages to stderr");
+    for part in parts {
+        assert!(stderr.contains(part), "{args:?}: stderr has {part:?}: {stderr}");
     }
     assert!(!stderr.contains("panicked"), "{args:?}: a message and not a panic: {stderr}");
 }
@@ -110,9 +110,9 @@ fn what_matches_nothing_yet_is_a_warning() {
     assert!(!stderr.contains("--pid"), "of one that is there nothing is said: {stderr}");
 }
 
-fn a_namespace_that_may_not_be_looked_up_takes_a_capability_that_is_named() {
+fn a_namespace_that_may_not_be_read_names_the_missing_capability() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let copy = copy_for_everybody(directory.path());
+    let copy = world_readable_copy(directory.path());
     let (status, _, stderr) = run(Command::new(copy).args(["-n", "1"]).uid(65534).gid(65534));
     expect_code(status, 2, &stderr);
     assert!(stderr.contains("CAP_SYS_PTRACE"), "what it takes: {stderr}");
@@ -223,8 +223,8 @@ fn a_duration_ends_the_stream() {
 
 fn by_default_lives_in_the_initial_namespace_and_reaps_are_not_shown() {
     let tracer = Tracer::start(&[]);
-    let told = Actor::start("exec-and-exit", &["0"]).finish();
-    let (init, child): (Who, Who) = (told.who("init"), told.who("child"));
+    let report = Actor::start("exec-and-exit", &["0"]).finish();
+    let (init, child): (Who, Who) = (report.who("init"), report.who("child"));
     tracer.wait_for("the teardown", |event| {
         event["event"] == "namespace.teardown" && event["ns"]["inum"] == init.ns
     });
@@ -254,8 +254,9 @@ fn watch_families(args: impl Fn(&Families) -> Vec<String>) -> (Families, Seen) {
     let args = args(&families);
     let tracer = FileTracer::start(&args.iter().map(String::as_str).collect::<Vec<_>>());
     actor.go();
-    let told = actor.finish();
-    families.children = ["first-child", "nested-child", "second-child"].map(|child| told.who(child)).to_vec();
+    let report = actor.finish();
+    families.children =
+        ["first-child", "nested-child", "second-child"].map(|child| report.who(child)).to_vec();
     // Nothing in a filtered stream marks the end: the events of what is over are in the ring, and Ctrl-C drains it.
     let mut lines = Vec::new();
     let (stderr, status) = tracer.interrupt(|line| lines.push(line.to_owned()));
@@ -425,15 +426,15 @@ fn a_comm_filter_is_a_glob() {
     let _: Who = actor.hear("init");
     let tracer = Tracer::start(&["-e", "all", "--comm", "alph?-*"]);
     actor.go();
-    let told = actor.finish();
-    let alpha = told.who("alpha-1");
+    let report = actor.finish();
+    let alpha = report.who("alpha-1");
     tracer.wait_for_process("process.exit", alpha.pid);
     let seen = tracer.stop();
     expect(seen.of("process.exit", &alpha), "/process/comm", "alpha-1");
     seen.none("process.exit", |event| event["process"]["comm"] != "alpha-1");
 }
 
-fn check_says_what_this_kernel_allows() {
+fn check_lists_the_features_of_this_kernel() {
     let (status, table, stderr) = run(Command::new(program()).arg("check"));
     expect_code(status, 0, &stderr);
     assert!(table.contains("sched_process_fork"), "a line a hook: {table}");

@@ -52,7 +52,7 @@ fn load_with_room_for(more: u32) -> Loaded {
 fn read(loaded: &Loaded) -> Reading {
     let totals = loaded.stats.read().expect("the counters can be read");
     if loaded.missed_runs().lost(&totals) > 0 {
-        again::hear_of_left_out_hooks();
+        again::mark_left_out_hooks();
     }
     loaded.namespace_counters.as_ref().expect("it counts").read().expect("the counters can be read")
 }
@@ -148,8 +148,8 @@ fn an_end_for_want_of_memory_is_counted_as_that() {
     actor.go();
     actor.finish();
     let group = cgroups::memory_cgroups().expect("the probe found it").make(16 << 20);
-    let told = Actor::start("memory-runs-out", &[group.path()]).finish();
-    let init = told.who("init");
+    let report = Actor::start("memory-runs-out", &[group.path()]).finish();
+    let init = report.who("init");
     assert!(has_one(ExitReason::OomKill, init.ns), "an init's: {:?}", of(&read(&loaded), init.ns));
 }
 

@@ -16,17 +16,17 @@ pub(crate) const TESTS: &[Test] = &[
     test!(clone_makes_a_namespace_and_its_init),
     test!(clone3_makes_a_namespace_and_its_init),
     test!(unshare_makes_a_namespace_before_its_init_exists),
-    test!(without_syscall_hooks_an_unshare_is_seen_at_the_fork_and_says_so),
+    test!(without_syscall_hooks_an_unshare_is_seen_at_the_fork_and_marked),
     test!(unshare_without_a_fork_makes_a_namespace_without_an_init),
     test!(a_restore_shows_the_pids_that_were_chosen, needs probes::set_tid),
     test!(nested_namespaces_show_the_pid_at_every_level),
     test!(the_thirty_third_level_is_refused),
     test!(the_count_limit_of_a_user_namespace_is_named, needs probes::user_namespaces),
-    test!(a_count_limit_tells_whose_it_is_and_how_much_of_it_is_used, needs probes::user_namespaces),
+    test!(a_count_limit_has_its_owner_and_its_use, needs probes::user_namespaces),
     test!(a_second_namespace_for_children_is_refused),
     test!(a_user_without_privilege_is_refused),
     test!(a_first_process_that_may_not_be_is_a_failed_creation, needs probes::set_tid),
-    test!(of_several_namespaces_the_refused_one_is_told_if_it_can_be, needs probes::user_namespaces),
+    test!(the_refused_one_of_several_namespaces_is_named_if_known, needs probes::user_namespaces),
 ];
 
 fn clone_makes_a_namespace_and_its_init() {
@@ -38,9 +38,9 @@ fn clone3_makes_a_namespace_and_its_init() {
 }
 
 fn namespace_and_init_at_once(via: &str) {
-    let (told, seen) = watch(via, &[]);
-    let (creator, init) = (told.who("creator"), told.who("init"));
-    let (namespace, window): (Namespace, Window) = (told.the("namespace"), told.the("window"));
+    let (report, seen) = watch(via, &[]);
+    let (creator, init) = (report.who("creator"), report.who("init"));
+    let (namespace, window): (Namespace, Window) = (report.the("namespace"), report.the("window"));
     assert_eq!(init.pids, [init.pid, 1], "the actor made an init");
 
     let create = seen.one("namespace.create", made_by(creator.pid));
@@ -66,10 +66,10 @@ fn namespace_and_init_at_once(via: &str) {
 }
 
 fn unshare_makes_a_namespace_before_its_init_exists() {
-    let (told, seen) = watch("unshare-then-fork", &[]);
-    let (creator, init) = (told.who("creator"), told.who("init"));
-    let (window, forked): (Window, Window) = (told.the("window"), told.the("forked"));
-    let namespace: Namespace = told.the("namespace");
+    let (report, seen) = watch("unshare-then-fork", &[]);
+    let (creator, init) = (report.who("creator"), report.who("init"));
+    let (window, forked): (Window, Window) = (report.the("window"), report.the("forked"));
+    let namespace: Namespace = report.the("namespace");
 
     let create = seen.one("namespace.create", made_by(creator.pid));
     expect(create, "/via", "unshare");
@@ -89,14 +89,14 @@ fn unshare_makes_a_namespace_before_its_init_exists() {
     expect(fork, "/crosses", true);
 }
 
-fn without_syscall_hooks_an_unshare_is_seen_at_the_fork_and_says_so() {
+fn without_syscall_hooks_an_unshare_is_seen_at_the_fork_and_marked() {
     let tracer = Tracer::start(&["-e", "all", "--hooks", "tracepoint", "--no-syscall-hooks"]);
-    let told = Actor::start("unshare-then-fork", &[]).finish();
-    let seen = tracer.stop_after(&told);
-    let (creator, init) = (told.who("creator"), told.who("init"));
+    let report = Actor::start("unshare-then-fork", &[]).finish();
+    let seen = tracer.stop_after(&report);
+    let (creator, init) = (report.who("creator"), report.who("init"));
     let create = seen.one("namespace.create", in_ns(init.ns));
     expect(create, "/exact", false);
-    expect_within(create, told.the("forked"));
+    expect_within(create, report.the("forked"));
     expect_process(create, "/creator", &creator);
     expect_process(seen.one("namespace.init", in_ns(init.ns)), "/process", &init);
     let off = get::<String>(seen.start(), "/hooks/sys_exit");
@@ -104,13 +104,13 @@ fn without_syscall_hooks_an_unshare_is_seen_at_the_fork_and_says_so() {
 }
 
 fn unshare_without_a_fork_makes_a_namespace_without_an_init() {
-    let (told, seen) = watch("unshare-only", &[]);
-    let creator = told.who("creator");
+    let (report, seen) = watch("unshare-only", &[]);
+    let creator = report.who("creator");
     let create = seen.one("namespace.create", made_by(creator.pid));
     expect(create, "/via", "unshare");
     expect(create, "/ns/level", 1);
     expect(create, "/ns/parent", creator.ns);
-    expect_within(create, told.the("window"));
+    expect_within(create, report.the("window"));
     let born = &create["ns"]["born_boot_ns"];
     let same = |event: &serde_json::Value| event["ns"]["born_boot_ns"] == *born;
     seen.none("namespace.init", same);
@@ -118,9 +118,9 @@ fn unshare_without_a_fork_makes_a_namespace_without_an_init() {
 }
 
 fn a_restore_shows_the_pids_that_were_chosen() {
-    let (told, seen) = watch("restore", &[]);
-    let (init, child, newcomer) = (told.who("init"), told.who("child"), told.who("newcomer"));
-    let [init_pid, child_pid]: [i32; 2] = told.the("chosen");
+    let (report, seen) = watch("restore", &[]);
+    let (init, child, newcomer) = (report.who("init"), report.who("child"), report.who("newcomer"));
+    let [init_pid, child_pid]: [i32; 2] = report.the("chosen");
     assert_eq!(
         (&*init.pids, &*child.pids),
         (&[init_pid, 1][..], &[child_pid, 77][..]),
@@ -146,13 +146,13 @@ fn nested_namespaces_show_the_pid_at_every_level() {
     let mut actor = Actor::start("nested", &[]);
     let _: bool = actor.hear("complete");
     actor.go();
-    let told = actor.finish();
-    let seen = tracer.stop_after(&told);
+    let report = actor.finish();
+    let seen = tracer.stop_after(&report);
 
-    let levels: Vec<Who> = told.all("level");
+    let levels: Vec<Who> = report.all("level");
     assert_eq!(levels.len(), 3, "three namespaces, one in the other");
     assert_eq!(levels[2].pids[1..], [3, 2, 1], "the PIDs of the innermost init, from outside inwards");
-    let mut outer = told.who("creator");
+    let mut outer = report.who("creator");
     for (index, init) in levels.into_iter().enumerate() {
         let create = seen.one("namespace.create", made_by(outer.pid));
         expect(create, "/ns/inum", init.ns);
@@ -167,15 +167,15 @@ fn nested_namespaces_show_the_pid_at_every_level() {
 }
 
 fn the_thirty_third_level_is_refused() {
-    let (told, seen) = watch("too-deep", &[]);
-    let levels: Vec<Who> = told.all("level");
+    let (report, seen) = watch("too-deep", &[]);
+    let levels: Vec<Who> = report.all("level");
     assert_eq!(levels.len(), 32, "levels that the kernel allows");
     for (index, init) in levels.iter().enumerate() {
         let first = seen.one("namespace.init", |event| event["process"]["pid"] == init.pid);
         expect_process(first, "/process", init);
         expect(first, "/ns/level", index + 1);
     }
-    let who = each_way_is_refused(&told, &seen, "ENOSPC", "depth_limit");
+    let who = each_way_is_refused(&report, &seen, "ENOSPC", "depth_limit");
     for failed in seen.all("namespace.create_failed", made_by(who.pid)) {
         expect(failed, "/limit", json!({ "kind": "depth_limit", "value": 32, "current": 32 }));
     }
@@ -183,8 +183,8 @@ fn the_thirty_third_level_is_refused() {
 }
 
 fn the_count_limit_of_a_user_namespace_is_named() {
-    let (told, seen) = watch("too-many", &[]);
-    let who = each_way_is_refused(&told, &seen, "ENOSPC", "count_limit");
+    let (report, seen) = watch("too-many", &[]);
+    let who = each_way_is_refused(&report, &seen, "ENOSPC", "count_limit");
     for failed in seen.all("namespace.create_failed", made_by(who.pid)) {
         expect(failed, "/limit/kind", "max_pid_namespaces");
         expect(failed, "/limit/value", 0);
@@ -198,11 +198,11 @@ fn counts_can_be_read() -> bool {
     btf.field("cred", "ucounts").is_ok()
 }
 
-fn a_count_limit_tells_whose_it_is_and_how_much_of_it_is_used() {
-    let (told, seen) = watch("counted-out", &[]);
-    let user_ns: u64 = told.the("user namespace");
+fn a_count_limit_has_its_owner_and_its_use() {
+    let (report, seen) = watch("counted-out", &[]);
+    let user_ns: u64 = report.the("user namespace");
     let failed_of = |fact: &str| {
-        let refused: Refused = told.the(fact);
+        let refused: Refused = report.the(fact);
         assert_eq!(refused.errno, "ENOSPC", "{fact}");
         let failed = seen.one("namespace.create_failed", made_by(refused.who.pid));
         expect(failed, "/errno", "ENOSPC");
@@ -227,28 +227,28 @@ fn a_count_limit_tells_whose_it_is_and_how_much_of_it_is_used() {
 }
 
 fn a_second_namespace_for_children_is_refused() {
-    let (told, seen) = watch("unshare-twice", &[]);
-    let refused = each_way_is_refused(&told, &seen, "EINVAL", "already_unshared");
+    let (report, seen) = watch("unshare-twice", &[]);
+    let refused = each_way_is_refused(&report, &seen, "EINVAL", "already_unshared");
     expect(seen.one("namespace.create", made_by(refused.pid)), "/via", "unshare");
 }
 
 fn a_user_without_privilege_is_refused() {
-    let (told, seen) = watch("unprivileged", &[]);
-    let refused = each_way_is_refused(&told, &seen, "EPERM", "permission");
+    let (report, seen) = watch("unprivileged", &[]);
+    let refused = each_way_is_refused(&report, &seen, "EPERM", "permission");
     assert_eq!(refused.uid, 65534, "the actor was nobody");
     seen.none("namespace.create", made_by(refused.pid));
 }
 
 /// clone, clone3 and unshare were each refused with this error, for this reason; by whom is the answer.
 fn each_way_is_refused(
-    told: &crate::stage::Told,
+    report: &crate::stage::Report,
     seen: &crate::seen::Seen,
     errno: &str,
     reason: &str,
 ) -> Who {
     let mut who = None;
     for via in ["clone", "clone3", "unshare"] {
-        let refused = told.refused(via, errno);
+        let refused = report.refused(via, errno);
         let by = made_by(refused.who.pid);
         let failed = seen.one("namespace.create_failed", |event| by(event) && event["via"] == via);
         expect(failed, "/errno", errno);
@@ -260,8 +260,8 @@ fn each_way_is_refused(
 }
 
 fn a_first_process_that_may_not_be_is_a_failed_creation() {
-    let (told, seen) = watch("bad-set-tid", &[]);
-    let refused = told.refused("clone3", "EINVAL");
+    let (report, seen) = watch("bad-set-tid", &[]);
+    let refused = report.refused("clone3", "EINVAL");
     let failed = seen.one("namespace.create_failed", made_by(refused.who.pid));
     expect(failed, "/via", "clone3");
     expect(failed, "/errno", "EINVAL");
@@ -272,9 +272,9 @@ fn a_first_process_that_may_not_be_is_a_failed_creation() {
 }
 
 /// What sees the call alone cannot know which of the namespaces was the one too many, and says so.
-fn of_several_namespaces_the_refused_one_is_told_if_it_can_be() {
-    let (told, seen) = watch("one-too-many-of-another-type", &[]);
-    let refused = told.refused("unshare", "ENOSPC");
+fn the_refused_one_of_several_namespaces_is_named_if_known() {
+    let (report, seen) = watch("one-too-many-of-another-type", &[]);
+    let refused = report.refused("unshare", "ENOSPC");
     let failed = seen.one("namespace.create_failed", made_by(refused.who.pid));
     expect(failed, "/errno", "ENOSPC");
     if seen.by_functions() || counts_can_be_read() {

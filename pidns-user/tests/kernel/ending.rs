@@ -14,8 +14,8 @@ use crate::{Test, test};
 pub(crate) const TESTS: &[Test] = &[
     test!(a_second_signal_right_after_the_first_leaves_the_end_whole),
     test!(a_slow_reader_has_two_seconds_and_what_it_does_not_get_is_counted),
-    test!(a_stream_that_nobody_reads_ends_two_seconds_after_a_signal),
-    test!(a_replay_that_nobody_reads_ends_two_seconds_after_a_signal),
+    test!(an_unread_stream_ends_two_seconds_after_a_signal),
+    test!(an_unread_replay_ends_two_seconds_after_a_signal),
     test!(a_second_signal_ends_a_stream_at_once),
 ];
 
@@ -85,7 +85,7 @@ fn a_slow_reader_has_two_seconds_and_what_it_does_not_get_is_counted() {
     expect_count(&expect_end(process, 2));
 }
 
-fn a_stream_that_nobody_reads_ends_two_seconds_after_a_signal() {
+fn an_unread_stream_ends_two_seconds_after_a_signal() {
     let (process, _stdout) = clogged();
     let began = Instant::now();
     // The second is of the same moment, as timeout(1) sends them.
@@ -95,7 +95,7 @@ fn a_stream_that_nobody_reads_ends_two_seconds_after_a_signal() {
     expect_count(&stderr);
 }
 
-fn a_replay_that_nobody_reads_ends_two_seconds_after_a_signal() {
+fn an_unread_replay_ends_two_seconds_after_a_signal() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("recording");
     let file = file.to_str().expect("UTF-8");

@@ -8,7 +8,7 @@ use crate::tracer::Tracer;
 use crate::{Test, test};
 
 pub(crate) const TESTS: &[Test] = &[
-    test!(what_exists_is_told_before_what_happens),
+    test!(existing_processes_come_before_events),
     test!(a_filter_holds_for_what_exists_and_for_what_happens),
     test!(what_the_events_make_is_what_the_kernel_has),
 ];
@@ -19,7 +19,7 @@ fn is_snapshot(event: &Value) -> bool {
     event["event"].as_str().is_some_and(|name| name.starts_with("snapshot."))
 }
 
-fn what_exists_is_told_before_what_happens() {
+fn existing_processes_come_before_events() {
     let mut actor = Actor::start("still-joined", &[]);
     let init: Who = actor.hear("init");
     let child: Who = actor.hear("child");
@@ -27,7 +27,7 @@ fn what_exists_is_told_before_what_happens() {
     let tracer = Tracer::start(&["--snapshot"]);
     let silent = Tracer::start(&[]);
     actor.go();
-    let told = actor.finish();
+    let report = actor.finish();
     for stream in [&tracer, &silent] {
         stream.wait_for_process("namespace.init_exit", init.pid);
     }
@@ -40,7 +40,7 @@ fn what_exists_is_told_before_what_happens() {
     let of = |pid| existing.iter().find(|event| event["process"]["pid"] == pid);
     assert_eq!(of(init.pid).expect("the init")["joined"], false);
     assert_eq!(of(child.pid).expect("who joined")["joined"], true);
-    assert!(of(told.actor).is_none(), "the host's processes are left out, as they are of what happens");
+    assert!(of(report.actor).is_none(), "the host's processes are left out, as they are of what happens");
     let model = &seen.end()["model"];
     assert!(model["processes"].as_u64().is_some_and(|count| count > 2), "{model}");
 }

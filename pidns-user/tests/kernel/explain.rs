@@ -27,13 +27,13 @@ pub(crate) const TESTS: &[Test] = &[
 #[track_caller]
 fn explain(target: impl ToString) -> (Value, String) {
     let target = target.to_string();
-    let told = |args: &[&str]| {
+    let report = |args: &[&str]| {
         let (status, stdout, stderr) = run(Command::new(program()).arg("explain").arg(&target).args(args));
         assert_eq!(status.code(), Some(0), "{stderr}");
         stdout
     };
-    let json = told(&["-o", "json"]);
-    (serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}")), told(&[]))
+    let json = report(&["-o", "json"]);
+    (serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}")), report(&[]))
 }
 
 fn a_namespace_is_explained_with_who_joined_it() {
@@ -42,12 +42,12 @@ fn a_namespace_is_explained_with_who_joined_it() {
     let joiner: Who = actor.hear("joiner");
     let child: Who = actor.hear("child");
     let _: bool = actor.hear("ready");
-    let (told, text) = explain(init.ns);
-    let told = &told["namespace"];
-    assert_eq!(told["state"]["kind"], "alive", "{told:#}");
-    assert_eq!(told["init"]["pid"], init.pid);
-    assert_eq!(told["processes"], 2);
-    let joined = told["joined"].as_array().expect("who joined");
+    let (report, text) = explain(init.ns);
+    let report = &report["namespace"];
+    assert_eq!(report["state"]["kind"], "alive", "{report:#}");
+    assert_eq!(report["init"]["pid"], init.pid);
+    assert_eq!(report["processes"], 2);
+    let joined = report["joined"].as_array().expect("who joined");
     assert_eq!(joined.len(), 1, "{joined:#?}");
     assert_eq!((&joined[0]["process"]["pid"], &joined[0]["parent"]), (&child.pid.into(), &joiner.pid.into()));
     assert_eq!(joined[0]["from"], joiner.ns);
@@ -61,11 +61,11 @@ fn a_process_that_joined_has_a_parent_that_its_namespace_cannot_see() {
     let init: Who = actor.hear("init");
     let child: Who = actor.hear("child");
     let _: bool = actor.hear("ready");
-    let (told, text) = explain(child.pid);
-    let told = &told["process"];
-    assert_eq!(told["process"]["pid"], child.pid, "{told:#}");
-    assert_eq!((&told["joined"], &told["parent_visible"]), (&true.into(), &false.into()), "{told:#}");
-    let levels: Vec<_> = told["levels"].as_array().expect("levels").iter().collect();
+    let (report, text) = explain(child.pid);
+    let report = &report["process"];
+    assert_eq!(report["process"]["pid"], child.pid, "{report:#}");
+    assert_eq!((&report["joined"], &report["parent_visible"]), (&true.into(), &false.into()), "{report:#}");
+    let levels: Vec<_> = report["levels"].as_array().expect("levels").iter().collect();
     assert_eq!(levels.last().expect("a level")["ns"], init.ns);
     assert!(levels.iter().map(|level| &level["pid"]).eq(child.pids.iter()), "{levels:?}");
     assert!(text.contains("invisible there"), "{text}");
@@ -80,13 +80,13 @@ fn a_zombie_is_explained_with_who_must_reap_it() {
     let mut actor = Actor::start("still-zombie", &[]);
     let _: bool = actor.hear("ready");
     let init: Who = actor.hear("init");
-    let (told, text) = explain(init.ns);
-    let zombies = told["namespace"]["zombies"].as_array().expect("zombies").clone();
+    let (report, text) = explain(init.ns);
+    let zombies = report["namespace"]["zombies"].as_array().expect("zombies").clone();
     assert_eq!(zombies.len(), 1, "{zombies:#?}");
     assert_eq!(zombies[0]["reaper"]["pid"], init.pid, "{zombies:#?}");
     assert!(text.contains("must reap it"), "{text}");
-    let (told, _) = explain(&zombies[0]["process"]["pid"]);
-    assert_eq!(told["process"]["zombie"]["reaper"]["pid"], init.pid, "{told:#}");
+    let (report, _) = explain(&zombies[0]["process"]["pid"]);
+    assert_eq!(report["process"]["zombie"]["reaper"]["pid"], init.pid, "{report:#}");
     actor.go();
     actor.finish();
 }
@@ -97,13 +97,13 @@ fn a_thread_is_explained_with_its_process_and_its_numbers() {
     let inner: u32 = actor.hear("thread");
     let _: bool = actor.hear("ready");
     let tid = outer_number_of_thread(&init, inner);
-    let (told, text) = explain(tid);
-    let told = &told["process"];
-    assert_eq!(told["process"]["pid"], init.pid, "{told:#}");
-    assert_eq!(told["thread"]["tid"], tid, "{told:#}");
-    let levels = told["thread"]["levels"].as_array().expect("levels");
+    let (report, text) = explain(tid);
+    let report = &report["process"];
+    assert_eq!(report["process"]["pid"], init.pid, "{report:#}");
+    assert_eq!(report["thread"]["tid"], tid, "{report:#}");
+    let levels = report["thread"]["levels"].as_array().expect("levels");
     let levels: Vec<_> = levels.iter().map(|level| &level["pid"]).collect();
-    assert_eq!((levels.first(), levels.last()), (Some(&&tid.into()), Some(&&inner.into())), "{told:#}");
+    assert_eq!((levels.first(), levels.last()), (Some(&&tid.into()), Some(&&inner.into())), "{report:#}");
     assert!(text.contains(&format!("{tid} is a thread of this process")), "{text}");
     actor.go();
     actor.finish();
@@ -113,10 +113,10 @@ fn a_namespace_that_a_file_alone_holds_is_explained_with_the_file() {
     let mut actor = Actor::start("still-held-by-a-file", &[]);
     let _: bool = actor.hear("ready");
     let ns: u64 = actor.hear("ns");
-    let (told, text) = explain(ns);
-    let told = &told["namespace"];
-    assert_eq!(told["processes"], 0, "{told:#}");
-    let holders = told["holders"].as_array().expect("holders");
+    let (report, text) = explain(ns);
+    let report = &report["namespace"];
+    assert_eq!(report["processes"], 0, "{report:#}");
+    let holders = report["holders"].as_array().expect("holders");
     assert!(holders.iter().any(|holder| holder["kind"] == "fd"), "{holders:#?}");
     assert!(text.contains(" fd "), "{text}");
     actor.go();
@@ -125,21 +125,21 @@ fn a_namespace_that_a_file_alone_holds_is_explained_with_the_file() {
 
 fn a_namespace_that_died_is_explained_from_a_recording() {
     let recorder = Recorder::start("it.ndjson", &[]);
-    let told = Actor::start("zombie", &["10"]).finish();
-    let child = told.who("child");
+    let report = Actor::start("zombie", &["10"]).finish();
+    let child = report.who("child");
     thread::sleep(Duration::from_millis(100));
     let (_directory, file) = recorder.stop();
     let (code, json, stderr) = run_on(&file, &["explain", &child.ns.to_string(), "-o", "json"]);
     assert_eq!(code, Some(0), "{stderr}");
-    let told: Value = serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
-    let kind = &told["namespace"]["state"]["kind"];
-    assert!(["ended", "gone"].map(Value::from).contains(kind), "{told:#}");
-    let events = told["history"]["events"].as_array().expect("what happened");
+    let report: Value = serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
+    let kind = &report["namespace"]["state"]["kind"];
+    assert!(["ended", "gone"].map(Value::from).contains(kind), "{report:#}");
+    let events = report["history"]["events"].as_array().expect("what happened");
     let names: Vec<_> = events.iter().filter_map(|event| event["event"].as_str()).collect();
     for name in ["namespace.create", "namespace.init", "namespace.init_exit", "namespace.teardown"] {
         assert!(names.contains(&name), "{name}: {names:?}");
     }
-    let counts = &told["history"]["counts"];
+    let counts = &report["history"]["counts"];
     assert!(counts["forks"].as_u64().is_some_and(|forks| forks >= 2), "{counts}");
     assert_eq!(counts["exits"], counts["forks"], "{counts}");
 

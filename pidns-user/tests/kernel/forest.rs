@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::facts::Who;
 use crate::stage::{Actor, run};
 use crate::sys::{self, Pid};
-use crate::tracer::{copy_for_everybody, program};
+use crate::tracer::{program, world_readable_copy};
 use crate::{Test, test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -33,7 +33,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(every_pid_is_that_of_nspid),
     test!(namespaces_are_those_of_lsns),
     test!(without_privilege_what_stays_unknown_is_counted),
-    test!(what_a_proc_keeps_back_is_unknown_and_not_absent),
+    test!(data_hidden_by_proc_is_unknown_and_not_absent),
     test!(chosen_fields_are_columns_and_members),
     test!(arguments_are_those_of_the_process),
 ];
@@ -50,12 +50,12 @@ pub(crate) fn document(args: &[&str]) -> Value {
     let (stdout, stderr) = output(&[args, &["-o", "json"]].concat(), 0);
     // There are machines whose PID 1 not even root may look at.
     let protected = std::fs::read_link("/proc/1/ns/pid").is_err();
-    let is_told = |line: &str| {
+    let is_expected = |line: &str| {
         let unread = protected && line.starts_with("pidns-trace: not known, as it may not be read: ");
         // Somebody may have left one behind.
         unread || line.contains(" that nothing names: ")
     };
-    assert!(stderr.lines().all(is_told), "nothing else stays unknown to root: {stderr}");
+    assert!(stderr.lines().all(is_expected), "nothing else stays unknown to root: {stderr}");
     serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {stdout}"))
 }
 
@@ -110,13 +110,17 @@ fn a_number_of_a_thread_is_translated_in_both_directions() {
     };
     let (ns, outer, inner) = (init.ns.to_string(), outer.to_string(), inner.to_string());
     for args in [&[outer.as_str()][..], &[&inner, "--in", &ns], &[&inner, "--in", &outer]] {
-        let told = pid(args);
-        assert_eq!(told["process"]["pid"], init.pid, "{args:?}: {told:#}");
-        assert_eq!(told["thread"].to_string(), outer, "{args:?}: {told:#}");
-        let levels: Vec<String> =
-            told["levels"].as_array().expect("levels").iter().map(|level| level["pid"].to_string()).collect();
-        assert_eq!(levels.first(), Some(&outer), "{args:?}: {told:#}");
-        assert_eq!(levels.last(), Some(&inner), "{args:?}: {told:#}");
+        let report = pid(args);
+        assert_eq!(report["process"]["pid"], init.pid, "{args:?}: {report:#}");
+        assert_eq!(report["thread"].to_string(), outer, "{args:?}: {report:#}");
+        let levels: Vec<String> = report["levels"]
+            .as_array()
+            .expect("levels")
+            .iter()
+            .map(|level| level["pid"].to_string())
+            .collect();
+        assert_eq!(levels.first(), Some(&outer), "{args:?}: {report:#}");
+        assert_eq!(levels.last(), Some(&inner), "{args:?}: {report:#}");
     }
     let only = pid(&[&outer, "--to", &ns]);
     assert_eq!(only["levels"].as_array().map(Vec::len), Some(1), "{only:#}");
@@ -242,8 +246,8 @@ fn a_pid_is_translated_from_any_namespace_that_sees_it() {
         assert_eq!(document(&args)["process"], found["process"]);
     }
     let own = std::process::id().to_string();
-    let (_, words) = output(&["pid", &own, "--in", &inner.ns.to_string()], 1);
-    assert!(words.contains("invisible there"), "{words}");
+    let (_, stderr) = output(&["pid", &own, "--in", &inner.ns.to_string()], 1);
+    assert!(stderr.contains("invisible there"), "{stderr}");
     let_go(actor);
 }
 
@@ -375,7 +379,7 @@ fn namespaces_are_those_of_lsns() {
 fn without_privilege_what_stays_unknown_is_counted() {
     let actor = still("still-nested");
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let copy = copy_for_everybody(directory.path());
+    let copy = world_readable_copy(directory.path());
     let (status, stdout, stderr) = run(Command::new(copy).args(["ps", "-o", "json"]).uid(65534).gid(65534));
     assert_eq!(status.code(), Some(0), "{stderr}");
     assert!(stderr.contains("CAP_SYS_PTRACE"), "{stderr}");
@@ -391,9 +395,9 @@ fn without_privilege_what_stays_unknown_is_counted() {
 
 /// `ps` of nobody, over a /proc that is mounted with these options.
 #[track_caller]
-fn processes_of_nobody(options: &'static str) -> (Value, String) {
+fn processes_seen_by_uid_65534(options: &'static str) -> (Value, String) {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let mut command = Command::new(copy_for_everybody(directory.path()));
+    let mut command = Command::new(world_readable_copy(directory.path()));
     command.args(["ps", "-o", "json"]);
     let prepare = move || {
         sys::unshare(libc::CLONE_NEWNS)?;
@@ -409,19 +413,19 @@ fn processes_of_nobody(options: &'static str) -> (Value, String) {
     (serde_json::from_str(&stdout).expect("one document"), stderr)
 }
 
-fn what_a_proc_keeps_back_is_unknown_and_not_absent() {
+fn data_hidden_by_proc_is_unknown_and_not_absent() {
     let mut actor = still("still-nested");
     let outer: Who = actor.hear("outer");
-    let (listed, words) = processes_of_nobody("hidepid=1");
+    let (listed, stderr) = processes_seen_by_uid_65534("hidepid=1");
     let unknown = process(&listed, outer.pid as Pid);
     assert_eq!(*unknown, serde_json::json!({"pid": outer.pid}), "nothing but that it is there");
     let alone = listed["unread"]["processes"].as_u64();
-    assert!(alone >= Some(2) && words.contains("all but the PID of"), "{}: {words}", listed["unread"]);
+    assert!(alone >= Some(2) && stderr.contains("all but the PID of"), "{}: {stderr}", listed["unread"]);
     assert!(listed["unread"].get("hidden").is_none(), "{}", listed["unread"]);
 
-    let (listed, words) = processes_of_nobody("hidepid=2");
+    let (listed, stderr) = processes_seen_by_uid_65534("hidepid=2");
     assert_eq!(listed["unread"]["hidden"], true, "{listed:#}");
-    assert!(words.contains("hidepid") && words.contains("CAP_SYS_PTRACE"), "{words}");
+    assert!(stderr.contains("hidepid") && stderr.contains("CAP_SYS_PTRACE"), "{stderr}");
     let_go(actor);
 }
 

@@ -13,10 +13,10 @@ use crate::{Test, probes, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(no_hook_on_system_calls_is_left, needs probes::function_hooks),
-    test!(a_reaping_is_told_when_it_happens, needs probes::function_hooks),
+    test!(a_reap_is_reported_when_it_happens, needs probes::function_hooks),
     test!(a_zombie_from_before_the_start_is_seen_to_go, needs probes::function_hooks),
-    test!(a_teardown_that_no_signal_tells_is_exact, needs probes::function_hooks),
-    test!(the_command_of_a_reboot_is_told, needs probes::function_hooks),
+    test!(a_teardown_without_a_signal_is_exact, needs probes::function_hooks),
+    test!(the_command_of_a_reboot_is_reported, needs probes::function_hooks),
 ];
 
 /// As the kernel itself tells: the list of its programs has none of ours on sys_exit, and tracefs none of anybody's on the
@@ -57,10 +57,10 @@ fn a_zombie_from_before_the_start_is_seen_to_go() {
     expect_absent(reap, "/zombie_ns");
 }
 
-fn a_reaping_is_told_when_it_happens() {
-    let (told, seen) = watch("zombie-held-from-outside", &["100"]);
-    let zombie = told.who("zombie");
-    let reaping: u64 = told.the("reaping");
+fn a_reap_is_reported_when_it_happens() {
+    let (report, seen) = watch("zombie-held-from-outside", &["100"]);
+    let zombie = report.who("zombie");
+    let reaping: u64 = report.the("reaping");
     let exit = seen.of("process.exit", &zombie);
     let reap = seen.of("process.reap", &zombie);
     expect_absent(reap, "/exact");
@@ -70,17 +70,17 @@ fn a_reaping_is_told_when_it_happens() {
         boot_ns(reap) - boot_ns(exit),
         "a zombie from exit to reaping"
     );
-    let teardown = seen.one("namespace.teardown", in_ns(told.who("init").ns));
+    let teardown = seen.one("namespace.teardown", in_ns(report.who("init").ns));
     assert!(boot_ns(teardown) >= boot_ns(reap), "its namespace waited for that:\n  {reap}\n  {teardown}");
 }
 
 /// The outer init has the kernel reap its children unasked while it dies: the inner one's death signals nothing.
-fn a_teardown_that_no_signal_tells_is_exact() {
+fn a_teardown_without_a_signal_is_exact() {
     let tracer = Tracer::start(&["-e", "all"]);
-    let told = Actor::start("nested-teardown", &[]).finish();
-    let seen = tracer.stop_after(&told);
+    let report = Actor::start("nested-teardown", &[]).finish();
+    let seen = tracer.stop_after(&report);
     for who in ["outer", "inner"] {
-        let who: Who = told.who(who);
+        let who: Who = report.who(who);
         let teardown = seen.one("namespace.teardown", in_ns(who.ns));
         expect_absent(teardown, "/exact");
         let began = boot_ns(seen.one("namespace.init_exit", in_ns(who.ns)));
@@ -89,9 +89,9 @@ fn a_teardown_that_no_signal_tells_is_exact() {
     }
 }
 
-fn the_command_of_a_reboot_is_told() {
-    let (told, seen) = watch("reboot", &["power_off"]);
-    let init = told.who("init");
+fn the_command_of_a_reboot_is_reported() {
+    let (report, seen) = watch("reboot", &["power_off"]);
+    let init = report.who("init");
     let init_exit = seen.one("namespace.init_exit", in_ns(init.ns));
     expect(init_exit, "/cause", json!({ "kind": "reboot", "command": "power_off" }));
     expect(init_exit, "/exit", json!({ "signal": "SIGINT" }));

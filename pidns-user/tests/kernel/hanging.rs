@@ -28,7 +28,7 @@ fn no_command_waits_for_the_server_of_a_file_system_that_others_have_mounted() {
     let (shown, bound): (Who, Who) = (actor.hear("shown"), actor.hear("bound"));
     let (place, mount_ns): (String, u64) = (actor.hear("place"), actor.hear("mount namespace"));
 
-    let (stdout, words) = quickly(&["tree", "-o", "json"]);
+    let (stdout, stderr) = quickly(&["tree", "-o", "json"]);
     let tree: Value = serde_json::from_str(&stdout).expect("one document");
     let unnamed = tree["unnamed_proc_mounts"].as_array().expect("a list");
     let proc = unnamed.iter().find(|mount| mount["mount_ns"] == mount_ns).expect("the mounted proc");
@@ -39,7 +39,7 @@ fn no_command_waits_for_the_server_of_a_file_system_that_others_have_mounted() {
     );
     assert_eq!(tree["unread"]["behind_server"], 1, "{tree:#}");
     for part in ["1 mounted namespace was not opened", "1 mounted proc was not looked into", &place] {
-        assert!(words.contains(part), "{part}: {words}");
+        assert!(stderr.contains(part), "{part}: {stderr}");
     }
     let all = tree["namespaces"].as_array().expect("namespaces");
     let line = all.iter().find(|line| line["ns"]["inum"] == bound.ns).expect("the bound namespace is there");

@@ -22,7 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(files_that_are_open_in_every_way_are_found_each_once),
     test!(a_namespace_that_only_files_hold_is_described_as_by_proc),
     test!(the_iterators_and_proc_agree_on_what_holds_namespaces),
-    test!(without_the_iterators_of_holders_proc_tells),
+    test!(without_the_iterators_of_holders_proc_is_read),
 ];
 
 /// The situation, and the namespace that is held.
@@ -169,7 +169,7 @@ fn the_iterators_and_proc_agree_on_what_holds_namespaces() {
     let_go(actor);
 }
 
-fn without_the_iterators_of_holders_proc_tells() {
+fn without_the_iterators_of_holders_proc_is_read() {
     let (mut actor, ns) = held_in_many_ways();
     let going: Pid = actor.hear("children go there");
     let alone = TaskIterator::load().unwrap_or_else(|error| panic!("{error}"));

@@ -15,8 +15,8 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_namespace_file_joins_a_descendant),
     test!(a_namespace_file_of_any_type_joins_a_descendant),
     test!(a_pidfd_joins_a_descendant, needs probes::pidfd),
-    test!(without_syscall_hooks_a_join_is_seen_at_the_fork_and_says_so),
-    test!(each_join_says_where_children_went_before),
+    test!(without_syscall_hooks_a_join_is_seen_at_the_fork_and_marked),
+    test!(each_join_has_the_previous_namespace_for_children),
     test!(an_ancestor_cannot_be_joined_from_inside),
     test!(a_sibling_cannot_be_joined),
     test!(a_join_without_privilege_is_refused),
@@ -40,8 +40,8 @@ fn a_pidfd_joins_a_descendant() {
 }
 
 fn joins_a_descendant(situation: &str) {
-    let (told, seen) = watch(situation, &[]);
-    let (init, joiner, child) = (told.who("init"), told.who("joiner"), told.who("child"));
+    let (report, seen) = watch(situation, &[]);
+    let (init, joiner, child) = (report.who("init"), report.who("joiner"), report.who("child"));
     assert_eq!((child.ns, child.pids[1], child.ppid), (init.ns, 2, joiner.pid), "the child was born inside");
 
     let join = seen.one("namespace.join", about(joiner.pid));
@@ -49,7 +49,7 @@ fn joins_a_descendant(situation: &str) {
     expect(join, "/ns/level", 1);
     expect(join, "/from", joiner.ns);
     expect_process(join, "/process", &joiner);
-    expect_within(join, told.the("window"));
+    expect_within(join, report.the("window"));
 
     let fork = seen.of("process.fork", &child);
     expect_process(fork, "/process", &child);
@@ -59,11 +59,11 @@ fn joins_a_descendant(situation: &str) {
     seen.none("namespace.join_failed", about(joiner.pid));
 }
 
-fn without_syscall_hooks_a_join_is_seen_at_the_fork_and_says_so() {
+fn without_syscall_hooks_a_join_is_seen_at_the_fork_and_marked() {
     let tracer = Tracer::start(&["-e", "all", "--hooks", "tracepoint", "--no-syscall-hooks"]);
-    let told = Actor::start("join-by-fd", &[]).finish();
-    let seen = tracer.stop_after(&told);
-    let (init, joiner, child) = (told.who("init"), told.who("joiner"), told.who("child"));
+    let report = Actor::start("join-by-fd", &[]).finish();
+    let seen = tracer.stop_after(&report);
+    let (init, joiner, child) = (report.who("init"), report.who("joiner"), report.who("child"));
     let join = seen.one("namespace.join", about(joiner.pid));
     expect(join, "/exact", false);
     expect(join, "/ns/inum", init.ns);
@@ -71,10 +71,10 @@ fn without_syscall_hooks_a_join_is_seen_at_the_fork_and_says_so() {
     expect_order(&[join, seen.of("process.fork", &child)]);
 }
 
-fn each_join_says_where_children_went_before() {
-    let (told, seen) = watch("join-one-after-the-other", &[]);
-    let (first, second, joiner) = (told.who("first").ns, told.who("second").ns, told.who("joiner"));
-    let child: Who = told.the("child");
+fn each_join_has_the_previous_namespace_for_children() {
+    let (report, seen) = watch("join-one-after-the-other", &[]);
+    let (first, second, joiner) = (report.who("first").ns, report.who("second").ns, report.who("joiner"));
+    let child: Who = report.the("child");
     assert_eq!(child.ns, joiner.ns, "the last join went back home");
 
     let joins = seen.all("namespace.join", about(joiner.pid));
@@ -92,41 +92,41 @@ fn each_join_says_where_children_went_before() {
 }
 
 fn an_ancestor_cannot_be_joined_from_inside() {
-    let (told, seen) = watch("join-an-ancestor", &[]);
-    refused(&told, &seen, "EINVAL", "not_descendant", told.the("target"));
+    let (report, seen) = watch("join-an-ancestor", &[]);
+    refused(&report, &seen, "EINVAL", "not_descendant", report.the("target"));
 }
 
 fn a_sibling_cannot_be_joined() {
-    let (told, seen) = watch("join-a-sibling", &[]);
-    refused(&told, &seen, "EINVAL", "not_descendant", told.who("sibling").ns);
+    let (report, seen) = watch("join-a-sibling", &[]);
+    refused(&report, &seen, "EINVAL", "not_descendant", report.who("sibling").ns);
 }
 
 fn a_join_without_privilege_is_refused() {
-    let (told, seen) = watch("join-unprivileged", &[]);
-    refused(&told, &seen, "EPERM", "permission", told.who("init").ns);
-    let failed = seen.one("namespace.join_failed", about(told.refused("setns", "EPERM").who.pid));
+    let (report, seen) = watch("join-unprivileged", &[]);
+    refused(&report, &seen, "EPERM", "permission", report.who("init").ns);
+    let failed = seen.one("namespace.join_failed", about(report.refused("setns", "EPERM").who.pid));
     expect(failed, "/capability", "CAP_SYS_ADMIN");
     expect(failed, "/user_ns", get::<u64>(failed, "/ns/user_ns"));
 }
 
 fn the_owner_of_a_namespace_lacks_a_capability_in_its_own_user_namespace() {
-    let (told, seen) = watch("join-own-unprivileged", &[]);
-    let failed = seen.one("namespace.join_failed", about(told.refused("setns", "EPERM").who.pid));
+    let (report, seen) = watch("join-own-unprivileged", &[]);
+    let failed = seen.one("namespace.join_failed", about(report.refused("setns", "EPERM").who.pid));
     expect(failed, "/reason", "permission");
     expect(failed, "/capability", "CAP_SYS_ADMIN");
-    expect(failed, "/user_ns", told.the::<u64>("own user namespace"));
+    expect(failed, "/user_ns", report.the::<u64>("own user namespace"));
     assert_ne!(failed["user_ns"], failed["ns"]["user_ns"], "it may do all in the namespace that it owns");
 }
 
 fn an_unshare_after_a_join_is_not_a_second_one() {
-    let (told, seen) = watch("join-and-unshare", &[]);
-    let failed = seen.one("namespace.create_failed", made_by(told.refused("unshare", "EINVAL").who.pid));
+    let (report, seen) = watch("join-and-unshare", &[]);
+    let failed = seen.one("namespace.create_failed", made_by(report.refused("unshare", "EINVAL").who.pid));
     expect(failed, "/reason", "children_elsewhere");
 }
 
 /// The join was refused; the namespace it was about may stay unknown, but may not be wrong.
-fn refused(told: &crate::stage::Told, seen: &crate::seen::Seen, errno: &str, reason: &str, target: u64) {
-    let refused = told.refused("setns", errno);
+fn refused(report: &crate::stage::Report, seen: &crate::seen::Seen, errno: &str, reason: &str, target: u64) {
+    let refused = report.refused("setns", errno);
     let failed = seen.one("namespace.join_failed", about(refused.who.pid));
     expect(failed, "/errno", errno);
     expect(failed, "/reason", reason);
@@ -138,19 +138,19 @@ fn refused(told: &crate::stage::Told, seen: &crate::seen::Seen, errno: &str, rea
 }
 
 fn other_types_of_namespace_are_no_joins() {
-    let (told, seen) = watch("join-other-types", &[]);
-    let joiner = told.who("joiner");
-    told.refused("setns", "EINVAL");
+    let (report, seen) = watch("join-other-types", &[]);
+    let joiner = report.who("joiner");
+    report.refused("setns", "EINVAL");
     seen.none("namespace.join", about(joiner.pid));
     seen.none("namespace.join_failed", about(joiner.pid));
 }
 
 fn a_file_of_another_type_is_a_refused_join_for_that_reason() {
-    let (told, seen) = watch("join-wrong-type", &[]);
+    let (report, seen) = watch("join-wrong-type", &[]);
     for fact in ["another file", "another type", "no namespace"] {
-        assert_eq!(told.the::<Refused>(fact).errno, "EINVAL", "{fact}");
+        assert_eq!(report.the::<Refused>(fact).errno, "EINVAL", "{fact}");
     }
-    let who = told.the::<Refused>("another file").who;
+    let who = report.the::<Refused>("another file").who;
     let failed = seen.all("namespace.join_failed", about(who.pid));
     let [other_file, other_type, no_namespace] = failed[..] else { panic!("three refusals: {failed:#?}") };
     expect(other_file, "/reason", "wrong_type");
@@ -167,12 +167,12 @@ fn a_file_of_another_type_is_a_refused_join_for_that_reason() {
 
 /// A pidfd names a process: which of its namespaces was meant, and which that is, only a function inside knows.
 fn a_refused_pidfd_names_the_namespace_if_it_can_be_known() {
-    let (told, seen) = watch("join-a-sibling-by-pidfd", &[]);
-    let refused = told.refused("setns", "EINVAL");
+    let (report, seen) = watch("join-a-sibling-by-pidfd", &[]);
+    let refused = report.refused("setns", "EINVAL");
     let failed = seen.one("namespace.join_failed", about(refused.who.pid));
     expect(failed, "/errno", "EINVAL");
     if seen.by_functions() {
-        expect(failed, "/ns/inum", told.who("sibling").ns);
+        expect(failed, "/ns/inum", report.who("sibling").ns);
         expect(failed, "/reason", "not_descendant");
     } else {
         expect_absent(failed, "/ns");

@@ -146,8 +146,8 @@ fn namespaces_are_followed_through_a_storm_without_a_record_of_a_process() {
     let as_of = published.borrow().processes_as_of_boot_ns;
     wait_for("another snapshot", &|| published.borrow().processes_as_of_boot_ns > as_of);
     actor.go();
-    let told = actor.finish();
-    let everyone: Vec<Who> = [told.all("staying"), told.all("leaving")].concat();
+    let report = actor.finish();
+    let everyone: Vec<Who> = [report.all("staying"), report.all("leaving")].concat();
     wait_for("the end of the others", &|| alive_within(&staying) == 0);
     stop.store(true, Ordering::Release);
     waker.wake().expect("the stream waits");

@@ -12,7 +12,7 @@ use crate::seen::{
     Seen, about, expect, expect_absent, expect_not, expect_order, expect_process, expect_process_renamed,
     get, made_by,
 };
-use crate::stage::{Actor, Told, patience};
+use crate::stage::{Actor, Report, patience};
 use crate::sys::Pid;
 use crate::tracer::{Tracer, watch};
 use crate::{Test, cgroups, probes, test};
@@ -22,21 +22,21 @@ pub(crate) const TESTS: &[Test] = &[
     test!(arguments_are_shown_as_they_were_given),
     test!(a_killed_process_shows_the_signal),
     test!(a_process_that_another_kills_names_it),
-    test!(a_process_that_faults_says_so),
+    test!(a_process_that_faults_has_the_cause),
     test!(a_process_that_aborts_names_itself),
     test!(a_process_that_dies_with_its_parent_names_that),
     test!(a_process_that_ends_by_itself_has_no_cause),
-    test!(a_process_that_memory_ran_out_for_says_so, needs probes::memory_cgroup),
+    test!(a_process_killed_by_oom_has_the_cause, needs probes::memory_cgroup),
     test!(a_zombie_is_counted_from_its_exit_to_its_reaping),
-    test!(a_reaping_alone_tells_since_when_there_was_a_zombie),
+    test!(a_reap_alone_has_the_start_of_the_zombie),
     test!(a_leader_that_is_reaped_with_its_last_thread_is_seen_to_go),
     test!(a_process_that_outlives_its_parent_is_an_orphan),
     test!(a_fork_after_the_init_died_fails_for_a_dead_namespace),
     test!(a_fork_into_a_joined_dead_namespace_fails_for_that),
-    test!(a_fork_over_the_limit_of_processes_says_which_limit),
-    test!(a_fork_in_a_full_namespace_says_so, needs probes::own_pid_max),
+    test!(a_fork_over_the_limit_of_processes_names_the_limit),
+    test!(a_fork_in_a_full_namespace_has_the_reason, needs probes::own_pid_max),
     test!(a_fork_that_the_namespace_above_has_no_pid_for_names_that_one, needs probes::own_pid_max),
-    test!(a_fork_in_a_full_pids_cgroup_says_so, needs probes::pids_cgroup),
+    test!(a_fork_in_a_full_pids_cgroup_has_the_reason, needs probes::pids_cgroup),
     test!(a_full_pids_cgroup_is_named_when_the_process_is_gone, needs probes::counting_cgroups),
     test!(a_fork_that_a_fatal_signal_interrupts_is_no_refusal),
     test!(what_a_seccomp_filter_refuses_is_no_lack_of_permission, needs probes::seccomp),
@@ -50,18 +50,19 @@ pub(crate) const TESTS: &[Test] = &[
 
 /// Plays a situation with everything shown and waits until the process of `fact` is reaped too, which the kernel does
 /// some milliseconds after its parent has waited for it.
-fn watch_to_the_reaping_of(fact: &str, situation: &str, args: &[&str]) -> (Told, Seen) {
+fn watch_to_the_reaping_of(fact: &str, situation: &str, args: &[&str]) -> (Report, Seen) {
     let tracer = Tracer::start(&["-e", "all"]);
-    let told = Actor::start(situation, args).finish();
-    tracer.wait_for_process("process.reap", told.who(fact).pid);
-    let seen = tracer.stop_after(&told);
-    (told, seen)
+    let report = Actor::start(situation, args).finish();
+    tracer.wait_for_process("process.reap", report.who(fact).pid);
+    let seen = tracer.stop_after(&report);
+    (report, seen)
 }
 
 fn a_life_is_fork_exec_exit_and_reap() {
-    let (told, seen) = watch_to_the_reaping_of("child", "exec-and-exit", &["3"]);
-    let (init, child, after): (Who, Who, Who) = (told.who("init"), told.who("child"), told.who("after-exec"));
-    assert_eq!(told.the::<Ended>("end").code, Some(3));
+    let (report, seen) = watch_to_the_reaping_of("child", "exec-and-exit", &["3"]);
+    let (init, child, after): (Who, Who, Who) =
+        (report.who("init"), report.who("child"), report.who("after-exec"));
+    assert_eq!(report.the::<Ended>("end").code, Some(3));
     assert_eq!(child.pids, [child.pid, 2], "the first child of the init");
 
     let fork = seen.of("process.fork", &child);
@@ -72,7 +73,7 @@ fn a_life_is_fork_exec_exit_and_reap() {
 
     let exec = seen.of("process.exec", &child);
     expect_process(exec, "/process", &after);
-    expect(exec, "/filename", told.the::<String>("program"));
+    expect(exec, "/filename", report.the::<String>("program"));
     assert_eq!(exec.get("args"), None, "arguments may hold secrets: only with --args: {exec}");
 
     let exit = seen.of("process.exit", &child);
@@ -93,27 +94,27 @@ fn a_life_is_fork_exec_exit_and_reap() {
 fn arguments_are_shown_as_they_were_given() {
     let given = ["3", "two words", "", "tab\there", "ünïcode"];
     let tracer = Tracer::start(&["-e", "all", "--args"]);
-    let told = Actor::start("exec-and-exit", &given).finish();
-    let seen = tracer.stop_after(&told);
-    let exec = seen.of("process.exec", &told.who("child"));
-    let program: String = told.the("program");
+    let report = Actor::start("exec-and-exit", &given).finish();
+    let seen = tracer.stop_after(&report);
+    let exec = seen.of("process.exec", &report.who("child"));
+    let program: String = report.the("program");
     expect(exec, "/filename", program.clone());
     let expected: Vec<&str> = [&program, "actor", "exit"].into_iter().chain(given).collect();
     expect(exec, "/args", expected);
 }
 
 fn a_killed_process_shows_the_signal() {
-    let (told, seen) = watch("killed-member", &[]);
-    assert_eq!(told.the::<Ended>("end").signal, Some(libc::SIGTERM));
-    let exit = seen.of("process.exit", &told.who("child"));
+    let (report, seen) = watch("killed-member", &[]);
+    assert_eq!(report.the::<Ended>("end").signal, Some(libc::SIGTERM));
+    let exit = seen.of("process.exit", &report.who("child"));
     expect(exit, "/exit", json!({ "signal": "SIGTERM" }));
     assert_eq!(exit.get("cascade"), None, "no namespace took it down: {exit}");
 }
 
 /// How a member ends that is no PID 1; returns its exit, and who made it end so.
 fn ending(how: &str) -> (Value, Who, Who) {
-    let (told, seen) = watch("ending", &[how]);
-    let (child, init) = (told.who("child"), told.who("init"));
+    let (report, seen) = watch("ending", &[how]);
+    let (child, init) = (report.who("child"), report.who("init"));
     (seen.of("process.exit", &child).clone(), child, init)
 }
 
@@ -126,7 +127,7 @@ fn a_process_that_another_kills_names_it() {
     }
 }
 
-fn a_process_that_faults_says_so() {
+fn a_process_that_faults_has_the_cause() {
     let (exit, ..) = ending("fault");
     expect(&exit, "/cause", json!({ "kind": "fault", "signal": "SIGSEGV" }));
 }
@@ -154,22 +155,22 @@ fn a_process_that_ends_by_itself_has_no_cause() {
     }
 }
 
-fn a_process_that_memory_ran_out_for_says_so() {
+fn a_process_killed_by_oom_has_the_cause() {
     let group = cgroups::memory_cgroups().expect("the probe found it").make(16 << 20);
     let tracer = Tracer::start(&["-e", "all"]);
     let mut actor = Actor::start("memory-runs-out-for-a-member", &[group.path()]);
     let _: Ended = actor.hear("end");
     actor.go();
-    let told = actor.finish();
-    let seen = tracer.stop_after(&told);
+    let report = actor.finish();
+    let seen = tracer.stop_after(&report);
     let exit = seen.one("process.exit", |event| event["cause"]["kind"] == "oom");
     expect(exit, "/exit", json!({ "signal": "SIGKILL" }));
     assert_eq!(exit["cause"]["victim"]["pid"], exit["process"]["pid"], "it was the one that was chosen");
 }
 
 fn a_zombie_is_counted_from_its_exit_to_its_reaping() {
-    let (told, seen) = watch_to_the_reaping_of("child", "zombie", &["300"]);
-    let (child, window): (Who, Window) = (told.who("child"), told.the("window"));
+    let (report, seen) = watch_to_the_reaping_of("child", "zombie", &["300"]);
+    let (child, window): (Who, Window) = (report.who("child"), report.the("window"));
     let reap = seen.of("process.reap", &child);
     let zombie: u64 = get(reap, "/zombie_ns");
     // The kernel may tell of the end some milliseconds after the parent's wait.
@@ -180,10 +181,10 @@ fn a_zombie_is_counted_from_its_exit_to_its_reaping() {
     );
 }
 
-fn a_reaping_alone_tells_since_when_there_was_a_zombie() {
+fn a_reap_alone_has_the_start_of_the_zombie() {
     let tracer = Tracer::start(&["-e", "process.reap"]);
-    let told = Actor::start("zombie", &["50"]).finish();
-    let child = told.who("child");
+    let report = Actor::start("zombie", &["50"]).finish();
+    let child = report.who("child");
     tracer.wait_for_process("process.reap", child.pid);
     let seen = tracer.stop();
     let zombie: u64 = get(seen.of("process.reap", &child), "/zombie_ns");
@@ -192,44 +193,44 @@ fn a_reaping_alone_tells_since_when_there_was_a_zombie() {
 }
 
 fn a_leader_that_is_reaped_with_its_last_thread_is_seen_to_go() {
-    let (told, seen) = watch_to_the_reaping_of("child", "outlived-leader-unwaited", &[]);
-    let reap = seen.of("process.reap", &told.who("child"));
+    let (report, seen) = watch_to_the_reaping_of("child", "outlived-leader-unwaited", &[]);
+    let reap = seen.of("process.reap", &report.who("child"));
     expect(reap, "/exact", false);
-    expect(reap, "/process/pids", told.who("child").pids.clone());
+    expect(reap, "/process/pids", report.who("child").pids.clone());
 }
 
 fn a_process_that_outlives_its_parent_is_an_orphan() {
-    let (told, seen) = watch("orphan", &[]);
-    let (init, orphan) = (told.who("init"), told.who("orphan"));
-    let parent_exit = seen.of("process.exit", &told.who("parent"));
+    let (report, seen) = watch("orphan", &[]);
+    let (init, orphan) = (report.who("init"), report.who("orphan"));
+    let parent_exit = seen.of("process.exit", &report.who("parent"));
     let exit = seen.of("process.exit", &orphan);
     expect(exit, "/orphaned", true);
     expect(exit, "/process/ppid", init.pid);
     expect(exit, "/exit", json!({ "code": 0 }));
     expect_order(&[parent_exit, exit]);
-    expect(seen.of("process.fork", &orphan), "/parent/pid", told.who("parent").pid);
+    expect(seen.of("process.fork", &orphan), "/parent/pid", report.who("parent").pid);
     for child in ["sibling", "parent"] {
-        expect_not(seen.of("process.exit", &told.who(child)), "/orphaned");
+        expect_not(seen.of("process.exit", &report.who(child)), "/orphaned");
     }
 }
 
 fn a_fork_after_the_init_died_fails_for_a_dead_namespace() {
-    let (told, seen) = watch("dead-namespace", &[]);
-    expect_fork_refused(&told, &seen, "ENOMEM", "namespace_dead", told.who("init").ns);
+    let (report, seen) = watch("dead-namespace", &[]);
+    expect_fork_refused(&report, &seen, "ENOMEM", "namespace_dead", report.who("init").ns);
 }
 
 fn a_fork_into_a_joined_dead_namespace_fails_for_that() {
-    let (told, seen) = watch("join-dead-namespace", &[]);
-    let ns = told.who("init").ns;
-    expect_fork_refused(&told, &seen, "ENOMEM", "namespace_dead", ns);
-    let join = seen.one("namespace.join", about(told.actor));
+    let (report, seen) = watch("join-dead-namespace", &[]);
+    let ns = report.who("init").ns;
+    expect_fork_refused(&report, &seen, "ENOMEM", "namespace_dead", ns);
+    let join = seen.one("namespace.join", about(report.actor));
     expect(join, "/ns/inum", ns);
 }
 
-fn a_fork_over_the_limit_of_processes_says_which_limit() {
-    let (told, seen) = watch("too-many-processes", &[]);
-    expect_fork_refused(&told, &seen, "EAGAIN", "nproc_limit", told.who("init").ns);
-    let failed = seen.one("fork.failed", about(told.refused("clone", "EAGAIN").who.pid));
+fn a_fork_over_the_limit_of_processes_names_the_limit() {
+    let (report, seen) = watch("too-many-processes", &[]);
+    expect_fork_refused(&report, &seen, "EAGAIN", "nproc_limit", report.who("init").ns);
+    let failed = seen.one("fork.failed", about(report.refused("clone", "EAGAIN").who.pid));
     let limit = json!({ "kind": "nproc_limit", "value": 1, "current": 1, "uid": 54321 });
     expect(failed, "/limit", limit);
 }
@@ -244,8 +245,8 @@ fn a_fork_that_a_fatal_signal_interrupts_is_no_refusal() {
 /// Of clone3, clone and unshare, which a filter refuses, by user; with function hooks none is seen, as the kernel's functions are not
 /// called.
 fn expect_filtered(user: &str, unshare_reason: &str) {
-    let (told, seen) = watch("filtered", &[user]);
-    let who = told.refused("clone3", "ENOSYS").who;
+    let (report, seen) = watch("filtered", &[user]);
+    let who = report.refused("clone3", "ENOSYS").who;
     if seen.by_functions() {
         seen.none("fork.failed", about(who.pid));
         seen.none("namespace.create_failed", made_by(who.pid));
@@ -269,8 +270,8 @@ fn a_filter_and_a_missing_capability_are_a_lack_of_permission() {
 }
 
 fn a_thread_while_children_go_elsewhere_is_refused_for_that() {
-    let (told, seen) = watch("thread-after-unshare", &[]);
-    let who = told.refused("thread", "EINVAL").who;
+    let (report, seen) = watch("thread-after-unshare", &[]);
+    let who = report.refused("thread", "EINVAL").who;
     let failed = seen.one("fork.failed", about(who.pid));
     expect(failed, "/reason", "children_elsewhere");
     expect(failed, "/thread", true);
@@ -287,7 +288,7 @@ fn refused_in(script: &str) -> Value {
     seen
 }
 
-fn a_fork_in_a_full_namespace_says_so() {
+fn a_fork_in_a_full_namespace_has_the_reason() {
     let failed = refused_in(
         "exec unshare --pid --fork --mount-proc sh -c '
          echo 301 > /proc/sys/kernel/pid_max
@@ -313,7 +314,7 @@ fn a_fork_that_the_namespace_above_has_no_pid_for_names_that_one() {
     expect(&failed, "/limit/value", 301);
 }
 
-fn a_fork_in_a_full_pids_cgroup_says_so() {
+fn a_fork_in_a_full_pids_cgroup_has_the_reason() {
     let group = format!("{}/pidns-trace-test-{}", cgroups::PIDS_CGROUPS, std::process::id());
     std::fs::create_dir(&group).expect("a cgroup");
     std::fs::write(format!("{group}/pids.max"), "3").expect("its limit");
@@ -393,8 +394,8 @@ fn a_full_pids_cgroup_is_named_when_the_process_is_gone() {
     assert!(path.len() > 1 && group.path().ends_with(&path), "{} is what this is of: {failed}", group.path());
 }
 
-fn expect_fork_refused(told: &Told, seen: &Seen, errno: &str, reason: &str, ns: u64) {
-    let refused = told.refused("clone", errno);
+fn expect_fork_refused(report: &Report, seen: &Seen, errno: &str, reason: &str, ns: u64) {
+    let refused = report.refused("clone", errno);
     let failed = seen.one("fork.failed", about(refused.who.pid));
     expect_process(failed, "/process", &refused.who);
     expect(failed, "/ns/inum", ns);
@@ -403,8 +404,8 @@ fn expect_fork_refused(told: &Told, seen: &Seen, errno: &str, reason: &str, ns: 
 }
 
 fn the_same_pid_twice_is_two_processes() {
-    let (told, seen) = watch("same-pid-twice", &[]);
-    let (first, second) = (told.who("first"), told.who("second"));
+    let (report, seen) = watch("same-pid-twice", &[]);
+    let (first, second) = (report.who("first"), report.who("second"));
     assert_eq!((first.pid, &first.pids), (second.pid, &second.pids), "the kernel gave the chosen PIDs twice");
     let forks = seen.all("process.fork", about(first.pid));
     let exits = seen.all("process.exit", about(first.pid));
@@ -442,8 +443,8 @@ fn unescape(name: &str) -> Vec<u8> {
 }
 
 fn a_strange_name_is_escaped_so_that_it_can_be_read_back() {
-    let (told, seen) = watch("strange-name", &[]);
-    let child = told.who("child");
+    let (report, seen) = watch("strange-name", &[]);
+    let child = report.who("child");
     expect_process(seen.of("process.fork", &child), "/process", &child);
     let exit = seen.of("process.exit", &child);
     expect_process_renamed(exit, "/process", &child);
@@ -455,8 +456,8 @@ fn a_strange_name_is_escaped_so_that_it_can_be_read_back() {
 fn a_strange_name_cannot_steer_the_terminal() {
     let tracer = Tracer::start_raw(&["--color", "never"]);
     tracer.wait_for_line("the header", 5, |line| line.contains("EVENT"));
-    let told = Actor::start("strange-name", &[]).finish();
-    let child: Pid = told.who("child").pid;
+    let report = Actor::start("strange-name", &[]).finish();
+    let child: Pid = report.who("child").pid;
     let line = tracer.wait_for_line("the exit", 5, |line| line.contains("[31m"));
     assert!(line.contains(&child.to_string()), "the line is about {child}: {line:?}");
     crate::sys::kill(tracer.pid(), libc::SIGINT).expect("the program runs until it is stopped");
@@ -470,8 +471,8 @@ fn a_strange_name_cannot_steer_the_terminal() {
 }
 
 fn threads_are_counted_and_are_no_events() {
-    let (told, seen) = watch("threads-in-namespace", &["3"]);
-    let (process, tids): (Who, Vec<Pid>) = (told.who("process"), told.the("tids"));
+    let (report, seen) = watch("threads-in-namespace", &["3"]);
+    let (process, tids): (Who, Vec<Pid>) = (report.who("process"), report.the("tids"));
     assert_eq!(tids.len(), 3, "threads beside the first one");
     expect(seen.of("process.exit", &process), "/threads", 4);
     for name in ["process.fork", "process.exec", "process.exit", "process.reap"] {

@@ -15,14 +15,14 @@ use crate::again;
 use crate::facts::Who;
 use crate::stage::{Actor, patience, run, wait_in_time};
 use crate::sys::{self, Pid};
-use crate::tracer::{command, copy_for_everybody, program};
+use crate::tracer::{command, program, world_readable_copy};
 use crate::{Test, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(a_recording_stands_alone),
     test!(a_recording_lasts_as_long_as_it_was_made),
     test!(a_recording_made_under_load_ends_in_what_is_there),
-    test!(what_a_loss_hid_is_there_after_another_look),
+    test!(another_snapshot_shows_what_a_loss_hid),
     test!(a_recording_replayed_makes_the_model_that_the_recorder_had),
     test!(namespaces_that_came_and_went_in_a_loss_are_not_mixed_up),
     test!(the_dead_are_found_in_a_recording),
@@ -186,7 +186,7 @@ fn a_recording_made_under_load_ends_in_what_is_there() {
     actor.finish();
 }
 
-fn what_a_loss_hid_is_there_after_another_look() {
+fn another_snapshot_shows_what_a_loss_hid() {
     let mut storm = Actor::start("storm", &["3000", WORKERS]);
     let init: Who = storm.hear("init");
     let recorder = Recorder::start("it.ndjson", &["--ring-size", "4K"]);
@@ -308,8 +308,8 @@ fn namespaces_that_came_and_went_in_a_loss_are_not_mixed_up() {
 
 fn the_dead_are_found_in_a_recording() {
     let recorder = Recorder::start("it.ndjson", &[]);
-    let told = Actor::start("zombie", &["10"]).finish();
-    let child = told.who("child");
+    let report = Actor::start("zombie", &["10"]).finish();
+    let child = report.who("child");
     thread::sleep(Duration::from_millis(100));
     let (_directory, file) = recorder.stop();
     let inside = child.pids.last().expect("a PID").to_string();
@@ -328,12 +328,12 @@ fn the_dead_are_found_in_a_recording() {
 
 fn a_damaged_recording_is_read_up_to_the_damage() {
     let recorder = Recorder::start("it.ndjson", &[]);
-    let told = Actor::start("zombie", &["10"]).finish();
+    let report = Actor::start("zombie", &["10"]).finish();
     thread::sleep(Duration::from_millis(100));
     let (directory, file) = recorder.stop();
     let text = fs::read_to_string(&file).expect("the recording can be read");
     let lines: Vec<&str> = text.lines().collect();
-    let pid = format!(r#""pid":{}"#, told.who("child").pid);
+    let pid = format!(r#""pid":{}"#, report.who("child").pid);
     let shows = |line: &&str| line.contains("process.fork") && line.contains(&pid);
     let fork = lines.iter().position(shows).expect("its fork");
     let damaged = directory.path().join("damaged");
@@ -346,7 +346,7 @@ fn a_damaged_recording_is_read_up_to_the_damage() {
     let (code, stdout, stderr) = run_on(&damaged, &["ps", "-o", "json"]);
     assert_eq!(code, Some(2), "{stderr}");
     assert!(stderr.contains("line "), "{stderr}");
-    let child = told.who("child");
+    let child = report.who("child");
     assert!(members(&stdout, child.ns).contains_key(&(child.pid as u64)), "what stands before it: {stdout}");
 }
 
@@ -415,7 +415,7 @@ fn a_file_that_exists_is_left_alone() {
 
 fn without_privilege_nothing_is_written() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let copy = copy_for_everybody(directory.path());
+    let copy = world_readable_copy(directory.path());
     let file = directory.path().join("it.ndjson");
     let path = file.to_str().expect("a temporary name is UTF-8");
     let (status, _, stderr) = run(Command::new(copy).args(["record", path]).uid(65534).gid(65534));

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::facts::Window;
 use crate::seen::{Seen, boot_ns, expect_absent, expect_order, get, in_ns, made_by};
-use crate::stage::Told;
+use crate::stage::Report;
 use crate::tracer::{Tracer, watch};
 use crate::{Test, probes, test};
 
@@ -21,12 +21,12 @@ pub(crate) const TESTS: &[Test] = &[
 const PROMPT_NS: u64 = 100_000_000;
 
 /// Watches a situation until its namespace is destroyed: its inode number is the fact `ns`.
-fn watch_release(situation: &str) -> (Told, Seen) {
+fn watch_release(situation: &str) -> (Report, Seen) {
     let tracer = Tracer::start(&["-e", "all"]);
-    let told = crate::stage::Actor::start(situation, &[]).finish();
-    let ns: u64 = told.the("ns");
+    let report = crate::stage::Actor::start(situation, &[]).finish();
+    let ns: u64 = report.the("ns");
     tracer.wait_for("namespace.destroy", |event| event["event"] == "namespace.destroy" && in_ns(ns)(event));
-    (told, tracer.stop())
+    (report, tracer.stop())
 }
 
 /// The only destruction of this namespace: exact, and the end of a life that was seen to begin.
@@ -50,10 +50,10 @@ fn expect_prompt(destroy: &Value, released: Window) {
 }
 
 fn a_namespace_is_destroyed_with_its_last_process() {
-    let (told, seen) = watch_release("last-process");
-    let ns = told.the("ns");
+    let (report, seen) = watch_release("last-process");
+    let ns = report.the("ns");
     let destroy = expect_destroyed(&seen, ns);
-    expect_prompt(destroy, told.the("released"));
+    expect_prompt(destroy, report.the("released"));
     expect_order(&[
         seen.one("namespace.create", in_ns(ns)),
         seen.one("namespace.init", in_ns(ns)),
@@ -64,28 +64,28 @@ fn a_namespace_is_destroyed_with_its_last_process() {
 }
 
 fn an_open_file_keeps_a_namespace_until_it_is_closed() {
-    let (told, seen) = watch_release("held-by-a-file");
-    expect_prompt(expect_destroyed(&seen, told.the("ns")), told.the("released"));
+    let (report, seen) = watch_release("held-by-a-file");
+    expect_prompt(expect_destroyed(&seen, report.the("ns")), report.the("released"));
 }
 
 fn a_bind_mount_keeps_a_namespace_until_it_is_unmounted() {
-    let (told, seen) = watch_release("held-by-a-mount");
-    expect_prompt(expect_destroyed(&seen, told.the("ns")), told.the("released"));
+    let (report, seen) = watch_release("held-by-a-mount");
+    expect_prompt(expect_destroyed(&seen, report.the("ns")), report.the("released"));
 }
 
 fn a_namespace_within_keeps_the_outer_one() {
-    let (told, seen) = watch_release("held-by-an-inner-namespace");
-    let outer = expect_destroyed(&seen, told.the("ns"));
-    let inner = expect_destroyed(&seen, told.who("inner").ns);
+    let (report, seen) = watch_release("held-by-an-inner-namespace");
+    let outer = expect_destroyed(&seen, report.the("ns"));
+    let inner = expect_destroyed(&seen, report.who("inner").ns);
     expect_order(&[inner, outer]);
-    expect_prompt(outer, told.the("released"));
+    expect_prompt(outer, report.the("released"));
 }
 
 fn a_namespace_without_an_init_goes_with_who_unshared_it() {
-    let (told, seen) = watch("unshare-only", &[]);
-    let create = seen.one("namespace.create", made_by(told.who("creator").pid));
+    let (report, seen) = watch("unshare-only", &[]);
+    let create = seen.one("namespace.create", made_by(report.who("creator").pid));
     let ns: u64 = get(create, "/ns/inum");
     let destroy = expect_destroyed(&seen, ns);
-    expect_order(&[create, seen.of("process.exit", &told.who("creator")), destroy]);
+    expect_order(&[create, seen.of("process.exit", &report.who("creator")), destroy]);
     seen.none("namespace.teardown", in_ns(ns));
 }

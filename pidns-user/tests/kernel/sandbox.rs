@@ -19,43 +19,43 @@ pub(crate) const TESTS: &[Test] = &[
 type Attempts = BTreeMap<String, String>;
 
 fn limited_to_its_system_calls_a_process_does_all_that_an_agent_does() {
-    let told = Actor::start("limited-calls", &[]).finish();
-    assert!(told.the::<String>("protection").starts_with("on ("), "{}", told.the::<String>("protection"));
-    let allowed: Attempts = told.the("allowed");
+    let report = Actor::start("limited-calls", &[]).finish();
+    assert!(report.the::<String>("protection").starts_with("on ("), "{}", report.the::<String>("protection"));
+    let allowed: Attempts = report.the("allowed");
     let failed: Attempts = allowed.clone().into_iter().filter(|(_, came_to)| came_to != "ok").collect();
     assert!(failed.is_empty() && allowed.len() > 10, "{failed:?} of {} attempts", allowed.len());
 }
 
 fn a_limited_process_runs_nothing_and_changes_nothing() {
-    let told = Actor::start("limited-calls", &[]).finish();
-    let before: Attempts = told.the("before");
+    let report = Actor::start("limited-calls", &[]).finish();
+    let before: Attempts = report.the("before");
     let already: Attempts = before.clone().into_iter().filter(|(_, came_to)| came_to == "EPERM").collect();
     assert!(already.is_empty(), "refused before there is a limit, so that nothing can be seen: {already:?}");
     for thread in ["refused", "refused to an earlier thread"] {
-        let after: Attempts = told.the(thread);
+        let after: Attempts = report.the(thread);
         assert!(after.keys().eq(before.keys()) && after.len() > 40, "{} attempts", after.len());
         let done: Attempts = after.into_iter().filter(|(_, came_to)| came_to != "EPERM").collect();
         assert!(done.is_empty(), "{thread}: {done:?}");
     }
-    assert_eq!(told.the::<String>("clone3"), "ENOSYS", "glibc takes clone then");
+    assert_eq!(report.the::<String>("clone3"), "ENOSYS", "glibc takes clone then");
 }
 
 fn a_clone3_that_a_filter_hides_is_no_refused_fork() {
-    let (told, seen) = watch("limited-calls", &[]);
-    assert_eq!(told.the::<String>("clone3"), "ENOSYS");
-    seen.none("fork.failed", |event| about(told.actor)(event) && event["errno"] == "ENOSYS");
+    let (report, seen) = watch("limited-calls", &[]);
+    assert_eq!(report.the::<String>("clone3"), "ENOSYS");
+    seen.none("fork.failed", |event| about(report.actor)(event) && event["errno"] == "ENOSYS");
 }
 
 fn the_thread_that_serves_http_reads_its_folder_alone() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     fs::write(folder.path().join("config"), "x").expect("a file");
     let path = folder.path().to_str().expect("UTF-8");
-    let told = Actor::start("limited-thread", &[path]).finish();
-    let missing: String = told.the("a path that is not there");
+    let report = Actor::start("limited-thread", &[path]).finish();
+    let missing: String = report.the("a path that is not there");
     assert!(missing.contains("nowhere") && missing.contains("stay readable"), "{missing}");
-    let protection: String = told.the("protection");
+    let protection: String = report.the("protection");
     assert!(protection.starts_with("on (Landlock ABI "), "{protection}");
-    let attempts: Attempts = told.the("attempts");
+    let attempts: Attempts = report.the("attempts");
     let denies_tcp = protection.contains("and TCP");
     for (attempt, expected) in [
         ("accept", "ok"),
@@ -73,6 +73,6 @@ fn the_thread_that_serves_http_reads_its_folder_alone() {
         assert_eq!(attempts[attempt], expected, "{attempt}: {protection}");
     }
     assert_eq!(attempts.len(), 11);
-    assert_eq!(told.the::<String>("of a thread that it starts"), "EACCES");
-    assert_eq!(told.the::<String>("of the other thread"), "ok", "snapshots need this");
+    assert_eq!(report.the::<String>("of a thread that it starts"), "EACCES");
+    assert_eq!(report.the::<String>("of the other thread"), "ok", "snapshots need this");
 }

@@ -142,7 +142,7 @@ impl Agent {
         assert_eq!(status, 200, "{text}");
         let samples = Samples::parse(&text);
         if samples.find("pidns_trace_events_lost_total{stage=\"hook\"}").is_some_and(|lost| lost > 0.0) {
-            again::hear_of_left_out_hooks();
+            again::mark_left_out_hooks();
         }
         samples
     }

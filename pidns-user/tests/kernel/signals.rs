@@ -19,7 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_signal_with_a_code_of_the_senders_choice_names_the_sender),
     test!(a_signal_that_an_init_queues_to_itself_is_not_the_kernels),
     test!(a_signal_as_the_parent_ends_is_not_the_parents),
-    test!(a_signal_as_a_thread_of_the_parent_ends_says_that_the_parent_lives),
+    test!(a_signal_as_a_thread_of_the_parent_ends_shows_a_living_parent),
     test!(a_limit_of_processor_time_is_the_kernels_signal),
     test!(an_init_that_exits_with_threads_gets_no_signal),
     test!(an_init_that_exits_with_workers_of_io_uring_gets_no_signal, needs probes::io_uring_workers),
@@ -27,8 +27,8 @@ pub(crate) const TESTS: &[Test] = &[
 
 /// Sends `signal` to an init and expects one event for each fate, in this order.
 fn expect_fates(signal: &str, disposition: &str, place: &str, fates: &[&str]) {
-    let (told, seen) = watch("signal", &[signal, disposition, place, &fates.len().to_string()]);
-    let (init, sender) = (told.who("init"), told.who("sender"));
+    let (report, seen) = watch("signal", &[signal, disposition, place, &fates.len().to_string()]);
+    let (init, sender) = (report.who("init"), report.who("sender"));
     let from = match place {
         "inside" => "inside",
         _ => "ancestor",
@@ -83,8 +83,8 @@ fn sigkill_from_an_ancestor_is_delivered() {
 fn a_signal_with_a_code_of_the_senders_choice_names_the_sender() {
     // SI_QUEUE, and codes that the kernel uses too: SI_MESGQ, SI_ASYNCIO (glibc sends it), SI_ASYNCNL.
     for code in ["-1", "-3", "-4", "-60"] {
-        let (told, seen) = watch("queued-signal", &[code]);
-        let (init, sender) = (told.who("init"), told.who("sender"));
+        let (report, seen) = watch("queued-signal", &[code]);
+        let (init, sender) = (report.who("init"), report.who("sender"));
         let signal = seen.one("init.signal", about(init.pid));
         expect(signal, "/from", "ancestor");
         expect_process(signal, "/sender", &sender);
@@ -97,8 +97,8 @@ fn a_signal_with_a_code_of_the_senders_choice_names_the_sender() {
 fn a_signal_that_an_init_queues_to_itself_is_not_the_kernels() {
     // SI_KERNEL, and SI_TIMER.
     for code in ["128", "-2"] {
-        let (told, seen) = watch("queued-to-itself", &[code]);
-        let init = told.who("init");
+        let (report, seen) = watch("queued-to-itself", &[code]);
+        let init = report.who("init");
         let signal = seen.one("init.signal", about(init.pid));
         expect(signal, "/from", "inside");
         expect(signal, "/fate", "delivered");
@@ -108,8 +108,8 @@ fn a_signal_that_an_init_queues_to_itself_is_not_the_kernels() {
 
 /// The init dies as its parent, or a thread of it, ends; returns the cause.
 fn expect_parent_death(situation: &str) -> Value {
-    let (told, seen) = watch(situation, &[]);
-    let (init, parent) = (told.who("init"), told.who("parent"));
+    let (report, seen) = watch(situation, &[]);
+    let (init, parent) = (report.who("init"), report.who("parent"));
     let signal = seen.one("init.signal", about(init.pid));
     expect(signal, "/signal", "SIGKILL");
     expect(signal, "/from", "parent_death");
@@ -126,13 +126,13 @@ fn a_signal_as_the_parent_ends_is_not_the_parents() {
     expect_not(&expect_parent_death("parent-ends"), "/thread");
 }
 
-fn a_signal_as_a_thread_of_the_parent_ends_says_that_the_parent_lives() {
+fn a_signal_as_a_thread_of_the_parent_ends_shows_a_living_parent() {
     expect(&expect_parent_death("thread-of-parent-ends"), "/thread", true);
 }
 
 fn a_limit_of_processor_time_is_the_kernels_signal() {
-    let (told, seen) = watch("uses-up-its-time", &[]);
-    let init = told.who("init");
+    let (report, seen) = watch("uses-up-its-time", &[]);
+    let init = report.who("init");
     let signal = seen.one("init.signal", about(init.pid));
     expect(signal, "/from", "kernel");
     expect_absent(signal, "/sender");
@@ -142,10 +142,10 @@ fn a_limit_of_processor_time_is_the_kernels_signal() {
 
 /// The kernel makes those threads where no hook is, so that they are not among the threads of its exit.
 fn an_init_that_exits_with_workers_of_io_uring_gets_no_signal() {
-    let (told, seen) = watch("exit-with-workers", &[]);
-    let inits: Vec<Who> = told.all("init");
+    let (report, seen) = watch("exit-with-workers", &[]);
+    let inits: Vec<Who> = report.all("init");
     assert_eq!(
-        (inits.len(), told.all::<usize>("threads")),
+        (inits.len(), report.all::<usize>("threads")),
         (5, vec![3; 5]),
         "each has two that work for a ring"
     );
@@ -164,8 +164,8 @@ fn an_init_that_exits_with_workers_of_io_uring_gets_no_signal() {
 }
 
 fn an_init_that_exits_with_threads_gets_no_signal() {
-    let (told, seen) = watch("threaded-init", &[]);
-    let inits: Vec<Who> = told.all("init");
+    let (report, seen) = watch("threaded-init", &[]);
+    let inits: Vec<Who> = report.all("init");
     assert_eq!(inits.len(), 5, "inits that the actor made");
     for init in inits {
         // The kernel gives the next one the namespace number of the one before.

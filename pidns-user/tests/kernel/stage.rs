@@ -137,8 +137,8 @@ impl Actor {
     pub(crate) fn hear_within<T: DeserializeOwned>(&mut self, seconds: u64, fact: &str) -> T {
         let deadline = Instant::now() + patience(seconds);
         loop {
-            if let Some(told) = self.heard.iter().find(|told| told.fact == fact) {
-                return decode(told);
+            if let Some(heard) = self.heard.iter().find(|heard| heard.fact == fact) {
+                return decode(heard);
             }
             let line = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now()));
             match line {
@@ -155,12 +155,12 @@ impl Actor {
 
     /// What the actor has told of this so far.
     pub(crate) fn all_heard<T: DeserializeOwned>(&self, fact: &str) -> Vec<T> {
-        self.heard.iter().filter(|told| told.fact == fact).map(decode).collect()
+        self.heard.iter().filter(|heard| heard.fact == fact).map(decode).collect()
     }
 
     /// Whether it has told this so far.
     pub(crate) fn heard_any(&self, fact: &str) -> bool {
-        self.heard.iter().any(|told| told.fact == fact)
+        self.heard.iter().any(|heard| heard.fact == fact)
     }
 
     /// Hears what it says for so long.
@@ -185,12 +185,12 @@ impl Actor {
     }
 
     /// Waits until the actor has ended, which it must do well, and keeps what it told.
-    pub(crate) fn finish(self) -> Told {
+    pub(crate) fn finish(self) -> Report {
         self.finish_within(SECONDS_FOR_A_FACT)
     }
 
     /// As `finish`, for an end that takes longer.
-    pub(crate) fn finish_within(mut self, seconds: u64) -> Told {
+    pub(crate) fn finish_within(mut self, seconds: u64) -> Report {
         let deadline = Instant::now() + patience(seconds);
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -201,7 +201,7 @@ impl Actor {
         }
         let status = self.process.wait().expect("the actor can be waited for");
         assert!(status.success(), "actor {} ended with {status}", self.situation);
-        Told { actor: self.pid(), facts: std::mem::take(&mut self.heard) }
+        Report { actor: self.pid(), facts: std::mem::take(&mut self.heard) }
     }
 }
 
@@ -221,19 +221,19 @@ fn decode<T: DeserializeOwned>(fact: &Fact) -> T {
 }
 
 /// All that an actor told, once it has ended.
-pub(crate) struct Told {
+pub(crate) struct Report {
     pub(crate) actor: Pid,
     facts: Vec<Fact>,
 }
 
-impl Told {
+impl Report {
     pub(crate) fn all<T: DeserializeOwned>(&self, fact: &str) -> Vec<T> {
-        self.facts.iter().filter(|told| told.fact == fact).map(decode).collect()
+        self.facts.iter().filter(|heard| heard.fact == fact).map(decode).collect()
     }
 
     pub(crate) fn the<T: DeserializeOwned>(&self, fact: &str) -> T {
-        let told = self.facts.iter().find(|told| told.fact == fact);
-        decode(told.unwrap_or_else(|| panic!("the actor did not say {fact:?}")))
+        let found = self.facts.iter().find(|heard| heard.fact == fact);
+        decode(found.unwrap_or_else(|| panic!("the actor did not say {fact:?}")))
     }
 
     pub(crate) fn who(&self, fact: &str) -> Who {

@@ -253,8 +253,8 @@ fn a_snapshot_knows_since_when_a_process_is_a_zombie() {
     let about = before.saturating_sub(ABOUT_NS)..after + ABOUT_NS;
     assert!(about.contains(&since), "{since} is not in {about:?}");
     let (explained, text) = explain(child.id());
-    let told = explained["process"]["zombie"]["since_boot_ns"].as_u64();
-    assert!(told.is_some_and(|since| about.contains(&since)), "{explained:#}");
+    let report = explained["process"]["zombie"]["since_boot_ns"].as_u64();
+    assert!(report.is_some_and(|since| about.contains(&since)), "{explained:#}");
     assert!(text.contains("zombie: it ended ") && text.contains(" ago, at "), "{text}");
     child.wait().expect("it can be reaped");
 }

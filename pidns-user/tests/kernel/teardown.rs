@@ -6,19 +6,19 @@ use crate::facts::{Ended, Who};
 use crate::seen::{
     Seen, about, boot_ns, expect, expect_absent, expect_not, expect_order, expect_process, get, in_ns,
 };
-use crate::stage::{Actor, Told};
+use crate::stage::{Actor, Report};
 use crate::tracer::{Tracer, watch};
 use crate::{Test, cgroups, probes, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(an_exiting_init_takes_every_member_down),
-    test!(an_init_without_members_kills_nobody),
+    test!(an_init_without_members_kills_no_process),
     test!(killed_init_takes_every_member_down_and_names_the_killer),
-    test!(an_init_that_faults_says_so),
+    test!(an_init_that_faults_has_the_cause_fault),
     test!(an_inner_namespace_goes_down_with_the_outer_one),
     test!(a_restart_inside_is_a_reboot),
     test!(a_halt_inside_is_a_reboot),
-    test!(an_init_that_memory_ran_out_for_says_so, needs probes::memory_cgroup),
+    test!(an_init_killed_by_oom_has_the_cause_oom, needs probes::memory_cgroup),
     test!(an_init_dies_with_its_last_thread_and_not_with_its_first),
     test!(an_exec_by_another_thread_of_init_is_no_death),
     test!(a_teardown_lasts_until_the_parent_outside_has_reaped),
@@ -48,8 +48,8 @@ fn nested_of(teardown: &Value) -> Vec<u64> {
 }
 
 fn an_exiting_init_takes_every_member_down() {
-    let (told, seen) = watch("exit-with-members", &["50", "7"]);
-    let (init, members): (Who, Vec<Who>) = (told.who("init"), told.all("member"));
+    let (report, seen) = watch("exit-with-members", &["50", "7"]);
+    let (init, members): (Who, Vec<Who>) = (report.who("init"), report.all("member"));
     assert_eq!(members.len(), 50, "members that the actor made");
 
     let init_exit = seen.one("namespace.init_exit", in_ns(init.ns));
@@ -64,9 +64,9 @@ fn an_exiting_init_takes_every_member_down() {
     assert_eq!(fallen.len(), 50, "processes that the namespace took with it");
 }
 
-fn an_init_without_members_kills_nobody() {
-    let (told, seen) = watch("exit-with-members", &["0", "0"]);
-    let init = told.who("init");
+fn an_init_without_members_kills_no_process() {
+    let (report, seen) = watch("exit-with-members", &["0", "0"]);
+    let init = report.who("init");
     let init_exit = seen.one("namespace.init_exit", in_ns(init.ns));
     expect(init_exit, "/exit", json!({ "code": 0 }));
     expect(init_exit, "/cause", json!({ "kind": "exited" }));
@@ -76,10 +76,10 @@ fn an_init_without_members_kills_nobody() {
 }
 
 fn killed_init_takes_every_member_down_and_names_the_killer() {
-    let (told, seen) = watch("killed-from-outside", &[]);
+    let (report, seen) = watch("killed-from-outside", &[]);
     let (init, killer, members): (Who, Who, Vec<Who>) =
-        (told.who("init"), told.who("killer"), told.all("member"));
-    assert_eq!(told.the::<Ended>("end").signal, Some(libc::SIGKILL));
+        (report.who("init"), report.who("killer"), report.all("member"));
+    assert_eq!(report.the::<Ended>("end").signal, Some(libc::SIGKILL));
 
     let init_exit = seen.one("namespace.init_exit", in_ns(init.ns));
     expect(init_exit, "/exit", json!({ "signal": "SIGKILL" }));
@@ -91,9 +91,9 @@ fn killed_init_takes_every_member_down_and_names_the_killer() {
     expect(seen.one("namespace.teardown", in_ns(init.ns)), "/killed", 3);
 }
 
-fn an_init_that_faults_says_so() {
-    let (told, seen) = watch("fault", &[]);
-    let (init, members): (Who, Vec<Who>) = (told.who("init"), told.all("member"));
+fn an_init_that_faults_has_the_cause_fault() {
+    let (report, seen) = watch("fault", &[]);
+    let (init, members): (Who, Vec<Who>) = (report.who("init"), report.all("member"));
     let init_exit = seen.one("namespace.init_exit", in_ns(init.ns));
     expect(init_exit, "/exit/signal", "SIGSEGV");
     expect_not(init_exit, "/exit/core");
@@ -103,15 +103,15 @@ fn an_init_that_faults_says_so() {
 
 fn an_inner_namespace_goes_down_with_the_outer_one() {
     let tracer = Tracer::start(&["-e", "all"]);
-    let told = Actor::start("nested-teardown", &[]).finish();
+    let report = Actor::start("nested-teardown", &[]).finish();
     let inner_is_down = |event: &Value| event["event"] == "namespace.teardown" && event["ns"]["level"] == 2;
     tracer.wait_for("the teardown of the inner namespace", inner_is_down);
-    let seen = tracer.stop_after(&told);
+    let seen = tracer.stop_after(&report);
     let (outer, inner, members): (Who, Who, Vec<Who>) =
-        (told.who("outer"), told.who("inner"), told.all("member"));
+        (report.who("outer"), report.who("inner"), report.all("member"));
 
     let outer_exit = seen.one("namespace.init_exit", in_ns(outer.ns));
-    expect_process(outer_exit, "/cause/sender", &told.who("killer"));
+    expect_process(outer_exit, "/cause/sender", &report.who("killer"));
     expect(outer_exit, "/members", 4);
     let inner_exit = seen.one("namespace.init_exit", in_ns(inner.ns));
     expect(inner_exit, "/exit", json!({ "signal": "SIGKILL" }));
@@ -144,18 +144,18 @@ fn a_halt_inside_is_a_reboot() {
 
 /// The wait status that the parent gets names the command: SIGHUP for a restart, SIGINT for a halt.
 fn reboots_inside(command: &str, signal: &str) {
-    let (told, seen) = watch("reboot", &[command]);
-    let (init, members): (Who, Vec<Who>) = (told.who("init"), told.all("member"));
+    let (report, seen) = watch("reboot", &[command]);
+    let (init, members): (Who, Vec<Who>) = (report.who("init"), report.all("member"));
     let init_exit = seen.one("namespace.init_exit", in_ns(init.ns));
     expect(init_exit, "/cause", json!({ "kind": "reboot", "command": command }));
     expect(init_exit, "/exit", json!({ "signal": signal }));
     expect_downfall(&seen, &init, &members, init.ns);
 }
 
-fn an_init_that_memory_ran_out_for_says_so() {
+fn an_init_killed_by_oom_has_the_cause_oom() {
     let group = cgroups::memory_cgroups().expect("the probe found it").make(16 << 20);
-    let (told, seen) = watch("memory-runs-out", &[group.path()]);
-    let init = told.who("init");
+    let (report, seen) = watch("memory-runs-out", &[group.path()]);
+    let init = report.who("init");
     let init_exit = seen.one("namespace.init_exit", in_ns(init.ns));
     expect(init_exit, "/exit", json!({ "signal": "SIGKILL" }));
     expect(init_exit, "/cause/kind", "oom");
@@ -163,21 +163,21 @@ fn an_init_that_memory_ran_out_for_says_so() {
 }
 
 /// Plays a situation whose init says `halfway` and goes on when told.
-fn watch_in_two_halves(situation: &str, halfway: &str) -> (Told, Seen) {
+fn watch_in_two_halves(situation: &str, halfway: &str) -> (Report, Seen) {
     let tracer = Tracer::start(&["-e", "all"]);
     let mut actor = Actor::start(situation, &[]);
     let _: Value = actor.hear(halfway);
     actor.go();
-    let told = actor.finish();
-    let seen = tracer.stop_after(&told);
-    (told, seen)
+    let report = actor.finish();
+    let seen = tracer.stop_after(&report);
+    (report, seen)
 }
 
 fn an_init_dies_with_its_last_thread_and_not_with_its_first() {
-    let (told, seen) = watch_in_two_halves("leader-leaves-init", "leader-gone");
-    let init = told.who("init");
-    assert_eq!(told.the::<Ended>("end").code, Some(9), "the second thread decided how it ends");
-    let last_leaves: u64 = told.the("last-leaves");
+    let (report, seen) = watch_in_two_halves("leader-leaves-init", "leader-gone");
+    let init = report.who("init");
+    assert_eq!(report.the::<Ended>("end").code, Some(9), "the second thread decided how it ends");
+    let last_leaves: u64 = report.the("last-leaves");
     for event in [seen.one("namespace.init_exit", in_ns(init.ns)), seen.of("process.exit", &init)] {
         assert!(boot_ns(event) >= last_leaves, "the first thread's end is not the init's: {event}");
         expect_process(event, "/process", &init);
@@ -188,12 +188,12 @@ fn an_init_dies_with_its_last_thread_and_not_with_its_first() {
 }
 
 fn an_exec_by_another_thread_of_init_is_no_death() {
-    let (told, seen) = watch_in_two_halves("thread-execs-in-init", "after-exec");
-    let (init, after): (Who, Who) = (told.who("init"), told.who("after-exec"));
+    let (report, seen) = watch_in_two_halves("thread-execs-in-init", "after-exec");
+    let (init, after): (Who, Who) = (report.who("init"), report.who("after-exec"));
     assert_eq!((init.pid, &init.pids), (after.pid, &after.pids), "the thread became PID 1");
     let execs = seen.all("process.exec", about(init.pid));
     assert_eq!(execs.len(), 2, "one exec by the actor and one by the thread: {execs:#?}");
-    let leaving: u64 = told.the("leaving");
+    let leaving: u64 = report.the("leaving");
     for event in [seen.one("namespace.init_exit", in_ns(init.ns)), seen.of("process.exit", &init)] {
         assert!(boot_ns(event) >= leaving, "nobody died at the exec: {event}");
         expect_process(event, "/process", &after);
@@ -202,9 +202,9 @@ fn an_exec_by_another_thread_of_init_is_no_death() {
 }
 
 fn a_teardown_lasts_until_the_parent_outside_has_reaped() {
-    let (told, seen) = watch("zombie-held-from-outside", &["300"]);
-    let init = told.who("init");
-    let reaping: u64 = told.the("reaping");
+    let (report, seen) = watch("zombie-held-from-outside", &["300"]);
+    let init = report.who("init");
+    let reaping: u64 = report.the("reaping");
     let init_exit = seen.one("namespace.init_exit", in_ns(init.ns));
     assert!(boot_ns(init_exit) < reaping, "the init did not wait to die: {init_exit}");
     let teardown = seen.one("namespace.teardown", in_ns(init.ns));

@@ -17,14 +17,14 @@ use crate::probes;
 use crate::seen::{Seen, expect_code};
 use crate::stage::{Actor, patience, run, wait_in_time};
 use crate::sys::{self, Pid};
-use crate::tracer::{command, copy_for_everybody, program};
+use crate::tracer::{command, program, world_readable_copy};
 use crate::{Test, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(every_command_runs_in_a_pids_cgroup_that_is_full, needs probes::counting_cgroups),
     test!(a_stream_in_a_full_pids_cgroup_is_whole_and_ends_with_a_signal, needs probes::counting_cgroups),
-    test!(a_stream_in_a_full_pids_cgroup_that_nobody_reads_ends_two_seconds_after_a_signal, needs probes::counting_cgroups),
-    test!(a_plain_user_who_may_start_nothing_can_look_and_replay),
+    test!(an_unread_stream_in_a_full_pids_cgroup_ends_two_seconds_after_a_signal, needs probes::counting_cgroups),
+    test!(a_plain_user_at_a_process_limit_can_take_snapshots_and_replay),
     test!(a_lack_of_descriptors_is_not_taken_for_a_lack_of_the_kernel),
 ];
 
@@ -87,7 +87,7 @@ fn a_stream_in_a_full_pids_cgroup_is_whole_and_ends_with_a_signal() {
     let mut text = String::new();
     stdout.read_line(&mut text).expect("a pipe can be read");
     assert!(text.contains("stream.start"), "the first line: {text}");
-    let told = Actor::start("exit-with-members", &["3", "0"]).finish();
+    let report = Actor::start("exit-with-members", &["3", "0"]).finish();
     sys::kill(process.id() as Pid, libc::SIGINT).expect("it runs");
     stdout.read_to_string(&mut text).expect("UTF-8");
     let status = wait_in_time(&mut process, "pidns-trace after a signal");
@@ -96,11 +96,11 @@ fn a_stream_in_a_full_pids_cgroup_is_whole_and_ends_with_a_signal() {
     assert!(stderr.contains("no thread can be started"), "{stderr}");
     // The check of the stream asks for its end.
     let seen = Seen::check(text.lines().map(str::to_owned).collect(), stderr);
-    let is_the_actor = |event: &serde_json::Value| event["process"]["pid"] == told.actor;
+    let is_the_actor = |event: &serde_json::Value| event["process"]["pid"] == report.actor;
     assert!(seen.events.iter().any(is_the_actor), "what happened was seen: {text}");
 }
 
-fn a_stream_in_a_full_pids_cgroup_that_nobody_reads_ends_two_seconds_after_a_signal() {
+fn an_unread_stream_in_a_full_pids_cgroup_ends_two_seconds_after_a_signal() {
     let (_group, command) = full();
     let mut process = command(&["-o", "json", "-e", "all"])
         .stdin(Stdio::null())
@@ -139,10 +139,10 @@ fn limited(program: &Path, resource: c_uint, most: u64) -> Command {
     command
 }
 
-fn a_plain_user_who_may_start_nothing_can_look_and_replay() {
+fn a_plain_user_at_a_process_limit_can_take_snapshots_and_replay() {
     const NOBODY: u32 = 65534;
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let copy = copy_for_everybody(directory.path());
+    let copy = world_readable_copy(directory.path());
     let recording = directory.path().join("recording");
     let file = recording.to_str().expect("UTF-8");
     let (status, _, stderr) = run(&mut command(&["record", file, "--duration", "100ms"]));

@@ -25,7 +25,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(the_path_of_a_cgroup_is_that_of_proc),
     test!(every_cgroup_id_is_the_inode_number_of_its_folder, needs probes::unified_cgroup),
     test!(mounted_procs_hold_the_namespace_that_they_show),
-    test!(a_mounted_proc_without_a_process_is_told_of_without_a_number),
+    test!(a_mounted_proc_without_a_process_is_reported_without_a_number),
     test!(of_a_proc_that_is_mounted_in_part_it_is_not_known_what_it_shows),
 ];
 
@@ -253,12 +253,12 @@ fn mounted_procs_hold_the_namespace_that_they_show() {
     let_go(actor);
 }
 
-fn a_mounted_proc_without_a_process_is_told_of_without_a_number() {
+fn a_mounted_proc_without_a_process_is_reported_without_a_number() {
     let (mut actor, place, outside) = shown("still-shown-by-procs");
     let init: Who = actor.hear("init");
     actor.go();
     let _: bool = actor.hear("orphaned");
-    let (stdout, words) = output(&["tree", "-o", "json"], 0);
+    let (stdout, stderr) = output(&["tree", "-o", "json"], 0);
     let tree: Value = serde_json::from_str(&stdout).expect("one document");
     assert!(
         !tree["namespaces"].as_array().expect("namespaces").iter().any(|line| line["ns"]["inum"] == init.ns)
@@ -266,12 +266,12 @@ fn a_mounted_proc_without_a_process_is_told_of_without_a_number() {
     let expected =
         serde_json::json!({"path": place, "mount_ns": outside, "pid": actor.pid(), "why": "no_process"});
     assert_eq!(unnamed(&tree, outside), [expected]);
-    assert!(words.contains("that nothing names") && words.contains(&place), "{words}");
+    assert!(stderr.contains("that nothing names") && stderr.contains(&place), "{stderr}");
     actor.go();
     let _: bool = actor.hear("unmounted");
-    let (stdout, words) = output(&["tree", "-o", "json"], 0);
+    let (stdout, stderr) = output(&["tree", "-o", "json"], 0);
     let tree: Value = serde_json::from_str(&stdout).expect("one document");
-    assert!(unnamed(&tree, outside).is_empty() && !words.contains(&place), "{words}{tree:#}");
+    assert!(unnamed(&tree, outside).is_empty() && !stderr.contains(&place), "{stderr}{tree:#}");
     let_go(actor);
 }
 

@@ -15,7 +15,7 @@ use crate::again;
 use crate::facts::state;
 pub(crate) use crate::program::path as program;
 use crate::seen::Seen;
-use crate::stage::{Actor, Told, concerns_the_cast, patience, wait_in_time};
+use crate::stage::{Actor, Report, concerns_the_cast, patience, wait_in_time};
 use crate::sys::{self, Pid};
 
 const SECONDS_TO_START: u64 = 5;
@@ -70,13 +70,13 @@ impl Feed {
     /// Waits for the first line, from the start of the feed, that `wanted` says yes to.
     fn wait_for(&self, time: Duration, mut wanted: impl FnMut(&str) -> bool) -> Result<String, &'static str> {
         let deadline = Instant::now() + time;
-        let mut looked_at = 0;
+        let mut inspected = 0;
         let mut lines = self.lock();
         loop {
-            if let Some(found) = lines.all[looked_at..].iter().find(|line| wanted(line)) {
+            if let Some(found) = lines.all[inspected..].iter().find(|line| wanted(line)) {
                 return Ok(found.clone());
             }
-            looked_at = lines.all.len();
+            inspected = lines.all.len();
             let left = deadline.saturating_duration_since(Instant::now());
             if lines.ended {
                 return Err("the stream ended without it");
@@ -151,8 +151,8 @@ impl Tracer {
     }
 
     /// The actor has ended: waits until its exit was seen (with `-e all`), stops, and shows the stream.
-    pub(crate) fn stop_after(self, told: &Told) -> Seen {
-        self.wait_for_process("process.exit", told.actor);
+    pub(crate) fn stop_after(self, report: &Report) -> Seen {
+        self.wait_for_process("process.exit", report.actor);
         self.stop()
     }
 
@@ -207,11 +207,11 @@ impl Drop for Tracer {
 }
 
 /// Plays a situation from beginning to end with every event shown.
-pub(crate) fn watch(situation: &str, args: &[&str]) -> (Told, Seen) {
+pub(crate) fn watch(situation: &str, args: &[&str]) -> (Report, Seen) {
     let tracer = Tracer::start(&["-e", "all"]);
-    let told = Actor::start(situation, args).finish();
-    let seen = tracer.stop_after(&told);
-    (told, seen)
+    let report = Actor::start(situation, args).finish();
+    let seen = tracer.stop_after(&report);
+    (report, seen)
 }
 
 /// The program with these arguments, no input, and stderr in a pipe.
@@ -359,7 +359,7 @@ impl Drop for FileTracer {
 }
 
 /// The program where nobody but root would look: a copy that every user may run.
-pub(crate) fn copy_for_everybody(directory: &Path) -> PathBuf {
+pub(crate) fn world_readable_copy(directory: &Path) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let copy = directory.join("pidns-trace");
     fs::copy(program(), &copy).expect("the program can be copied");

@@ -18,7 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_watch_follows_a_namespace_until_it_is_gone),
     test!(a_watch_ends_with_ctrl_c),
     test!(a_document_is_whole_on_a_terminal_too),
-    test!(a_look_keeps_no_privilege_that_it_does_not_use),
+    test!(a_snapshot_keeps_no_unused_privilege),
 ];
 
 fn a_watch_follows_a_namespace_until_it_is_gone() {
@@ -32,9 +32,9 @@ fn a_watch_follows_a_namespace_until_it_is_gone() {
     let first = watch.wait_for_line("its two processes", 10, is_it);
     watch.wait_for_line("them at a second look", 10, |line| is_it(line) && line != first);
     let_go(actor);
-    let (_, words, status) = watch.ended_raw();
-    assert_eq!(status.code(), Some(0), "{words}");
-    assert!(words.contains(&format!("namespace {} is gone", outer.ns)), "{words}");
+    let (_, stderr, status) = watch.ended_raw();
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains(&format!("namespace {} is gone", outer.ns)), "{stderr}");
 }
 
 fn a_watch_ends_with_ctrl_c() {
@@ -42,8 +42,8 @@ fn a_watch_ends_with_ctrl_c() {
     let own = Who::myself().ns.to_string();
     watch.wait_for_line("the outermost namespace", 10, |line| line == own);
     sys::kill(watch.pid(), libc::SIGINT).expect("it runs");
-    let (_, words, status) = watch.ended_raw();
-    assert_eq!(status.code(), Some(0), "{words}");
+    let (_, stderr, status) = watch.ended_raw();
+    assert_eq!(status.code(), Some(0), "{stderr}");
 }
 
 fn a_document_is_whole_on_a_terminal_too() {
@@ -82,7 +82,7 @@ fn privileges(pid: Pid) -> Vec<(String, u64, bool)> {
     threads.map(|thread| of(thread.expect("a thread"))).collect()
 }
 
-fn a_look_keeps_no_privilege_that_it_does_not_use() {
+fn a_snapshot_keeps_no_unused_privilege() {
     // CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_PERFMON, CAP_BPF (include/uapi/linux/capability.h).
     const USED: u64 = 1 << 2 | 1 << 19 | 1 << 38 | 1 << 39;
     for args in [
@@ -106,7 +106,7 @@ fn a_look_keeps_no_privilege_that_it_does_not_use() {
             assert!(!may_get_more, "{args:?}: {name}");
         }
         sys::kill(it.pid(), libc::SIGINT).expect("it runs");
-        let (_, words, status) = it.ended_raw();
-        assert_eq!(status.code(), Some(0), "{words}");
+        let (_, stderr, status) = it.ended_raw();
+        assert_eq!(status.code(), Some(0), "{stderr}");
     }
 }

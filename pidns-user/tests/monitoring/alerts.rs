@@ -13,7 +13,7 @@ pub(crate) const TESTS: &[Test] = tests![
     an_agent_that_is_killed_is_down_on_its_node_alone,
     events_lost_over_and_over_fire_on_the_node_that_loses_them,
     a_tracepoint_that_a_later_run_of_the_agent_lacks_is_a_degraded_hook,
-    zombies_that_nobody_reaps_fire_for_their_namespace,
+    unreaped_zombies_fire_for_their_namespace,
     a_teardown_that_waits_for_a_zombie_outside_fires,
     a_cgroup_with_hardly_any_pids_left_fires_for_its_namespace,
     a_cgroup_without_any_pid_left_is_critical_for_each_namespace_in_it,
@@ -101,7 +101,7 @@ fn a_tracepoint_that_a_later_run_of_the_agent_lacks_is_a_degraded_hook(play: &Pl
     fired(play, "PidnsTraceHookDegraded", "warning");
 }
 
-fn zombies_that_nobody_reaps_fire_for_their_namespace(play: &Play) {
+fn unreaped_zombies_fire_for_their_namespace(play: &Play) {
     fired(play, "PidnsZombiesNotReaped", "warning");
 }
 

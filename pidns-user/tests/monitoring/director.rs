@@ -47,7 +47,7 @@ impl Situation {
     }
 
     /// Whether the notification is of this alert on that node.
-    pub(crate) fn is_told_by(&self, notification: &Notification, instance: &str) -> bool {
+    pub(crate) fn is_notified_by(&self, notification: &Notification, instance: &str) -> bool {
         let has = |name: &str, value: &str| notification.labels.get(name).is_some_and(|label| label == value);
         has("alertname", self.alert)
             && has("severity", self.severity)
@@ -97,7 +97,8 @@ impl Director<'_> {
         let mut all = self.situations.iter().filter(goes_on);
         let received = self.webhook.received();
         all.all(|one| {
-            let is_there = |instance: &String| received.iter().any(|alert| one.is_told_by(alert, instance));
+            let is_there =
+                |instance: &String| received.iter().any(|alert| one.is_notified_by(alert, instance));
             let series = self.ask(&one.query("firing"));
             series.iter().filter(|series| one.is_of(series)).count() >= one.instances.len()
                 && one.instances.iter().all(is_there)

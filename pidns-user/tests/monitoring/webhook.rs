@@ -7,14 +7,14 @@ use crate::{Test, rules, tests};
 
 pub(crate) const TESTS: &[Test] = tests![
     every_alert_arrives_at_the_webhook_and_later_its_resolution,
-    notifications_say_what_is_wrong_where_and_what_to_do,
+    notifications_have_fault_place_and_remedy,
 ];
 
 fn every_alert_arrives_at_the_webhook_and_later_its_resolution(play: &Play) {
     let received = play.webhook.received();
     for situation in &play.situations {
         for instance in &situation.instances {
-            let mut all = received.iter().filter(|one| situation.is_told_by(one, instance));
+            let mut all = received.iter().filter(|one| situation.is_notified_by(one, instance));
             let place = format!("{} ({}) of {instance}", situation.alert, situation.severity);
             let first = all.next().unwrap_or_else(|| panic!("{place} did not arrive"));
             assert!(!first.is_resolved, "{place} fires first");
@@ -23,7 +23,7 @@ fn every_alert_arrives_at_the_webhook_and_later_its_resolution(play: &Play) {
     }
 }
 
-fn notifications_say_what_is_wrong_where_and_what_to_do(play: &Play) {
+fn notifications_have_fault_place_and_remedy(play: &Play) {
     let runbook =
         fs::read_to_string(rules::folder().with_file_name("docs").join("runbook.md")).expect("a runbook");
     let headings: Vec<String> =

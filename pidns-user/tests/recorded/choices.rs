@@ -51,7 +51,7 @@ fn ps_sorts_by_any_field_in_either_direction() {
 }
 
 #[test]
-fn a_recording_does_not_tell_arguments() {
+fn a_recording_has_no_arguments() {
     let recording = two().file();
     let shown = recording.shown(&["ps", "web", "--fields", "pid,args", "--no-headers"]);
     assert_eq!(shown, "100  ?\n101  ?\n");
@@ -63,7 +63,7 @@ fn pid_takes_several_and_fails_for_those_that_are_not_there() {
     let shown = recording.shown(&["pid", "101", "200"]);
     let one = recording.shown(&["pid", "101"]);
     assert_eq!(shown, format!("{one}\n{}", recording.shown(&["pid", "200"])));
-    let (code, stdout, stderr) = recording.told(&["pid", "77", "101", "78"]);
+    let (code, stdout, stderr) = recording.run(&["pid", "77", "101", "78"]);
     assert_eq!((code, stdout.as_str()), (1, one.as_str()), "{stderr}");
     assert!(stderr.contains("77") && stderr.contains("78"), "{stderr}");
     let json = recording.shown(&["pid", "101", "200", "-o", "json"]);
@@ -80,12 +80,12 @@ fn tree_has_images_and_pods() {
     let container = json!({"runtime": "containerd", "id": "0123", "name": "api", "image": "registry/api:1",
                            "pod": "api-7f", "pod_namespace": "default"});
     let ns = json!({"inum": WEB, "level": 1, "parent": HOST, "user_ns": 1, "owner_uid": 0, "container": container});
-    story.tell(
+    story.add(
         20,
         "namespace.create",
         json!({"ns": ns, "via": "clone", "creator": process(&[1], "init", 0, HOST)}),
     );
-    story.tell(20, "namespace.init", json!({"ns": ns, "process": process(&[100, 1], "api", 20, WEB)}));
+    story.add(20, "namespace.init", json!({"ns": ns, "process": process(&[100, 1], "api", 20, WEB)}));
     story.container(21, DB, "db", 200);
     story.end(30);
     let shown = story.file().shown(&["tree", "--fields", "image,pod"]);
@@ -96,28 +96,28 @@ fn tree_has_images_and_pods() {
 }
 
 #[test]
-fn a_replay_that_shows_nothing_says_what_to_ask_for() {
+fn an_empty_replay_names_the_options_to_use() {
     let mut hosts = Story::begin();
     hosts.fork(12, &process(&[100], "sh", 12, HOST));
     hosts.end(13);
     let hosts = hosts.file();
-    let said = |recording: &crate::story::Recording, args: &[&str]| {
-        let (code, stdout, stderr) = recording.told(&[&["replay"], args].concat());
+    let stderr_of = |recording: &crate::story::Recording, args: &[&str]| {
+        let (code, stdout, stderr) = recording.run(&[&["replay"], args].concat());
         assert_eq!((code, stdout.lines().count()), (0, 1), "a heading: {stdout}{stderr}");
         stderr
     };
-    let words = said(&hosts, &[]);
+    let stderr = stderr_of(&hosts, &[]);
     assert!(
-        words.contains("none of its 3 events (process.fork 1, snapshot.namespace 1, snapshot.process 1)"),
-        "{words}"
+        stderr.contains("none of its 3 events (process.fork 1, snapshot.namespace 1, snapshot.process 1)"),
+        "{stderr}"
     );
-    assert!(words.contains("by default; -e all shows them"), "{words}");
-    assert!(said(&hosts, &["-p", "77"]).contains("passes the filters"));
-    assert!(said(&hosts, &["-e", "init.signal"]).contains("what -e asks for"));
-    assert_eq!(said(&hosts, &["-q"]), "");
-    let (_, _, stderr) = hosts.told(&["replay", "-e", "all"]);
+    assert!(stderr.contains("by default; -e all shows them"), "{stderr}");
+    assert!(stderr_of(&hosts, &["-p", "77"]).contains("passes the filters"));
+    assert!(stderr_of(&hosts, &["-e", "init.signal"]).contains("what -e asks for"));
+    assert_eq!(stderr_of(&hosts, &["-q"]), "");
+    let (_, _, stderr) = hosts.run(&["replay", "-e", "all"]);
     assert_eq!(stderr, "", "something is shown");
     let mut quiet = Story::begin();
     quiet.end(13);
-    assert!(said(&quiet.file(), &[]).contains("--snapshot shows it"));
+    assert!(stderr_of(&quiet.file(), &[]).contains("--snapshot shows it"));
 }

@@ -23,36 +23,36 @@ fn story() -> Story {
 }
 
 #[test]
-fn a_target_behind_the_damage_is_told_with_the_damage() {
+fn a_target_behind_the_damage_is_reported_with_the_damage() {
     let text = story().text();
     let late = text.lines().position(|line| line.contains("late")).expect("it is there") + 1;
     let cut: String = text.lines().take(late - 1).map(|line| format!("{line}\n")).collect();
     let recording = Recording::of(cut.as_bytes());
     for args in [&["tree"][..], &["ps"], &["explain"], &["pid", "1", "--in"]] {
-        let words = recording.refused(2, &[args, &[&LATE.to_string()]].concat());
+        let stderr = recording.refused(2, &[args, &[&LATE.to_string()]].concat());
         for part in ["stream.end", &LATE.to_string(), "before the damage"] {
-            assert!(words.contains(part), "{args:?}: {part}: {words}");
+            assert!(stderr.contains(part), "{args:?}: {part}: {stderr}");
         }
-        let words = recording.refused(2, &[args, &["pid:[3]"]].concat());
-        assert!(words.contains("small"), "what is no TARGET anywhere is told as that: {words}");
+        let stderr = recording.refused(2, &[args, &["pid:[3]"]].concat());
+        assert!(stderr.contains("small"), "what is no TARGET anywhere is told as that: {stderr}");
     }
 }
 
 #[test]
-fn lines_that_are_missing_are_met_and_what_stands_before_them_is_shown() {
+fn missing_lines_are_found_and_the_lines_before_them_are_shown() {
     let text = story().text();
     let line = text.lines().position(|line| line.contains("worker")).expect("it is there") + 1;
     let recording = without_line(&text, line);
-    let (code, shown, words) = recording.told(&["replay", "--no-headers"]);
-    assert_eq!(code, 2, "{words}");
-    assert!(words.contains(&format!("line {line}: 1 event is missing before it")), "{words}");
+    let (code, shown, stderr) = recording.run(&["replay", "--no-headers"]);
+    assert_eq!(code, 2, "{stderr}");
+    assert!(stderr.contains(&format!("line {line}: 1 event is missing before it")), "{stderr}");
     assert!(shown.contains("web") && !shown.contains("late"), "{shown}");
-    let (code, shown, words) = recording.told(&["tree", "--no-headers", "--fields", "container"]);
-    assert_eq!((code, shown.as_str()), (2, "-\ndocker/web\n"), "{words}");
+    let (code, shown, stderr) = recording.run(&["tree", "--no-headers", "--fields", "container"]);
+    assert_eq!((code, shown.as_str()), (2, "-\ndocker/web\n"), "{stderr}");
 }
 
 #[test]
-fn of_recordings_in_one_file_the_last_is_what_exists() {
+fn of_several_recordings_in_one_file_the_last_counts() {
     let mut second = Story::begin();
     second.container(20, LATE, "late", 200);
     second.end(40);
@@ -65,7 +65,7 @@ fn of_recordings_in_one_file_the_last_is_what_exists() {
 }
 
 #[test]
-fn a_moment_by_the_clock_is_what_replay_shows_of_it() {
+fn a_time_of_day_is_read_as_replay_prints_it() {
     let mut story = Story::begin();
     story.step = 3600;
     story.container(20, WEB, "web", 100);
@@ -79,7 +79,7 @@ fn a_moment_by_the_clock_is_what_replay_shows_of_it() {
 }
 
 #[test]
-fn a_failure_has_its_exit_code_where_nobody_reads_stderr() {
+fn a_failure_has_its_exit_code_with_a_closed_stderr() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     let recording = Recording::of(b"no recording\n");
@@ -89,20 +89,20 @@ fn a_failure_has_its_exit_code_where_nobody_reads_stderr() {
 }
 
 #[test]
-fn a_recording_that_ends_in_the_midst_of_a_look_is_told_to_lack_what_was_there() {
+fn a_recording_that_ends_within_its_first_snapshot_is_refused() {
     let text = story().text();
-    let before_the_look_is_over: String = text.lines().take(2).map(|line| format!("{line}\n")).collect();
-    let words = Recording::of(before_the_look_is_over.as_bytes()).refused(2, &["tree"]);
-    assert!(words.contains("processes and namespaces are missing"), "{words}");
+    let incomplete: String = text.lines().take(2).map(|line| format!("{line}\n")).collect();
+    let stderr = Recording::of(incomplete.as_bytes()).refused(2, &["tree"]);
+    assert!(stderr.contains("processes and namespaces are missing"), "{stderr}");
     let behind_it: String = text.lines().take(6).map(|line| format!("{line}\n")).collect();
-    let words = Recording::of(behind_it.as_bytes()).refused(2, &["tree"]);
-    assert!(!words.contains("are missing"), "{words}");
+    let stderr = Recording::of(behind_it.as_bytes()).refused(2, &["tree"]);
+    assert!(!stderr.contains("are missing"), "{stderr}");
 }
 
 #[test]
-fn what_is_no_recording_and_what_is_empty_are_told_as_that() {
-    let words = Recording::of(b"root:x:0:0\n").refused(2, &["replay"]);
-    assert!(words.contains("is this a recording"), "{words}");
-    let words = Recording::of(b"").refused(2, &["ps"]);
-    assert!(words.contains("it is empty"), "{words}");
+fn foreign_and_empty_files_are_reported_as_such() {
+    let stderr = Recording::of(b"root:x:0:0\n").refused(2, &["replay"]);
+    assert!(stderr.contains("is this a recording"), "{stderr}");
+    let stderr = Recording::of(b"").refused(2, &["ps"]);
+    assert!(stderr.contains("it is empty"), "{stderr}");
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::story::{HOST, Story, Told, namespace, process};
+use crate::story::{HOST, Output, Story, namespace, process};
 
 /// Clears a screen, names a window, turns the direction.
 const EVIL: &str = "\u{1b}[2J\u{9b}31m\u{7}\u{61c}\u{202e}\r";
@@ -13,49 +13,49 @@ const REBOOTED: u32 = 4026532002;
 fn evil() -> Story {
     let mut story = Story::begin();
     let zombie = process(&[50], EVIL, 1, HOST);
-    story.tell(
+    story.add(
         11,
         "snapshot.process",
         json!({"process": zombie, "state": "\u{1b}", "threads": 1, "cgroup": EVIL}),
     );
     let (ns, who) = (namespace(WEB, 20, EVIL), process(&[100, 1], EVIL, 20, WEB));
     let creator = process(&[1], "init", 0, HOST);
-    story.tell(20, "namespace.create", json!({"ns": ns, "via": EVIL, "creator": creator}));
-    story.tell(20, "namespace.init", json!({"ns": ns, "process": who}));
+    story.add(20, "namespace.create", json!({"ns": ns, "via": EVIL, "creator": creator}));
+    story.add(20, "namespace.init", json!({"ns": ns, "process": who}));
     story.fork(20, &who);
     let other = process(&[101, 2], EVIL, 21, WEB);
-    story.tell(21, "snapshot.process", json!({"process": other, "state": "\u{9b}", "threads": 3}));
-    story.tell(
+    story.add(21, "snapshot.process", json!({"process": other, "state": "\u{9b}", "threads": 3}));
+    story.add(
         22,
         "namespace.create_failed",
         json!({"via": EVIL, "creator": who, "errno": EVIL, "reason": EVIL, "limit": {"kind": EVIL, "cgroup": EVIL}}),
     );
-    story.tell(22, "namespace.join_failed", json!({"ns": ns, "process": who, "errno": EVIL, "reason": EVIL}));
+    story.add(22, "namespace.join_failed", json!({"ns": ns, "process": who, "errno": EVIL, "reason": EVIL}));
     let taken = json!({"pid": 2, "ns": WEB, "as": EVIL});
     let refused = json!({"process": who, "ns": ns, "errno": EVIL, "reason": EVIL, "capability": EVIL});
-    story.tell(22, "fork.failed", refused);
+    story.add(22, "fork.failed", refused);
     let refused = json!({"process": who, "ns": ns, "errno": EVIL, "reason": "pid_taken", "set_tid": [2], "taken": taken,
                          "holder": other});
-    story.tell(22, "fork.failed", refused);
+    story.add(22, "fork.failed", refused);
     let signal =
         json!({"ns": ns, "process": who, "signal": EVIL, "sender": other, "from": EVIL, "fate": EVIL});
-    story.tell(22, "init.signal", signal);
-    story.tell(22, "stream.lost", json!({"stage": EVIL, "count": 1}));
-    story.tell(22, "process.exec", json!({"process": who, "filename": EVIL, "args": [EVIL]}));
+    story.add(22, "init.signal", signal);
+    story.add(22, "stream.lost", json!({"stage": EVIL, "count": 1}));
+    story.add(22, "process.exec", json!({"process": who, "filename": EVIL, "args": [EVIL]}));
     let killed = json!({"signal": EVIL, "core": true});
-    story.tell(23, "process.exit", json!({"process": other, "exit": killed, "ran_ns": 1}));
+    story.add(23, "process.exit", json!({"process": other, "exit": killed, "ran_ns": 1}));
     story.container(24, REBOOTED, EVIL, 200);
     let init = process(&[200, 1], EVIL, 24, REBOOTED);
     let cause = json!({"kind": "reboot", "command": EVIL});
     let exit = json!({"ns": namespace(REBOOTED, 24, EVIL), "process": init, "exit": killed, "cause": cause, "members": 1});
-    story.tell(25, "namespace.init_exit", exit);
-    story.tell(25, "process.exit", json!({"process": init, "exit": killed, "ran_ns": 1}));
+    story.add(25, "namespace.init_exit", exit);
+    story.add(25, "process.exit", json!({"process": init, "exit": killed, "ran_ns": 1}));
     story.end(30);
     story
 }
 
 #[track_caller]
-fn expect_harmless(args: &[&str], (_, stdout, stderr): &Told) {
+fn expect_harmless(args: &[&str], (_, stdout, stderr): &Output) {
     for text in [stdout, stderr] {
         let is_obeyed = |c: &char| {
             (c.is_control() && *c != '\n')
@@ -66,7 +66,7 @@ fn expect_harmless(args: &[&str], (_, stdout, stderr): &Told) {
 }
 
 #[test]
-fn no_view_of_a_recording_writes_what_a_terminal_obeys() {
+fn no_view_of_a_recording_writes_control_sequences() {
     let recording = evil().file();
     let numbers = [WEB, REBOOTED, HOST, 50, 100, 101, 200].map(|number| number.to_string());
     let explain = numbers.iter().map(|number| vec!["explain", number.as_str()]);
@@ -80,9 +80,9 @@ fn no_view_of_a_recording_writes_what_a_terminal_obeys() {
         &["pid", "2", "--in", "200"],
     ];
     for args in others.into_iter().map(<[_]>::to_vec).chain(explain) {
-        let told = recording.told(&args);
-        assert!(!told.1.is_empty() || told.0 != 0, "{args:?}: something is shown");
-        expect_harmless(&args, &told);
+        let run = recording.run(&args);
+        assert!(!run.1.is_empty() || run.0 != 0, "{args:?}: something is shown");
+        expect_harmless(&args, &run);
     }
     let shown = recording.shown(&["replay", "-e", "all", "--snapshot"]);
     for part in [r"via \u{1b}[2J", r"reboot(2) inside: \u{1b}[2J", r"state \u{1b}", r"(\u{1b}[2J"] {
@@ -92,7 +92,7 @@ fn no_view_of_a_recording_writes_what_a_terminal_obeys() {
 
 /// Names that look like others, or run backwards, in JSON: to who looks at it, and to who reads it.
 #[test]
-fn json_shows_what_a_terminal_obeys_or_hides_as_its_escapes_and_says_the_same() {
+fn json_escapes_control_characters_without_changing_the_value() {
     let names = ["cod\u{202e}gpj", "we\u{200b}b", "we\u{2060}b", "\u{301}web"];
     let mut story = Story::begin();
     for (number, name) in (100..).zip(names) {
@@ -100,7 +100,7 @@ fn json_shows_what_a_terminal_obeys_or_hides_as_its_escapes_and_says_the_same() 
         story.container(20, ns, name, number);
         let init = process(&[number, 1], name, 20, ns);
         let exec = json!({"process": init, "filename": name, "args": [name, "plain"]});
-        story.tell(21, "process.exec", exec);
+        story.add(21, "process.exec", exec);
     }
     story.end(30);
     let recording = story.file();
@@ -134,13 +134,13 @@ fn json_shows_what_a_terminal_obeys_or_hides_as_its_escapes_and_says_the_same() 
 }
 
 #[test]
-fn what_is_wrong_with_a_line_is_told_without_its_escapes() {
+fn the_error_of_a_line_is_printed_without_its_escapes() {
     let mut story = Story::begin();
     let exit = json!({"code": 0});
     let (ns, init) = (namespace(WEB, 20, "web"), process(&[100, 1], "web", 20, WEB));
     let body = json!({"ns": ns, "process": init, "exit": exit, "cause": {"kind": EVIL}, "members": 0});
-    story.tell(20, "namespace.init_exit", body);
-    let told = story.file().told(&["replay"]);
-    assert!(told.0 == 2 && told.2.contains(r"unknown variant `\u{1b}[2J"), "{told:?}");
-    expect_harmless(&["replay"], &told);
+    story.add(20, "namespace.init_exit", body);
+    let run = story.file().run(&["replay"]);
+    assert!(run.0 == 2 && run.2.contains(r"unknown variant `\u{1b}[2J"), "{run:?}");
+    expect_harmless(&["replay"], &run);
 }

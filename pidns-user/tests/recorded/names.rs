@@ -29,15 +29,15 @@ fn named_at_its_end() -> Recording {
     let creator = process(&[1], "init", 0, HOST);
     for (second, name, pid) in [(20, "web", 100), (40, "db", 200)] {
         let init = process(&[pid, 1], name, second, NS);
-        story.tell(second, "namespace.create", json!({"ns": without_name(NS, second), "creator": creator}));
-        story.tell(second, "namespace.init", json!({"ns": without_name(NS, second), "process": init}));
+        story.add(second, "namespace.create", json!({"ns": without_name(NS, second), "creator": creator}));
+        story.add(second, "namespace.init", json!({"ns": without_name(NS, second), "process": init}));
         story.fork(second, &init);
         let exit = json!({"ns": namespace(NS, second, name), "process": init, "exit": {"code": 0},
                           "cause": {"kind": "exited"}, "members": 0});
-        story.tell(second + 5, "namespace.init_exit", exit);
+        story.add(second + 5, "namespace.init_exit", exit);
         story.ends(second + 6, &init);
         let gone = json!({"ns": namespace(NS, second, name), "lived_ns": 1});
-        story.tell(second + 7, "namespace.destroy", gone);
+        story.add(second + 7, "namespace.destroy", gone);
     }
     story.end(60);
     story.file()
@@ -88,9 +88,9 @@ fn a_finding_about_an_earlier_namespace_of_a_number_is_not_one_about_the_later()
     let killer = process(&[50], "killer", 5, HOST);
     let exit = json!({"ns": namespace(NS, 20, "web"), "process": init, "exit": {"signal": "SIGKILL"},
                       "cause": {"kind": "signal", "signal": "SIGKILL", "sender": killer}, "members": 1});
-    story.tell(25, "namespace.init_exit", exit);
+    story.add(25, "namespace.init_exit", exit);
     story.ends(25, &init);
-    story.tell(26, "namespace.destroy", json!({"ns": namespace(NS, 20, "web"), "lived_ns": 6}));
+    story.add(26, "namespace.destroy", json!({"ns": namespace(NS, 20, "web"), "lived_ns": 6}));
     story.container(27, NS, "db", 200);
     story.end(28);
     let recording = story.file();
@@ -103,7 +103,7 @@ fn a_finding_about_an_earlier_namespace_of_a_number_is_not_one_about_the_later()
     assert!(!by_number.contains("init-killed"), "{by_number}");
     let tree = recording.shown(&["tree", &number]);
     assert!(tree.contains("docker/db") && !tree.contains("init-killed"), "{tree}");
-    let found = |target: &str| recording.told(&["findings", target]).1;
+    let found = |target: &str| recording.run(&["findings", target]).1;
     assert!(found("web").contains("init-killed"), "{}", found("web"));
     assert!(!found("db").contains("init-killed"), "{}", found("db"));
     assert!(found(&number).contains("init-killed"), "the number is that of both: {}", found(&number));
@@ -115,7 +115,7 @@ fn a_namespace_is_kept_by_the_process_whose_children_go_there() {
     let maker = process(&[70], "maker", 15, HOST);
     story.fork(15, &maker);
     let ns = without_name(NS, 20);
-    story.tell(20, "namespace.create", json!({"ns": ns, "via": "unshare", "creator": maker}));
+    story.add(20, "namespace.create", json!({"ns": ns, "via": "unshare", "creator": maker}));
     story.end(30);
     let shown = story.file().shown(&["explain", &NS.to_string()]);
     assert!(shown.contains("Kept by     maker[70], whose children go there"), "{shown}");
@@ -129,7 +129,7 @@ fn a_process_that_shares_a_namespace_keeps_its_own_container() {
     let mut side = process(&[101, 7], "side", 21, NS);
     story.fork(21, &side);
     side["container"] = json!({"runtime": "docker", "id": "side0123", "name": "side"});
-    story.tell(22, "process.exec", json!({"process": side, "filename": "/side"}));
+    story.add(22, "process.exec", json!({"process": side, "filename": "/side"}));
     story.end(30);
     let recording = story.file();
     let shown = recording.shown(&["ps", "side", "--fields", "pid,container", "--no-headers"]);

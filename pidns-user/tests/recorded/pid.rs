@@ -18,7 +18,7 @@ fn web_then_db() -> Recording {
     let init = process(&[100, 1], "web", 20, TWICE);
     let web = namespace(TWICE, 20, "web");
     story.ends(31, &init);
-    story.tell(32, "namespace.destroy", serde_json::json!({"ns": web, "lived_ns": 12}));
+    story.add(32, "namespace.destroy", serde_json::json!({"ns": web, "lived_ns": 12}));
     story.container(40, TWICE, "db", 200);
     story.fork(41, &process(&[201, 7], "postgres", 41, TWICE));
     story.fork(41, &process(&[202, 9], "checker", 41, TWICE));
@@ -33,15 +33,15 @@ fn first_pid(shown: &str) -> u64 {
 }
 
 #[test]
-fn a_container_that_is_gone_answers_for_itself_and_not_for_who_has_its_number() {
+fn an_ended_container_is_not_confused_with_the_next_of_its_number() {
     let recording = web_then_db();
     let who = |pid, name| first_pid(&recording.shown(&["pid", pid, "--in", name, "-o", "json"]));
     assert_eq!(who("7", "web"), 101);
     assert_eq!(who("1", "web"), 100, "the fork's event comes after its start");
     assert_eq!(who("7", "db"), 201);
     assert_eq!(who("1", "db"), 200);
-    let words = recording.refused(1, &["pid", "9", "--in", "web"]);
-    assert!(words.contains("no process has PID 9 in namespace 4026532001"), "{words}");
+    let stderr = recording.refused(1, &["pid", "9", "--in", "web"]);
+    assert!(stderr.contains("no process has PID 9 in namespace 4026532001"), "{stderr}");
     assert_eq!(who("7", &TWICE.to_string()), 201, "the number alone is whose it is now");
 }
 
@@ -50,22 +50,22 @@ fn of_several_namespaces_that_have_had_a_number_it_is_said_which_one_is_meant() 
     let recording = web_then_db();
     let number = TWICE.to_string();
     for args in [["7", "--in", number.as_str()], ["201", "--to", number.as_str()]] {
-        let (code, _, words) = recording.told(&[&["pid"], &args[..]].concat());
+        let (code, _, words) = recording.run(&[&["pid"], &args[..]].concat());
         assert_eq!(code, 0, "{words}");
         let born = "this is about the one of 1970-01-01T00:17:20.000000Z; others were born at 1970-01-01T00:17:00.000000Z";
         assert!(words.contains(born) && words.contains("--at"), "{words}");
     }
     // An earlier moment has the other one.
     let args = ["pid", "7", "--in", number.as_str(), "--at", "1970-01-01T00:17:05Z"];
-    let (_, shown, words) = recording.told(&args);
+    let (_, shown, words) = recording.run(&args);
     assert!(shown.contains("docker/web") && !words.contains("others"), "{shown}{words}");
     // Who is asked for by name is one.
-    let (_, _, words) = recording.told(&["pid", "7", "--in", "db"]);
+    let (_, _, words) = recording.run(&["pid", "7", "--in", "db"]);
     assert!(!words.contains("others"), "{words}");
 }
 
 #[test]
-fn each_level_tells_its_container_also_of_the_dead() {
+fn each_level_has_its_container_after_the_end_too() {
     let recording = web_then_db();
     let table = recording.shown(&["pid", "7", "--in", "db"]);
     assert_eq!(
@@ -81,7 +81,7 @@ fn each_level_tells_its_container_also_of_the_dead() {
 }
 
 #[test]
-fn one_level_is_shown_with_to_and_an_invisible_process_is_told_of() {
+fn one_level_is_shown_with_to_and_an_invisible_process_is_reported() {
     let recording = web_then_db();
     let shown = recording.shown(&["pid", "7", "--in", "db", "--to", &HOST.to_string(), "--no-headers"]);
     assert_eq!(shown, "0  4026531836  host  201\n");
@@ -92,32 +92,35 @@ fn one_level_is_shown_with_to_and_an_invisible_process_is_told_of() {
     assert_eq!(document["levels"].as_array().map(Vec::len), Some(1), "{document}");
     assert_eq!(document["levels"][0]["pid"], 7, "a PID stands for its namespace");
 
-    let words = recording.refused(1, &["pid", "7", "--in", "db", "--to", "side"]);
+    let stderr = recording.refused(1, &["pid", "7", "--in", "db", "--to", "side"]);
     for part in [
         "7 in 4026532001 is 201 on the host (postgres) and in namespace 4026532001",
         "invisible in 4026532005",
     ] {
-        assert!(words.contains(part), "{part}: {words}");
+        assert!(stderr.contains(part), "{part}: {stderr}");
     }
-    let words = recording.refused(1, &["pid", "201", "--to", "web"]);
-    assert!(words.contains("201 (postgres) is in namespace 4026532001, but not in the one that"), "{words}");
+    let stderr = recording.refused(1, &["pid", "201", "--to", "web"]);
+    assert!(
+        stderr.contains("201 (postgres) is in namespace 4026532001, but not in the one that"),
+        "{stderr}"
+    );
 }
 
 #[test]
-fn a_number_that_nobody_has_there_is_told_with_what_it_is_elsewhere() {
+fn an_unused_number_is_reported_with_its_processes_elsewhere() {
     let recording = web_then_db();
-    let words = recording.refused(1, &["pid", "9", "--in", "side"]);
-    assert!(words.contains("9 is checker[202] in namespace 4026532001"), "{words}");
-    let words = recording.refused(1, &["pid", "201", "--in", "db"]);
-    assert!(words.contains("201 is the host's number for postgres, which is 7 there"), "{words}");
-    let words = recording.refused(1, &["pid", "201", "--in", "side"]);
-    assert!(words.contains("invisible there"), "{words}");
-    let words = recording.refused(1, &["pid", "9"]);
-    assert!(words.contains("9 is checker[202] in namespace 4026532001: ask with --in"), "{words}");
+    let stderr = recording.refused(1, &["pid", "9", "--in", "side"]);
+    assert!(stderr.contains("9 is checker[202] in namespace 4026532001"), "{stderr}");
+    let stderr = recording.refused(1, &["pid", "201", "--in", "db"]);
+    assert!(stderr.contains("201 is the host's number for postgres, which is 7 there"), "{stderr}");
+    let stderr = recording.refused(1, &["pid", "201", "--in", "side"]);
+    assert!(stderr.contains("invisible there"), "{stderr}");
+    let stderr = recording.refused(1, &["pid", "9"]);
+    assert!(stderr.contains("9 is checker[202] in namespace 4026532001: ask with --in"), "{stderr}");
 }
 
 #[test]
-fn processes_tell_their_container_where_it_is_asked_for() {
+fn processes_have_their_container_with_the_option() {
     let recording = web_then_db();
     let shown = recording.shown(&["ps", "db", "--fields", "pid,container", "--no-headers"]);
     assert_eq!(shown, "200  docker/db\n201  docker/db\n202  docker/db\n");
@@ -130,33 +133,33 @@ fn processes_tell_their_container_where_it_is_asked_for() {
 }
 
 #[test]
-fn who_went_before_those_that_are_remembered_is_told_to_be_forgotten() {
+fn processes_beyond_memory_are_reported_as_forgotten() {
     let recording = web_then_db();
-    let words = recording.refused(1, &["pid", "101", "--remember", "1"]);
-    assert!(words.contains("the last 1 are remembered") && words.contains("--remember"), "{words}");
+    let stderr = recording.refused(1, &["pid", "101", "--remember", "1"]);
+    assert!(stderr.contains("the last 1 are remembered") && stderr.contains("--remember"), "{stderr}");
     assert_eq!(first_pid(&recording.shown(&["pid", "101", "--remember", "2", "-o", "json"])), 101);
-    let words = recording.refused(1, &["pid", "9999"]);
-    assert!(!words.contains("--remember"), "nobody has been forgotten: {words}");
+    let stderr = recording.refused(1, &["pid", "9999"]);
+    assert!(!stderr.contains("--remember"), "nobody has been forgotten: {stderr}");
 }
 
 #[test]
-fn what_is_no_pid_is_told_what_takes_it() {
+fn a_target_that_is_no_pid_names_the_right_command() {
     let recording = web_then_db();
-    let words = recording.refused(2, &["pid", &TWICE.to_string()]);
-    assert!(words.contains(&format!("`pidns-trace ps {TWICE}`")) && words.contains("--in"), "{words}");
-    let words = recording.refused(2, &["pid", "web"]);
-    assert!(words.contains("lists the processes of a container"), "{words}");
+    let stderr = recording.refused(2, &["pid", &TWICE.to_string()]);
+    assert!(stderr.contains(&format!("`pidns-trace ps {TWICE}`")) && stderr.contains("--in"), "{stderr}");
+    let stderr = recording.refused(2, &["pid", "web"]);
+    assert!(stderr.contains("lists the processes of a container"), "{stderr}");
 }
 
 #[test]
-fn a_namespace_that_was_gone_by_then_is_told_to_have_been_there() {
+fn an_ended_namespace_is_reported_as_ended() {
     let mut story = Story::begin();
     story.container(20, TWICE, "web", 100);
     let web = namespace(TWICE, 20, "web");
-    story.tell(30, "namespace.destroy", serde_json::json!({"ns": web, "lived_ns": 1}));
+    story.add(30, "namespace.destroy", serde_json::json!({"ns": web, "lived_ns": 1}));
     story.end(40);
     for command in ["ps", "tree"] {
-        let words = story.file().refused(1, &[command, &TWICE.to_string()]);
-        assert!(words.contains("it was gone by then, and `explain` tells of it"), "{words}");
+        let stderr = story.file().refused(1, &[command, &TWICE.to_string()]);
+        assert!(stderr.contains("it was gone by then, and `explain` tells of it"), "{stderr}");
     }
 }

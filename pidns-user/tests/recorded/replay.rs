@@ -35,7 +35,7 @@ fn it_stops_after_so_many_events_or_so_much_recorded_time() {
 }
 
 #[test]
-fn what_stands_behind_the_last_event_that_is_asked_for_is_not_read() {
+fn replay_stops_reading_after_the_last_requested_event() {
     let text: String = ten().text().lines().take(8).map(|line| format!("{line}\n")).collect();
     let recording = Recording::of(text.as_bytes());
     recording.refused(2, &["replay", "-e", "process.fork"]);
@@ -102,18 +102,18 @@ fn a_count_ends_a_replay_whose_pipe_stays_open() {
 }
 
 #[test]
-fn words_are_left_out_where_nobody_wants_them() {
+fn quiet_leaves_messages_out() {
     let mut story = Story::begin();
-    story.tell(20, "later.version", serde_json::json!({}));
+    story.add(20, "later.version", serde_json::json!({}));
     let gone = process(&[100], "x", 20, HOST);
     story.fork(20, &gone);
     story.ends(21, &gone);
     story.end(30);
     let recording = story.file();
-    for (args, words) in [(&["replay"][..], "left out 1 event"), (&["pid", "100"], "was gone by then")] {
-        let (_, _, stderr) = recording.told(args);
-        assert!(stderr.contains(words), "{args:?}: {stderr}");
-        let (code, _, stderr) = recording.told(&[args, &["-q"]].concat());
+    for (args, part) in [(&["replay"][..], "left out 1 event"), (&["pid", "100"], "was gone by then")] {
+        let (_, _, stderr) = recording.run(args);
+        assert!(stderr.contains(part), "{args:?}: {stderr}");
+        let (code, _, stderr) = recording.run(&[args, &["-q"]].concat());
         assert_eq!((code, stderr.as_str()), (0, ""), "{args:?}");
     }
 }

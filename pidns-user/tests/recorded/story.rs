@@ -41,12 +41,12 @@ impl Story {
     pub(crate) fn start(&mut self, second: u64) {
         let hooks = json!({"proc_free_inum": "fentry", "release_task": "fentry"});
         let events = ["process.reap", "namespace.destroy"];
-        self.tell_as(second, "stream.start", Some(1), json!({
+        self.add_with_seq(second, "stream.start", Some(1), json!({
             "version": "0.1.0", "boot_time": "1970-01-01T00:16:40Z", "hooks": hooks, "filter": {"events": events}
         }));
-        self.tell(second, "snapshot.namespace", json!({"ns": {"inum": HOST, "level": 0}}));
+        self.add(second, "snapshot.namespace", json!({"ns": {"inum": HOST, "level": 0}}));
         let init = process(&[1], "init", 0, HOST);
-        self.tell(
+        self.add(
             second,
             "snapshot.process",
             json!({"process": init, "state": "S", "threads": 1, "joined": false}),
@@ -54,12 +54,12 @@ impl Story {
     }
 
     /// Tells of an event at this second of the machine.
-    pub(crate) fn tell(&mut self, second: u64, event: &str, body: Value) {
-        self.tell_as(second, event, None, body);
+    pub(crate) fn add(&mut self, second: u64, event: &str, body: Value) {
+        self.add_with_seq(second, event, None, body);
     }
 
     /// The same under a number that the event would not have of itself.
-    pub(crate) fn tell_as(&mut self, second: u64, event: &str, seq: Option<u64>, body: Value) {
+    pub(crate) fn add_with_seq(&mut self, second: u64, event: &str, seq: Option<u64>, body: Value) {
         let next = self.lines.last().and_then(|line| line["seq"].as_u64()).unwrap_or(0) + 1;
         let time = 1_000 + second + self.step;
         let mut line = json!({
@@ -75,28 +75,28 @@ impl Story {
     pub(crate) fn container(&mut self, second: u64, inum: u32, name: &str, pid: u32) {
         let ns = namespace(inum, second, name);
         let creator = process(&[1], "init", 0, HOST);
-        self.tell(second, "namespace.create", json!({"ns": ns, "via": "clone", "creator": creator}));
+        self.add(second, "namespace.create", json!({"ns": ns, "via": "clone", "creator": creator}));
         let init = process(&[pid, 1], name, second, inum);
-        self.tell(second, "namespace.init", json!({"ns": ns, "process": init}));
+        self.add(second, "namespace.init", json!({"ns": ns, "process": init}));
         self.fork(second, &init);
     }
 
     /// A process is forked.
     pub(crate) fn fork(&mut self, second: u64, process: &Value) {
         let parent = self::process(&[1], "init", 0, HOST);
-        self.tell(second, "process.fork", json!({"process": process, "parent": parent}));
+        self.add(second, "process.fork", json!({"process": process, "parent": parent}));
     }
 
     /// It ends, and is reaped.
     pub(crate) fn ends(&mut self, second: u64, process: &Value) {
-        self.tell(second, "process.exit", json!({"process": process, "exit": {"code": 0}, "ran_ns": SECOND}));
-        self.tell(second, "process.reap", json!({"process": process, "zombie_ns": 1}));
+        self.add(second, "process.exit", json!({"process": process, "exit": {"code": 0}, "ran_ns": SECOND}));
+        self.add(second, "process.reap", json!({"process": process, "zombie_ns": 1}));
     }
 
     /// The stream ends.
     pub(crate) fn end(&mut self, second: u64) {
         let nothing = json!({});
-        self.tell(second, "stream.end", json!({
+        self.add(second, "stream.end", json!({
             "events": nothing, "lost": nothing, "kernel": nothing, "threads": {"created": 0, "ended": 0}, "duration_ns": 1
         }));
     }
@@ -118,7 +118,7 @@ pub(crate) struct Recording {
 }
 
 /// What the program prints: its exit code, stdout and stderr.
-pub(crate) type Told = (i32, String, String);
+pub(crate) type Output = (i32, String, String);
 
 impl Recording {
     pub(crate) fn of(bytes: &[u8]) -> Self {
@@ -129,7 +129,7 @@ impl Recording {
     }
 
     /// Runs the program on it.
-    pub(crate) fn told(&self, args: &[&str]) -> Told {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         let mut command = program();
         match args {
             ["replay", rest @ ..] => command.arg("replay").arg(&self.path).args(rest),
@@ -143,7 +143,7 @@ impl Recording {
     /// What it prints, where it ends well.
     #[track_caller]
     pub(crate) fn shown(&self, args: &[&str]) -> String {
-        let (code, stdout, stderr) = self.told(args);
+        let (code, stdout, stderr) = self.run(args);
         assert_eq!(code, 0, "{args:?}: {stderr}");
         stdout
     }
@@ -151,7 +151,7 @@ impl Recording {
     /// What it says, where it ends with this code.
     #[track_caller]
     pub(crate) fn refused(&self, code: i32, args: &[&str]) -> String {
-        let (found, stdout, stderr) = self.told(args);
+        let (found, stdout, stderr) = self.run(args);
         assert_eq!(found, code, "{args:?}: {stdout}{stderr}");
         stderr
     }

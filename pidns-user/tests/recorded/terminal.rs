@@ -25,23 +25,23 @@ fn deep() -> Story {
         pids.insert(0, 100_000 + level);
         let ns = json!({"inum": inum, "level": level, "parent": parent, "born_boot_ns": 21_000_000_000_u64, "user_ns": 1, "owner_uid": 0});
         let creator = process(&[100_000, 1], LONG, 20, FIRST);
-        story.tell(21, "namespace.create", json!({"ns": ns, "via": "clone", "creator": creator}));
+        story.add(21, "namespace.create", json!({"ns": ns, "via": "clone", "creator": creator}));
         let init = process(&pids, "名前名前名", 21, inum);
-        story.tell(21, "namespace.init", json!({"ns": ns, "process": init}));
+        story.add(21, "namespace.init", json!({"ns": ns, "process": init}));
         story.fork(21, &init);
     }
     let zombie = process(&[200_000, 2], "a-zombie-of-long", 22, FIRST);
     story.fork(22, &zombie);
-    story.tell(23, "process.exit", json!({"process": zombie, "exit": {"code": 0}, "ran_ns": 1}));
+    story.add(23, "process.exit", json!({"process": zombie, "exit": {"code": 0}, "ran_ns": 1}));
     let joiner = process(&[200_001], "nsenter", 22, HOST);
     story.fork(22, &joiner);
-    story.tell(
+    story.add(
         23,
         "namespace.join",
         json!({"ns": namespace(FIRST, 20, LONG), "process": joiner, "from": HOST}),
     );
     let joined = process(&[200_002, 3], "sh", 24, FIRST);
-    story.tell(24, "process.fork", json!({"process": joined, "parent": joiner, "crosses": true}));
+    story.add(24, "process.fork", json!({"process": joined, "parent": joiner, "crosses": true}));
     story.end(30);
     story
 }

@@ -7,27 +7,27 @@ use crate::story::{HOST, Story, process};
 const WEB: u32 = 4026532001;
 
 /// A PID 1 that is exiting and waits for a zombie (101), whose parent is outside. Of another zombie (51), of the host, its parent is
-/// told. `told`: both were zombies already when the recording began, of which the snapshot says that nothing traces them.
-fn hung(told: bool) -> Story {
+/// told. `run`: both were zombies already when the recording began, of which the snapshot says that nothing traces them.
+fn hung(run: bool) -> Story {
     let mut story = Story::begin();
     story.container(20, WEB, "web", 100);
     let init = process(&[100, 1], "web", 20, WEB);
     let (inside, outside) = (process(&[101, 2], "worker", 21, WEB), process(&[51], "helper", 21, HOST));
     for zombie in [&inside, &outside] {
-        if told {
+        if run {
             let seen =
                 json!({"process": zombie, "state": "Z", "threads": 1, "threads_live": 0, "joined": true});
-            story.tell(22, "snapshot.process", seen);
+            story.add(22, "snapshot.process", seen);
         } else {
             story.fork(21, zombie);
-            story.tell(22, "process.exit", json!({"process": zombie, "exit": {"code": 0}, "ran_ns": 1}));
+            story.add(22, "process.exit", json!({"process": zombie, "exit": {"code": 0}, "ran_ns": 1}));
         }
     }
     let ns = crate::story::namespace(WEB, 20, "web");
     let exit = json!({"code": 0});
     let body = json!({"ns": ns, "process": init, "exit": exit, "cause": {"kind": "exited"}, "members": 1});
-    story.tell(25, "namespace.init_exit", body);
-    story.tell(25, "process.exit", json!({"process": init, "exit": exit, "ran_ns": 1}));
+    story.add(25, "namespace.init_exit", body);
+    story.add(25, "process.exit", json!({"process": init, "exit": exit, "ran_ns": 1}));
     story.end(30);
     story
 }
@@ -35,21 +35,21 @@ fn hung(told: bool) -> Story {
 const UNLESS: &str = "unless another process traces it, which the recording does not tell";
 
 #[test]
-fn a_recording_that_tells_of_no_tracers_says_so_in_each_view() {
-    for (told, why) in [
+fn a_recording_without_tracers_is_marked_in_each_view() {
+    for (run, why) in [
         (true, json!({"kind": "not_reaped", "pid": 1, "comm": "init"})),
         (false, json!({"kind": "not_reaped", "pid": 1, "comm": "init", "tracer_unknown": true})),
     ] {
-        let recording = hung(told).file();
-        let says = |args: &[&str], part: &str| {
+        let recording = hung(run).file();
+        let expect = |args: &[&str], part: &str| {
             let text = recording.shown(args);
-            assert_eq!(text.contains(part), !told, "{args:?}, told: {told}: {text}");
+            assert_eq!(text.contains(part), !run, "{args:?}, told: {run}: {text}");
         };
         for target in [&WEB.to_string()[..], "101", "51", "1"] {
-            says(&["explain", target], UNLESS);
+            expect(&["explain", target], UNLESS);
         }
         for view in ["tree", "ps"] {
-            says(&[view], "or a tracer has not waited for it");
+            expect(&[view], "or a tracer has not waited for it");
         }
         let of =
             |args: &[&str]| -> Value { serde_json::from_str(&recording.shown(args)).expect("one document") };
@@ -57,7 +57,7 @@ fn a_recording_that_tells_of_no_tracers_says_so_in_each_view() {
         assert_eq!(explained["namespace"]["waits_for"][0]["why"], why, "{explained:#}");
         let zombie = &of(&["explain", "51", "-o", "json"])["process"]["zombie"];
         assert_eq!(zombie["reaper"]["pid"], 1, "{zombie:#}");
-        assert_eq!(zombie.get("tracer_unknown").is_some(), !told, "{zombie:#}");
+        assert_eq!(zombie.get("tracer_unknown").is_some(), !run, "{zombie:#}");
         let listed = of(&["ps", "-o", "json"]);
         let line = listed["processes"].as_array().expect("processes").iter().find(|line| line["pid"] == 101);
         assert_eq!(line.expect("the zombie")["awaited"]["why"], why, "{listed:#}");
@@ -65,7 +65,7 @@ fn a_recording_that_tells_of_no_tracers_says_so_in_each_view() {
         let lines = tree["namespaces"].as_array().expect("namespaces");
         let line = lines.iter().find(|line| line["ns"]["inum"] == WEB).expect("the namespace");
         assert_eq!(line["waits_for"][0]["why"], why, "{tree:#}");
-        let (table, unknown) = (recording.shown(&["ps", "--fields", "pid,tracer", "--no-headers"]), !told);
+        let (table, unknown) = (recording.shown(&["ps", "--fields", "pid,tracer", "--no-headers"]), !run);
         let row = table.lines().find(|line| line.split_whitespace().next() == Some("101")).expect("its row");
         assert_eq!(row.split_whitespace().nth(1), Some(if unknown { "?" } else { "-" }), "{table}");
     }

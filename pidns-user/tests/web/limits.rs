@@ -149,7 +149,7 @@ fn too_many_headers_bytes_are_431() {
 }
 
 #[test]
-fn what_is_no_http_is_400() {
+fn malformed_http_is_400() {
     let server = Running::plain();
     assert_eq!(send(server.address, "what is this?\r\n\r\n").status, 400);
     let mut stream = connect(server.address);
@@ -195,7 +195,7 @@ fn a_slow_reader_is_cut_off_and_others_are_served_meanwhile() {
 }
 
 #[test]
-fn answers_that_nobody_reads_are_bounded_and_the_slowest_reader_makes_room() {
+fn unread_answers_are_bounded_and_the_slowest_reader_makes_room() {
     let limits = Limits { unread_bytes: 25_000_000, ..Limits::default() };
     let server = Running::with(limits);
     server.agent.length.store(20_000_000, Ordering::SeqCst);

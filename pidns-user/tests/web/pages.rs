@@ -98,7 +98,7 @@ fn head_has_the_headers_of_get_and_no_body() {
 }
 
 #[test]
-fn gzip_is_sent_to_those_who_take_it() {
+fn gzip_is_sent_to_clients_that_accept_it() {
     let server = Running::plain();
     server.agent.length.store(100_000, Ordering::SeqCst);
     let plain = get(server.address, "/metrics");
@@ -133,7 +133,7 @@ fn requests_sent_at_once_are_answered_in_order() {
 }
 
 #[test]
-fn a_port_in_use_is_an_error_that_says_what_to_do() {
+fn a_port_in_use_is_an_error_with_a_remedy() {
     let server = Running::plain();
     let mut options = options(None, Limits::default());
     options.listen = vec![server.address];

@@ -39,7 +39,7 @@ fn a_reload_takes_a_changed_password_at_once() {
 }
 
 #[test]
-fn a_bad_reload_says_why_and_keeps_the_old_configuration() {
+fn a_bad_reload_logs_its_error_and_keeps_the_old_configuration() {
     let folder = Folder::with(&users("old"));
     let server = Running::configured(&folder);
     folder.write("web.yml", "basic_auth_users:\n  alice: plain\n");

@@ -152,7 +152,7 @@ fn the_servers_suite_and_curve_are_those_of_the_configuration() {
 }
 
 #[test]
-fn plain_http_to_a_tls_port_is_told_so() {
+fn plain_http_to_a_tls_port_gets_an_explanation() {
     let authority = Authority::new();
     let server = Running::configured(&folder(&authority, ""));
     let mut stream = connect(server.address);

@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_committed_files_are_what_this_source_makes() {
+    fn the_committed_files_are_up_to_date() {
         check().expect("dashboards/ is up to date");
     }
 }

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_are_joined_or_made_are_told_from_metrics() {
+    fn joined_and_made_labels_are_distinguished_from_metrics() {
         let query = r#"label_join(a{x="1"} * on (i) group_left (p) b, "workload", "/", "p")"#;
         let uses = uses(query);
         assert_eq!(uses.made, set(&["workload"]));

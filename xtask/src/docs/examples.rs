@@ -196,13 +196,13 @@ mod tests {
     }
 
     #[test]
-    fn a_note_says_what_is_run_in_place_of_a_live_command() {
+    fn a_note_names_the_command_run_in_place_of_a_live_one() {
         let text = "<!-- $ pidns-trace replay web.ndjson -->\n```console\n$ sudo pidns-trace\nout\n```\n";
         assert_eq!(found(text).expect("examples"), [pair("pidns-trace replay web.ndjson", "out\n")]);
     }
 
     #[test]
-    fn what_shows_no_output_of_ours_is_no_example() {
+    fn a_block_without_our_output_is_no_example() {
         for text in [
             "```\n$ sudo pidns-trace\n```\n",
             "```\n$ ps\nout\n```\n",

@@ -77,7 +77,7 @@ fn defaults() -> Value {
 }
 
 #[test]
-fn the_committed_files_are_what_this_source_makes() {
+fn the_committed_files_are_up_to_date() {
     files::check().expect("packaging/ is up to date");
 }
 
@@ -93,7 +93,7 @@ fn the_chart_with_its_defaults_is_the_plain_manifests() {
 }
 
 #[test]
-fn what_the_user_of_the_chart_chooses_is_in_the_manifests() {
+fn values_of_the_chart_are_in_the_manifests() {
     let mut values = defaults();
     values["image"] = json!("registry.example/pidns-trace@sha256:0");
     values["resources"] = json!({"limits": {"memory": "1Gi"}});

@@ -174,14 +174,14 @@ mod tests {
     }
 
     #[test]
-    fn each_loop_is_told_and_loops_in_loops_are_followed() {
+    fn each_loop_is_reported_and_nested_loops_are_followed() {
         let one = [goto(1), MOVE, if_zero(-2)];
         assert_eq!(of(&[one.as_slice(), &one, &[EXIT]].concat()), [(4, 5), (1, 2)]);
         assert_eq!(of(&[MOVE, goto(1), MOVE, if_zero(-2), if_zero(-5), EXIT]), [(2, 3)]);
     }
 
     #[test]
-    fn what_no_instruction_leads_to_is_not_looked_at() {
+    fn unreachable_code_is_ignored() {
         assert_eq!(of(&[EXIT, goto(1), MOVE, if_zero(-2), EXIT]), []);
     }
 

@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_of_what_the_object_lacks_keeps_its_name() {
+    fn a_call_of_a_symbol_outside_of_the_object_keeps_its_name() {
         let mut code = functions(&[("program", "tracepoint", 0, 8)]);
         let relocated = HashMap::from([(0, Referent::Undefined("rust_begin_unwind".to_owned()))]);
         code.add_section("tracepoint", &call(-1), true, &relocated);
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn back_edges_are_told_with_their_function() {
+    fn back_edges_are_reported_with_their_function() {
         const BACK: [u8; 8] = [0x15, 0, 0xfe, 0xff, 0, 0, 0, 0];
         const OVER_ONE: [u8; 8] = [0x05, 0, 1, 0, 0, 0, 0, 0];
         let mut code =

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_library_inlines_is_near_the_line_before() {
+    fn inlined_library_code_is_near_the_line_before() {
         let library = "/usr/lib/rustlib/src/rust/library/core/src/option.rs".to_owned();
         let lines = Lines { records: vec![record(0, 7), Record { file: library, ..record(8, 1016) }] };
         assert_eq!(line(&lines, 0, 8).as_deref(), Some("near src/main.rs:7"));
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn line_0_says_nothing() {
+    fn line_0_is_no_line() {
         let lines = Lines { records: vec![record(0, 7), record(8, 0)] };
         assert_eq!(line(&lines, 0, 8).as_deref(), Some("at src/main.rs:7"));
     }

@@ -59,7 +59,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn look(purpose: Purpose) -> Result<Self> {
+    pub(super) fn inspect(purpose: Purpose) -> Result<Self> {
         if shell::find("rustup").is_none() {
             bail!(
                 "rustup is not on PATH. The eBPF object needs another toolchain than the rest, and it is rustup that \

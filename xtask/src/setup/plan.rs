@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_guests_take_is_installed_where_it_is_missing() {
+    fn missing_packages_for_guests_are_installed() {
         let machine = Machine { missing: packages::GUESTS.iter().collect(), ..ready() };
         let commands = commands(&machine);
         let [_update, install] = &commands[..] else { panic!("two commands, not {commands:#?}") };
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_packages_of_container_runtimes_start_is_kept_from_starting() {
+    fn services_of_container_runtimes_are_kept_from_starting() {
         let missing = packages::CONTAINERS.iter().chain(packages::GUESTS).collect();
         let machine = Machine { missing, ..ready() };
         let with_systemd = commands(&machine);
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_before_is_left_as_it_is() {
+    fn existing_files_are_left_alone() {
         let is_docker = |package: &&Package| package.to_string().starts_with("docker.io ");
         let docker = packages::CONTAINERS.iter().find(is_docker).expect("tests run Docker");
         let commands = commands(&Machine { missing: vec![docker], ..ready() });
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_held_back_is_let_go_of_after_an_install_that_failed_too() {
+    fn held_services_are_released_after_a_failed_install_too() {
         let folder = std::env::temp_dir().join(format!("xtask-setup-test-{}", std::process::id()));
         std::fs::create_dir(&folder).expect("a temporary folder");
         let command = |program: &str, file: &str| {
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn debian_says_why_the_nightly_will_not_do() {
+    fn debian_names_the_reason_against_the_nightly() {
         let text = plan(&fresh()).expect("a plan").to_string();
         assert!(text.contains("since rustup has no toolchain nightly"), "{text}");
         assert!(text.contains("missing: llvm-22-dev (is the LLVM"), "{text}");
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_needs_root_goes_through_sudo() {
+    fn only_steps_that_need_root_use_sudo() {
         let commands = commands(&Machine { privilege: Privilege::Sudo, ..fresh() });
         let with_sudo: Vec<bool> = commands.iter().map(|command| command.contains("sudo ")).collect();
         assert_eq!(with_sudo, [true, true, false, false], "{commands:#?}");
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn without_apt_the_user_is_told_what_is_missing_and_another_way() {
+    fn without_apt_the_missing_packages_and_an_alternative_are_printed() {
         let error = plan(&Machine { apt: false, ..fresh() }).err().expect("nothing to install with");
         let message = error.to_string();
         assert!(message.contains("rust-web-src (has the sources of core"), "{message}");

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_simulation_names_what_it_would_install() {
+    fn a_simulation_names_the_packages_to_install() {
         let lines = [
             "Reading package lists...",
             "Remv qemu-utils [1:10.0.2+ds-2]",
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn each_suite_is_looked_for_where_this_machine_has_its_like() {
+    fn each_suite_is_looked_up_in_the_mirror_of_this_machine() {
         let archives = archives(&[
             "https://other.example/apt stable Vendor",
             "http://main.example/debian/ bookworm Debian",
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn before_the_first_update_the_folder_tells_who_is_debian() {
+    fn before_the_first_update_debian_is_found_by_its_folder() {
         let archives = archives(&[
             "https://other.example/apt bookworm $(ORIGIN)",
             "http://main.example/debian/ bookworm $(ORIGIN)",
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn without_debian_the_user_is_told_where_to_look() {
+    fn without_debian_a_place_to_search_is_printed() {
         let others = archives(&["https://other.example/ubuntu noble Ubuntu", ""]);
         let error = site_of("sid", &others).expect_err("no Debian");
         assert!(error.to_string().contains("sources.list"), "{error}");

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_archive_is_what_cpio_writes() {
+    fn an_archive_equals_that_of_cpio() {
         let mut archive = Archive::default();
         archive.folder("/bin");
         archive.file("/bin/x", b"hello");

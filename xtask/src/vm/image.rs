@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_kernel_is_refused() {
+    fn a_file_that_is_no_kernel_is_refused() {
         for wrong in [&b""[..], &[0; 4096], &image(b"\x02\x21\x4c\x18...")[..1040], &image(b"????")] {
             assert!(Payload::of(wrong).is_err());
         }

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_come_before_what_is_in_them() {
+    fn folders_come_before_their_files() {
         let folders: Vec<_> = folders(["/lib/x86/libc.so"].into_iter()).into_iter().collect();
         let place = |folder: &str| folders.iter().position(|other| other == folder);
         assert!(place("lib") < place("lib/x86") && place("lib").is_some(), "{folders:?}");

@@ -171,7 +171,7 @@ again a::works: hooks were left out
 @exit 0"#;
 
     #[test]
-    fn the_table_says_what_ran_and_what_did_not() {
+    fn the_table_lists_run_and_skipped_tests() {
         let good = outcome("6.1", RUN);
         assert!(good.is_good(), "{}", good.complaint());
         let text = report(&[good, outcome("newest", "")]);

@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_kernel_cannot_have_may_be_skipped() {
+    fn only_tests_of_missing_kernel_features_may_be_skipped() {
         let pid_max = skip("this kernel's BTF has no field pid_max in pid_namespace");
         let allowed = |skip: &Skip, release: &str| is_allowed(skip, release, Hooks::Auto);
         assert!(allowed(&pid_max, "6.12.117+deb13-cloud-amd64"));
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn function_hooks_may_be_missing_only_where_nobody_asked_for_them() {
+    fn function_hooks_may_be_missing_only_where_not_requested() {
         let left_out = skip(WITHOUT_FUNCTIONS);
         assert!(is_allowed(&left_out, "6.1.0-56-cloud-amd64", Hooks::Tracepoint));
         assert!(!is_allowed(&left_out, "6.1.0-56-cloud-amd64", Hooks::Auto));

@@ -244,7 +244,7 @@ an unfinished line{ "type": "test", "name": "cli::three", "event": "failed", "st
     }
 
     #[test]
-    fn what_was_not_run_is_trouble() {
+    fn tests_that_did_not_run_are_failures() {
         let without_a_test: String = GOOD
             .lines()
             .filter(|line| !line.contains("creation::one"))

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_kernel_or_no_hooks_is_refused() {
+    fn unknown_kernels_and_hooks_are_refused() {
         for wrong in ["6", "6.1.192", "latest", "6.x", "", "../6.1", "6.1:", "6.1:kprobe"] {
             assert!(wrong.parse::<Wanted>().is_err(), "{wrong:?} is refused");
         }

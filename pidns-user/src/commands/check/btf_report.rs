@@ -57,9 +57,9 @@ fn judge_bytes(report: &mut CheckReport, file: &Path, bytes: &[u8], set: HookSet
     let btf = whole(bytes)?;
     let judgement = btf_report(&btf, set).map_err(Unusable::Damaged)?;
     report.ok("BTF", format!("{}, {} types", file.display(), btf.len() - 1));
-    tell_layout(report, &judgement);
-    tell_hooks(report, &judgement);
-    tell_snapshots(report, &judgement.snapshots);
+    add_layout(report, &judgement);
+    add_hooks(report, &judgement);
+    add_snapshots(report, &judgement.snapshots);
     report.put(
         "attaching",
         Verdict::Unknown,
@@ -70,18 +70,18 @@ fn judge_bytes(report: &mut CheckReport, file: &Path, bytes: &[u8], set: HookSet
     Ok(judgement.runs())
 }
 
-fn tell_layout(report: &mut CheckReport, judgement: &BtfReport) {
+fn add_layout(report: &mut CheckReport, judgement: &BtfReport) {
     let BtfReport { layout, missing, losses, .. } = judgement;
     if missing.is_empty() {
         let found = OFFSETS.iter().filter(|offset| layout.has(offset.symbol)).count();
-        let told: usize = losses.iter().map(|of| of.lacks(&layout.offsets).count()).sum();
-        let others = match OFFSETS.len().saturating_sub(found + told) {
+        let result: usize = losses.iter().map(|of| of.lacks(&layout.offsets).count()).sum();
+        let others = match OFFSETS.len().saturating_sub(found + result) {
             0 => String::new(),
             others => format!(" ({others} more are what other kernels have in the place of some of these)"),
         };
         let all = OFFSETS.len();
         report.ok("layout", format!("{found} of {all} offsets and sizes, all that are needed{others}"));
-        tell_switches(report, layout);
+        add_switches(report, layout);
     } else {
         let foreign = missing
             .iter()
@@ -94,10 +94,10 @@ fn tell_layout(report: &mut CheckReport, judgement: &BtfReport) {
         let missing = Missing(missing.clone());
         report.put("layout", Verdict::Missing, missing.to_string(), Some(remedy.to_owned()));
     }
-    tell_losses(report, losses, &layout.offsets);
+    add_losses(report, losses, &layout.offsets);
 }
 
-fn tell_losses(report: &mut CheckReport, losses: &[&'static Use], offsets: &[(&'static str, u32)]) {
+fn add_losses(report: &mut CheckReport, losses: &[&'static Use], offsets: &[(&'static str, u32)]) {
     for of in losses {
         let lacks: Vec<String> = of.lacks(offsets).map(what_it_is).collect();
         report.put(
@@ -122,7 +122,7 @@ fn what_it_is(symbol: &str) -> String {
     }
 }
 
-fn tell_switches(report: &mut CheckReport, layout: &Layout) {
+fn add_switches(report: &mut CheckReport, layout: &Layout) {
     let Layout {
         offsets: _,
         have_task_pt_regs,
@@ -170,7 +170,7 @@ fn tell_switches(report: &mut CheckReport, layout: &Layout) {
 }
 
 /// The task iterator, which the live stream does not need.
-fn tell_snapshots(report: &mut CheckReport, judgement: &SnapshotReport) {
+fn add_snapshots(report: &mut CheckReport, judgement: &SnapshotReport) {
     let SnapshotReport { layout, missing, losses, has_files } = judgement;
     if missing.is_empty() {
         let all = SnapshotLayout::wanted().count();
@@ -196,10 +196,10 @@ fn tell_snapshots(report: &mut CheckReport, judgement: &SnapshotReport) {
         };
         report.put("holders", Verdict::Gap, detail, Some(super::WITHOUT_TIES.to_owned()));
     }
-    tell_losses(report, losses, &layout.offsets);
+    add_losses(report, losses, &layout.offsets);
 }
 
-fn tell_hooks(report: &mut CheckReport, judgement: &BtfReport) {
+fn add_hooks(report: &mut CheckReport, judgement: &BtfReport) {
     for (hook, form) in &judgement.hooks {
         match form {
             HookForm::On(_) => report.ok(hook.name, format!("would take {form}: {}", hook.shows)),
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_is_gone_is_told_with_what_it_costs() {
+    fn a_missing_member_is_reported_with_its_consequence() {
         let lose = |name: &'static str| {
             move |draft: &mut Draft| {
                 for row in draft.types.iter_mut().flat_map(|entry| &mut entry.rows) {

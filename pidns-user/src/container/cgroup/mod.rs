@@ -86,7 +86,7 @@ impl Place {
         self.containers.back()
     }
 
-    fn says_nothing(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.containers.is_empty() && self.unit.is_none() && self.candidates.is_empty()
     }
 }
@@ -114,7 +114,7 @@ pub fn parse(text: &[u8]) -> Option<Place> {
     let told = |place: &Place| (place.containers.len(), place.unit.is_some());
     places
         .into_iter()
-        .filter(|place| !place.says_nothing() && !watches(place))
+        .filter(|place| !place.is_empty() && !watches(place))
         // The first of equals, where max_by_key would take the last.
         .reduce(|best, place| if told(&best) < told(&place) { place } else { best })
 }

@@ -290,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_are_undone_and_what_is_none_stays() {
+    fn escapes_are_undone_and_other_text_stays() {
         for (escaped, plain) in [
             (&br"a\x2db"[..], &b"a-b"[..]),
             (br"\x2d", b"-"),

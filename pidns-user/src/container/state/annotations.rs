@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sandbox_of_a_pod_is_known_by_each_of_the_runtimes_words() {
+    fn the_sandbox_of_a_pod_is_recognised_for_each_runtime() {
         for (key, value) in [
             ("io.kubernetes.cri.container-type", "sandbox"),
             ("io.kubernetes.cri-o.ContainerType", "sandbox"),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_image_says_is_neither_kubernetes_nor_a_daemons_word() {
+    fn labels_of_an_image_are_neither_kubernetes_nor_a_daemon() {
         let image = [
             ("io.kubernetes.container.name", "coredns"),
             ("io.kubernetes.cri.image-name", "registry.example/coredns:1"),

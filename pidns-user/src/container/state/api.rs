@@ -104,7 +104,7 @@ impl Api {
                 continue;
             }
             match inspect(&socket.path, id, in_pod) {
-                Ok(Some(said)) => return Some((socket.runtime, said)),
+                Ok(Some(record)) => return Some((socket.runtime, record)),
                 Ok(None) => {}
                 Err(error) => {
                     if matches!(error, AskError::Silent | AskError::Endless) {
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_that_accepts_nobody_is_not_waited_for() {
+    fn a_daemon_that_accepts_no_connection_is_not_waited_for() {
         let base = tempfile::tempdir().unwrap();
         let path = base.path().join("docker.sock");
         let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();

@@ -122,31 +122,31 @@ pub(super) fn storage(
     whose: Whose,
     doubts: &mut Vec<String>,
 ) -> Option<DaemonRecord> {
-    let mut said: Option<DaemonRecord> = None;
+    let mut record: Option<DaemonRecord> = None;
     for root in &folders.storage {
         for driver in reader.folders(root, doubts, |name| name.as_str().ends_with("-containers")) {
             if let Err(error) = reader.enter() {
                 doubts.push(error.to_string());
-                return said;
+                return record;
             }
             let driver = root.join(driver);
             let userdata = Path::new(id.as_str()).join("userdata");
             match reader.json::<Config>(&driver, &userdata.join("config.json")) {
                 Ok(config) => {
-                    let said = said.get_or_insert_default();
-                    annotations::fill(&mut said.names, &config.annotations.unwrap_or_default(), whose);
+                    let record = record.get_or_insert_default();
+                    annotations::fill(&mut record.names, &config.annotations.unwrap_or_default(), whose);
                 }
                 Err(ReadFailure::Absent(_)) => {}
                 Err(error) => doubts.push(error.to_string()),
             }
             if let Ok(pid) = reader.pid(&driver, &userdata.join("pidfile")) {
-                said.get_or_insert_default().pid = Some(pid);
+                record.get_or_insert_default().pid = Some(pid);
             }
             for list in ["volatile-containers.json", "containers.json"] {
                 match reader.json::<Vec<Stored>>(&driver, Path::new(list)) {
                     Ok(list) => {
                         if let Some(stored) = list.into_iter().find(|stored| stored.id == id.as_str()) {
-                            add_stored(&mut said.get_or_insert_default().names, &stored);
+                            add_stored(&mut record.get_or_insert_default().names, &stored);
                         }
                     }
                     Err(ReadFailure::Absent(_)) => {}
@@ -155,7 +155,7 @@ pub(super) fn storage(
             }
         }
     }
-    said
+    record
 }
 
 fn add_stored(names: &mut Container, stored: &Stored) {

@@ -30,7 +30,7 @@ pub(super) use first_processes::{FirstProcesses, StateOf};
 use process::Init;
 pub(super) use process::{is_there, parent_of};
 use read::{FolderName, ReadFailure, Reader};
-pub(super) use watchers::look_at_nspawn;
+pub(super) use watchers::nspawn_machine;
 
 /// What was found out of a place.
 #[derive(Debug)]
@@ -64,19 +64,18 @@ const MOST_DOUBTS: usize = 16;
 const LONGEST_DOUBT: usize = 512;
 
 /// The container that `process` is in, as its place and the files tell, and then the daemons.
-pub(super) fn look(roots: &Roots, api: Option<&Api>, process: ProcessKey, place: &Place) -> Found {
+pub(super) fn find(roots: &Roots, api: Option<&Api>, process: ProcessKey, place: &Place) -> Found {
     let reader = Reader::new();
     let count = place.containers.len();
     let mut found = match count {
-        0 => look_for_candidates(&reader, roots, process, &place.candidates, place),
-        _ => look_for(&reader, roots, api, process, place, count),
+        0 => find_candidate(&reader, roots, process, &place.candidates, place),
+        _ => find_record(&reader, roots, api, process, place, count),
     };
     if found.witness.is_none() && count > 0 {
         // Whoever is root in a container may make cgroups there and name them after any other, and move into one.
-        let outer = (1..count).rev().map(|count| look_for(&reader, roots, None, process, place, count));
-        let outer = outer.chain(std::iter::once_with(|| {
-            look_for_candidates(&reader, roots, process, &place.around, place)
-        }));
+        let outer = (1..count).rev().map(|count| find_record(&reader, roots, None, process, place, count));
+        let outer = outer
+            .chain(std::iter::once_with(|| find_candidate(&reader, roots, process, &place.around, place)));
         let is_its_first =
             |found: &Found| found.witness.as_ref().is_some_and(|of| of.init.pid == process.pid);
         let claim = found.container.as_ref().map(Container::label);
@@ -97,7 +96,7 @@ pub(super) fn look(roots: &Roots, api: Option<&Api>, process: ProcessKey, place:
 }
 
 /// The container of this state, whose first process `process` is, though its cgroup does not say so.
-pub(super) fn look_at_first_process(
+pub(super) fn find_by_first_process(
     roots: &Roots,
     process: ProcessKey,
     place: &Place,
@@ -109,7 +108,7 @@ pub(super) fn look_at_first_process(
     let path = place.candidates.first().map(|candidate| candidate.path.clone()).unwrap_or_default();
     let parent = runtime_namespace.as_deref().map(Name::from);
     let candidate = Candidate { id: Name::from(&*id), parent, path };
-    let mut found = look_for_candidates(&Reader::new(), roots, process, &[candidate], place);
+    let mut found = find_candidate(&Reader::new(), roots, process, &[candidate], place);
     found.witness.as_ref()?;
     bound(&mut found.container.as_mut()?.doubts);
     Some(found)
@@ -131,7 +130,7 @@ fn bound(doubts: &mut Vec<String>) {
 }
 
 /// The innermost of the outermost `count` containers of a place, of which there must be so many.
-fn look_for(
+fn find_record(
     reader: &Reader,
     roots: &Roots,
     api: Option<&Api>,
@@ -186,7 +185,7 @@ fn look_for(
 }
 
 /// A folder that is named as a container may be one: if a runtime has a file about it, and about this process.
-fn look_for_candidates(
+fn find_candidate(
     reader: &Reader,
     roots: &Roots,
     process: ProcessKey,
@@ -281,8 +280,8 @@ impl Sought<'_> {
         let whose = Whose { runtime: Some(runtime), in_pod: self.in_pod() };
         annotations::fill(container, &state.annotations, whose);
         // Of the daemon's file, the name is right even before it has written down the PID.
-        let said = self.daemon(folders, id, container).filter(|said| {
-            let other = said.pid.filter(|&pid| pid != state.init.pid);
+        let record = self.daemon(folders, id, container).filter(|record| {
+            let other = record.pid.filter(|&pid| pid != state.init.pid);
             if let Some(pid) = other {
                 let (first, daemon) = (state.init.pid, runtime.name());
                 container
@@ -291,8 +290,8 @@ impl Sought<'_> {
             }
             other.is_none()
         });
-        if let Some(said) = said {
-            add(container, said.names);
+        if let Some(record) = record {
+            add(container, record.names);
         }
         Some(state.init)
     }
@@ -407,10 +406,10 @@ impl Sought<'_> {
                 continue;
             }
             let mut claim = Container { runtime: Some(runtime), ..container.clone() };
-            let said = self.daemon(folders, id, &mut claim);
+            let record = self.daemon(folders, id, &mut claim);
             container.doubts = claim.doubts;
-            let Some(said) = said else { continue };
-            let init = said.init();
+            let Some(record) = record else { continue };
+            let init = record.init();
             let doubt = match init {
                 Some(init) => init.doubt(self.process, &self.layer.path, self.proc),
                 None => Some("it names no process".to_owned()),
@@ -425,7 +424,7 @@ impl Sought<'_> {
             }
             container.runtime = named.or(Some(runtime));
             container.runtime_namespace = claim.runtime_namespace;
-            add(container, said.names);
+            add(container, record.names);
             return init;
         }
         None
@@ -440,9 +439,9 @@ impl Sought<'_> {
         known: Option<Init>,
         container: &mut Container,
     ) -> Option<Init> {
-        let (runtime, said) =
+        let (runtime, record) =
             api.ask(container.runtime, id.as_str(), self.in_pod(), &mut container.doubts)?;
-        let doubt = match (said.init(), known) {
+        let doubt = match (record.init(), known) {
             (None, _) => Some("it does not run".to_owned()),
             (Some(init), Some(known)) if init.pid == known.pid => None,
             (Some(init), Some(known)) => {
@@ -454,9 +453,9 @@ impl Sought<'_> {
             container.doubts.push(format!("what {} answers about {}: {doubt}", runtime.name(), id.as_str()));
             return None;
         }
-        let init = said.init();
+        let init = record.init();
         container.runtime = container.runtime.or(Some(runtime));
-        add(container, said.names);
+        add(container, record.names);
         init.filter(|_| known.is_none())
     }
 
@@ -473,14 +472,14 @@ impl Sought<'_> {
             Runtime::Containerd => {
                 let named = container.runtime_namespace.as_ref();
                 let namespaces = self.namespaces(named, &folders.containerd_tasks, doubts);
-                let (namespace, said) = namespaces.into_iter().find_map(|namespace| {
+                let (namespace, record) = namespaces.into_iter().find_map(|namespace| {
                     let folder = FolderName::new(namespace.as_bytes())?;
-                    let said = daemons::containerd(self.reader, folders, (folder, id), self.in_pod());
-                    let said = believe(said, doubts)?;
-                    Some((namespace, said))
+                    let record = daemons::containerd(self.reader, folders, (folder, id), self.in_pod());
+                    let record = believe(record, doubts)?;
+                    Some((namespace, record))
                 })?;
                 container.runtime_namespace = Some(Name::from(&*namespace));
-                Some(said)
+                Some(record)
             }
             runtime @ (Runtime::Podman | Runtime::Crio) => {
                 let whose = Whose { runtime: Some(runtime), in_pod: self.in_pod() };
@@ -491,9 +490,9 @@ impl Sought<'_> {
     }
 }
 
-fn believe(said: Result<DaemonRecord, ReadFailure>, doubts: &mut Vec<String>) -> Option<DaemonRecord> {
-    match said {
-        Ok(said) => Some(said),
+fn believe(record: Result<DaemonRecord, ReadFailure>, doubts: &mut Vec<String>) -> Option<DaemonRecord> {
+    match record {
+        Ok(record) => Some(record),
         Err(ReadFailure::Absent(_)) => None,
         Err(error) => {
             doubts.push(error.to_string());

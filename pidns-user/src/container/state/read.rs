@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_refused_without_waiting_for_it() {
+    fn a_fifo_is_refused_without_waiting() {
         let root = root();
         rustix::fs::mknodat(CWD, root.path().join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
         let _listener = UnixListener::bind(root.path().join("socket")).unwrap();
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_truncated_document_is_told_with_its_place() {
+    fn a_truncated_document_is_reported_with_its_position() {
         let root = root();
         fs::write(root.path().join("web/state.json"), "{\"id\": \"we").unwrap();
         let error = Reader::new()

@@ -62,7 +62,7 @@ pub(super) fn lxc_name(process: ProcessKey, proc: &Path, layer: &Layer) -> Optio
 
 /// The machine of systemd-nspawn that this process is the first of, which has no unit of its own, by nspawn's command line.
 /// `known_parent` where that has been read.
-pub(in super::super) fn look_at_nspawn(
+pub(in super::super) fn nspawn_machine(
     roots: &Roots,
     process: ProcessKey,
     known_parent: Option<Option<HostPid>>,
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_is_outside_of_the_container_is_believed() {
+    fn only_processes_outside_of_the_container_are_believed() {
         let proc = tempfile::tempdir().expect("a temporary directory");
         let put = |pid: u32, parent: u32, cgroup: &str, line: &str| {
             let folder = proc.path().join(pid.to_string());

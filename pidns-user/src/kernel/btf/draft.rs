@@ -257,8 +257,8 @@ impl Draft {
 
 /// What a type of this kind says of so many rows.
 fn counted(kind: u32, rows: usize) -> u32 {
-    let says_nothing = Shape::of(kind).is_none_or(|shape| shape.rows(0) == shape.rows(1));
-    if says_nothing { 0 } else { rows as u32 & 0xffff }
+    let is_empty_row = Shape::of(kind).is_none_or(|shape| shape.rows(0) == shape.rows(1));
+    if is_empty_row { 0 } else { rows as u32 & 0xffff }
 }
 
 /// Strings, each of them once.
@@ -310,7 +310,7 @@ mod tests {
     };
 
     #[test]
-    fn an_extract_answers_what_was_wanted_and_is_small() {
+    fn an_extract_is_small_and_answers_all_requests() {
         let bytes = running();
         let all = Btf::parse(&bytes).unwrap();
         let draft = all.extract(&WANTED).unwrap();
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_reads_back_the_same() {
+    fn written_values_read_back_the_same() {
         let bytes = running();
         let draft = Btf::parse(&bytes).unwrap().extract(&WANTED).unwrap();
         let small = draft.write();

@@ -79,7 +79,7 @@ mod tests {
     use crate::kernel::btf::PATH;
 
     #[test]
-    fn a_mapped_file_holds_what_is_read() {
+    fn a_mapped_file_has_the_bytes_of_the_file() {
         let file = File::open(PATH).expect("the running kernel has BTF");
         assert!(*file == *fs::read(PATH).expect("the running kernel has BTF"));
         let Contents::Mapped(_) = file.0 else {

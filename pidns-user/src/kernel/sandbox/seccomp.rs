@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_programs_or_changes_namespaces_is_not_listed() {
+    fn calls_that_run_programs_or_change_namespaces_are_not_listed() {
         let refused = [
             libc::SYS_execve,
             libc::SYS_execveat,

@@ -15,7 +15,7 @@ impl World {
     /// Its namespace exists, whether or not anybody said so.
     pub(super) fn ensure_namespace(&mut self, process: &Process, changes: &mut Vec<Change>) {
         if let Some(known) = self.namespaces.get(&process.ns).filter(|known| known.cannot_have(process)) {
-            let is_named = self.pass.as_ref().is_some_and(|look| look.has_named(process.ns));
+            let is_named = self.pass.as_ref().is_some_and(|snapshot| snapshot.has_named(process.ns));
             if is_named {
                 // What the look has said of it is right, and what was known before it was another's.
                 let (seen, holders) = (known.namespace.clone(), known.holders.clone());
@@ -143,8 +143,8 @@ impl World {
         (holders, holders_left_out): (&[Holder], u64),
         changes: &mut Vec<Change>,
     ) {
-        if let Some(look) = &mut self.pass {
-            look.has_seen_namespace(ns.inum, holders, holders_left_out);
+        if let Some(snapshot) = &mut self.pass {
+            snapshot.has_seen_namespace(ns.inum, holders, holders_left_out);
         }
         // The stage has it.
         let (dying, ns) = (ns.dying, &SnapshotNamespace { dying: false, ..ns.clone() });
@@ -189,9 +189,9 @@ impl World {
         if !self.is_known(ns) {
             return;
         }
-        if !self.processes_told {
+        if !self.processes_reported {
             self.members_are_gone(ns.inum, changes);
-            if !self.destructions_told {
+            if !self.destructions_reported {
                 self.close(ns.inum, Some(at), false, changes);
                 return;
             }
@@ -230,7 +230,7 @@ impl World {
         let is_empty =
             self.namespaces.get(&inum).is_some_and(|entry| entry.stage == Stage::Empty && entry.members == 0);
         if is_empty
-            && !self.destructions_told
+            && !self.destructions_reported
             && !self.processes.values().any(|entry| entry.children_ns == Some(inum))
         {
             self.close(inum, Some(at), false, changes);
@@ -245,7 +245,7 @@ impl World {
 
     /// Whether it is one that was closed without word of its destruction; and if so, whether it had a PID 1.
     fn is_over(&self, ns: &Namespace) -> Option<bool> {
-        if self.destructions_told {
+        if self.destructions_reported {
             return None;
         }
         let gone = self.history.namespaces().find(|gone| gone.state.namespace.inum == ns.inum)?;
@@ -258,8 +258,8 @@ impl World {
     fn emptied(&mut self, inum: NsInum, at: Option<BootNs>, changes: &mut Vec<Change>) {
         let is_held = self.namespaces.get(&inum).is_some_and(|entry| !entry.holders.is_empty());
         // By events of namespaces alone it ends with its teardown, and the next look for holders finds it if it is held.
-        let ends = at.is_some() || !(self.processes_told || self.holders_reported || is_held);
-        if ends && !self.destructions_told {
+        let ends = at.is_some() || !(self.processes_reported || self.holders_reported || is_held);
+        if ends && !self.destructions_reported {
             self.close(inum, at, false, changes);
         } else if let Some(entry) = self.namespaces.get_mut(&inum) {
             // Where a look has not named the process, it has named what it was in: something holds that.
@@ -276,7 +276,7 @@ impl World {
     /// Another one has its number. Where no hook tells of destructions that may be the first sign that it is gone.
     fn replace(&mut self, ns: SnapshotNamespace, stage: Stage, source: KnownFrom, changes: &mut Vec<Change>) {
         let was_alive = self.namespaces.get(&ns.inum).is_some_and(|known| known.stage == Stage::Alive);
-        if self.destructions_told || was_alive {
+        if self.destructions_reported || was_alive {
             self.inconsistencies.destructions_unseen += 1;
         }
         self.close(ns.inum, None, false, changes);

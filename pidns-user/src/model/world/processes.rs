@@ -19,7 +19,8 @@ impl World {
     ) {
         self.history.revived(process.key());
         self.on_description(process, changes);
-        let children_ns = self.pass.as_mut().and_then(|look| look.has_seen_process(process.pid, process.ns));
+        let children_ns =
+            self.pass.as_mut().and_then(|snapshot| snapshot.has_seen_process(process.pid, process.ns));
         let parent = process.ppid;
         if let Some(entry) = self.processes.get_mut(&process.pid) {
             entry.observed = observed.clone();
@@ -179,7 +180,7 @@ impl World {
         let children_ns = entry.children_ns.take();
         changes.push(Change::ProcessEnded(process.key()));
         self.give_children_away(process.pid, changes);
-        if !self.reapings_told {
+        if !self.reapings_reported {
             self.remove(process.pid, Some(at), changes);
         }
         if let Some(inum) = children_ns {

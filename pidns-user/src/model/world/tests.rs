@@ -76,7 +76,7 @@ fn reap(process: &Process) -> Body {
     Body::ProcessReap { process: process.clone(), zombie_ns: Some(1) }
 }
 
-fn look_at(process: &Process, state: char) -> Body {
+fn snapshot_of(process: &Process, state: char) -> Body {
     Body::SnapshotProcess {
         process: process.clone(),
         state: Some(state),
@@ -213,37 +213,37 @@ fn acts() -> impl Strategy<Value = Vec<(u8, usize)>> {
 
 proptest! {
     #[test]
-    fn a_history_that_is_told_whole_makes_what_is_there(kind in kinds(), acts in acts()) {
+    fn a_complete_history_gives_the_model_of_the_kernel(kind in kinds(), acts in acts()) {
         let mut kernel = ModelKernel::new(kind);
         acts.iter().for_each(|&(what, whom)| kernel.act(what, whom));
-        let world = follow(&kernel.told);
+        let world = follow(&kernel.emitted);
         expect_sound(&world);
         expect_equal(&world, &kernel, kind);
         orphans::expect_no_more_than_is_known(&world, &kernel);
         prop_assert_eq!(world.inconsistencies(), Inconsistencies::default());
-        let count = |name| kernel.told.iter().filter(|event| event.body.name() == name).count();
+        let count = |name| kernel.emitted.iter().filter(|event| event.body.name() == name).count();
         prop_assert_eq!(world.processes().count(), 1 + count("process.fork") - count("process.reap"));
     }
 
     #[test]
-    fn another_look_mends_whatever_was_lost(
+    fn another_snapshot_repairs_all_losses(
         kind in kinds(),
         acts in prop::collection::vec((0..ACTS, 0usize..50, any::<bool>()), 0..200)
     ) {
         let mut kernel = ModelKernel::new(kind);
-        let mut world = follow(&std::mem::take(&mut kernel.told));
+        let mut world = follow(&std::mem::take(&mut kernel.emitted));
         for (what, whom, lost) in acts {
             kernel.act(what, whom);
-            let told = std::mem::take(&mut kernel.told);
+            let emitted = std::mem::take(&mut kernel.emitted);
             if lost {
-                kernel.forget_the_creations_of(&told);
+                kernel.forget_the_creations_of(&emitted);
             } else {
-                told.iter().for_each(|event| drop(world.apply(event)));
+                emitted.iter().for_each(|event| drop(world.apply(event)));
             }
             expect_sound(&world);
         }
         world.apply(&event(kernel.clock, resync()));
-        kernel.look().iter().for_each(|event| drop(world.apply(event)));
+        kernel.snapshot().iter().for_each(|event| drop(world.apply(event)));
         world.settle();
         expect_sound(&world);
         let ids = |processes: &[Process]| processes.iter().map(Process::key).collect::<BTreeSet<_>>();
@@ -269,12 +269,12 @@ proptest! {
 
     /// The stream began first, the look came second: its lines stand before what happened in between.
     #[test]
-    fn events_that_a_look_has_forestalled_change_nothing(kind in kinds(), acts in acts()) {
+    fn events_older_than_a_snapshot_change_nothing(kind in kinds(), acts in acts()) {
         let mut kernel = ModelKernel::new(kind);
-        let first = std::mem::take(&mut kernel.told).swap_remove(0);
+        let first = std::mem::take(&mut kernel.emitted).swap_remove(0);
         acts.iter().for_each(|&(what, whom)| kernel.act(what, whom));
-        let look = kernel.look();
-        let world = follow([&first].into_iter().chain(&look).chain(&kernel.told));
+        let snapshot = kernel.snapshot();
+        let world = follow([&first].into_iter().chain(&snapshot).chain(&kernel.emitted));
         expect_sound(&world);
         let found = world.processes().map(ProcessState::key).collect::<BTreeSet<_>>();
         let expected = kernel.living.iter().chain(&kernel.zombies).map(Process::key).collect::<BTreeSet<_>>();
@@ -298,7 +298,7 @@ proptest! {
                 0 => fork(&one, &two),
                 1 => exit(&one),
                 2 => reap(&one),
-                3 => look_at(&one, if other == 0 { 'Z' } else { 'S' }),
+                3 => snapshot_of(&one, if other == 0 { 'Z' } else { 'S' }),
                 4 => Body::SnapshotNamespace { ns: SnapshotNamespace::of(&ns), holders: Vec::new(), holders_left_out: 0 },
                 5 => resync(),
                 6 => Body::NamespaceCreate { ns, via: Some("unshare".into()), creator: one },
@@ -322,7 +322,7 @@ proptest! {
 }
 
 #[test]
-fn whoever_has_a_pid_next_ends_the_one_before() {
+fn the_next_process_of_a_pid_ends_the_one_before() {
     let parent = process(&[1], 1, None, HOST.0);
     let (first, second) = (process(&[5], 10, Some(1), HOST.0), process(&[5], 20, Some(1), HOST.0));
     let world = follow(&[event(10, fork(&first, &parent)), event(20, fork(&second, &parent))]);
@@ -336,10 +336,11 @@ fn a_start_that_proc_has_rounded_is_no_other_process() {
     let parent = process(&[1], 1, None, HOST.0);
     let exact = process(&[5], 47_123_456, Some(1), HOST.0);
     let rounded = Process { start_boot_ns: BootNs(40_000_000), ..exact.clone() };
-    for told in
-        [[look_at(&rounded, 'R'), fork(&exact, &parent)], [fork(&exact, &parent), look_at(&rounded, 'R')]]
-    {
-        let [first, second] = told.map(|body| event(1, body));
+    for emitted in [
+        [snapshot_of(&rounded, 'R'), fork(&exact, &parent)],
+        [fork(&exact, &parent), snapshot_of(&rounded, 'R')],
+    ] {
+        let [first, second] = emitted.map(|body| event(1, body));
         let mut world = follow(&[first, second]);
         assert_eq!(world.process(HostPid(5)).map(ProcessState::key), Some(key(5, 47_123_456)));
         for body in [exit(&exact), reap(&exact)] {
@@ -349,7 +350,7 @@ fn a_start_that_proc_has_rounded_is_no_other_process() {
         assert_eq!(world.inconsistencies(), Inconsistencies::default());
     }
     let later = process(&[5], 50_000_001, Some(1), HOST.0);
-    let world = follow(&[event(1, look_at(&rounded, 'R')), event(2, fork(&later, &parent))]);
+    let world = follow(&[event(1, snapshot_of(&rounded, 'R')), event(2, fork(&later, &parent))]);
     assert_eq!(
         (world.process(HostPid(5)).map(ProcessState::key), world.inconsistencies().ends_unseen),
         (Some(key(5, 50_000_001)), 1)
@@ -415,7 +416,7 @@ fn a_reaping_that_comes_when_its_process_is_forgotten_is_no_surprise() {
 }
 
 #[test]
-fn an_exit_is_the_end_where_no_reaping_is_told() {
+fn an_exit_is_the_end_where_no_reap_is_reported() {
     let Body::StreamStart { version, host, kernel, boot_time, hooks, .. } = start(true) else { panic!() };
     let filter = StreamFilter { events: vec!["process.exit".into()], ..StreamFilter::default() };
     let start = Body::StreamStart { version, host, kernel, boot_time, hooks, hooked_boot_ns: None, filter };
@@ -431,7 +432,7 @@ fn children_go_where_their_parent_joined() {
     let ns = namespace(200, 1, HOST.0, 3);
     let child = process(&[6, 2], 9, Some(5), 200);
     let mut world = follow(&[
-        event(2, look_at(&shell, 'S')),
+        event(2, snapshot_of(&shell, 'S')),
         event(4, Body::NamespaceJoin { ns, process: shell.clone(), from: None }),
     ]);
     assert_eq!(world.process(HostPid(5)).and_then(|shell| shell.children_ns), Some(NsInum(200)));
@@ -484,7 +485,7 @@ fn a_pid_1_is_exiting_until_the_teardown_and_a_zombie_then() {
         holders: Vec::new(),
         holders_left_out: 0,
     };
-    let seen_to_exit = [event(4, look_at(&init, 'S')), event(9, init_exit), event(9, exit(&init))];
+    let seen_to_exit = [event(4, snapshot_of(&init, 'S')), event(9, init_exit), event(9, exit(&init))];
     let found = [event(9, start(true)), event(9, snapshot), event(9, exiting)];
     for (mut world, since) in [(follow(&seen_to_exit), Some(BootNs(9))), (follow(&found), None)] {
         assert_eq!((is_dying(&world), seen(&world)), (true, (true, false, None)));

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Sheet, awaited, condition_of, from_outside, level_words, must_reap, numbered, state_words};
+use super::{Sheet, awaited, condition_of, from_outside, level_text, must_reap, numbered, state_text};
 use crate::{
     event::snapshot::{Holder, SnapshotNamespace},
     event::{Body, Cause, Event, identity::BootNs},
@@ -54,7 +54,7 @@ pub(super) fn write(facts: &NamespaceFacts, sheet: &mut Sheet<'_>) -> io::Result
     sheet.list("Also in it", &others)?;
     let is_gone = matches!(state, Some(State::Gone { .. } | State::Ended { .. }));
     if let Some(init) = init {
-        let by_letter = || init.state.map(|state| state_words(state).to_owned());
+        let by_letter = || init.state.map(|state| state_text(state).to_owned());
         let state = match init.is_zombie() {
             true => Some("zombie".to_owned()),
             false => condition_of(init).or_else(by_letter),
@@ -71,9 +71,9 @@ pub(super) fn write(facts: &NamespaceFacts, sheet: &mut Sheet<'_>) -> io::Result
         let unknown = (unknown > 0 && !states.is_empty()).then(|| format!("{unknown} of unknown state"));
         let each: Vec<String> = each.into_iter().chain(unknown).collect();
         // No event tells a state but that of a zombie: only a look does.
-        let is_told_by_a_look = states.keys().any(|state| !matches!(state, 'Z' | 'X'));
+        let is_from_snapshot = states.keys().any(|state| !matches!(state, 'Z' | 'X'));
         let when =
-            if is_told_by_a_look && sheet.is_of_a_recording() { " (when all was looked at)" } else { "" };
+            if is_from_snapshot && sheet.is_of_a_recording() { " (when all was looked at)" } else { "" };
         let each = if each.is_empty() { String::new() } else { format!(": {}{when}", each.join(", ")) };
         sheet.line("Processes", format_args!("{processes}{each}"))?;
     }
@@ -224,7 +224,7 @@ fn identity(ns: &SnapshotNamespace, sheet: &mut Sheet<'_>) -> io::Result<()> {
 fn lineage_of(ns: &SnapshotNamespace, lineage: &[SnapshotNamespace]) -> String {
     let mut text = format!("level {}", ns.level);
     for outer in lineage {
-        text.push_str(&format!(", in {} ({})", outer.inum, level_words(outer.level, Some(outer.inum))));
+        text.push_str(&format!(", in {} ({})", outer.inum, level_text(outer.level, Some(outer.inum))));
     }
     match (lineage.last().map_or(ns.level, |outermost| outermost.level), ns.parent) {
         (0, _) => {}
@@ -264,8 +264,9 @@ fn keeps(facts: &NamespaceFacts, holders: &[Holder], is_gone: bool, sheet: &mut 
     if all.is_empty() && !is_gone {
         all.push("something that is not seen".to_owned());
     }
-    let are_told = |holder: &Holder| matches!(holder, Holder::PidForChildren { .. } | Holder::Child { .. });
-    if sheet.is_of_a_recording() && !holders.iter().all(are_told) {
+    let from_kernel =
+        |holder: &Holder| matches!(holder, Holder::PidForChildren { .. } | Holder::Child { .. });
+    if sheet.is_of_a_recording() && !holders.iter().all(from_kernel) {
         all.push("as it was when all was looked at".to_owned());
     }
     sheet.list("Kept by", &all)?;

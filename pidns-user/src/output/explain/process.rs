@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Sheet, awaited, condition_of, from_outside, level_words, must_reap, numbered, state_words};
+use super::{Sheet, awaited, condition_of, from_outside, level_text, must_reap, numbered, state_text};
 use crate::{
     event::INITIAL_NS,
     event::snapshot::{SnapshotProcess, SnapshotSource},
@@ -102,14 +102,14 @@ fn state_of(facts: &ProcessFacts, sheet: &Sheet<'_>) -> String {
         let exit = wait.exit.as_ref().map(|exit| format!(" with {}", ExitPhrase(exit))).unwrap_or_default();
         return format!("zombie: it {since}{exit}; {}", must_reap(&facts.process, wait));
     }
-    let by_letter = || facts.process.state.map(|state| format!("{state}: {}", state_words(state)));
+    let by_letter = || facts.process.state.map(|state| format!("{state}: {}", state_text(state)));
     condition_of(&facts.process).or_else(by_letter).unwrap_or_else(|| "alive, more is not known".to_owned())
 }
 
 /// "2 in 4026532178 (level 1)".
 fn level_line(level: &LevelFacts) -> String {
     let ns = level.ns.map_or_else(|| "one that is not known".to_owned(), |ns| ns.to_string());
-    format!("{} in {ns} ({})", level.pid, level_words(level.level as u32, level.ns))
+    format!("{} in {ns} ({})", level.pid, level_text(level.level as u32, level.ns))
 }
 
 fn levels_of(facts: &ProcessFacts) -> Vec<String> {

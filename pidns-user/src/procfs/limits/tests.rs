@@ -150,7 +150,7 @@ fn the_mount_that_shows_most_cgroups_above_is_used() {
 }
 
 #[test]
-fn what_is_no_number_is_unread_and_a_cgroup_that_goes_is_not() {
+fn a_bad_number_is_unread_and_a_removed_cgroup_is_not() {
     let machine = Machine::new();
     machine.mount(&[("/", "cgroup", SECOND)]);
     machine.process(20, "0::/a/b\n");
@@ -192,7 +192,7 @@ fn the_cgroup_of_a_number_is_found_among_those_that_a_process_is_in() {
 }
 
 #[test]
-fn what_two_processes_have_in_common_is_read_once() {
+fn shared_files_of_two_processes_are_read_once() {
     let machine = Machine::new();
     machine.mount(&[("/", "cgroup", SECOND)]);
     machine.process(20, "0::/a/b\n");
@@ -208,7 +208,7 @@ fn what_two_processes_have_in_common_is_read_once() {
 }
 
 #[test]
-fn a_machine_that_does_not_say_how_many_tasks_it_has_is_an_error() {
+fn a_missing_number_of_tasks_is_an_error() {
     let machine = Machine::new();
     let procfs = Procfs::at(machine.root.path());
     for text in ["", "0.25 0.33 2.00 3 30145", "0.25 0.33 2.00 3/x 30145"] {

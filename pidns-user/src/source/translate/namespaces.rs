@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_word_of_a_namespace_leaves_its_successor_alone() {
+    fn a_late_event_of_a_namespace_leaves_its_successor_alone() {
         let mut known = KnownNamespaces::default();
         // The kernel's ids do not count up from one namespace to the next.
         let (first, second) =
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_went_down_with_a_namespace_is_told_once() {
+    fn a_namespaces_teardown_is_reported_once() {
         let mut known = KnownNamespaces::default();
         known.went_down_with(NsInum(7), NsInum(9));
         known.went_down_with(NsInum(7), NsInum(8));

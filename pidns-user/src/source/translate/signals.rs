@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_tells_a_fault_but_not_why_else_it_sends() {
+    fn the_cause_of_a_kernel_signal_is_known_only_for_faults() {
         let mut signals = Signals::default();
         signals.signalled(INIT, seen(libc::SIGSEGV, 1, Origin::Kernel));
         assert_eq!(signals.died_of(INIT, 11), Cause::Fault { signal: "SIGSEGV".to_owned() });

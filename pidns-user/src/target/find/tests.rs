@@ -176,7 +176,7 @@ fn a_pod_is_all_of_its_containers_and_which_one_is_asked_where_one_is_needed() {
 }
 
 #[test]
-fn what_several_are_called_is_refused_with_the_list() {
+fn an_ambiguous_name_is_refused_with_the_list() {
     let error = name("c", &snapshot(SnapshotSource::Recording), &[]).unwrap_err();
     assert!(matches!(error, TargetError::Usage(_)));
     let words = error.to_string();
@@ -187,7 +187,7 @@ fn what_several_are_called_is_refused_with_the_list() {
 }
 
 #[test]
-fn what_does_not_exist_is_1_and_what_means_nothing_is_2() {
+fn missing_targets_exit_with_1_and_bad_ones_with_2() {
     let (live, recorded) = (snapshot(SnapshotSource::Iterator), snapshot(SnapshotSource::Recording));
     let code = |target: &str, snapshot: &Snapshot| {
         let error = namespace(target, snapshot, &Forest::new(snapshot)).unwrap_err();

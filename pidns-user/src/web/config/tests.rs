@@ -231,7 +231,7 @@ fn versions_suites_and_curves_have_gos_names() {
 }
 
 #[test]
-fn what_rustls_lacks_is_refused_with_what_to_use_instead() {
+fn settings_without_support_in_rustls_are_refused_with_an_alternative() {
     let folder = Folder::new();
     for (lines, expected) in [
         (
@@ -368,7 +368,7 @@ fn an_unknown_field_is_named_with_its_line() {
 }
 
 #[test]
-fn what_is_no_configuration_at_all_is_refused_with_the_line() {
+fn an_invalid_configuration_is_refused_with_the_line() {
     let folder = Folder::new();
     for (text, start) in [
         ("hWkNKCp3fvIx3jKnsaBI\nTuEjdwNS8A2vYdFbiKqr\n", "web.yml:1: "),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::stage::{HEALTHY, Stage, Subject, facts, send, shell};
 use crate::{
     docker::Docker,
-    runc::{Foreground, told},
+    runc::{Foreground, run_for_output},
     scratch::{Scratch, processes_of, wait_until},
 };
 
@@ -237,7 +237,7 @@ fn a_container_in_the_hosts_namespace_is_found_with_its_main_process() {
     assert_eq!(found["ns"]["container"]["id"], container.id.as_str());
     stage.recorded(&found);
     // A look for a while, and at this container alone.
-    let (document, _) = told(&["findings", &container.id, "-o", "json"], 1);
+    let (document, _) = run_for_output(&["findings", &container.id, "-o", "json"], 1);
     let document: Value = serde_json::from_str(&document).expect("JSON");
     let ids: Vec<&Value> =
         document["findings"].as_array().expect("findings").iter().map(|it| &it["id"]).collect();

@@ -4,7 +4,7 @@ use std::ffi::c_int;
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 
-use super::{Child, Situation, fork, say, say_refusal};
+use super::{Child, Situation, fork, report, report_refusal};
 use crate::facts::Who;
 use crate::sys::{self, Birth, Gate, Pid};
 
@@ -14,7 +14,7 @@ pub(super) const SITUATIONS: &[Situation] =
 /// Asks for these PIDs, of which the kernel must refuse one.
 fn ask(fact: &str, who: &Who, flags: c_int, set_tid: &[Pid]) {
     let birth = Birth { flags, set_tid: set_tid.to_vec() };
-    say_refusal(&format!("{fact} refused"), "clone3", who, &sys::clone3(&birth, || 0).map(sys::wait));
+    report_refusal(&format!("{fact} refused"), "clone3", who, &sys::clone3(&birth, || 0).map(sys::wait));
 }
 
 fn taken_pids() -> c_int {
@@ -22,7 +22,7 @@ fn taken_pids() -> c_int {
         let who = Who::myself();
         let birth = |pid| Birth { flags: 0, set_tid: vec![pid] };
         let holder = Child::clone3(&birth(40), |side| {
-            say("process", Who::myself());
+            report("process", Who::myself());
             side.ready();
             side.wait();
             0
@@ -41,7 +41,7 @@ fn taken_pids() -> c_int {
         );
         ask("session", &who, 0, &[60]);
         let zombie = sys::clone3(&birth(70), || {
-            say("zombie", Who::myself());
+            report("zombie", Who::myself());
             0
         });
         let zombie = zombie.expect("nobody has PID 70 yet");
@@ -66,7 +66,7 @@ fn outlived_by_a_member(fact: &str, pid: Pid, lead: impl Fn(), leave: impl Fn())
         let gate = Gate::new();
         fork(|| {
             leave();
-            say(fact, Who::myself());
+            report(fact, Who::myself());
             gate.open();
             sys::pause_forever()
         });
@@ -89,7 +89,7 @@ fn ask_for_own_thread(who: &Who) {
         }
     });
     let tid = tid.recv().expect("a thread says its number");
-    say("tid", tid);
+    report("tid", tid);
     ask("thread", who, 0, &[tid]);
     barrier.wait();
     thread.join().expect("a thread ends well");
@@ -100,7 +100,7 @@ fn choose_unprivileged() -> c_int {
     let home = Child::init("init", || {
         let asker = fork(|| {
             sys::become_uid(54321).expect("root can become another user");
-            say_refusal(
+            report_refusal(
                 "refused",
                 "clone3",
                 &Who::myself(),

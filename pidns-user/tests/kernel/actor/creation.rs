@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 use std::fs;
 
-use super::{Child, Situation, fork_and_wait, say, say_refusal, try_to_make_namespaces, wait_for_go};
+use super::{Child, Situation, fork_and_wait, report, report_refusal, try_to_make_namespaces, wait_for_go};
 use crate::facts::{Namespace, Who, Window, inode};
 use crate::sys::{self, Birth, Pid};
 
@@ -24,20 +24,20 @@ pub(super) const SITUATIONS: &[Situation] = &[
 ];
 
 fn clone() -> c_int {
-    say("creator", Who::myself());
+    report("creator", Who::myself());
     let (window, init) = Window::around(|| Child::clone(sys::NEWPID, live_as_init));
     meet_init(window, init.expect("root can make a PID namespace"))
 }
 
 fn clone3() -> c_int {
-    say("creator", Who::myself());
+    report("creator", Who::myself());
     let birth = Birth { flags: sys::NEWPID, ..Birth::default() };
     let (window, init) = Window::around(|| Child::clone3(&birth, live_as_init));
     meet_init(window, init.expect("root can make a PID namespace"))
 }
 
 fn live_as_init(side: &super::Side<'_>) -> c_int {
-    say("init", Who::myself());
+    report("init", Who::myself());
     side.ready();
     side.wait();
     0
@@ -46,8 +46,8 @@ fn live_as_init(side: &super::Side<'_>) -> c_int {
 /// What the creator knows of a namespace: when it made it and what nsfs says about it.
 fn meet_init(window: Window, init: Child) -> c_int {
     init.await_ready();
-    say("window", window);
-    say("namespace", Namespace::of(init.pid));
+    report("window", window);
+    report("namespace", Namespace::of(init.pid));
     init.dismiss();
     0
 }
@@ -68,48 +68,48 @@ pub(super) fn free_pid(not: Pid) -> Pid {
 
 /// An init and its child with PIDs that we choose at both levels, as a container restore does it.
 fn restore() -> c_int {
-    say("creator", Who::myself());
+    report("creator", Who::myself());
     let (init_pid, child_pid) = {
         let first = free_pid(0);
         (first, free_pid(first))
     };
     let birth = Birth { flags: sys::NEWPID, set_tid: vec![1, init_pid] };
     let init = Child::clone3(&birth, |_| {
-        say("init", Who::myself());
+        report("init", Who::myself());
         let birth = Birth { flags: 0, set_tid: vec![77, child_pid] };
         let child = sys::clone3(&birth, || {
-            say("child", Who::myself());
+            report("child", Who::myself());
             0
         });
         let status = sys::wait(child.expect("the chosen PIDs are free")).expect("a child can be waited for");
         assert!(status.success(), "the restored child ended with {status}");
         fork_and_wait(|| {
-            say("newcomer", Who::myself());
+            report("newcomer", Who::myself());
             0
         });
         0
     });
     let init = init.expect("the chosen PIDs are free");
     assert_eq!(init.pid, init_pid, "clone3 took the PID it was given");
-    say("chosen", [init_pid, child_pid]);
+    report("chosen", [init_pid, child_pid]);
     assert!(init.reap().success(), "the restored init ended well");
     0
 }
 
 fn unshare_then_fork() -> c_int {
-    say("creator", Who::myself());
+    report("creator", Who::myself());
     let (window, result) = Window::around(|| sys::unshare(sys::NEWPID));
     result.expect("root can unshare its PID namespace");
     let (forked, init) = Window::around(|| Child::fork(live_as_init));
-    say("forked", forked);
+    report("forked", forked);
     meet_init(window, init.expect("the first fork after an unshare works"))
 }
 
 fn unshare_only() -> c_int {
-    say("creator", Who::myself());
+    report("creator", Who::myself());
     let (window, result) = Window::around(|| sys::unshare(sys::NEWPID));
     result.expect("root can unshare its PID namespace");
-    say("window", window);
+    report("window", window);
     0
 }
 
@@ -121,7 +121,7 @@ pub(super) fn descend(left: u32, leaf: &dyn Fn()) -> c_int {
     }
     let inner = sys::clone(sys::NEWPID, || {
         sys::die_with_parent().expect("PR_SET_PDEATHSIG is allowed");
-        say("level", Who::myself());
+        report("level", Who::myself());
         descend(left - 1, leaf)
     });
     let status = sys::wait(inner.expect("a namespace at this depth")).expect("a child can be waited for");
@@ -130,9 +130,9 @@ pub(super) fn descend(left: u32, leaf: &dyn Fn()) -> c_int {
 
 /// Three levels; they stay until the test has looked at them.
 fn nested() -> c_int {
-    say("creator", Who::myself());
+    report("creator", Who::myself());
     descend(3, &|| {
-        say("complete", true);
+        report("complete", true);
         wait_for_go();
     })
 }
@@ -174,13 +174,13 @@ fn counted_out() -> c_int {
             if enter != 0 {
                 sys::unshare(enter).expect("another user namespace is allowed");
             }
-            say_refusal(fact, "unshare", &who, &sys::unshare(flags));
+            report_refusal(fact, "unshare", &who, &sys::unshare(flags));
             0
         });
     };
     fork_and_wait(|| {
         sys::unshare(libc::CLONE_NEWUSER).expect("root can make a user namespace");
-        say("user namespace", inode("/proc/self/ns/user").expect("a user namespace"));
+        report("user namespace", inode("/proc/self/ns/user").expect("a user namespace"));
         // Who makes one within must have a number in this one.
         for (file, text) in [("uid_map", "0 0 1"), ("setgroups", "deny"), ("gid_map", "0 0 1")] {
             fs::write(format!("/proc/self/{file}"), text).expect("its owner can map itself");
@@ -205,7 +205,7 @@ fn one_too_many_of_another_type() -> c_int {
         let who = Who::myself();
         sys::unshare(libc::CLONE_NEWUSER).expect("root can make a user namespace");
         fs::write("/proc/sys/user/max_net_namespaces", "0").expect("the owner can set its limit");
-        say_refusal("refused", "unshare", &who, &sys::unshare(sys::NEWPID | libc::CLONE_NEWNET));
+        report_refusal("refused", "unshare", &who, &sys::unshare(sys::NEWPID | libc::CLONE_NEWNET));
         0
     });
     0
@@ -233,6 +233,6 @@ fn unprivileged() -> c_int {
 fn bad_set_tid() -> c_int {
     let who = Who::myself();
     let birth = Birth { flags: sys::NEWPID, set_tid: vec![5] };
-    say_refusal("refused", "clone3", &who, &sys::clone3(&birth, || 0).map(sys::wait));
+    report_refusal("refused", "clone3", &who, &sys::clone3(&birth, || 0).map(sys::wait));
     0
 }

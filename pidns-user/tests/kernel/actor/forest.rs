@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 use std::fs::{self, File};
 
-use super::{Child, Situation, fork, fork_and_wait, parse, say, sleeping_members, wait_for_go};
+use super::{Child, Situation, fork, fork_and_wait, parse, report, sleeping_members, wait_for_go};
 use crate::facts::{Who, inode};
 use crate::sys;
 
@@ -19,13 +19,13 @@ pub(super) const SITUATIONS: &[Situation] = &[
 ];
 
 pub(super) fn stand_still() -> c_int {
-    say("ready", true);
+    report("ready", true);
     wait_for_go();
     0
 }
 
-fn say_namespace(path: &str) {
-    say("ns", inode(path).expect("its namespace can be read"));
+fn report_namespace(path: &str) {
+    report("ns", inode(path).expect("its namespace can be read"));
 }
 
 fn still_nested() -> c_int {
@@ -41,11 +41,11 @@ fn still_nested() -> c_int {
 
 fn still_joined() -> c_int {
     let home = Child::init("init", || {});
-    say("joiner", Who::myself());
+    report("joiner", Who::myself());
     let file = File::open(format!("/proc/{}/ns/pid", home.pid)).expect("a namespace file can be opened");
     sys::setns(std::os::fd::AsFd::as_fd(&file), sys::NEWPID).expect("this namespace may be joined");
     let child = Child::fork(|side| {
-        say("child", Who::myself());
+        report("child", Who::myself());
         side.ready();
         side.wait();
         0
@@ -61,12 +61,12 @@ fn still_joined() -> c_int {
 /// An init with a second thread.
 fn still_thread() -> c_int {
     let home = Child::init("init", || {
-        let (say_tid, hear_tid) = std::sync::mpsc::channel();
+        let (report_tid, hear_tid) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            say_tid.send(sys::gettid()).expect("the first thread listens");
+            report_tid.send(sys::gettid()).expect("the first thread listens");
             sys::pause_forever()
         });
-        say("thread", hear_tid.recv().expect("the thread says its number"));
+        report("thread", hear_tid.recv().expect("the thread says its number"));
     });
     let code = stand_still();
     home.dismiss();
@@ -81,7 +81,7 @@ fn still_zombie() -> c_int {
             0
         });
         sys::wait_without_reaping(zombie).expect("a child can be waited for");
-        say("zombie", zombie);
+        report("zombie", zombie);
     });
     let code = stand_still();
     home.dismiss();
@@ -91,7 +91,7 @@ fn still_zombie() -> c_int {
 fn still_held_by_a_file() -> c_int {
     let home = Child::init("init", || {});
     let path = format!("/proc/{}/ns/pid", home.pid);
-    say_namespace(&path);
+    report_namespace(&path);
     let _file = File::open(path).expect("a namespace file can be opened");
     home.dismiss();
     stand_still()
@@ -105,9 +105,9 @@ fn still_held_by_a_mount() -> c_int {
     File::create(&place).expect("a temporary file");
     let home = Child::init("init", || {});
     let path = format!("/proc/{}/ns/pid", home.pid);
-    say_namespace(&path);
+    report_namespace(&path);
     sys::bind_mount(&path, &place).expect("a namespace file can be bound");
-    say("place", place.display().to_string());
+    report("place", place.display().to_string());
     home.dismiss();
     let code = stand_still();
     sys::unmount(&place).expect("what was mounted can be unmounted");
@@ -118,7 +118,7 @@ fn still_held_by_a_mount() -> c_int {
 fn still_held_by_unshare() -> c_int {
     sys::unshare(sys::NEWPID).expect("root can unshare its PID namespace");
     fork_and_wait(|| 0);
-    say_namespace("/proc/self/ns/pid_for_children");
+    report_namespace("/proc/self/ns/pid_for_children");
     stand_still()
 }
 

@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 
 use super::ties::own_place;
-use super::{Child, Situation, fork, say, wait_for_go};
+use super::{Child, Situation, fork, report, wait_for_go};
 use crate::sys::{self, Gate};
 
 pub(super) const SITUATIONS: &[Situation] =
@@ -75,7 +75,7 @@ pub(super) fn serve(mut device: File, silence: &Gate, taken: &Gate) -> c_int {
         let long = |at: usize| u64::from_ne_bytes(request[at..at + 8].try_into().expect("eight bytes"));
         let (operation, unique, node) = (word(4), long(8), long(16));
         if silence.is_open() {
-            say("unanswered", operation);
+            report("unanswered", operation);
             if !matches!(operation, op::FORGET | op::BATCH_FORGET) {
                 taken.open();
             }
@@ -111,7 +111,7 @@ fn behind_a_hanging_server() -> c_int {
     });
     bound.dismiss();
     silence.open();
-    say("ready", true);
+    report("ready", true);
     wait_for_go();
     shown.dismiss();
     sys::kill(server, libc::SIGKILL).expect("the server is there");

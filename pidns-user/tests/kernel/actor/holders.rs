@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::forest::stand_still;
-use super::{Child, Situation, fork, say};
+use super::{Child, Situation, fork, report};
 use crate::facts::{Held, Who, inode, state};
 use crate::sys::{self, Gate, Pid};
 
@@ -32,25 +32,25 @@ fn still_held_within_another() -> c_int {
     let _inner = File::open(&paths[1]).expect("a namespace file can be opened");
     sys::kill(outer.pid, libc::SIGKILL).expect("an init can be killed from outside");
     sys::wait(outer.pid).expect("a child can be waited for");
-    say("namespaces", numbers);
+    report("namespaces", numbers);
     stand_still()
 }
 
 /// Opens the namespace file, says so, and leaves it open.
 fn hold(path: &str, tid: Option<Pid>) -> File {
     let file = File::open(path).expect("a namespace file can be opened");
-    say_held(&file, tid);
+    report_held(&file, tid);
     file
 }
 
-fn say_held(file: &File, tid: Option<Pid>) {
-    say("held", Held { pid: Who::myself().pid, fd: file.as_raw_fd(), tid });
+fn report_held(file: &File, tid: Option<Pid>) {
+    report("held", Held { pid: Who::myself().pid, fd: file.as_raw_fd(), tid });
 }
 
 fn still_held_in_many_ways() -> c_int {
     let home = Child::init("init", || {});
     let path = &*format!("/proc/{}/ns/pid", home.pid);
-    say("ns", inode(path).expect("its namespace can be read"));
+    report("ns", inode(path).expect("its namespace can be read"));
     // Before this process opens it, so that none of them inherits that.
     let threads = Child::fork(|side| {
         hold_by_threads(path);
@@ -67,14 +67,14 @@ fn still_held_in_many_ways() -> c_int {
         0
     });
     sys::wait_without_reaping(zombie).expect("a child can be waited for");
-    say("zombie", zombie);
+    report("zombie", zombie);
 
     let file = hold(path, None);
     let twice = file.try_clone().expect("a descriptor can be duplicated");
-    say_held(&twice, None);
+    report_held(&twice, None);
     let pathless =
         File::options().read(true).custom_flags(libc::O_PATH).open(path).expect("O_PATH is enough");
-    say_held(&pathless, None);
+    report_held(&pathless, None);
     // What is of another kind, or of none, holds no PID namespace.
     let _others =
         ["ns/user", "ns/mnt", "ns/time", "stat"].map(|file| File::open(format!("/proc/self/{file}")));
@@ -103,7 +103,7 @@ fn hold_by_threads(path: &str) {
     thread::spawn(move || {
         sys::unshare(libc::CLONE_FILES).expect("a thread may have files of its own");
         let tid = Some(sys::gettid());
-        say("held", Held { pid: Who::myself().pid, fd: shared, tid });
+        report("held", Held { pid: Who::myself().pid, fd: shared, tid });
         std::mem::forget(hold(&own, tid));
         apart.open();
         sys::pause_forever()
@@ -111,7 +111,7 @@ fn hold_by_threads(path: &str) {
     thread::spawn(move || {
         sys::setns(file.as_fd(), sys::NEWPID).expect("this namespace may be joined");
         std::mem::forget(file);
-        say("children go there", Who::myself().pid);
+        report("children go there", Who::myself().pid);
         going.open();
         sys::pause_forever()
     });
@@ -125,19 +125,19 @@ fn hold_by_second_thread(path: &str) -> Pid {
         sys::die_with_parent().expect("PR_SET_PDEATHSIG is allowed");
         let file = File::open(path).expect("a namespace file can be opened");
         let pid = Who::myself().pid;
-        let (say_tid, hear_tid) = std::sync::mpsc::channel();
+        let (report_tid, hear_tid) = std::sync::mpsc::channel();
         for _ in 0..2 {
-            let say_tid = say_tid.clone();
+            let report_tid = report_tid.clone();
             thread::spawn(move || {
                 // What the first thread asked for has ended with it.
                 sys::die_with_parent().expect("PR_SET_PDEATHSIG is allowed");
-                say_tid.send(sys::gettid()).expect("it is heard");
+                report_tid.send(sys::gettid()).expect("it is heard");
                 sys::pause_forever()
             });
         }
         let tids: Vec<Pid> = hear_tid.iter().take(2).collect();
         let first = tids.iter().copied().min();
-        say("held", Held { pid, fd: file.as_raw_fd(), tid: first });
+        report("held", Held { pid, fd: file.as_raw_fd(), tid: first });
         std::mem::forget(file);
         ready.open();
         sys::exit_thread()

@@ -4,7 +4,7 @@ use std::ffi::c_int;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::{Child, Situation, fork_and_wait, say, say_refusal};
+use super::{Child, Situation, fork_and_wait, report, report_refusal};
 use crate::facts::{Who, Window, inode};
 use crate::sys::{self, Pid};
 
@@ -35,16 +35,16 @@ fn setns(fd: BorrowedFd<'_>, flags: c_int) {
 fn join(open: impl Fn(Pid) -> OwnedFd, flags: c_int) -> c_int {
     let home = Child::init("init", || {});
     let fd = open(home.pid);
-    say("joiner", Who::myself());
+    report("joiner", Who::myself());
     let (window, ()) = Window::around(|| setns(fd.as_fd(), flags));
-    say("window", window);
+    report("window", window);
     assert_eq!(
         inode("/proc/self/ns/pid_for_children").expect("where children go"),
         inode(&format!("/proc/{}/ns/pid", home.pid)).expect("where the init is"),
         "children of the joiner are born in the namespace it joined",
     );
     fork_and_wait(|| {
-        say("child", Who::myself());
+        report("child", Who::myself());
         0
     });
     home.dismiss();
@@ -54,13 +54,13 @@ fn join(open: impl Fn(Pid) -> OwnedFd, flags: c_int) -> c_int {
 /// Into one namespace, into its sibling, and back home: each join comes from where the last one went.
 fn join_one_after_the_other() -> c_int {
     let (first, second) = (Child::init("first", || {}), Child::init("second", || {}));
-    say("joiner", Who::myself());
+    report("joiner", Who::myself());
     let own = namespace_file(sys::getpid(), "pid");
     setns(namespace_file(first.pid, "pid").as_fd(), sys::NEWPID);
     setns(namespace_file(second.pid, "pid").as_fd(), sys::NEWPID);
     setns(own.as_fd(), sys::NEWPID);
     fork_and_wait(|| {
-        say("child", Who::myself());
+        report("child", Who::myself());
         0
     });
     first.dismiss();
@@ -70,11 +70,11 @@ fn join_one_after_the_other() -> c_int {
 
 /// Upwards is never allowed: an init keeps a file of its parent namespace and tries.
 fn join_an_ancestor() -> c_int {
-    say("target", Who::myself().ns);
+    report("target", Who::myself().ns);
     let outside = namespace_file(sys::getpid(), "pid");
     let home = Child::init("init", || {
         let who = Who::myself();
-        say_refusal("refused", "setns", &who, &sys::setns(outside.as_fd(), sys::NEWPID));
+        report_refusal("refused", "setns", &who, &sys::setns(outside.as_fd(), sys::NEWPID));
     });
     home.dismiss();
     0
@@ -86,7 +86,7 @@ fn join_a_sibling() -> c_int {
     let file = namespace_file(sibling.pid, "pid");
     let home = Child::init("init", || {
         let who = Who::myself();
-        say_refusal("refused", "setns", &who, &sys::setns(file.as_fd(), sys::NEWPID));
+        report_refusal("refused", "setns", &who, &sys::setns(file.as_fd(), sys::NEWPID));
     });
     home.dismiss();
     sibling.dismiss();
@@ -98,7 +98,7 @@ fn join_a_sibling_by_pidfd() -> c_int {
     let pidfd = sys::pidfd_open(sibling.pid).expect("a pidfd of the sibling");
     let home = Child::init("init", || {
         let who = Who::myself();
-        say_refusal("refused", "setns", &who, &sys::setns(pidfd.as_fd(), sys::NEWPID));
+        report_refusal("refused", "setns", &who, &sys::setns(pidfd.as_fd(), sys::NEWPID));
     });
     home.dismiss();
     sibling.dismiss();
@@ -111,7 +111,7 @@ fn join_unprivileged() -> c_int {
     fork_and_wait(|| {
         sys::become_uid(65534).expect("root can become nobody");
         let who = Who::myself();
-        say_refusal("refused", "setns", &who, &sys::setns(file.as_fd(), sys::NEWPID));
+        report_refusal("refused", "setns", &who, &sys::setns(file.as_fd(), sys::NEWPID));
         0
     });
     home.dismiss();
@@ -124,7 +124,7 @@ fn join_own_unprivileged() -> c_int {
         sys::become_uid(65534).expect("root can become nobody");
         sys::be_dumpable().expect("PR_SET_DUMPABLE is allowed");
         let life = |side: &super::Side<'_>| {
-            say("init pid", sys::getpid());
+            report("init pid", sys::getpid());
             side.ready();
             side.wait();
             0
@@ -132,9 +132,9 @@ fn join_own_unprivileged() -> c_int {
         let home = Child::clone(sys::NEWPID | libc::CLONE_NEWUSER, life).expect("a user namespace");
         home.await_ready();
         let file = namespace_file(home.pid, "pid");
-        say("own user namespace", inode("/proc/self/ns/user").expect("it can be read"));
+        report("own user namespace", inode("/proc/self/ns/user").expect("it can be read"));
         let who = Who::myself();
-        say_refusal("refused", "setns", &who, &sys::setns(file.as_fd(), sys::NEWPID));
+        report_refusal("refused", "setns", &who, &sys::setns(file.as_fd(), sys::NEWPID));
         home.dismiss();
         0
     });
@@ -145,7 +145,7 @@ fn join_own_unprivileged() -> c_int {
 fn join_and_unshare() -> c_int {
     let home = Child::init("init", || {});
     setns(namespace_file(home.pid, "pid").as_fd(), sys::NEWPID);
-    say_refusal("refused", "unshare", &Who::myself(), &sys::unshare(sys::NEWPID));
+    report_refusal("refused", "unshare", &Who::myself(), &sys::unshare(sys::NEWPID));
     home.dismiss();
     0
 }
@@ -153,12 +153,12 @@ fn join_and_unshare() -> c_int {
 /// What setns does beside PID namespaces: two that work, one by type and one by any, and one that is refused.
 fn join_other_types() -> c_int {
     let own = sys::getpid();
-    say("joiner", Who::myself());
+    report("joiner", Who::myself());
     setns(namespace_file(own, "mnt").as_fd(), libc::CLONE_NEWNS);
     setns(namespace_file(own, "uts").as_fd(), libc::CLONE_NEWUTS);
     setns(namespace_file(own, "uts").as_fd(), 0);
     let mismatch = sys::setns(namespace_file(own, "mnt").as_fd(), libc::CLONE_NEWUTS);
-    say_refusal("refused", "setns", &Who::myself(), &mismatch);
+    report_refusal("refused", "setns", &Who::myself(), &mismatch);
     0
 }
 
@@ -167,10 +167,10 @@ fn join_wrong_type() -> c_int {
     let own = sys::getpid();
     let who = Who::myself();
     let refused = sys::setns(namespace_file(own, "net").as_fd(), sys::NEWPID);
-    say_refusal("another file", "setns", &who, &refused);
+    report_refusal("another file", "setns", &who, &refused);
     let refused = sys::setns(namespace_file(own, "pid").as_fd(), sys::NEWPID | libc::CLONE_NEWNET);
-    say_refusal("another type", "setns", &who, &refused);
+    report_refusal("another type", "setns", &who, &refused);
     let file = File::open("/proc/self/status").expect("a file that is no namespace's");
-    say_refusal("no namespace", "setns", &who, &sys::setns(file.as_fd(), sys::NEWPID));
+    report_refusal("no namespace", "setns", &who, &sys::setns(file.as_fd(), sys::NEWPID));
     0
 }

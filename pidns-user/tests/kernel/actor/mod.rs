@@ -65,7 +65,7 @@ pub(crate) fn main(args: &[String]) -> c_int {
 }
 
 /// Says one fact: one JSON object on a line of stdout.
-fn say(fact: &str, is: impl Serialize) {
+fn report(fact: &str, is: impl Serialize) {
     let line = serde_json::json!({ "fact": fact, "is": is }).to_string() + "\n";
     sys::write_line(io::stdout().as_fd(), &line);
 }
@@ -135,7 +135,7 @@ impl Child {
     /// The init of a new namespace: says who it is as `fact`, does `deed`, stays until it is let go and exits with 0.
     fn init(fact: &str, deed: impl FnOnce()) -> Self {
         let life = |side: &Side<'_>| {
-            say(fact, Who::myself());
+            report(fact, Who::myself());
             deed();
             side.ready();
             side.wait();
@@ -167,9 +167,9 @@ impl Child {
 }
 
 /// Reaps a child and says how it ended.
-fn say_end(fact: &str, pid: Pid) -> Ended {
+fn report_end(fact: &str, pid: Pid) -> Ended {
     let ended = Ended::from(sys::wait(pid).expect("a child can be waited for"));
-    say(fact, &ended);
+    report(fact, &ended);
     ended
 }
 
@@ -189,7 +189,7 @@ fn sleeping_members(count: usize) {
     let gate = Gate::new();
     for _ in 0..count {
         fork(|| {
-            say("member", Who::myself());
+            report("member", Who::myself());
             gate.open();
             sys::pause_forever()
         });
@@ -198,17 +198,17 @@ fn sleeping_members(count: usize) {
 }
 
 /// Says how the kernel refused `via`; what it should refuse and did not is said too, as errno "none".
-fn say_refusal<T>(fact: &str, via: &str, who: &Who, result: &io::Result<T>) {
+fn report_refusal<T>(fact: &str, via: &str, who: &Who, result: &io::Result<T>) {
     let errno = result.as_ref().err().map_or("none".into(), errno_name);
-    say(fact, Refused { via: via.into(), errno, who: who.clone() });
+    report(fact, Refused { via: via.into(), errno, who: who.clone() });
 }
 
 /// Tries each way to make a PID namespace and says how each was refused.
 fn try_to_make_namespaces(who: &Who) {
     let make = Birth { flags: sys::NEWPID, ..Birth::default() };
-    say_refusal("refused", "clone", who, &sys::clone(sys::NEWPID, || 0).map(sys::wait));
-    say_refusal("refused", "clone3", who, &sys::clone3(&make, || 0).map(sys::wait));
-    say_refusal("refused", "unshare", who, &sys::unshare(sys::NEWPID));
+    report_refusal("refused", "clone", who, &sys::clone(sys::NEWPID, || 0).map(sys::wait));
+    report_refusal("refused", "clone3", who, &sys::clone3(&make, || 0).map(sys::wait));
+    report_refusal("refused", "unshare", who, &sys::unshare(sys::NEWPID));
 }
 
 /// This program, to be run again by an exec.

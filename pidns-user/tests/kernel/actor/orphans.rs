@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
 
-use super::{Child, Situation, fork, fork_and_wait, say, wait_for_go};
+use super::{Child, Situation, fork, fork_and_wait, report, wait_for_go};
 use crate::facts::Who;
 use crate::sys::{self, Gate};
 
@@ -32,7 +32,7 @@ fn orphans(subreaper: bool) -> c_int {
             if subreaper {
                 sys::become_subreaper().expect("anybody can be a subreaper");
             }
-            say("between", Who::myself());
+            report("between", Who::myself());
             fork(|| parent("far", &gates));
             sys::pause_forever()
         });
@@ -50,13 +50,13 @@ fn orphans(subreaper: bool) -> c_int {
     outside.await_ready();
     let each = |gate: &Gate, act: fn(&Gate)| (0..3).for_each(|_| act(gate));
     each(&gates.born, Gate::wait);
-    say("ready", true);
+    report("ready", true);
     wait_for_go();
     each(&gates.die, Gate::open);
     wait_for_go();
     each(&gates.speak, Gate::open);
     each(&gates.spoken, Gate::wait);
-    say("spoken", true);
+    report("spoken", true);
     wait_for_go();
     outside.dismiss();
     home.dismiss();
@@ -65,7 +65,7 @@ fn orphans(subreaper: bool) -> c_int {
 
 fn parent(family: &'static str, gates: &Gates) -> c_int {
     let myself = Who::myself();
-    say(&format!("{family}-parent"), &myself);
+    report(&format!("{family}-parent"), &myself);
     fork(|| child(family, &myself, gates));
     gates.die.wait();
     0
@@ -76,7 +76,7 @@ fn child(family: &'static str, parent: &Who, gates: &Gates) -> c_int {
     while Who::myself().ppid == parent.pid {
         thread::sleep(Duration::from_millis(1));
     }
-    say(family, Who::myself());
+    report(family, Who::myself());
     gates.speak.wait();
     fork_and_wait(|| 0);
     gates.spoken.open();

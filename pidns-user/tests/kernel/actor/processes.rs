@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::creation::free_pid;
 use super::{
-    Child, Situation, become_actor, fork, fork_and_wait, parse, say, say_end, say_refusal, this_program,
-    wait_for_go,
+    Child, Situation, become_actor, fork, fork_and_wait, parse, report, report_end, report_refusal,
+    this_program, wait_for_go,
 };
 use crate::facts::{Who, Window, state};
 use crate::sys::{self, Birth, Gate, Pid};
@@ -46,21 +46,21 @@ pub(crate) const STRANGE_NAME: &[u8] = b"\x1b[31m\xff\xfe\"\\x";
 
 /// A member that runs this program again with `args` and ends as they say.
 fn exec_and_exit(args: &[String]) -> c_int {
-    say("program", this_program());
+    report("program", this_program());
     let home = Child::init("init", || {
         let child = fork(|| {
-            say("child", Who::myself());
+            report("child", Who::myself());
             let args: Vec<&str> = args.iter().map(String::as_str).collect();
             become_actor(&[&["exit"], args.as_slice()].concat())
         });
-        say_end("end", child);
+        report_end("end", child);
     });
     home.dismiss();
     0
 }
 
 fn exit(code: c_int) -> c_int {
-    say("after-exec", Who::myself());
+    report("after-exec", Who::myself());
     code
 }
 
@@ -68,13 +68,13 @@ fn killed_member() -> c_int {
     let home = Child::init("init", || {
         let gate = Gate::new();
         let child = fork(|| {
-            say("child", Who::myself());
+            report("child", Who::myself());
             gate.open();
             sys::pause_forever()
         });
         gate.wait();
         sys::kill(child, libc::SIGTERM).expect("a child may be killed");
-        say_end("end", child);
+        report_end("end", child);
     });
     home.dismiss();
     0
@@ -93,7 +93,7 @@ fn ending(how: &str) -> c_int {
                 let disposition = if is_handled { handler as libc::sighandler_t } else { libc::SIG_DFL };
                 sys::set_disposition(signal, disposition).expect("a handler can be chosen");
             }
-            say("child", Who::myself());
+            report("child", Who::myself());
             gate.open();
             match how {
                 "fault" => sys::segfault(),
@@ -110,7 +110,7 @@ fn ending(how: &str) -> c_int {
             let child = fork(life);
             gate.wait();
             sys::kill(child, signal).expect("a child may be killed");
-            say_end("end", child);
+            report_end("end", child);
         };
         match how {
             "SIGKILL" => signal(libc::SIGKILL),
@@ -126,10 +126,10 @@ fn ending(how: &str) -> c_int {
                     0
                 });
                 sys::wait(parent).expect("a child can be waited for");
-                say_end("end", -1);
+                report_end("end", -1);
             }
             _ => {
-                say_end("end", fork(life));
+                report_end("end", fork(life));
             }
         }
     });
@@ -142,14 +142,14 @@ fn zombie(milliseconds: u64) -> c_int {
     let home = Child::init("init", || {
         let (window, ()) = Window::around(|| {
             let child = fork(|| {
-                say("child", Who::myself());
+                report("child", Who::myself());
                 0
             });
             sys::wait_without_reaping(child).expect("a child can be waited for");
             thread::sleep(Duration::from_millis(milliseconds));
             sys::wait(child).expect("a zombie can be reaped");
         });
-        say("window", window);
+        report("window", window);
     });
     home.dismiss();
     0
@@ -159,11 +159,11 @@ fn zombie(milliseconds: u64) -> c_int {
 fn zombie_until_go() -> c_int {
     let home = Child::init("init", || {
         let child = fork(|| {
-            say("child", Who::myself());
+            report("child", Who::myself());
             0
         });
         sys::wait_without_reaping(child).expect("a child can be waited for");
-        say("zombie", child);
+        report("zombie", child);
         wait_for_go();
         sys::wait(child).expect("a zombie can be reaped");
     });
@@ -184,7 +184,7 @@ fn outlived_leader_unwaited() -> c_int {
 
 fn leader_goes_first() -> c_int {
     let who = Who::myself();
-    say("child", &who);
+    report("child", &who);
     let stat = format!("/proc/{}/stat", who.pid);
     thread::spawn(move || {
         while state(&stat) != Some('Z') {
@@ -200,13 +200,13 @@ fn orphan() -> c_int {
     let home = Child::init("init", || {
         let gate = Gate::new();
         let parent = fork(|| {
-            say("parent", Who::myself());
+            report("parent", Who::myself());
             fork_and_wait(|| {
-                say("sibling", Who::myself());
+                report("sibling", Who::myself());
                 0
             });
             fork(|| {
-                say("orphan", Who::myself());
+                report("orphan", Who::myself());
                 gate.wait();
                 0
             });
@@ -216,7 +216,7 @@ fn orphan() -> c_int {
         gate.open();
         // Whatever is left is now a child of this init: the orphan.
         sys::wait(-1).expect("the init adopted the orphan");
-        say("adopted", true);
+        report("adopted", true);
     });
     home.dismiss();
     0
@@ -226,10 +226,10 @@ fn orphan() -> c_int {
 fn dead_namespace() -> c_int {
     sys::unshare(sys::NEWPID).expect("root can unshare its PID namespace");
     fork_and_wait(|| {
-        say("init", Who::myself());
+        report("init", Who::myself());
         0
     });
-    say_refusal("refused", "clone", &Who::myself(), &sys::fork(|| 0).map(sys::wait));
+    report_refusal("refused", "clone", &Who::myself(), &sys::fork(|| 0).map(sys::wait));
     0
 }
 
@@ -239,7 +239,7 @@ fn join_dead_namespace() -> c_int {
     let file = File::open(format!("/proc/{}/ns/pid", home.pid)).expect("its namespace can be opened");
     home.dismiss();
     sys::setns(file.as_fd(), sys::NEWPID).expect("the kernel lets a dead namespace be joined");
-    say_refusal("refused", "clone", &Who::myself(), &sys::fork(|| 0).map(sys::wait));
+    report_refusal("refused", "clone", &Who::myself(), &sys::fork(|| 0).map(sys::wait));
     0
 }
 
@@ -249,7 +249,7 @@ fn too_many_processes() -> c_int {
         fork_and_wait(|| {
             sys::become_uid(54321).expect("root can become somebody");
             sys::limit_processes(1).expect("a limit can be lowered");
-            say_refusal("refused", "clone", &Who::myself(), &sys::fork(|| 0).map(sys::wait));
+            report_refusal("refused", "clone", &Who::myself(), &sys::fork(|| 0).map(sys::wait));
             0
         });
     });
@@ -290,9 +290,9 @@ fn filtered(user: &str) -> c_int {
         let answers = [(clone, libc::EPERM), (clone3, libc::ENOSYS), (unshare, libc::EPERM)];
         sys::answer_calls(&answers).expect("seccomp is there");
         let who = Who::myself();
-        say_refusal("refused", "clone3", &who, &sys::clone3(&Birth::default(), || 0).map(sys::wait));
-        say_refusal("refused", "clone", &who, &sys::fork(|| 0).map(sys::wait));
-        say_refusal("refused", "unshare", &who, &sys::unshare(sys::NEWPID));
+        report_refusal("refused", "clone3", &who, &sys::clone3(&Birth::default(), || 0).map(sys::wait));
+        report_refusal("refused", "clone", &who, &sys::fork(|| 0).map(sys::wait));
+        report_refusal("refused", "unshare", &who, &sys::unshare(sys::NEWPID));
         0
     });
     assert!(sys::wait(filtered).expect("a child can be waited for").success(), "it said what it got");
@@ -317,7 +317,7 @@ fn fills_cgroup(cgroup: &str) -> c_int {
         Err(Some(libc::EAGAIN)),
         "nor can a namespace be made"
     );
-    say("refused", sys::getpid());
+    report("refused", sys::getpid());
     wait_for_go();
     0
 }
@@ -326,7 +326,7 @@ fn fills_cgroup(cgroup: &str) -> c_int {
 fn thread_after_unshare() -> c_int {
     sys::unshare(sys::NEWPID).expect("root can unshare its PID namespace");
     let thread = thread::Builder::new().spawn(|| {});
-    say_refusal("refused", "thread", &Who::myself(), &thread.map(|thread| thread.join()));
+    report_refusal("refused", "thread", &Who::myself(), &thread.map(|thread| thread.join()));
     0
 }
 
@@ -337,7 +337,7 @@ fn same_pid_twice() -> c_int {
         for fact in ["first", "second"] {
             let birth = Birth { flags: 0, set_tid: vec![77, host_pid] };
             let child = sys::clone3(&birth, || {
-                say(fact, Who::myself());
+                report(fact, Who::myself());
                 0
             });
             sys::wait(child.expect("the chosen PIDs are free")).expect("a child can be waited for");
@@ -357,7 +357,7 @@ fn strange_name() -> c_int {
                 STRANGE_NAME,
                 "the kernel keeps the bytes as they are",
             );
-            say("child", who);
+            report("child", who);
             0
         });
     });
@@ -367,7 +367,7 @@ fn strange_name() -> c_int {
 
 fn threads_in_namespace(count: &str) -> c_int {
     let home = Child::init("init", || {
-        say_end("end", fork(|| become_actor(&["threads", count])));
+        report_end("end", fork(|| become_actor(&["threads", count])));
     });
     home.dismiss();
     0
@@ -387,8 +387,8 @@ fn threads(count: usize) -> c_int {
             })
         })
         .collect();
-    say("tids", tids.iter().take(count).collect::<Vec<Pid>>());
-    say("process", Who::myself());
+    report("tids", tids.iter().take(count).collect::<Vec<Pid>>());
+    report("process", Who::myself());
     barrier.wait();
     threads.into_iter().for_each(|thread| thread.join().expect("a thread ends well"));
     0
@@ -398,16 +398,16 @@ fn threads(count: usize) -> c_int {
 fn two_families() -> c_int {
     let breed = |fact: &'static str| {
         fork_and_wait(|| {
-            say(fact, Who::myself());
+            report(fact, Who::myself());
             0
         });
     };
     let family = |fact: &'static str, inner: bool| {
         let life = move |side: &super::Side<'_>| {
-            say(fact, Who::myself());
+            report(fact, Who::myself());
             let nested = inner.then(|| {
                 let life = |side: &super::Side<'_>| {
-                    say("nested", Who::myself());
+                    report("nested", Who::myself());
                     side.ready();
                     side.wait();
                     breed("nested-child");
@@ -442,7 +442,7 @@ fn two_names() -> c_int {
         for name in ["alpha-1", "beta-1"] {
             fork_and_wait(|| {
                 sys::set_name(name.as_bytes()).expect("a process may name itself");
-                say(name, Who::myself());
+                report(name, Who::myself());
                 0
             });
         }
@@ -456,7 +456,7 @@ fn two_siblings() -> c_int {
     let home = Child::init("init", || {
         let sibling = |fact: &'static str, code: &'static str| {
             let child = Child::fork(|side| {
-                say(fact, Who::myself());
+                report(fact, Who::myself());
                 side.ready();
                 side.wait();
                 become_actor(&["exit", code])

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::thread;
 use std::time::Duration;
 
-use super::{Child, Situation, say};
+use super::{Child, Situation, report};
 use crate::facts::{Window, inode};
 use crate::sys::{self, Pid};
 
@@ -23,8 +23,8 @@ pub(super) fn namespace_of(init: Pid) -> String {
     format!("/proc/{init}/ns/pid")
 }
 
-fn say_namespace(fact: &str, init: Pid) {
-    say(fact, inode(&namespace_of(init)).expect("its namespace can be read"));
+fn report_namespace(fact: &str, init: Pid) {
+    report(fact, inode(&namespace_of(init)).expect("its namespace can be read"));
 }
 
 /// Its only child: the kernel may lack /proc/PID/task/TID/children.
@@ -42,21 +42,21 @@ fn child_of(parent: Pid) -> Pid {
 fn release(how: impl FnOnce()) -> c_int {
     thread::sleep(HOLD);
     let (released, ()) = Window::around(how);
-    say("released", released);
+    report("released", released);
     0
 }
 
 fn last_process() -> c_int {
     let home = Child::init("init", || {});
-    say_namespace("ns", home.pid);
+    report_namespace("ns", home.pid);
     let (released, ()) = Window::around(|| home.dismiss());
-    say("released", released);
+    report("released", released);
     0
 }
 
 fn held_by_a_file() -> c_int {
     let home = Child::init("init", || {});
-    say_namespace("ns", home.pid);
+    report_namespace("ns", home.pid);
     let file = File::open(namespace_of(home.pid)).expect("a namespace file can be opened");
     home.dismiss();
     release(|| drop(file))
@@ -69,7 +69,7 @@ fn held_by_a_mount() -> c_int {
     let place = std::env::temp_dir().join(format!("pidns-trace-test-{}", sys::getpid()));
     File::create(&place).expect("a temporary file");
     let home = Child::init("init", || {});
-    say_namespace("ns", home.pid);
+    report_namespace("ns", home.pid);
     sys::bind_mount(&namespace_of(home.pid), &place).expect("a namespace file can be bound");
     home.dismiss();
     let code = release(|| sys::unmount(&place).expect("what was mounted can be unmounted"));
@@ -83,7 +83,7 @@ fn held_by_an_inner_namespace() -> c_int {
         // Not dropped: it is to stay until the outer init dies.
         std::mem::forget(Child::init("inner", || {}));
     });
-    say_namespace("ns", outer.pid);
+    report_namespace("ns", outer.pid);
     let file = File::open(namespace_of(child_of(outer.pid))).expect("a namespace file can be opened");
     sys::kill(outer.pid, libc::SIGKILL).expect("an init can be killed from outside");
     sys::wait(outer.pid).expect("a child can be waited for");

@@ -18,7 +18,7 @@ use pidns_user::procfs::limits::LimitReader;
 use pidns_user::procfs::{Procfs, ties::Ties};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 
-use super::{Situation, say};
+use super::{Situation, report};
 use crate::sys;
 
 pub(super) const SITUATIONS: &[Situation] =
@@ -176,17 +176,17 @@ fn allowed_attempts() -> Attempts {
     add("a runtime with timers and signals", runtime());
     add("fewer capabilities", capabilities::drop_all_but(Uses::BpfAndProc));
     add("how many CPUs there are", thread::available_parallelism().map(drop));
-    add("look into an eBPF map", look_into_no_map());
+    add("look into an eBPF map", look_up_in_no_map());
     attempts
 }
 
 /// The kernel gets to see BPF_MAP_LOOKUP_ELEM: it says that descriptor -1 is none.
-fn look_into_no_map() -> io::Result<()> {
+fn look_up_in_no_map() -> io::Result<()> {
     const MAP_LOOKUP_ELEM: usize = 1;
     let attributes = [u64::from(u32::MAX), 0, 0, 0];
     let size = size_of_val(&attributes);
-    let looked = raw_call(libc::SYS_bpf, [MAP_LOOKUP_ELEM, attributes.as_ptr() as usize, size, 0, 0]);
-    match looked {
+    let result = raw_call(libc::SYS_bpf, [MAP_LOOKUP_ELEM, attributes.as_ptr() as usize, size, 0, 0]);
+    match result {
         Err(error) if error.raw_os_error() == Some(libc::EBADF) => Ok(()),
         Ok(()) => Err(io::Error::other("it found something")),
         other => other,
@@ -268,7 +268,7 @@ fn runtime() -> io::Result<()> {
 }
 
 fn limited_calls() -> c_int {
-    say("before", refused_attempts());
+    report("before", refused_attempts());
     let (limited, wait) = mpsc::channel();
     // A thread that is there before the limits has them too.
     let thread = thread::spawn(move || {
@@ -276,17 +276,17 @@ fn limited_calls() -> c_int {
         refused_attempts()
     });
     let protection = sandbox::restrict_system_calls();
-    say("protection", protection.to_string());
+    report("protection", protection.to_string());
     limited.send(()).expect("the thread waits");
-    say("refused to an earlier thread", thread.join().expect("it does not panic"));
-    say("refused", refused_attempts());
-    say("clone3", came_to(raw_call(libc::SYS_clone3, [0, 0, 0, 0, 0])));
-    say("allowed", allowed_attempts());
+    report("refused to an earlier thread", thread.join().expect("it does not panic"));
+    report("refused", refused_attempts());
+    report("clone3", came_to(raw_call(libc::SYS_clone3, [0, 0, 0, 0, 0])));
+    report("allowed", allowed_attempts());
     0
 }
 
 fn limited_thread(folder: &str) -> c_int {
-    say("calls", sandbox::restrict_system_calls().to_string());
+    report("calls", sandbox::restrict_system_calls().to_string());
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
     let address = listener.local_addr().expect("an address");
     thread::scope(|scope| {
@@ -294,19 +294,19 @@ fn limited_thread(folder: &str) -> c_int {
             let folder = Path::new(folder);
             match sandbox::restrict_network_thread(&[folder, &folder.join("config"), &folder.join("nowhere")])
             {
-                Err(error) => say("a path that is not there", error.to_string()),
+                Err(error) => report("a path that is not there", error.to_string()),
                 Ok(protection) => panic!("{protection} with a path that is not there"),
             }
             let protection = sandbox::restrict_network_thread(&[folder, &folder.join("config")]);
-            say("protection", protection.expect("both paths are there").to_string());
-            say("attempts", attempts_of_server(folder, &listener));
+            report("protection", protection.expect("both paths are there").to_string());
+            report("attempts", attempts_of_server(folder, &listener));
             let child = thread::spawn(|| came_to(fs::read("/proc/version"))).join();
-            say("of a thread that it starts", child.expect("it does not panic"));
+            report("of a thread that it starts", child.expect("it does not panic"));
         });
         TcpStream::connect(address).and_then(|mut client| client.write_all(b"hello")).expect("it accepts");
         server.join().expect("the server does not panic");
     });
-    say(
+    report(
         "of the other thread",
         came_to(fs::read_link(format!("/proc/{}/ns/pid", std::os::unix::process::parent_id()))),
     );

@@ -4,7 +4,7 @@ use std::ffi::c_int;
 use std::sync::Arc;
 use std::thread;
 
-use super::{Child, Situation, become_actor, fork, parse, say, say_end};
+use super::{Child, Situation, become_actor, fork, parse, report, report_end};
 use crate::facts::Who;
 use crate::sys;
 use crate::uring;
@@ -39,7 +39,7 @@ fn stop() -> c_int {
     for signal in [libc::SIGTERM, libc::SIGKILL] {
         sys::kill(home.pid, signal).expect("a parent may signal the init");
     }
-    let ended = say_end("end", home.pid);
+    let ended = report_end("end", home.pid);
     assert_eq!(ended.signal, Some(libc::SIGKILL), "it ignored the first one");
     0
 }
@@ -47,9 +47,9 @@ fn stop() -> c_int {
 /// The parent of an init kills it with a siginfo of its own making.
 fn queued_signal(code: c_int) -> c_int {
     let home = Child::init("init", || {});
-    say("sender", Who::myself());
+    report("sender", Who::myself());
     sys::queue_signal(home.pid, libc::SIGKILL, code).expect("the code is one that a process may choose");
-    say_end("end", home.pid);
+    report_end("end", home.pid);
     0
 }
 
@@ -67,34 +67,34 @@ fn queued_to_itself(code: c_int) -> c_int {
 fn parent_ends() -> c_int {
     sys::become_subreaper().expect("PR_SET_CHILD_SUBREAPER is allowed");
     let parent = fork(|| {
-        say("parent", Who::myself());
+        report("parent", Who::myself());
         let _init = Child::init("init", || {});
         sys::exit_now(0)
     });
     sys::wait(parent).expect("a child can be waited for");
-    say_end("end", -1);
+    report_end("end", -1);
     0
 }
 
 /// The same where only the thread of the parent ends that has forked the init.
 fn thread_of_parent_ends() -> c_int {
-    say("parent", Who::myself());
+    report("parent", Who::myself());
     let home = thread::spawn(|| Child::init("init", || {}).pid);
-    say_end("end", home.join().expect("the thread ends well"));
+    report_end("end", home.join().expect("the thread ends well"));
     0
 }
 
 /// An init that reaches its limit of processor time.
 fn uses_up_its_time() -> c_int {
     let life = |_: &super::Side<'_>| {
-        say("init", Who::myself());
+        report("init", Who::myself());
         sys::limit_processor_time(1).expect("a limit can be lowered");
         loop {
             std::hint::spin_loop();
         }
     };
     let init = Child::clone(sys::NEWPID, life).expect("root can make a PID namespace");
-    say_end("end", init.pid);
+    report_end("end", init.pid);
     0
 }
 
@@ -102,10 +102,10 @@ fn uses_up_its_time() -> c_int {
 fn exit_with_workers() -> c_int {
     for _ in 0..5 {
         let init = Child::clone(sys::NEWPID, |_| {
-            say("init", Who::myself());
+            report("init", Who::myself());
             let _rings =
                 (uring::work_once().expect("io_uring works"), uring::poll().expect("io_uring polls"));
-            say("threads", own_threads());
+            report("threads", own_threads());
             sys::exit_now(0)
         });
         let init = init.expect("root can make a PID namespace");
@@ -129,14 +129,14 @@ fn worker_of_a_ring() -> c_int {
 fn threaded_init() -> c_int {
     for _ in 0..5 {
         let init = Child::clone(sys::NEWPID, |_| become_actor(&["exit-with-threads", "12"]));
-        let ended = say_end("end", init.expect("root can make a PID namespace").pid);
+        let ended = report_end("end", init.expect("root can make a PID namespace").pid);
         assert_eq!(ended.code, Some(0), "it ended by itself");
     }
     0
 }
 
 fn exit_with_threads(threads: usize) -> c_int {
-    say("init", Who::myself());
+    report("init", Who::myself());
     let gate = Arc::new(sys::Gate::new());
     for _ in 0..threads {
         let gate = Arc::clone(&gate);
@@ -180,12 +180,12 @@ fn from_inside(signal: c_int, disposition: &str, times: usize) -> c_int {
     let home = Child::init("init", || {
         prepare(signal, disposition);
         let sender = fork(|| {
-            say("sender", Who::myself());
+            report("sender", Who::myself());
             (0..times).for_each(|_| sys::kill(1, signal).expect("a member may signal its init"));
             0
         });
         assert!(sys::wait(sender).expect("a child can be waited for").success(), "the sender ended well");
-        say("survived", true);
+        report("survived", true);
     });
     home.dismiss();
     0
@@ -194,9 +194,9 @@ fn from_inside(signal: c_int, disposition: &str, times: usize) -> c_int {
 /// The parent of the init sends it from the namespace above.
 fn from_outside(signal: c_int, disposition: &str, times: usize) -> c_int {
     let home = Child::init("init", || prepare(signal, disposition));
-    say("sender", Who::myself());
+    report("sender", Who::myself());
     (0..times).for_each(|_| sys::kill(home.pid, signal).expect("a parent may signal the init"));
     home.let_go();
-    say_end("end", home.pid);
+    report_end("end", home.pid);
     0
 }

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
 
-use super::{Child, Side, Situation, become_actor, fork, parse, say, say_end, wait_for_go};
+use super::{Child, Side, Situation, become_actor, fork, parse, report, report_end, wait_for_go};
 use crate::facts::{Who, state};
 use crate::sys::{self, Gate, Pid};
 
@@ -61,19 +61,19 @@ fn hung_teardown() -> c_int {
     let home = Child::init("init", || {});
     children_go_to_namespace_of(home.pid);
     let zombie = fork(|| {
-        say("zombie", Who::myself());
+        report("zombie", Who::myself());
         0
     });
     sys::wait_without_reaping(zombie).expect("a child can be waited for");
-    say("parent", Who::myself());
-    say("standing", true);
+    report("parent", Who::myself());
+    report("standing", true);
     wait_for_go();
     home.let_go();
     wait_until_exiting(home.pid);
-    say("ready", true);
+    report("ready", true);
     wait_for_go();
     sys::wait(zombie).expect("a zombie can be reaped");
-    say_end("end", home.pid);
+    report_end("end", home.pid);
     0
 }
 
@@ -103,10 +103,10 @@ fn frozen_teardown(cgroup: &str, business: fn(&Side<'_>)) -> c_int {
     }
     sys::kill(home.pid, libc::SIGKILL).expect("an init can be killed from outside");
     wait_until_exiting(home.pid);
-    say("ready", true);
+    report("ready", true);
     wait_for_go();
     freeze("THAWED");
-    say_end("end", home.pid);
+    report_end("end", home.pid);
     0
 }
 
@@ -116,7 +116,7 @@ fn frozen_v2(cgroup: &str) -> c_int {
         let ready = Gate::new();
         fork(|| {
             fs::write(format!("{cgroup}/cgroup.procs"), "0").expect("a process may move itself");
-            say("frozen", Who::myself());
+            report("frozen", Who::myself());
             ready.open();
             sys::pause_forever()
         });
@@ -130,10 +130,10 @@ fn frozen_v2(cgroup: &str) -> c_int {
     while !is_frozen() {
         thread::sleep(Duration::from_millis(1));
     }
-    say("ready", true);
+    report("ready", true);
     wait_for_go();
     sys::kill(home.pid, libc::SIGKILL).expect("an init can be killed from outside");
-    say_end("end", home.pid);
+    report_end("end", home.pid);
     0
 }
 
@@ -143,7 +143,7 @@ fn traced_zombie() -> c_int {
     let home = Child::init("init", || {
         let is_there = Gate::new();
         fork(|| {
-            say("child", Who::myself());
+            report("child", Who::myself());
             is_there.open();
             may_end.wait();
             0
@@ -154,12 +154,12 @@ fn traced_zombie() -> c_int {
         fs::read_to_string(format!("/proc/{0}/task/{0}/children", home.pid)).expect("its children");
     let child: Pid = children.trim().parse().expect("it has one");
     sys::seize(child).expect("root can trace it");
-    say("tracer", Who::myself());
-    say("alive", true);
+    report("tracer", Who::myself());
+    report("alive", true);
     wait_for_go();
     may_end.open();
     wait_until_ended(child);
-    say("ready", true);
+    report("ready", true);
     wait_for_go();
     sys::wait(child).expect("a tracer can wait for it");
     home.dismiss();
@@ -173,17 +173,17 @@ fn first_thread_gone() -> c_int {
     });
     wait_for_go();
     sys::kill(home.pid, libc::SIGKILL).expect("an init can be killed from outside");
-    say_end("end", home.pid);
+    report_end("end", home.pid);
     0
 }
 
 fn lives_in_second_thread() -> c_int {
     let who = Who::myself();
     let pid = who.pid;
-    say("child", who);
+    report("child", who);
     thread::spawn(move || {
         wait_until_ended(pid);
-        say("ready", true);
+        report("ready", true);
         sys::pause_forever()
     });
     sys::exit_thread()
@@ -193,15 +193,15 @@ fn lives_in_second_thread() -> c_int {
 fn adopted_from_outside() -> c_int {
     sys::become_subreaper().expect("a process may adopt orphans");
     let home = Child::init("init", || {});
-    say("adopter", Who::myself());
-    say("standing", true);
+    report("adopter", Who::myself());
+    report("standing", true);
     wait_for_go();
     let forker = fork(|| {
-        say("forker", Who::myself());
+        report("forker", Who::myself());
         children_go_to_namespace_of(home.pid);
         let is_there = Gate::new();
         fork(|| {
-            say("child", Who::myself());
+            report("child", Who::myself());
             is_there.open();
             sys::pause_forever()
         });
@@ -215,15 +215,15 @@ fn adopted_from_outside() -> c_int {
 /// A member that came from outside forks one with CLONE_PARENT: born inside, it has the same parent, this process.
 fn born_with_a_parent_outside() -> c_int {
     let home = Child::init("init", || {});
-    say("parent", Who::myself());
-    say("standing", true);
+    report("parent", Who::myself());
+    report("standing", true);
     wait_for_go();
     children_go_to_namespace_of(home.pid);
     let is_there = Gate::new();
     fork(|| {
-        say("joined", Who::myself());
+        report("joined", Who::myself());
         let born = sys::clone(libc::CLONE_PARENT, || {
-            say("born", Who::myself());
+            report("born", Who::myself());
             is_there.open();
             sys::pause_forever()
         });
@@ -236,7 +236,7 @@ fn born_with_a_parent_outside() -> c_int {
 
 /// When it is let go it kills the namespace, and reaps this many children, the init among them.
 fn end_with_children(init: Pid, children: usize) -> c_int {
-    say("ready", true);
+    report("ready", true);
     wait_for_go();
     sys::kill(init, libc::SIGKILL).expect("an init can be killed from outside");
     for _ in 0..children {

@@ -5,7 +5,9 @@ use std::process::ExitStatus;
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use super::{Child, Situation, become_actor, fork, fork_and_wait, parse, say, sleeping_members, wait_for_go};
+use super::{
+    Child, Situation, become_actor, fork, fork_and_wait, parse, report, sleeping_members, wait_for_go,
+};
 use crate::facts::{Lives, Who};
 use crate::sys;
 
@@ -27,7 +29,7 @@ fn storms(lives: u32, namespaces: u32) -> c_int {
     let init = |index: u32| {
         let stays = index.is_multiple_of(2);
         let child = Child::clone(sys::NEWPID, |side| {
-            say(if stays { "staying" } else { "leaving" }, Who::myself());
+            report(if stays { "staying" } else { "leaving" }, Who::myself());
             for _ in 0..lives / namespaces + u32::from(index < lives % namespaces) {
                 fork_and_wait(|| 0);
             }
@@ -43,7 +45,7 @@ fn storms(lives: u32, namespaces: u32) -> c_int {
     inits.iter().for_each(|(_, child)| child.await_ready());
     let (staying, leaving): (Vec<_>, Vec<_>) = inits.into_iter().partition(|(stays, _)| *stays);
     leaving.into_iter().for_each(|(_, child)| assert!(child.reap().success(), "an init ends well"));
-    say("lives", lives);
+    report("lives", lives);
     wait_for_go();
     staying.into_iter().for_each(|(_, child)| child.dismiss());
     0
@@ -66,7 +68,7 @@ fn churn(namespaces: u64) -> c_int {
     for worker in workers {
         assert!(sys::wait(worker).expect("a child can be waited for").success(), "a worker ends well");
     }
-    say("done", namespaces);
+    report("done", namespaces);
     0
 }
 
@@ -86,7 +88,7 @@ fn threads_end_at_once(processes: u64, threads: u64) -> c_int {
             threads: processes * threads,
             ..Lives::default()
         };
-        say("seen", seen);
+        report("seen", seen);
         wait_for_go();
     });
     home.dismiss();
@@ -147,7 +149,7 @@ fn counted(lives: u32, namespaces: u32) -> c_int {
                 // Its own end.
                 seen.ended_well += 1;
             }
-            say(if stays { "staying" } else { "leaving" }, seen);
+            report(if stays { "staying" } else { "leaving" }, seen);
             side.ready();
             if stays {
                 side.wait();
@@ -160,7 +162,7 @@ fn counted(lives: u32, namespaces: u32) -> c_int {
     inits.iter().for_each(|(_, child)| child.await_ready());
     let (staying, leaving): (Vec<_>, Vec<_>) = inits.into_iter().partition(|(stays, _)| *stays);
     leaving.into_iter().for_each(|(_, child)| assert!(child.reap().success(), "an init ends well"));
-    say("lives", lives);
+    report("lives", lives);
     wait_for_go();
     staying.into_iter().for_each(|(_, child)| child.dismiss());
     0
@@ -208,10 +210,10 @@ fn storm(lives: u32, workers: u32) -> c_int {
         let share = |index| lives / workers + u32::from(index < lives % workers);
         let at_work: Vec<Worker> = (0..workers).map(|index| worker(share(index))).collect();
         let done: u32 = at_work.into_iter().map(Worker::finish).sum();
-        say("lives", done);
+        report("lives", done);
         wait_for_go();
         let last = fork(|| {
-            say("straggler", Who::myself());
+            report("straggler", Who::myself());
             42
         });
         sys::wait(last).expect("a child can be waited for");

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
 
-use super::{Child, Situation, become_actor, fork, parse, say, say_end, sleeping_members, wait_for_go};
+use super::{Child, Situation, become_actor, fork, parse, report, report_end, sleeping_members, wait_for_go};
 use crate::facts::{Who, state};
 use crate::sys;
 
@@ -24,28 +24,28 @@ pub(super) const SITUATIONS: &[Situation] = &[
     ("leader-leaves", |_| leader_leaves()),
     ("thread-execs-in-init", |_| run_as_init(&["thread-execs"])),
     ("thread-execs", |_| thread_execs()),
-    ("exit-when-told", |args| exit_when_told(parse(args, 0, "exit code"))),
+    ("exit-on-request", |args| exit_on_request(parse(args, 0, "exit code"))),
     ("zombie-held-from-outside", |args| zombie_held_from_outside(parse(args, 0, "milliseconds"))),
 ];
 
 /// An init with sleeping members exits by itself.
 fn exit_with_members(members: usize, code: c_int) -> c_int {
     let life = |_: &super::Side<'_>| {
-        say("init", Who::myself());
+        report("init", Who::myself());
         sleeping_members(members);
         code
     };
     let init = Child::clone(sys::NEWPID, life).expect("root can make a PID namespace");
-    let ended = say_end("end", init.pid);
+    let ended = report_end("end", init.pid);
     assert_eq!(ended.code, Some(code), "the init ended as it wanted");
     0
 }
 
 fn killed_from_outside() -> c_int {
     let home = Child::init("init", || sleeping_members(3));
-    say("killer", Who::myself());
+    report("killer", Who::myself());
     sys::kill(home.pid, libc::SIGKILL).expect("an init can be killed from outside");
-    let ended = say_end("end", home.pid);
+    let ended = report_end("end", home.pid);
     assert_eq!(ended.signal, Some(libc::SIGKILL), "it died of that");
     0
 }
@@ -53,7 +53,7 @@ fn killed_from_outside() -> c_int {
 /// An init with a bug.
 fn fault() -> c_int {
     let life = |_: &super::Side<'_>| {
-        say("init", Who::myself());
+        report("init", Who::myself());
         sleeping_members(2);
         sys::forbid_core_dumps().expect("a limit can be lowered");
         // The runtime of Rust has its own handler, to report stack overflows.
@@ -61,7 +61,7 @@ fn fault() -> c_int {
         sys::segfault()
     };
     let init = Child::clone(sys::NEWPID, life).expect("root can make a PID namespace");
-    let ended = say_end("end", init.pid);
+    let ended = report_end("end", init.pid);
     assert_eq!(ended.signal, Some(libc::SIGSEGV), "it died of its bug");
     0
 }
@@ -72,9 +72,9 @@ fn nested_teardown() -> c_int {
         let inner = Child::init("inner", || sleeping_members(3));
         assert_eq!(inner.pid, 2, "the inner init is the outer one's first child");
     });
-    say("killer", Who::myself());
+    report("killer", Who::myself());
     sys::kill(outer.pid, libc::SIGKILL).expect("an init can be killed from outside");
-    let ended = say_end("end", outer.pid);
+    let ended = report_end("end", outer.pid);
     assert_eq!(ended.signal, Some(libc::SIGKILL), "it died of that");
     0
 }
@@ -90,7 +90,7 @@ fn reboot_inside(command: &str) -> c_int {
     let outside = Who::myself();
     let life = move |_: &super::Side<'_>| {
         let who = Who::myself();
-        say("init", &who);
+        report("init", &who);
         sleeping_members(2);
         // In the initial namespace this call is for the whole machine. Three witnesses that it is not ours, asked of
         // the kernel at the last moment; the first of them that disagrees ends this process instead.
@@ -105,7 +105,7 @@ fn reboot_inside(command: &str) -> c_int {
         panic!("reboot(2) in a PID namespace came back: {error}")
     };
     let init = Child::clone(sys::NEWPID, life).expect("root can make a PID namespace");
-    let ended = say_end("end", init.pid);
+    let ended = report_end("end", init.pid);
     assert_eq!(ended.signal, Some(expected), "the wait status says which command it was");
     0
 }
@@ -113,10 +113,10 @@ fn reboot_inside(command: &str) -> c_int {
 /// An init in a cgroup that takes more memory than that may have.
 fn memory_runs_out(cgroup: &str) -> c_int {
     let init = Child::clone(sys::NEWPID, |_| {
-        say("init", Who::myself());
+        report("init", Who::myself());
         take_all_memory(cgroup)
     });
-    let ended = say_end("end", init.expect("root can make a PID namespace").pid);
+    let ended = report_end("end", init.expect("root can make a PID namespace").pid);
     assert_eq!(ended.signal, Some(libc::SIGKILL), "the kernel killed it");
     0
 }
@@ -125,10 +125,10 @@ fn memory_runs_out(cgroup: &str) -> c_int {
 fn memory_runs_out_for_a_member(cgroup: &str) -> c_int {
     let home = Child::init("init", || {
         let member = fork(|| {
-            say("member", Who::myself());
+            report("member", Who::myself());
             take_all_memory(cgroup)
         });
-        let ended = say_end("end", member);
+        let ended = report_end("end", member);
         assert_eq!(ended.signal, Some(libc::SIGKILL), "the kernel killed it");
         wait_for_go();
     });
@@ -148,22 +148,22 @@ fn take_all_memory(cgroup: &str) -> c_int {
 /// Runs this program again as the init of a new namespace, where it may have threads.
 fn run_as_init(args: &[&str]) -> c_int {
     let init = Child::clone(sys::NEWPID, |_| become_actor(args)).expect("root can make a PID namespace");
-    say_end("end", init.pid);
+    report_end("end", init.pid);
     0
 }
 
 /// The first thread of an init leaves, the second one stays for a while and ends the process with 9.
 fn leader_leaves() -> c_int {
     let who = Who::myself();
-    say("init", &who);
+    report("init", &who);
     let stat = format!("/proc/{}/stat", who.pid);
     thread::spawn(move || {
         while state(&stat) != Some('Z') {
             thread::sleep(Duration::from_millis(1));
         }
-        say("leader-gone", sys::boot_ns());
+        report("leader-gone", sys::boot_ns());
         wait_for_go();
-        say("last-leaves", sys::boot_ns());
+        report("last-leaves", sys::boot_ns());
         sys::exit_now(9)
     });
     sys::exit_thread()
@@ -171,19 +171,19 @@ fn leader_leaves() -> c_int {
 
 /// A thread that is not the first one runs another program: it becomes the leader, and PID 1 again.
 fn thread_execs() -> c_int {
-    say("init", Who::myself());
+    report("init", Who::myself());
     let thread = thread::spawn(|| {
         assert_ne!(sys::gettid(), sys::getpid(), "this is not the leader");
-        become_actor(&["exit-when-told", "4"]);
+        become_actor(&["exit-on-request", "4"]);
     });
     thread.join().expect("the exec ends this thread and this program");
     0
 }
 
-fn exit_when_told(code: c_int) -> c_int {
-    say("after-exec", Who::myself());
+fn exit_on_request(code: c_int) -> c_int {
+    report("after-exec", Who::myself());
     wait_for_go();
-    say("leaving", sys::boot_ns());
+    report("leaving", sys::boot_ns());
     code
 }
 
@@ -195,13 +195,13 @@ fn zombie_held_from_outside(milliseconds: u64) -> c_int {
         sys::die_with_parent().expect("PR_SET_PDEATHSIG is allowed");
         sys::setns(file.as_fd(), sys::NEWPID).expect("a descendant may be joined");
         let zombie = fork(|| {
-            say("zombie", Who::myself());
+            report("zombie", Who::myself());
             0
         });
         sys::wait_without_reaping(zombie).expect("a child can be waited for");
         home.let_go();
         thread::sleep(Duration::from_millis(milliseconds));
-        say("reaping", sys::boot_ns());
+        report("reaping", sys::boot_ns());
         sys::wait(zombie).expect("a zombie can be reaped");
         0
     });
@@ -209,6 +209,6 @@ fn zombie_held_from_outside(milliseconds: u64) -> c_int {
         sys::wait(holder).expect("a child can be waited for").success(),
         "the parent outside did its part"
     );
-    say_end("end", home.pid);
+    report_end("end", home.pid);
     0
 }

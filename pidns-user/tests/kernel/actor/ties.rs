@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread;
 
 use super::forest::stand_still;
-use super::{Child, Situation, fork, say, wait_for_go};
+use super::{Child, Situation, fork, report, wait_for_go};
 use crate::facts::{Who, inode};
 use crate::sys::{self, Gate};
 
@@ -23,7 +23,7 @@ fn still_subreaper() -> c_int {
         let ready = Gate::new();
         fork(|| {
             sys::become_subreaper().expect("a process may adopt orphans");
-            say("member", Who::myself());
+            report("member", Who::myself());
             ready.open();
             sys::pause_forever()
         });
@@ -42,7 +42,7 @@ fn still_traced() -> c_int {
     thread::scope(|scope| {
         scope.spawn(|| {
             sys::seize(pid).expect("a child can be traced");
-            say("tracing thread", sys::gettid());
+            report("tracing thread", sys::gettid());
             seized.open();
             // With its thread the tracing ends.
             go.wait();
@@ -56,8 +56,8 @@ fn still_traced() -> c_int {
     0
 }
 
-fn say_mount_namespace(fact: &str) {
-    say(fact, inode("/proc/self/ns/mnt").expect("its mount namespace can be read"));
+fn report_mount_namespace(fact: &str) {
+    report(fact, inode("/proc/self/ns/mnt").expect("its mount namespace can be read"));
 }
 
 /// A folder to mount things at, in a mount namespace of this process's own.
@@ -65,8 +65,8 @@ pub(super) fn own_place() -> tempfile::TempDir {
     sys::unshare(libc::CLONE_NEWNS).expect("root can unshare its mount namespace");
     sys::mount_privately().expect("its mounts can be its own");
     let place = tempfile::Builder::new().prefix("pidns trace test ").tempdir().expect("a temporary folder");
-    say_mount_namespace("mount namespace");
-    say("place", place.path().display().to_string());
+    report_mount_namespace("mount namespace");
+    report("place", place.path().display().to_string());
     place
 }
 
@@ -77,16 +77,16 @@ fn still_shown_by_procs() -> c_int {
     let home = Child::init("init", || {
         sys::mount_proc(place.path(), "").expect("root can mount proc");
         sys::unshare(libc::CLONE_NEWNS).expect("root can unshare its mount namespace");
-        say_mount_namespace("init's mount namespace");
+        report_mount_namespace("init's mount namespace");
         sys::mount_proc(Path::new("/proc"), "").expect("root can mount proc");
     });
-    say("ready", true);
+    report("ready", true);
     wait_for_go();
     home.dismiss();
-    say("orphaned", true);
+    report("orphaned", true);
     wait_for_go();
     sys::unmount(place.path()).expect("what was mounted can be unmounted");
-    say("unmounted", true);
+    report("unmounted", true);
     wait_for_go();
     0
 }

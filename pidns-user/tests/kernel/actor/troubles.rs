@@ -10,7 +10,7 @@ use super::hanging::serve;
 use super::release::namespace_of;
 use super::states::{children_go_to_namespace_of, wait_until_ended, wait_until_exiting};
 use super::ties::own_place;
-use super::{Child, Situation, become_actor, fork, parse, say, say_end, say_refusal, wait_for_go};
+use super::{Child, Situation, become_actor, fork, parse, report, report_end, report_refusal, wait_for_go};
 use crate::facts::Who;
 use crate::sys::{self, Gate, Pid};
 
@@ -38,19 +38,19 @@ fn init_does_not_reap(orphans: usize) -> c_int {
         for _ in 0..orphans {
             let parent = fork(|| {
                 fork(|| {
-                    say("orphan", Who::myself());
+                    report("orphan", Who::myself());
                     0
                 });
                 0
             });
             sys::wait(parent).expect("a child can be waited for");
         }
-        say("ready", true);
+        report("ready", true);
         wait_for_go();
         for _ in 0..orphans {
             sys::wait(-1).expect("an orphan can be waited for");
         }
-        say("reaped", true);
+        report("reaped", true);
         wait_for_go();
     });
     home.dismiss();
@@ -70,7 +70,7 @@ fn init_reaps() -> c_int {
             // The orphan, or the own child; what is left is waited for below.
             sys::wait(-1).expect("somebody can be waited for");
         }
-        say("ready", true);
+        report("ready", true);
         wait_for_go();
         let _it_may_be_reaped_already = sys::wait(own);
     });
@@ -83,7 +83,7 @@ fn traced_teardown() -> c_int {
     let home = Child::init("init", || {
         let is_there = Gate::new();
         fork(|| {
-            say("member", Who::myself());
+            report("member", Who::myself());
             is_there.open();
             sys::pause_forever()
         });
@@ -93,13 +93,13 @@ fn traced_teardown() -> c_int {
         fs::read_to_string(format!("/proc/{0}/task/{0}/children", home.pid)).expect("its children");
     let member: Pid = children.trim().parse().expect("it has one");
     sys::seize(member).expect("root can trace it");
-    say("keeper", Who::myself());
+    report("keeper", Who::myself());
     sys::kill(home.pid, libc::SIGKILL).expect("an init can be killed from outside");
     wait_until_exiting(home.pid);
-    say("ready", true);
+    report("ready", true);
     wait_for_go();
     sys::wait(member).expect("a tracer can wait for it");
-    say_end("end", home.pid);
+    report_end("end", home.pid);
     0
 }
 
@@ -121,7 +121,7 @@ fn stuck_in_the_kernel() -> c_int {
     let home = Child::init("init", || {
         let is_there = Gate::new();
         fork(|| {
-            say("member", Who::myself());
+            report("member", Who::myself());
             is_there.open();
             let _never_answered = fs::metadata(&folder);
             0
@@ -132,25 +132,25 @@ fn stuck_in_the_kernel() -> c_int {
     taken.wait();
     home.let_go();
     wait_until_exiting(home.pid);
-    say("ready", true);
+    report("ready", true);
     wait_for_go();
     sys::kill(server, libc::SIGKILL).expect("the server is there");
     sys::wait(server).expect("a child can be waited for");
-    say_end("end", home.pid);
+    report_end("end", home.pid);
     0
 }
 
 /// unshare without care: the first child was the init, and this process goes on.
 fn forks_into_a_dead_namespace() -> c_int {
-    say("forker", Who::myself());
+    report("forker", Who::myself());
     sys::unshare(sys::NEWPID).expect("root can unshare its PID namespace");
     let init = fork(|| {
-        say("init", Who::myself());
+        report("init", Who::myself());
         7
     });
     sys::wait(init).expect("a child can be waited for");
-    say_refusal("refused", "clone", &Who::myself(), &sys::fork(|| 0).map(sys::wait));
-    say("ready", true);
+    report_refusal("refused", "clone", &Who::myself(), &sys::fork(|| 0).map(sys::wait));
+    report("ready", true);
     wait_for_go();
     0
 }
@@ -163,8 +163,8 @@ fn full_cgroup(cgroup: &str, processes: usize) -> c_int {
         for _ in 0..processes {
             children.push(fork(|| sys::pause_forever()));
         }
-        say_refusal("refused", "clone", &Who::myself(), &sys::fork(|| 0).map(sys::wait));
-        say("ready", true);
+        report_refusal("refused", "clone", &Who::myself(), &sys::fork(|| 0).map(sys::wait));
+        report("ready", true);
         wait_for_go();
         for child in children {
             sys::kill(child, libc::SIGKILL).expect("a child can be killed");
@@ -183,17 +183,17 @@ fn threads_in_a_cgroup(cgroup: &str) -> c_int {
         become_actor(&["grows-threads", "50"])
     };
     let home = Child::clone(sys::NEWPID, life).expect("root can make a PID namespace");
-    let ended = say_end("end", home.pid);
+    let ended = report_end("end", home.pid);
     assert_eq!(ended.code, Some(0), "it ends by itself");
     0
 }
 
 fn grows_threads(threads: usize) -> c_int {
-    say("init", Who::myself());
+    report("init", Who::myself());
     for _ in 0..threads {
         thread::spawn(|| sys::pause_forever());
     }
-    say("ready", true);
+    report("ready", true);
     wait_for_go();
     sys::exit_now(0)
 }
@@ -202,12 +202,12 @@ fn grows_threads(threads: usize) -> c_int {
 fn file_holds_a_namespace() -> c_int {
     let home = Child::init("init", || {});
     let file = File::open(namespace_of(home.pid)).expect("a namespace file can be opened");
-    say("keeper", Who::myself());
+    report("keeper", Who::myself());
     home.dismiss();
-    say("ready", true);
+    report("ready", true);
     wait_for_go();
     drop(file);
-    say("mended", true);
+    report("mended", true);
     wait_for_go();
     0
 }
@@ -220,10 +220,10 @@ fn mount_holds_a_namespace() -> c_int {
     let home = Child::init("init", || {});
     sys::bind_mount(&namespace_of(home.pid), &file).expect("a namespace file can be bound");
     home.dismiss();
-    say("ready", true);
+    report("ready", true);
     wait_for_go();
     sys::unmount(&file).expect("what was mounted can be unmounted");
-    say("mended", true);
+    report("mended", true);
     wait_for_go();
     0
 }
@@ -235,7 +235,7 @@ fn session_is_gone() -> c_int {
     // Not the process that has the init as its child.
     let keeper = Child::fork(|side| {
         let home = Child::init("init", || {});
-        say("home", home.pid);
+        report("home", home.pid);
         side.ready();
         side.wait();
         sys::kill(home.pid, libc::SIGKILL).expect("an init can be killed from outside");
@@ -250,7 +250,7 @@ fn session_is_gone() -> c_int {
         children_go_to_namespace_of(home);
         let is_there = Gate::new();
         fork(|| {
-            say("member", Who::myself());
+            report("member", Who::myself());
             is_there.open();
             sys::pause_forever()
         });
@@ -258,7 +258,7 @@ fn session_is_gone() -> c_int {
         0
     });
     sys::wait(session).expect("a child can be waited for");
-    say("ready", true);
+    report("ready", true);
     wait_for_go();
     keeper.let_go();
     // The keeper waits for the init, and that for the member, which is this process's child.
@@ -272,7 +272,7 @@ fn session_is_gone() -> c_int {
 fn helper_stays() -> c_int {
     let helper = Child::fork(|side| {
         sys::set_name(b"containerd-shim").expect("a process may choose its name");
-        say("helper", Who::myself());
+        report("helper", Who::myself());
         let home = Child::init("init", || {});
         home.dismiss();
         side.ready();
@@ -281,7 +281,7 @@ fn helper_stays() -> c_int {
     });
     let helper = helper.expect("a fork works");
     helper.await_ready();
-    say("ready", true);
+    report("ready", true);
     wait_for_go();
     helper.dismiss();
     0
@@ -289,16 +289,16 @@ fn helper_stays() -> c_int {
 
 fn deep_nest(levels: u32) -> c_int {
     descend(levels, &|| {
-        say("init", Who::myself());
-        say("ready", true);
+        report("init", Who::myself());
+        report("ready", true);
         wait_for_go();
     })
 }
 
 fn unshares_and_waits() -> c_int {
-    say("process", Who::myself());
+    report("process", Who::myself());
     sys::unshare(sys::NEWPID).expect("root can unshare its PID namespace");
-    say("ready", true);
+    report("ready", true);
     wait_for_go();
     0
 }
@@ -306,14 +306,14 @@ fn unshares_and_waits() -> c_int {
 /// An init that has no handler for it gets SIGTERM; when it is told, SIGKILL.
 fn ignores_a_signal() -> c_int {
     let home = Child::init("init", || {});
-    say("sender", Who::myself());
+    report("sender", Who::myself());
     sys::kill(home.pid, libc::SIGTERM).expect("a parent may signal the init");
-    say("ready", true);
+    report("ready", true);
     wait_for_go();
     sys::kill(home.pid, libc::SIGKILL).expect("a parent may signal the init");
     wait_until_ended(home.pid);
-    say("killed", true);
+    report("killed", true);
     wait_for_go();
-    say_end("end", home.pid);
+    report_end("end", home.pid);
     0
 }

@@ -96,7 +96,7 @@ fn every_dashboard_chooses_its_data_source_jobs_and_machines() {
 }
 
 #[test]
-fn every_panel_says_what_it_shows_and_in_which_unit() {
+fn every_panel_has_a_description_and_a_unit() {
     for (name, panel) in panels() {
         assert!(!text(&panel, "/title").is_empty(), "{name}: a panel without a title cannot be talked about");
         let description = text(&panel, "/description");

@@ -84,7 +84,7 @@ fn the_names_of_metrics_follow_the_conventions_of_prometheus() {
 }
 
 #[test]
-fn every_alert_says_all_that_somebody_who_is_woken_up_needs() {
+fn every_alert_has_summary_description_and_runbook() {
     for rule in alerts::groups().iter().flat_map(|group| &group.rules) {
         let name = rule.name;
         let annotation = |key: &str| {

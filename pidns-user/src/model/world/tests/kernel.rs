@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{HOST, event, exit, fork, look_at, process, reap, start};
+use super::{HOST, event, exit, fork, process, reap, snapshot_of, start};
 use crate::event::snapshot::SnapshotNamespace;
 use crate::{
     event::identity::{BootNs, HostPid, NsInum},
@@ -45,7 +45,7 @@ impl Space {
     }
 
     /// As events have it.
-    fn told(&self) -> Namespace {
+    fn emitted(&self) -> Namespace {
         let born_boot_ns = if self.creation_known { Some(self.created) } else { self.init_start };
         let Self { inum, level, parent, kernel_id, .. } = *self;
         Namespace { inum, level, parent, born_boot_ns, kernel_id, user_ns: 1, owner_uid: 0, container: None }
@@ -64,7 +64,7 @@ pub(super) struct ModelKernel {
     elsewhere: BTreeMap<HostPid, NsInum>,
     /// Nobody is told of them.
     subreapers: BTreeSet<HostPid>,
-    pub(super) told: Vec<Event>,
+    pub(super) emitted: Vec<Event>,
 }
 
 impl ModelKernel {
@@ -89,16 +89,16 @@ impl ModelKernel {
             namespaces: vec![host],
             elsewhere: BTreeMap::new(),
             subreapers: BTreeSet::new(),
-            told: Vec::new(),
+            emitted: Vec::new(),
         };
-        kernel.tell(start(kind.destructions));
-        kernel.told.extend(kernel.look());
+        kernel.emit(start(kind.destructions));
+        kernel.emitted.extend(kernel.snapshot());
         kernel
     }
 
-    fn tell(&mut self, body: Body) {
+    fn emit(&mut self, body: Body) {
         self.clock += 1;
-        self.told.push(event(self.clock, body));
+        self.emitted.push(event(self.clock, body));
     }
 
     /// Does what these numbers mean, if there is somebody to do it to.
@@ -112,7 +112,7 @@ impl ModelKernel {
             7 => {
                 self.subreapers.insert(living.pid);
             }
-            8 => self.tell(Body::ProcessExec {
+            8 => self.emit(Body::ProcessExec {
                 process: living,
                 filename: Name::from("/bin/x"),
                 args: None,
@@ -207,10 +207,10 @@ impl ModelKernel {
         let child = self.newcomer(parent, ns);
         if is_init(&child) {
             self.space_mut(ns).init_start = Some(child.start_boot_ns);
-            let ns = self.space(ns).told();
-            self.tell(Body::NamespaceInit { ns, process: child.clone() });
+            let ns = self.space(ns).emitted();
+            self.emit(Body::NamespaceInit { ns, process: child.clone() });
         }
-        self.tell(fork(&child, parent));
+        self.emit(fork(&child, parent));
         self.living.push(child);
     }
 
@@ -228,14 +228,14 @@ impl ModelKernel {
         let created = BootNs(self.clock);
         let space = self.space_mut(inum);
         (space.init_start, space.created) = (Some(child.start_boot_ns), created);
-        let ns = space.told();
-        self.tell(Body::NamespaceCreate {
+        let ns = space.emitted();
+        self.emit(Body::NamespaceCreate {
             ns: ns.clone(),
             via: Some("clone".into()),
             creator: parent.clone(),
         });
-        self.tell(Body::NamespaceInit { ns, process: child.clone() });
-        self.tell(fork(&child, parent));
+        self.emit(Body::NamespaceInit { ns, process: child.clone() });
+        self.emit(fork(&child, parent));
         self.living.push(child);
     }
 
@@ -248,8 +248,8 @@ impl ModelKernel {
         }
         let inum = self.make_space(whom.ns);
         self.elsewhere.insert(whom.pid, inum);
-        let ns = self.space(inum).told();
-        self.tell(Body::NamespaceCreate { ns, via: Some("unshare".into()), creator: whom.clone() });
+        let ns = self.space(inum).emitted();
+        self.emit(Body::NamespaceCreate { ns, via: Some("unshare".into()), creator: whom.clone() });
     }
 
     /// setns, back to its own too.
@@ -266,8 +266,8 @@ impl ModelKernel {
         } else {
             self.elsewhere.insert(whom.pid, inum);
         }
-        let ns = self.space(inum).told();
-        self.tell(Body::NamespaceJoin { ns, process: whom.clone(), from: None });
+        let ns = self.space(inum).emitted();
+        self.emit(Body::NamespaceJoin { ns, process: whom.clone(), from: None });
     }
 
     fn is_within(&self, inum: NsInum, top: NsInum) -> bool {
@@ -282,8 +282,8 @@ impl ModelKernel {
 
     fn exit(&mut self, process: &Process) {
         if is_init(process) {
-            let ns = self.space(process.ns).told();
-            self.tell(Body::NamespaceInitExit {
+            let ns = self.space(process.ns).emitted();
+            self.emit(Body::NamespaceInitExit {
                 ns,
                 process: process.clone(),
                 exit: Exit::Code { code: 0 },
@@ -291,7 +291,7 @@ impl ModelKernel {
                 members: 0,
             });
         }
-        self.tell(exit(process));
+        self.emit(exit(process));
         self.elsewhere.remove(&process.pid);
         self.living.retain(|living| living.pid != process.pid);
         self.zombies.push(process.clone());
@@ -318,8 +318,8 @@ impl ModelKernel {
         while let Some(member) = self.zombies.iter().find(|process| is_member(self, process)).cloned() {
             self.reap(&member);
         }
-        let ns = self.space(init.ns).told();
-        self.tell(Body::NamespaceTeardown { ns, killed: 0, nested: Vec::new(), duration_ns: 1 });
+        let ns = self.space(init.ns).emitted();
+        self.emit(Body::NamespaceTeardown { ns, killed: 0, nested: Vec::new(), duration_ns: 1 });
     }
 
     /// `find_new_reaper()`.
@@ -348,7 +348,7 @@ impl ModelKernel {
     fn reap(&mut self, zombie: &Process) {
         self.zombies.retain(|process| process.pid != zombie.pid);
         self.subreapers.remove(&zombie.pid);
-        self.tell(reap(zombie));
+        self.emit(reap(zombie));
     }
 
     fn destroy_what_is_unused(&mut self) {
@@ -356,7 +356,7 @@ impl ModelKernel {
         while let Some(unused) = self.namespaces.iter().position(|space| !self.is_used(space)) {
             let space = self.namespaces.remove(unused);
             if self.kind.destructions {
-                self.tell(Body::NamespaceDestroy { ns: space.told(), lived_ns: None });
+                self.emit(Body::NamespaceDestroy { ns: space.emitted(), lived_ns: None });
             }
         }
     }
@@ -375,7 +375,7 @@ impl ModelKernel {
     }
 
     /// What exists, as a look tells it.
-    pub(super) fn look(&self) -> Vec<Event> {
+    pub(super) fn snapshot(&self) -> Vec<Event> {
         let namespaces = self.namespaces.iter().map(|space| {
             // Of one whose PID 1 has ended it has no birth.
             let init = self.living_init(space.inum);
@@ -383,13 +383,13 @@ impl ModelKernel {
             let holders = self.elsewhere.iter().filter(|(_, inum)| **inum == space.inum);
             let holders = holders.map(|(&pid, _)| Holder::PidForChildren { pid, comm: None });
             Body::SnapshotNamespace {
-                ns: SnapshotNamespace { born_boot_ns, ..SnapshotNamespace::of(&space.told()) },
+                ns: SnapshotNamespace { born_boot_ns, ..SnapshotNamespace::of(&space.emitted()) },
                 holders: holders.collect(),
                 holders_left_out: 0,
             }
         });
-        let living = self.living.iter().map(|process| look_at(process, 'S'));
-        let zombies = self.zombies.iter().map(|process| look_at(process, 'Z'));
+        let living = self.living.iter().map(|process| snapshot_of(process, 'S'));
+        let zombies = self.zombies.iter().map(|process| snapshot_of(process, 'Z'));
         namespaces.chain(living).chain(zombies).map(|body| event(self.clock, body)).collect()
     }
 }

@@ -11,14 +11,14 @@ use crate::text::Name;
 const INUM: NsInum = NsInum(200);
 
 /// A namespace of this number as an event tells it, with the kernel's own number for it or without.
-fn told(born: u64, kernel_id: Option<u64>) -> Namespace {
+fn namespace_born(born: u64, kernel_id: Option<u64>) -> Namespace {
     Namespace { kernel_id, ..namespace(INUM.0, 1, HOST.0, born) }
 }
 
-fn look(born_boot_ns: Option<u64>, kernel_id: Option<u64>) -> Body {
+fn snapshot(born_boot_ns: Option<u64>, kernel_id: Option<u64>) -> Body {
     let ns = SnapshotNamespace {
         born_boot_ns: born_boot_ns.map(BootNs),
-        ..SnapshotNamespace::of(&told(0, kernel_id))
+        ..SnapshotNamespace::of(&namespace_born(0, kernel_id))
     };
     Body::SnapshotNamespace { ns, holders: Vec::new(), holders_left_out: 0 }
 }
@@ -60,15 +60,15 @@ fn follow_in_order(bodies: impl IntoIterator<Item = Body>) -> World {
 
 /// The kernel starts PID 1 before the hook tells of the namespace (clone), and the look came before that.
 #[test]
-fn a_creation_that_a_look_has_forestalled_is_that_of_the_namespace_it_found() {
+fn a_late_creation_event_belongs_to_the_namespace_of_the_snapshot() {
     for kernel_id in [None, Some(7)] {
-        let (first, ns) = (init_of(5, 40), told(41, kernel_id));
+        let (first, ns) = (init_of(5, 40), namespace_born(41, kernel_id));
         let member = process(&[6, 2], 45, Some(5), INUM.0);
         let world = follow_in_order([
             start(true),
-            look(Some(40), kernel_id),
-            look_at(&first, 'S'),
-            look_at(&member, 'S'),
+            snapshot(Some(40), kernel_id),
+            snapshot_of(&first, 'S'),
+            snapshot_of(&member, 'S'),
             create(&ns),
             init(&ns, &first),
             fork(&first, &host()),
@@ -84,9 +84,9 @@ fn a_creation_that_a_look_has_forestalled_is_that_of_the_namespace_it_found() {
 }
 
 #[test]
-fn a_look_after_a_loss_tells_a_namespace_from_an_earlier_one_of_its_number() {
+fn a_snapshot_after_a_loss_distinguishes_a_namespace_from_an_earlier_one_of_its_number() {
     for kernel_ids in [[None, None], [Some(7), Some(8)]] {
-        let (web, db) = (told(41, kernel_ids[0]), init_of(6, 90));
+        let (web, db) = (namespace_born(41, kernel_ids[0]), init_of(6, 90));
         let world = follow_in_order([
             start(true),
             create(&web),
@@ -94,8 +94,8 @@ fn a_look_after_a_loss_tells_a_namespace_from_an_earlier_one_of_its_number() {
             fork(&init_of(5, 40), &host()),
             init_exit(&web, &init_of(5, 40)),
             resync(),
-            look(Some(90), kernel_ids[1]),
-            look_at(&db, 'S'),
+            snapshot(Some(90), kernel_ids[1]),
+            snapshot_of(&db, 'S'),
             resync(),
         ]);
         let entry = world.namespace(INUM).expect("it exists");
@@ -111,9 +111,9 @@ fn a_look_after_a_loss_tells_a_namespace_from_an_earlier_one_of_its_number() {
 }
 
 #[test]
-fn a_word_that_comes_late_leaves_the_next_namespace_of_the_number_alone() {
+fn a_late_event_leaves_the_next_namespace_of_the_number_alone() {
     for kernel_ids in [[None, None], [Some(7), Some(8)]] {
-        let [web, db] = [told(41, kernel_ids[0]), told(91, kernel_ids[1])];
+        let [web, db] = [namespace_born(41, kernel_ids[0]), namespace_born(91, kernel_ids[1])];
         let last = init_of(6, 90);
         for late in [teardown(&web), init_exit(&web, &init_of(5, 40))] {
             let world =
@@ -129,7 +129,7 @@ fn a_word_that_comes_late_leaves_the_next_namespace_of_the_number_alone() {
 #[test]
 fn a_namespace_is_empty_when_its_pid_1_has_been_reaped() {
     for destructions in [true, false] {
-        let (ns, one) = (told(41, None), init_of(5, 40));
+        let (ns, one) = (namespace_born(41, None), init_of(5, 40));
         let mut world = follow_in_order([
             start(destructions),
             create(&ns),
@@ -154,38 +154,39 @@ fn a_namespace_is_empty_when_its_pid_1_has_been_reaped() {
 }
 
 #[test]
-fn one_that_never_had_a_process_goes_with_who_unshared_it_where_nothing_else_tells() {
-    let (ns, shell) = (told(41, None), process(&[5], 30, Some(1), HOST.0));
+fn a_namespace_without_processes_ends_with_its_creator_where_no_event_reports_it() {
+    let (ns, shell) = (namespace_born(41, None), process(&[5], 30, Some(1), HOST.0));
     let unshare =
         Body::NamespaceCreate { ns: ns.clone(), via: Some("unshare".into()), creator: shell.clone() };
-    let mut world = follow_in_order([start(false), look_at(&host(), 'S'), look_at(&shell, 'S'), unshare]);
+    let mut world =
+        follow_in_order([start(false), snapshot_of(&host(), 'S'), snapshot_of(&shell, 'S'), unshare]);
     assert_eq!(world.namespace(INUM).map(|entry| &entry.stage), Some(&Stage::Empty));
     world.apply(&event(200, exit(&shell)));
     assert_eq!(world.namespace(INUM), None);
 }
 
 #[test]
-fn what_a_look_names_of_others_is_theirs() {
+fn records_of_other_objects_in_a_snapshot_change_those() {
     let shell = process(&[5], 30, Some(1), HOST.0);
     let holder = Holder::PidForChildren { pid: HostPid(5), comm: None };
-    let Body::SnapshotNamespace { ns, .. } = look(Some(40), None) else { panic!() };
-    let looked = Body::SnapshotNamespace { ns, holders: vec![holder], holders_left_out: 0 };
-    let mut world = follow_in_order([start(true), looked, look_at(&shell, 'S')]);
+    let Body::SnapshotNamespace { ns, .. } = snapshot(Some(40), None) else { panic!() };
+    let seen = Body::SnapshotNamespace { ns, holders: vec![holder], holders_left_out: 0 };
+    let mut world = follow_in_order([start(true), seen, snapshot_of(&shell, 'S')]);
     assert_eq!(world.process(HostPid(5)).and_then(|shell| shell.children_ns), Some(INUM));
-    for body in [resync(), look(Some(40), None), look_at(&shell, 'S')] {
+    for body in [resync(), snapshot(Some(40), None), snapshot_of(&shell, 'S')] {
         world.apply(&event(300, body));
     }
     assert_eq!(world.process(HostPid(5)).and_then(|shell| shell.children_ns), None, "it has gone back since");
 }
 
 #[test]
-fn what_a_look_has_not_named_is_gone_once_it_is_over_and_not_where_none_follows() {
+fn processes_missing_in_a_complete_snapshot_are_gone() {
     let shell = process(&[5], 30, Some(1), HOST.0);
-    let events = [start(true), look_at(&host(), 'S'), look_at(&shell, 'S'), resync()];
+    let events = [start(true), snapshot_of(&host(), 'S'), snapshot_of(&shell, 'S'), resync()];
     let mut world = follow_in_order(events.clone());
     world.settle();
     assert_eq!(world.processes().count(), 2, "no look was shown");
-    let mut world = follow_in_order(events.into_iter().chain([look_at(&host(), 'S')]));
+    let mut world = follow_in_order(events.into_iter().chain([snapshot_of(&host(), 'S')]));
     assert_eq!(world.processes().count(), 2, "more of it may come");
     world.settle();
     assert_eq!(world.processes().count(), 1);
@@ -193,11 +194,11 @@ fn what_a_look_has_not_named_is_gone_once_it_is_over_and_not_where_none_follows(
 
 /// A look gives a namespace whose PID 1 has ended no birth.
 #[test]
-fn a_pid_1_that_waits_to_be_reaped_keeps_its_namespace_dying_through_a_look() {
+fn an_unreaped_pid_1_keeps_its_namespace_dying_through_a_snapshot() {
     for (destructions, from_the_start) in [(true, false), (false, false), (true, true), (false, true)] {
-        let (ns, one) = (told(41, None), init_of(5, 40));
-        let seen = [look(None, None), look_at(&one, 'Z')];
-        let told = [
+        let (ns, one) = (namespace_born(41, None), init_of(5, 40));
+        let seen = [snapshot(None, None), snapshot_of(&one, 'Z')];
+        let namespace_born = [
             create(&ns),
             init(&ns, &one),
             fork(&one, &host()),
@@ -205,8 +206,8 @@ fn a_pid_1_that_waits_to_be_reaped_keeps_its_namespace_dying_through_a_look() {
             exit(&one),
             teardown(&ns),
         ];
-        let told = told.into_iter().filter(|_| !from_the_start).chain([resync()]);
-        let mut world = follow_in_order([start(destructions)].into_iter().chain(told).chain(seen));
+        let namespace_born = namespace_born.into_iter().filter(|_| !from_the_start).chain([resync()]);
+        let mut world = follow_in_order([start(destructions)].into_iter().chain(namespace_born).chain(seen));
         world.settle();
         let entry = world.namespace(INUM).expect("it exists");
         assert!(!matches!(entry.stage, Stage::Held { .. }), "PID 1 is still there: {entry:?}");
@@ -220,7 +221,7 @@ fn a_pid_1_that_waits_to_be_reaped_keeps_its_namespace_dying_through_a_look() {
 #[test]
 fn a_snapshot_without_holders_leaves_the_namespaces_that_it_does_not_name() {
     for have_holders in [true, false] {
-        let (ns, first) = (told(41, Some(7)), init_of(5, 40));
+        let (ns, first) = (namespace_born(41, Some(7)), init_of(5, 40));
         let held = Body::SnapshotNamespace {
             ns: SnapshotNamespace::of(&ns),
             holders: vec![Holder::Child { ns: NsInum(9) }],
@@ -230,14 +231,14 @@ fn a_snapshot_without_holders_leaves_the_namespaces_that_it_does_not_name() {
         world.follow_namespaces(&BTreeMap::new());
         let apply = |world: &mut World, at, body| drop(world.apply(&event(at, body)));
         for (at, body) in
-            [(50, start(false)), (51, held), (52, look_at(&first, 'S')), (53, look_at(&host(), 'S'))]
+            [(50, start(false)), (51, held), (52, snapshot_of(&first, 'S')), (53, snapshot_of(&host(), 'S'))]
         {
             apply(&mut world, at, body);
         }
         // Its PID 1 is gone by the next one, and something else holds it.
         world.set_snapshots_have_holders(have_holders);
         apply(&mut world, 60, resync());
-        apply(&mut world, 61, look_at(&host(), 'S'));
+        apply(&mut world, 61, snapshot_of(&host(), 'S'));
         world.settle();
         assert!(world.process(HostPid(5)).is_none());
         assert_eq!(world.namespace(INUM).is_some(), !have_holders);
@@ -250,42 +251,42 @@ fn a_snapshot_without_holders_leaves_the_namespaces_that_it_does_not_name() {
 
 /// A snapshot found its PID 1 as a zombie behind the teardown, and the parent has reaped that since.
 #[test]
-fn a_namespace_whose_zombie_is_gone_ends_where_the_snapshot_does_not_look_for_holders() {
-    for told_of_ends in [false, true] {
+fn a_namespace_whose_zombie_is_reaped_ends_in_a_snapshot_without_holders() {
+    for ends_reported in [false, true] {
         let zombie = init_of(5, 40);
         let mut world = World::default();
-        let hooks = if told_of_ends { "fentry" } else { "off" };
+        let hooks = if ends_reported { "fentry" } else { "off" };
         world.follow_namespaces(&BTreeMap::from([("proc_free_inum".to_owned(), hooks.to_owned())]));
         let apply = |world: &mut World, at, body| drop(world.apply(&event(at, body)));
         for (at, body) in
-            [(50, start(told_of_ends)), (51, look(Some(40), Some(7))), (52, look_at(&zombie, 'Z'))]
+            [(50, start(ends_reported)), (51, snapshot(Some(40), Some(7))), (52, snapshot_of(&zombie, 'Z'))]
         {
             apply(&mut world, at, body);
         }
         world.set_snapshots_have_holders(false);
         apply(&mut world, 60, resync());
-        apply(&mut world, 61, look_at(&host(), 'S'));
+        apply(&mut world, 61, snapshot_of(&host(), 'S'));
         world.settle();
         assert_eq!(
             world.namespace(INUM).is_some(),
-            told_of_ends,
-            "the kernel tells of its end: {told_of_ends}"
+            ends_reported,
+            "the kernel tells of its end: {ends_reported}"
         );
     }
 }
 
 #[test]
-fn a_snapshot_that_knows_the_name_of_a_container_tells_it() {
+fn a_snapshot_with_the_name_of_a_container_updates_it() {
     let named = |name: &str| {
         let container = Container { name: Some(Name::from(name)), ..Container::default() };
         let ns = SnapshotNamespace {
             container: Some(Arc::new(container)),
-            ..SnapshotNamespace::of(&told(41, Some(7)))
+            ..SnapshotNamespace::of(&namespace_born(41, Some(7)))
         };
         Body::SnapshotNamespace { ns, holders: Vec::new(), holders_left_out: 0 }
     };
     let world =
-        follow_in_order([start(true), named("4b1d0c"), look(Some(41), Some(7)), resync(), named("web")]);
+        follow_in_order([start(true), named("4b1d0c"), snapshot(Some(41), Some(7)), resync(), named("web")]);
     let container = world.namespace(INUM).and_then(|state| state.namespace.container.clone());
     assert_eq!(container.and_then(|container| container.name.clone()), Some(Name::from("web")));
 }
@@ -293,7 +294,7 @@ fn a_snapshot_that_knows_the_name_of_a_container_tells_it() {
 /// Each CPU of the kernel hands ids out from a range of its own.
 #[test]
 fn a_namespace_with_a_smaller_id_can_be_the_later_one() {
-    let (first, second) = (told(100, Some(9000)), told(200, Some(4097)));
+    let (first, second) = (namespace_born(100, Some(9000)), namespace_born(200, Some(4097)));
     let (one, two) = (init_of(5, 101), init_of(6, 201));
     let world = follow_in_order([
         start(false),
@@ -314,9 +315,9 @@ fn a_namespace_with_a_smaller_id_can_be_the_later_one() {
 }
 
 #[test]
-fn a_number_that_is_used_again_is_expected_where_no_hook_tells_of_destructions() {
+fn a_reused_number_is_expected_where_no_hook_reports_destructions() {
     for (destructions, expected) in [(false, 0), (true, 1)] {
-        let (first, second) = (told(100, None), told(200, None));
+        let (first, second) = (namespace_born(100, None), namespace_born(200, None));
         let (one, two) = (init_of(5, 101), init_of(6, 201));
         let world = follow_in_order([
             start(destructions),

@@ -32,7 +32,7 @@ fn family() -> (World, impl Fn(u32) -> Process) {
         10 => process(&[10, 1], 10, Some(1), 200),
         pid => process(&[pid, pid - 9], u64::from(pid), Some(pid - 1), 200),
     };
-    let mut events = vec![event(1, look_at(&inside(1), 'S'))];
+    let mut events = vec![event(1, snapshot_of(&inside(1), 'S'))];
     for pid in 2..5 {
         events.push(event(u64::from(pid), fork(&inside(pid), &inside(pid - 1))));
     }
@@ -71,7 +71,7 @@ fn the_children_of_a_child_of_pid_1_can_only_go_to_pid_1() {
 }
 
 #[test]
-fn an_ancestor_in_between_may_be_a_subreaper_until_an_event_tells() {
+fn an_ancestor_in_between_may_be_a_subreaper_until_an_event_decides() {
     let (mut world, inside) = family();
     world.apply(&event(20, exit(&inside(12))));
     expect_reaper(&world, 13, Reaper::InitOrSubreaper { init: Some(HostPid(10)) });
@@ -92,7 +92,7 @@ fn a_pid_1_that_is_gone_or_another_by_now_is_not_claimed() {
 }
 
 #[test]
-fn who_joined_leaves_its_children_to_the_pid_1_of_its_own_namespace() {
+fn orphans_of_a_joined_process_go_to_the_pid_1_of_its_own_namespace() {
     let (mut world, inside) = family();
     let joined = process(&[30, 9], 30, Some(3), 200);
     let child = process(&[31, 10], 31, Some(30), 200);
@@ -130,7 +130,7 @@ fn a_pid_1_that_exits_keeps_its_children_until_they_are_dead() {
 }
 
 #[test]
-fn a_word_that_comes_while_the_parent_dies_names_nobody() {
+fn a_signal_while_the_parent_dies_names_no_sender() {
     let (mut world, inside) = family();
     world.apply(&event(20, exit(&inside(12))));
     let exec = Body::ProcessExec {
@@ -144,9 +144,9 @@ fn a_word_that_comes_while_the_parent_dies_names_nobody() {
 }
 
 #[test]
-fn a_zombie_that_a_look_finds_has_no_children_left() {
+fn a_zombie_of_a_snapshot_has_no_children_left() {
     let (mut world, inside) = family();
-    world.apply(&event(20, look_at(&inside(12), 'Z')));
+    world.apply(&event(20, snapshot_of(&inside(12), 'Z')));
     expect_reaper(&world, 13, Reaper::InitOrSubreaper { init: Some(HostPid(10)) });
     assert_eq!(
         world.process(HostPid(12)).and_then(|zombie| zombie.ended.as_ref()).map(|ended| ended.since),

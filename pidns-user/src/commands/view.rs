@@ -10,7 +10,7 @@ use super::{
     notices::Notices,
     readings::reader_in_turn,
     recorded::{self, Recorded},
-    watch::{self, Look, Shown},
+    watch::{self, Frame, Shown},
 };
 use crate::{
     cli::{Memory, Repeat, SourceArgs},
@@ -67,29 +67,29 @@ pub(super) fn show(
     if findings {
         consumers.push(&mut watch);
     }
-    if let Some(recorded) = recorded::look_with(past, Memory::default(), &mut consumers)? {
+    if let Some(recorded) = recorded::read_with(past, Memory::default(), &mut consumers)? {
         let Recorded { snapshot, world, gone, damage, .. } = recorded;
         if findings {
-            watch.look_at(&world, snapshot.boot_ns);
+            watch.detect_at(&world, snapshot.boot_ns);
         }
         let findings: Vec<Finding> = watch.open().filter(|_| findings).cloned().collect();
         let forest = Forest::new(&snapshot).with_entries(&world);
         let scope = |target: &String| {
             find::scope(target, &snapshot, &forest).map_err(|error| match error {
-                TargetError::NoMatch(words) if find::was_there(target, &gone) => {
-                    TargetError::NoMatch(format!("{words}: it was gone by then, and `explain` tells of it"))
+                TargetError::NoMatch(text) if find::was_there(target, &gone) => {
+                    TargetError::NoMatch(format!("{text}: it was gone by then, and `explain` tells of it"))
                 }
                 error => error,
             })
         };
         let scopes = targets.iter().map(scope).collect::<Result<Vec<Scope>, _>>();
         let from = scopes.map(|scopes| scopes.into_iter().reduce(Scope::with));
-        let told = from.map_err(Failure::from).and_then(|scope| {
+        let result = from.map_err(Failure::from).and_then(|scope| {
             let scope = scope.as_ref();
             let seen = Seen { snapshot: &snapshot, forest: &forest, scope, findings: &findings };
             print(|to| write(&seen, to))
         });
-        return recorded::with_damage(told, damage);
+        return recorded::with_damage(result, damage);
     }
     let notices = Notices::new(quiet);
     let observer = HostObserver::new(past.runtime_api, notices);
@@ -97,14 +97,12 @@ pub(super) fn show(
     let mut observer = if holders { observer } else { observer.without_holders() };
     let mut followed = PinnedTargets::new(targets);
     // Whether it is gone. What is shown once is written as it comes, as it can be megabytes.
-    let mut look = |show: &mut Show<'_>| -> Result<Option<String>, Failure> {
+    let mut show_frame = |show: &mut Show<'_>| -> Result<Option<String>, Failure> {
         let (mut snapshot, notices) = observer.snapshot_and_notices(holders)?;
         if containers {
             observer.name_containers(&mut snapshot)?;
         } else {
-            followed
-                .words()
-                .try_for_each(|words| observer.name_containers_for(Some(words), &mut snapshot))?;
+            followed.text().try_for_each(|text| observer.name_containers_for(Some(text), &mut snapshot))?;
         }
         let forest = Forest::new(&snapshot);
         let found = followed.find(&snapshot, &forest);
@@ -133,15 +131,15 @@ pub(super) fn show(
         Ok(None)
     };
     let Some(interval) = repeat.watch else {
-        look(&mut |write| print(write).map(drop))?;
+        show_frame(&mut |write| print(write).map(drop))?;
         return Ok(ExitCode::SUCCESS);
     };
     watch::repeat(interval, shown, notices, || {
         let mut text = Vec::new();
-        let gone = look(&mut |write| {
+        let gone = show_frame(&mut |write| {
             write(&mut text).map_err(|error| Failure::Io { what: "write to memory", error })
         })?;
-        Ok(gone.map_or(Look::Seen(text), Look::Gone))
+        Ok(gone.map_or(Frame::Seen(text), Frame::Gone))
     })
 }
 

@@ -13,23 +13,23 @@ use crate::{
 const NAMED: usize = 3;
 
 /// Why nobody is found by this PID in this namespace, and what the number is elsewhere: it is mostly taken for that.
-pub(super) fn nobody_in(pid: u32, place: PidPlace, host: &PidTable<'_>) -> Failure {
+pub(super) fn no_process_in(pid: u32, place: PidPlace, host: &PidTable<'_>) -> Failure {
     let inum = place.inum;
     let known = host.how_far_that_is_known();
-    let words = format!("no process has PID {pid} in namespace {inum}{known}");
+    let text = format!("no process has PID {pid} in namespace {inum}{known}");
     let Some(process) = host.of_number(HostPid(pid)) else {
         return Failure::NoMatch(match elsewhere(pid, host) {
-            Some(elsewhere) => format!("{words}: {elsewhere}"),
-            None => words,
+            Some(elsewhere) => format!("{text}: {elsewhere}"),
+            None => text,
         });
     };
     let levels = host.model.levels(process);
     let inside = place.level_of(process, &levels).and_then(|level| process.pids.get(level));
     let name = process.name();
     Failure::NoMatch(match inside {
-        Some(inside) => format!("{words}: {pid} is the host's number for {name}, which is {inside} there"),
+        Some(inside) => format!("{text}: {pid} is the host's number for {name}, which is {inside} there"),
         None => format!(
-            "{words}: the host's {pid} ({name}) is in {}, which is not that one nor below it, and so is invisible there",
+            "{text}: the host's {pid} ({name}) is in {}, which is not that one nor below it, and so is invisible there",
             namespace_of(process)
         ),
     })

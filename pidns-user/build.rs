@@ -31,7 +31,7 @@ fn main() -> anyhow::Result<()> {
     println!("cargo::rustc-env=PIDNS_TRACE_RUSTC={}", rustc_version()?);
     let out = PathBuf::from(variable("OUT_DIR")?);
     if env::var_os("AYA_BUILD_SKIP").is_some_and(|skip| skip == "1" || skip.eq_ignore_ascii_case("true")) {
-        // For lints alone: the embedding needs files, and a program with them says at once that they are empty.
+        // For lints alone: the embedding needs files, and a program with them reports at once that they are empty.
         for object in OBJECTS {
             fs::write(embedded(&out, object), [])?;
         }
@@ -81,7 +81,7 @@ fn build(out: &Path) -> anyhow::Result<PathBuf> {
     // The line info names files. A folder of the builder would make the objects of each builder different.
     let workspace = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let workspace = workspace.parent().context("the package is in no workspace")?;
-    // rustup says where it is; without rustup's cargo it is in its usual place.
+    // rustup knows where it is; without rustup's cargo it is in its usual place.
     let cargo_home = match env::var_os("CARGO_HOME") {
         Some(folder) => PathBuf::from(folder),
         None => PathBuf::from(variable("HOME")?).join(".cargo"),
@@ -128,7 +128,7 @@ fn build(out: &Path) -> anyhow::Result<PathBuf> {
     Ok(target_dir.join(target).join(PROFILE))
 }
 
-/// The object without DWARF, which is nine tenths of it: whoever runs the program would have it in memory. What the kernel
+/// The object without DWARF, which is nine tenths of it: each running program would have it in memory. What the kernel
 /// reads is BTF; `cargo xtask build` checks the object that has both.
 fn without_debug(object: &[u8]) -> object::build::Result<Vec<u8>> {
     let mut builder = Builder::read(object)?;
@@ -159,7 +159,7 @@ fn find_toolchain() -> anyhow::Result<String> {
     }
     bail!(
         "no Rust toolchain here can build eBPF: neither a nightly with the component rust-src nor `{LINKED}`. \
-         Run `cargo xtask setup`, which says what it installs"
+         Run `cargo xtask setup`, which lists what it installs"
     )
 }
 

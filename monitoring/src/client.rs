@@ -98,7 +98,7 @@ impl Client {
         Ok(values.iter().filter_map(Value::as_str).map(str::to_owned).collect())
     }
 
-    /// Rules that could not be evaluated, each with what Prometheus says.
+    /// Rules that could not be evaluated, each with Prometheus's error.
     ///
     /// # Errors
     /// As [`Client::query`].
@@ -127,7 +127,7 @@ impl Client {
         if answer["status"] == "success" {
             return Ok(answer["data"].take());
         }
-        let reason = answer["error"].as_str().unwrap_or("it does not say why").to_owned();
+        let reason = answer["error"].as_str().unwrap_or("no reason given").to_owned();
         Err(Error::Query { query: query.to_owned(), reason })
     }
 

@@ -36,7 +36,7 @@ pub enum Error {
         program: &'static str,
         /// How it ended.
         status: String,
-        /// What it said last.
+        /// Its last output.
         log: String,
     },
     /// The program did not get ready.
@@ -46,7 +46,7 @@ pub enum Error {
         program: &'static str,
         /// How long it was waited for.
         after: Duration,
-        /// What it said last.
+        /// Its last output.
         log: String,
     },
     /// A query had no result for too long.
@@ -80,7 +80,7 @@ pub enum Error {
     Query {
         /// The query.
         query: String,
-        /// What Prometheus says.
+        /// Prometheus's error.
         reason: String,
     },
     /// A file is no dashboard.

@@ -32,7 +32,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a program that Debian's package of the same name has. What it says goes to the log. It ends with the thread that
+    /// Starts a program that Debian's package of the same name has. Its output goes to the log. It ends with the thread that
     /// started it at the latest: when a test is killed, nothing is dropped.
     pub(crate) fn start(program: &'static str, arguments: &[String], log: &Path) -> Result<Self, Error> {
         let path = find(program).ok_or(Error::NotInstalled { program })?;

@@ -128,7 +128,7 @@ impl Prometheus {
             // Data that was made for a test may be of any time.
             "--storage.tsdb.retention.time=100y".to_owned(),
             format!("--web.listen-address={address}"),
-            // Below that it says nothing that helps where it does not start.
+            // Below that it logs nothing that helps where it does not start.
             "--log.level=warn".to_owned(),
         ];
         let mut process = Process::start(PROGRAM, &arguments, &at("prometheus.log"))?;

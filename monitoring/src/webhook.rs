@@ -16,12 +16,12 @@ use serde_json::Value;
 
 use crate::process::POLL;
 
-/// How long a client may take to say what it wants.
+/// How long a client may take to send its request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The most that it may post, in bytes.
 const LARGEST: u64 = 16 << 20;
 
-/// An alert, as Alertmanager tells of it.
+/// An alert, as Alertmanager sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
     /// Whether it is over; it fires otherwise.
@@ -48,7 +48,7 @@ impl Webhook {
     /// Where it cannot listen.
     pub fn start() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        // Its thread looks every now and then whether it is to end.
+        // Its thread checks every now and then whether it is to end.
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let received = Arc::new(Mutex::new(Vec::new()));
@@ -59,7 +59,7 @@ impl Webhook {
                 while !ends.load(Ordering::Relaxed) {
                     match listener.accept() {
                         Ok((stream, _)) => {
-                            // A client that says nothing sensible gets no answer, and tries again.
+                            // A client with a malformed request gets no answer, and tries again.
                             if let Ok(alerts) = serve(&stream) {
                                 received.lock().unwrap_or_else(PoisonError::into_inner).extend(alerts);
                             }

@@ -1,5 +1,5 @@
 //! What the functions inside a call of unshare, setns or clone did, kept until the call returns: the call's own result
-//! does not tell which of them refused.
+//! does not show which of them refused.
 
 use aya_ebpf::{EbpfContext, macros::map, maps::LruHashMap};
 
@@ -12,7 +12,7 @@ use crate::{
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Call {
-    /// `start_boottime` of the thread, which tells it from an earlier one of its id.
+    /// `start_boottime` of the thread, which distinguishes it from an earlier one of its id.
     start_boot_ns: u64,
     /// Address of the namespace that copy_pid_ns created.
     pub(crate) created: u64,
@@ -89,7 +89,7 @@ impl Call {
 static CALLS: LruHashMap<u32, Call> = LruHashMap::with_max_entries(4_096, 0);
 
 /// A word of a hooked function's context (its arguments in order, then its result) as a plain number: of a pointer
-/// that a hook hands over the verifier lets nobody take the negative, or keep it.
+/// that a hook hands over the verifier lets no program take the negative, or keep it.
 #[inline(always)]
 pub(crate) fn word(ctx: &impl EbpfContext, number: usize) -> u64 {
     // SAFETY: the context is an array of that many words; an integer, copied by helper.

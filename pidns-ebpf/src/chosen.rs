@@ -88,7 +88,7 @@ pub(crate) unsafe fn taken(
     None
 }
 
-/// The `struct pid` of a number in a namespace; null where there is none. `idr_find()`: the tree of `struct xa_node` that is looked
+/// The `struct pid` of a number in a namespace; null where there is none. `idr_find()`: the tree of `struct xa_node` that is searched
 /// through here is that of lib/radix-tree.c and lib/xarray.c.
 #[inline(always)]
 fn pid_of(ns: PidNamespace<Probed>, number: u32) -> *const u8 {

@@ -150,7 +150,7 @@ fn add_to_host(what: u32) {
 #[inline(always)]
 fn add<A: Access>(ns: PidNamespace<A>, what: u32) {
     let id = NamespaceId::new(ns.identity(true), 0).id;
-    // Where the kernel numbers namespaces that alone tells them apart, and nothing else of them need be in the cache.
+    // Where the kernel numbers namespaces that alone distinguishes them, and nothing else of them need be in the cache.
     let is_unique = present(NS_COMMON_ID);
     let first = first_slot(id);
     for probe in 0..PROBES {

@@ -83,7 +83,7 @@ pub(crate) unsafe fn zero<T>(to: *mut T) {
     }
 }
 
-/// Writes the header and sends the record with `pids` + `other_pids` entries of its tail. Says whether it reached the ring
+/// Writes the header and sends the record with `pids` + `other_pids` entries of its tail. Returns whether it reached the ring
 /// buffer.
 ///
 /// # Safety
@@ -131,7 +131,7 @@ pub(crate) unsafe fn send_with<R>(
     }
 }
 
-/// Sends `size` bytes that begin with a header. Says whether they reached the ring buffer.
+/// Sends `size` bytes that begin with a header. Returns whether they reached the ring buffer.
 ///
 /// # Safety
 /// They must be readable.
@@ -139,7 +139,7 @@ pub(crate) unsafe fn send_with<R>(
 pub(crate) unsafe fn output(writer: Writer, kind: Kind, record: *const u8, size: u32) -> bool {
     // SAFETY: the caller's promise.
     let bytes = unsafe { core::slice::from_raw_parts(record, size as usize) };
-    // Waking the reader costs more than all else here, so the many records of processes leave it asleep: it looks by
+    // Waking the reader costs more than all else here, so the many records of processes leave it asleep: it polls by
     // itself every 20 ms. The rare ones wake it.
     let wake = match kind {
         Kind::ProcessFork
@@ -160,7 +160,7 @@ pub(crate) unsafe fn output(writer: Writer, kind: Kind, record: *const u8, size:
 /// Fills in and sends a record about a namespace.
 ///
 /// # Safety
-/// `scratch` must be valid; `ns` and the tasks must be what they say, the tasks leaders of their group.
+/// `scratch` must be valid; `ns` and the tasks must be what their names state, the tasks leaders of their group.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "a record has that many parts, and each call names them all")]
 pub(crate) unsafe fn send_namespaced<B, N: Access, P: Access, O: Access>(
@@ -230,7 +230,7 @@ unsafe fn describe<A: Access>(task: Option<Task<A>>, part: *mut ProcessPart) -> 
     }
 }
 
-/// Writes the PIDs to `pids` and the namespace to `part`; says how many PIDs there are.
+/// Writes the PIDs to `pids` and the namespace to `part`; returns how many PIDs there are.
 ///
 /// # Safety
 /// `part` must be writable, `pids` have room for `MAX_PIDS`.

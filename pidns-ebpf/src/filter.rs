@@ -66,7 +66,7 @@ fn selects(address: u64, has_members: u64) -> u64 {
 #[inline(always)]
 fn is_the_one(ns: PidNamespace<Probed>, has_members: bool, identity: *mut u64) -> bool {
     let own = ns.identity(has_members);
-    // SAFETY: a map value. That of the first meeting is written by whoever comes first; all write the same.
+    // SAFETY: a map value. That of the first meeting is written by the first task; all write the same.
     unsafe {
         if *identity == 0 {
             *identity = own;

@@ -151,7 +151,7 @@ impl<A: Access> Task<A> {
         self.field(TASK_TGID)
     }
 
-    /// Whether it is a zombie, or dead: exit_notify (kernel/exit.c) sets that before it tells the parent.
+    /// Whether it is a zombie, or dead: exit_notify (kernel/exit.c) sets that before it notifies the parent.
     #[inline(always)]
     pub(crate) fn has_ended(self) -> bool {
         self.field::<u32>(TASK_EXIT_STATE) != 0
@@ -197,7 +197,7 @@ impl<A: Access> Task<A> {
         ProcessKey::new(self.tgid(), self.start_boottime())
     }
 
-    /// Who is told of its death: its tracer, if it has one, else its real parent.
+    /// The process that is notified of its death: its tracer, if it has one, else its real parent.
     #[inline(always)]
     pub(crate) fn parent(self) -> Self {
         Self::at(self.field(TASK_PARENT))

@@ -1,6 +1,6 @@
 //! The numbers that user space fills in before load: kernel offsets, switches, filters.
 //!
-//! The verifier sees them as constants, so that what a switch turns off is removed, and an offset that nobody
+//! The verifier sees them as constants, so that what a switch turns off is removed, and an offset that no program
 //! filled in is refused at load.
 
 use core::arch::asm;

@@ -119,7 +119,7 @@ impl Task<Probed> {
         None
     }
 
-    /// Whether a seccomp filter looks at its system calls.
+    /// Whether a seccomp filter filters its system calls.
     #[inline(always)]
     pub(crate) fn has_seccomp_filter(self) -> bool {
         /// `SECCOMP_MODE_FILTER`, include/uapi/linux/seccomp.h.

@@ -32,13 +32,13 @@ pub(crate) static FILTER_NS_INUMS: HashMap<u32, u64> =
 pub(crate) static FILTER_PID_SET: HashMap<u32, u8> =
     HashMap::with_max_entries(names::FILTER_ENTRIES, BPF_F_NO_PREALLOC);
 
-/// Processes between their exit and their reaping, where sched_process_free tells of that: they leave when their task is
+/// Processes between their exit and their reaping, where sched_process_free reports that: they leave when their task is
 /// freed.
 #[map]
 pub(crate) static ZOMBIES: HashMap<ProcessKey, Zombie> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
 /// Namespaces between their init's exit and the end of their teardown, by the init's thread group id: every signal on
-/// the machine looks its sender up here, and this much of it is at hand. Who finds one compares the start.
+/// the machine looks its sender up here, and this much of it is at hand. The reader of an entry compares the start.
 #[map]
 pub(crate) static DYING: HashMap<u32, Dying> = HashMap::with_max_entries(8_192, BPF_F_NO_PREALLOC);
 
@@ -70,7 +70,7 @@ pub(crate) fn attached(bits: u32) -> bool {
     ATTACHED.get(0).is_some_and(|&all| all & bits == bits)
 }
 
-/// Namespaces whose release can be, by inode number, which is all that proc_free_inum tells: those that were unshared,
+/// Namespaces whose release can be, by inode number, which is all that proc_free_inum has: those that were unshared,
 /// which have no init at first, and those whose init has exited. They leave when the number is released; another namespace,
 /// of whatever type, gets it only then.
 #[map]
@@ -91,7 +91,7 @@ pub(crate) unsafe fn without_init(writer: Writer, ns: *const NamespacePart) {
     }
 }
 
-/// Processes that the kernel chose to kill when memory ran out. They leave with their exit, if that is looked at.
+/// Processes that the kernel chose to kill when memory ran out. They leave with their exit, if the exit hook is on.
 #[map]
 pub(crate) static OOM_VICTIMS: LruHashMap<ProcessKey, u8> = LruHashMap::with_max_entries(1_024, 0);
 
@@ -110,7 +110,7 @@ pub(crate) struct ChildrenNs {
     pub(crate) unshared: u32,
 }
 
-/// By thread id; the start time tells a thread from an earlier one of the same id.
+/// By thread id; the start time distinguishes a thread from an earlier one of the same id.
 #[map]
 pub(crate) static CHILDREN_NS: LruHashMap<u32, ChildrenNs> = LruHashMap::with_max_entries(4_096, 0);
 

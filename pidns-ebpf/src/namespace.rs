@@ -62,7 +62,7 @@ impl<A: Access> PidNamespace<A> {
         Task::<A>::at(reaper).group_leader().start_boottime()
     }
 
-    /// What tells it from others that have had, or will get, its inode number; 0 where nothing does at this moment.
+    /// Distinguishes it from others that have had, or will get, its inode number; 0 where nothing does at this moment.
     #[inline(always)]
     pub(crate) fn identity(self, has_members: bool) -> u64 {
         if present(NS_COMMON_ID) { self.kernel_id() } else { self.init_start_boottime(has_members) }

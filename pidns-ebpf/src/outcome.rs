@@ -13,7 +13,7 @@ use crate::{
     syscall::CLONE_NEWPID,
 };
 
-/// Above are the kernel's own codes (ERESTARTNOINTR…): the call is repeated, nobody sees it fail.
+/// Above are the kernel's own codes (ERESTARTNOINTR…): the call is repeated, its caller does not see it fail.
 const MAX_USER_ERRNO: u32 = 511;
 
 pub(crate) type CreateScratch = Scratch<NamespaceRecord<CreateBody>>;
@@ -103,7 +103,7 @@ impl Target {
                 None if types & CLONE_NEWPID != 0 => Self::WrongType(None),
                 None => Self::Other,
             },
-            // A pidfd, or no namespace at all: the types asked for tell.
+            // A pidfd, or no namespace at all: the requested types decide.
             None if types & CLONE_NEWPID != 0 => Self::Unknown,
             None => Self::Other,
         }

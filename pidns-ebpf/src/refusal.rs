@@ -169,7 +169,7 @@ pub(crate) unsafe fn refused(
     }
 }
 
-/// Why, which limit is reached, and the flag that says that the hook does not know the reason precisely.
+/// Why, which limit is reached, and the flag for an imprecise reason.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Refusal {
@@ -243,7 +243,7 @@ impl Refusal {
     }
 
     /// EPERM of a call with these `CLONE_*` flags, which chose `chosen` PIDs, the first of `ns`. A seccomp filter answers so too,
-    /// before the kernel looks at the call; then no function is called that has a hook.
+    /// before the kernel handles the call; then no function is called that has a hook.
     #[inline(always)]
     fn not_permitted_to_fork(
         task: Task<Probed>,

@@ -64,7 +64,7 @@ mod iterator {
         pids: [u32; PIDS_ROOM],
     }
 
-    /// One reader at a time has the object loaded, so that nobody else writes here meanwhile.
+    /// One reader at a time has the object loaded, so that no other program writes here meanwhile.
     #[map]
     static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
@@ -151,7 +151,7 @@ mod iterator {
         }
     }
 
-    /// Who traces this thread; 0 where nobody does. `ptrace_parent()`, include/linux/ptrace.h: `parent` is the tracer's
+    /// The tracer of this thread; 0: none. `ptrace_parent()`, include/linux/ptrace.h: `parent` is the tracer's
     /// thread as long as `ptrace` has flags. Copied by helper, as that is rare, and a typed pointer takes the verifier long.
     #[inline(always)]
     fn tracer(task: Task<Direct>) -> u32 {
@@ -162,7 +162,7 @@ mod iterator {
     }
 
     /// As bpf_get_current_cgroup_id has it: the inode number of its folder (`cgroup_id()`, include/linux/cgroup.h). 0 where
-    /// this kernel's structures do not tell. Copied by helper, too: typed pointers took the verifier 2 ms.
+    /// this kernel's structures do not have. Copied by helper, too: typed pointers took the verifier 2 ms.
     #[inline(always)]
     fn cgroup_id(task: Task<Direct>) -> u64 {
         if !present(TASK_CGROUPS)

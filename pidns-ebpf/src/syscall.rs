@@ -1,6 +1,6 @@
 //! The system calls that create, join and fork, as their caller's registers show them.
 //!
-//! x86-64 only, and its 64-bit calls only: a 32-bit program's are not told apart.
+//! x86-64 only, and its 64-bit calls only: a 32-bit program's are not distinguished.
 
 use pidns_ebpf::abi::Via;
 
@@ -85,7 +85,7 @@ const CLONE_ARGS_SET_TID_SIZE: u64 = 72;
 const CLONE_ARGS_SIZE_VER1: u64 = 80;
 
 impl Fork {
-    /// A call of which nothing is known, a 32-bit one say.
+    /// A call of which nothing is known, such as a 32-bit one.
     pub(crate) const UNKNOWN: Self = Self { via: Via::Unknown as u32, set_tid: 0, flags: 0 };
 
     /// Reads the call from the registers of its caller. clone3's arguments are in user memory: they are read as

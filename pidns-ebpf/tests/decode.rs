@@ -312,15 +312,15 @@ fn a_process_that_is_there_in_part_is_refused() {
         bytes[PROCESS + 24] = b'x';
     });
     let cut = valid(Kind::ProcessExit, &[900, 7], &[], b"");
-    let mut nobody = cut[..cut.len() - 8].to_vec();
-    nobody[14] = 0;
-    nobody[NS..NS + size_of::<ProcessPart>()].fill(0);
-    let size = nobody.len() as u32;
-    put(&mut nobody, 8, size);
+    let mut without_process = cut[..cut.len() - 8].to_vec();
+    without_process[14] = 0;
+    without_process[NS..NS + size_of::<ProcessPart>()].fill(0);
+    let size = without_process.len() as u32;
+    put(&mut without_process, 8, size);
     assert_eq!(
-        decode(&nobody).map(|(header, _)| header),
+        decode(&without_process).map(|(header, _)| header),
         Err(DecodeError::Inconsistent { field: "PID count" }),
-        "an exit of nobody"
+        "an exit without a process"
     );
 }
 
@@ -408,7 +408,7 @@ fn flags_of_another_kind_are_refused() {
     refuses(Kind::ProcessExit, "flags", "arguments", |bytes| bytes[13] = FLAG_ARGS);
     refuses(Kind::ProcessFork, "flags", "a thread", |bytes| bytes[13] = FLAG_THREAD);
     refuses(Kind::ForkFailed, "flags", "chosen PIDs", |bytes| bytes[13] = FLAG_RESTORED);
-    refuses(Kind::ProcessExec, "arguments", "arguments that are not said to be there", |bytes| bytes[13] = 0);
+    refuses(Kind::ProcessExec, "arguments", "arguments without their flag", |bytes| bytes[13] = 0);
 }
 
 #[test]

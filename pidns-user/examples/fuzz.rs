@@ -138,7 +138,7 @@ fn seeds(target: &Target) -> anyhow::Result<Vec<Vec<u8>>> {
     Ok(seeds)
 }
 
-/// Numbers that look random (xorshift64*), the same ones each time.
+/// Pseudo-random numbers (xorshift64*), the same ones each time.
 struct Numbers(u64);
 
 impl Numbers {

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         Some(Command::Man(args)) => commands::man::run(args),
     });
     result.unwrap_or_else(|failure| {
-        // Whoever has closed stderr has the exit code.
+        // With a closed stderr the exit code remains.
         let _ = writeln!(io::stderr(), "pidns-trace: {failure}");
         ExitCode::from(&failure)
     })

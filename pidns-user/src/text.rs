@@ -1,4 +1,4 @@
-//! Text: bytes that somebody else chose (comm, argv, file names), kept as they are and escaped once, here; and counts.
+//! Text: foreign bytes (comm, argv, file names), kept as they are and escaped once, here; and counts.
 
 use std::{
     borrow::Cow,
@@ -162,7 +162,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// Whether a reader sees this one, and it does nothing to others. A mark (an accent, say) is seen on what is before it: one that
+    /// Whether a reader sees this one, and it does nothing to others. A mark (such as an accent) is seen on what is before it: one that
     /// stands alone would be put on what is around the text.
     fn shows(&mut self, c: char) -> bool {
         // Of ASCII most text is made.
@@ -174,7 +174,7 @@ impl Seen {
     }
 }
 
-/// Control characters, those that change the direction or the lines of what stands around them, and those that nobody sees: by
+/// Control characters, those that change the direction or the lines of what stands around them, and invisible ones: by
 /// them alone two names that look the same differ (`Default_Ignorable_Code_Point` of Unicode's DerivedCoreProperties.txt, and the
 /// blanks that take no room or look like nothing).
 fn is_unsafe(c: char) -> bool {
@@ -189,7 +189,7 @@ fn is_unsafe(c: char) -> bool {
 }
 
 /// Where JSON is written to: what a terminal would obey or not show is written as JSON's own escape (`\u202e`), so that a reader who
-/// looks at the text is not fooled, and one who parses it gets the same strings. Of what serde_json writes only strings have
+/// reads the text is not fooled, and a parser gets the same strings. Of what serde_json writes only strings have
 /// characters beyond ASCII, and none is in two pieces.
 #[derive(Debug)]
 pub struct JsonText<W>(pub W);

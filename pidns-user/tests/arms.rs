@@ -16,7 +16,7 @@ use pidns_user::kernel::{
     load::{Settings, load_with},
 };
 
-/// What a run of `unshare --fork --pid true` looked like.
+/// The events of a run of `unshare --fork --pid true`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Seen {
     create_via: Option<u32>,
@@ -25,7 +25,7 @@ struct Seen {
     exits: usize,
 }
 
-/// Two kernel sides at once would only cost time; the machine's other processes are told apart by their parents.
+/// Two kernel sides at once would only cost time; the machine's other processes are distinguished by their parents.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)

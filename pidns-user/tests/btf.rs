@@ -13,7 +13,7 @@ use pidns_user::kernel::{
 };
 use proptest::prelude::*;
 
-/// What a kernel's BTF must tell.
+/// The facts that a kernel's BTF must have.
 struct Kernel {
     release: &'static str,
     btf: &'static [u8],
@@ -329,10 +329,10 @@ fn a_function_or_tracepoint_of_another_name_is_missing() {
 }
 
 #[track_caller]
-fn expect_prototype(drift: Option<Drift>, says: &str) {
+fn expect_prototype(drift: Option<Drift>, signature: &str) {
     match drift {
         Some(Drift::Prototype { found, expected }) => {
-            assert_eq!(found, says);
+            assert_eq!(found, signature);
             assert_ne!(found, expected);
         }
         drift => panic!("another prototype is a drift: {drift:?}"),

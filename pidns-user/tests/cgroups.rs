@@ -1,4 +1,4 @@
-//! What the paths of cgroups say: those of every runtime, and junk.
+//! The containers in the paths of cgroups: those of every runtime, and junk.
 
 use std::fs;
 
@@ -26,7 +26,7 @@ fn show(name: &Name) -> String {
     String::from_utf8_lossy(name.as_bytes()).into_owned()
 }
 
-/// All that was found, in words.
+/// All that was found, as text.
 fn summary(place: Option<&Place>) -> String {
     let Some(place) = place else { return "nothing".to_owned() };
     let mut parts = Vec::new();
@@ -216,7 +216,7 @@ proptest! {
         if let Some(place) = parse(&text) {
             prop_assert!(place.containers.len() <= 8 && place.candidates.len() <= 4);
         } else {
-            // What is no container and no unit may be a candidate: it says nothing only with nothing in it.
+            // What is no container and no unit may be a candidate: it is no result only if it is empty.
             prop_assert!(!is_folder, "{}", text.escape_ascii());
         }
     }

@@ -1,4 +1,4 @@
-//! `check --btf` as a user runs it: its exit codes, and where its words go.
+//! `check --btf` as a user runs it: its exit codes, and where its messages go.
 
 mod program;
 

@@ -21,7 +21,7 @@ fn stdout(args: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// Where a program of this name is. Not every machine has each shell: a test says so then, and that it was left out.
+/// Where a program of this name is. Not every machine has each shell: a test prints that then, and that it was left out.
 fn find(name: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH")?;
     let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());

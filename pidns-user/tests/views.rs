@@ -1,7 +1,7 @@
-//! Every view of one recording, held against files: what a view shows is what somebody has looked at and found right.
+//! Every view of one recording, held against files: the files were read and found right.
 //!
 //! It needs no kernel and no privilege: the recording (recordings/nested.sh plays what it records) is read by the real
-//! program. `UPDATE_GOLDEN=1 cargo test -p pidns-user --test views` writes the files anew; look at the difference then.
+//! program. `UPDATE_GOLDEN=1 cargo test -p pidns-user --test views` writes the files anew; read the difference then.
 
 mod program;
 mod pty;

@@ -8,14 +8,14 @@ use crate::{setup, shell, vm, vm::KernelName, workspace};
 
 /// Measure what the hooks cost, set-up included: on this machine, or with --vm in a guest of qemu.
 ///
-/// `snapshot` measures a look at all processes instead: ours, and those of lsns, ps, and who reads all of /proc. `agent`
+/// `snapshot` measures a snapshot of all processes instead: ours, and those of lsns, ps, and a reader of all of /proc. `agent`
 /// measures the agent.
 ///
 /// What comes after `--` is for the benchmark. It loads eBPF programs, so it runs through sudo unless you are root.
 /// For numbers worth keeping, run it on an idle machine.
 ///
 /// A guest without KVM is emulated, and its clock counts instructions (1 ns each), which nothing else on the machine
-/// disturbs: ratios of two times say how much more there is to do, not what a real CPU's caches make of it. A guest has
+/// disturbs: ratios of two times show how much more there is to do, not what a real CPU's caches make of it. A guest has
 /// one CPU, and does less by default (--lives 2000 --calls 100000 --rounds 2); kernels come as for `cargo xtask vm`.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -55,7 +55,7 @@ pub(crate) struct Args {
 enum What {
     /// What the hooks cost
     Hooks,
-    /// How long a look at all processes takes
+    /// How long a snapshot of all processes takes
     Snapshot,
     /// What the agent costs
     Agent,
@@ -64,7 +64,7 @@ enum What {
 pub(crate) fn main(args: Args) -> Result<()> {
     if !args.vm.is_empty() {
         if args.what != What::Hooks {
-            bail!("--vm measures the hooks alone: a guest is too small for a snapshot that says anything");
+            bail!("--vm measures the hooks alone: a guest is too small for a snapshot that is meaningful");
         }
         return vm::bench::main(&args.vm, &args.args, Duration::from_secs(args.timeout * 60));
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask build`: the binary, and a look into the eBPF object inside it.
+//! `cargo xtask build`: the binary, and a check of the eBPF object inside it.
 
 use std::path::{Path, PathBuf};
 

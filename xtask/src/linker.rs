@@ -65,7 +65,7 @@ fn parse_version(output: &str) -> Option<Version> {
     Version::parse(output.trim().strip_prefix("bpf-linker")?.trim_start())
 }
 
-/// The LLVM that the program loads. It has no option that says so, but the names of its libraries do.
+/// The LLVM that the program loads. It has no option that prints it, but the names of its libraries do.
 fn llvm_of(program: &Path) -> Option<u32> {
     let bytes = fs::read(program).ok()?;
     let file = object::File::parse(&*bytes).ok()?;

@@ -1,6 +1,6 @@
 //! `cargo xtask`: the chores of pidns-trace, from a bare machine to a tested binary.
 //!
-//! What xtask says, and what the commands it runs say, goes to stderr: stdout belongs to the program that was asked
+//! Messages of xtask, and the output of the commands that it runs, go to stderr: stdout belongs to the program that was asked
 //! for, so `cargo xtask run -- -o json | jq` works. It needs no eBPF toolchain to build, since it installs it.
 
 mod bench;

@@ -5,7 +5,7 @@
 //! holds either ("last insn is not an exit or jmp", "infinite loop detected"), at load, naming neither the panic nor
 //! its place. The object still knows both.
 //!
-//! Loops that fall through into their heads are told in [`back_edges`].
+//! Loops that fall through into their heads are found in [`back_edges`].
 
 mod back_edges;
 mod calls;
@@ -44,7 +44,7 @@ pub(crate) fn check(path: &Path) -> Result<()> {
         bail!(
             "{} has loops whose end falls through into their head, and the verifiers of Linux before 6.4 refuse those \
              (\"back-edge from insn\"):\n{}\n\
-             LLVM lays them out so unless it is told to leave the blocks where they are: pidns-ebpf/build.rs hands the \
+             LLVM lays them out so unless it is asked to leave the blocks where they are: pidns-ebpf/build.rs hands the \
              linker -disable-block-placement; does it still, and does bpf-linker still take it? Else write the loop so \
              that its condition stands at its end.",
             path.display(),
@@ -64,7 +64,7 @@ fn list(findings: &[impl fmt::Display]) -> String {
 struct Panic {
     /// The function of `core` that panics.
     what: String,
-    /// The function that can reach it, and its source line as far as the object tells.
+    /// The function that can reach it, and its source line as far as the object has it.
     at: Option<Site>,
     /// The programs that the function is part of.
     programs: Vec<Program>,

@@ -16,7 +16,7 @@ pub(crate) struct Package {
     units: &'static [&'static str],
 }
 
-/// How to tell that what a package brings is there.
+/// How to check that a package's content is there.
 #[derive(Debug, PartialEq, Eq)]
 enum Present {
     /// A program on PATH: wherever it comes from, it will do.
@@ -24,7 +24,7 @@ enum Present {
     /// A program that root has on PATH, and others often not.
     RootCommand(&'static str),
     File(&'static str),
-    /// dpkg says so, and that the package is not older than this: it has no file that is its alone.
+    /// dpkg lists it, in a version that is not older than this: it has no file that is its alone.
     Dpkg {
         minimum: Version,
     },
@@ -315,7 +315,7 @@ fn check(package: &Package, candidate: Option<Version>) -> Result<()> {
 /// What to do where Debian's packages are of no help.
 pub(crate) const OTHER_WAY: &str = "give rustup a nightly toolchain with the sources of core:\n    \
     rustup toolchain install nightly --profile minimal --component rust-src\n\
-    and install bpf-linker (its README says how): `cargo install bpf-linker`, with an LLVM at least as new as\n\
+    and install bpf-linker (its README explains how): `cargo install bpf-linker`, with an LLVM at least as new as\n\
     the one that `rustc +nightly -vV` names. Then run this command again.";
 
 #[cfg(test)]

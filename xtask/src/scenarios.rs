@@ -26,7 +26,7 @@ Examples:
   cargo xtask scenarios
   cargo xtask scenarios kernel              without containers
   cargo xtask scenarios containers
-  cargo xtask scenarios -- --list           their names, each a sentence that says what must be found
+  cargo xtask scenarios -- --list           their names, each a sentence with the expected findings
   cargo xtask test -- --test kernel -- findings::a_deep_nest     one alone
 
 What each finding means: docs/findings.md; what to do about it: docs/runbook.md")]
@@ -72,7 +72,7 @@ pub(crate) fn main(args: &Args) -> Result<()> {
             cargo.env(PROGRAM_VAR, &built.binary);
         }
         workspace::run_as_root(&mut cargo)?;
-        // The other suite is run all the same: one that fails says nothing about it.
+        // The other suite is run all the same: one that fails does not affect it.
         if shell::run(&mut cargo).is_err() {
             failed.push(suite.target());
         }

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: looks at the machine, plans what it lacks, and installs that.
+//! `cargo xtask setup`: inspects the machine, plans what it lacks, and installs that.
 
 mod machine;
 mod plan;
@@ -44,7 +44,7 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Sets up what is missing, and says what is in use.
+/// Sets up what is missing, and prints what is in use.
 pub(crate) fn ready() -> Result<Ready> {
     plan(&Machine::inspect(Purpose::Build)?)?.carry_out()
 }
@@ -68,7 +68,7 @@ pub(crate) fn ready_for_packages() -> Result<Ready> {
 pub(crate) struct Ready {
     toolchain: Toolchain,
     linker: Linker,
-    /// Whether the build script of pidns-user has to be told which toolchain that is.
+    /// Whether the build script of pidns-user has to be given that toolchain.
     name_toolchain: bool,
 }
 
@@ -82,7 +82,7 @@ impl Ready {
         if self.name_toolchain {
             cargo.env(toolchain::TOOLCHAIN_VAR, &self.toolchain.name);
         }
-        // An object that was skipped is an empty stub, and what comes next would run it or look into it.
+        // An object that was skipped is an empty stub, and what comes next would run it or check it.
         cargo.env_remove("AYA_BUILD_SKIP");
         cargo
     }
@@ -94,7 +94,7 @@ impl fmt::Display for Ready {
     }
 }
 
-/// Looks again: what was installed must answer, and what was there before must not stand in its way.
+/// Checks again: what was installed must answer, and what was there before must not stand in its way.
 fn verify(name: &str) -> Result<Ready> {
     let toolchain = toolchain::probe(name).with_context(|| {
         format!("`rustup run {name} rustc -vV` still fails: run it by hand to see why, then run this command again")

@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn without_root_and_sudo_all_commands_are_printed() {
-        let error = Privilege::None.root([Command::new("first"), apt()]).expect_err("nobody to become root");
+        let error = Privilege::None.root([Command::new("first"), apt()]).expect_err("no way to become root");
         assert_eq!(
             error.to_string(),
             "this needs root, and there is no sudo on PATH. As root, run:\n    first\n    \

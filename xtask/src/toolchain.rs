@@ -37,7 +37,7 @@ pub(crate) struct Toolchain {
     pub(crate) has_sources: bool,
 }
 
-/// What `rustc -vV` says that matters here.
+/// The relevant part of `rustc -vV`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rustc {
     /// As printed, with its channel.
@@ -106,7 +106,7 @@ pub(crate) fn asked_for() -> Result<Option<String>> {
 pub(crate) enum Choice {
     /// This one builds the object.
     Use(Toolchain),
-    /// None does yet: Debian's has to be installed, brought up to date or linked. Says why the nightly will not do.
+    /// None does yet: Debian's has to be installed, brought up to date or linked. Has the reason why the nightly will not do.
     SetUpDebian { why: String },
 }
 
@@ -157,7 +157,7 @@ fn nightly(
     Ok(toolchain)
 }
 
-/// Whether the build script of pidns-user, left alone, takes that toolchain too. It does not look at LLVM's version.
+/// Whether the build script of pidns-user, left alone, takes that toolchain too. It does not check LLVM's version.
 pub(crate) fn is_default(name: &str, probe: impl Fn(&str) -> Option<Toolchain>) -> bool {
     let has_sources = |name: &&str| probe(name).is_some_and(|toolchain| toolchain.has_sources);
     ["nightly", DEBIAN_TOOLCHAIN].into_iter().find(has_sources) == Some(name)

@@ -13,7 +13,7 @@ use crate::shell::{self, Privilege};
 /// The folder with one folder a profile. This very program is in one of them, so that no setting of cargo's
 /// (`CARGO_TARGET_DIR`, `build.target`, …) has to be read again.
 pub(crate) fn target_dir() -> Result<PathBuf> {
-    let exe = env::current_exe().context("cannot tell where xtask itself was built")?;
+    let exe = env::current_exe().context("cannot find out where xtask itself was built")?;
     let target = exe.parent().and_then(Path::parent);
     let target = target.with_context(|| format!("{} is in no target folder", exe.display()))?;
     Ok(target.to_owned())

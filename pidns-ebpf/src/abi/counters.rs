@@ -75,7 +75,7 @@ pub struct Counters {
     /// Namespaces without a living init that found no place in their table: their destruction stays unseen. By
     /// [`Writer`].
     pub destroys_untracked: [u64; WRITERS],
-    /// Creations that a record of kind `Kind::NamespaceInit` tells of too, of the records that reached the ring buffer.
+    /// Creations that a record of kind `Kind::NamespaceInit` reports too, of the records that reached the ring buffer.
     pub creations_with_init: u64,
     /// Likewise of those that did not.
     pub creations_with_init_lost: u64,

@@ -18,9 +18,9 @@ pub enum DecodeError {
         /// Bytes there.
         found: usize,
     },
-    /// The header tells another size than there are bytes.
+    /// The header has another size than the bytes.
     Size {
-        /// What the header says.
+        /// The size in the header.
         stated: usize,
         /// Bytes there.
         found: usize,
@@ -46,7 +46,7 @@ impl fmt::Display for DecodeError {
                 write!(f, "record cut short: {needed} bytes needed, {found} there")
             }
             Self::Size { stated, found } => {
-                write!(f, "record says that it has {stated} bytes, {found} are there")
+                write!(f, "record states {stated} bytes, {found} are there")
             }
             Self::Unknown { field, number } => write!(f, "{field} {number} is unknown"),
             Self::Inconsistent { field } => write!(f, "{field} contradicts the rest of the record"),
@@ -93,7 +93,7 @@ pub struct Namespaced<'a, B> {
 /// A decoded refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused<'a> {
-    /// What the record says, but for the PIDs that the caller chose.
+    /// The record, but for the PIDs that the caller chose.
     pub record: Namespaced<'a, RefusalBody>,
     chosen: &'a [u8],
 }
@@ -105,7 +105,7 @@ impl Refused<'_> {
     }
 }
 
-/// What a record says, by kind. The fields are those of the wire record.
+/// The contents of a record, by kind. The fields are those of the wire record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each variant is its kind, each field that of the wire record of that kind")]
 pub enum Record<'a> {
@@ -258,7 +258,7 @@ where
     Ok((Namespaced { ns: (ns.inum != 0).then_some(ns), process, other, body }, tail))
 }
 
-/// `via` is one of the calls that records of this kind tell of.
+/// `via` is one of the calls that records of this kind report.
 fn via(number: u32, possible: &[Via]) -> Result<(), DecodeError> {
     check(possible.contains(&known(Via::from_number(number), "via", number)?), "via")
 }

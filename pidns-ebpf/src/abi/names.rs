@@ -22,7 +22,7 @@ pub const MAP_DYING: &str = "DYING";
 /// history that was not observed.
 pub const MAP_OBSERVED_SINCE: &str = "OBSERVED_SINCE";
 
-/// One `u32`: [`attached`], which hooks are in place. Told while they are being attached, as only that tells.
+/// One `u32`: [`attached`], which hooks are in place. Written while they are being attached, as it is known only then.
 pub const MAP_ATTACHED: &str = "ATTACHED";
 
 /// Bits of [`MAP_ATTACHED`].

@@ -56,7 +56,7 @@ pub struct NamespaceId {
 }
 
 impl NamespaceId {
-    /// `id` 0 stands for one that nothing tells from others of its number.
+    /// `id` 0 stands for one that nothing distinguishes from others of its number.
     #[inline(always)]
     pub const fn new(id: u64, inum: u32) -> Self {
         Self { id: if id == 0 { 1 } else { id }, inum, reserved: 0 }
@@ -96,7 +96,7 @@ pub struct CounterSlot {
 
 /// Slots of a CPU for namespaces; a power of two.
 pub const SLOTS: u32 = 512;
-/// How many slots are looked at, from the first one on, before the hash map takes a namespace.
+/// How many slots are tried, from the first one on, before the hash map takes a namespace.
 pub const PROBES: u32 = 4;
 /// The slot of the initial namespace, before those of the others.
 pub const HOST_SLOT: u32 = 0;

@@ -46,7 +46,7 @@ vocabulary! {
         /// A namespace's last reference is gone: [`NamespaceRecord`] of nothing more, without a process.
         NamespaceDestroy = 13,
         /// A signal was sent to a process that is no namespace's init and that it is to end: [`NamespaceRecord`] of [`SignalBody`],
-        /// without a namespace. No event of its own: the process's end tells of it.
+        /// without a namespace. No event of its own: the process's end reports it.
         ProcessSignal = 14,
     }
 }
@@ -77,7 +77,7 @@ vocabulary! {
 vocabulary! {
     /// Why the kernel refused, as far as its state shows.
     Reason {
-        /// Something else; the errno is all there is to say.
+        /// Something else; only the errno is known.
         Other = 0,
         /// Namespaces are nested [`MAX_LEVEL`] deep already.
         DepthLimit = 1,
@@ -288,7 +288,7 @@ pub struct ReapRecord {
     pub header: Header,
     /// The process as it was at its exit, or, with `exit_boot_ns` 0, at its reaping.
     pub process: ProcessPart,
-    /// When its last thread ended: CLOCK_BOOTTIME, nanoseconds. 0: the record of its exit says it, if there was one.
+    /// When its last thread ended: CLOCK_BOOTTIME, nanoseconds. 0: the record of its exit has it, if there was one.
     pub exit_boot_ns: u64,
 }
 
@@ -424,7 +424,7 @@ pub struct SignalBody {
 pub const PIDS_ROOM: usize = MAX_PIDS.next_multiple_of(2);
 
 /// A process between its exit and its reaping, laid out as the record that its reaping will be: kept by the kernel side
-/// where sched_process_free tells of reapings, when the task has lost its PIDs; by user space where release_task does.
+/// where sched_process_free reports reaps, when the task has lost its PIDs; by user space where release_task does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Zombie {

@@ -23,9 +23,9 @@ pub struct SnapshotRecord {
     pub exit_state: u32,
     /// Threads that have not been released.
     pub threads: u32,
-    /// Thread group id at level 0 of who traces its first thread; 0: nobody.
+    /// Thread group id at level 0 of the tracer of its first thread; 0: none.
     pub tracer: u32,
-    /// The id of its first thread's cgroup in the default hierarchy (v2); 0: this kernel does not tell.
+    /// The id of its first thread's cgroup in the default hierarchy (v2); 0: unknown on this kernel.
     pub cgroup_id: u64,
     /// Threads that have not begun to exit (`signal_struct.live`).
     pub threads_live: u32,
@@ -33,16 +33,16 @@ pub struct SnapshotRecord {
     pub task_flags: u32,
     /// 1: no PID can be allocated in its innermost namespace any more, as the PID 1 of that one has ended or is exiting.
     pub ns_dying: u32,
-    /// 1: it adopts the orphans among its descendants (PR_SET_CHILD_SUBREAPER). 0: it does not. 2: this kernel does not tell.
+    /// 1: it adopts the orphans among its descendants (PR_SET_CHILD_SUBREAPER). 0: it does not. 2: unknown on this kernel.
     pub subreaper: u32,
-    /// `task_struct.jobctl` of its first thread, but for what is above 32 bits; 0: this kernel does not tell.
+    /// `task_struct.jobctl` of its first thread, but for what is above 32 bits; 0: unknown on this kernel.
     pub jobctl: u32,
     /// 0.
     pub reserved: u32,
     /// Stands for the cgroups that its first thread is in, of all hierarchies: the same number of two processes in one pass, the
-    /// same cgroups. 0: this kernel does not tell.
+    /// same cgroups. 0: unknown on this kernel.
     pub cgroups: u64,
-    /// When its first thread last came to a CPU, by the scheduler's clock (`sched_info.last_arrival`); 0: this kernel does not tell.
+    /// When its first thread last came to a CPU, by the scheduler's clock (`sched_info.last_arrival`); 0: unknown on this kernel.
     pub last_arrival: u64,
     /// How long it ran then, nanoseconds: `se.sum_exec_runtime` without what it was when the thread came to the CPU.
     pub last_ran: u64,

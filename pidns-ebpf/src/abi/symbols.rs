@@ -1,11 +1,11 @@
 //! The numbers of the object that user space fills in before load: kernel offsets, switches, kfuncs.
 //!
-//! `for_each_offset` is the one list: the object makes a constant of each row, user space a BTF look-up. A number is in
+//! `for_each_offset` is the one list: the object makes a constant of each row, user space a BTF lookup. A number is in
 //! the instructions themselves, where a [`placeholder`] stands until it is filled in. Read from a global it would cost a
 //! load, and those of a hook are on more lines of the cache than all else that the hook reads.
 
 /// Stands in the object's instructions for the number of this name. As an offset it is outside every kernel structure, so
-/// that the verifier refuses a load at one that nobody filled in.
+/// that the verifier refuses a load at one that was not filled in.
 pub const fn placeholder(name: &str) -> u32 {
     // FNV-1a, folded into the range in which it is also positive.
     let bytes = name.as_bytes();
@@ -34,7 +34,7 @@ pub enum Source {
     Element(&'static str, &'static str),
 }
 
-/// A number of the object that BTF tells.
+/// A number of the object that comes from BTF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offset {
     /// Its name in the object.
@@ -278,8 +278,8 @@ pub const COUNTING: &str = "COUNTING";
 pub const WITH_ARGS: &str = "WITH_ARGS";
 /// `bool`: this kernel has the helper bpf_task_pt_regs (5.15 and later).
 pub const HAVE_TASK_PT_REGS: &str = "HAVE_TASK_PT_REGS";
-/// `bool`: perhaps no hook sees unshare(2) and setns(2) return ([`super::names::attached`] tells), so that a fork has
-/// to be looked at for what they did. To look takes the verifier several times as long as all else.
+/// `bool`: perhaps no hook sees unshare(2) and setns(2) return ([`super::names::attached`] has it), so that a fork has
+/// to be checked for what they did. The check takes the verifier several times as long as all else.
 pub const CALLS_MAY_BE_UNSEEN: &str = "CALLS_MAY_BE_UNSEEN";
 /// `bool`: this kernel has the kfuncs [`PREEMPT_DISABLE`] and [`PREEMPT_ENABLE`].
 pub const HAVE_PREEMPT_KFUNCS: &str = "HAVE_PREEMPT_KFUNCS";

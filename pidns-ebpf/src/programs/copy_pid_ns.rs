@@ -2,7 +2,7 @@
 //! <https://github.com/torvalds/linux/blob/v6.18/kernel/pid_namespace.c#L162>
 //!
 //! Called by create_new_namespaces() in the creator, for every clone and unshare that asks for some namespace; without
-//! CLONE_NEWPID it returns the old one. What it creates is not anybody's yet: the call can still fail.
+//! CLONE_NEWPID it returns the old one. The new namespace belongs to no process yet: the call can still fail.
 
 use aya_ebpf::{macros::fexit, programs::FExitContext};
 

@@ -69,7 +69,7 @@ fn exec(ctx: &BtfTracePointContext) {
 
         let name = tail.add(pids as usize * 4);
         let read = bpf_probe_read_kernel_str(name.cast(), FILENAME_MAX as u32, binprm.filename().cast());
-        // The helper counts the NUL. The mask says to the verifier what the helper's result is bounded by.
+        // The helper counts the NUL. The mask shows the verifier the bound of the helper's result.
         let filename_len = if read > 0 { (read as u32 - 1) & (FILENAME_MAX as u32 - 1) } else { 0 };
 
         let mut flags = 0;

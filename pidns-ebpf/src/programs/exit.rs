@@ -131,7 +131,7 @@ fn exit(ctx: &BtfTracePointContext, task: Task<Direct>, group_dead: bool) {
         if reaping_wanted && !told_at_reaping {
             zombie(&key, scratch, boot_ns, pids);
         }
-        // A reaping that release_task tells of does not say since when the process was a zombie: this record does.
+        // A reap reported by release_task does not have the start of the zombie: this record has it.
         if filter::wants(Kind::ProcessExit) || (reaping_wanted && told_at_reaping) {
             send(Writer::Exit, Kind::ProcessExit, 0, boot_ns, scratch, pids, 0);
         }

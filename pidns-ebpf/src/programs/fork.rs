@@ -101,7 +101,7 @@ fn forked(ctx: &BtfTracePointContext) {
         // Before what was asked for is known: that takes many values, and for each of them the verifier would walk up
         // from the namespace again.
         let tells_of_namespace = chain.is_init() && filter::wants_namespace(ns);
-        // Of most forks nothing is asked: only an init's tells of a namespace, and only clone3 chooses PIDs.
+        // Most forks need no lookup: only an init's reports a namespace, and only clone3 chooses PIDs.
         let asked = tells_of_namespace || matches!(syscall::via(regs.call()), Via::Clone3);
         let fork = if asked {
             // Out of memory the verifier knows no number of it, and does not follow the rest for each call.
@@ -127,7 +127,7 @@ fn forked(ctx: &BtfTracePointContext) {
     }
 }
 
-/// Whether a fork tells of more than the process, where processes are only counted: of a namespace's init, or of a join that no
+/// Whether a fork reports more than the process, where processes are only counted: of a namespace's init, or of a join that no
 /// other hook sees.
 #[inline(always)]
 fn tells_of_namespace(thread: Task<Direct>, child: Task<Direct>, level: u32) -> bool {
@@ -140,7 +140,7 @@ fn tells_of_namespace(thread: Task<Direct>, child: Task<Direct>, level: u32) -> 
     is_join || child.is_reaper_of(child.children_ns())
 }
 
-/// What the fork was asked for: as the functions inside it saw it, or else as its caller's registers say.
+/// What the fork was asked for: as the functions inside it saw it, or else from its caller's registers.
 #[inline(always)]
 fn asked_for<A: Access, N: Access>(thread: Task<Direct>, regs: Regs<A>, ns: PidNamespace<N>) -> Fork {
     let compat = thread.in_compat_syscall();
@@ -239,7 +239,7 @@ fn remember(thread: Task<Direct>, inum: u32) {
 }
 
 /// Without the hook on system calls, a join shows at the first child that goes elsewhere. What a thread did
-/// before it was observed is not known, so nothing is said of threads that are older. `process` of the record is
+/// before it was observed is not known, so nothing is reported for threads that are older. `process` of the record is
 /// the parent, whose PIDs stand behind the child's: they are sent as those of `other`, and the child with them.
 #[inline(always)]
 unsafe fn unobserved_join(

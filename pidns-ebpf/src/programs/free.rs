@@ -3,7 +3,7 @@
 //!
 //! Called by delayed_put_task_struct(), an RCU grace period (4 to 40 ms) after release_task(): the process is
 //! gone by then, when exactly it went is not known. The task has lost its PIDs. Attached only where release_task and
-//! zap_pid_ns_processes do not tell all that.
+//! zap_pid_ns_processes do not have all that.
 
 use aya_ebpf::{
     macros::{btf_tracepoint, map},
@@ -51,7 +51,7 @@ fn process_free(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Sends the record that was prepared at the exit: who takes it out of the map sends it, this hook or the look of user
+/// Sends the record that was prepared at the exit: the side that removes it from the map sends it, this hook or the sweep of user
 /// space (kernel/sweep.rs).
 #[inline(always)]
 fn reaped(key: &ProcessKey) {

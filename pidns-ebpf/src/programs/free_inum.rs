@@ -1,7 +1,7 @@
 //! `void proc_free_inum(unsigned int inum)`
 //! <https://github.com/torvalds/linux/blob/v6.18/fs/proc/generic.c#L246>
 //!
-//! Called when a namespace of any type is destroyed, its last reference gone: by whoever let go of that, or later by a
+//! Called when a namespace of any type is destroyed, its last reference gone: by the task that dropped it, or later by a
 //! kernel thread (6.16 and later). The function that is about PID namespaces alone, destroy_pid_namespace_work, exists
 //! from 6.16 on only, and frees ancestors without being called for them.
 

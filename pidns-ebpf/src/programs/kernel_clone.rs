@@ -2,7 +2,7 @@
 //! <https://github.com/torvalds/linux/blob/v6.18/kernel/fork.c#L2577>
 //!
 //! All of fork, vfork, clone and clone3, of every ABI, with the arguments as the kernel copied them. A success is
-//! sched_process_fork's; this tells refusals.
+//! sched_process_fork's; this reports refusals.
 
 use aya_ebpf::{
     macros::{fexit, map},

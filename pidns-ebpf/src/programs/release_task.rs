@@ -1,7 +1,7 @@
 //! `void release_task(struct task_struct *p)`
 //! <https://github.com/torvalds/linux/blob/v6.18/kernel/exit.c#L248>
 //!
-//! Called when a zombie is waited for, or dies unwaited, by whoever did that: the moment of the reaping. The task still
+//! Called when a zombie is waited for, or dies unwaited, by the task that reaps it: the moment of the reaping. The task still
 //! has its PIDs, so nothing need have been kept since its exit. A leader that is released in the same call as its last
 //! thread is not seen here: user space finds it gone (kernel/sweep.rs).
 

@@ -27,7 +27,7 @@ const SIGKILL: i32 = 9;
 const SIGCHLD: i32 = 17;
 /// `TRACE_SIGNAL_DELIVERED`.
 const DELIVERED: i32 = 0;
-/// `CLD_EXITED` to `CLD_DUMPED`: a parent is told of a child's death.
+/// `CLD_EXITED` to `CLD_DUMPED`: a parent is notified of a child's death.
 const CHILD_DEATH: core::ops::RangeInclusive<i32> = 1..=3;
 
 /// `SI_TIMER`, `SI_MESGQ`, `SI_ASYNCIO`, `SI_SIGIO`, `SI_DETHREAD`, `SI_ASYNCNL`: as with every code above 0 the kernel
@@ -43,7 +43,7 @@ static SCRATCH_TEARDOWN: PerCpuArray<Scratch<NamespaceRecord<TeardownBody>>> =
 
 #[btf_tracepoint(function = "signal_generate")]
 fn signal_generate(ctx: BtfTracePointContext) -> i32 {
-    // Called with the lock of the target's signals held, and interrupts off: nobody else gets in.
+    // Called with the lock of the target's signals held, and interrupts off: no other program gets in.
     generated(&ctx);
     0
 }
@@ -84,8 +84,8 @@ fn generated(ctx: &BtfTracePointContext) {
     {
         return;
     }
-    // A child has died, which nearly all signals report: the child's own exit says it. It tells of itself; its state is cheaper
-    // to read than the code, which also tells of those for whom another process does.
+    // A child has died, which nearly all signals report: the child's own exit reports it. A process reports itself; its state is cheaper
+    // to read than the code, which is also set for those that another process reports.
     if signal == SIGCHLD && info.is_one() && current.is_some_and(Task::has_ended) {
         return;
     }
@@ -139,7 +139,7 @@ fn wants_ends() -> bool {
     filter::wants(Kind::ProcessSignal) && !COUNTING.is_on()
 }
 
-/// Whether the signal ends a process that is wanted. What a dying namespace kills says so itself.
+/// Whether the signal ends a process that is wanted. A process killed with its namespace reports that itself.
 #[inline(always)]
 fn is_end(target: Task<Direct>, leader: Task<Direct>, level: u32, signal: i32) -> bool {
     let tgid = leader.tgid();
@@ -150,7 +150,7 @@ fn is_end(target: Task<Direct>, leader: Task<Direct>, level: u32, signal: i32) -
 }
 
 /// Whether the running process may be a namespace's init. Most signals are SIGCHLD from a child that is no init; this check is cheaper
-/// than a look-up in the map.
+/// than a lookup in the map.
 #[inline(always)]
 fn may_be_an_init(current: Option<Task<Direct>>) -> bool {
     match current {
@@ -179,7 +179,7 @@ fn is_member(task: Task<Probed>, ns: PidNamespace<Probed>) -> bool {
     false
 }
 
-/// A namespace's init, in its exit, sends a signal: first SIGKILL to each member, last the word of its own death
+/// A namespace's init, in its exit, sends a signal: first SIGKILL to each member, last the signal of its own death
 /// to its parent, when all of them are gone.
 #[inline(always)]
 unsafe fn from_dying_init(
@@ -210,7 +210,7 @@ unsafe fn from_dying_init(
             }
         }
     } else if CHILD_DEATH.contains(&info.code())
-        // Not of a process that it traced, which the kernel tells before the members are killed.
+        // Not of a process that it traced, which the kernel notifies before the members are killed.
         && target.tgid() == init.parent().tgid()
         && let Some(scratch) = Scratch::of(&SCRATCH_TEARDOWN)
     {

@@ -1,7 +1,7 @@
 //! `TP_PROTO(struct pt_regs *regs, long ret)`, sys_exit
 //! <https://github.com/torvalds/linux/blob/v6.18/include/trace/events/syscalls.h#L46>
 //!
-//! Called at the end of every system call of every thread while anybody listens. It sees what no scheduler
+//! Called at the end of every system call of every thread while the stream runs. It sees what no scheduler
 //! tracepoint does: unshare and setns at once, and every refusal. Where function hooks see that, it is left out, or
 //! leaves to them what they see.
 

@@ -1,7 +1,7 @@
 //! `cargo xtask bench agent`: what the agent costs: each of its hooks beside bpftrace's count() on the same tracepoint, the
 //! storm and the system call beside a bare machine, its own CPU and memory, and a scrape of a crowded machine.
 //!
-//! One binary with three faces: the bench, (`agent storm NAME`) the load, and (`agent crowd N`) the processes to look at.
+//! One binary with three faces: the bench, (`agent storm NAME`) the load, and (`agent crowd N`) the processes to read.
 
 #[path = "../hooks/bpftrace.rs"]
 #[expect(dead_code, reason = "shared with the bench of the hooks, which has more scripts")]
@@ -52,7 +52,7 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 6_000, value_parser = clap::value_parser!(u64).range(MEMBERS..))]
     processes: u64,
 
-    /// `cargo bench` says so; `cargo test --all-targets` does not
+    /// `cargo bench` passes this; `cargo test --all-targets` does not
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -78,7 +78,7 @@ fn main() -> ExitCode {
     }
     match measure(&args) {
         Ok(report) => {
-            // Whoever has closed the pipe does not want it.
+            // A closed pipe means that it is not wanted.
             let _ = write!(std::io::stdout(), "{report}");
             ExitCode::SUCCESS
         }

@@ -39,7 +39,7 @@ impl Agent {
                 break entry["address"].as_str().context("an address")?.parse()?;
             }
         };
-        // Somebody has to read what it goes on to log.
+        // Its further log has to be read.
         thread::spawn(move || log.lines().map_while(Result::ok).count());
         let agent = Self { process, address };
         let began = Instant::now();

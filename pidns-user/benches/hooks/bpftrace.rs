@@ -30,7 +30,7 @@ pub(crate) fn missing() -> Option<&'static str> {
     }
     if !Path::new(TRACEFS).is_dir() {
         return Some(
-            "no tracefs is mounted (mount -t tracefs tracefs /sys/kernel/tracing), where it looks for tracepoints",
+            "no tracefs is mounted (mount -t tracefs tracefs /sys/kernel/tracing), where it finds tracepoints",
         );
     }
     None
@@ -85,7 +85,7 @@ impl Drop for Script {
 fn runs_of(pid: u32) -> Result<Runs> {
     let mut all = Runs::default();
     let mut seen = Vec::new();
-    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo")).context("look at the files of a process")? {
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo")).context("read the files of a process")? {
         let text = fs::read_to_string(entry?.path()).unwrap_or_default();
         let field = |name: &str| -> Option<u64> {
             text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()

@@ -36,7 +36,7 @@ struct Step {
     tracepoint: &'static str,
 }
 
-/// What printf() is given, where a life is printed: at the two steps that say whose it is.
+/// What printf() is given, where a life is printed: at the two steps that identify it.
 const PRINTED: [(&str, &str, &str); 2] = [
     ("fork", "%s %d %s %d", "args->parent_comm, args->parent_pid, args->child_comm, args->child_pid"),
     ("exit", "%s %d", "args->comm, args->pid"),

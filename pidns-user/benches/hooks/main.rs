@@ -37,7 +37,7 @@ use crate::{
 
 /// Measure what pidns-trace costs on this machine.
 ///
-/// The part `life` has bpftrace beside it, where that is installed and a tracefs is on /sys/kernel/tracing, and says so where
+/// The part `life` has bpftrace beside it, where that is installed and a tracefs is on /sys/kernel/tracing, and reports where
 /// it is not. PIDNS_TRACE_BIN names the program to measure, PIDNS_TRACE_BEFORE an earlier build of it, to be measured in the
 /// same rounds of `life` and `storm`.
 #[derive(Parser)]
@@ -75,7 +75,7 @@ struct Args {
     #[arg(long)]
     json: bool,
 
-    /// `cargo bench` says so; `cargo test --all-targets` does not
+    /// `cargo bench` passes this; `cargo test --all-targets` does not
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -164,7 +164,7 @@ impl fmt::Display for Report {
         if watch.disturbed_reads > 0 {
             writeln!(
                 f,
-                "DISTURBED: another pidns-trace or bench was attached at {} of {} looks",
+                "DISTURBED: another pidns-trace or bench was attached at {} of {} checks",
                 watch.disturbed_reads,
                 2 * watch.measurements
             )?;

@@ -1,4 +1,4 @@
-//! The programs to compare with, and what the kernel says of programs' run times.
+//! The programs to compare with, and the kernel's figures of programs' run times.
 
 use std::{
     collections::BTreeMap,
@@ -141,7 +141,7 @@ impl Programs {
         Self::load(&programs, false)
     }
 
-    /// The one that sends a record for each fork, and somebody who reads them: woken for them, or looking from time to
+    /// The one that sends a record for each fork, and a reader of them: woken for them, or polling from time to
     /// time.
     pub(crate) fn reserve_submit(wake: bool) -> Result<Self> {
         Self::load(&[(if wake { RESERVE_SUBMIT } else { RESERVE_QUIET }, FORK)], true)
@@ -199,7 +199,7 @@ impl Consumer {
                 if last {
                     return;
                 }
-                // Interrupted or not: the next turn looks again.
+                // Interrupted or not: the next turn reads again.
                 let _ = poll(&mut [PollFd::new(&ring, PollFlags::IN)], Some(&POLL));
                 thread::sleep(GATHER);
             }

@@ -11,7 +11,7 @@ use crate::{subject::Subject, tracer};
 /// Those that were asked for.
 #[derive(Serialize)]
 pub(crate) struct Sets {
-    /// What this kernel takes: each hook and its form, in the words of `stream.start`.
+    /// What this kernel takes: each hook and its form, as in `stream.start`.
     taken: BTreeMap<Subject, BTreeMap<String, String>>,
     /// What it does not, and why.
     refused: BTreeMap<Subject, String>,

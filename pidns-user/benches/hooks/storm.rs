@@ -74,7 +74,7 @@ impl Load {
         })
     }
 
-    /// Runs it in a process of its own, and says what the work itself took there.
+    /// Runs it in a process of its own, and returns what the work itself took there.
     pub(crate) fn run(self) -> Result<Took> {
         let output = self.command()?.stderr(Stdio::inherit()).output().context("start the load")?;
         ensure!(output.status.success(), "the load {self:?} ended with {}", output.status);
@@ -84,7 +84,7 @@ impl Load {
             .map(str::parse)
             .collect::<Result<_, _>>()
             .context("what the load took")?;
-        let [wall, cpu] = nanoseconds[..] else { bail!("the load said {text:?} and not what it took") };
+        let [wall, cpu] = nanoseconds[..] else { bail!("the load printed {text:?} and not what it took") };
         Ok(Took { wall: Duration::from_nanos(wall), cpu: Duration::from_nanos(cpu) })
     }
 
@@ -105,7 +105,7 @@ pub(crate) struct Background(Child);
 
 impl Drop for Background {
     fn drop(&mut self) {
-        // It has ended if it cannot be killed, and there is nobody to tell.
+        // It has ended if it cannot be killed, and there is no reader.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -128,7 +128,7 @@ fn play(load: Load) -> Result<()> {
     match load {
         Load::Lives { lives, workers, inside: false, light } => timed(|| share(lives, workers, light))?,
         Load::Lives { lives, workers, inside: true, light } => {
-            // The init tells the time: creating the namespace and taking it down are not part of it.
+            // The init reports the time: creating the namespace and taking it down are not part of it.
             let init =
                 clone(libc::CLONE_NEWPID, || i32::from(timed(|| share(lives, workers, light)).is_err()))?;
             wait(init)?;
@@ -160,7 +160,7 @@ fn play(load: Load) -> Result<()> {
     Ok(())
 }
 
-/// Does it, and tells the bench what it took.
+/// Does it, and reports to the bench what it took.
 fn timed(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     let (began, cpu_before) = (Instant::now(), cpu_time());
     work()?;

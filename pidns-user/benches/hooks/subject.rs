@@ -152,7 +152,7 @@ impl Running {
         programs::run_times(self.ids())
     }
 
-    /// Takes it away; says how it went if it was ours.
+    /// Takes it away; returns how it went if it was ours.
     pub(crate) fn finish(self, watch: &mut Watch) -> Result<Option<Run>> {
         watch.read(&self);
         let ids = self.ids().to_vec();
@@ -169,7 +169,7 @@ impl Running {
     }
 }
 
-/// Looks for what disturbs the figures.
+/// Detects what disturbs the figures.
 #[derive(Default, Serialize)]
 pub(crate) struct Watch {
     /// Subjects that were measured.

@@ -18,7 +18,7 @@ use tempfile::NamedTempFile;
 
 use crate::program;
 
-/// The exit code that says that this kernel lacks something.
+/// The exit code for a kernel that lacks something.
 const KERNEL_LACKS: i32 = 4;
 /// Most that a start or an end may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -118,7 +118,7 @@ impl Tracer {
             // Files come and go while it runs.
             let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
             let id = text.lines().find_map(|line| line.strip_prefix("prog_id:"));
-            // Links tell the program's id too.
+            // Links have the program's id too.
             if let Some(Ok(id)) = id.map(|id| id.trim().parse())
                 && !ids.contains(&id)
             {
@@ -215,7 +215,7 @@ fn last_line(file: &mut File) -> Result<String> {
     Ok(end.lines().last().context("the stream has no line")?.to_owned())
 }
 
-/// Starts it with its output in a pipe, and says how long the first line of which `wanted` is true took to come.
+/// Starts it with its output in a pipe, and returns how long the first line of which `wanted` is true took to come.
 pub(crate) fn time_to_line(events: &str, wanted: impl Fn(&str) -> bool) -> Result<Duration> {
     let mut command = command(events, &[]);
     command.stdout(Stdio::piped());

@@ -35,7 +35,7 @@ impl Crowd {
 
 impl Drop for Crowd {
     fn drop(&mut self) {
-        // Its end is what the crowd waits for. If it has ended there is nobody to tell.
+        // Its end is what the crowd waits for. If it has ended there is no reader.
         drop(self.0.stdin.take());
         let _ = self.0.wait();
     }
@@ -109,7 +109,7 @@ fn gather(args: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// What an init does: it forks the members, and says so.
+/// What an init does: it forks the members, and reports that.
 fn namespace(members: u64, nested: bool, mut to_ready: &io::PipeWriter) {
     // SAFETY: PR_SET_PDEATHSIG takes an integer.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
@@ -117,7 +117,7 @@ fn namespace(members: u64, nested: bool, mut to_ready: &io::PipeWriter) {
     if nested {
         all &= clone(libc::CLONE_NEWPID, || namespace(members, false, to_ready)).is_ok();
     }
-    // Who cannot be told is gone, and takes this process with it.
+    // A failed write means that the reader is gone, and takes this process with it.
     let _ = to_ready.write_all(if all { b"+" } else { b"-" });
 }
 

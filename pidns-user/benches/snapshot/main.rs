@@ -1,6 +1,6 @@
-//! `cargo xtask bench snapshot`: how long it takes to look at all processes, by this tool and by others, side by side.
+//! `cargo xtask bench snapshot`: how long a snapshot of all processes takes, by this tool and by others, side by side.
 //!
-//! One binary with two faces: the bench, and (`snapshot crowd N`) the processes to look at. What is compared is measured
+//! One binary with two faces: the bench, and (`snapshot crowd N`) the processes to read. What is compared is measured
 //! in turns, round by round, so that noise hits all alike: ratios are worth more than times.
 
 mod crowd;
@@ -23,7 +23,7 @@ use crate::{
     subject::{Subject, Subjects, Took},
 };
 
-/// Measure how long a look at all processes takes, by pidns-trace and by other tools.
+/// Measure how long a snapshot of all processes takes, by pidns-trace and by other tools.
 #[derive(Parser)]
 #[command(name = "cargo xtask bench snapshot --", args_override_self = true)]
 struct Args {
@@ -35,7 +35,7 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = MEMBERS, value_parser = clap::value_parser!(u64).range(1..=1000))]
     members: u64,
 
-    /// Measure this program alone: others take minutes to look at 100,000 processes
+    /// Measure this program alone: others take minutes for 100,000 processes
     #[arg(long)]
     alone: bool,
 
@@ -51,7 +51,7 @@ struct Args {
     #[arg(long)]
     json: bool,
 
-    /// `cargo bench` says so; `cargo test --all-targets` does not
+    /// `cargo bench` passes this; `cargo test --all-targets` does not
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -66,7 +66,7 @@ struct Report {
     crowds: Vec<Measured>,
 }
 
-/// A crowd, and what looks at it took.
+/// A crowd, and what snapshots of it took.
 #[derive(Serialize)]
 struct Measured {
     processes: u64,
@@ -167,7 +167,7 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "\nA look at all processes, {members} in a PID namespace, besides the machine's own; medians"
+            "\nA snapshot of all processes, {members} in a PID namespace, besides the machine's own; medians"
         )?;
         let headings: Vec<String> =
             crowds.iter().map(|crowd| format!("{} processes", crowd.processes)).collect();

@@ -1,4 +1,4 @@
-//! What is measured: other tools and this one, each looking at the same processes.
+//! What is measured: other tools and this one, each reading the same processes.
 
 use std::{
     ffi::CStr,
@@ -32,7 +32,7 @@ pub(crate) enum Subject {
     /// `tree` of the program that is compared with.
     TreeBefore,
     OursPs,
-    /// A recording that ends at once: the load, the look that it begins with, and the model of what exists.
+    /// A recording that ends at once: the load, its first snapshot, and the model of what exists.
     OursRecord,
     /// The readers of /proc that take the iterator's place where there is none, without the command around them.
     OursProc,
@@ -80,7 +80,7 @@ impl Subject {
     }
 }
 
-/// What one look took.
+/// What one snapshot took.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Took {
     pub(crate) ms: f64,
@@ -169,7 +169,7 @@ fn timed(read: impl FnOnce() -> Result<u64>) -> Result<Took> {
     Ok(Took { ms: milliseconds(began.elapsed()), cpu_ms: None, peak_kib: None, seen: Some(seen) })
 }
 
-/// From before its start to after its end, what it says unread. Its peak is this process's own where that is higher.
+/// From before its start to after its end, with its output unread. Its peak is this process's own where that is higher.
 fn command(command: &mut Command) -> Result<Took> {
     let name = command.get_program().to_owned();
     let began = Instant::now();
@@ -216,7 +216,7 @@ fn status_loop() -> Result<u64> {
         if file < 0 {
             continue;
         }
-        // SAFETY: as many bytes as the buffer has; the file is open, and nobody else's.
+        // SAFETY: as many bytes as the buffer has; the file is open, and nothing else uses it.
         unsafe {
             libc::read(file, buffer.as_mut_ptr().cast(), buffer.len());
             libc::close(file);

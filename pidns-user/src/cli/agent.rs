@@ -36,7 +36,7 @@ pub struct AgentArgs {
     #[arg(long = "metrics.namespace-limit", value_name = "N", default_value_t = 200)]
     pub namespace_limit: usize,
 
-    /// Look at all processes this often.
+    /// Take a snapshot of all processes this often.
     ///
     /// What states they are in, and which are zombies. (Forks, execs and ends are counted as they happen.)
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_duration)]
@@ -44,7 +44,7 @@ pub struct AgentArgs {
 
     /// Which kernel hooks to use: auto, function, tracepoint.
     ///
-    /// Functions (fentry, fexit) tell more, more exactly; tracepoints are there on every kernel.
+    /// Functions (fentry, fexit) report more, more exactly; tracepoints are there on every kernel.
     #[arg(long, help_heading = "Kernel", value_name = "SET", hide_possible_values = true, value_parser = hook_set(), default_value = "auto")]
     pub hooks: HookSet,
 
@@ -60,9 +60,9 @@ pub struct AgentArgs {
     #[arg(long, help_heading = "Kernel", value_name = "SIZE", default_value = "1M", value_parser = parse_ring_size)]
     pub ring_size: u32,
 
-    /// Ask Docker's and Podman's daemons for what their files do not tell.
+    /// Ask Docker's and Podman's daemons for names that their files do not have.
     ///
-    /// Through their sockets: of containers of a daemon with a data folder of its own, say.
+    /// Through their sockets: such as for containers of a daemon with a data folder of its own.
     #[arg(long, help_heading = "Advanced")]
     pub runtime_api: bool,
 

@@ -52,7 +52,7 @@ pub(super) fn of(command: &str) -> &'static [Example] {
         ],
         "findings" => &[
             ("pidns-trace findings", "what is wrong now"),
-            ("pidns-trace findings web --for 30s", "in the container web, after a longer look"),
+            ("pidns-trace findings web --for 30s", "in the container web, after a longer watch"),
             (
                 "pidns-trace findings --watch --fail-on critical",
                 "go on; exit code 1 for what is critical alone",
@@ -106,7 +106,7 @@ pub(super) const EXIT_CODES: [(&str, &str); 7] = [
     ("3", "a privilege is missing"),
     ("4", "this kernel lacks something"),
     ("5", "events were lost, and --strict was given"),
-    ("130", "a second Ctrl-C or SIGTERM cut the end off, as nobody had read the output for a second"),
+    ("130", "a second Ctrl-C or SIGTERM cut the end off, as the output was not read for a second"),
 ];
 
 /// The examples as the end of a help.

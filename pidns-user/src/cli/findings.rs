@@ -41,7 +41,7 @@ pub struct FindingsArgs {
     /// Only what is about this namespace, or container, and those below it.
     ///
     /// An inode number (4026532847 or pid:[4026532847]), a PID of the host, a path like /proc/PID/ns/pid, or the name, pod or id (its beginning is enough) of a container. What its /proc shows
-    /// is looked at only where a TARGET is given.
+    /// is checked only where a TARGET is given.
     pub target: Option<String>,
 
     /// Go on until Ctrl-C: a line when something is found, has changed, or is over.
@@ -66,17 +66,17 @@ pub struct FindingsArgs {
     #[command(flatten)]
     pub screen: ScreenArgs,
 
-    /// Say nothing on stderr but errors.
+    /// Print nothing on stderr but errors.
     #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
     /// Which kernel hooks to use: auto, function, tracepoint.
     ///
-    /// Functions (fentry, fexit) tell more, more exactly; tracepoints are there on every kernel.
+    /// Functions (fentry, fexit) report more, more exactly; tracepoints are there on every kernel.
     #[arg(long, help_heading = "Kernel", value_name = "SET", hide_possible_values = true, value_parser = hook_set(), default_value = "auto")]
     pub hooks: HookSet,
 
-    /// Where to look.
+    /// The source.
     #[command(flatten)]
     pub past: SourceArgs,
 

@@ -46,7 +46,7 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// What this process was called with. Ends the process with help, or with what is wrong, where that is what to say.
+    /// The arguments of this process. Ends the process with help, or with an error, where they ask for that.
     pub fn of_command_line() -> Self {
         Self::of(env::args_os().collect()).unwrap_or_else(|error| error.exit())
     }
@@ -86,7 +86,7 @@ fn definition() -> clap::Command {
     program
         .after_help("More options: pidns-trace trace -h. Examples: --help. Why it does not run: pidns-trace check.")
         .after_long_help(format!(
-            "Run it as root, or with CAP_BPF and CAP_PERFMON. `pidns-trace check` tells what this kernel allows.\n\n\
+            "Run it as root, or with CAP_BPF and CAP_PERFMON. `pidns-trace check` shows what this kernel allows.\n\n\
              Different filters must all match; of one that is given more than once, one match is enough.\n\n\
              Exit codes:\n{codes}\n{}",
             examples::help("")
@@ -100,7 +100,7 @@ pub enum Command {
     Trace(TraceArgs),
     /// Store what happens in a file that `replay` and --from read.
     ///
-    /// With what exists at its start. Everything is stored: what is shown of it is chosen when it is read. After a loss all is looked at again, and the
+    /// With what exists at its start. Everything is stored: what is shown of it is chosen when it is read. After a loss a new snapshot is taken, and the
     /// corrections are stored too.
     Record(RecordArgs),
     /// Print a recording as the live stream would have been.
@@ -113,7 +113,7 @@ pub enum Command {
     /// Show the namespaces that exist, each below its parent, and what holds them.
     ///
     /// A namespace lives for as long as anything refers to it. One without processes is shown with what keeps it alive: a
-    /// process that has it open (fd), a mount, a process whose children go there, a namespace in it. Looked for are
+    /// process that has it open (fd), a mount, a process whose children go there, a namespace in it. Searched are
     /// the files of all processes and the mounts of all mount namespaces that have a process.
     Tree(TreeArgs),
     /// List processes with their PID at every level, and how they got in.
@@ -127,7 +127,7 @@ pub enum Command {
     /// A process has a PID in its own namespace and in each one above, and none further in or beside: there it is
     /// invisible, and this ends with exit code 1.
     Pid(PidArgs),
-    /// Tell all that is known about a namespace, process or container, in words.
+    /// Explain a namespace, process or container: all that is known, in sentences.
     ///
     /// Of a namespace: how far it has come, what it is in, who owns it, its container, its PID 1, its processes, zombies
     /// with who must reap them, who joined it and from where, what is in it, and what keeps it alive. Of a process: its PID
@@ -135,15 +135,15 @@ pub enum Command {
     /// children and where they go, who must reap it.
     ///
     /// A namespace begins with its PID 1, which adopts its orphans and must reap them. When it ends the kernel kills
-    /// everybody in the namespace, and nobody can fork there any more; the namespace itself stays for as long as
+    /// all processes in the namespace, and no process can fork there any more; the namespace itself stays for as long as
     /// anything refers to it.
     ///
-    /// With --from it tells what the recording has of it up to a moment, in order: who made it, signals to its PID 1, who
-    /// joined, how it ended. What was gone by then is told of too.
+    /// With --from it shows the history in the recording up to a moment, in order: who made it, signals to its PID 1, who
+    /// joined, how it ended. Targets that had ended by then are shown too.
     Explain(ExplainArgs),
-    /// Say what is wrong: zombies, ends that hang, who killed PID 1, limits.
+    /// Show what is wrong: zombies, hanging teardowns, killed PID 1s, limits.
     ///
-    /// Zombies that nothing reaps, ends that hang, who killed PID 1, limits that are reached. It watches for 2 seconds (--for), looks at what exists, and says what it finds: since when, the facts that prove it, each
+    /// Zombies that nothing reaps, ends that hang, who killed PID 1, limits that are reached. It watches for 2 seconds (--for), reads the state of the host, and prints its findings: since when, the facts that prove it, each
     /// with its source, and the command to run next. What happens seldom (a signal that PID 1 ignored, a fork that was refused)
     /// is seen only while it watches: --watch goes on, the agent does so always, and a recording has it (--from). Exit code 1:
     /// something is wrong. docs/findings.md describes each finding.
@@ -155,9 +155,9 @@ pub enum Command {
     /// pages, /readyz answers 200 after the first snapshot, /status shows which hooks run, what is unseen and what was lost. dashboards/ has Grafana dashboards and alerts.
     ///
     /// After the start it gives up all privileges but those for reading /proc and BPF maps. SIGHUP reads --web.config.file
-    /// again. Under systemd it tells when it is ready, and answers its watchdog.
+    /// again. Under systemd it reports when it is ready, and answers its watchdog.
     Agent(AgentArgs),
-    /// Tell what this kernel and these privileges allow.
+    /// Show what this kernel and these privileges allow.
     ///
     /// A line for each hook, and what to do about each gap.
     ///
@@ -176,10 +176,10 @@ pub enum Command {
     Man(ManArgs),
 }
 
-/// The form of what `check` says.
+/// The form of the output of `check`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum CheckOutput {
-    /// For people: a line for each thing looked at, and below a gap what to do about it.
+    /// For people: a line for each check, and below a gap what to do about it.
     Table,
     /// For programs: one JSON document (docs/check.md).
     Json,
@@ -194,8 +194,8 @@ pub struct CheckArgs {
 
     /// Judge another kernel by its BTF alone: a copy of its /sys/kernel/btf/vmlinux.
     ///
-    /// Needs no privilege and loads nothing. It tells which hooks would fit, and what of the kernel's structures is not
-    /// there; not whether that kernel takes the hooks: one in lockdown, say, refuses fentry and fexit, and one may have
+    /// Needs no privilege and loads nothing. It shows which hooks would fit, and what of the kernel's structures is not
+    /// there; not whether that kernel takes the hooks: one in lockdown refuses fentry and fexit, and one may have
     /// no place to hook a function that it inlines (EBUSY).
     #[arg(long, help_heading = "Kernel", value_name = "FILE")]
     pub btf: Option<PathBuf>,
@@ -204,7 +204,7 @@ pub struct CheckArgs {
     #[arg(short, long, help_heading = "Output", value_enum, default_value = "table")]
     pub output: CheckOutput,
 
-    /// Say nothing on stderr but errors.
+    /// Print nothing on stderr but errors.
     #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 

@@ -33,11 +33,11 @@ pub enum TreeOutput {
     Dot,
 }
 
-/// Where to look: here and now, or into a recording.
+/// The source: this machine now, or a recording.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Recording")]
 pub struct SourceArgs {
-    /// Look into this recording (made by `record`) in place of the kernel.
+    /// Read this recording (made by `record`) in place of the kernel.
     ///
     /// FILE is - for standard input (not of `explain`, which reads it twice). TARGET is a namespace's inode number, a PID of the host,
     /// or a container's name, pod or id in it.
@@ -50,7 +50,7 @@ pub struct SourceArgs {
     #[arg(long, value_name = "TIME", requires = "from", value_parser = parse_moment)]
     pub at: Option<Until>,
 
-    /// Ask Docker's and Podman's daemons, through their sockets, for what their files do not tell of a container.
+    /// Ask Docker's and Podman's daemons, through their sockets, for container names that their files do not have.
     #[arg(long, help_heading = "Advanced", hide_short_help = true, conflicts_with = "from")]
     pub runtime_api: bool,
 }
@@ -88,7 +88,7 @@ pub struct TreeArgs {
     #[arg(long, help_heading = "Output")]
     pub no_headers: bool,
 
-    /// When to look again.
+    /// When to repeat.
     #[command(flatten)]
     pub repeat: Repeat,
 
@@ -96,11 +96,11 @@ pub struct TreeArgs {
     #[command(flatten)]
     pub screen: ScreenArgs,
 
-    /// Say nothing on stderr but errors.
+    /// Print nothing on stderr but errors.
     #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
-    /// Where to look.
+    /// The source.
     #[command(flatten)]
     pub past: SourceArgs,
 }
@@ -136,7 +136,7 @@ pub struct PsArgs {
     #[arg(long, help_heading = "Output")]
     pub no_headers: bool,
 
-    /// When to look again.
+    /// When to repeat.
     #[command(flatten)]
     pub repeat: Repeat,
 
@@ -144,11 +144,11 @@ pub struct PsArgs {
     #[command(flatten)]
     pub screen: ScreenArgs,
 
-    /// Say nothing on stderr but errors.
+    /// Print nothing on stderr but errors.
     #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
-    /// Where to look.
+    /// The source.
     #[command(flatten)]
     pub past: SourceArgs,
 }
@@ -169,7 +169,7 @@ pub struct PidArgs {
 
     /// Only what it is in this namespace or container.
     ///
-    /// A TARGET as of --in. Where it is invisible there that is said, and the exit code is 1: a PID is seen from its own namespace and from those around it.
+    /// A TARGET as of --in. Where it is invisible there, a message reports it, and the exit code is 1: a PID is seen from its own namespace and from those around it.
     #[arg(long, value_name = "TARGET")]
     pub to: Option<String>,
 
@@ -191,11 +191,11 @@ pub struct PidArgs {
     #[command(flatten)]
     pub screen: ScreenArgs,
 
-    /// Say nothing on stderr but errors.
+    /// Print nothing on stderr but errors.
     #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
-    /// Where to look.
+    /// The source.
     #[command(flatten)]
     pub past: SourceArgs,
 
@@ -221,11 +221,11 @@ pub struct ExplainArgs {
     #[command(flatten)]
     pub screen: ScreenArgs,
 
-    /// Say nothing on stderr but errors.
+    /// Print nothing on stderr but errors.
     #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
-    /// Where to look.
+    /// The source.
     #[command(flatten)]
     pub past: SourceArgs,
 
@@ -244,10 +244,10 @@ pub enum ExplainOutput {
     Json,
 }
 
-/// Whether to look once.
+/// Whether to run once.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct Repeat {
-    /// Look again and again, every 2 seconds, or --watch 500ms.
+    /// Repeat every 2 seconds, or --watch 500ms.
     ///
     /// Until Ctrl-C or until TARGET is gone. In JSON: a document a line.
     #[arg(

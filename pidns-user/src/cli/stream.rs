@@ -37,7 +37,7 @@ pub struct TraceArgs {
     /// How it is shown.
     #[command(flatten)]
     pub view: ViewArgs,
-    /// Say what goes wrong too (docs/findings.md).
+    /// Report what goes wrong too (docs/findings.md).
     ///
     /// Zombies that nothing reaps, ends that hang, limits that are reached. The kernel then sends everything, as for `record`.
     #[arg(long, help_heading = "Filters")]
@@ -56,7 +56,7 @@ pub struct TraceArgs {
 pub struct FilterOptions {
     /// Only these events: fork, 'init exit', 'namespace.*', all [repeatable].
     ///
-    /// A name (docs/events.md), a word of the column EVENT, a pattern like 'namespace.*', or 'all'; several with commas.
+    /// A name (docs/events.md), a label of the column EVENT, a pattern like 'namespace.*', or 'all'; several with commas.
     ///
     /// Without this option: namespace.*, init.*, fork.failed, and the process.fork, process.exec and process.exit of
     /// processes that are not in the host's own namespace. With it: these events, of all processes; narrow them with
@@ -110,7 +110,7 @@ pub struct FilterOptions {
 
     /// Begin with what exists already.
     ///
-    /// As snapshot.namespace and snapshot.process; after a loss it is looked at again. Live, the kernel then sends everything, and it is filtered here: that costs as much as `record`.
+    /// As snapshot.namespace and snapshot.process; after a loss a new snapshot is taken. Live, the kernel then sends everything, and it is filtered here: that costs as much as `record`.
     #[arg(long)]
     pub snapshot: bool,
 }
@@ -183,7 +183,7 @@ pub struct Kernel {
     #[arg(long)]
     pub strict: bool,
 
-    /// Say nothing on stderr but errors.
+    /// Print nothing on stderr but errors.
     #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
@@ -195,7 +195,7 @@ pub struct Kernel {
 
     /// Which kernel hooks to use: auto, function, tracepoint.
     ///
-    /// Functions (fentry, fexit) tell more, more exactly, and cost no other system call anything; tracepoints are there on
+    /// Functions (fentry, fexit) report more, more exactly, and cost no other system call anything; tracepoints are there on
     /// every kernel.
     #[arg(long, value_name = "SET", hide_possible_values = true, value_parser = hook_set(), default_value = "auto")]
     pub hooks: HookSet,
@@ -214,9 +214,9 @@ pub struct Kernel {
     #[arg(long, help_heading = "Advanced", hide_short_help = true, value_name = "TIME", value_parser = parse_duration)]
     pub verify_interval: Option<Duration>,
 
-    /// Ask Docker's and Podman's daemons for what their files do not tell of a container.
+    /// Ask Docker's and Podman's daemons for container names that their files do not have.
     ///
-    /// Those of a daemon with a data folder of its own, say. One that does not answer costs 2 seconds, once.
+    /// Such as those of a daemon with a data folder of its own. One that does not answer costs 2 seconds, once.
     #[arg(long, help_heading = "Advanced", hide_short_help = true)]
     pub runtime_api: bool,
 
@@ -292,7 +292,7 @@ pub struct ReplayArgs {
     #[arg(long, help_heading = "Filters", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
 
-    /// Say nothing on stderr but errors.
+    /// Print nothing on stderr but errors.
     #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 

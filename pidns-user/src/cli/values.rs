@@ -1,4 +1,4 @@
-//! Values of arguments: what they may be, and what is said where they are not.
+//! Values of arguments: what they may be, and the errors for others.
 
 use std::{
     fs,
@@ -26,7 +26,7 @@ use crate::{
 enum HookSetName {
     /// Hook by hook what this kernel takes: functions, and tracepoints for the rest.
     Auto,
-    /// Functions for all that they can tell; end with exit code 4 where this kernel refuses one.
+    /// Functions for all that they can report; end with exit code 4 where this kernel refuses one.
     Function,
     /// Tracepoints alone.
     Tracepoint,

@@ -30,7 +30,7 @@ use crate::{
     text::JsonText,
 };
 
-/// What a line says.
+/// The text of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Verdict {
@@ -101,7 +101,7 @@ impl CheckReport {
     }
 }
 
-/// Looks, tries, and tells.
+/// Checks, tries, and reports.
 pub fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     if let Some(file) = &args.btf {
         return btf_report::run(file, args);
@@ -241,7 +241,7 @@ fn check_user_namespace(report: &mut CheckReport) -> bool {
 
 fn check_hooks(report: &mut CheckReport, layout: Option<&Layout>, args: &CheckArgs, privileged: bool) {
     let Some(layout) = layout else { return };
-    // Those that are all asked for are tried one by one too: what is told is not to end with the first that is refused.
+    // Those that are all asked for are tried one by one too: the report is not to end with the first that is refused.
     let all_asked_for = args.hooks == HookSet::Function;
     let set = if all_asked_for { HookSet::Auto } else { args.hooks };
     let settings = Settings { hooks: set, ..Settings::everything() };
@@ -304,7 +304,7 @@ fn check_snapshots(report: &mut CheckReport) {
 }
 
 /// What follows where the iterators of holders are not there.
-const WITHOUT_TIES: &str = "tree, explain and record look for what holds namespaces in /proc, which takes several times as long \
+const WITHOUT_TIES: &str = "tree, explain and record read the holders of namespaces in /proc, which takes several times as long \
                             and does not show the files of a thread that has its own";
 
 /// Where none of them runs the reason is one, and lies in no hook.

@@ -1,7 +1,7 @@
 //! Whether standard output was closed when the program was started (`>&-`).
 //!
 //! The standard library opens /dev/null in the place of what is closed, before `main`: whatever is printed then is gone, and no
-//! write fails. So it is looked at before that.
+//! write fails. So it is checked before that.
 
 use std::{
     io,
@@ -19,7 +19,7 @@ static WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 static AT_START: extern "C" fn() = check_stdout;
 
 extern "C" fn check_stdout() {
-    // SAFETY: takes integers, and tells of a descriptor that may not be open.
+    // SAFETY: takes integers, and fails for a descriptor that may not be open.
     let is_closed = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) } == -1;
     WAS_CLOSED.store(is_closed, Ordering::Relaxed);
 }
@@ -27,7 +27,7 @@ extern "C" fn check_stdout() {
 /// For a command that prints something.
 ///
 /// # Errors
-/// Nobody would ever see it.
+/// It would never be seen.
 pub fn check() -> Result<(), Failure> {
     if WAS_CLOSED.load(Ordering::Relaxed) {
         let error = io::Error::from_raw_os_error(libc::EBADF);

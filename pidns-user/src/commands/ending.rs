@@ -18,7 +18,7 @@ use super::{
 };
 use crate::output::sink::WriteProgress;
 
-/// How long a pause is that no thread can wake, before it is looked whether the end was asked for.
+/// How long a pause is that no thread can wake, before the next check whether the end was asked for.
 const SLICE: Duration = Duration::from_millis(20);
 
 /// Whether the end was asked for. Signals are listened for as long as one of its clones is there.
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn a_signal_ends_a_pause() {
         let ending = Ending::listen(Arc::default()).unwrap();
-        assert!(!ending.comes_within(Duration::ZERO), "nobody has asked");
+        assert!(!ending.comes_within(Duration::ZERO), "the end was not asked for");
         kill_process(getpid(), Signal::INT).unwrap();
         assert!(ending.comes_within(Duration::from_secs(10)));
         assert!(ending.flag().load(Ordering::Acquire));

@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// Takes a snapshot, or reads a recording, and tells.
+/// Takes a snapshot, or reads a recording, and explains.
 pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
     if let Some(file) = &args.past.from {
         refuse_what_is_read_once(file)?;
@@ -111,7 +111,7 @@ impl Wrong<'_> {
     }
 }
 
-/// What there is to say of a TARGET: of a pod each namespace that its containers are in.
+/// The explanations of a TARGET: of a pod each namespace that its containers are in.
 fn explain(
     target: &str,
     host: Host<'_>,

@@ -1,4 +1,4 @@
-//! Why a command did not do what it was asked to, and the exit code that says so.
+//! Why a command did not do what it was asked to, and its exit code.
 
 use std::{
     io,

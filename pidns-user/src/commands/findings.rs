@@ -26,7 +26,7 @@ use crate::{
     target::find_namespace,
 };
 
-/// Watches for a while, or reads a recording, and says what is wrong.
+/// Watches for a while, or reads a recording, and prints what is wrong.
 pub fn run(args: &FindingsArgs) -> Result<ExitCode, Failure> {
     if args.past.from.is_some() {
         return of_recording(args);
@@ -75,7 +75,7 @@ pub fn run(args: &FindingsArgs) -> Result<ExitCode, Failure> {
     if args.watch {
         return Ok(exit_code(args, about(watch.open(), asked.as_ref(), &world).iter()));
     }
-    // What happened since the last look.
+    // What happened since the last detection.
     watch.detect_at(&world, clock::boottime_ns());
     let found = about(watch.open(), asked.as_ref(), &world);
     print(args, &found, clock::boottime_ns())

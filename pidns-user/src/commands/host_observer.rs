@@ -18,7 +18,7 @@ use crate::{
 pub(super) struct HostObserver {
     observer: Observer,
     notices: Notices,
-    /// The containers that were seen, so that each is looked up once.
+    /// The containers that were seen, so that each is found once.
     containers: ContainerCache,
 }
 
@@ -45,7 +45,7 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// The namespace of this process, the lookup that finds its container, and the process to look at. `None` if its PID 1 gives
+    /// The namespace of this process, the lookup that finds its container, and the process to read. `None` if its PID 1 gives
     /// the container.
     fn lookup(&self, process: &SnapshotProcess) -> Option<(NsInum, Lookup, ProcessKey)> {
         /// The root of the hierarchy. All processes are in it where v2 is not used.

@@ -20,7 +20,7 @@ const NUDGE: Duration = Duration::from_millis(20);
 pub struct Interrupts {
     interrupt: Signal,
     terminate: Signal,
-    /// None where whoever started us (nohup) has us ignore it.
+    /// None where our parent (nohup) has us ignore it.
     hang_up: Option<Signal>,
 }
 
@@ -92,7 +92,7 @@ impl Writer {
     }
 }
 
-/// Nobody sends it to a program that asks for no urgent data.
+/// No process sends it to a program that asks for no urgent data.
 const NUDGE_SIGNAL: libc::c_int = libc::SIGURG;
 
 /// A signal with a handler interrupts a call that waits (without SA_RESTART), and one without does not.

@@ -74,7 +74,7 @@ pub(super) struct Stream<'a> {
     pub(super) findings: Option<FindingsWatch>,
     /// Where its events are printed, if they are.
     pub(super) output: Option<StreamOutput<'a>>,
-    /// Says how far it has come.
+    /// Prints how far it has come.
     pub(super) progress: Option<Progress>,
 }
 
@@ -104,7 +104,7 @@ struct Streamed {
 }
 
 impl Stream<'_> {
-    /// Streams to the end, prints a summary of it, and says how it went.
+    /// Streams to the end, prints a summary of it, and returns how it went.
     pub(super) fn run(self) -> Result<Ended, Failure> {
         let Self {
             kernel,
@@ -217,8 +217,8 @@ fn conclude(
     }
     if report.without_repair {
         notices.notify(
-            "events were lost, and a snapshot that says what exists was not ready in time at the end: \
-             the stream ends in what its events tell",
+            "events were lost, and a snapshot to repair the model was not ready in time at the end: \
+             the stream ends in what its events show",
         );
     }
     let summary = match printed {
@@ -234,7 +234,7 @@ fn print_always(line: &dyn std::fmt::Display) {
     Notices::new(false).notify(line);
 }
 
-/// What takes the snapshots of a stream that follows everything. One is taken at once: what cannot be done is said before
+/// What takes the snapshots of a stream that follows everything. One is taken at once: a failure is reported before
 /// anything is written.
 pub(super) fn observer(kernel: &Kernel) -> Result<Observer, Failure> {
     let mut observer = Observer::before_a_stream().with_cgroups();
@@ -246,7 +246,7 @@ pub(super) fn observer(kernel: &Kernel) -> Result<Observer, Failure> {
 
 pub(super) fn check_iterator(observer: &Observer) -> Result<(), Failure> {
     match observer.without_iterator() {
-        // /proc tells of the same processes.
+        // /proc has the same processes.
         None | Some(NoIterator::Refused(_)) => Ok(()),
         Some(NoIterator::Elsewhere | NoIterator::Unprivileged) => Err(Failure::Usage(
             "`record`, `agent`, --snapshot and --verify-interval need the kernel's task iterator, which works in the host's own \
@@ -271,14 +271,14 @@ fn existing(follow: Follow) -> Option<Snapshot> {
         .map(|observed| observed.snapshot)
 }
 
-/// Says why containers may have no names but those that their cgroups tell.
+/// Explains why containers may have no names but those in their cgroups.
 fn notify_of_unreadable_files(notices: Notices) {
     let roots = Roots::host();
     let unreadable: Vec<String> =
         roots.unreadable().iter().map(|folder| folder.display().to_string()).collect();
     if !unreadable.is_empty() {
         notices.notify(format_args!(
-            "of containers only what their cgroups tell is known: {} may not be read. That takes CAP_DAC_READ_SEARCH: run it with sudo",
+            "containers are known by their cgroups alone: {} may not be read. That takes CAP_DAC_READ_SEARCH: run it with sudo",
             unreadable.join(", ")
         ));
     }
@@ -397,7 +397,7 @@ fn until_the_end(
             waker.wake().map_err(io("wake the stream's thread"))?;
         }
         if running && !interrupted {
-            // As long as nobody minds, a slow reader has all the time that it takes.
+            // Until the end is asked for, a slow reader has all the time that it takes.
             (running, interrupted) = tokio::select! {
                 _ = &mut finished => (false, false),
                 () = interrupts.next() => (true, true),

@@ -23,7 +23,7 @@ pub fn run(args: &ManArgs) -> Result<ExitCode, Failure> {
         return print(|to| pages.first().map_or(Ok(()), |page| to.write_all(&page.text)));
     };
     let failed = |file: &Path, error| Failure::Write { file: file.to_owned(), error };
-    // Of a file the first page says that it is no folder.
+    // For a file the first page fails: it is no folder.
     if !folder.exists() {
         fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
     }

@@ -1,4 +1,4 @@
-//! What there is to say on stderr that is no error, and that `-q` silences.
+//! Messages on stderr that are no errors, and that `-q` silences.
 
 use std::{
     fmt::Display,
@@ -25,18 +25,18 @@ impl Notices {
     /// Prints one line.
     pub(crate) fn notify(self, message: impl Display) {
         if !self.quiet {
-            // Whoever has closed stderr wants no notices.
+            // A closed stderr means that no notices are wanted.
             let _ = writeln!(io::stderr(), "pidns-trace: {message}");
         }
     }
 
-    /// Prints what there is to say of a snapshot.
+    /// Prints the notices of a snapshot.
     pub(crate) fn notice(self, notice: &Notice) {
         messages(notice).into_iter().for_each(|message| self.notify(message));
     }
 }
 
-/// What a notice says, line by line.
+/// The lines of a notice.
 pub(super) fn messages(notice: &Notice) -> Vec<String> {
     match notice {
         Notice::NoIterator(why) => vec![why.to_string()],

@@ -108,7 +108,7 @@ impl PidTable<'_> {
 
     fn how_far_that_is_known(&self) -> &'static str {
         match self.snapshot.source {
-            SnapshotSource::Recording => ", as far as the recording tells",
+            SnapshotSource::Recording => ", as far as the recording shows",
             SnapshotSource::Iterator | SnapshotSource::Proc => "",
         }
     }

@@ -19,7 +19,7 @@ use crate::{
 /// How often the line is written.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Counts what is recorded, and says so.
+/// Counts what is recorded, and prints it.
 pub(super) struct Progress {
     began: Instant,
     printed: Instant,
@@ -70,7 +70,7 @@ impl Consumer for Progress {
 
 /// Columns of the terminal that is stderr.
 fn columns() -> usize {
-    /// Of one that does not say.
+    /// For one that does not report it.
     const USUAL: usize = 80;
     tcgetwinsize(stderr()).map_or(USUAL, |size| if size.ws_col > 1 { size.ws_col.into() } else { USUAL })
 }

@@ -56,7 +56,7 @@ struct Beside {
 impl Reader for Beside {
     fn ask(&mut self, wanted: Wanted) {
         match self.ask.try_send(wanted) {
-            // It is still at the last, and is asked anew at the next look.
+            // It is still at the last, and is asked anew at the next detection.
             Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
         }
     }

@@ -55,13 +55,13 @@ pub fn run(args: &RecordArgs) -> Result<ExitCode, Failure> {
         progress: Progress::on_terminal(kernel.quiet),
     };
     let code = stream.run()?.code;
-    // Whoever has taken it away meanwhile knows how large it is.
+    // A user who has moved it meanwhile knows how large it is.
     let bytes = fs::metadata(file).map_or(0, |file| file.len());
     Notices::new(kernel.quiet).notify(format_args!("{}: {}", file.display(), Count(bytes, "byte", "bytes")));
     Ok(code)
 }
 
-/// For its owner alone: it tells of all users' processes, and with --args what they were called with.
+/// For its owner alone: it has the processes of all users, and with --args their arguments.
 ///
 /// With `force`, a file or a link that has the name is taken away before: what is written is a new file, with an owner and a mode of
 /// its own, and nothing that a link of a stranger's leads to. (Something else, such as a device or a pipe, is written to.)
@@ -74,7 +74,7 @@ fn create(file: &Path, force: bool) -> io::Result<File> {
         }
         fs::remove_file(file)?;
     }
-    // Where somebody has made another one meanwhile, it is an error.
+    // Where another one was made meanwhile, it is an error.
     options.create_new(true).open(file)
 }
 
@@ -114,7 +114,7 @@ mod tests {
         let kept_open = File::open(&precious).unwrap();
         let before = inode(&precious);
         create(&precious, true).unwrap();
-        assert_ne!(inode(&precious), before, "whoever owns the old one has no part in the new one");
+        assert_ne!(inode(&precious), before, "the owner of the old one has no access to the new one");
         drop(kept_open);
         assert!(create(Path::new("/dev/null"), true).is_ok(), "a device is written to");
         assert!(create(directory.path(), true).is_err());

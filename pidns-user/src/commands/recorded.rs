@@ -43,7 +43,7 @@ pub(super) struct Recorded {
     pub(super) damage: Option<Failure>,
 }
 
-/// Opens a recording, and gives up all privileges before the first byte of it is read: whoever wrote it may be a stranger.
+/// Opens a recording, and gives up all privileges before the first byte of it is read: its author may be hostile.
 pub(super) fn open(path: &Path) -> Result<(RecordingFile, Recording), Failure> {
     let unread = |error| Failure::File { file: path.to_owned(), error };
     let file = RecordingFile::open(path).map_err(unread)?;
@@ -87,7 +87,7 @@ pub(super) fn read_with(
 }
 
 /// What a command on a recording comes to, of which a part may not be readable. What was asked for and is not there may stand
-/// behind the damage: both are said then.
+/// behind the damage: both are reported then.
 pub(super) fn with_damage(
     result: Result<ExitCode, Failure>,
     damage: Option<Failure>,

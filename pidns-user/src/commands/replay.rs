@@ -44,7 +44,7 @@ pub fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     });
     let mut printer =
         Printer::new(filter, trace::view(view)?, sink, Seq::Recorded).stop_after(*count).at_pace(pace);
-    // A pipe can have nothing to say for ever, and then the end must come all the same.
+    // A pipe can be silent for ever, and then the end must come all the same.
     let source = Replay::new(Reading::start(recording), duration.map_or(Until::End, Until::Elapsed));
     let pipeline = Pipeline::new(source, Follow::Everything, ContainerSource::Recorded(names));
     let mut kinds = Kinds::default();

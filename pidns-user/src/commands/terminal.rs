@@ -9,7 +9,7 @@ use crate::{
     output::{Screen, Style},
 };
 
-/// What a view on standard output is laid out for, as the terminal is now. A pipe or a file gets everything, whatever COLUMNS says.
+/// What a view on standard output is laid out for, as the terminal is now. A pipe or a file gets everything, regardless of COLUMNS.
 pub(super) fn screen(args: &ScreenArgs) -> Screen {
     let is_terminal = io::stdout().is_terminal();
     let width = (is_terminal && !args.wide).then(width).flatten();
@@ -17,7 +17,7 @@ pub(super) fn screen(args: &ScreenArgs) -> Screen {
     Screen { width, style }
 }
 
-/// Columns of the terminal: where it does not say (a serial console), what COLUMNS says.
+/// Columns of the terminal: where it has none (a serial console), those of COLUMNS.
 fn width() -> Option<usize> {
     let columns = || std::env::var("COLUMNS").ok()?.parse::<u16>().ok().filter(|columns| *columns > 0);
     let columns = || columns().map(usize::from);

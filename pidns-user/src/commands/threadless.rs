@@ -101,7 +101,7 @@ extern "C" fn on_signal(signal: libc::c_int) {
     state.asked.store(true, Ordering::Release);
     if state.wake >= 0 {
         let one = 1u64.to_ne_bytes();
-        // SAFETY: async-signal-safe, and `one` is as long as it says. The descriptor stays open. A full event file wakes as well.
+        // SAFETY: async-signal-safe, and `one` is as long as stated. The descriptor stays open. A full event file wakes as well.
         let _ = unsafe { libc::write(state.wake, one.as_ptr().cast(), one.len()) };
     }
 }
@@ -120,7 +120,7 @@ fn monotonic_ns() -> i64 {
     now.tv_sec * 1_000_000_000 + now.tv_nsec
 }
 
-/// What there is to say of it.
+/// Its notice.
 pub(super) fn message(error: &io::Error) -> String {
     format!(
         "no thread can be started ({error}): events are read and written in one, and a slow reader of them makes the kernel lose some"

@@ -65,7 +65,7 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
     stream.run().map(|ended| ended.code)
 }
 
-/// Looks for the containers that a stream's filter names. It replaces each name in `--ns` with the inode number of its namespace.
+/// Finds the containers that a stream's filter names. It replaces each name in `--ns` with the inode number of its namespace.
 /// For each name in `--container` that no container has now it returns a warning: such a container may start later.
 fn find_containers(args: &mut FilterArgs, kernel: &Kernel) -> Result<Vec<String>, Failure> {
     let is_name = |target: &String| matches!(ParsedTarget::of(target), Ok(ParsedTarget::Name(_)));

@@ -1,4 +1,4 @@
-//! What is said of what could not be read.
+//! Messages about data that could not be read.
 
 use crate::{
     event::snapshot::{Unnamed, Unread, WhyUnnamed},
@@ -39,7 +39,7 @@ pub(super) fn about(unread: &Unread, root: bool) -> Option<String> {
     }
 }
 
-/// What mounted procs keep without showing it. (Of those that are out of sight JSON tells: nothing is wrong with them.)
+/// What mounted procs keep without showing it. (JSON has those that are out of sight: nothing is wrong with them.)
 pub(super) fn about_procs(unnamed: &[Unnamed]) -> Vec<String> {
     let line = |why, one, more| {
         let mounts = unnamed.iter().filter(|unnamed| unnamed.why == why);
@@ -60,13 +60,13 @@ pub(super) fn about_procs(unnamed: &[Unnamed]) -> Vec<String> {
         ),
         line(
             WhyUnnamed::Unreadable,
-            "mounted proc may not be looked into for the namespace that it shows",
-            "mounted procs may not be looked into for the namespaces that they show",
+            "mounted proc may not be read for the namespace that it shows",
+            "mounted procs may not be read for the namespaces that they show",
         ),
         line(
             WhyUnnamed::BehindServer,
-            "mounted proc was not looked into, as the way there leads through a file system whose server may not answer",
-            "mounted procs were not looked into, as the way there leads through file systems whose servers may not answer",
+            "mounted proc was not read, as the way there leads through a file system whose server may not answer",
+            "mounted procs were not read, as the way there leads through file systems whose servers may not answer",
         ),
     ];
     text.into_iter().flatten().collect()

@@ -1,4 +1,4 @@
-//! What `tree` and `ps` have in common: one look at what exists, of a recording or here and now, or one after the other.
+//! What `tree` and `ps` have in common: one snapshot, of a recording or of this machine, or one after the other.
 
 use std::{
     io::{self, Write as _},
@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// What is to be looked at, and how.
+/// What to show, and how.
 pub(super) struct ViewRequest<'a> {
     pub(super) past: &'a SourceArgs,
     pub(super) repeat: Repeat,
@@ -34,15 +34,15 @@ pub(super) struct ViewRequest<'a> {
     pub(super) targets: &'a [String],
     /// Whether what holds namespaces is to be found.
     pub(super) holders: bool,
-    /// Whether the containers are shown: otherwise they are looked up only where TARGET may be the name of one.
+    /// Whether the containers are shown: otherwise they are read only where TARGET may be the name of one.
     pub(super) containers: bool,
     /// Whether the paths of cgroups are.
     pub(super) cgroups: bool,
     /// Whether what is wrong is shown.
     pub(super) findings: bool,
-    /// How looks follow each other.
+    /// How snapshots follow each other.
     pub(super) shown: Shown,
-    /// Whether nothing is to be said but errors.
+    /// Whether only errors are printed.
     pub(super) quiet: bool,
 }
 
@@ -56,7 +56,7 @@ pub(super) struct Seen<'a> {
     pub(super) findings: &'a [Finding],
 }
 
-/// Looks, and has `write` write what there is from the TARGET down.
+/// Takes a snapshot, and has `write` write it from the TARGET down.
 pub(super) fn show(
     asked: &ViewRequest<'_>,
     write: impl Fn(&Seen<'_>, &mut dyn io::Write) -> io::Result<()>,
@@ -76,9 +76,9 @@ pub(super) fn show(
         let forest = Forest::new(&snapshot).with_entries(&world);
         let scope = |target: &String| {
             find::scope(target, &snapshot, &forest).map_err(|error| match error {
-                TargetError::NoMatch(text) if find::was_there(target, &gone) => {
-                    TargetError::NoMatch(format!("{text}: it was gone by then, and `explain` tells of it"))
-                }
+                TargetError::NoMatch(text) if find::was_there(target, &gone) => TargetError::NoMatch(
+                    format!("{text}: it was gone by then, and `explain` has its history"),
+                ),
                 error => error,
             })
         };

@@ -1,4 +1,4 @@
-//! What a stream says at its start: without a word a quiet machine looks like a program that hangs.
+//! The notice at the start of a stream: without it a quiet machine cannot be distinguished from a hanging program.
 
 use crate::{
     event::{Body, StreamFilter},

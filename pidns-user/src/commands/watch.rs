@@ -1,4 +1,4 @@
-//! `--watch`: the same look again and again, until Ctrl-C or until nobody reads it any more.
+//! `--watch`: the same view again and again, until Ctrl-C or until its reader is gone.
 
 use std::{
     borrow::Cow,
@@ -18,27 +18,27 @@ use crate::{
     output::sink::{Sink, Written},
 };
 
-/// What a look has come to.
+/// The result of one snapshot.
 pub(super) enum Frame {
     /// This is to be shown.
     Seen(Vec<u8>),
-    /// What it was to look at is gone: these words say so.
+    /// Its TARGET is gone: the message for that.
     Gone(String),
 }
 
-/// How looks follow each other.
+/// How snapshots follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shown {
     /// On a terminal each takes the place of the one before, with a heading or not.
     Screen {
-        /// Whether it says when the look was.
+        /// Whether it shows the time of the snapshot.
         headings: bool,
     },
     /// One after the other, whole: they are for programs.
     Lines,
 }
 
-/// Looks, shows, waits; and again. The first look comes before any thread is started: loading BPF programs wants none.
+/// Takes a snapshot, shows it, waits; and again. The first snapshot comes before any thread is started: loading BPF programs wants none.
 pub(super) fn repeat(
     interval: Duration,
     shown: Shown,

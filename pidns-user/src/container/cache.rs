@@ -16,11 +16,11 @@ use crate::event::container::Container;
 use crate::event::identity::{HostPid, ProcessKey};
 use crate::procfs::read_record;
 
-/// How long after the first look at a process the next ones are, while the files do not tell of it. After the
+/// How long after the first read of a process the next ones are, while the files do not name it. After the
 /// last it stays with what is known.
 pub(super) const AGAIN_AFTER: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(10)];
-/// How soon another process of a place that the files do not tell of makes us look again.
+/// How soon another process of a place that is not in the files causes another read.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What was found of a process.
@@ -40,13 +40,13 @@ impl KnownProcess {
     }
 }
 
-/// What the last look at a place found: all processes there share it.
+/// What the last read of a place found: all processes there share it.
 #[derive(Debug)]
 struct Shared {
     container: Option<Arc<Container>>,
     read_at: Instant,
     settled: bool,
-    /// Whose word it is: absent where the path alone told.
+    /// The first process by which it was confirmed: absent where only the path names the container.
     witness: Option<Witness>,
 }
 
@@ -72,7 +72,7 @@ impl ContainerCache {
         }
     }
 
-    /// As `new`, and asks the daemons for the names that their files do not tell. Each look may take as long
+    /// As `new`, and asks the daemons for the names that their files do not have. Each read may take as long
     /// as they take to answer, up to 2 s once for a daemon that does not.
     pub fn asking(roots: Roots, api: Api) -> Self {
         Self { api: Some(api), ..Self::new(roots) }
@@ -91,11 +91,11 @@ impl ContainerCache {
     /// The container of a process whose /proc/PID/cgroup is `cgroup`; none where it is in no container and no
     /// unit.
     ///
-    /// Reads the runtime's files at the first call for a container. While they do not tell of this process,
-    /// it looks again at later calls, three times at most: 0.1, 1 and 10 s after the first.
+    /// Reads the runtime's files at the first call for a container. While they do not name this process,
+    /// it reads them again at later calls, three times at most: 0.1, 1 and 10 s after the first.
     ///
     /// Ask for the first process of a PID namespace rather than for each: once its container is known that
-    /// reads nothing, while another process takes a look at whether that first one still lives there, two
+    /// reads nothing, while another process takes a check whether that first one still lives there, two
     /// files of /proc.
     pub fn of(&mut self, process: ProcessKey, cgroup: &[u8]) -> Option<Arc<Container>> {
         self.of_at(process, cgroup, Instant::now())
@@ -115,7 +115,7 @@ impl ContainerCache {
         {
             return Some(Arc::clone(container));
         }
-        // One that may not be looked at is in no container that could be told.
+        // One that may not be read is in no known container.
         let cgroup =
             read_record(&self.roots.proc.join(format!("{}/cgroup", process.pid))).unwrap_or_default();
         let Some(parent) = parent_of(process, &self.roots.proc) else {
@@ -148,13 +148,13 @@ impl ContainerCache {
         })
     }
 
-    /// As [`Self::find`], of a process that may just have come into its container: what is not settled is looked at again, whenever
-    /// that was looked at last. What was known of one that has ended since stays.
+    /// As [`Self::find`], of a process that may just have come into its container: what is not settled is read again, whenever
+    /// that was read last. What was known of one that has ended since stays.
     pub fn find_anew(&mut self, process: ProcessKey) -> Option<Arc<Container>> {
         self.look(process, true)
     }
 
-    /// The container of a process as it was found last: for the dead, whose cgroup nobody can read any more.
+    /// The container of a process as it was found last: for the dead, whose cgroup cannot be read any more.
     pub fn remembered(&self, process: ProcessKey) -> Option<Arc<Container>> {
         self.processes.get(&process)?.container.clone()
     }
@@ -174,7 +174,7 @@ impl ContainerCache {
         let known = self.processes.get(&process);
         let place = match (cgroup::parse(cgroup), known) {
             (Some(place), _) => place,
-            // In the root is whoever is on the way into its container, and with v1 a zombie: what was known
+            // A process on the way into its container is in the root, and with v1 a zombie is too: what was known
             // stays.
             (None, Some(known)) if *known.place != Place::default() => return known.container.clone(),
             (None, _) => Place::default(),
@@ -226,7 +226,7 @@ impl ContainerCache {
         container
     }
 
-    /// The container whose state names this process, which its cgroup does not tell. What is in that cgroup is then in it too, if
+    /// The container whose state names this process, which its cgroup does not show. What is in that cgroup is then in it too, if
     /// it is one of its own.
     fn by_first_process(&mut self, process: ProcessKey, place: &Arc<Place>) -> Option<Arc<Container>> {
         let state = self.first_processes.find(&self.roots, process)?;
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(at(99), None, "not again at once");
         assert!(at(100).is_some());
         fs::remove_dir_all(base.path()).unwrap();
-        assert!(at(60_000).is_some(), "once found, it is not looked for again");
+        assert!(at(60_000).is_some(), "once found, it is not searched for again");
     }
 
     #[test]
@@ -289,7 +289,7 @@ mod tests {
         let late = start + Duration::from_secs(3600);
         assert_eq!(names.of_at(process(7), JOB, late), None, "it stays with what is known");
         write_state(base.path(), 8);
-        assert!(names.of_at(process(8), JOB, late).is_some(), "another process is looked for anew");
+        assert!(names.of_at(process(8), JOB, late).is_some(), "another process is searched for anew");
     }
 
     #[test]
@@ -301,7 +301,7 @@ mod tests {
         write_state(base.path(), 7);
         put(base.path(), 7, 500, "/job");
         let soon = start + Duration::from_millis(99);
-        assert_eq!(names.of_at(process(8), JOB, soon), None, "the last look is the answer");
+        assert_eq!(names.of_at(process(8), JOB, soon), None, "the last read is the answer");
         assert!(names.of_at(process(8), JOB, soon + Duration::from_millis(100)).is_some());
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Containers can share a PID namespace: `--pid container:X`, `--pid host`, shareProcessNamespace, `kubectl debug --target`. The
 //! first process of such a one enters the namespace from outside (setns, or as a process of the host), and those that it forks
-//! are in its cgroup. So those that enter are looked at, when they run a program, as the runtime has put them in their cgroup
+//! are in its cgroup. So those that enter are read, when they run a program, as the runtime has put them in their cgroup
 //! by then; the others are where their parent is.
 
 use std::{sync::Arc, time::Instant};
@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Instant};
 use super::{ContainerCache, cache::AGAIN_AFTER, ring::Ring};
 use crate::event::{container::Container, identity::ProcessKey};
 
-/// When a process was looked at first, and how often since.
+/// When a process was first read, and how often since.
 #[derive(Clone, Copy, Debug)]
 struct Reads {
     first: Instant,
@@ -54,7 +54,7 @@ impl Members {
         if self.has_entered(process) { Some(process) } else { self.forked.get(&process).copied() }
     }
 
-    /// What it runs in, as far as it is known by now, and the process that is known by: `None` for who is not asked after. While that is young it is looked at
+    /// What it runs in, as far as it is known by now, and the process that is known by: `None` where no process is tracked. While that is young it is read
     /// again 0.1, 1 and 10 s after it ran its program, as the runtime writes its files only then.
     pub(super) fn container(
         &mut self,

@@ -44,7 +44,7 @@ impl<K: Clone + Eq + Hash, V> Ring<K, V> {
         self.insert_beside(key, value, |_, _| false);
     }
 
-    /// Puts it in; of what is too much, what `is_needed` says yes to is kept, up to a tenth more than else.
+    /// Puts it in; of too many, those that `is_needed` accepts are kept, up to a tenth more than else.
     ///
     /// It asks a few at each insertion, and goes on at the next one behind those that are needed.
     pub(super) fn insert_beside(&mut self, key: K, value: V, is_needed: impl Fn(&K, &V) -> bool) {

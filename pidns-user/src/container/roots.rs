@@ -5,8 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The folders that are looked into. Each is where its owner puts it by default; a daemon that was told
-/// another is found once its field here says so.
+/// The folders that are read. Each is where its owner puts it by default; a daemon that was given
+/// another is found once its field here has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roots {
     /// The proc file system.
@@ -60,7 +60,7 @@ impl Roots {
         }
     }
 
-    /// Those of the machine's folders that are there and may not be looked into.
+    /// Those of the machine's folders that are there and may not be read.
     pub fn unreadable(&self) -> Vec<&Path> {
         let all = [
             &self.runc,
@@ -95,7 +95,7 @@ impl Roots {
     }
 
     /// The same of a user's rootless runtimes, which are below the user's run folder (XDG_RUNTIME_DIR): that
-    /// is the system's, and all below it the user's. What they keep in the user's home is not looked for.
+    /// is the system's, and all below it the user's. What they keep in the user's home is not searched for.
     pub(super) fn folders_of(&self, uid: u32) -> Folders {
         let run = self.user_run.join(uid.to_string());
         let at = |below: &str| Folder { base: run.clone(), below: PathBuf::from(below) };

@@ -13,10 +13,10 @@ use crate::{
     procfs::Procfs,
 };
 
-/// Least time between two looks at all of /proc.
+/// Least time between two reads of all of /proc.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The PID 1 of a namespace, and when it was looked at.
+/// The PID 1 of a namespace, and when it was read.
 #[derive(Debug)]
 struct TrackedInit {
     process: ProcessKey,
@@ -32,9 +32,9 @@ pub struct ContainerTracker {
     /// None where it has none yet.
     inits: Ring<NsInum, Option<TrackedInit>>,
     members: Members,
-    /// Whether the host's own processes are looked at, too.
+    /// Whether the host's own processes are read, too.
     with_host: bool,
-    /// Whether inits may have been missed, and when all were looked at last.
+    /// Whether inits may have been missed, and when all were read last.
     stale: bool,
     read_at: Option<Instant>,
 }
@@ -52,12 +52,12 @@ impl ContainerTracker {
         }
     }
 
-    /// As `new`, and looks at the processes of the host's own namespace too: a container can share that.
+    /// As `new`, and reads the processes of the host's own namespace too: a container can share that.
     pub fn with_host(self) -> Self {
         Self { with_host: true, ..self }
     }
 
-    /// Looks at the PID 1s of all namespaces in /proc but the one that this program is in, and at those members that are in
+    /// Reads the PID 1s of all namespaces in /proc but the one that this program is in, and at those members that are in
     /// another cgroup.
     pub fn read_all(&mut self) {
         let (inits, members): (Vec<_>, Vec<_>) =
@@ -80,7 +80,7 @@ impl ContainerTracker {
         self.read_at = Some(Instant::now());
     }
 
-    /// Looks at the processes of a snapshot: where /proc keeps back which namespaces processes are in, the task iterator does not.
+    /// Tracks the processes of a snapshot: where /proc keeps back which namespaces processes are in, the task iterator does not.
     pub fn track_all(&mut self, snapshot: &Snapshot) {
         let known =
             snapshot.processes.iter().filter_map(|process| Some((process, process.ns?, process.key()?)));
@@ -100,19 +100,19 @@ impl ContainerTracker {
         self.stale = true;
     }
 
-    /// Looks around after a loss, at most once a second.
+    /// Reads all of /proc after a loss, at most once a second.
     pub fn resync_if_due(&mut self) {
         if self.stale && self.read_at.is_none_or(|read_at| read_at.elapsed() >= PAUSE) {
             self.read_all();
         }
     }
 
-    /// A namespace has come to be: whoever had its number before is another one.
+    /// A new namespace: an earlier one of its number is another one.
     pub fn begins(&mut self, inum: NsInum) {
         self.insert(inum, None);
     }
 
-    /// Looks at what the PID 1 of a namespace runs in: when it comes to be known, and again when it runs another program,
+    /// Finds the container of a namespace's PID 1: when it is first known, and again when it runs another program,
     /// as a runtime may put it in its cgroup only after it exists.
     pub fn track(&mut self, inum: NsInum, init: ProcessKey) {
         self.names.find_anew(init);
@@ -121,7 +121,7 @@ impl ContainerTracker {
     }
 
     /// The same for a PID 1 that has been there for a while, unless it was done before. Of many of one cgroup, whose runtime
-    /// knows none of them, one look tells for all.
+    /// knows none of them, one read is enough for all.
     pub fn track_existing(&mut self, inum: NsInum, init: ProcessKey) {
         let known = self.inits.get(&inum).and_then(Option::as_ref);
         if !known.is_some_and(|known| known.process.is_same(init)) {
@@ -154,7 +154,7 @@ impl ContainerTracker {
         }
     }
 
-    /// A process that has been there for a while, and is no PID 1: looks at it, if it is not where its namespace's PID 1 is. Where
+    /// A process that has been there for a while, and is no PID 1: finds its container, if it is not in the cgroup of its namespace's PID 1. Where
     /// that is its parent, it is.
     pub fn track_member(&mut self, inum: Option<NsInum>, process: ProcessKey, parent: Option<HostPid>) {
         let Some(inum) = inum else {
@@ -201,7 +201,7 @@ impl ContainerTracker {
         });
     }
 
-    /// What the PID 1 of a namespace runs in, as far as it is known by now. While that is young it is looked at again: 0.1,
+    /// The container of a namespace's PID 1, as far as it is known by now. While that is young it is read again: 0.1,
     /// 1 and 10 s after the last [`Self::look_at`].
     pub fn of(&mut self, inum: NsInum) -> Option<Arc<Container>> {
         let init = self.inits.get_mut(&inum)?.as_mut()?;
@@ -251,7 +251,7 @@ mod tests {
         let proc = base.path().join("proc");
         put(&proc, "web");
         let mut containers = ContainerTracker::new(ContainerCache::new(Roots::below(base.path())));
-        assert_eq!(containers.of(WEB), None, "nobody has told of it");
+        assert_eq!(containers.of(WEB), None, "no event has named it");
         containers.read_all();
         assert_eq!(name(containers.of(WEB)), Some(Name::from("web")));
         fs::remove_dir_all(&proc).expect("our own folder");

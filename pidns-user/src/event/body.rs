@@ -24,7 +24,7 @@ macro_rules! bodies {
         #[serde(untagged)]
         pub enum Body { $($(#[$doc])* $variant { $($(#[$fdoc])* $field: $type,)* },)* }
 
-        /// [`Body`] as it is read: the name tells which it is.
+        /// [`Body`] as it is read: the name selects the variant.
         #[derive(Deserialize)]
         #[serde(tag = "event")]
         pub(super) enum Named { $(#[serde(rename = $name)] $variant { $($(#[$fdoc])* $field: $type,)* },)* }
@@ -60,7 +60,7 @@ bodies! {
     StreamStart = "stream.start", "start" {
         /// Of pidns-trace.
         version: Token,
-        /// Host name; absent where /proc does not tell it.
+        /// Host name; absent where /proc does not have it.
         #[serde(skip_serializing_if = "Option::is_none")]
         host: Option<String>,
         /// Kernel release, likewise.
@@ -97,7 +97,7 @@ bodies! {
         /// Threads, zombie ones included, likewise.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         threads: Option<u32>,
-        /// How many of these have not begun to exit, where the task iterator told.
+        /// How many of these have not begun to exit, where the task iterator reports it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         threads_live: Option<u32>,
         /// Whether all its threads are exiting and it is no zombie yet.
@@ -355,11 +355,11 @@ bodies! {
         /// How many.
         count: u64,
     }
-    /// After a loss all was looked at again. The `snapshot.*` events that follow say what exists; the rest is gone.
+    /// A snapshot after a loss. The `snapshot.*` events that follow have what exists; the rest is gone.
     StreamResync = "stream.resync", "resync" {
-        /// Processes and namespaces that nobody had seen come.
+        /// Processes and namespaces whose beginning was not seen.
         added: u64,
-        /// Those that nobody had seen go.
+        /// Those whose end was not seen.
         removed: u64,
         /// Those of which something else was thought.
         changed: u64,
@@ -374,7 +374,7 @@ bodies! {
         kernel: BTreeMap<Token, KernelCount>,
         /// Threads created and ended, which are counted and not streamed.
         threads: ThreadCount,
-        /// Ends that no hook told, but a look at what is left, by event.
+        /// Ends that no hook reported but a sweep of the maps found, by event.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         swept: BTreeMap<Token, u64>,
         /// What the kernel side had no room to follow, by what is missing for it.

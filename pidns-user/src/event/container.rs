@@ -135,7 +135,7 @@ fn read_role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Role>,
     Ok(Role::ALL.into_iter().find(|role| role.name() == name))
 }
 
-/// How some words name a container.
+/// How a name matches a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Called {
     /// They are its name, id or label: in full or cut as it is shown, and of a rootless one with its user or without.
@@ -148,10 +148,10 @@ pub enum Called {
 
 /// A container, as far as it is known: `container` of the events. An absent fact is an absent field.
 ///
-/// The names are chosen by whoever started it: bytes to be escaped.
+/// The names are chosen by the user who started it: bytes to be escaped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
-    /// Absent where the cgroup names a container but not whose, and no file tells.
+    /// Absent where the cgroup names a container but not whose, and no file names one.
     #[serde(default, deserialize_with = "read_runtime", skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Runtime>,
     /// The runtime's own id of it; of LXC and nspawn, its name.
@@ -187,11 +187,11 @@ pub struct Container {
     /// The user whose systemd manager it is under: that of a rootless container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<u32>,
-    /// Whether nothing but its cgroup tells of it, which anybody can name who may make one: no runtime's file and no daemon
+    /// Whether only its cgroup names it, which any process that may make cgroups can forge: no runtime's file and no daemon
     /// has confirmed it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_cgroup_alone: bool,
-    /// The container that this one runs in, of which the cgroup alone tells.
+    /// The container that this one runs in, known by its cgroup alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outer: Option<Box<Container>>,
     /// What could not be read or was not believed, each with the reason, for `explain`: no part of an event.
@@ -235,7 +235,7 @@ impl Container {
     pub fn label(&self) -> Name {
         /// Longest label, bytes: it stands in a column.
         const LONGEST: usize = 128;
-        let mut label = self.words(true);
+        let mut label = self.label_bytes(true);
         if label.len() > LONGEST {
             // Not within a character.
             let is_within = |byte: &u8| byte & 0xc0 == 0x80;
@@ -247,7 +247,7 @@ impl Container {
     }
 
     /// The label in full, with the user of a rootless one or without.
-    fn words(&self, with_user: bool) -> Vec<u8> {
+    fn label_bytes(&self, with_user: bool) -> Vec<u8> {
         /// As Docker and Podman shorten ids.
         const SHORT_ID: usize = 12;
         let mut label = Vec::new();
@@ -295,17 +295,17 @@ impl Container {
     }
 
     /// How a user who writes this means this container, if at all.
-    pub fn called(&self, words: &str) -> Option<Called> {
-        let words = words.as_bytes();
-        if words.is_empty() {
+    pub fn called(&self, text: &str) -> Option<Called> {
+        let text = text.as_bytes();
+        if text.is_empty() {
             return None;
         }
-        let is = |name: &Option<Name>| name.as_ref().is_some_and(|name| name.as_bytes() == words);
-        let is_label = |label: &[u8]| label == words || label.strip_prefix(b"k8s ") == Some(words);
+        let is = |name: &Option<Name>| name.as_ref().is_some_and(|name| name.as_bytes() == text);
+        let is_label = |label: &[u8]| label == text || label.strip_prefix(b"k8s ") == Some(text);
         let is_so = [&self.name, &self.id].into_iter().any(is)
             || is_label(self.label().as_bytes())
-            || is_label(&self.words(true))
-            || is_label(&self.words(false));
+            || is_label(&self.label_bytes(true))
+            || is_label(&self.label_bytes(false));
         if is_so {
             return Some(Called::So);
         }
@@ -315,13 +315,13 @@ impl Container {
         }
         // An id that its user chose is a name, and no name is meant by its beginning.
         let is_made_up = |id: &&Name| is_long_id(id.as_bytes());
-        let begins = self.id.as_ref().filter(is_made_up).is_some_and(|id| id.as_bytes().starts_with(words));
+        let begins = self.id.as_ref().filter(is_made_up).is_some_and(|id| id.as_bytes().starts_with(text));
         begins.then_some(Called::Beginning)
     }
 
     /// Whether a user who writes this means this container.
-    pub fn is_called(&self, words: &str) -> bool {
-        self.called(words).is_some()
+    pub fn is_called(&self, text: &str) -> bool {
+        self.called(text).is_some()
     }
 
     /// Whether it is called so, or runs in one that is.

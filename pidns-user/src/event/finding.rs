@@ -143,7 +143,7 @@ pub struct Finding {
     pub next: Vec<String>,
 }
 
-/// What tells one finding from another.
+/// What distinguishes one finding from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FindingKey {
     id: Diagnosis,
@@ -152,7 +152,7 @@ pub struct FindingKey {
 }
 
 impl Finding {
-    /// What tells it from others.
+    /// What distinguishes it from others.
     pub fn key(&self) -> FindingKey {
         FindingKey {
             id: self.id,

@@ -28,7 +28,7 @@ use self::{body::Named, identity::BootNs};
 /// The version of the schema, `v` of every event.
 pub const VERSION: u8 = 1;
 
-/// A word of a vocabulary: ours, or one that was read.
+/// A term of a vocabulary: ours, or one that was read.
 pub type Token = Cow<'static, str>;
 
 /// An event.

@@ -226,7 +226,7 @@ pub struct ModelCount {
     /// How many processes and namespaces were found to differ then, where no event had been lost.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub drift: u64,
-    /// What events said that could not be, had everything been seen, by kind.
+    /// Contradictions in events that had been impossible had everything been seen, by kind.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub surprises: BTreeMap<Token, u64>,
 }

@@ -90,7 +90,7 @@ pub struct SnapshotProcess {
     /// may not be read, or was not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Name>,
-    /// Since when it is a zombie: when an event said so, or else when its first thread last ran, which the task iterator knows to
+    /// Since when it is a zombie: when an event reported it, or else when its first thread last ran, which the task iterator knows to
     /// about a tenth of a second. That is too early for a process whose first thread ended long before the others, and too late by
     /// the time for which the machine was suspended since.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -337,7 +337,7 @@ pub struct Unnamed {
     pub left_out: u64,
 }
 
-/// Why it is not known which namespace a proc shows: its PID 1 tells that, and nothing else.
+/// Why it is not known which namespace a proc shows: only its PID 1 shows that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhyUnnamed {
@@ -345,7 +345,7 @@ pub enum WhyUnnamed {
     NoProcess,
     /// Something else has been mounted over it, or only parts of it are mounted.
     OutOfSight,
-    /// It, or its PID 1, may not be looked at.
+    /// It, or its PID 1, may not be read.
     Unreadable,
     /// The way there leads through a file system whose server may not answer (FUSE, NFS and the like).
     BehindServer,
@@ -362,7 +362,7 @@ pub struct Unread {
     pub files: u64,
     /// Processes whose mounts are not known.
     pub mounts: u64,
-    /// Whether this /proc hides the processes of others (its mount option hidepid), so that nobody knows how many.
+    /// Whether this /proc hides the processes of others (its mount option hidepid), so that their number is unknown.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub hidden: bool,
     /// Mounted namespaces that were not opened, as the way there leads through a file system whose server may not answer. Of
@@ -393,7 +393,7 @@ pub struct Snapshot {
     pub holders: Vec<(NsInum, Holder)>,
     /// How many more hold a namespace than are in `holders`, by its inode number.
     pub holders_left_out: BTreeMap<NsInum, u64>,
-    /// The mounted procs of which nothing tells what they show. Empty unless holders were asked for.
+    /// The mounted procs of which it is unknown what they show. Empty unless holders were asked for.
     pub unnamed: Vec<Unnamed>,
     /// What could not be read.
     pub unread: Unread,

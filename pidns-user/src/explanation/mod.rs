@@ -1,5 +1,5 @@
 //! All that is known about one namespace, process or container, gathered into one value. Pure: it takes a snapshot, or what
-//! a recording makes of one, and returns what is to be told.
+//! a recording makes of one, and returns the facts to show.
 
 mod namespace;
 mod process;
@@ -42,7 +42,7 @@ pub enum About {
     Namespace,
     /// A process.
     Process,
-    /// A container, which is told of with its namespace.
+    /// A container, which is shown with its namespace.
     Container,
 }
 
@@ -117,7 +117,7 @@ pub struct Wait {
     /// ends (`wait_consider_task()`, kernel/exit.c).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracer: Option<SnapshotProcess>,
-    /// Whether it is not known if there is such a process: a recording does not always tell.
+    /// Whether it is not known if there is such a process: a recording does not always have that.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub tracer_unknown: bool,
 }

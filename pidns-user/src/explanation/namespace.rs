@@ -21,7 +21,7 @@ pub enum State {
     Empty,
     /// Its PID 1 lives.
     Alive,
-    /// Its PID 1 is exiting or has exited, or that of a namespace around it: nobody can fork there any more.
+    /// Its PID 1 is exiting or has exited, or that of a namespace around it: no process can fork there any more.
     Dying {
         /// Since when, where that was seen.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,7 +35,7 @@ pub enum State {
         /// Since when.
         since_boot_ns: BootNs,
     },
-    /// All its processes are gone; whether something holds it was not seen, as the hook that tells of its end was not there.
+    /// All its processes are gone; whether something holds it was not seen, as the hook for its end was not there.
     Ended {
         /// Since when.
         since_boot_ns: BootNs,
@@ -103,7 +103,7 @@ pub struct Below {
 pub struct NamespaceFacts {
     /// The namespace.
     pub ns: SnapshotNamespace,
-    /// How far it has come; absent where that cannot be told.
+    /// How far it has come; absent where that is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
     /// Of a recording: those that had its number before, the last first. The kernel gives a number to the next at once.
@@ -239,14 +239,14 @@ impl Host<'_> {
                     Some(State::Dying { since_boot_ns: *since, cause: cause.clone() })
                 }
                 Stage::Held { since } => Some(State::Held { since_boot_ns: *since }),
-                // A snapshot tells of one that it knows no more than that it is there.
+                // A snapshot has a process of which it knows only that it exists.
                 Stage::Alive => self.seen_state(inum),
             };
         }
         self.seen_state(inum)
     }
 
-    /// The state as far as its processes show it. Of one that has none nobody can tell whether it ever had.
+    /// The state as far as its processes show it. Without one it is unknown whether it ever had any.
     fn seen_state(&self, inum: NsInum) -> Option<State> {
         let node = self.forest.node(inum)?;
         let all_is_seen = self.snapshot.unread.processes == 0
@@ -329,6 +329,6 @@ pub(super) enum Arrival {
         /// That one, or else the parent, where it is known.
         origin: Option<Box<SnapshotProcess>>,
     },
-    /// Nobody knows.
+    /// Unknown.
     Unknown,
 }

@@ -53,7 +53,7 @@ pub struct ProcessFacts {
     /// Its parent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<SnapshotProcess>,
-    /// Whether its namespace can see that one; absent where nobody knows.
+    /// Whether its namespace can see that one; absent where unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_visible: Option<bool>,
     /// Whether its parent has ended, and it is not certain who has it since.
@@ -62,7 +62,7 @@ pub struct ProcessFacts {
     /// Who has it since then, unless an ancestor of that parent's adopts orphans (a subreaper): PID 1 where that parent was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adopter: Option<SnapshotProcess>,
-    /// Whether it came into its namespace from outside; absent where nobody knows.
+    /// Whether it came into its namespace from outside; absent where unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub joined: Option<bool>,
     /// From where, if it did.

@@ -58,7 +58,7 @@ pub struct Timeline {
     pub begins: Option<(BootNs, Timestamp)>,
     /// Whether it was there when the recording began: what was before that is not known.
     pub was_there: bool,
-    /// When its init was started, of a namespace whose init's coming was told.
+    /// When its init was started, of a namespace whose init's start was reported.
     #[serde(skip)]
     init_start_boot_ns: Option<BootNs>,
     /// What is only counted.
@@ -120,11 +120,11 @@ impl Timeline {
             };
         }
         let subject = self.subject.clone();
-        let told = match &subject {
+        let is_shown = match &subject {
             Subject::Namespace { ns, gone } => self.about_namespace(event, ns, *gone),
             Subject::Process { key, gone } => self.about_process(event, *key, *gone),
         };
-        if told {
+        if is_shown {
             self.keep(event);
         }
     }
@@ -141,7 +141,7 @@ impl Timeline {
         }
     }
 
-    /// Whether the event is one of those that are told, not only counted.
+    /// Whether the event is one of those that are shown, not only counted.
     fn about_namespace(&mut self, event: &Event, known: &SnapshotNamespace, gone: Option<BootNs>) -> bool {
         if let Body::NamespaceInit { ns, process } = &event.body
             && is_same(ns, known, self.init_start_boot_ns, event.boot_ns, gone)
@@ -150,7 +150,7 @@ impl Timeline {
         }
         let init_start = self.init_start_boot_ns;
         let is = |ns: &Namespace| is_same(ns, known, init_start, event.boot_ns, gone);
-        // Where a call's result tells of the creation, its init can have been started, and have forked, long before that.
+        // Where a call's result reports the creation, its init can have been started, and have forked, long before that.
         let begun =
             known.born_boot_ns.map(|born| self.init_start_boot_ns.map_or(born, |start| start.min(born)));
         let member =
@@ -159,7 +159,7 @@ impl Timeline {
             && gone.is_none_or(|gone| event.boot_ns <= gone);
         match &event.body {
             Body::SnapshotNamespace { ns, .. } => {
-                // Of one without an init nobody knows the birth.
+                // The birth of one without an init is unknown.
                 self.was_there |= known.born_boot_ns.is_none() && ns.inum == known.inum;
                 false
             }
@@ -268,13 +268,13 @@ fn is_same(
     if ns.inum != known.inum {
         return false;
     }
-    if let (Some(told), Some(known)) = (ns.kernel_id, known.kernel_id) {
-        return told == known;
+    if let (Some(given), Some(known)) = (ns.kernel_id, known.kernel_id) {
+        return given == known;
     }
     // A birth can be that of its init, where the creation was not seen.
     let mut births = [known.born_boot_ns, init_start].into_iter().flatten().peekable();
-    let is_one =
-        births.peek().is_none() || ns.born_boot_ns.is_none_or(|told| births.any(|birth| birth.is_same(told)));
+    let is_one = births.peek().is_none()
+        || ns.born_boot_ns.is_none_or(|given| births.any(|birth| birth.is_same(given)));
     is_one
         && known.born_boot_ns.is_none_or(|born| born.saturating_sub(TICK_NS) <= at)
         && gone.is_none_or(|gone| at <= gone)
@@ -290,7 +290,7 @@ mod tests {
     use super::*;
     use crate::event::identity::NsInum;
 
-    fn told(born: u64) -> Namespace {
+    fn namespace_born(born: u64) -> Namespace {
         Namespace {
             inum: NsInum(200),
             level: 1,
@@ -311,14 +311,14 @@ mod tests {
         Body::NamespaceTeardown { ns: ns.clone(), killed: 0, nested: Vec::new(), duration_ns: 1 }
     }
 
-    /// Before 6.18 a birth alone tells namespaces of one number apart; whether one is gone, nobody may have seen.
+    /// Before 6.18 a birth alone distinguishes namespaces of one number; whether one is gone may not have been seen.
     #[test]
     fn the_next_namespace_of_the_number_has_a_history_of_its_own() {
         let known =
             SnapshotNamespace { born_boot_ns: Some(BootNs(50)), ..SnapshotNamespace::bare(NsInum(200), 1) };
         let mut history = Timeline::new(Subject::Namespace { ns: known, gone: None });
         for (at, born) in [(60, 50), (90, 80), (95, 30)] {
-            history.follow(&event(at, teardown(&told(born))));
+            history.follow(&event(at, teardown(&namespace_born(born))));
         }
         let times: Vec<BootNs> = history.events.first.iter().map(|event| event.boot_ns).collect();
         assert_eq!(times, [BootNs(60)]);

@@ -28,7 +28,7 @@ impl Filter {
     }
 
     /// Whether an event is to be shown of a stream in which everything is: all is asked here. What is below what the events
-    /// so far tell.
+    /// so far allow.
     pub fn matches_all(&self, body: &Body, container: Option<&Container>, world: &World) -> bool {
         if let Some(is_shown) = self.is_frame(body) {
             return is_shown;
@@ -58,7 +58,7 @@ impl Filter {
         }
     }
 
-    /// Whether this level is among those of a mask. A recording can tell of any.
+    /// Whether this level is among those of a mask. A recording can have any.
     fn is_among(mask: u64, level: u32) -> bool {
         1_u64.checked_shl(level).is_some_and(|bit| mask & bit != 0)
     }
@@ -238,7 +238,7 @@ mod tests {
             parent: Some(NsInum(1)),
             ..SnapshotNamespace::bare(NsInum(4026532000), 1)
         };
-        let look = |kernel_id| crate::event::Event {
+        let snapshot = |kernel_id| crate::event::Event {
             seq: 1,
             time: jiff::Timestamp::UNIX_EPOCH,
             boot_ns: BootNs(1),
@@ -254,7 +254,7 @@ mod tests {
         );
         let mut world = World::default();
         for (kernel_id, of_live) in [(5, true), (6, false)] {
-            world.apply(&look(kernel_id));
+            world.apply(&snapshot(kernel_id));
             assert_eq!(live.matches_all(&event, None, &world), of_live);
             assert!(recorded.matches_all(&event, None, &world), "in a recording all of the number are meant");
         }
@@ -271,20 +271,20 @@ mod tests {
             parent: Some(NsInum(4026532000)),
             ..SnapshotNamespace::bare(NsInum(4026532001), 2)
         };
-        let tell = Body::SnapshotNamespace { ns: inner, holders: Vec::new(), holders_left_out: 0 };
+        let body = Body::SnapshotNamespace { ns: inner, holders: Vec::new(), holders_left_out: 0 };
         let event = crate::event::Event {
             seq: 1,
             time: jiff::Timestamp::UNIX_EPOCH,
             boot_ns: BootNs(1),
             exact: true,
-            body: tell.clone(),
+            body: body.clone(),
         };
         assert!(!one.matches_all(&exec(&[7, 3, 1], 4026532001), None, &world), "not known to be below");
         world.apply(&event);
         assert!(one.matches_all(&exec(&[7, 3, 1], 4026532001), None, &world));
-        assert!(!one.matches_all(&tell, None, &world), "what exists, only where it is asked for");
+        assert!(!one.matches_all(&body, None, &world), "what exists, only where it is asked for");
         let with =
             FilterArgs { namespaces: vec!["4026532000".to_owned()], existing: true, ..FilterArgs::default() };
-        assert!(filter(with).matches_all(&tell, None, &world));
+        assert!(filter(with).matches_all(&body, None, &world));
     }
 }

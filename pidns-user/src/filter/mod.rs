@@ -44,7 +44,7 @@ pub struct FilterArgs {
 /// What is to be seen.
 #[derive(Debug)]
 pub struct Filter {
-    /// As `stream.start` tells it.
+    /// As `stream.start` has it.
     pub filter: StreamFilter,
     /// Bit mask by level, of processes.
     pub level_mask: u64,
@@ -62,7 +62,7 @@ impl Filter {
     /// Everything there is.
     pub fn everything() -> Result<Self, FilterError> {
         let all = FilterArgs { events: vec!["all".to_owned()], existing: true, ..FilterArgs::default() };
-        Self::of_recording(&all, |_| Err("none is looked up".to_owned()))
+        Self::of_recording(&all, |_| Err("no lookup".to_owned()))
     }
 
     /// Checks the options. `find` looks namespaces up on this machine; a later one of the same number is not shown.
@@ -147,7 +147,7 @@ mod tests {
     use crate::event::Body;
 
     fn filter(args: &FilterArgs) -> Result<Filter, FilterError> {
-        Filter::new(args, |_| Err("none is looked up".to_owned()))
+        Filter::new(args, |_| Err("no lookup".to_owned()))
     }
 
     fn args(events: &[&str], levels: &[&str]) -> Result<Filter, FilterError> {
@@ -216,7 +216,7 @@ mod tests {
             assert_eq!(
                 chosen(label).ok(),
                 chosen(name).ok(),
-                "{label}: each word of the table means its own event"
+                "{label}: each label of the table means its own event"
             );
         }
     }

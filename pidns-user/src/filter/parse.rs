@@ -1,4 +1,4 @@
-//! The values of the filters: what they may be, and what is said where they mean nothing.
+//! The values of the filters: what they may be, and the errors for others.
 
 use globset::{Glob, GlobMatcher};
 
@@ -20,8 +20,8 @@ const REFUSALS: [&str; 3] = ["namespace.create_failed", "namespace.join_failed",
 pub enum FilterError {
     /// No event matches.
     #[error(
-        "--event {pattern:?}: no such event; did you mean '{nearest}'? Events: {list}. Patterns like namespace.*, the words of \
-         the column EVENT, and the word all are allowed too", list = event_list()
+        "--event {pattern:?}: no such event; did you mean '{nearest}'? Events: {list}. Patterns like namespace.*, the labels of \
+         the column EVENT, and all are allowed too", list = event_list()
     )]
     NoEvent {
         /// What was given.
@@ -100,7 +100,7 @@ pub(super) fn matcher(option: &'static str, glob: &str) -> Result<GlobMatcher, F
     }
 }
 
-/// The pattern that a word stands for: what the table calls an event, or the last part of its name, is that event.
+/// The pattern that a name stands for: what the table calls an event, or the last part of its name, is that event.
 fn meant(word: &str) -> &str {
     let same = |text: &str| text.to_lowercase().replace(['-', '_'], " ");
     let asked = same(word);

@@ -2,7 +2,7 @@
 //! that timed out.
 //!
 //! The process that forked it may be gone by design: runc ends and leaves it to the shim that keeps PID 1, too. A session is over
-//! where it was left to another process than that. Where the runtime still keeps it, only its age says something.
+//! where it was left to another process than that. Where the runtime still keeps it, only its age is meaningful.
 
 use super::{
     Scene,
@@ -17,7 +17,7 @@ use crate::{
     model::{Entered, ProcessState, is_runtime_helper},
 };
 
-/// Processes that are looked at.
+/// Processes that are read.
 const MOST_MEMBERS: usize = 256;
 
 pub(super) fn find(scene: &Scene<'_>) -> Vec<Finding> {

@@ -1,4 +1,4 @@
-//! Which findings are open: says of each look what was opened, what has changed, and what is over.
+//! Which findings are open: gives for each detection what was opened, what has changed, and what is over.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Takes what a look has found. What it has not found is over.
+    /// Takes the findings of one detection. An open finding that is missing is over.
     pub fn update(&mut self, found: Vec<Finding>) -> Vec<(FindingState, Finding)> {
         let mut news = Vec::new();
         let mut open = BTreeMap::new();
@@ -28,7 +28,7 @@ impl Ledger {
                     if has_changed(&before, &finding) {
                         news.push((FindingState::Updated, finding.clone()));
                     } else {
-                        // What was said of it last is what the next look is compared with: many small steps are a large one.
+                        // The next detection is compared with the last printed state: many small steps are a large one.
                         finding = before;
                     }
                 }
@@ -59,13 +59,13 @@ impl Ledger {
         self.open.values()
     }
 
-    /// What tells them apart.
+    /// What distinguishes them.
     pub fn keys(&self) -> &BTreeSet<FindingKey> {
         &self.keys
     }
 }
 
-/// Whether there is something new to say: another severity, other processes, another kind of fact, or twice as much of one.
+/// Whether there is news: another severity, other processes, another kind of fact, or twice as much of one.
 fn has_changed(before: &Finding, now: &Finding) -> bool {
     let processes = |finding: &Finding| -> BTreeSet<_> {
         finding.evidence.iter().flat_map(|evidence| evidence.fact.processes()).map(|it| it.key()).collect()

@@ -1,8 +1,8 @@
-//! What goes wrong with PID namespaces: detectors look at the state of the host and say what they find, with the facts that
+//! What goes wrong with PID namespaces: detectors read the state of the host and return what they find, with the facts that
 //! prove it. docs/findings.md describes each finding.
 //!
 //! A detector is a pure function of a [`Scene`]: the model, what happened lately, and what was read of /proc beside the stream.
-//! [`FindingsWatch`] runs them while events come, and says what was opened, changed and closed.
+//! [`FindingsWatch`] runs them while events come, and reports what was opened, changed and closed.
 
 mod children_elsewhere;
 mod creation_refused;

@@ -31,7 +31,7 @@ pub(super) fn find(scene: &Scene<'_>) -> Vec<Finding> {
     known.chain(over(scene).filter_map(|(record, gone)| held_after_its_end(scene, record, gone))).collect()
 }
 
-/// The namespaces whose processes are gone, where no event says whether they are too; the last of each number, and when they went.
+/// The namespaces whose processes are gone, where no event shows whether they are too; the last of each number, and when they went.
 fn over<'a>(scene: &'a Scene<'_>) -> impl Iterator<Item = (&'a NamespaceRecord, BootNs)> {
     let is_seen = scene.world.sees_destructions();
     let gone = scene.recent.gone().filter(move |record| !is_seen && record.death.is_some());
@@ -76,7 +76,7 @@ fn held(scene: &Scene<'_>, state: &NamespaceState) -> Option<Finding> {
     let only_awaits_a_fork = holders.iter().all(|holder| matches!(holder, Holder::PidForChildren { .. }))
         && left_out == 0
         && state.init_start().is_none();
-    // One that is not looked for yet, or that may still get its first process.
+    // One whose holders are not read yet, or that may still get its first process.
     if read.is_none() && holders.is_empty() || only_awaits_a_fork && !holders.is_empty() {
         return None;
     }
@@ -111,7 +111,7 @@ fn explained(
         let what = format!("the open files of {} could not be read", Count(unread, "process", "processes"));
         evidence.push(fact(Fact::Unseen { what }));
     } else if evidence.is_empty() {
-        let what = "nothing that /proc shows keeps it: a file that is sent over a socket, say";
+        let what = "nothing that /proc shows keeps it: such as a file that is sent over a socket";
         evidence.push(fact(Fact::Unseen { what: what.to_owned() }));
     }
     let mut next = vec![explain_ns(ns.inum)];

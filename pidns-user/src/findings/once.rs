@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// What a snapshot shows to be wrong, and the model that it makes. What happened at one moment is not among it; nor is what has to
-/// go on for some time, where neither the snapshot nor /proc says since when it does.
+/// go on for some time, where neither the snapshot nor /proc shows since when it does.
 pub fn of_snapshot(
     snapshot: &Snapshot,
     thresholds: Thresholds,
@@ -49,7 +49,7 @@ mod tests {
     const INIT: u32 = 50;
     const NOW: f64 = 100.0;
 
-    /// Says of all that they are zombies.
+    /// Reports all as zombies.
     #[derive(Default)]
     struct AllZombies(Option<Wanted>);
 

@@ -1,7 +1,7 @@
 //! /proc shows another namespace than the one that the process is in: it shows that of the process that
 //! mounted it.
 //!
-//! Sandboxes that use no /proc have that on purpose, so that it is looked for only where a namespace is asked about.
+//! Sandboxes that use no /proc have that on purpose, so that it is checked only where a namespace is asked about.
 
 use super::{
     Scene,

@@ -28,7 +28,7 @@ pub struct Wanted {
     pub doing: BTreeSet<ProcessKey>,
     /// The limits on PIDs of these namespaces, each by its PID 1.
     pub limits: BTreeMap<NsInum, HostPid>,
-    /// Whether to look for what holds namespaces: these.
+    /// Whether to read the holders of namespaces: these.
     pub holders: BTreeSet<NsInum>,
     /// Whether any of these holds the namespace still.
     pub still_held: BTreeMap<NsInum, Vec<Holder>>,
@@ -108,7 +108,7 @@ pub struct Readings {
     pub holders: BTreeMap<NsInum, Holders>,
     /// The namespaces that nothing holds any more of what did.
     pub let_go: BTreeSet<NsInum>,
-    /// How long it took to look for holders, where that was done.
+    /// How long it took to read holders, where that was done.
     pub holders_took: Duration,
     /// By process; `None` where it shows the process's own.
     pub proc: BTreeMap<ProcessKey, Option<ProcShows>>,

@@ -1,4 +1,4 @@
-//! All that a detector looks at.
+//! All that a detector reads.
 
 use std::{cell::OnceCell, collections::BTreeSet, time::Duration};
 
@@ -27,7 +27,7 @@ pub struct Scene<'a> {
     pub now: BootNs,
     /// Whether more can be read of /proc: what is missing comes a moment later.
     pub can_read: bool,
-    /// Whether this is the only look: a namespace that is held without a process counts at once, as nothing says since when it is.
+    /// Whether this is the only detection: a namespace that is held without a process counts at once, as its start is unknown.
     pub at_once: bool,
     /// The findings that are open.
     pub open: &'a BTreeSet<FindingKey>,

@@ -1,7 +1,7 @@
 //! PID 1 is exiting, and a member of its namespace does not go.
 //!
 //! `zap_pid_ns_processes()` (kernel/pid_namespace.c) kills all members and sleeps until each is reaped. It sleeps in state S, so
-//! that the kernel's hung task detector says nothing.
+//! that the kernel's hung task detector reports nothing.
 
 use std::time::Duration;
 

@@ -218,7 +218,7 @@ fn a_zombie_is_one_only_where_proc_has_it() {
     orphan(&mut story, 1, 10.0);
     assert_eq!(story.ids(11.5), [Diagnosis::ZombiesNotReaped], "a recording has nothing else");
     story.can_read = true;
-    assert_eq!(story.ids(11.5), [], "it was not looked up yet");
+    assert_eq!(story.ids(11.5), [], "it was not read yet");
     let key = process(&[INIT + 3, 3], INIT).key();
     let doing = |state| {
         let ppid = HostPid(INIT);
@@ -282,7 +282,7 @@ fn a_hanging_teardown_names_its_processes() {
     let finding = story.the(11.5);
     assert_eq!((finding.id, finding.since_boot_ns), (Diagnosis::TeardownBlocked, seconds(10.0)));
     assert_eq!(blocker(&finding), (member.pid, BlockedBy::Parent, Some(HostPid(CREATOR))));
-    // What /proc says is newer.
+    // /proc is newer.
     for (state, tracer, frozen, expected) in [
         ('Z', None, false, BlockedBy::Parent),
         ('Z', Some(1), false, BlockedBy::Tracer),
@@ -718,7 +718,7 @@ fn a_recording_with_findings_is_believed() {
     assert_eq!(watch.open().count(), 0);
     hear(&mut watch, start(Vec::new()));
     hear(&mut watch, finding_event(FindingState::Opened));
-    assert_eq!(watch.open().count(), 0, "nothing was looked for when it was recorded");
+    assert_eq!(watch.open().count(), 0, "nothing was detected when it was recorded");
 }
 
 /// Reads nothing, and notes what it is asked.

@@ -1,4 +1,4 @@
-//! Runs the detectors while events come, and says what was opened, changed and closed.
+//! Runs the detectors while events come, and reports what was opened, changed and closed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,9 +21,9 @@ use crate::{
     pipeline::{Consumer, Update, Wants},
 };
 
-/// How often the detectors look.
+/// How often the detectors run.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How often what holds namespaces is looked for, which reads the open files of all processes; and of the time at most this part.
+/// How often the holders of namespaces are read, which reads the open files of all processes; and of the time at most this part.
 const HOLDERS_INTERVAL: Duration = Duration::from_millis(500);
 const HOLDERS_SHARE: u32 = 100;
 
@@ -54,12 +54,12 @@ enum Clock {
     Recorded { detected: BootNs },
 }
 
-/// What a look asks to be read.
+/// What a detection asks to be read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reads {
     /// All that it needs, what was read before too.
     Anew,
-    /// What was never read: a look that new readings bring about would else ask for the next ones, without end.
+    /// What was never read: else a detection caused by new readings would ask for the next ones, without end.
     Unread,
     /// The same, and finds nothing yet.
     First,
@@ -75,7 +75,7 @@ pub struct FindingsWatch {
     start_reader: Option<fn() -> Box<dyn Reader>>,
     reader: Option<Box<dyn Reader>>,
     wants: Wants,
-    /// Whether there is one look alone, at a snapshot that says what holds namespaces.
+    /// Whether there is one detection alone, on a snapshot with the holders of namespaces.
     at_once: bool,
     /// When holders were read last.
     holders_at: Option<BootNs>,
@@ -83,7 +83,7 @@ pub struct FindingsWatch {
     asked: BTreeSet<NsInum>,
     counts: OpenFindings,
     news: Vec<(BootNs, Body)>,
-    /// Whether the findings are those of the recording, and none are looked for.
+    /// Whether the findings are those of the recording, and none are detected.
     is_recorded: bool,
 }
 
@@ -110,12 +110,12 @@ impl FindingsWatch {
         self
     }
 
-    /// Of a recording. Where it was recorded what was wrong, that is repeated: it was found with more than the events say.
+    /// Of a recording. Where it was recorded what was wrong, that is repeated: it was found with more data than the events have.
     pub fn recorded(thresholds: Thresholds) -> Self {
         Self::new(thresholds, None, Clock::Recorded { detected: BootNs::default() })
     }
 
-    /// Of one snapshot, which says what holds namespaces.
+    /// Of one snapshot, which has the holders of namespaces.
     pub(super) fn once(thresholds: Thresholds, reader: Box<dyn Reader>) -> Self {
         let clock = Clock::Recorded { detected: BootNs::default() };
         Self { reader: Some(reader), at_once: true, ..Self::new(thresholds, None, clock) }
@@ -125,7 +125,7 @@ impl FindingsWatch {
         self.recent.update(event, changes, world);
     }
 
-    /// Reads all that can be read of one moment, then looks at it.
+    /// Reads all that can be read of one moment, then detects.
     pub(super) fn detect_once(&mut self, world: &World, now: BootNs) {
         let mut before = None;
         while before != Some(self.readings.count()) {
@@ -155,7 +155,7 @@ impl FindingsWatch {
         }
     }
 
-    /// With what is looked for only where these namespaces are asked about.
+    /// With the findings that are detected only where these namespaces are asked about.
     pub fn asking_about(mut self, namespaces: BTreeSet<NsInum>) -> Self {
         self.asked = namespaces;
         self
@@ -171,7 +171,7 @@ impl FindingsWatch {
         self.ledger.open()
     }
 
-    /// Looks at a moment of a recording, at which its events end.
+    /// Detects at the moment of a recording at which its events end.
     pub fn detect_at(&mut self, world: &World, now: BootNs) {
         if !self.is_recorded {
             self.detect(world, now, Reads::Anew);

@@ -2,10 +2,10 @@
 //!
 //! An orphan becomes a child of PID 1 of its namespace (`find_new_reaper()`, kernel/exit.c), and an init that never waits for it
 //! keeps it for ever. A proper one reaps it in microseconds. Of its own children a parent may take note later: only many of them,
-//! for long, are a finding. (A snapshot does not say which of the two a child of PID 1 is: then it is taken for an orphan.)
+//! for long, are a finding. (A snapshot does not show which of the two a child of PID 1 is: then it is taken for an orphan.)
 //!
 //! With tracepoints alone the event of a reaping comes when the kernel frees the task: on a machine that is busy that can be
-//! seconds later. So the oldest zombies are looked up in /proc before anything is said.
+//! seconds later. So the oldest zombies are looked up in /proc before anything is reported.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -36,7 +36,7 @@ pub(super) fn find(scene: &Scene<'_>) -> Vec<Finding> {
     found.filter_map(|((inum, reaper), zombies)| of(scene, inum, reaper, &zombies)).collect()
 }
 
-/// The zombies of which /proc does not say that they are gone.
+/// The zombies that are not gone by /proc.
 fn groups<'a>(scene: &Scene<'a>) -> Groups<'a> {
     let mut groups = Groups::new();
     for state in scene.world.processes() {
@@ -54,7 +54,7 @@ fn groups<'a>(scene: &Scene<'a>) -> Groups<'a> {
     groups
 }
 
-/// What /proc says of it; `None` where it was not looked up, or may not be.
+/// What /proc has of it; `None` where it was not looked up, or may not be.
 fn is_zombie_by_proc(scene: &Scene<'_>, state: &ProcessState) -> Option<bool> {
     if scene.readings.gone.contains(&state.key()) {
         return Some(false);
@@ -132,12 +132,12 @@ fn of(
     })
 }
 
-/// Since when it is a zombie; where no event said that, since when it is known.
+/// Since when it is a zombie; where no event reported that, since when it is known.
 fn since(scene: &Scene<'_>, state: &ProcessState) -> Option<BootNs> {
     state.ended.as_ref()?.since.or_else(|| scene.recent.zombie_since(state.key()))
 }
 
-/// Whether nothing says that its parent is the one that forked it.
+/// Whether it is unknown that its parent is the one that forked it.
 fn may_be_an_orphan(state: &ProcessState) -> bool {
     state.orphaned || state.entered == Entered::Unseen
 }

@@ -26,7 +26,7 @@ pub(super) struct Plan<'a> {
     /// BTF that knows the attach points of the others.
     pub(super) attach_points: aya::Btf,
     pub(super) set: HookSet,
-    /// Whether user space can look for what no hook told ([`super::sweep`]).
+    /// Whether user space can find what no hook reported ([`super::sweep`]).
     pub(super) can_sweep: bool,
     /// Why system calls are not hooked; `None`: they may be.
     pub(super) without_syscall_hooks: Option<&'static str>,
@@ -35,9 +35,9 @@ pub(super) struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// Returns the hooks and their forms, and the bits of [`attached`] that the programs were told.
+    /// Returns the hooks and their forms, and the bits of [`attached`] that the programs know.
     ///
-    /// Loads, then attaches: a hook that the kernel refuses is off, and the stream says so, unless nothing works
+    /// Loads, then attaches: a hook that the kernel refuses is off, and the stream reports it, unless nothing works
     /// without it.
     pub(super) fn carry_out<'a>(
         mut self,
@@ -95,14 +95,14 @@ impl Plan<'_> {
     /// Why a hook need not be tried.
     fn ruled_out(&self, hook: &Hook) -> Option<String> {
         if hook.need == Need::Grouped(Group::Ends) && !self.can_sweep {
-            // A leader that is reaped with its last thread would never be told.
+            // A leader that is reaped with its last thread would never be reported.
             return Some("of use in the host's own PID namespace alone".to_owned());
         }
         let left_out = hook.left_out(self.set, self.without_syscall_hooks).map(str::to_owned);
         left_out.or_else(|| self.drifted.get(hook.name).map(Drift::to_string))
     }
 
-    /// Tells the programs which hooks are in place: those that depend on it come after.
+    /// Sets which hooks are in place, for the programs: those that depend on it come after.
     fn set_switches(&mut self, forms: &[(Hook, HookForm)]) -> Result<u32, LoadError> {
         // Of hooks that are yet to come, nothing is in place.
         let on = |is: &dyn Fn(&Hook) -> bool| {
@@ -170,7 +170,7 @@ impl Plan<'_> {
     }
 }
 
-/// Takes away what is there of a group that is not complete: it would cost, and tell nothing.
+/// Takes away what is there of a group that is not complete: it would cost, and report nothing.
 fn take_incomplete_away(
     groups: &[Group],
     forms: &mut [(Hook, HookForm)],
@@ -212,7 +212,7 @@ fn attach(hook: &Hook, programs: &mut HashMap<&str, &mut Program>) -> Result<(),
 
 /// Takes a program out of the kernel, attached or not.
 pub(super) fn unload_one(program: &mut Program) {
-    // One that was never loaded says so.
+    // For one that was never loaded this is an error.
     let _ = match program {
         Program::BtfTracePoint(program) => program.unload(),
         Program::FEntry(program) => program.unload(),
@@ -229,7 +229,7 @@ fn unload(hook: &Hook, programs: &mut HashMap<&str, &mut Program>) {
     }
 }
 
-/// The kernel's answer in one line; the verifier's log is long, and its end says what it refused.
+/// The kernel's answer in one line; the verifier's log is long, and its end has what it refused.
 fn explain(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {

@@ -298,7 +298,7 @@ impl<'a> Btf<'a> {
         Err(BtfError::Unexpected(format!("type {id}")))
     }
 
-    /// The words of a type: what follows its kind, and what each row holds.
+    /// The fields of a type: what follows its kind, and what each row holds.
     fn words(
         &self,
         id: u32,

@@ -7,7 +7,7 @@ use super::{
     layout::{self, Layout, SnapshotLayout, has},
 };
 
-/// What BTF says of a kernel.
+/// The facts of a kernel's BTF.
 #[derive(Debug)]
 pub struct BtfReport {
     /// What is known of its layout.
@@ -24,7 +24,7 @@ pub struct BtfReport {
     set: HookSet,
 }
 
-/// What BTF says of the task iterator, which snapshots are taken with.
+/// The facts in BTF about the task iterator, with which snapshots are taken.
 #[derive(Debug)]
 pub struct SnapshotReport {
     /// What is known of the layout that its program needs.

@@ -1,4 +1,4 @@
-//! The privileges that loading needs, told by name.
+//! The privileges that loading needs, by name.
 
 use std::io;
 
@@ -45,7 +45,7 @@ impl Capabilities {
         self.0 & (1 << bit) != 0
     }
 
-    /// Whether it may look at the namespaces of any process (CAP_SYS_PTRACE).
+    /// Whether it may read the namespaces of any process (CAP_SYS_PTRACE).
     pub fn may_trace_all(self) -> bool {
         const SYS_PTRACE: u32 = 19;
         self.has(SYS_PTRACE)

@@ -58,13 +58,13 @@ pub enum LoadError {
     Hook {
         /// The hook.
         hook: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         error: String,
     },
-    /// The task iterator, which looks at what exists, was refused.
+    /// The task iterator, which takes snapshots, was refused.
     #[error("the kernel's task iterator (iter/task) cannot be had: {0}")]
     Iterator(String),
-    /// Memory or descriptors are used up: that says nothing about this kernel.
+    /// Memory or descriptors are used up: that is no property of this kernel.
     #[error("{what}: {error}{}", remedy(error))]
     Exhausted {
         /// What was tried.
@@ -82,7 +82,7 @@ pub enum LoadError {
     },
 }
 
-/// What says that memory or descriptors are used up, if an error comes from that.
+/// The error of memory or descriptors running out, if that is the cause.
 pub(super) fn exhausted(error: &(dyn Error + 'static)) -> Option<io::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -119,14 +119,14 @@ impl LoadError {
     }
 }
 
-/// An error with its causes, of which aya's own words leave the last, and with it the errno, out.
+/// An error with its causes, of which aya's own message leaves the last, and with it the errno, out.
 pub(super) fn whole(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
+        let message = error.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
         }
         cause = error.source();
     }
@@ -149,9 +149,9 @@ mod tests {
     fn a_refused_map_is_reported_with_its_errno() {
         let io_error = io::Error::from_raw_os_error(libc::EPERM);
         let refused = MapError::CreateError { name: "EVENTS".to_owned(), io_error };
-        let words = LoadError::from(aya::EbpfError::from(refused)).to_string();
-        assert!(words.contains("EVENTS") && words.contains("os error 1"), "{words}");
-        assert_eq!(words.matches("failed to create").count(), 1, "{words}");
+        let message = LoadError::from(aya::EbpfError::from(refused)).to_string();
+        assert!(message.contains("EVENTS") && message.contains("os error 1"), "{message}");
+        assert_eq!(message.matches("failed to create").count(), 1, "{message}");
     }
 
     #[test]
@@ -165,8 +165,8 @@ mod tests {
                 LoadError::from(aya::EbpfError::from(refused)),
                 LoadError::NoBtf(io::Error::from_raw_os_error(errno)),
             ] {
-                let words = error.or_exhausted("load the kernel side").to_string();
-                assert!(words.starts_with("load the kernel side: ") && words.contains(word), "{words}");
+                let message = error.or_exhausted("load the kernel side").to_string();
+                assert!(message.starts_with("load the kernel side: ") && message.contains(word), "{message}");
             }
         }
         let refused = LoadError::NoBtf(io::Error::from_raw_os_error(libc::ENOENT)).or_exhausted("load");
@@ -175,9 +175,9 @@ mod tests {
 
     #[test]
     fn in_another_user_namespace_the_capabilities_and_the_way_out_are_named() {
-        let words = LoadError::UserNamespace.to_string();
+        let message = LoadError::UserNamespace.to_string();
         for part in ["CAP_BPF", "CAP_PERFMON", "initial user namespace", "on the host", "--userns=host"] {
-            assert!(words.contains(part), "{part:?}: {words}");
+            assert!(message.contains(part), "{part:?}: {message}");
         }
     }
 }

@@ -52,16 +52,16 @@ pub enum Need {
     Indispensable,
     /// Something is not seen without it.
     Useful,
-    /// It tells more, or more exactly, what tracepoints tell too.
+    /// It reports more than tracepoints, or more exactly.
     Function,
     /// Likewise, and only together with the others of its group.
     Grouped(Group),
-    /// It tells what these groups tell, where one of them does not run: less exactly, or at a price.
+    /// It reports what these groups report, where one of them does not run: less exactly, or at a price.
     Fallback(&'static [Group]),
 }
 
 /// Function hooks that are attached together or not at all: of a call one sees the return and the others why; of ends all
-/// have to be told for the one fallback to be spared.
+/// have to be known for the one fallback to be spared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
     /// Of processes that are reaped, and of teardowns.
@@ -73,14 +73,14 @@ pub enum Group {
 }
 
 impl Hook {
-    /// What is lost without it, in words.
+    /// What is lost without it, as text.
     pub fn loss(&self) -> String {
-        // Tracepoints tell much of it too.
+        // Tracepoints report much of it too.
         let how = if self.is_function() { "not seen, or less exactly," } else { "not seen" };
         format!("{how} without it: {}", self.shows)
     }
 
-    /// Whether something else tells, later, what its programs do not get to see: SIGCHLD, or the look at what is left.
+    /// Whether something else reports, later, what its programs do not see: SIGCHLD, or the sweep.
     pub fn is_backed_up(&self) -> bool {
         self.need == Need::Grouped(Group::Ends) || self.need == Need::Fallback(&[Group::Ends])
     }
@@ -90,8 +90,8 @@ impl Hook {
         ["release_task", "sched_process_free"].contains(&self.name)
     }
 
-    /// Whether its programs run at every fork and have something to say of refused ones alone: most runs that are left
-    /// out lose nothing, and which do nobody knows.
+    /// Whether its programs run at every fork and report refused ones alone: most runs that are left
+    /// out lose nothing, and which do is unknown.
     pub fn is_only_source_of_refusals(&self) -> bool {
         ["kernel_clone", "alloc_pid"].contains(&self.name)
     }
@@ -168,7 +168,7 @@ pub enum Drift {
     Prototype {
         /// What the programs rely on.
         expected: String,
-        /// What BTF says.
+        /// The facts of BTF.
         found: String,
     },
     /// BTF is damaged there.
@@ -176,7 +176,7 @@ pub enum Drift {
     Unreadable(BtfError),
 }
 
-/// What BTF says of all hooks' attach points.
+/// The facts of BTF about all hooks' attach points.
 #[derive(Debug)]
 pub struct AttachPoints<'a> {
     btf: &'a Btf<'a>,
@@ -184,7 +184,7 @@ pub struct AttachPoints<'a> {
 }
 
 impl<'a> AttachPoints<'a> {
-    /// Looks for those of `hooks`.
+    /// Finds those of `hooks`.
     pub fn of(btf: &'a Btf<'a>, hooks: &[Hook]) -> Result<Self, BtfError> {
         let functions: Vec<&'static str> =
             hooks.iter().filter(|hook| hook.is_function()).map(|hook| hook.name).collect();
@@ -259,14 +259,14 @@ pub fn all(layout: &Layout) -> Vec<Hook> {
             Need::Grouped(Group::Ends),
             &[NS],
             Value::Nothing,
-            "when exactly a teardown began and ended, whether or not a SIGCHLD tells",
+            "when exactly a teardown began and ended, with or without a SIGCHLD",
         ),
         tracepoint(
             "sched_process_free",
             &[(At::TpBtf, names::PROGRAM_FREE)],
             Need::Fallback(&[Group::Ends]),
             &[TASK],
-            "process.reap, a teardown's end that no SIGCHLD tells",
+            "process.reap, a teardown's end without a SIGCHLD",
         ),
         hook(
             "proc_free_inum",
@@ -386,7 +386,7 @@ pub enum HookSet {
     /// Hook by hook what this kernel takes: functions, and tracepoints for the rest.
     #[default]
     Auto,
-    /// Functions for all that they can tell; end with exit code 4 where this kernel refuses one.
+    /// Functions for all that they can report; end with exit code 4 where this kernel refuses one.
     Function,
     /// Tracepoints alone.
     Tracepoint,

@@ -114,7 +114,7 @@ impl TaskIterator {
     pub fn read_ties(&mut self, snapshot: &Snapshot, between: &mut dyn FnMut()) -> Result<Ties, LoadError> {
         self.ties().map_err(|why| LoadError::Iterator(why.to_owned()))?;
         let mut reader = TieReader::new(HostPid(std::process::id()), snapshot);
-        // Files are told of the processes that the other one has met.
+        // Files are reported for the processes that the other one has found.
         for program in [names::PROGRAM_TASK_TIES, names::PROGRAM_FILE_TIES] {
             self.run(program, between, |bytes| reader.take(bytes).map_err(|error| damaged(&error)))?;
         }
@@ -147,7 +147,7 @@ impl TaskIterator {
     }
 }
 
-/// What the kernel's BTF has to tell.
+/// The facts that the kernel's BTF must have.
 struct LookedUp {
     layout: SnapshotLayout,
     /// What the programs attach to.
@@ -156,7 +156,7 @@ struct LookedUp {
     has_files: bool,
 }
 
-/// Looks up the offsets, and what the programs attach to. Of all BTF only this is looked at.
+/// Looks up the offsets, and what the programs attach to. No other part of BTF is read.
 fn look_up() -> Result<LookedUp, LoadError> {
     let bytes = read_btf()?;
     let mut names = SnapshotLayout::types();
@@ -286,7 +286,7 @@ impl SchedulerClock {
         Ok(Self { latest, until })
     }
 
-    /// When a thread stopped running that came to a CPU at `arrival` and ran for `ran` ns; `None` where this kernel does not say.
+    /// When a thread stopped running that came to a CPU at `arrival` and ran for `ran` ns; `None` where this kernel does not report it.
     /// (Real-time threads have run for longer since an earlier arrival: they seem to have ended a moment ago.)
     fn end_of_run(self, arrival: u64, ran: u64) -> Option<BootNs> {
         let ago = self.latest.checked_sub(arrival).filter(|_| arrival != 0)?;
@@ -333,7 +333,7 @@ pub fn cgroups_of(mut bytes: &[u8]) -> Result<Vec<(HostPid, u64)>, DecodeError> 
 
 /// The letter that /proc shows for a task in this state (`task_state_index()`, include/linux/sched.h).
 fn letter(state: u32, exit_state: u32) -> char {
-    /// `TASK_REPORT`: what is told from one another.
+    /// `TASK_REPORT`: the states that are distinguished.
     const REPORT: u32 = 0x7f;
     const UNINTERRUPTIBLE: u32 = 0x2;
     const NOLOAD: u32 = 0x400;

@@ -1,4 +1,4 @@
-//! The kernel's layout, resolved for the object: what BTF says of each offset that it needs.
+//! The kernel's layout, resolved for the object: each offset that it needs, from BTF.
 
 use pidns_ebpf::abi::symbols::{ABSENT, OFFSETS, Offset, SNAPSHOT_OFFSETS, SNAPSHOT_SHARED, Source};
 
@@ -34,7 +34,7 @@ pub struct Missing(pub Vec<BtfError>);
 pub const TRACEPOINT_GUARD: &str = "srcu_fast_notrace";
 
 impl Layout {
-    /// Looks everything up; tells all that is missing at once.
+    /// Looks everything up; reports all that is missing at once.
     pub fn resolve(btf: &Btf<'_>) -> Result<Self, Missing> {
         let (layout, missing) = Self::look_up(btf);
         if missing.is_empty() { Ok(layout) } else { Err(Missing(missing)) }
@@ -118,7 +118,7 @@ impl SnapshotLayout {
         types
     }
 
-    /// Looks everything up; tells all that is missing at once.
+    /// Looks everything up; reports all that is missing at once.
     pub fn resolve(btf: &Btf<'_>) -> Result<Self, Missing> {
         let (layout, missing) = Self::look_up(btf);
         if missing.is_empty() { Ok(layout) } else { Err(Missing(missing)) }
@@ -148,7 +148,7 @@ impl SnapshotLayout {
 /// What the programs need, of what is optional, to find roots of processes.
 pub(super) const TIES: &[&str] =
     &["TASK_FS", "FS_ROOT_MOUNT", "FS_ROOT_ENTRY", "NSPROXY_MOUNT_NS", "MOUNT_NS_NS"];
-/// Of what they need one, to tell a PID namespace from others.
+/// Of what they need one, to distinguish a PID namespace from others.
 pub(super) const KINDS: &[&str] = &["NS_COMMON_TYPE", "PROC_NS_TYPE"];
 
 /// Whether `pid.numbers` has a stated length.

@@ -81,7 +81,7 @@ pub struct Loaded {
     ebpf: Ebpf,
     /// Each hook and the form it runs in.
     pub hooks: Vec<(Hook, HookForm)>,
-    /// What its programs were told of them: bits of [`names::attached`].
+    /// The hooks that its programs know: bits of [`names::attached`].
     attached: u32,
     /// Its counters.
     pub stats: Stats,
@@ -89,7 +89,7 @@ pub struct Loaded {
     pub namespace_counters: Option<NamespaceCounterTable>,
     /// What else can be read of it, where it counts.
     pub gauges: Option<Gauges>,
-    /// What finds the ends that no hook told.
+    /// Finds the ends that no hook reported.
     pub sweeper: Sweeper,
     /// CLOCK_BOOTTIME before the first hook was in place, nanoseconds.
     pub began_boot_ns: BootNs,
@@ -117,7 +117,7 @@ impl Loaded {
         missed
     }
 
-    /// Whether function hooks tell of reapings: the kernel side then keeps no zombies.
+    /// Whether function hooks report reaps: the kernel side then keeps no zombies.
     pub fn ends_by_function(&self) -> bool {
         self.attached & names::attached::ENDS_BY_FUNCTION != 0
     }
@@ -185,7 +185,7 @@ fn load_all(
     fill_filter(&mut ebpf, names::MAP_FILTER_NS, settings.namespaces.iter().map(|inum| inum.0), 0u64)?;
     fill_filter(&mut ebpf, names::MAP_FILTER_PIDS, settings.pids.iter().map(|pid| pid.0), 1u8)?;
     let mut gauges = match settings.counting.is_some() {
-        true => Some(Gauges::of_maps(&ebpf, names::MAP_EVENTS).map_err(io("look at the maps"))?),
+        true => Some(Gauges::of_maps(&ebpf, names::MAP_EVENTS).map_err(io("read the maps"))?),
         false => None,
     };
     let take = |ebpf: &mut Ebpf, name: &str| {
@@ -217,7 +217,7 @@ fn load_all(
     let (hooks, attached) = plan.carry_out(ebpf.programs_mut())?;
     let observed_since_ns = clock::boottime_ns();
     if let Some(gauges) = &mut gauges {
-        gauges.add_programs(&ebpf).map_err(io("look at the programs"))?;
+        gauges.add_programs(&ebpf).map_err(io("read the programs"))?;
     }
     // Mapped only now, when BTF is gone: both are the largest things in memory.
     let ring = RingBuf::try_from(take(&mut ebpf, names::MAP_EVENTS)?)?;
@@ -253,7 +253,7 @@ pub fn check_privileges() -> Result<(), LoadError> {
     if missing.is_empty() { Ok(()) } else { Err(LoadError::Privilege(missing)) }
 }
 
-/// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK. Where it may not be raised, creating a map says so.
+/// Kernels before 5.11 charge maps to RLIMIT_MEMLOCK. Where it may not be raised, creating a map fails with the reason.
 pub(super) fn raise_memlock() {
     let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
 }

@@ -7,7 +7,7 @@ use crate::event::INITIAL_NS;
 /// Inode number of the initial user namespace (`PROC_USER_INIT_INO`, include/linux/proc_ns.h).
 const INITIAL_USER: u64 = 0xeffffffd;
 
-/// What to say to somebody who stands in another PID namespace.
+/// The message for a user in another PID namespace.
 pub const ELSEWHERE: &str = "this is not the host's own PID namespace: PIDs are shown as the host numbers them, and \
                              lookups of PIDs given as --ns see this namespace's processes only";
 
@@ -21,7 +21,7 @@ pub fn is_initial() -> Option<bool> {
 }
 
 /// Whether the user namespace is the initial one; `None` where that cannot be read. The capabilities that bpf(2) asks for
-/// (`bpf_capable`, `perfmon_capable`) count in that one only; a BPF token, which stands in for them elsewhere, nobody
+/// (`bpf_capable`, `perfmon_capable`) count in that one only; a BPF token, which replaces them elsewhere, no process
 /// here makes use of.
 pub fn is_initial_user() -> Option<bool> {
     Some(fs::metadata("/proc/self/ns/user").ok()?.ino() == INITIAL_USER)

@@ -21,9 +21,9 @@ use pidns_ebpf::abi::{
 };
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-/// Words of a slot: the namespace's id, its inode number, the counters.
+/// Numbers of a slot: the namespace's id, its inode number, the counters.
 const SLOT_WORDS: usize = size_of::<CounterSlot>() / size_of::<u64>();
-/// Words before the counters.
+/// Numbers before the counters.
 const KEY_WORDS: usize = size_of::<NamespaceId>() / size_of::<u64>();
 /// Exit reasons.
 pub const EXIT_REASONS: usize = ExitReason::ALL.len();
@@ -250,7 +250,7 @@ impl Drop for Mapping {
     }
 }
 
-/// The words of a [`CounterSlot`].
+/// The numbers of a [`CounterSlot`].
 struct Slot<'a>(&'a [AtomicU64]);
 
 impl Slot<'_> {

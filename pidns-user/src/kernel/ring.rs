@@ -19,7 +19,7 @@ use crate::kernel::reorder::Reorder;
 
 /// How long a record waits for an older one that stands behind it in the ring.
 const REORDER_WINDOW: Duration = Duration::from_millis(2);
-/// How often the ring is looked at without a wake-up: records of processes cause none.
+/// How often the ring is read without a wake-up: records of processes cause none.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a wake-up waits for more: one wake-up then serves all that happens meanwhile.
 const GATHER: Duration = Duration::from_millis(4);
@@ -29,7 +29,7 @@ const BATCH_BYTES: usize = 2 << 20;
 /// Most bytes of records that are held while a snapshot is taken: 2 million forks on the host.
 const HELD_BYTES: usize = 256 << 20;
 
-/// Records that are handed over between two looks at the ring, where there are many.
+/// Records that are handed over between two reads of the ring, where there are many.
 const RELEASED_BETWEEN: u64 = 4_096;
 
 /// Wakes a [`RingReader`] that waits, from another thread.
@@ -89,7 +89,7 @@ impl RingReader {
         self.malformed
     }
 
-    /// Waits for records, at most `limit`, or until somebody calls [`Waker::wake`].
+    /// Waits for records, at most `limit`, or until another thread calls [`Waker::wake`].
     pub fn wait(&self, limit: Duration) -> io::Result<()> {
         let limit = limit.min(if self.waiting.is_empty() { POLL_INTERVAL } else { REORDER_WINDOW });
         let timeout = Timespec::try_from(limit).map_err(io::Error::other)?;
@@ -108,7 +108,7 @@ impl RingReader {
         }
     }
 
-    /// Hands over what is in the ring, oldest first, but for the youngest. Says whether there may be more.
+    /// Hands over what is in the ring, oldest first, but for the youngest. Returns whether there may be more.
     pub fn drain(&mut self, each: impl FnMut(Header, Record<'_>)) -> bool {
         // Before the ring is read: what enters it from here on is younger.
         let BootNs(now) = boottime_ns();
@@ -125,7 +125,7 @@ impl RingReader {
         self.take_up_to(HELD_BYTES);
     }
 
-    /// Takes records from the ring until so many bytes wait. Says whether there may be more.
+    /// Takes records from the ring until so many bytes wait. Returns whether there may be more.
     fn take_up_to(&mut self, bytes: usize) -> bool {
         take(&mut self.ring, &mut self.waiting, bytes, &mut self.received, &mut self.malformed)
     }
@@ -159,7 +159,7 @@ impl RingReader {
     }
 }
 
-/// Takes records from the ring until so many bytes wait. Says whether there may be more.
+/// Takes records from the ring until so many bytes wait. Returns whether there may be more.
 fn take(
     ring: &mut RingBuf<MapData>,
     waiting: &mut Reorder,

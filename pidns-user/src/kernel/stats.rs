@@ -30,7 +30,7 @@ pub struct KindTotals {
 pub struct Totals {
     /// By kind; those that are all zero are left out.
     pub kinds: BTreeMap<u8, KindTotals>,
-    /// Creations of namespaces that the record of their init tells of, by what became of that.
+    /// Creations of namespaces that the record of their init reports, by what became of that.
     pub creations_with_init: KindTotals,
     /// Threads created.
     pub threads_created: u64,
@@ -48,7 +48,7 @@ impl Totals {
         self.kinds.values().map(|kind| kind.lost).sum()
     }
 
-    /// Events that nobody will see because a table of the kernel side was full.
+    /// Events that are lost because a table of the kernel side was full.
     pub fn unseen(&self) -> u64 {
         self.untracked
             .iter()
@@ -136,7 +136,7 @@ pub struct MissedRuns {
     firsts: [u64; MOMENTS],
     /// Of all others.
     others: u64,
-    /// Of programs that tell refused forks alone: as many of those were not seen, at most.
+    /// Of programs that report refused forks alone: as many of those were not seen, at most.
     pub refusals: u64,
 }
 
@@ -148,7 +148,7 @@ impl MissedRuns {
         }
     }
 
-    /// Events that nobody saw: what of the first programs the second ones, by these totals, did not take over. The totals
+    /// Events that were not seen: what of the first programs the second ones, by these totals, did not take over. The totals
     /// must be read after the runs, so that none counts as lost for a moment.
     pub fn lost(&self, totals: &Totals) -> u64 {
         let firsts = self.firsts.iter().zip(totals.taken_over);

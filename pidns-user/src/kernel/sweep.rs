@@ -26,13 +26,13 @@ use crate::{
     procfs::Procfs,
 };
 
-/// How long something has been over before a look says so: the hook comes up to 40 ms late.
+/// How long something has been over before a sweep reports it: the hook comes up to 40 ms late.
 const PATIENCE_NS: u64 = 1_000_000_000;
 
-/// Most zombies that a look asks after: real ones stay for as long as their parent likes, and each costs 10 µs.
+/// Most zombies that a sweep checks: real ones stay for as long as their parent likes, and each costs 10 µs.
 const BUDGET: usize = 1_000;
 
-/// Looks that it takes to come round to all zombies: as many in the kernel side's table as in ours, at most.
+/// Sweeps that it takes to check all zombies: as many in the kernel side's table as in ours, at most.
 const ROUND: u64 = 2 * 65_536 / BUDGET as u64 + 1;
 
 #[derive(Clone, Copy)]
@@ -65,32 +65,32 @@ pub enum Swept {
     TornDown(Dying),
 }
 
-/// Looks through the tables.
+/// Walks the tables.
 pub struct Sweeper {
     zombies: BpfHashMap<MapData, Key, ZombieEntry>,
     dying: BpfHashMap<MapData, u32, DyingEntry>,
     zombie_suspects: Suspects,
-    /// An init is in both tables, and is told of from either.
+    /// An init is in both tables, and is reported from either.
     dying_suspects: Suspects,
-    /// Where the next look goes on.
+    /// Where the next sweep goes on.
     next: ProcessKey,
     /// In another PID namespace the kernel's numbers mean other processes, or none.
     possible: bool,
 }
 
-/// What one look found over: the hook may still be on its way.
+/// What one sweep found over: the hook may still be on its way.
 ///
-/// An entry that the hook has told of since is gone from the tables, and is never asked after again: it is forgotten after as
-/// many looks as it takes to come round to all.
+/// An entry that the hook has reported since is gone from the tables, and is never checked again: it is forgotten after as
+/// many sweeps as it takes to check all.
 #[derive(Debug, Default)]
 struct Suspects {
-    /// With the number of the look that found it first.
+    /// With the number of the sweep that found it first.
     found: HashMap<ProcessKey, u64>,
     pass: u64,
 }
 
 impl Suspects {
-    /// Whether a look before this one has found it over too. If so, it is no suspect any more.
+    /// Whether an earlier sweep has found it over too. If so, it is no suspect any more.
     fn found_again(&mut self, key: ProcessKey) -> bool {
         match self.found.insert(key, self.pass) {
             Some(_) => self.found.remove(&key).is_some(),
@@ -117,7 +117,7 @@ impl Sweeper {
         })
     }
 
-    /// Whether it can tell who is there.
+    /// Whether it can see which processes exist.
     pub(super) fn is_possible(&self) -> bool {
         self.possible
     }
@@ -132,7 +132,7 @@ impl Sweeper {
         }
         let old = |since: u64| last || now.saturating_since(BootNs(since)) > PATIENCE_NS;
 
-        // An entry can vanish while we look, and the walk then begins anew: each key once is enough.
+        // An entry can vanish during the walk, and the walk then begins anew: each key once is enough.
         let keys: BTreeSet<ProcessKey> =
             self.zombies.keys().filter_map(Result::ok).map(|Key(key)| key).chain(zombies.keys()).collect();
         let turn = keys.range(self.next..).chain(keys.range(..self.next));
@@ -179,7 +179,7 @@ fn is_there(key: &ProcessKey) -> bool {
     if test_kill_process(number) == Err(Errno::SRCH) {
         return false;
     }
-    // One that may not be looked at is taken to be the same: better late than wrong.
+    // One that may not be read is taken to be the same: better late than wrong.
     Procfs::default().start_ticks(HostPid(pid)).is_none_or(|ticks| ticks == BootNs(start_boot_ns).ticks())
 }
 
@@ -192,12 +192,12 @@ mod tests {
     fn a_suspect_that_the_hook_reports_later_is_forgotten() {
         let key = |pid| ProcessKey::new(pid, 1);
         let mut suspects = Suspects::default();
-        assert!(!suspects.found_again(key(1)), "by one look alone");
+        assert!(!suspects.found_again(key(1)), "by one sweep alone");
         suspects.end_of_sweep();
         assert!(suspects.found_again(key(1)));
-        assert!(suspects.found.is_empty(), "told of");
+        assert!(suspects.found.is_empty(), "reported");
         for pass in 0..10 * ROUND {
-            assert!(!suspects.found_again(key(pass as u32 + 10)), "and the hook comes before the next look");
+            assert!(!suspects.found_again(key(pass as u32 + 10)), "and the hook comes before the next sweep");
             suspects.end_of_sweep();
         }
         assert!(suspects.found.len() <= ROUND as usize, "{}", suspects.found.len());

@@ -28,7 +28,7 @@ impl From<Zombie> for Unreaped {
     }
 }
 
-/// Zombies whose exit was seen, or that a look has found.
+/// Zombies whose exit was seen, or that a snapshot has found.
 #[derive(Debug)]
 pub struct Zombies {
     kept: HashMap<ProcessKey, Unreaped>,
@@ -38,12 +38,12 @@ pub struct Zombies {
 }
 
 impl Zombies {
-    /// None yet. Whether the kernel side keeps none: then whoever exits is remembered.
+    /// None yet. Whether the kernel side keeps none: then each exiting process is remembered.
     pub fn new(all: bool) -> Self {
         Self { kept: HashMap::new(), refused: 0, all }
     }
 
-    /// A look has found this zombie, which may have been one before the kernel side was there.
+    /// A snapshot has found this zombie, which may have been one before the kernel side was there.
     pub fn found(&mut self, process: &event::Process) {
         let event::Process { pid, ref pids, ref comm, start_boot_ns, ppid, uid, ns, container: _ } = *process;
         let (pid, start_boot_ns) = (pid.0, start_boot_ns.0);
@@ -58,7 +58,7 @@ impl Zombies {
         self.keep(key, Unreaped { process, exit_boot_ns: 0, pids: pids.as_slice().into() });
     }
 
-    /// Remembers whoever exits, where that is wanted; of whoever is reaped, adds what is remembered.
+    /// Remembers each exiting process, where that is wanted; adds what it remembers to each reaped one.
     pub fn follow<'a>(&mut self, header: Header, record: Record<'a>) -> Record<'a> {
         match record {
             Record::ProcessExit { process, .. } => {
@@ -117,7 +117,7 @@ impl Zombies {
         self.refused
     }
 
-    /// Forgets one; says whether it was there.
+    /// Forgets one; returns whether it was there.
     pub fn remove(&mut self, key: &ProcessKey) -> bool {
         self.kept.remove(key).is_some()
     }

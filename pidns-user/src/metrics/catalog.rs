@@ -20,7 +20,7 @@ pub struct Metric {
     pub kind: Kind,
     /// The names of its labels.
     pub labels: &'static [&'static str],
-    /// What it says, in a sentence.
+    /// Its meaning, in a sentence.
     pub help: &'static str,
 }
 
@@ -93,7 +93,7 @@ metrics! {
     NAMESPACE_ZOMBIE_OLDEST: Gauge "pidns_namespace_zombie_oldest_timestamp_seconds" ["pidns"]
         "When the oldest zombie of a PID namespace was first seen as one; absent without a zombie.";
     NAMESPACE_CREATED: Gauge "pidns_namespace_created_timestamp_seconds" ["pidns"]
-        "When a PID namespace was created, or its init started where nobody saw the creation.";
+        "When a PID namespace was created, or its init started where the creation was not seen.";
     NAMESPACE_FORKS: Counter "pidns_namespace_forks_total" ["pidns"]
         "Processes forked into a PID namespace.";
     NAMESPACE_REAPS: Counter "pidns_namespace_reaps_total" ["pidns"]
@@ -125,11 +125,11 @@ metrics! {
     COUNTED_TOGETHER: Gauge "pidns_trace_namespaces_counted_together" []
         "PID namespaces that found no place of their own in the kernel's tables; their processes are counted under runtime other.";
     RESYNC_CORRECTIONS: Counter "pidns_trace_resync_corrections_total" ["kind"]
-        "PID namespaces that a snapshot found to differ from what the events had said.";
+        "PID namespaces that a snapshot found to differ from the model of the events.";
     SNAPSHOT_SECONDS: Gauge "pidns_trace_snapshot_seconds" []
         "How long the last pass over all tasks took.";
     ENRICHMENT_FAILURES: Counter "pidns_trace_enrichment_failures_total" ["source"]
-        "Look-ups of containers that found no runtime or no name.";
+        "Lookups of containers that found no runtime or no name.";
 }
 
 /// Whether a name is one of the agent's own process, which the `prometheus` crate describes.

@@ -71,7 +71,7 @@ impl Metrics {
         Some(self.shared.state().as_of).filter(|as_of| *as_of > BootNs(0))
     }
 
-    /// What `/status` tells of the kernel side and the snapshots, as a JSON object.
+    /// The state of the kernel side and the snapshots, as a JSON object.
     pub fn status(&self) -> serde_json::Value {
         self.shared.status()
     }
@@ -241,7 +241,7 @@ fn add_info(ns: &NamespaceSummary, pidns: &str, families: &mut Families) {
     );
 }
 
-/// A name that somebody else chose, as the value of a label: without control characters, and not longer than this.
+/// A foreign name, as the value of a label: without control characters, and not longer than this.
 fn label(name: &Name) -> String {
     const LONGEST: usize = 200;
     let text = name.for_terminal().to_string();

@@ -141,7 +141,7 @@ impl MetricsConsumer {
     fn publish(&mut self, world: &World) {
         self.changed = false;
         self.published = Some(Instant::now());
-        // The init that a snapshot finds is what older kernels' namespaces are told apart by, and no change of the namespace.
+        // The init that a snapshot finds distinguishes namespaces on older kernels, and no change of the namespace.
         for inum in world.namespaces().map(|state| state.namespace.inum).collect::<Vec<_>>() {
             self.learn(world, inum, false);
         }

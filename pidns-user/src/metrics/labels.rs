@@ -84,7 +84,7 @@ impl ProcessStateLabel {
     pub(super) const ALL: [Self; 5] =
         [Self::Running, Self::Sleeping, Self::Blocked, Self::Stopped, Self::Zombie];
 
-    /// Of a letter as proc(5) has it. A process of which no snapshot has told yet has just been forked.
+    /// Of a letter as proc(5) has it. A process that no snapshot has yet has just been forked.
     pub(super) fn of(letter: Option<char>) -> Self {
         match letter {
             Some('D') => Self::Blocked,
@@ -146,7 +146,7 @@ pub(super) const ORIGINS: [&str; 4] = ["inside", "ancestor", "kernel", "parent_d
 pub(super) const JOIN_RESULTS: [&str; 2] = ["ok", "refused"];
 /// Values of `stage` of a loss (docs/events.md).
 pub(super) const LOSS_STAGES: [&str; 4] = ["ring", "table", "hook", "malformed"];
-/// Values of `source`: where the look-up of a container's runtime or name failed.
+/// Values of `source`: where the lookup of a container's runtime or name failed.
 pub(super) const ENRICHMENT_SOURCES: [&str; 2] = ["cgroup", "runtime"];
 /// Values of `kind` of a correction.
 pub(super) const CORRECTIONS: [&str; 3] = ["added", "removed", "changed"];

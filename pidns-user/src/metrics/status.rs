@@ -1,4 +1,4 @@
-//! What `/status` tells of the kernel side and the snapshots.
+//! The state of the kernel side and the snapshots in `/status`.
 
 use serde_json::{Value, json};
 

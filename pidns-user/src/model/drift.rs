@@ -6,11 +6,11 @@ use super::{DeadProcess, Ended, World};
 use crate::event::identity::BootNs;
 use crate::event::snapshot::{Snapshot, SnapshotNamespace, SnapshotProcess};
 
-/// How long after its exit the reaping of a zombie may still be on its way: where a hook does not run, a look once a second
+/// How long after its exit the reaping of a zombie may still be on its way: where a hook does not run, a sweep once a second
 /// finds the zombie gone, and must find it so twice. Nanoseconds.
 const REAPING_TAKES: u64 = 4_000_000_000;
 
-/// In how many processes and namespaces the two differ. The events go further than the look, which began at the snapshot's
+/// In how many processes and namespaces the two differ. The events go further than the snapshot, which began at its
 /// time: what began or ended while it was taken may be in it or not. Of namespaces those are compared that both have, by the
 /// kernel's own numbers for them: one that has a living process is there for both or for neither.
 pub fn drift(world: &World, snapshot: &Snapshot) -> u64 {
@@ -18,7 +18,7 @@ pub fn drift(world: &World, snapshot: &Snapshot) -> u64 {
     let readable = snapshot.processes.iter().filter(|process| process.ns.is_some());
     let wrong = readable.clone().filter(|process| is_wrong(world, process, since)).count();
 
-    // One that may not be looked at is there all the same.
+    // A process that may not be read still exists.
     let seen: HashSet<_> = snapshot.processes.iter().map(|process| process.pid).collect();
     let ghosts = world
         .processes()
@@ -53,7 +53,7 @@ fn is_wrong(world: &World, process: &SnapshotProcess, since: BootNs) -> bool {
                 || known.process.pids != process.pids
                 || (process.is_zombie() && known.ended.is_none())
         }
-        // It may have gone when it had been looked at.
+        // It may have ended after it had been read.
         _ => {
             let is_it = |dead: &&DeadProcess| dead.state.key().is_same(key);
             let since_then = || world.history().processes().take_while(|dead| dead.known_boot_ns >= since);
@@ -181,9 +181,9 @@ mod tests {
         let count = |seen: &[(u32, u64, char)]| drift(&world, &snapshot(100, seen));
         assert_eq!(count(&[(1, 1, 'S'), (2, 10, 'S')]), 0);
         assert_eq!(count(&[(1, 1, 'S')]), 1, "the kernel does not have 2");
-        assert_eq!(count(&[(1, 1, 'S'), (2, 10, 'S'), (9, 5, 'S')]), 1, "no event told of 9");
+        assert_eq!(count(&[(1, 1, 'S'), (2, 10, 'S'), (9, 5, 'S')]), 1, "no event reported 9");
         assert_eq!(count(&[(1, 1, 'S'), (2, 10, 'S'), (3, 20, 'S')]), 1, "3 was reaped before");
-        assert_eq!(count(&[(1, 1, 'S'), (2, 10, 'Z')]), 1, "no event told of its exit");
+        assert_eq!(count(&[(1, 1, 'S'), (2, 10, 'Z')]), 1, "no event reported its exit");
         assert_eq!(count(&[(1, 1, 'S'), (2, 11, 'S')]), 1, "another process of the same PID");
     }
 
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_living_process_thought_to_be_gone_is_drift() {
-        // Its PID is another's by the events, whose fork told so.
+        // By the events its PID belongs to another process, whose fork was reported.
         let world = world_with_namespace(vec![fork(1, 1), fork(2, 10), fork(2, 50)]);
         assert_eq!(drift(&world, &snapshot(100, &[(1, 1, 'S'), (2, 10, 'S')])), 1, "2 is another");
         assert_eq!(drift(&world, &snapshot(40, &[(1, 1, 'S'), (2, 10, 'S')])), 0, "it went later");
@@ -220,7 +220,7 @@ mod tests {
             assert_eq!(drift(&world, &seen), expected);
         }
         seen.boot_ns = BootNs(3);
-        assert_eq!(drift(&world, &seen), 0, "it was born after the look had begun");
+        assert_eq!(drift(&world, &seen), 0, "it was born after the snapshot had begun");
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl<'a> Node<'a> {
 
 /// How a process got into its namespace: as that was seen, or else as its parent shows it.
 ///
-/// A snapshot knows the parent, which may have adopted the process, and not who forked it. Nor can it tell a process that came from
+/// A snapshot knows the parent, which may have adopted the process, and not the process that forked it. Nor can it distinguish a process that came from
 /// outside from one that another such process forked inside with CLONE_PARENT: the parent of both is outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry<'a> {
@@ -178,7 +178,7 @@ impl<'a> Forest<'a> {
         self
     }
 
-    /// The same with what a stream has told of how processes got in: whoever forked them may be gone.
+    /// The same with the events of how processes got in: the process that forked them may be gone.
     pub fn with_entries(mut self, world: &'a World) -> Self {
         let seen = world.processes().filter(|entry| entry.entered != Entered::Unseen);
         self.seen = seen.map(|entry| (entry.process.pid, &entry.entered)).collect();
@@ -262,7 +262,7 @@ impl<'a> Forest<'a> {
         if levels.is_empty() {
             levels.push(None);
         }
-        // There is one outermost namespace, whoever asks.
+        // There is one outermost namespace, for any reader.
         if let (Some(first @ None), [root]) = (levels.first_mut(), self.outermost().as_slice()) {
             *first = Some(*root);
         }
@@ -329,7 +329,7 @@ impl<'a> Forest<'a> {
     }
 }
 
-/// Whether one can have been the other's parent: of somebody who is gone the parent may be gone too, and its PID another's.
+/// Whether one can have been the other's parent: the parent of an ended process may be gone too, and its PID reused.
 fn was_there(parent: &SnapshotProcess, child: &SnapshotProcess) -> bool {
     match (parent.start_boot_ns, child.start_boot_ns) {
         (Some(parent), Some(child)) => parent <= child.saturating_add(TICK_NS),
@@ -450,7 +450,7 @@ mod tests {
         assert_eq!(forest.levels(&dead(BootNs(9 * SECOND))), [Some(10), Some(20), Some(30)].map(known));
         assert_eq!(forest.levels(&dead(BootNs(6 * SECOND))), [Some(10), Some(25), Some(30)].map(known));
         assert_eq!(forest.levels(&dead(BootNs(3 * SECOND))), [Some(10), Some(26), Some(30)].map(known));
-        // Of one that nothing is remembered of, the process itself says the number.
+        // Where nothing is remembered, the number comes from the process itself.
         let forest = Forest::new(&snapshot);
         let lost = process(&[71, 9, 4], None, Some(99));
         assert_eq!(forest.levels(&lost), [Some(10), None, Some(99)].map(known));
@@ -470,8 +470,8 @@ mod tests {
     /// As of `docker exec -d`: who came in is there, who forked it is gone, and who has it since is not certain.
     #[test]
     fn a_process_seen_to_join_has_joined_whatever_became_of_its_parent() {
-        use crate::event::{Body, Event, Process as Told};
-        let told = |pids: &[u32], ns| Told {
+        use crate::event::{Body, Event, Process as EventProcess};
+        let at = |pids: &[u32], ns| EventProcess {
             pid: HostPid(pids[0]),
             pids: pids.to_vec(),
             comm: "x".into(),
@@ -481,15 +481,15 @@ mod tests {
             ns,
             container: None,
         };
-        let (parent, child) = (told(&[5], NsInum(10)), told(&[6, 3], NsInum(11)));
-        let forked = |process: &Told, parent: &Told| Body::ProcessFork {
+        let (parent, child) = (at(&[5], NsInum(10)), at(&[6, 3], NsInum(11)));
+        let forked = |process: &EventProcess, parent: &EventProcess| Body::ProcessFork {
             process: process.clone(),
             parent: parent.clone(),
             crosses: process.ns != parent.ns,
             restored: false,
         };
         let reap = Body::ProcessReap { process: parent.clone(), zombie_ns: None };
-        let bodies = [forked(&parent, &told(&[1], NsInum(10))), forked(&child, &parent), reap];
+        let bodies = [forked(&parent, &at(&[1], NsInum(10))), forked(&child, &parent), reap];
         let mut world = World::default();
         for (body, boot_ns) in bodies.into_iter().zip(100..) {
             let time = jiff::Timestamp::UNIX_EPOCH;

@@ -1,4 +1,4 @@
-//! What must be remembered to say what a record means. Pure: no clock, no file, no kernel.
+//! What must be remembered to interpret a record. Pure: no clock, no file, no kernel.
 
 mod drift;
 mod forest;

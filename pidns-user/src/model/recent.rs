@@ -1,5 +1,5 @@
 //! What happened lately to namespaces and their processes: who created them, what was refused, which signals were ignored, how
-//! they ended, how many processes come and go. [`World`] says what exists; this says how it came to be so.
+//! they ended, how many processes come and go. [`World`] has what exists; this has how it came to be so.
 //!
 //! Everything is bounded: namespaces that are gone, and incidents, are forgotten in the order of their times.
 
@@ -203,7 +203,7 @@ impl NamespaceRecord {
 }
 
 impl Recent {
-    /// Takes what an event says, and what it changed in the model.
+    /// Takes an event, and what it changed in the model.
     pub fn update(&mut self, event: &Event, changes: &[Change], world: &World) {
         if matches!(event.body, Body::StreamStart { .. }) {
             *self = Self::default();

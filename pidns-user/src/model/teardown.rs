@@ -25,7 +25,7 @@ pub enum Reason {
         /// Its name.
         #[serde(skip_serializing_if = "Option::is_none")]
         comm: Option<Name>,
-        /// Whether it is not known if another process traces it, which would have it first: a recording does not always tell.
+        /// Whether it is not known if another process traces it, which would have it first: a recording does not always have that.
         #[serde(skip_serializing_if = "is_false")]
         tracer_unknown: bool,
     },
@@ -248,14 +248,14 @@ mod tests {
 
     #[test]
     fn in_a_recording_without_tracers_one_may_have_the_zombie() {
-        let told = |process: SnapshotProcess| SnapshotProcess { threads_live: Some(0), ..process };
+        let without_threads = |process: SnapshotProcess| SnapshotProcess { threads_live: Some(0), ..process };
         let not_reaped =
             |tracer_unknown| Reason::NotReaped { pid: Some(HostPid(2)), comm: None, tracer_unknown };
         for (process, expected) in [
             (process(&[7, 3], 2, OUTER, 'Z'), Some(not_reaped(true))),
-            (told(process(&[7, 3], 2, OUTER, 'Z')), Some(not_reaped(false))),
+            (without_threads(process(&[7, 3], 2, OUTER, 'Z')), Some(not_reaped(false))),
             (process(&[7, 3], 5, OUTER, 'Z'), None),
-            (told(process(&[7, 3], 5, OUTER, 'Z')), Some(Reason::Ending)),
+            (without_threads(process(&[7, 3], 5, OUTER, 'Z')), Some(Reason::Ending)),
         ] {
             let recorded =
                 Snapshot { source: SnapshotSource::Recording, ..snapshot(std::slice::from_ref(&process)) };

@@ -1,7 +1,7 @@
 //! What exists, kept up by events: it begins with a snapshot, or with nothing, and follows a stream. Pure: a stream that is
 //! live and one that is replayed make the same.
 //!
-//! What an event says is believed; what had to be seen before it and was not (an end of whoever had a PID before, say) is
+//! Events are believed; what had to be seen before it and was not (such as the end of the PID's previous process) is
 //! made up for and counted ([`Inconsistencies`]). Any order of events is taken, none panics.
 
 mod change;
@@ -38,7 +38,7 @@ pub struct World {
     namespaces: BTreeMap<NsInum, NamespaceState>,
     history: History,
     inconsistencies: Inconsistencies,
-    /// The look that is being told, if one is.
+    /// The snapshot that is being applied, if any.
     pass: Option<SnapshotPass>,
     /// Whether reapings and destructions are among the events: without them an exit and a teardown are the end.
     reapings_reported: bool,
@@ -47,7 +47,7 @@ pub struct World {
     processes_reported: bool,
     /// When the last snapshot was begun.
     processes_as_of: BootNs,
-    /// Whether snapshots say what holds namespaces.
+    /// Whether snapshots have the holders of namespaces.
     holders_reported: bool,
     /// When all hooks of the stream were in place: of a process that was there before, the beginning may not have been seen.
     began: BootNs,
@@ -85,7 +85,7 @@ impl World {
         Self::remembering(self.history.limit())
     }
 
-    /// Follows an event; says what it changed.
+    /// Follows an event; returns what it changed.
     pub fn apply(&mut self, event: &Event) -> Vec<Change> {
         let at = event.boot_ns;
         self.boot_ns = self.boot_ns.max(at);
@@ -100,7 +100,7 @@ impl World {
                 self.pass = Some(SnapshotPass::default());
             }
             Body::StreamResync { .. } => {
-                // By its processes alone a snapshot cannot say that a namespace is gone.
+                // By its processes alone a snapshot cannot show that a namespace is gone.
                 let expected = self.namespaces.keys().filter(|_| self.holders_reported).copied();
                 self.pass =
                     Some(SnapshotPass::of(self.processes.keys().copied(), expected, self.holders_reported));
@@ -194,7 +194,7 @@ impl World {
     }
 
     /// All events will be among those that it follows, though not all of them may be in the stream, as the filter of its
-    /// `stream.start` says. `hooks` are those of that.
+    /// `stream.start` has it. `hooks` are those of that.
     pub fn follow_everything(&mut self, hooks: &BTreeMap<String, String>) {
         self.reports(hooks, |_| true);
     }
@@ -219,7 +219,7 @@ impl World {
         self.processes_as_of = boot_ns;
     }
 
-    /// Whether the snapshot that comes next says what holds namespaces. One that does not leaves what was known of that, and the
+    /// Whether the snapshot that comes next has the holders of namespaces. One that does not leaves what was known of that, and the
     /// namespaces that it does not name.
     pub fn set_snapshots_have_holders(&mut self, have: bool) {
         self.holders_reported = have;
@@ -309,12 +309,12 @@ impl World {
             && matches!(stage(), Some(Stage::Dying { torn_down: false, .. }))
     }
 
-    /// What exists, in the form that a look at the kernel has.
+    /// What exists, in the form of a snapshot of the kernel.
     pub fn snapshot(&self) -> Snapshot {
         let mut processes: Vec<SnapshotProcess> =
             self.processes.values().map(|entry| entry.as_snapshot(self.is_exiting(entry))).collect();
         processes.sort_by_key(|process| process.pid);
-        // Where children go is told by events too: by that, who has ended, or has sent them elsewhere, holds nothing.
+        // Events report where children go too: a process that has ended, or sends them elsewhere, holds nothing.
         let goes_there = |inum, pid: &HostPid| {
             self.process(*pid).is_some_and(|entry| entry.ended.is_none() && entry.children_ns == Some(inum))
         };
@@ -359,12 +359,12 @@ impl World {
         }
     }
 
-    /// Whether the last event was part of a look: more of it may follow.
+    /// Whether the last event was part of a snapshot: more of it may follow.
     pub fn is_in_snapshot(&self) -> bool {
         self.pass.is_some()
     }
 
-    /// No more of a look follows: what it did not name is gone. The next event that is no part of it does the same.
+    /// The snapshot is complete: objects that it did not name are gone. The next event that is no part of it does the same.
     pub fn settle(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
         self.settle_into(&mut changes);

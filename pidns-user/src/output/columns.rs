@@ -13,7 +13,7 @@ use crate::text::printable;
 /// Where a column's text stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// Words.
+    /// Text.
     Left,
     /// Numbers.
     Right,
@@ -47,7 +47,7 @@ impl From<String> for Cell {
 }
 
 /// Writes the rows, below their headings if these are wanted, the last column without blanks after it. What a terminal would obey is
-/// escaped: a state of a recording, say.
+/// escaped: such as a state of a recording.
 pub(super) fn write(
     columns: &[Column],
     rows: &[Vec<Cell>],

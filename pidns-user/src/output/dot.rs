@@ -81,24 +81,24 @@ fn origins(forest: &Forest<'_>, node: &Node<'_>) -> BTreeMap<NsInum, u64> {
 fn holders(node: &Node<'_>, to: &mut dyn io::Write) -> io::Result<()> {
     let inum = node.namespace.inum;
     let outside = node.holders.iter().filter(|holder| !matches!(holder, Holder::Child { .. }));
-    let mut words: Vec<String> = outside.map(|holder| held_by(holder)).collect();
-    let more = (words.len().saturating_sub(NAMED) as u64).saturating_add(node.holders_left_out);
-    words.truncate(NAMED);
+    let mut notes: Vec<String> = outside.map(|holder| held_by(holder)).collect();
+    let more = (notes.len().saturating_sub(NAMED) as u64).saturating_add(node.holders_left_out);
+    notes.truncate(NAMED);
     if more > 0 {
-        words.push(format!("{more} more"));
+        notes.push(format!("{more} more"));
     }
-    if words.is_empty() && node.children.is_empty() {
-        words.push("something that is not seen".to_owned());
+    if notes.is_empty() && node.children.is_empty() {
+        notes.push("something that is not seen".to_owned());
     }
-    for (index, words) in words.into_iter().enumerate() {
-        writeln!(to, "  holder{index}of{inum} [shape=note, label={}];", Quoted(&[words]))?;
+    for (index, notes) in notes.into_iter().enumerate() {
+        writeln!(to, "  holder{index}of{inum} [shape=note, label={}];", Quoted(&[notes]))?;
         writeln!(to, "  holder{index}of{inum} -> ns{inum} [style=dashed];")?;
     }
     Ok(())
 }
 
 /// A string of Graphviz's language, of these lines. Its backslashes begin escapes of its own (`\N` is a node's name), and what
-/// looks like an entity of HTML is one: `&#8238;` would turn the direction of a label.
+/// has the form of an entity of HTML is one: `&#8238;` would turn the direction of a label.
 struct Quoted<'a>(&'a [String]);
 
 impl fmt::Display for Quoted<'_> {

@@ -27,10 +27,10 @@ use crate::{
     text::{Count, Name, printable},
 };
 
-/// Columns before what is said: a label's.
+/// Columns of a label.
 const INDENT: usize = 14;
 
-/// Things of a kind that the text names; of more it tells the number. JSON has all.
+/// Things of a kind that the text names; of more it gives the number. JSON has all.
 const NAMED: usize = 10;
 
 /// Writes one document.
@@ -60,7 +60,7 @@ pub fn text(
     timeline::write(&mut sheet)
 }
 
-/// Where the text goes: lines of a label and what is said.
+/// Where the text goes: lines of a label and its text.
 struct Sheet<'a> {
     explanation: &'a Explanation,
     zone: &'a TimeZone,
@@ -87,7 +87,7 @@ impl Sheet<'_> {
         let padding = " ".repeat((INDENT - 2).saturating_sub(label.width()).max(1));
         let start = format!("  {}{padding}", Paint::Dim.on(label, self.screen.style));
         let width = 2 + label.width() + padding.len();
-        // A recording's words may be anything.
+        // A recording's texts may be anything.
         wrap::write((&start, width), &printable(&text.to_string()), INDENT, self.screen.width, self.to)
     }
 
@@ -221,7 +221,7 @@ fn must_reap(zombie: &SnapshotProcess, wait: &Wait) -> String {
             )
         }
         None if wait.tracer_unknown => {
-            format!("{then} (unless another process traces it, which the recording does not tell)")
+            format!("{then} (unless another process traces it, which the recording does not show)")
         }
         None => then,
     }
@@ -260,7 +260,7 @@ fn awaited(waits_for: &[Awaited]) -> Vec<String> {
     waits_for.iter().map(line).collect()
 }
 
-/// Of a process that is no zombie, what says more of it than the letter of its state.
+/// Of a process that is no zombie, what describes it better than the letter of its state.
 fn condition_of(process: &SnapshotProcess) -> Option<String> {
     if process.exiting {
         return Some(match process.is_init() {

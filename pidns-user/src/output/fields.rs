@@ -35,7 +35,7 @@ pub trait Field: Copy + PartialEq + 'static {
 }
 
 /// An enumeration of fields: `Variant "name" "HEADING" Side ["member in JSON", …]`, which are the usual ones, and the function that
-/// says what room each takes.
+/// lists the width of each.
 macro_rules! fields {
     (
         $(#[doc = $of:literal])* $vis:vis enum $enum:ident, usual $usual:tt, $room:path;
@@ -77,7 +77,7 @@ pub(super) use fields;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fields<F> {
     fields: Vec<F>,
-    /// Whether somebody has named them: then each is shown.
+    /// Whether the user has named them: then each is shown.
     are_chosen: bool,
 }
 
@@ -103,7 +103,7 @@ impl<F: Field> FromStr for Fields<F> {
     }
 }
 
-/// The field of this name, or what is said where there is none.
+/// The field of this name, or the error where there is none.
 pub(super) fn field<F: Field>(name: &str) -> Result<F, String> {
     F::of_name(name).ok_or_else(|| {
         let nearest = F::NAMES.iter().min_by_key(|known| distance(name, known)).unwrap_or(&"");

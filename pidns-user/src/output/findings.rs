@@ -242,7 +242,7 @@ fn names(list: &[NameCount]) -> String {
         .join(", ")
 }
 
-/// A fact in words.
+/// A fact as a sentence.
 fn fact(evidence: &Evidence, now: BootNs) -> String {
     match &evidence.fact {
         Fact::Zombies { count, oldest_boot_ns, orphans, names: list, forked_by } => {

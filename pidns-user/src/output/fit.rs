@@ -17,7 +17,7 @@ pub enum Cut {
     End,
     /// Its beginning: the branches of a tree, before the number.
     Start,
-    /// Numbers in the middle of "48121 → 7 → 1": the outermost and the innermost say most.
+    /// Numbers in the middle of "48121 → 7 → 1": the outermost and the innermost matter most.
     Middle,
     /// A time without its milliseconds.
     Fraction,

@@ -27,11 +27,11 @@ use crate::{
     text::{Count, Name},
 };
 
-/// Holders and joined processes that a line of the table names; of more it tells the number. JSON has more.
+/// Holders and joined processes that a line of the table names; of more it gives the number. JSON has more.
 pub const NAMED: usize = 3;
 
 fields! {
-    /// What `tree` tells of a namespace.
+    /// The fields that `tree` shows of a namespace.
     pub enum Field, usual [Ns, Container, Init, Processes, Up, Detail], room;
     /// Its inode number, below its parent's.
     Ns "ns" "NAMESPACE" Left ["ns"],

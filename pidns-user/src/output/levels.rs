@@ -20,7 +20,7 @@ use crate::{
 };
 
 fields! {
-    /// What `pid` tells of a level.
+    /// The fields that `pid` shows of a level.
     pub enum Field, usual [Level, Ns, Container, Pid], room;
     /// Its number.
     Level "level" "LEVEL" Left ["level"],
@@ -54,7 +54,7 @@ pub struct Level {
     pub pid: u32,
 }
 
-/// Writes the table: a line a level. Where they are not all, one more says so.
+/// Writes the table: a line a level. Where some are left out, one more line counts them.
 pub fn table(
     levels: &[Level],
     is_all: bool,

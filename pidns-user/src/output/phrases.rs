@@ -1,4 +1,4 @@
-//! What the views for people have words for in common: processes, their ends, time.
+//! Phrases that the views for people have in common: processes, their ends, time.
 
 use std::fmt::{self, Display};
 
@@ -15,8 +15,8 @@ pub(super) fn pids(pids: &[u32]) -> String {
     pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" → ")
 }
 
-/// "depth_limit" as words.
-pub(super) fn words(reason: &str) -> String {
+/// "depth_limit" as a phrase.
+pub(super) fn spaced(reason: &str) -> String {
     reason.replace('_', " ")
 }
 

@@ -20,7 +20,7 @@ use crate::{
 /// How often the printer checks that its reader is there: with nothing to write, no write would fail.
 const READER_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What `seq` of an event says.
+/// The `seq` of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seq {
     /// Its place among the events that are printed.

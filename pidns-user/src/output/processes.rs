@@ -24,7 +24,7 @@ use crate::{
 };
 
 fields! {
-    /// What `ps` tells of a process.
+    /// The fields that `ps` shows of a process.
     pub enum Field, usual [Ns, Level, Pids, State, Age, Comm, Entry], room;
     /// The PID at level 0.
     Pid "pid" "PID" Right ["pid"],
@@ -325,7 +325,7 @@ pub fn json(
 ) -> io::Result<()> {
     let Listing { snapshot, forest, processes, args } = listing;
     let wants_args = fields.is_some_and(|fields| fields.has(Field::Args));
-    // Only where it is asked for is the container there: to know it takes a look at a runtime's files.
+    // Only where it is asked for is the container there: to know it takes reading a runtime's files.
     let with_container = |process: &'_ SnapshotProcess| SnapshotProcess {
         container: container(process, snapshot).cloned(),
         ..process.clone()

@@ -1,9 +1,9 @@
-//! Words for why a call was refused.
+//! Phrases for why a call was refused.
 
-use super::phrases::{Who, words};
+use super::phrases::{Who, spaced};
 use crate::event::{Process, ReachedLimit, TakenPid};
 
-/// What an event tells of a refusal.
+/// The fields of a refusal.
 pub(super) struct Refusal<'a> {
     pub(super) reason: &'a str,
     pub(super) limit: Option<&'a ReachedLimit>,
@@ -31,7 +31,7 @@ pub(super) fn why(refusal: &Refusal<'_>) -> String {
         ("pid_taken", Some(taken), _) => return in_use(taken, holder),
         ("pid_taken", None, _) => "a PID that was asked for is taken".to_owned(),
         (_, _, Some(limit)) => reached(limit),
-        (reason, ..) => words(reason),
+        (reason, ..) => spaced(reason),
     };
     let missing = match (capability, user_ns) {
         (Some(capability), Some(user_ns)) => format!(": no {capability} in user namespace {user_ns}"),
@@ -78,7 +78,7 @@ pub(super) fn reached(limit: &ReachedLimit) -> String {
         _ => match &**kind {
             "pid_max" => "kernel.pid_max".to_owned(),
             "threads_max" => "kernel.threads-max".to_owned(),
-            kind => words(kind),
+            kind => spaced(kind),
         },
     };
     match (current, value) {

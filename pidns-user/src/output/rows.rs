@@ -1,8 +1,8 @@
-//! What a line of the stream's table says of each event.
+//! The line of each event in the stream's table.
 
 use super::{
     findings,
-    phrases::{Arguments, Death, Duration, ExitPhrase, ParentDeath, Who, words},
+    phrases::{Arguments, Death, Duration, ExitPhrase, ParentDeath, Who, spaced},
     refusals::{self, Refusal},
     screen::Paint,
 };
@@ -31,7 +31,7 @@ fn innermost(process: &Process) -> Option<(NsInum, Option<u32>)> {
     Some((process.ns, Some(process.pids.len().saturating_sub(1) as u32)))
 }
 
-/// The row of an event. A recording's words (`errno`, `reason`, a state …) are whatever somebody wrote there, as its names are:
+/// The row of an event. A recording's texts (`errno`, `reason`, a state …) are any text, as its names are:
 /// none of it reaches a terminal as it is.
 pub(super) fn row(body: &Body) -> Option<Row<'_>> {
     let row = row_of(body)?;
@@ -265,7 +265,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
                     Some(sender) => format!("from {} ({from})", Who(sender)),
                     None => "from the kernel".to_owned(),
                 },
-                if *fate == "ignored" { ignored(signal, from).to_owned() } else { words(fate) }
+                if *fate == "ignored" { ignored(signal, from).to_owned() } else { spaced(fate) }
             ),
         },
         Body::ForkFailed {
@@ -289,7 +289,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
                 "{}{errno}, {}",
                 if *thread { "thread: " } else { "" },
                 match &**reason {
-                    // The errno says memory, and misleads everybody who reads it.
+                    // The errno says memory, and misleads its readers.
                     "namespace_dead" => "not memory: the namespace's init is dead".to_owned(),
                     "children_elsewhere" => {
                         "no thread while the children go to another PID namespace".to_owned()
@@ -326,7 +326,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
             paint: Paint::Yellow,
             ns: None,
             process: None,
-            detail: format!("looked at all again: {added} added, {removed} removed, {changed} changed"),
+            detail: format!("new snapshot: {added} added, {removed} removed, {changed} changed"),
         },
         Body::StreamLost { stage, count } => Row {
             label: body.label(),
@@ -339,7 +339,7 @@ fn row_of(body: &Body) -> Option<Row<'_>> {
 }
 
 /// Why an init took no notice of a signal (sig_task_ignored() and prepare_signal(), kernel/signal.c), as far as the
-/// record tells: SIG_IGN is no handler either, and who is exiting takes no signal at all.
+/// record has: SIG_IGN is no handler either, and an exiting process takes no signal at all.
 fn ignored(signal: &str, from: &str) -> &'static str {
     match (signal, from) {
         ("SIGKILL", "inside") => "ignored: from inside, PID 1 cannot be killed",

@@ -15,7 +15,7 @@ pub enum Style {
 /// What a table or a text is laid out for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Screen {
-    /// Columns of the terminal, which no line exceeds; `None` where everything is to be written: to a pipe or a file, say.
+    /// Columns of the terminal, which no line exceeds; `None` where everything is to be written, such as to a pipe or a file.
     pub width: Option<usize>,
     /// Colours, or none.
     pub style: Style,
@@ -31,7 +31,7 @@ pub enum Paint {
     Red,
     /// What is well, or begins.
     Green,
-    /// What deserves a look.
+    /// What needs attention.
     Yellow,
     /// What comes in from outside.
     Cyan,

@@ -25,7 +25,7 @@ const PIPE_BUF: usize = 4096;
 pub enum Written {
     /// All are out.
     All,
-    /// The reader has gone: there is nobody to write to.
+    /// The reader has gone: nothing reads the output.
     Closed,
     /// They could not be written.
     Failed {
@@ -36,7 +36,7 @@ pub enum Written {
     },
 }
 
-/// Buffers whole events, so that a failure can tell how many it took.
+/// Buffers whole events, so that a failure can count how many it took.
 pub struct Sink {
     to: Box<dyn AsFd + Send>,
     buffer: Vec<u8>,
@@ -80,7 +80,7 @@ impl Sink {
     /// The same, compressed with zstd. After each flush all that was written can be read again.
     pub fn compressed(to: impl AsFd + Send + 'static) -> io::Result<Self> {
         let mut encoder = zstd::Encoder::new(Vec::new(), zstd::DEFAULT_COMPRESSION_LEVEL)?;
-        // Without it a byte that has changed can be a letter that has changed, and nobody is told.
+        // Without it a byte that has changed can be a letter that has changed, without an error.
         encoder.include_checksum(true)?;
         Ok(Self { encoder: Some(encoder), ..Self::new(to) })
     }
@@ -95,13 +95,13 @@ impl Sink {
         &mut self.buffer
     }
 
-    /// The event that was being written is whole. Says whether it is time to flush.
+    /// The event that was being written is whole. Returns whether it is time to flush.
     pub fn end_event(&mut self) -> bool {
         self.ends.push(self.buffer.len());
         self.buffer.len() >= FULL
     }
 
-    /// Whether the other end of a pipe or terminal has gone: with nothing to write, no write would tell.
+    /// Whether the other end of a pipe or terminal has gone: with nothing to write, no write would fail.
     pub fn reader_has_gone(&self) -> bool {
         let mut fds = [PollFd::from_borrowed_fd(self.to.as_fd(), PollFlags::empty())];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -112,7 +112,7 @@ impl Sink {
     pub fn flush(&mut self) -> Written {
         let events = self.ends.len() as u64;
         match self.compress(false) {
-            // Which events a part of a compressed block holds nobody can tell.
+            // Which events a part of a compressed block holds is unknown.
             Some(Ok(bytes)) => self.write(&bytes, |_| events),
             Some(Err(error)) => Written::Failed { error, unwritten: events },
             None => {
@@ -181,7 +181,7 @@ impl Sink {
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
-                    // Somebody made the file non-blocking: wait for room.
+                    // The file was made non-blocking: wait for room.
                     let _ = poll(&mut [PollFd::from_borrowed_fd(to, PollFlags::OUT)], None);
                 }
                 Err(Errno::PIPE) => break Written::Closed,
@@ -237,7 +237,7 @@ mod tests {
     fn a_changed_byte_is_found_in_compressed_data() {
         let mut file = tempfile::tempfile().unwrap();
         let mut sink = Sink::compressed(file.try_clone().unwrap()).unwrap();
-        // Noise, which is kept as it is: only a checksum can tell that one of its bytes is another.
+        // Noise, which is kept as it is: only a checksum can show a changed byte.
         let mut state = 1u32;
         let noise = std::iter::from_fn(|| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -25,7 +25,7 @@ use crate::{
 };
 
 fields! {
-    /// What the stream tells of an event.
+    /// The fields that the stream shows of an event.
     pub enum Field, usual [Time, Event, Ns, Level, Pids, Comm, Container, Detail], room;
     /// When it happened, by the clock of this machine.
     Time "time" "TIME" Left [],
@@ -166,7 +166,7 @@ impl View for Table {
         let Some(Row { label, paint, ns, process, detail }) = row(&event.body) else { return Ok(()) };
         let has = |field| self.columns.iter().any(|&(shown, _)| shown == field);
         let has_ns = has(Field::Ns);
-        // On a narrow terminal nothing else would say what it is about.
+        // On a narrow terminal nothing else would show its subject.
         let about = ns.filter(|_| process.is_none() && !has_ns && !has(Field::Container));
         let zone = self.zone.clone();
         let cell = |field: Field, line: &mut String| {
@@ -345,7 +345,7 @@ mod tests {
     #[test]
     fn long_names_and_deep_nesting_keep_the_columns_in_line() {
         let pids: Vec<u32> = (0..33).map(|level| 4_000_000 - level).collect();
-        let long = container("a-container-with-a-name-that-nobody-can-remember");
+        let long = container("a-container-with-a-name-that-is-hard-to-remember");
         let lines = shown(table(terminal(80)), reap(&pids, "名前名前名前"), Some(&long));
         assert_eq!(lines[0], "TIME      EVENT        PIDS        COMM       CONTAINER      DETAIL");
         assert_eq!(

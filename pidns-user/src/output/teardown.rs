@@ -1,4 +1,4 @@
-//! Words for what the end of a namespace waits for.
+//! Phrases for what the end of a namespace waits for.
 
 use super::phrases::who;
 use crate::{
@@ -15,7 +15,7 @@ pub(super) fn brief(awaited: &Awaited) -> String {
     }
 }
 
-/// Why a process is still there, in a few words.
+/// Why a process is still there, as a phrase.
 pub(super) fn short(why: &Reason) -> String {
     match why {
         Reason::NotReaped { pid, comm, tracer_unknown } => {
@@ -52,7 +52,7 @@ pub(super) fn long(why: Option<&Reason>) -> String {
             match tracer_unknown {
                 false => of_parent,
                 true => format!(
-                    "{of_parent} (unless another process traces it, which the recording does not tell)"
+                    "{of_parent} (unless another process traces it, which the recording does not show)"
                 ),
             }
         }
@@ -71,7 +71,7 @@ pub(super) fn long(why: Option<&Reason>) -> String {
             "PID 1 of a namespace within, which waits for the processes there in turn".to_owned()
         }
         Some(Reason::Ending) => "killed, and on its way: nothing holds it up".to_owned(),
-        None => "why it is still there the recording does not tell".to_owned(),
+        None => "the recording does not show why it is still there".to_owned(),
     }
 }
 

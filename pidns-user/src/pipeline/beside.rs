@@ -30,7 +30,7 @@ struct Owned {
 }
 
 /// Feeds a consumer that runs in a thread of its own. What finds no room in its queue, and what it has not taken from there a
-/// second after the end, does not reach it: that is counted, and the end of the stream says so.
+/// second after the end, does not reach it: that is counted, and the end of the stream reports it.
 pub struct Beside {
     name: &'static str,
     queue: Option<SyncSender<Owned>>,
@@ -88,7 +88,7 @@ impl Consumer for Beside {
                 self.dropped += 1;
                 Wants::More
             }
-            // It has had enough, or has failed: its end says which.
+            // It has had enough, or has failed: its end shows which.
             Err(TrySendError::Disconnected(_)) => {
                 self.over = true;
                 Wants::NoMore

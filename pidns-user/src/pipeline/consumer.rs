@@ -30,7 +30,7 @@ pub enum Wants {
     Along,
     /// No more events.
     NoMore,
-    /// It has failed. It counts the events that follow, for [`Consumer::finish`] to say how many were lost by that.
+    /// It has failed. It counts the events that follow, for [`Consumer::finish`] to report how many were lost by that.
     Count,
 }
 
@@ -60,7 +60,7 @@ pub trait Consumer {
     /// The stream begins.
     fn begin(&mut self) {}
 
-    /// An event is about to change the model: a filter looks at what was there before, as a process that exits is gone
+    /// An event is about to change the model: a filter reads the state before, as a process that exits is gone
     /// afterwards.
     fn prepare(&mut self, _update: &Update<'_>) {}
 

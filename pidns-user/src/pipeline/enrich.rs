@@ -36,7 +36,7 @@ impl ContainerSource {
             Body::SnapshotProcess { process, .. } if is_init(process) => {
                 tracker.track_existing(process.ns, process.key());
             }
-            // A PID 1 that comes is looked at by its own event.
+            // A new PID 1 is read at its own event.
             Body::ProcessFork { process, parent, .. }
                 if process.ns != parent.ns && process.pids.last() == Some(&1) => {}
             Body::ProcessFork { process, parent, .. } if process.ns != parent.ns => {
@@ -122,7 +122,7 @@ impl ContainerSource {
         }
     }
 
-    /// Looks for the inits in /proc: at the start, and after a loss. Where snapshots are taken their events name the inits.
+    /// Finds the inits in /proc: at the start, and after a loss. Where snapshots are taken their events name the inits.
     pub(super) fn find_inits(&mut self, at_the_start: bool) {
         if let Self::Tracked(tracker) = self {
             if at_the_start {

@@ -88,7 +88,7 @@ impl Follow {
     pub(super) fn adapt(self, world: &mut World, event: &Event) {
         let Body::StreamStart { hooks, .. } = &event.body else { return };
         match self {
-            // A recording has what its stream.start says.
+            // A recording has what its stream.start lists.
             Self::Nothing => {}
             Self::Namespaces { .. } => world.follow_namespaces(hooks),
             Self::Everything => world.follow_everything(hooks),

@@ -75,7 +75,7 @@ struct Core {
     follow: Follow,
     /// Whether this is the running kernel, which sends what is followed.
     is_live: bool,
-    /// Whether events were lost since this was looked at last.
+    /// Whether events were lost since this was last checked.
     lost: bool,
     lost_by_stage: BTreeMap<String, u64>,
     /// Zombies that a snapshot has found since these were taken from here.
@@ -89,7 +89,7 @@ struct Consumers<'a, 'b> {
     wants: Vec<Wants>,
     /// Set when the end is asked for.
     stop: &'a AtomicBool,
-    /// The source has ended: what is said now is the stream's own end, which reaches those that have had enough too.
+    /// The source has ended: the next record is the stream's own end, which reaches those that have had enough too.
     at_the_end: bool,
 }
 
@@ -195,7 +195,7 @@ impl<S: Source> Pipeline<S> {
         snapshot
     }
 
-    /// Says what there is to say at the end.
+    /// Reports the end.
     fn conclude(&mut self, consumers: &mut Consumers<'_, '_>) -> Result<(), PipelineError> {
         let repaired = self.last_snapshot(true, consumers);
         if let Some(mut end) = self.source.end() {
@@ -210,7 +210,7 @@ impl<S: Source> Pipeline<S> {
         repaired
     }
 
-    /// Gives the model what snapshots say, and has them taken where they are due.
+    /// Gives the model the snapshots, and has them taken where they are due.
     fn keep_true(&mut self, consumers: &mut Consumers<'_, '_>, is_read: bool) -> Result<(), PipelineError> {
         let (Some(resync), Some(world)) = (&mut self.resync, &self.core.world) else {
             if std::mem::take(&mut self.core.lost) {
@@ -272,8 +272,8 @@ impl<S: Source> Pipeline<S> {
     fn emit(&mut self, bodies: Vec<Body>, consumers: &mut Consumers<'_, '_>) {
         let mut events: Vec<Event> =
             bodies.into_iter().map(|body| self.source.event_at(BootNs::default(), body)).collect();
-        // Each init's container takes a look at its files, and there can be thousands of them.
-        // The agent looks at namespaces alone, and again and again.
+        // Each init's container takes reads of its files, and there can be thousands of them.
+        // The agent follows namespaces alone, and takes snapshots all the time.
         let with_members = !matches!(self.core.follow, Follow::Namespaces { .. });
         let mut between = hold(&mut self.source, consumers.stop);
         for event in &events {
@@ -299,7 +299,7 @@ fn hold<'a>(source: &'a mut impl Source, stop: &'a AtomicBool) -> impl FnMut() +
             if stop.load(Ordering::Acquire) {
                 source.stop();
             }
-            // A source that cannot be read says so at its next read.
+            // A source that cannot be read reports it at its next read.
             let _ = source.hold(false);
         }
     }
@@ -373,7 +373,7 @@ impl Core {
         if self.has_begun
             && let Some(world) = &mut self.world
         {
-            // Of another recording behind the first: what exists is told anew.
+            // Of another recording behind the first: its snapshot comes anew.
             *world = world.cleared();
         }
         self.has_begun = true;

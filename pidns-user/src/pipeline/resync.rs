@@ -26,7 +26,7 @@ const AT_THE_END: Duration = Duration::from_millis(500);
 /// How long it waits for one that a loss has made necessary.
 const LAST_REPAIR: Duration = Duration::from_secs(1);
 
-/// Of so many snapshots that refresh the processes one looks for what holds namespaces, which takes several times as long.
+/// Of so many snapshots that refresh the processes one reads the holders of namespaces, which takes several times as long.
 const WITH_HOLDERS: u32 = 4;
 
 /// What a snapshot that is being taken is for.
@@ -34,7 +34,7 @@ const WITH_HOLDERS: u32 = 4;
 enum Purpose {
     /// The first one: what the events change.
     First,
-    /// To say what is true after a loss, or after a comparison that found a difference.
+    /// To correct the model after a loss, or after a comparison that found a difference.
     Repair,
     /// To compare the model with.
     Compare,
@@ -72,7 +72,7 @@ pub struct Resync {
     /// Whether one was given up at the end: the thread that takes them is still at it.
     has_given_up: bool,
     snapshot_boot_ns: BootNs,
-    /// Whether the last snapshot looked for what holds namespaces, and how many have not since one did.
+    /// Whether the last snapshot read the holders of namespaces, and how many have not since one did.
     with_holders: bool,
     without_holders: u32,
 }
@@ -100,7 +100,7 @@ impl Resync {
         }
     }
 
-    /// Events were lost: the next snapshot says what of it matters. One that is being taken knows of no later loss.
+    /// Events were lost: the next snapshot shows what of it matters. One that is being taken knows of no later loss.
     pub fn mark_stale(&mut self) {
         self.stale = true;
         self.check = None;
@@ -116,7 +116,7 @@ impl Resync {
         std::mem::take(&mut self.notices)
     }
 
-    /// Begins a snapshot where one is due, and looks at one that is ready: the events that it makes. `is_read`: the source
+    /// Begins a snapshot where one is due, and takes one that is ready: the events that it makes. `is_read`: the source
     /// has nothing more for now. `between` is called every few milliseconds where the snapshot is taken in this thread.
     pub fn step(
         &mut self,
@@ -176,7 +176,7 @@ impl Resync {
         self.snapshot_boot_ns
     }
 
-    /// Whether that looked for what holds namespaces: one that nothing else is in exists by that alone.
+    /// Whether that read the holders of namespaces: one that nothing else is in exists by that alone.
     pub fn has_holders(&self) -> bool {
         self.with_holders
     }
@@ -257,7 +257,7 @@ impl Resync {
         self.check = None;
     }
 
-    /// What there is to say of the model at the end.
+    /// The report about the model at the end.
     pub fn count(&self, world: &mut World) -> ModelCount {
         world.settle();
         let inconsistencies = world.inconsistencies();
@@ -322,7 +322,7 @@ fn bodies(snapshot: &Snapshot) -> Vec<Body> {
             container,
         } = process;
         Some(Body::SnapshotProcess {
-            // One that may not be looked at has no identity to be told by.
+            // One that may not be read has no identity to compare.
             process: Process {
                 pid: *pid,
                 pids: (!pids.is_empty()).then(|| pids.clone())?,
@@ -383,7 +383,7 @@ fn corrections(world: &World, snapshot: &Snapshot, with_holders: bool) -> Body {
     }
     kept += known_namespaces;
     let processes = if world.follows_processes() { world.processes().count() } else { 0 };
-    // Without holders it does not say which namespaces are gone.
+    // Without holders it does not show which namespaces are gone.
     let namespaces = if with_holders { world.namespaces().count() as u64 } else { known_namespaces };
     let thought = processes as u64 + namespaces;
     Body::StreamResync { added, removed: thought.saturating_sub(kept), changed }

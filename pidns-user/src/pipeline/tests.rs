@@ -483,7 +483,7 @@ fn namespaces_are_followed_by_the_rare_events_alone() {
     let entry = world.namespace(INUM).expect("it lives");
     assert_eq!((entry.init, entry.members), (Some(HostPid(20)), 1), "the init is known by its own event");
     assert!(published.namespaces.iter().any(|state| state.namespace.inum == INUM));
-    assert_eq!(published.processes_as_of_boot_ns, Some(BootNs(1)), "it says how old the processes are");
+    assert_eq!(published.processes_as_of_boot_ns, Some(BootNs(1)), "it shows how old the processes are");
 
     let (world, published) = follow(events(bodies));
     assert_eq!(world.namespace(INUM), None, "it is destroyed");

@@ -55,7 +55,7 @@ fn places(procfs: &Procfs) -> Vec<CgroupMount> {
     cgroup_mounts(&text, |mount| mount.kind == b"cgroup2")
 }
 
-/// The mounts of a mountinfo that `is_wanted` says yes to, but for those behind a file system whose server may not answer.
+/// The mounts of a mountinfo that `is_wanted` accepts, but for those behind a file system whose server may not answer.
 pub(super) fn cgroup_mounts(mountinfo: &[u8], is_wanted: impl Fn(&Mount<'_>) -> bool) -> Vec<CgroupMount> {
     let reach = Reach::new(mountinfo);
     let found = mounts(mountinfo).filter(|mount| is_wanted(mount) && reach.way_to(mount) != Way::Foreign);
@@ -77,7 +77,7 @@ impl CgroupMount {
     fn id(&self, path: &[u8]) -> Option<u64> {
         let below = below(path, &self.root)?;
         let found = fs::metadata(self.folder.join(OsStr::from_bytes(below))).ok()?;
-        // Not what somebody has mounted over it.
+        // Not a mount over it.
         (found.dev() == self.device).then(|| found.ino())
     }
 
@@ -87,7 +87,7 @@ impl CgroupMount {
     }
 }
 
-/// The path that says most of a /proc/PID/cgroup: that of the hierarchy of v2, or where it is in the root of that, of the one of v1
+/// The most specific path of a /proc/PID/cgroup: that of the hierarchy of v2, or where it is in the root of that, of the one of v1
 /// that has the pids controller, or else of the first in whose root it is not.
 pub(super) fn path(text: &[u8]) -> Option<&[u8]> {
     // "4:pids,cpu:/a:b", of v2 "0::/a".

@@ -60,7 +60,7 @@ impl<'a> DoingReader<'a> {
         let Some(stat) = parse::parse_stat(&stat) else { return Ok(None) };
         let number = |label: &[u8]| parse::line(&status, label).and_then(parse::number::<u32>);
         let tracer = number(b"TracerPid:").filter(|&tid| tid != 0);
-        // Not everybody may read it, and all else is known without.
+        // Not every user may read it, and all else is known without.
         let wchan = read("wchan").ok().flatten().filter(|wchan| wchan != b"0" && !wchan.is_empty());
         let is_frozen = wchan.as_deref().is_some_and(|wchan| FREEZERS.contains(&wchan))
             || (stat.state == 'D' && self.freezer.has_frozen(pid));

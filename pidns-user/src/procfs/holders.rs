@@ -25,7 +25,7 @@ use crate::{
     text::Name,
 };
 
-/// Most roots of processes of one mount namespace whose mounts are looked at.
+/// Most roots of processes of one mount namespace whose mounts are read.
 const MOST_ROOTS: usize = 8;
 /// Most threads of a process that are asked where their children go.
 const MOST_THREADS: usize = 64;
@@ -34,7 +34,7 @@ const MOST_THREADS: usize = 64;
 #[derive(Default)]
 struct Mounts {
     /// Each mount namespace with the roots that processes there have: who has changed it sees no mounts outside of it. Of one
-    /// that may not be looked at nothing is known.
+    /// that may not be read nothing is known.
     looked_at: BTreeMap<u32, Vec<Option<PathBuf>>>,
     /// Mounts by their number, as two roots may show one.
     seen: HashSet<u32>,
@@ -83,7 +83,7 @@ impl Procfs {
                 if !roots.contains(&root) {
                     match self.mounts(*pid, &alive, &mut mounts, &mut add) {
                         Ok(()) => drop(roots.insert(root)),
-                        // Another process with this root may tell.
+                        // Another process with this root may be readable.
                         Err(error) => snapshot.unread.mounts += u64::from(is_denied(&error)),
                     }
                 }
@@ -149,7 +149,7 @@ impl Procfs {
         threads.filter(|&tid| tid != process.pid.0).take(MOST_THREADS).collect()
     }
 
-    /// Adds the PID namespaces and procs that are mounted where this process is, unless another one has told of them.
+    /// Adds the PID namespaces and procs that are mounted where this process is, unless another one has added them.
     /// `alive` leads to a thread that has not ended.
     fn mounts(
         &self,
@@ -196,7 +196,7 @@ impl Procfs {
 
     /// The namespaces that mounted procs show.
     fn resolve(&self, procs: ProcMounts, snapshot: &Snapshot) -> Resolved {
-        // What this /proc shows is known without a look at its PID 1, which may be kept from everybody.
+        // What this /proc shows is known without reading its PID 1, which may be unreadable.
         let outermost = snapshot.processes.iter().filter(|process| process.level() == Some(0));
         let own = device_of(&self.root).zip(outermost.flat_map(|process| process.ns).next());
         let status = fs::read(self.root.join("self/status")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What is kept of the holders of namespaces. Anybody may open one namespace's file 25,000 times, or make as many namespaces
+//! What is kept of the holders of namespaces. Any user may open one namespace's file 25,000 times, or make as many namespaces
 //! in one: of each kind the first ones are kept, and the others counted.
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
 use crate::event::identity::NsInum;
 use crate::event::snapshot::{Holder, Snapshot};
 
-/// Most holders of a kind that are kept of a namespace. A recording tells of a namespace in one line, which its reader takes
+/// Most holders of a kind that are kept of a namespace. A recording has a namespace in one line, which its reader takes
 /// up to 1 MiB of: two kinds have a path, of which a byte can become six in JSON.
 const MOST_OF_A_KIND: u64 = 16;
 /// Longest path of a holder that is kept, bytes (PATH_MAX): a mount can be deeper, by a few chdir().
@@ -38,7 +38,7 @@ impl KeptHolders {
         self.holders.push((inum, holder));
     }
 
-    /// Counts holders that were not told of one by one.
+    /// Counts holders that were not listed one by one.
     pub(super) fn leave_out(&mut self, inum: NsInum, count: u64) {
         *self.left_out.entry(inum).or_default() += count;
     }

@@ -175,7 +175,7 @@ impl<'a> LimitReader<'a> {
     }
 
     /// The path of the cgroup with this number, of the hierarchies that count tasks: by the number alone where the kernel opens a
-    /// folder by that (CAP_DAC_READ_SEARCH), else by looking through so many folders at most. `None` where the cgroup is gone, no
+    /// folder by that (CAP_DAC_READ_SEARCH), else by searching so many folders at most. `None` where the cgroup is gone, no
     /// mount shows it, or it is not among those.
     pub fn cgroup_of_number(&self, number: u64, most_folders: usize) -> Option<Name> {
         let shown = || self.mounts.iter().flatten();
@@ -280,7 +280,7 @@ fn machine(procfs: &Procfs) -> Result<Vec<Limit>, LimitError> {
     let file = "loadavg";
     let Some(loadavg) = procfs.limit_file(file, LONGEST_LINE)? else { return Ok(Vec::new()) };
     let Some(current) = tasks(&loadavg) else {
-        let error = io::Error::new(io::ErrorKind::InvalidData, "it does not say how many tasks there are");
+        let error = io::Error::new(io::ErrorKind::InvalidData, "it has no number of tasks");
         return Err(LimitError { path: procfs.root.join(file), error });
     };
     let mut found = Vec::new();
@@ -327,7 +327,7 @@ fn read(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
 }
 
 impl Procfs {
-    /// The tasks of the machine; `None` where /proc/loadavg does not say it.
+    /// The tasks of the machine; `None` where /proc/loadavg has no number.
     pub fn tasks(&self) -> Option<u64> {
         tasks(&self.limit_file("loadavg", LONGEST_LINE).ok()??)
     }

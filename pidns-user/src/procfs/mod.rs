@@ -58,7 +58,7 @@ impl Procfs {
         Self { root: root.into() }
     }
 
-    /// Whether there is one: a folder that nothing is mounted at looks like a /proc without processes.
+    /// Whether there is one: a folder that nothing is mounted at has the form of a /proc without processes.
     ///
     /// # Errors
     /// There is none.
@@ -111,7 +111,7 @@ impl Procfs {
             processes.push(process);
         }
         processes.sort_by_key(|process| process.pid);
-        // Whoever has one PID only is in the namespace of this /proc, be its link readable or not.
+        // A process with a single PID is in the namespace of this /proc, be its link readable or not.
         let outermost =
             processes.iter().filter(|process| process.level() == Some(0)).find_map(|process| process.ns);
         let outermost = outermost.or_else(|| Some(namespaces.values().find(|ns| ns.level == 0)?.inum));
@@ -150,7 +150,7 @@ impl Procfs {
                 continue;
             }
             between();
-            // One that has ended meanwhile tells nothing of the others.
+            // One that has ended meanwhile does not affect the others.
             let text = self.text(process.pid, "cgroup").ok().flatten();
             if let Some(path) = text.as_ref().and_then(|text| cgroup::path(text)) {
                 let path = Name::from(path);
@@ -195,7 +195,7 @@ impl Procfs {
         hides_processes_at(&own("mountinfo"), self.root.as_os_str().as_bytes()) && !may_trace(&own("status"))
     }
 
-    /// What a file of the process says; `None` where it may not be read.
+    /// The contents of a file of the process; `None` where it may not be read.
     fn text(&self, task: impl Display, file: &str) -> Result<Option<Vec<u8>>, Vanished> {
         match read_record(&self.path(task, file)) {
             Ok(text) => Ok(Some(text)),
@@ -212,7 +212,7 @@ impl Procfs {
         };
         let Status { pids, uid, threads, tracer } = status;
         let stat = self.text(pid, "stat").ok()?.and_then(|text| parse_stat(&text));
-        // Of the threads but the first its stat says nothing.
+        // Its stat does not cover the threads but the first.
         // A kernel without cgroups has no such file.
         let cgroup = self.text(pid, "cgroup").ok().flatten();
         let is_exiting = stat.as_ref().is_some_and(Stat::is_exiting) && threads == Some(1);
@@ -263,8 +263,8 @@ impl Procfs {
         }
     }
 
-    /// Adds what the file of this namespace tells about it and those above it; `None` where it cannot be opened. `level` stands
-    /// where it does not tell.
+    /// Adds the facts of this namespace's file about it and those above it; `None` where it cannot be opened. `level` stands
+    /// where the file has no level.
     fn describe(
         &self,
         file: Option<OwnedFd>,
@@ -294,7 +294,7 @@ impl Procfs {
             namespaces.entry(inum).or_insert_with(|| SnapshotNamespace::bare(inum, level));
             return;
         }
-        // One whose owner may not be looked at tells of no parent either, and its level is not known by that.
+        // One whose owner may not be read has no readable parent either, and its level is not known by that.
         let is_alone = chain.len() == 1 && chain[0].user_ns.is_none();
         let parents: Vec<Option<NsInum>> =
             chain.iter().skip(1).map(|ns| Some(ns.inum)).chain([None]).collect();
@@ -334,7 +334,7 @@ pub(crate) fn read_record(path: &Path) -> io::Result<Vec<u8>> {
     read_until(path, |count, room| count < room)
 }
 
-/// Reads to the end, or until `is_all` says so of what one call has read of what it had room for.
+/// Reads to the end, or until `is_all` accepts what one call has read into its buffer.
 fn read_until(path: &Path, is_all: impl Fn(usize, usize) -> bool) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     let mut buffer = [0; 4096];

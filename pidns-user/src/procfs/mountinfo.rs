@@ -10,7 +10,7 @@ pub(super) struct Mount<'a> {
     pub(super) id: u32,
     /// The number of the mount that it is in.
     pub(super) parent: u32,
-    /// The number of the file system, which stat(2) tells of what is in it.
+    /// The number of the file system, which stat(2) has for its files.
     pub(super) device: u64,
     /// What of the file system is mounted: a path in it; of a namespace its name.
     pub(super) root: &'a [u8],

@@ -19,8 +19,8 @@ const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
 const NS_GET_OWNER_UID: libc::Ioctl = 0xb704;
 const NS_GET_ID: libc::Ioctl = 0x8008_b70d;
 
-/// Opens what must be a namespace file. Where it is said to be there may be anything by now, a FIFO among it: to open one waits
-/// for a writer, for ever. So it is looked at first.
+/// Opens what must be a namespace file. At its path there may be anything by now, a FIFO among it: to open one waits
+/// for a writer, for ever. So its type is checked first.
 pub(crate) fn open(path: &Path) -> io::Result<OwnedFd> {
     let found = open_file(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     match reopen(&found)? {
@@ -70,7 +70,7 @@ pub(crate) fn kind(fd: &OwnedFd) -> io::Result<i32> {
 fn file(fd: &OwnedFd, request: libc::Ioctl) -> Option<OwnedFd> {
     // SAFETY: a request without an argument, on a file that is open.
     let found = unsafe { libc::ioctl(fd.as_raw_fd(), request) };
-    // SAFETY: the kernel just returned this descriptor, and nobody else has it.
+    // SAFETY: the kernel just returned this descriptor, and nothing else has it.
     (found >= 0).then(|| unsafe { OwnedFd::from_raw_fd(found) })
 }
 

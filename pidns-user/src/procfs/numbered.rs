@@ -30,7 +30,7 @@ pub(super) fn open(mount: &Path, number: u64) -> io::Result<PathBuf> {
     let mount = File::open(mount)?;
     let mut handle = Handle { bytes: size_of::<u64>() as u32, kind: KERNFS, node: number };
     let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
-    // SAFETY: the handle is laid out as the kernel's, with as many bytes behind its head as it says.
+    // SAFETY: the handle is laid out as the kernel's, with as many bytes behind its head as it states.
     let found =
         unsafe { libc::syscall(libc::SYS_open_by_handle_at, mount.as_raw_fd(), &raw mut handle, flags) };
     if found < 0 {
@@ -85,7 +85,7 @@ mod tests {
         let number = |path: &Path| fs::metadata(path).expect("it is there").ino();
         assert_eq!(find(top.path(), number(&inner), 3), Some(inner.clone()));
         assert_eq!(find(top.path(), number(&inner), 2), None, "it is the third");
-        assert_eq!(find(top.path(), number(&top.path().join("a")), 0), None, "none may be looked at");
+        assert_eq!(find(top.path(), number(&top.path().join("a")), 0), None, "none may be read");
         assert_eq!(find(top.path(), number(&top.path().join("file")), 9), None, "that is no folder");
         assert_eq!(find(&top.path().join("nothing"), 1, 9), None);
     }

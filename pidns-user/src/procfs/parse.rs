@@ -1,4 +1,4 @@
-//! What the files of a process say.
+//! Parsers for the files of a process.
 
 use crate::event::identity::NsInum;
 
@@ -34,7 +34,7 @@ pub(super) fn parse_status(text: &[u8]) -> Option<Status> {
         pids: pids.unwrap_or_default(),
         uid: line(text, b"Uid:").and_then(number),
         threads: line(text, b"Threads:").and_then(number),
-        // Nobody traces it, or somebody outside of that namespace.
+        // No process traces it, or one outside of that namespace.
         tracer: line(text, b"TracerPid:").and_then(number).filter(|&tid| tid != 0),
     })
 }
@@ -84,7 +84,7 @@ pub(super) fn inode_of(link: &[u8], kind: &[u8]) -> Option<u32> {
     str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Whether a status says that the process may trace all others (CAP_SYS_PTRACE).
+/// Whether, by its status, the process may trace all others (CAP_SYS_PTRACE).
 pub(super) fn may_trace(status: &[u8]) -> bool {
     const CAP_SYS_PTRACE: u32 = 19;
     let set = line(status, b"CapEff:").and_then(|set| str::from_utf8(set).ok());
@@ -141,8 +141,8 @@ mod tests {
         }
         let known = Status { pids: Vec::new(), ..known };
         assert_eq!(parse_status(status("x").as_bytes()), Some(known), "the rest is known");
-        for nobody in [&b"Name:\t\xff\n"[..], b"TracerPid:\t0\n", b"TracerPid:\t-1\n"] {
-            assert_eq!(parse_status(nobody), Some(Status::default()));
+        for untraced in [&b"Name:\t\xff\n"[..], b"TracerPid:\t0\n", b"TracerPid:\t-1\n"] {
+            assert_eq!(parse_status(untraced), Some(Status::default()));
         }
     }
 

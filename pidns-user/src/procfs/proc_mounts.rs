@@ -1,4 +1,4 @@
-//! Mounts of proc: each shows a PID namespace, whoever reads it, and keeps that namespace's structure.
+//! Mounts of proc: each shows a PID namespace, to any reader, and keeps that namespace's structure.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ use crate::{
     text::Name,
 };
 
-/// What was found of all mounts of proc. A file system of that type shows one namespace, so that one mount tells of all
+/// What was found of all mounts of proc. A file system of that type shows one namespace, so that one mount stands for all
 /// that have its device number. (Of one namespace there can be many, since 5.8.)
 #[derive(Debug, Default)]
 pub(super) struct ProcMounts(BTreeMap<u64, BTreeMap<u32, Places>>);
@@ -42,7 +42,7 @@ struct Places {
 
 /// Most places that are kept of a proc in a mount namespace: who is root in one can mount it 100,000 times.
 const MOST_PLACES: usize = 24;
-/// Most of its mounts that are looked into for what a proc shows.
+/// Most of its mounts that are read for the namespace that a proc shows.
 const MOST_LOOKS: usize = 64;
 
 #[derive(Debug)]
@@ -67,7 +67,7 @@ enum ShownNamespace {
 
 impl ProcMounts {
     /// Adds a mount of a mountinfo, read of the process `pid`, from whose root it is `reached`. A proc of which parts are
-    /// mounted beside the whole (as container runtimes do, to protect them) is told of by the whole.
+    /// mounted beside the whole (as container runtimes do, to protect them) is covered by the whole.
     pub(super) fn add(&mut self, mount: &Mount<'_>, mount_ns: u32, pid: HostPid, reached: MountPlace) {
         if mount.kind != b"proc" {
             return;
@@ -91,7 +91,7 @@ impl ProcMounts {
     }
 
     /// The mounts, each with the number of the namespace that it shows, and those of which that is not known. `own` is the
-    /// device of this process's own /proc, and the namespace that it shows; `may_trace`: nobody is hidden from this process.
+    /// device of this process's own /proc, and the namespace that it shows; `may_trace`: no process is hidden from this one.
     pub(super) fn resolve(self, own: Option<(u64, NsInum)>, may_trace: bool) -> Resolved {
         let mut resolved = Resolved::default();
         for (device, everywhere) in self.0 {
@@ -140,7 +140,7 @@ pub(super) fn device_of(root: &Path) -> Option<u64> {
     if is_proc { stat(root).ok().map(|found| found.st_dev) } else { None }
 }
 
-/// What one of these mounts, all of one device, tells. What may not be read of one may be read of another, by which a
+/// What one of these mounts, all of one device, shows. What may not be read of one may be read of another, by which a
 /// process gets there.
 fn shown<'a>(device: u64, everywhere: impl Iterator<Item = &'a Places>, may_trace: bool) -> ShownNamespace {
     let mut why = WhyUnnamed::OutOfSight;
@@ -234,8 +234,8 @@ mod tests {
         MountPlace::new(root, mount, Way::Local)
     }
 
-    /// What is told of these mounts, all seen from where `root` is, but for where.
-    fn told(
+    /// The result for these mounts, all seen from where `root` is, but for their places.
+    fn found_at(
         root: &Path,
         mountinfo: &str,
         own: Option<(u64, NsInum)>,
@@ -255,9 +255,9 @@ mod tests {
     }
 
     #[track_caller]
-    fn expect(told: Vec<(String, String)>, expected: &[(&str, &str)]) {
-        let told: Vec<_> = told.iter().map(|(place, what)| (place.as_str(), what.as_str())).collect();
-        assert_eq!(told, expected);
+    fn expect(found: Vec<(String, String)>, expected: &[(&str, &str)]) {
+        let found: Vec<_> = found.iter().map(|(place, what)| (place.as_str(), what.as_str())).collect();
+        assert_eq!(found, expected);
     }
 
     #[test]
@@ -267,17 +267,17 @@ mod tests {
         fs::create_dir_all(root.path().join("my proc/1/ns")).expect("a folder");
         symlink("pid:[200]", root.path().join("my proc/1/ns/pid")).expect("a link");
         let mount = line(device, "/", "/my\\040proc", "rw");
-        expect(told(root.path(), &mount, None, true), &[("/my proc", "200")]);
+        expect(found_at(root.path(), &mount, None, true), &[("/my proc", "200")]);
         // Elsewhere too, where something else has been mounted over it.
         let more = line(device, "/", "/gone", "rw") + &mount + &line(device, "/", "/again", "rw");
         expect(
-            told(root.path(), &more, None, true),
+            found_at(root.path(), &more, None, true),
             &[("/gone", "200"), ("/my proc", "200"), ("/again", "200")],
         );
         let own = Some((device, NsInum(100)));
-        expect(told(root.path(), &mount, own, true), &[("/my proc", "100")]);
+        expect(found_at(root.path(), &mount, own, true), &[("/my proc", "100")]);
         let other = line(device + 1, "/", "/my\\040proc", "rw");
-        expect(told(root.path(), &other, own, true), &[("/my proc", "OutOfSight")]);
+        expect(found_at(root.path(), &other, own, true), &[("/my proc", "OutOfSight")]);
     }
 
     #[test]
@@ -286,28 +286,31 @@ mod tests {
         let device = fs::metadata(root.path()).expect("a folder").dev();
         fs::create_dir(root.path().join("proc")).expect("a folder");
         let mount = |options| line(device, "/", "/proc", options);
-        expect(told(root.path(), &mount("rw"), None, false), &[("/proc", "NoProcess")]);
-        expect(told(root.path(), &mount("rw,hidepid=invisible"), None, true), &[("/proc", "NoProcess")]);
-        expect(told(root.path(), &mount("rw,hidepid=invisible"), None, false), &[("/proc", "Unreadable")]);
+        expect(found_at(root.path(), &mount("rw"), None, false), &[("/proc", "NoProcess")]);
+        expect(found_at(root.path(), &mount("rw,hidepid=invisible"), None, true), &[("/proc", "NoProcess")]);
+        expect(
+            found_at(root.path(), &mount("rw,hidepid=invisible"), None, false),
+            &[("/proc", "Unreadable")],
+        );
         fs::create_dir(root.path().join("proc/1")).expect("a folder");
-        expect(told(root.path(), &mount("rw"), None, true), &[("/proc", "Unreadable")]);
+        expect(found_at(root.path(), &mount("rw"), None, true), &[("/proc", "Unreadable")]);
     }
 
     #[test]
     fn a_proc_that_keeps_its_pid_1_back_is_known_by_the_reader() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let device = fs::metadata(root.path()).expect("a folder").dev();
-        // No link, which nobody can read therefore.
+        // No link, so that reading it fails.
         fs::create_dir_all(root.path().join("proc/1/ns/pid")).expect("a folder");
         let mount = line(device, "/", "/proc", "rw");
-        expect(told(root.path(), &mount, None, true), &[("/proc", "Unreadable")]);
+        expect(found_at(root.path(), &mount, None, true), &[("/proc", "Unreadable")]);
         let reader = root.path().join("proc/self");
         fs::create_dir_all(reader.join("ns")).expect("a folder");
         symlink("pid:[300]", reader.join("ns/pid")).expect("a link");
         fs::write(reader.join("status"), "NSpid:\t77\n").expect("a file");
-        expect(told(root.path(), &mount, None, true), &[("/proc", "300")]);
+        expect(found_at(root.path(), &mount, None, true), &[("/proc", "300")]);
         fs::write(reader.join("status"), "NSpid:\t77\t1\n").expect("a file");
-        expect(told(root.path(), &mount, None, true), &[]);
+        expect(found_at(root.path(), &mount, None, true), &[]);
     }
 
     #[test]
@@ -346,8 +349,8 @@ mod tests {
             [&whole, &bus, &sys].map(String::as_str).concat(),
             [&bus, &whole, &sys].map(String::as_str).concat(),
         ] {
-            expect(told(root.path(), &all, None, true), &[("/proc", "NoProcess")]);
+            expect(found_at(root.path(), &all, None, true), &[("/proc", "NoProcess")]);
         }
-        expect(told(root.path(), &(bus + &sys), None, true), &[("/proc/bus", "OutOfSight")]);
+        expect(found_at(root.path(), &(bus + &sys), None, true), &[("/proc/bus", "OutOfSight")]);
     }
 }

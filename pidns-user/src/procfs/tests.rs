@@ -104,18 +104,18 @@ fn a_fifo_where_a_namespace_should_be_is_not_waited_for() {
     symlink("pid:[300]", holder.join("fd/5")).expect("a link");
     fifo(holder.join("fd/pid:[300]"));
     fifo(holder.join("ns/pid:[100]"));
-    let (told, answer) = mpsc::channel();
+    let (sender, answer) = mpsc::channel();
     let procfs = Procfs::at(root.path());
     thread::spawn(move || {
         let mut snapshot = procfs.snapshot(BootNs(9), &mut || {}).expect("a /proc");
         procfs.add_holders(&mut snapshot, Ties::default(), &mut || {});
-        told.send(snapshot.namespaces)
+        sender.send(snapshot.namespaces)
     });
     let namespaces = answer.recv_timeout(Duration::from_secs(20)).expect("it waits for a writer");
     assert_eq!(namespaces.keys().copied().collect::<Vec<_>>(), [100, 300, 400].map(NsInum));
 }
 
-/// The snapshot of this /proc with its holders, and those of which nothing else is said than whose descriptor they are.
+/// The snapshot of this /proc with its holders, and those of which only the descriptor's owner is recorded.
 #[test]
 fn a_folder_that_nothing_is_mounted_at_is_no_proc() {
     let root = tempfile::tempdir().expect("a temporary directory");
@@ -265,7 +265,7 @@ fn left_out_processes_are_added() {
     assert!(whole.namespaces[&NsInum(200)].born_boot_ns.is_some(), "its init's start");
 }
 
-/// A file that nobody can read, root neither: reading it is EISDIR.
+/// A file that not even root can read: reading it is EISDIR.
 fn spoil(file: &Path) {
     let _ = fs::remove_file(file);
     fs::create_dir(file).expect("a folder in the file's place");

@@ -28,7 +28,7 @@ impl Procfs {
         (process.0 != tid).then_some(Thread { tid, process, pids })
     }
 
-    /// All threads of a process but its first; none where it is gone or may not be looked at.
+    /// All threads of a process but its first; none where it is gone or may not be read.
     pub fn threads_of(&self, process: HostPid) -> Vec<Thread> {
         let Ok(tasks) = fs::read_dir(self.path(process, "task")) else { return Vec::new() };
         let tids = tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok());

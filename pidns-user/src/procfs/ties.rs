@@ -1,4 +1,4 @@
-//! What holds namespaces as the kernel's own iterators tell it: no link of /proc is read then for each file of each process.
+//! The holders of namespaces from the kernel's own iterators: no link of /proc is read then for each file of each process.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -8,7 +8,7 @@ use crate::{
     event::snapshot::{Holder, Snapshot, SnapshotNamespace, SnapshotProcess},
 };
 
-/// What was found. Empty: nothing was looked for, and /proc tells of all processes.
+/// What was found. Empty: nothing was read, and /proc has all processes.
 #[derive(Debug, Default)]
 pub struct Ties {
     pub(super) kept: KeptHolders,
@@ -82,7 +82,7 @@ impl Ties {
         Self { own: Some(own), ..Self::default() }
     }
 
-    /// A process's root. All that is told of processes without one, before or after, is left to /proc.
+    /// A process's root. All records of processes without one, before or after, is left to /proc.
     pub fn add_root(&mut self, task: Task, root: Root, snapshot: &Snapshot) {
         if Some(task.pid) != self.own && task.process(&snapshot.processes).is_some() {
             self.met.entry(task.pid).or_insert((task.tid, root));
@@ -125,7 +125,7 @@ impl Ties {
     }
 
     /// Adds the namespaces that the snapshot knows by their number alone, or not at all. Of those around them that have no
-    /// process either the file tells, if it may be opened.
+    /// process either the file shows it, if it may be opened.
     pub(super) fn describe(&mut self, procfs: &Procfs, namespaces: &mut BTreeMap<NsInum, SnapshotNamespace>) {
         let found = std::mem::take(&mut self.namespaces);
         for (ns, _) in found.values() {

@@ -7,7 +7,7 @@ use crate::event;
 // The layers above know the kernel side's bounds by these.
 const _: () = assert!(event::MAX_LEVEL == abi::MAX_LEVEL && event::COMM_LEN == abi::COMM_LEN);
 
-/// The event that a record becomes (namespace.init's may also tell of a creation).
+/// The event that a record becomes (namespace.init's may also report a creation).
 pub fn event_of(kind: Kind) -> &'static str {
     match kind {
         Kind::NamespaceCreate => "namespace.create",
@@ -35,7 +35,7 @@ pub fn event_mask(is_wanted: impl Fn(&str) -> bool) -> u32 {
     let is_needed = |kind: &&Kind| match event_of(**kind) {
         "init.signal" => is_wanted("init.signal") || is_wanted("namespace.init_exit"),
         name if name.starts_with("namespace.") => true,
-        // The fork says which parent an orphan began with.
+        // The fork has the parent an orphan began with.
         "process.fork" => is_wanted("process.fork") || is_wanted("process.exit"),
         "process.exit.cause" => is_wanted("process.exit"),
         name => is_wanted(name),
@@ -57,7 +57,7 @@ mod tests {
         assert!(has(mask, Kind::InitSignal) && has(mask, Kind::NamespaceCreate));
         assert!(!has(mask, Kind::ProcessFork));
         let exits = event_mask(|name| name == "process.exit");
-        assert!(has(exits, Kind::ProcessFork), "the fork says which parent an orphan began with");
+        assert!(has(exits, Kind::ProcessFork), "the fork has the parent that an orphan began with");
         assert!(has(exits, Kind::ProcessSignal) && !has(mask, Kind::ProcessSignal));
     }
 }

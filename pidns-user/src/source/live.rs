@@ -31,9 +31,9 @@ use crate::{
 
 /// A record gets its time before its place in the ring, and waits there for others: for a few milliseconds.
 const ON_THEIR_WAY_NS: u64 = 5_000_000;
-/// How often losses are looked for.
+/// How often losses are checked.
 const LOSS_INTERVAL: Duration = Duration::from_millis(100);
-/// How often ends that no hook reported are looked for.
+/// How often ends that no hook reported are searched for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How long records that the kernel has counted are waited for at the end.
 const LAST_RECORDS: Duration = Duration::from_millis(200);
@@ -353,7 +353,7 @@ impl Translation {
     }
 }
 
-/// How many events records of this kind tell of, or, of creations, records of others too.
+/// How many events records of this kind report, or, of creations, records of others too.
 fn events_of(kind: Kind, totals: &Totals) -> KindTotals {
     let KindTotals { mut submitted, mut lost } = totals.kind(kind);
     if kind == Kind::NamespaceCreate {

@@ -59,7 +59,7 @@ pub trait Source {
     /// No more is to happen: the reads that follow hand over what is left, up to [`Progress::End`].
     fn stop(&mut self);
 
-    /// Whether it is the running kernel, which sends what is followed. A recording has what its `stream.start` says.
+    /// Whether it is the running kernel, which sends what is followed. A recording has what its `stream.start` lists.
     fn is_live(&self) -> bool {
         false
     }

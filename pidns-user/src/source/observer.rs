@@ -61,12 +61,12 @@ pub enum Notice {
     Unnamed(Vec<Unnamed>),
 }
 
-/// A snapshot, and what there is to say of it.
+/// A snapshot, and its notices.
 #[derive(Debug)]
 pub struct Observed {
     /// The snapshot.
     pub snapshot: Snapshot,
-    /// What there is to say.
+    /// The notices.
     pub notices: Vec<Notice>,
 }
 
@@ -84,7 +84,7 @@ pub enum SnapshotError {
     ThreadEnded,
 }
 
-/// Is told of each snapshot while it is taken.
+/// Is called during each snapshot.
 pub trait SnapshotWatch: Send {
     /// One is about to be taken.
     fn begins(&mut self);
@@ -145,7 +145,7 @@ impl Observer {
         Self { finds_holders: false, ..self }
     }
 
-    /// Tells `watch` of each snapshot from now on.
+    /// Calls `watch` during each snapshot from now on.
     pub fn watched_by(mut self, watch: Box<dyn SnapshotWatch>) -> Self {
         self.watch = Some(watch);
         self
@@ -214,7 +214,7 @@ impl Observer {
         Ok(())
     }
 
-    /// What the kernel's iterators tell of holders. Nothing where they are not there: /proc tells the same then, but for files of
+    /// What the kernel's iterators report about holders. Nothing where they are missing: /proc has the same then, but for files of
     /// a thread that has its own, and takes longer.
     fn ties(&mut self, snapshot: &Snapshot, between: &mut dyn FnMut()) -> Ties {
         let iterator = self.iterator.as_mut().and_then(|iterator| iterator.as_mut().ok());
@@ -310,11 +310,11 @@ mod tests {
         assert_eq!(snapshot.source, SnapshotSource::Proc);
         assert!(snapshot.processes.iter().any(|process| process.pid == HostPid(std::process::id())));
         assert!(matches!(notices[0], Notice::NoIterator(_)));
-        let words = observer.without_iterator().expect("a reason").to_string();
+        let reason = observer.without_iterator().expect("a reason").to_string();
         for part in ["task iterator", "no such thing", "rounded"] {
-            assert!(words.contains(part), "{part}: {words}");
+            assert!(reason.contains(part), "{part}: {reason}");
         }
-        assert!(!words.contains("--hooks"), "that is about the stream: {words}");
+        assert!(!reason.contains("--hooks"), "that is about the stream: {reason}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ const LONGEST_LINE: u64 = 1 << 20;
 /// Most memory that this process may have taken when there is more to read, bytes. 200,000 processes in 50,000 namespaces, which
 /// the program is built for, take a tenth of it.
 const MEMORY: u64 = 1 << 30;
-/// So many bytes of lines are read before memory is looked at again.
+/// So many bytes of lines are read before memory is checked again.
 const BETWEEN_LOOKS: u64 = 1 << 20;
 
 /// Why a recording cannot be read any further. What stood before it is good.
@@ -105,7 +105,7 @@ fn is_one(line: u64) -> &'static str {
 fn why_without_end(line: u64) -> &'static str {
     match line {
         0 => "it is empty",
-        _ => "whoever recorded it was cut off, or is still at work",
+        _ => "the recording was cut off, or is still being written",
     }
 }
 
@@ -124,7 +124,7 @@ pub struct Recording {
     /// Events of kinds that only a later version knows.
     unknown: u64,
     memory: u64,
-    /// Bytes of lines that were read since memory was looked at.
+    /// Bytes of lines that were read since memory was checked.
     unlooked: u64,
 }
 
@@ -257,7 +257,7 @@ impl Recording {
         Ok(None)
     }
 
-    /// Each event is the next one: what a recorder could not get it says so (`stream.lost`), and counts on.
+    /// Each event is the next one: a recorder reports what it lost (`stream.lost`), and counts on.
     fn follow(&mut self, found: u64) -> Result<(), Damage> {
         let (line, before) = (self.line, self.seq);
         self.seq = found;
@@ -358,10 +358,13 @@ mod tests {
             (String::new(), 0, "after line 0: the recording ends without"),
             (format!("{one}\n{}", "x".repeat(2 << 20)), 1, "line 2: longer than any event"),
         ];
-        for (text, good, words) in cases {
+        for (text, good, message) in cases {
             let (names, damage) = read(text.as_bytes());
-            assert_eq!(names.len(), good, "{words}");
-            assert!(damage.as_deref().is_some_and(|damage| damage.starts_with(words)), "{damage:?}: {words}");
+            assert_eq!(names.len(), good, "{message}");
+            assert!(
+                damage.as_deref().is_some_and(|damage| damage.starts_with(message)),
+                "{damage:?}: {message}"
+            );
         }
         let events: String = (1..=1000).map(|seq| format!("{}\n", lost(seq))).collect();
         let whole = compressed(&format!("{events}{}\n", end(1001)));
@@ -382,7 +385,7 @@ mod tests {
             ) + "\n"
         };
         let levels = |count| vec!["1"; count].join(",");
-        for (text, words) in [
+        for (text, message) in [
             (process(&"x".repeat(64), &levels(33)), None),
             (process(&"x".repeat(65), "1"), Some("line 1: a comm of 65 bytes")),
             (process("x", &levels(34)), Some("line 1: 34 PIDs of one process")),
@@ -391,8 +394,10 @@ mod tests {
         ] {
             let (names, damage) = read(text.as_bytes());
             let damage = damage.expect("it has no end");
-            match words {
-                Some(words) => assert!(names.is_empty() && damage.starts_with(words), "{damage}: {words}"),
+            match message {
+                Some(message) => {
+                    assert!(names.is_empty() && damage.starts_with(message), "{damage}: {message}")
+                }
                 None => assert!(names.len() == 1 && damage.starts_with("after line 1: "), "{damage}"),
             }
         }
@@ -404,7 +409,7 @@ mod tests {
         let recording = Recording::read(Cursor::new(text.into_bytes())).unwrap();
         let mut recording = Recording { memory: 1 << 20, ..recording };
         let good = recording.by_ref().take_while(Result::is_ok).count() as u64;
-        assert!(good > 1_000 && good < 20_000, "memory is looked at once in a while: {good}");
+        assert!(good > 1_000 && good < 20_000, "memory is checked at intervals: {good}");
         assert_eq!(recording.line, good + 1);
         let damage = Damage::TooLarge { line: recording.line, budget: 3 << 20 }.to_string();
         assert!(damage.contains("more than 3 MiB"), "{damage}");
@@ -416,7 +421,7 @@ mod tests {
             let events: String = seqs.iter().map(|&seq| format!("{}\n", lost(seq))).collect();
             format!("{events}{}\n", end(seqs.last().unwrap() + 1))
         };
-        for (seqs, good, words) in [
+        for (seqs, good, message) in [
             (&[1, 2, 6][..], 2, "line 3: 3 events are missing before it (seq 6 after 2)"),
             (&[1, 3], 1, "line 2: 1 event is missing before it (seq 3 after 1)"),
             (&[3, 4], 0, "line 1: 2 events are missing before it (seq 3 at the beginning)"),
@@ -424,7 +429,7 @@ mod tests {
             (&[1, 2, 3, 2], 3, "line 4: it does not follow the line before it (seq 2 after 3)"),
         ] {
             let (names, damage) = read(text(seqs).as_bytes());
-            assert_eq!((names.len(), damage.as_deref()), (good, Some(words)));
+            assert_eq!((names.len(), damage.as_deref()), (good, Some(message)));
         }
     }
 

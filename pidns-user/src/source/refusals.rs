@@ -11,13 +11,13 @@ use crate::{
     text::Name,
 };
 
-/// Most cgroups remembered; with more, all are looked up anew.
+/// Most cgroups remembered; with more, all are read anew.
 const LIMIT: usize = 1_024;
-/// A path is believed for that long, and one that was not found is not looked for again: a program may ask for a fork, and be
+/// A path is believed for that long, and one that was not found is not searched for again: a program may ask for a fork, and be
 /// refused, ten thousand times a second.
 const AGE: Duration = Duration::from_secs(1);
 
-/// Most folders of cgroups that are looked through for one whose process is gone, at most once in [`AGE`]: they cost some 10 µs
+/// Most folders of cgroups that are searched for one whose process is gone, at most once in [`AGE`]: they cost some 10 µs
 /// each, in the stream's thread. Only where CAP_DAC_READ_SEARCH is missing: with it a number is enough.
 const MOST_FOLDERS: usize = 1_000;
 
@@ -25,7 +25,7 @@ const MOST_FOLDERS: usize = 1_000;
 #[derive(Default)]
 pub(super) struct CgroupPaths {
     found: HashMap<u64, (Instant, Option<Name>)>,
-    /// When folders were last looked through.
+    /// When folders were last searched.
     looked_through: Option<Instant>,
 }
 

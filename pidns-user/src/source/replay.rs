@@ -15,7 +15,7 @@ use super::{
 use crate::event::identity::BootNs;
 use crate::event::{Body, Event};
 
-/// How long the next event is waited for: a pipe can have nothing to say for ever, and the end must come all the same.
+/// How long the next event is waited for: a pipe can be silent for ever, and the end must come all the same.
 const IDLE: Duration = Duration::from_millis(100);
 /// Events that are read ahead, and handed over together.
 const AHEAD: usize = 1_000;
@@ -93,7 +93,7 @@ impl<T: Iterator<Item = Result<Event, Damage>>> EventReader for T {
 pub enum Reading {
     /// In a thread of its own.
     Ahead(Ahead),
-    /// In the caller's thread: a pipe that has nothing to say is waited for.
+    /// In the caller's thread: a silent pipe is waited for.
     InTurn(Recording),
 }
 

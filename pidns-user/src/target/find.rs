@@ -50,7 +50,7 @@ pub(crate) fn name(
     match ParsedTarget::of(target).map_err(refused)? {
         ParsedTarget::Namespace(inum) => Ok(Target::Namespace(inum)),
         ParsedTarget::Pid(pid) => Ok(Target::Process(pid)),
-        ParsedTarget::Name("") => Err(refused(NotFound::Meaningless("these are no words".to_owned()))),
+        ParsedTarget::Name("") => Err(refused(NotFound::Meaningless("TARGET is empty".to_owned()))),
         ParsedTarget::Name(name) => match container(name, snapshot, gone)? {
             Some(found) => Ok(found),
             // The name of a file in this folder.
@@ -138,11 +138,11 @@ fn namespace_of(
     }
 }
 
-/// Why nothing is told of a namespace of this number.
+/// Why no namespace of this number is found.
 pub(crate) fn no_namespace(inum: NsInum, snapshot: &Snapshot) -> TargetError {
     TargetError::NoMatch(match snapshot.source {
         SnapshotSource::Recording => {
-            format!("{inum}: there was no such namespace then, as far as the recording tells")
+            format!("{inum}: there was no such namespace then, as far as the recording shows")
         }
         SnapshotSource::Iterator | SnapshotSource::Proc => format!(
             "{inum}: no PID namespace {inum} with a process, or held by anything, is seen; `pidns-trace tree` lists \
@@ -163,11 +163,11 @@ pub(crate) fn was_there(target: &str, gone: &[SnapshotNamespace]) -> bool {
     matches!(ParsedTarget::of(target), Ok(ParsedTarget::Namespace(inum)) if gone.iter().any(|ns| ns.inum == inum))
 }
 
-/// Why nothing is told of a process of this PID.
+/// Why no process of this PID is found.
 pub(crate) fn no_process(pid: HostPid, snapshot: &Snapshot) -> TargetError {
     if snapshot.source == SnapshotSource::Recording {
         return TargetError::NoMatch(format!(
-            "no process had the PID {pid} there, as far as the recording tells (it has no numbers of threads)"
+            "no process had the PID {pid} there, as far as the recording shows (it has no numbers of threads)"
         ));
     }
     TargetError::NoMatch(format!(
@@ -175,7 +175,7 @@ pub(crate) fn no_process(pid: HostPid, snapshot: &Snapshot) -> TargetError {
     ))
 }
 
-/// The namespace that words stand for which only this machine can tell the meaning of.
+/// The namespace of a TARGET that only this machine can resolve.
 fn look_up(target: &str, snapshot: &Snapshot) -> Result<NsInum, TargetError> {
     let found = match snapshot.source {
         SnapshotSource::Recording => {
@@ -188,10 +188,10 @@ fn look_up(target: &str, snapshot: &Snapshot) -> Result<NsInum, TargetError> {
 
 fn refusal(target: &str, error: NotFound, snapshot: &Snapshot) -> TargetError {
     match error {
-        NotFound::Nothing(words) => TargetError::NoMatch(format!("{target}: {words}")),
-        NotFound::Unreadable(words) => TargetError::Usage(format!("{target}: {words}")),
-        NotFound::Meaningless(words) => {
-            TargetError::Usage(format!("{target:?}: {words}: a TARGET is {}", forms(snapshot)))
+        NotFound::Nothing(text) => TargetError::NoMatch(format!("{target}: {text}")),
+        NotFound::Unreadable(text) => TargetError::Usage(format!("{target}: {text}")),
+        NotFound::Meaningless(text) => {
+            TargetError::Usage(format!("{target:?}: {text}: a TARGET is {}", forms(snapshot)))
         }
     }
 }
@@ -203,25 +203,25 @@ fn forms(snapshot: &Snapshot) -> &'static str {
     }
 }
 
-/// Whether there is such a file; paths that begin with / or . are told from names by that.
+/// Whether there is such a file; paths that begin with / or . are distinguished from names by that.
 fn is_file(name: &str) -> bool {
     name.contains('/') && Path::new(name).symlink_metadata().is_ok()
 }
 
-/// The container that is called so, or was: `None` where none is. What somebody is called goes before what an id begins with,
-/// of those that are gone too. Who may make a cgroup may call it what he likes: that takes no name from a container that a
+/// The container that is called so, or was: `None` where none is. A full name goes before the beginning of an id,
+/// of those that are gone too. A process that may make a cgroup may give it any name: that takes no name from a container that a
 /// runtime vouches for, or did.
 fn container(
-    words: &str,
+    text: &str,
     snapshot: &Snapshot,
     gone: &[SnapshotNamespace],
 ) -> Result<Option<Target>, TargetError> {
     for how in [Called::So, Called::ByPod, Called::Beginning] {
         for is_vouched in [true, false] {
             let is_it = |container: &Container| {
-                container.is_vouched() == is_vouched && container.called(words) == Some(how)
+                container.is_vouched() == is_vouched && container.called(text) == Some(how)
             };
-            if let Some(living) = living_container(words, how, is_it, snapshot)? {
+            if let Some(living) = living_container(text, how, is_it, snapshot)? {
                 return Ok(Some(living));
             }
             if let Some(gone) = gone_container(is_it, gone) {
@@ -233,7 +233,7 @@ fn container(
 }
 
 fn living_container(
-    words: &str,
+    text: &str,
     how: Called,
     is_it: impl Fn(&Container) -> bool,
     snapshot: &Snapshot,
@@ -250,7 +250,7 @@ fn living_container(
         .map(home)
         .collect();
     for (ns, container) in snapshot.sharing_containers().filter(|(_, container)| is_it(container)) {
-        // Whoever was sent into another namespace by a container that has its own is still that one's.
+        // A process that a container with a namespace of its own sent into another one still belongs to that container.
         if !called.iter().any(|known| known.container.is_same(container)) {
             called.push(Found { ns, container: Arc::clone(container), is_home: false });
         }
@@ -262,7 +262,7 @@ fn living_container(
         [found] => Ok(Some(Target::Sharing(found.clone()))),
         _ if how == Called::ByPod && pods.len() == 1 => Ok(Some(Target::Pod(called))),
         _ => Err(TargetError::Usage(format!(
-            "{words:?} is the name of several: give the number of one: {}",
+            "{text:?} is the name of several: give the number of one: {}",
             listed(&called)
         ))),
     }
@@ -317,11 +317,11 @@ pub(crate) fn those_there(snapshot: &Snapshot) -> String {
     }
 }
 
-/// Why nobody is found by this name, with some of those that are there, for who has misspelt one.
+/// Why no container of this name is found, with some existing names, in case it is misspelt.
 fn no_container(name: &str, snapshot: &Snapshot) -> TargetError {
     let found = those_there(snapshot);
     let known = match snapshot.source {
-        SnapshotSource::Recording => ", as far as the recording tells",
+        SnapshotSource::Recording => ", as far as the recording shows",
         SnapshotSource::Iterator | SnapshotSource::Proc => "",
     };
     TargetError::NoMatch(format!(

@@ -28,7 +28,7 @@ pub const LAST_PID: u32 = (4 << 20) - 1;
 pub const FORMS: &str = "a namespace's inode number (4026532847 or pid:[4026532847]), a PID, the path of a namespace \
                          file like /proc/PID/ns/pid, or a container's name, pod or id";
 
-/// What it can be in a recording, which tells nothing of this machine's files.
+/// What it can be in a recording, which has nothing about this machine's files.
 pub const RECORDED_FORMS: &str = "the inode number of a namespace (4026532847 or pid:[4026532847]) that was there then, a \
                                   PID of the host, or a container's name, pod or id";
 
@@ -38,7 +38,7 @@ pub enum TargetError {
     /// What it names does not exist, or not there.
     #[error("{0}")]
     NoMatch(String),
-    /// It names nothing, or more than one thing, or what may not be looked at.
+    /// It names nothing, or more than one thing, or something that may not be read.
     #[error("{0}")]
     Usage(String),
 }
@@ -50,11 +50,11 @@ pub enum NotFound {
     Meaningless(String),
     /// What it names does not exist.
     Nothing(String),
-    /// What it names cannot be looked at.
+    /// The named object cannot be read.
     Unreadable(String),
 }
 
-/// What the words of a TARGET say that it is. Whether there is such a thing is another question.
+/// The form of a TARGET. Whether it exists is another question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParsedTarget<'a> {
     /// The namespace of this inode number.
@@ -63,12 +63,12 @@ pub enum ParsedTarget<'a> {
     Pid(HostPid),
     /// The namespace that this file stands for.
     Path(&'a str),
-    /// The name, pod or id of a container. (Relative paths look the same.)
+    /// The name, pod or id of a container. (Relative paths have the same form.)
     Name(&'a str),
 }
 
 impl<'a> ParsedTarget<'a> {
-    /// What this TARGET says that it is.
+    /// The form of this TARGET.
     pub fn of(target: &'a str) -> Result<Self, NotFound> {
         let number = target.strip_prefix("pid:[").and_then(|rest| rest.strip_suffix(']'));
         match number.unwrap_or(target).parse::<u32>() {
@@ -84,7 +84,7 @@ impl<'a> ParsedTarget<'a> {
     }
 }
 
-/// The inode number that a TARGET stands for where nothing can be looked up.
+/// The inode number that a TARGET stands for where no lookup is possible.
 pub fn number_of_namespace(target: &str) -> Result<NsInum, String> {
     match ParsedTarget::of(target) {
         Ok(ParsedTarget::Namespace(inum)) => Ok(inum),
@@ -92,10 +92,10 @@ pub fn number_of_namespace(target: &str) -> Result<NsInum, String> {
     }
 }
 
-/// The inode number that a TARGET stands for; or why it stands for none, in words.
+/// The inode number that a TARGET stands for; or the reason why it stands for none.
 pub fn find_namespace(target: &str) -> Result<NsInum, String> {
     look_up_namespace(target).map_err(|error| match error {
-        NotFound::Meaningless(words) | NotFound::Nothing(words) | NotFound::Unreadable(words) => words,
+        NotFound::Meaningless(text) | NotFound::Nothing(text) | NotFound::Unreadable(text) => text,
     })
 }
 
@@ -131,9 +131,9 @@ pub fn warnings(namespaces: &[NsInum], pids: &[HostPid]) -> Vec<String> {
 fn doubt_namespace(inum: NsInum) -> Option<String> {
     let hidden = match hidden_if_nobody_is_in(inum)? {
         (0, _) => String::new(),
-        (1, pid) => format!(", but that of PID {pid} may not be looked at (permission denied)"),
+        (1, pid) => format!(", but that of PID {pid} may not be read (permission denied)"),
         (more, pid) => format!(
-            ", but those of {} may not be looked at (permission denied), PID {pid} among them",
+            ", but those of {} may not be read (permission denied), PID {pid} among them",
             Count(more, "process", "processes")
         ),
     };
@@ -161,8 +161,8 @@ fn doubt_pid(pid: HostPid) -> Option<String> {
     })
 }
 
-/// Looks for a process that is a member of this namespace, or whose children will be. Where there is none: how many may
-/// not be looked at, and one of those.
+/// Finds a process that is a member of this namespace, or whose children will be. Where there is none: how many may
+/// not be read, and one of those.
 fn hidden_if_nobody_is_in(inum: NsInum) -> Option<(u64, u32)> {
     if namespace::is_initial() != Some(true) {
         // The processes of this /proc are not all there are.
@@ -241,15 +241,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let fifo = folder.path().join("fifo");
         mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
-        let (told, answer) = mpsc::channel();
-        thread::spawn(move || told.send(find_namespace(fifo.to_str().unwrap())));
+        let (sender, answer) = mpsc::channel();
+        thread::spawn(move || sender.send(find_namespace(fifo.to_str().unwrap())));
         let found = answer.recv_timeout(Duration::from_secs(20)).expect("it waits for a writer");
         assert!(found.unwrap_err().contains("no namespace file"));
     }
 
     #[test]
     fn target_forms_are_distinguished_by_syntax_alone() {
-        for (target, words) in [
+        for (target, text) in [
             ("4026532178", ParsedTarget::Namespace(NsInum(4026532178))),
             ("pid:[4026532178]", ParsedTarget::Namespace(NsInum(4026532178))),
             ("1", ParsedTarget::Pid(HostPid(1))),
@@ -260,7 +260,7 @@ mod tests {
             // No namespace has so large a number: the beginning of an id.
             ("402653217812", ParsedTarget::Name("402653217812")),
         ] {
-            assert_eq!(ParsedTarget::of(target), Ok(words), "{target}");
+            assert_eq!(ParsedTarget::of(target), Ok(text), "{target}");
         }
         for nonsense in ["pid:[12]", "pid:[web]", "pid:[]"] {
             assert!(matches!(ParsedTarget::of(nonsense), Err(NotFound::Meaningless(_))), "{nonsense}");

@@ -1,4 +1,4 @@
-//! The TARGET of a command that looks again and again.
+//! The TARGET of a command that takes snapshot after snapshot.
 
 use super::{TargetError, find, scope::Scope};
 use crate::{
@@ -15,7 +15,7 @@ impl<'a> PinnedTargets<'a> {
         Self(targets.iter().map(|target| PinnedTarget::new(target)).collect())
     }
 
-    /// The words that have to be looked up still.
+    /// The names that have to be looked up still.
     pub(crate) fn text(&self) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter_map(PinnedTarget::text)
     }
@@ -28,7 +28,7 @@ impl<'a> PinnedTargets<'a> {
     }
 }
 
-/// A TARGET: found by its words once, and from then on the same namespaces.
+/// A TARGET: found by its name once, and from then on the same namespaces.
 struct PinnedTarget<'a> {
     text: &'a str,
     found: Option<Vec<SnapshotNamespace>>,
@@ -36,14 +36,14 @@ struct PinnedTarget<'a> {
     has_members: bool,
 }
 
-/// What is to be looked at now.
+/// What to show now.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Lookup {
     /// All there is.
     All,
     /// These namespaces and processes.
     Scope(Scope),
-    /// The namespace of this number was looked at before, and does not exist any more.
+    /// The namespace of this number was shown before, and does not exist any more.
     Gone(NsInum),
 }
 
@@ -64,7 +64,7 @@ impl<'a> PinnedTarget<'a> {
         Self { text, found: None, has_members: false }
     }
 
-    /// The words, as long as they have to be looked up.
+    /// The names, as long as they have to be looked up.
     fn text(&self) -> Option<&'a str> {
         (self.found.is_none() || self.has_members).then_some(self.text)
     }
@@ -103,7 +103,7 @@ fn is_same(earlier: &SnapshotNamespace, later: &SnapshotNamespace) -> bool {
     match (earlier.kernel_id, later.kernel_id) {
         (Some(earlier), Some(later)) => earlier == later,
         _ => match (earlier.born_boot_ns, later.born_boot_ns) {
-            // A look at /proc, where the iterator has failed since the one before, rounds births.
+            // A snapshot from /proc, after a failure of the iterator, rounds births.
             (Some(earlier), Some(later)) => earlier.is_same(later),
             _ => true,
         },

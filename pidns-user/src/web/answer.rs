@@ -218,7 +218,10 @@ impl Answers {
             }
             None => {
                 tracing::error!("a scrape has failed: the code that collects the answer panicked");
-                Answer::text(StatusCode::INTERNAL_SERVER_ERROR, "The agent has a defect; its log says more.")
+                Answer::text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "The agent has a defect; its log has the reason.",
+                )
             }
         }
     }

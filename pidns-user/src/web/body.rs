@@ -14,7 +14,7 @@ use super::connections::Connection;
 /// hyper takes the next part when less than its buffer, of [`super::Limits::header_bytes`], waits to be written.
 const PART: usize = 8 * 1024;
 
-/// The bytes that are left, and the connection that is told when there are none.
+/// The bytes that are left, and the connection that is notified when there are none.
 #[derive(Debug)]
 pub(super) struct AnswerBody {
     rest: Bytes,

@@ -52,7 +52,7 @@ enum Phase {
 }
 
 impl Phase {
-    /// When the time is up, and what to say then.
+    /// When the time is up, and the answer then.
     fn deadline(self, limits: &Limits) -> Option<(Instant, &'static str)> {
         match self {
             Self::Handshake(since) => {

@@ -11,7 +11,7 @@ use super::{
     config::{Config, Files},
 };
 
-/// The toolkit reads the files at each request. Looking at them once a second is as good for an administrator.
+/// The toolkit reads the files at each request. Reading them once a second is as good for an administrator.
 const BETWEEN_CHECKS: Duration = Duration::from_secs(1);
 
 /// The configuration that holds, and where it comes from.

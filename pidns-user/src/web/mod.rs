@@ -84,7 +84,7 @@ pub struct Options {
     pub telemetry_path: String,
     /// TLS, passwords and headers, in the format of the Prometheus exporter toolkit (`--web.config.file`).
     pub config_file: Option<PathBuf>,
-    /// What `/` says.
+    /// The page `/`.
     pub landing: Landing,
     /// The limits.
     pub limits: Limits,

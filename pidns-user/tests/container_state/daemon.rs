@@ -19,12 +19,12 @@ fn a_daemon_that_never_answers_is_asked_once() {
     let roots = Roots::below(world.base.path());
     let mut names = ContainerCache::asking(roots.clone(), Api::new(&roots));
     let before = std::time::Instant::now();
-    let found = of(&mut names, INIT, DOCKER).expect("the cgroup alone tells");
+    let found = of(&mut names, INIT, DOCKER).expect("known by the cgroup alone");
     assert!(found.doubts[0].contains("no answer within 2 s: it is not asked again"), "{:?}", found.doubts);
     let other = format!("/docker/{}", "f".repeat(64));
     let found =
-        of(&mut names, ProcessKey { pid: HostPid(1), ..INIT }, &other).expect("the cgroup alone tells");
-    assert_eq!(found.doubts, [format!("no runtime's files tell of {}", "f".repeat(64))]);
+        of(&mut names, ProcessKey { pid: HostPid(1), ..INIT }, &other).expect("known by the cgroup alone");
+    assert_eq!(found.doubts, [format!("no runtime's files have {}", "f".repeat(64))]);
     let took = before.elapsed();
     assert!(took.as_secs_f64() < 3.5, "it waited once: {took:?}");
 }
@@ -50,11 +50,11 @@ pub(crate) fn server(socket: &Path, status: &'static str, body: String) {
 
 #[test]
 fn a_daemons_answer_is_believed_for_its_own_process_alone() {
-    for (pid, status, expected, words) in [
+    for (pid, status, expected, part) in [
         (INIT.pid, "200 OK", Some("web"), ""),
         (HostPid(4712), "200 OK", None, "its first process, PID 4712, is gone"),
         (HostPid(0), "200 OK", None, "it does not run"),
-        (INIT.pid, "404 Not Found", None, "no runtime's files tell of"),
+        (INIT.pid, "404 Not Found", None, "no runtime's files have"),
         (INIT.pid, "500 Internal Server Error", None, "500"),
     ] {
         let world = World::new();
@@ -65,9 +65,9 @@ fn a_daemons_answer_is_believed_for_its_own_process_alone() {
         server(&world.path("run/docker.sock"), status, body.to_string());
         let roots = Roots::below(world.base.path());
         let mut names = ContainerCache::asking(roots.clone(), Api::new(&roots));
-        let found = of(&mut names, INIT, DOCKER).expect("the cgroup alone tells");
+        let found = of(&mut names, INIT, DOCKER).expect("known by the cgroup alone");
         assert_eq!(found.name, expected.map(Name::from), "{pid} {status}: {:?}", found.doubts);
         let doubts = found.doubts.join("\n");
-        assert!(doubts.contains(words) && doubts.is_empty() == words.is_empty(), "{pid} {status}: {doubts}");
+        assert!(doubts.contains(part) && doubts.is_empty() == part.is_empty(), "{pid} {status}: {doubts}");
     }
 }

@@ -1,4 +1,4 @@
-//! Files as somebody may have made them who means no good, or left them.
+//! Files as an attacker may have made them, or as a crash left them.
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
@@ -19,11 +19,7 @@ fn reading_a_users_folder_is_bounded() {
     }
     let found = world.container(ROOTLESS).expect("what its cgroup claims");
     assert!(found.doubts.len() <= 17, "{} doubts", found.doubts.len());
-    assert!(
-        found.doubts.iter().any(|doubt| doubt.contains("the rest was not looked at")),
-        "{:#?}",
-        found.doubts
-    );
+    assert!(found.doubts.iter().any(|doubt| doubt.contains("the rest was not read")), "{:#?}", found.doubts);
     assert!(found.doubts.iter().all(|doubt| doubt.len() < 600));
 }
 
@@ -67,12 +63,12 @@ fn both() -> World {
     world
 }
 
-/// Spoils each of the files in turn; the container loses its name, and says why.
-fn spoil(words: &str, spoil: impl Fn(&Path)) {
+/// Spoils each of the files in turn; the container loses its name, and gives the reason.
+fn spoil(part: &str, spoil: impl Fn(&Path)) {
     for (cgroup, file) in FILES {
         let world = both();
         spoil(&world.path(file));
-        world.expect_doubt(cgroup, words);
+        world.expect_doubt(cgroup, part);
         world.expect_doubt(cgroup, file.rsplit('/').next().expect("a name"));
     }
 }

@@ -1,4 +1,4 @@
-//! What each runtime tells, and of which processes that is believed.
+//! The claims of each runtime, and for which processes they are believed.
 
 use std::{fs, sync::Arc};
 
@@ -163,7 +163,7 @@ fn rootless_podman_is_found_in_its_users_folder() {
         &cgroup(1000),
         json!({"runtime": "podman", "id": id(), "name": "mine", "image": "localhost/web:2", "user": 1000}),
     );
-    world.expect_doubt(&cgroup(1001), "no runtime's files tell of");
+    world.expect_doubt(&cgroup(1001), "no runtime's files have");
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn a_file_about_another_process_is_not_believed() {
     let world = World::new();
     docker(&world);
     let later = ProcessKey { start: INIT.start.saturating_add(10_000_000), ..INIT };
-    let found = of(&mut world.names(), later, DOCKER).expect("the cgroup alone tells");
+    let found = of(&mut world.names(), later, DOCKER).expect("known by the cgroup alone");
     assert_eq!(found.name, None);
     assert!(found.doubts[0].contains("it is about another process of PID 4711"), "{:?}", found.doubts);
 }
@@ -278,7 +278,7 @@ fn other_processes_share_the_name_while_the_first_lives_in_the_same_cgroup() {
     assert_eq!(of_member.name, Some(Name::from("web")), "{:?}", of_member.doubts);
     let of_init = of(&mut names, INIT, DOCKER).expect("a container");
     assert!(Arc::ptr_eq(&of_member, &of_init), "read once");
-    // A cgroup of that name can be made elsewhere, by whoever may make cgroups there.
+    // A cgroup of that name can be made elsewhere, by any process that may make cgroups there.
     let copy = format!("/user.slice/user-1000.slice/user@1000.service/app.slice{DOCKER}");
     let impostor = world.process(4900, 950, &copy);
     let found = of(&mut names, impostor, &copy).expect("what its cgroup claims");

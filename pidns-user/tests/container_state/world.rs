@@ -75,11 +75,11 @@ impl World {
 
     /// INIT's container has no name, and this is why.
     #[track_caller]
-    pub(crate) fn expect_doubt(&self, cgroup: &str, words: &str) {
-        let found = self.container(cgroup).expect("the cgroup alone tells of a container");
+    pub(crate) fn expect_doubt(&self, cgroup: &str, part: &str) {
+        let found = self.container(cgroup).expect("the cgroup alone names a container");
         assert_eq!(found.id, Some(Name::from(&*id())));
         assert_eq!(found.name, None, "doubts: {:#?}", found.doubts);
-        assert!(found.doubts.iter().any(|doubt| doubt.contains(words)), "{words}: {:#?}", found.doubts);
+        assert!(found.doubts.iter().any(|doubt| doubt.contains(part)), "{part}: {:#?}", found.doubts);
     }
 }
 

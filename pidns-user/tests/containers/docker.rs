@@ -139,7 +139,7 @@ fn docker_is_asked_where_its_files_have_no_name() {
     };
     let roots = Roots { docker_socket: docker.scratch.path("docker.sock"), ..roots };
     let silent =
-        container_of(&mut ContainerCache::new(roots.clone()), init).expect("its cgroup tells of a container");
+        container_of(&mut ContainerCache::new(roots.clone()), init).expect("its cgroup names a container");
     assert_eq!((silent.runtime, &silent.id, &silent.name), (None, &name(&id), &None));
 
     let asking = || ContainerCache::asking(roots.clone(), Api::new(&roots));

@@ -62,7 +62,7 @@ impl Podman {
         }
     }
 
-    /// The PID that Podman tells.
+    /// The PID that Podman reports.
     pub(crate) fn pid(&self, id: &str, field: &str) -> u32 {
         let template = format!("{{{{.State.{field}}}}}");
         self.run(&["inspect", "--format", &template, id]).parse().expect("a PID")
@@ -103,7 +103,7 @@ fn podman_is_known_by_name_and_image() {
         runc: nowhere,
         ..podman.roots()
     };
-    let claim = container_of(&mut ContainerCache::new(roots), init).expect("its cgroup and conmon tell");
+    let claim = container_of(&mut ContainerCache::new(roots), init).expect("its cgroup and conmon name it");
     assert_eq!((&claim.name, claim.is_vouched()), (&name("front"), false), "{claim:?}");
     assert!(claim.doubts.iter().any(|doubt| doubt.contains("conmon")), "{claim:?}");
 

@@ -137,7 +137,7 @@ pub(crate) fn sure_container_of(names: &mut ContainerCache, pid: u32) -> Arc<Con
     container
 }
 
-/// Whether what the files say is believed of a process of the same PID that started later: it must not be.
+/// Whether the files are believed for a process of the same PID that started later: it must not be.
 #[track_caller]
 pub(crate) fn assert_another_start_is_not_believed(mut names: ContainerCache, pid: u32) {
     let real = process(pid);
@@ -148,7 +148,7 @@ pub(crate) fn assert_another_start_is_not_believed(mut names: ContainerCache, pi
     // Of an id that its user chose nothing is left: without the file that is the name of a folder.
     let container = names.of(later, &text);
     let claims = container.is_none_or(|container| !container.is_vouched() && container.image.is_none());
-    assert!(claims, "what is told of PID {pid} is believed of another process");
+    assert!(claims, "a record of PID {pid} is believed of another process");
 }
 
 pub(crate) fn name(text: &str) -> Option<Name> {

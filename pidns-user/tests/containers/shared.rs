@@ -1,4 +1,4 @@
-//! Containers that share a PID namespace, and containers whose cgroup says nothing of their id.
+//! Containers that share a PID namespace, and containers whose cgroup does not have their id.
 
 use std::{
     fs::{self, File},
@@ -95,7 +95,7 @@ fn the_stream_of_a_container_has_its_own_processes_in_a_namespace_that_it_shares
         let stream = Stream::start(&["-o", "json", "-c", &side], &file);
         let second = Running::start_with(root(), &scratch, &side, |spec| pid_namespace(spec, of));
         let side_pid = second.pid;
-        // Of one that is gone before its exec's event is read, nobody knows the container.
+        // The container of one that is gone before its exec's event is read is unknown.
         wait_until("the exec's event", || {
             fs::read_to_string(&file).is_ok_and(|text| text.contains("\"event\":\"process.exec\""))
         });
@@ -134,7 +134,7 @@ fn a_recording_keeps_the_container_of_a_process_that_shares_a_namespace() {
     assert!(replayed.contains(&format!("\"pid\":{}", second.pid)), "{replayed}");
 }
 
-/// The program with CAP_BPF and CAP_PERFMON for everybody, as setcap(8) gives them: a `vfs_cap_data` of revision 2 with the flag
+/// The program with CAP_BPF and CAP_PERFMON for all users, as setcap(8) gives them: a `vfs_cap_data` of revision 2 with the flag
 /// that makes them effective (include/uapi/linux/capability.h).
 fn program_with_two_capabilities(scratch: &Scratch) -> PathBuf {
     let copy = scratch.path("pidns-trace");
@@ -165,12 +165,12 @@ fn with_two_capabilities_the_stream_names_the_containers_of_tree_and_reports_unr
         command
     };
     let tree = run(&mut unprivileged(&["tree", "-o", "json"]));
-    assert!(tree.contains(&made_up), "its cgroup tells: {tree}");
+    assert!(tree.contains(&made_up), "its cgroup names it: {tree}");
 
-    let (json, words) = (scratch.path("json"), scratch.path("words"));
+    let (json, stderr) = (scratch.path("json"), scratch.path("words"));
     let file = |path: &Path| File::create(path).expect("a file");
     let mut stream = unprivileged(&["-o", "json", "-e", "namespace.*"]);
-    let mut stream = stream.stdout(file(&json)).stderr(file(&words)).spawn().expect("our own program");
+    let mut stream = stream.stdout(file(&json)).stderr(file(&stderr)).spawn().expect("our own program");
     wait_until("the stream's start", || fs::metadata(&json).is_ok_and(|file| file.len() > 0));
     drop(running);
     wait_until("the container's end", || {
@@ -187,8 +187,8 @@ fn with_two_capabilities_the_stream_names_the_containers_of_tree_and_reports_unr
     let exit = exit.unwrap_or_else(|| panic!("no end of {init}: {lines:#?}"));
     assert_eq!(exit["ns"]["container"]["id"], made_up.as_str(), "{exit:#}");
     assert_eq!(exit["ns"]["container"]["by_cgroup_alone"], true, "{exit:#}");
-    let words = fs::read_to_string(&words).expect("the program wrote it");
-    assert!(words.contains("/run/runc") && words.contains("CAP_DAC_READ_SEARCH"), "{words}");
+    let stderr = fs::read_to_string(&stderr).expect("the program wrote it");
+    assert!(stderr.contains("/run/runc") && stderr.contains("CAP_DAC_READ_SEARCH"), "{stderr}");
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn a_container_whose_cgroup_has_another_name_is_found_by_its_state() {
     drop(running);
     let _gone = fs::remove_dir(format!("/sys/fs/cgroup/pidns-test-{}", std::process::id()));
 
-    // Its state says nothing of its cgroup, as of a container that has none of its own.
+    // Its state does not name its cgroup, as of a container that has none of its own.
     let running = Running::start_in(root, &scratch, &bare, &json!({}));
     let key = crate::scratch::process(running.pid);
     for cgroup in

@@ -19,7 +19,7 @@ use crate::{
 /// The program, streaming into a file; ends with this.
 pub(crate) struct Stream {
     child: Child,
-    _words: BufReader<ChildStderr>,
+    _stderr: BufReader<ChildStderr>,
 }
 
 impl Stream {
@@ -34,8 +34,8 @@ impl Stream {
             Stdio::null()
         });
         let mut child = command.spawn().expect("our own program");
-        let words = BufReader::new(child.stderr.take().expect("it is piped"));
-        let stream = Self { child, _words: words };
+        let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
+        let stream = Self { child, _stderr: stderr };
         crate::scratch::wait_until("the stream's start", || {
             fs::metadata(to).is_ok_and(|file| file.len() > 0)
         });

@@ -1,8 +1,8 @@
 //! Another try for a test whose failure the program under test has explained itself.
 //!
 //! From 7.0 on the kernel leaves a program out where another task was put aside within it (docs/internals/hooks.md, "A program that is
-//! left out"). The stream says so (`stream.lost`, stage `hook`) and promises no more than that; a test that asks for the
-//! very event that was missed can only be played again. A failure without such a word is a failure, on every kernel.
+//! left out"). The stream reports that (`stream.lost`, stage `hook`) and promises no more than that; a test that asks for the
+//! very event that was missed can only be played again. A failure without such a report is a failure, on every kernel.
 
 use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -14,10 +14,10 @@ use crate::{probes, stage};
 /// Most times that a test is played.
 const TRIES: u32 = 5;
 
-/// Whether a stream has said, since the test began, that hooks were left out.
+/// Whether a stream has reported, since the test began, that hooks were left out.
 static HOOKS_LEFT_OUT: AtomicBool = AtomicBool::new(false);
 
-/// Hears a line of a stream, which may say so.
+/// Reads a line of a stream, which may report that.
 pub(crate) fn hear(line: &str) {
     if line.contains(r#""event":"stream.lost""#)
         && let Ok(event) = serde_json::from_str(line)
@@ -33,7 +33,7 @@ pub(crate) fn hear_event(event: &Event) {
     }
 }
 
-/// The kernel left hooks out, whoever says so.
+/// The kernel left hooks out, by any source.
 pub(crate) fn mark_left_out_hooks() {
     HOOKS_LEFT_OUT.store(true, Relaxed);
 }
@@ -48,7 +48,7 @@ pub(crate) fn play(name: &str, body: fn()) {
         if !HOOKS_LEFT_OUT.load(Relaxed) || !probes::tracepoints_are_preemptible() {
             panic::resume_unwind(failure);
         }
-        eprintln!("again {name}: the kernel left hooks out, as the stream had said when it failed");
+        eprintln!("again {name}: the kernel left hooks out, as the stream had reported when it failed");
     }
     stage::new_play();
     body();

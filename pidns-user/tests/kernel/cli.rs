@@ -107,7 +107,7 @@ fn what_matches_nothing_yet_is_a_warning() {
     let stderr = warned("-c", "nobody-is-called-so");
     assert!(stderr.contains("--container nobody-is-called-so: none is called so now"), "{stderr}");
     let stderr = warned("-p", "1");
-    assert!(!stderr.contains("--pid"), "of one that is there nothing is said: {stderr}");
+    assert!(!stderr.contains("--pid"), "nothing is printed for one that exists: {stderr}");
 }
 
 fn a_namespace_that_may_not_be_read_names_the_missing_capability() {
@@ -286,7 +286,7 @@ impl Families {
     }
 }
 
-/// Every event of the stream is in one of these namespaces (a finding says in its own words what it is about).
+/// Every event of the stream is in one of these namespaces (a finding names its subject in fields of its own).
 fn expect_only_in(seen: &Seen, namespaces: &[u64]) {
     let is_fact = |name: &str| !name.starts_with("stream.") && name != "finding";
     for event in seen.events.iter().filter(|event| is_fact(&get::<String>(event, "/event"))) {

@@ -100,7 +100,7 @@ fn without_syscall_hooks_an_unshare_is_seen_at_the_fork_and_marked() {
     expect_process(create, "/creator", &creator);
     expect_process(seen.one("namespace.init", in_ns(init.ns)), "/process", &init);
     let off = get::<String>(seen.start(), "/hooks/sys_exit");
-    assert!(off.starts_with("off: "), "the stream says what it is without: {off}");
+    assert!(off.starts_with("off: "), "the stream reports what it is without: {off}");
 }
 
 fn unshare_without_a_fork_makes_a_namespace_without_an_init() {
@@ -235,7 +235,7 @@ fn a_second_namespace_for_children_is_refused() {
 fn a_user_without_privilege_is_refused() {
     let (report, seen) = watch("unprivileged", &[]);
     let refused = each_way_is_refused(&report, &seen, "EPERM", "permission");
-    assert_eq!(refused.uid, 65534, "the actor was nobody");
+    assert_eq!(refused.uid, 65534, "the actor had the uid of nobody");
     seen.none("namespace.create", made_by(refused.pid));
 }
 
@@ -271,7 +271,7 @@ fn a_first_process_that_may_not_be_is_a_failed_creation() {
     seen.none("namespace.init", about(refused.who.pid));
 }
 
-/// What sees the call alone cannot know which of the namespaces was the one too many, and says so.
+/// What sees the call alone cannot know which of the namespaces was the one too many, and reports that.
 fn the_refused_one_of_several_namespaces_is_named_if_known() {
     let (report, seen) = watch("one-too-many-of-another-type", &[]);
     let refused = report.refused("unshare", "ENOSPC");

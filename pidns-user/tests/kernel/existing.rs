@@ -70,7 +70,7 @@ fn a_filter_holds_for_what_exists_and_for_what_happens() {
     assert_eq!(seen.all("namespace.init_exit", |_| true).len(), 1);
 }
 
-/// What other programs of the machine do may be out of sight (where a kernel runs no BPF program for some process, say):
+/// What other programs of the machine do may be out of sight (such as where a kernel runs no BPF program for some process):
 /// one run of three without a difference is enough.
 fn what_the_events_make_is_what_the_kernel_has() {
     let mut ends = Vec::new();

@@ -1,4 +1,4 @@
-//! `explain`: what it tells is what was made.
+//! `explain` shows the situation that was made.
 
 use std::process::Command;
 use std::thread;
@@ -23,7 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(what_does_not_exist_is_not_explained),
 ];
 
-/// What it tells of this target, as JSON and as text.
+/// Its output for this target, as JSON and as text.
 #[track_caller]
 fn explain(target: impl ToString) -> (Value, String) {
     let target = target.to_string();

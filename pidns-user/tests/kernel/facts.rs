@@ -1,4 +1,4 @@
-//! What a process knows about itself and what /proc says about it: the truth that events are compared with.
+//! What a process knows about itself and what /proc shows of it: the truth that events are compared with.
 
 use std::fs::{self, File};
 use std::io;
@@ -70,7 +70,7 @@ pub(crate) struct Held {
     pub(crate) tid: Option<Pid>,
 }
 
-/// A PID namespace as nsfs describes it to somebody outside.
+/// A PID namespace as nsfs describes it to a process outside.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Namespace {
     pub(crate) inum: u64,

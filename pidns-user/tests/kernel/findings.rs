@@ -95,7 +95,7 @@ impl Stage {
         };
         let event = self.tracer.wait_for(&format!("finding {id}"), is_it);
         let took = began.elapsed();
-        // Its own second, and a second between two looks.
+        // Its own second, and a second between two detections.
         assert!(took < patience(SECONDS + 1), "{id} took {took:?}");
         eprintln!("{id}: {took:?} after its cause");
         event["finding"].clone()
@@ -116,7 +116,7 @@ impl Stage {
     /// What a recording that ends here has, with the same kind, namespace and process.
     #[track_caller]
     fn recorded(&mut self, opened: &Value) {
-        // The recorder looks once a second, too.
+        // The recorder detects once a second, too.
         thread::sleep(Duration::from_millis(1_500));
         let recorder = self.recorder.take().expect("it is stopped once");
         let (_directory, file) = recorder.stop();

@@ -48,11 +48,11 @@ pub(crate) fn output(args: &[&str], code: i32) -> (String, String) {
 #[track_caller]
 pub(crate) fn document(args: &[&str]) -> Value {
     let (stdout, stderr) = output(&[args, &["-o", "json"]].concat(), 0);
-    // There are machines whose PID 1 not even root may look at.
+    // There are machines whose PID 1 not even root may read.
     let protected = std::fs::read_link("/proc/1/ns/pid").is_err();
     let is_expected = |line: &str| {
         let unread = protected && line.starts_with("pidns-trace: not known, as it may not be read: ");
-        // Somebody may have left one behind.
+        // An earlier run may have left one behind.
         unread || line.contains(" that nothing names: ")
     };
     assert!(stderr.lines().all(is_expected), "nothing else stays unknown to root: {stderr}");
@@ -273,7 +273,7 @@ fn what_does_not_exist_ends_with_1_and_what_means_nothing_with_2() {
     assert!(table.lines().any(|line| line.trim() == std::process::id().to_string()), "{table}");
 }
 
-/// What cannot have changed between two looks at a process that was there at both.
+/// What cannot have changed between two snapshots of a process that is in both.
 fn lasting(process: &SnapshotProcess) -> (HostPid, Vec<u32>, Option<NsInum>, Option<u32>, Option<u64>) {
     let SnapshotProcess { pid, pids, start_boot_ns, uid, ns, .. } = process.clone();
     // /proc counts in ticks of 10 ms.
@@ -337,7 +337,7 @@ fn every_pid_is_that_of_nspid() {
 fn lsns() -> BTreeMap<u64, u64> {
     let (status, stdout, stderr) = run(Command::new("lsns").args(["-t", "pid", "-J", "-o", "NS,NPROCS"]));
     assert!(status.success(), "lsns: {stderr}");
-    let listed: Value = serde_json::from_str(&stdout).expect("lsns says JSON");
+    let listed: Value = serde_json::from_str(&stdout).expect("lsns prints JSON");
     let rows = listed["namespaces"].as_array().expect("namespaces").iter();
     let rows = rows.map(|row| {
         // Some versions write numbers as text.
@@ -387,13 +387,13 @@ fn without_privilege_what_stays_unknown_is_counted() {
     assert_eq!(listed["source"], "proc");
     assert!(listed["unread"]["namespaces"].as_u64() >= Some(2), "{}", listed["unread"]);
     let deep = listed["processes"].as_array().expect("processes").iter().find(|line| line["level"] == 2);
-    let deep = deep.unwrap_or_else(|| panic!("nobody at level 2: {listed:#}"));
+    let deep = deep.unwrap_or_else(|| panic!("no process at level 2: {listed:#}"));
     assert_eq!(deep["pids"][2], 1, "its PIDs are known: {deep}");
     assert!(deep.get("ns").is_none(), "its namespace is not: {deep}");
     let_go(actor);
 }
 
-/// `ps` of nobody, over a /proc that is mounted with these options.
+/// `ps` as uid 65534, over a /proc that is mounted with these options.
 #[track_caller]
 fn processes_seen_by_uid_65534(options: &'static str) -> (Value, String) {
     let directory = tempfile::tempdir().expect("a temporary directory");

@@ -1,4 +1,4 @@
-//! What only function hooks tell, or tell exactly.
+//! What only function hooks report, or report exactly.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(the_command_of_a_reboot_is_reported, needs probes::function_hooks),
 ];
 
-/// As the kernel itself tells: the list of its programs has none of ours on sys_exit, and tracefs none of anybody's on the
+/// By the kernel's own lists: the list of its programs has none of ours on sys_exit, and tracefs none at all on the
 /// classic tracepoints of system calls (tp_btf does not show there).
 fn no_hook_on_system_calls_is_left() {
     let tracer = Tracer::start(&[]);

@@ -38,7 +38,7 @@ fn no_command_waits_for_the_server_of_a_file_system_that_others_have_mounted() {
         "{tree:#}"
     );
     assert_eq!(tree["unread"]["behind_server"], 1, "{tree:#}");
-    for part in ["1 mounted namespace was not opened", "1 mounted proc was not looked into", &place] {
+    for part in ["1 mounted namespace was not opened", "1 mounted proc was not read", &place] {
         assert!(stderr.contains(part), "{part}: {stderr}");
     }
     let all = tree["namespaces"].as_array().expect("namespaces");
@@ -63,9 +63,9 @@ fn no_command_waits_for_the_server_of_a_file_system_that_others_have_mounted() {
     quickly(&["--snapshot", "--duration", "1s"]);
 
     actor.listen(Duration::from_millis(100));
-    // What the kernel asks by itself when a descriptor of the mount is closed, nobody waits for.
+    // No process waits for the requests that the kernel makes by itself when a descriptor of the mount is closed.
     let unanswered: Vec<u32> = actor.all_heard("unanswered");
-    assert!(unanswered.is_empty(), "requests that somebody waits for: {unanswered:?}");
+    assert!(unanswered.is_empty(), "requests that a process waits for: {unanswered:?}");
     let_go(actor);
 }
 

@@ -1,4 +1,4 @@
-//! What a recording tells of orphans, against the parents that /proc shows.
+//! The parents of orphans in a recording, against the parents that /proc shows.
 
 use pidns_user::{
     event::Body,
@@ -19,8 +19,8 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_zombie_of_a_recording_has_an_age),
 ];
 
-/// Plays the situation, records it, and follows the recording. The model must say who takes an orphan when its parent has
-/// exited, as far as that is certain then; and once the orphan is named, what /proc says.
+/// Plays the situation, records it, and follows the recording. The model must name the process that takes an orphan when its parent has
+/// exited, as far as that is certain then; and once the orphan is named, what /proc shows.
 fn expect_parents(situation: &str, far: impl Fn(&Who, &Who) -> u32) {
     let mut actor = Actor::start(situation, &[]);
     let _: bool = actor.hear("ready");
@@ -38,7 +38,7 @@ fn expect_parents(situation: &str, far: impl Fn(&Who, &Who) -> u32) {
     // The kernel does as the test thinks.
     let expected = [init_pid, far(&init, &between), init_pid];
     let found: Vec<u32> = orphans.iter().map(|orphan| orphan.ppid as u32).collect();
-    assert_eq!(found, expected, "what /proc says of {families:?}");
+    assert_eq!(found, expected, "/proc for {families:?}");
 
     let right_after = [
         Reaper::Parent(HostPid(init_pid)),

@@ -1,4 +1,4 @@
-//! What a kernel cannot do, no test can ask of it: found out by trying, and said when a test is skipped.
+//! What a kernel cannot do, no test can ask of it: found out by trying, and printed when a test is skipped.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -37,7 +37,7 @@ pub(crate) fn pidfd() -> Outcome {
     plays("join-by-pidfd", "setns does not take a pidfd here")
 }
 
-/// Whether an actor can make its situation at all, without anybody watching.
+/// Whether an actor can make its situation at all, without a stream.
 fn plays(situation: &str, otherwise: &str) -> Outcome {
     let this = std::env::current_exe().expect("/proc/self/exe can be read");
     let quiet = Command::new(this)
@@ -118,8 +118,9 @@ pub(crate) fn function_hooks() -> Outcome {
     let refused = REFUSED.get_or_init(|| {
         let output = crate::tracer::command(&["check", "-o", "json"]).stdout(Stdio::piped()).output();
         let report: serde_json::Value =
-            serde_json::from_slice(&output.expect("the program can be run").stdout).expect("check says JSON");
-        let lines = report["lines"].as_array().expect("check says lines");
+            serde_json::from_slice(&output.expect("the program can be run").stdout)
+                .expect("check prints JSON");
+        let lines = report["lines"].as_array().expect("check has lines");
         let line = lines.iter().find(|line| line["what"] == "copy_pid_ns").expect("check names every hook");
         let detail = line["detail"].as_str().expect("a detail");
         detail.starts_with("off: ").then(|| format!("no function hooks ({detail})"))

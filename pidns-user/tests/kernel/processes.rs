@@ -81,7 +81,7 @@ fn a_life_is_fork_exec_exit_and_reap() {
     expect(exit, "/exit", json!({ "code": 3 }));
     expect(exit, "/threads", 1);
     expect_not(exit, "/orphaned");
-    assert_eq!(exit.get("cascade"), None, "nobody killed it: {exit}");
+    assert_eq!(exit.get("cascade"), None, "it was not killed: {exit}");
     let (ran, start): (u64, u64) = (get(exit, "/ran_ns"), get(exit, "/process/start_boot_ns"));
     assert!(ran > 0 && start + ran <= get(exit, "/boot_ns"), "ran_ns is within its life: {exit}");
 
@@ -173,7 +173,7 @@ fn a_zombie_is_counted_from_its_exit_to_its_reaping() {
     let (child, window): (Who, Window) = (report.who("child"), report.the("window"));
     let reap = seen.of("process.reap", &child);
     let zombie: u64 = get(reap, "/zombie_ns");
-    // The kernel may tell of the end some milliseconds after the parent's wait.
+    // The kernel may report the end some milliseconds after the parent's wait.
     let most = window.to - window.from + 200_000_000;
     assert!(
         (300_000_000..=most).contains(&zombie),
@@ -414,7 +414,7 @@ fn the_same_pid_twice_is_two_processes() {
     expect_process(forks[0], "/process", &first);
     expect_process(forks[1], "/process", &second);
     let start = |event: &Value| get::<u64>(event, "/process/start_boot_ns");
-    assert!(start(forks[0]) < start(forks[1]), "their starts tell them apart: {forks:#?}");
+    assert!(start(forks[0]) < start(forks[1]), "their starts distinguish them: {forks:#?}");
     assert_eq!(
         (start(forks[0]), start(forks[1])),
         (start(exits[0]), start(exits[1])),

@@ -1,4 +1,4 @@
-//! `record`, `replay` and `--from`: what a file tells is what there was.
+//! `record`, `replay` and `--from`: a file has what there was.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -37,7 +37,7 @@ pub(crate) const TESTS: &[Test] = &[
 const WORKERS: &str = "2";
 const SECONDS_FOR_A_STORM: u64 = 120;
 
-/// A recorder at work, that has looked at what exists.
+/// A recorder at work, that has taken its first snapshot.
 pub(crate) struct Recorder {
     process: Child,
     file: PathBuf,
@@ -90,10 +90,10 @@ pub(crate) fn run_on(file: &Path, args: &[&str]) -> (Option<i32>, String, String
     (status.code(), stdout, stderr)
 }
 
-/// A process by what tells it from others, and what both a look at the kernel and a recording know.
+/// A process by its identity, and the fields that both a snapshot and a recording have.
 pub(crate) type Fact = (Vec<u64>, u64, Option<u64>, bool);
 
-/// What `ps` tells of the members of this namespace, by PID at level 0.
+/// What `ps` shows of the members of this namespace, by PID at level 0.
 #[track_caller]
 fn members(document: &str, ns: u64) -> BTreeMap<u64, Fact> {
     let document: Value =
@@ -198,14 +198,14 @@ fn another_snapshot_shows_what_a_loss_hid() {
     let zombies: Who = actor.hear("init");
     let _: u64 = storm.hear_within(SECONDS_FOR_A_STORM, "lives");
     sys::kill(pid, libc::SIGCONT).expect("a child can be continued");
-    // The end would not wait longer than a second for that look.
+    // The end would not wait longer than a second for that snapshot.
     let has = |event: &str| {
         let text = fs::read_to_string(&recorder.file).expect("the recording can be read");
         text.contains(&format!(r#""event":"{event}""#))
     };
     let deadline = Instant::now() + patience(20);
     while !(has("stream.lost") && has("stream.resync")) {
-        assert!(Instant::now() < deadline, "the loss is reported, and looked after");
+        assert!(Instant::now() < deadline, "the loss is reported, and repaired");
         thread::sleep(Duration::from_millis(50));
     }
     let (_directory, file) = recorder.stop();
@@ -432,7 +432,7 @@ fn where_the_kernel_side_does_not_load_nothing_is_written() {
     let path = file.to_str().expect("a temporary name is UTF-8");
     for args in [&["record", path][..], &["record", "--force", precious]] {
         let mut command = command(args);
-        // The task iterator, which is looked with before, opens few files; the maps and programs of the stream are more.
+        // The task iterator, which takes the snapshot before, opens few files; the maps and programs of the stream are more.
         let few = libc::rlimit { rlim_cur: 20, rlim_max: 20 };
         // SAFETY: between fork and exec it makes one system call, on a value that is its own.
         unsafe {

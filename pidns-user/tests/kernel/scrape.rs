@@ -100,7 +100,7 @@ impl Agent {
         let lines = Arc::clone(&log);
         let log_reader = thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                lines.lock().expect("nobody panics with the log").push(line);
+                lines.lock().expect("no thread panics with the log").push(line);
             }
         });
         Self { process, address: None, log, log_reader: Some(log_reader) }
@@ -109,7 +109,7 @@ impl Agent {
     pub(crate) fn wait_for_address(&mut self) -> SocketAddr {
         let deadline = Instant::now() + patience(20);
         loop {
-            let found = self.log.lock().expect("nobody panics with the log").iter().find_map(|line| {
+            let found = self.log.lock().expect("no thread panics with the log").iter().find_map(|line| {
                 let line: Value = serde_json::from_str(line).ok()?;
                 (line["message"] == "serving").then(|| line["address"].as_str()?.parse().ok())?
             });
@@ -128,7 +128,7 @@ impl Agent {
     }
 
     pub(crate) fn log_text(&self) -> String {
-        self.log.lock().expect("nobody panics with the log").join("\n")
+        self.log.lock().expect("no thread panics with the log").join("\n")
     }
 
     /// Status and body of a page; `None` where there is no answer.

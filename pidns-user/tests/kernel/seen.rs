@@ -1,4 +1,4 @@
-//! A stream that has ended, and what tests say about it.
+//! A stream that has ended, and what tests assert about it.
 
 use std::fmt::Debug;
 use std::process::ExitStatus;
@@ -54,7 +54,7 @@ impl Seen {
         self.named(event).filter(|seen| wanted(seen)).collect()
     }
 
-    /// The only event of this name that `wanted` says yes to.
+    /// The only event of this name that `wanted` accepts.
     pub(crate) fn one(&self, event: &str, wanted: impl Fn(&Value) -> bool) -> &Value {
         let all = self.all(event, wanted);
         assert_eq!(all.len(), 1, "exactly one {event} was expected, these came: {all:#?}");
@@ -126,7 +126,7 @@ pub(crate) fn expect_absent(event: &Value, pointer: &str) {
     assert_eq!(event.pointer(pointer), None, "{pointer} in {event}");
 }
 
-/// Said only where it is so: absent or false.
+/// Present only where it is so: absent or false.
 pub(crate) fn expect_not(event: &Value, pointer: &str) {
     let found = event.pointer(pointer);
     assert!(found.is_none_or(|found| found == &Value::Bool(false)), "{pointer} is not so in {event}");

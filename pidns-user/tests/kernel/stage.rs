@@ -128,7 +128,7 @@ impl Actor {
         self.process.id() as Pid
     }
 
-    /// Waits until the actor has told this fact.
+    /// Waits until the actor has reported this fact.
     pub(crate) fn hear<T: DeserializeOwned>(&mut self, fact: &str) -> T {
         self.hear_within(SECONDS_FOR_A_FACT, fact)
     }
@@ -144,7 +144,7 @@ impl Actor {
             match line {
                 Ok(line) => self.keep(&line),
                 Err(RecvTimeoutError::Timeout) => {
-                    panic!("actor {} did not say {fact:?} in time", self.situation)
+                    panic!("actor {} did not report {fact:?} in time", self.situation)
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     panic!("actor {} ended without {fact:?}", self.situation)
@@ -153,17 +153,17 @@ impl Actor {
         }
     }
 
-    /// What the actor has told of this so far.
+    /// What the actor has reported of this so far.
     pub(crate) fn all_heard<T: DeserializeOwned>(&self, fact: &str) -> Vec<T> {
         self.heard.iter().filter(|heard| heard.fact == fact).map(decode).collect()
     }
 
-    /// Whether it has told this so far.
+    /// Whether it has reported this so far.
     pub(crate) fn heard_any(&self, fact: &str) -> bool {
         self.heard.iter().any(|heard| heard.fact == fact)
     }
 
-    /// Hears what it says for so long.
+    /// Reads its reports for so long.
     pub(crate) fn listen(&mut self, time: Duration) {
         let deadline = Instant::now() + time;
         while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -173,7 +173,7 @@ impl Actor {
 
     fn keep(&mut self, line: &str) {
         let fact: Fact = serde_json::from_str(line)
-            .unwrap_or_else(|error| panic!("actor {} said {line:?}: {error}", self.situation));
+            .unwrap_or_else(|error| panic!("actor {} printed {line:?}: {error}", self.situation));
         remember(&fact.is);
         self.heard.push(fact);
     }
@@ -181,10 +181,10 @@ impl Actor {
     /// Lets the actor go on.
     pub(crate) fn go(&mut self) {
         let stdin = self.stdin.as_mut().expect("stdin is open until the actor is finished");
-        stdin.write_all(b"\n").expect("the actor is there to be told");
+        stdin.write_all(b"\n").expect("the actor reads its stdin");
     }
 
-    /// Waits until the actor has ended, which it must do well, and keeps what it told.
+    /// Waits until the actor has ended, which it must do well, and keeps what it reported.
     pub(crate) fn finish(self) -> Report {
         self.finish_within(SECONDS_FOR_A_FACT)
     }
@@ -220,7 +220,7 @@ fn decode<T: DeserializeOwned>(fact: &Fact) -> T {
         .unwrap_or_else(|error| panic!("fact {}: {error} in {}", fact.fact, fact.is))
 }
 
-/// All that an actor told, once it has ended.
+/// All that an actor reported, once it has ended.
 pub(crate) struct Report {
     pub(crate) actor: Pid,
     facts: Vec<Fact>,
@@ -233,7 +233,7 @@ impl Report {
 
     pub(crate) fn the<T: DeserializeOwned>(&self, fact: &str) -> T {
         let found = self.facts.iter().find(|heard| heard.fact == fact);
-        decode(found.unwrap_or_else(|| panic!("the actor did not say {fact:?}")))
+        decode(found.unwrap_or_else(|| panic!("the actor did not report {fact:?}")))
     }
 
     pub(crate) fn who(&self, fact: &str) -> Who {

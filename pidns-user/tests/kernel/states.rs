@@ -47,7 +47,7 @@ fn explain(target: impl ToString) -> (Value, String) {
     (document(&["explain", &target]), output(&["explain", &target], 0).0)
 }
 
-/// What a recording says, as a document and as text.
+/// The state in a recording, as a document and as text.
 #[track_caller]
 fn recorded(file: &Path, args: &[&str]) -> (Value, String) {
     let (code, text, stderr) = run_on(file, args);
@@ -56,7 +56,7 @@ fn recorded(file: &Path, args: &[&str]) -> (Value, String) {
     (serde_json::from_str(&document).unwrap_or_else(|error| panic!("{error}: {document}")), text)
 }
 
-/// Why the document says that this process is still there.
+/// Why, by the document, this process is still there.
 #[track_caller]
 fn why(waits_for: &Value, pid: i32) -> &Value {
     let all = waits_for.as_array().unwrap_or_else(|| panic!("nothing is waited for: {waits_for}"));
@@ -142,7 +142,7 @@ fn a_recording_of_a_teardown_has_an_init_that_is_exiting_and_no_zombie() {
         (&facts["state"]["kind"], &facts["state"]["cause"]["kind"]),
         (&"dying".into(), &"exited".into())
     );
-    // It was a zombie already, of which the snapshot says that nothing traces it.
+    // It was a zombie already, which the snapshot shows as untraced.
     assert_eq!(why(&facts["waits_for"], zombie.pid), &not_reaped_by(&parent), "{text}");
     assert!(!text.contains("PID 1 must be reaped"), "{text}");
     let (listed, _) = recorded(&file, &["ps", &ns]);

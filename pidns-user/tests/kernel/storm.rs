@@ -69,7 +69,7 @@ impl Report {
         self.inside.get(event).copied().unwrap_or(0)
     }
 
-    /// The lines about processes of its namespace, whoever made them.
+    /// The lines about processes of its namespace, of any kind.
     fn seen_there(&self, event: &str) -> u64 {
         self.seen(event) + self.visitors.get(event).copied().unwrap_or(0)
     }
@@ -224,7 +224,7 @@ fn a_storm_is_seen_without_loss() {
 }
 
 /// Where the kernel frees a process in a moment at which it runs no eBPF program (a machine whose PID 1 is hidden from
-/// them has such moments), only a look at what is left can tell that the zombie is gone.
+/// them has such moments), only a sweep can show that the zombie is gone.
 fn every_zombie_of_a_storm_is_seen_to_go() {
     let lives = lives() / 5;
     let report = watch_storm(lives, Watch::ToTheLastReap, &[]);

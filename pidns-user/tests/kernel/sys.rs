@@ -21,7 +21,7 @@ pub(crate) const NS_GET_PARENT: c_ulong = 0xb702;
 pub(crate) const NS_GET_OWNER_UID: c_ulong = 0xb704;
 pub(crate) const NS_GET_ID: c_ulong = 0x8008_b70d;
 
-/// The kernel writes one line to stderr for the panic of a child; the status says it to the parent.
+/// The kernel writes one line to stderr for the panic of a child; the status reports it to the parent.
 const PANICKED: c_int = 101;
 
 fn checked(result: c_long) -> io::Result<c_long> {
@@ -85,7 +85,7 @@ pub(crate) fn setns(fd: BorrowedFd<'_>, flags: c_int) -> io::Result<()> {
 pub(crate) fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
     // SAFETY: takes integers, touches no memory of ours.
     let fd = checked(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-    // SAFETY: the kernel just returned this descriptor and nobody else has it.
+    // SAFETY: the kernel just returned this descriptor and nothing else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as c_int) })
 }
 
@@ -180,7 +180,7 @@ pub(crate) fn wait_without_reaping(pid: Pid) -> io::Result<()> {
 }
 
 pub(crate) fn kill(pid: Pid, signal: c_int) -> io::Result<()> {
-    assert!(pid > 0, "kill({pid}) would reach a group or everybody");
+    assert!(pid > 0, "kill({pid}) would reach a group or all processes");
     // SAFETY: takes integers, touches no memory of ours.
     checked(c_long::from(unsafe { libc::kill(pid, signal) })).map(drop)
 }
@@ -247,16 +247,16 @@ pub(crate) fn limit_processor_time(seconds: u64) -> io::Result<()> {
     checked(c_long::from(unsafe { libc::setrlimit(libc::RLIMIT_CPU, &raw const limit) })).map(drop)
 }
 
-/// Lets a process that has changed its identity be looked at by others of the new one.
+/// Lets a process that has changed its identity be read by others of the new one.
 pub(crate) fn be_dumpable() -> io::Result<()> {
     // SAFETY: PR_SET_DUMPABLE takes an integer.
     checked(c_long::from(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) })).map(drop)
 }
 
-/// From now on the kernel answers these system calls of this process with these error numbers, before it looks at them (seccomp).
+/// From now on the kernel answers these system calls of this process with these error numbers, before it handles them (seccomp).
 pub(crate) fn answer_calls(answers: &[(c_long, c_int)]) -> io::Result<()> {
     let step = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
-    // The number is the first word of what a filter sees.
+    // The number is the first field of what a filter sees.
     let mut program = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
     for &(call, errno) in answers {
         program.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call as u32));
@@ -357,7 +357,7 @@ pub(crate) fn mount_proc(place: &Path, options: &str) -> io::Result<()> {
     checked(unsafe { libc::mount(kind, place.as_ptr(), kind, 0, options.as_ptr().cast()) }.into()).map(drop)
 }
 
-/// Mounts a file system that whoever reads this /dev/fuse serves, for everybody.
+/// Mounts a file system that the reader of this /dev/fuse serves, for all users.
 pub(crate) fn mount_fuse(place: &Path, device: BorrowedFd<'_>) -> io::Result<()> {
     let fd = device.as_raw_fd();
     let options = CString::new(format!("fd={fd},rootmode=40000,user_id=0,group_id=0,allow_other"))?;
@@ -395,19 +395,19 @@ pub(crate) fn boot_ns() -> u64 {
 pub(crate) fn ns_ioctl_fd(fd: BorrowedFd<'_>, request: c_ulong) -> io::Result<OwnedFd> {
     // SAFETY: these requests take no argument.
     let result = checked(c_long::from(unsafe { libc::ioctl(fd.as_raw_fd(), request as _) }))?;
-    // SAFETY: the kernel just returned this descriptor and nobody else has it.
+    // SAFETY: the kernel just returned this descriptor and nothing else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(result as c_int) })
 }
 
 /// An nsfs ioctl that fills in an integer; `T` must have the size that the request names.
 pub(crate) fn ns_ioctl_value<T: Default>(fd: BorrowedFd<'_>, request: c_ulong) -> io::Result<T> {
     let mut value = T::default();
-    // SAFETY: value is live and as large as the request says; the kernel writes an integer into it.
+    // SAFETY: value is live and as large as the request states; the kernel writes an integer into it.
     checked(c_long::from(unsafe { libc::ioctl(fd.as_raw_fd(), request as _, &raw mut value) }))?;
     Ok(value)
 }
 
-/// One byte through a pipe: somebody waits, somebody else lets him go.
+/// One byte through a pipe: one process waits, another one lets it go.
 pub(crate) struct Gate {
     read: OwnedFd,
     write: OwnedFd,
@@ -419,7 +419,7 @@ impl Gate {
         // SAFETY: fds has room for the two descriptors.
         let result = unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) };
         assert_eq!(result, 0, "a pipe: {}", io::Error::last_os_error());
-        // SAFETY: pipe2 just returned this descriptor and nobody else has it.
+        // SAFETY: pipe2 just returned this descriptor and nothing else has it.
         let read = unsafe { OwnedFd::from_raw_fd(fds[0]) };
         // SAFETY: as above.
         let write = unsafe { OwnedFd::from_raw_fd(fds[1]) };
@@ -435,14 +435,14 @@ impl Gate {
         assert!(read_byte(self.read.as_fd()).is_some(), "the other side of a gate went away");
     }
 
-    /// Whether it is, and nobody has gone through.
+    /// Whether it is, and no process has gone through.
     pub(crate) fn is_open(&self) -> bool {
         let mut fd = libc::pollfd { fd: self.read.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one live pollfd, and no time to wait.
         unsafe { libc::poll(&raw mut fd, 1, 0) == 1 }
     }
 
-    /// Keeps the waiting end alone, so that the death of whoever would open the gate ends the waiting.
+    /// Keeps the waiting end alone, so that the death of the opening process ends the waiting.
     pub(crate) fn into_waiter(self) -> Waiter {
         Waiter { read: self.read }
     }
@@ -500,7 +500,7 @@ pub(crate) fn terminal(rows: u16, columns: u16) -> io::Result<(OwnedFd, OwnedFd)
             &raw const size,
         )
     } {
-        // SAFETY: openpty just returned these descriptors and nobody else has them.
+        // SAFETY: openpty just returned these descriptors and nothing else has them.
         0 => Ok(unsafe { (OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) }),
         _ => Err(io::Error::last_os_error()),
     }

@@ -40,7 +40,7 @@ fn expect_downfall(seen: &Seen, init: &Who, members: &[Who], killed_by: u64) {
     }
     let exit = seen.of("process.exit", init);
     expect_absent(exit, "/cascade");
-    assert_eq!(exit["exit"], init_exit["exit"], "both events tell the same end:\n  {exit}\n  {init_exit}");
+    assert_eq!(exit["exit"], init_exit["exit"], "both events have the same end:\n  {exit}\n  {init_exit}");
 }
 
 fn nested_of(teardown: &Value) -> Vec<u64> {
@@ -125,7 +125,7 @@ fn an_inner_namespace_goes_down_with_the_outer_one() {
     assert!(nested_of(inner_end).is_empty(), "nothing is nested there: {inner_end}");
     expect_order(&[outer_exit, inner_exit, outer_end]);
     if inner_end["exact"] != false {
-        // Its parent ignores SIGCHLD by then: a hook may learn of its end only later, and says so.
+        // Its parent ignores SIGCHLD by then: a hook may learn of its end only later, and reports that.
         expect_order(&[inner_exit, inner_end, outer_end]);
     }
 
@@ -162,7 +162,7 @@ fn an_init_killed_by_oom_has_the_cause_oom() {
     expect_process(init_exit, "/cause/victim", &init);
 }
 
-/// Plays a situation whose init says `halfway` and goes on when told.
+/// Plays a situation whose init reports `halfway` and goes on when asked.
 fn watch_in_two_halves(situation: &str, halfway: &str) -> (Report, Seen) {
     let tracer = Tracer::start(&["-e", "all"]);
     let mut actor = Actor::start(situation, &[]);
@@ -195,7 +195,7 @@ fn an_exec_by_another_thread_of_init_is_no_death() {
     assert_eq!(execs.len(), 2, "one exec by the actor and one by the thread: {execs:#?}");
     let leaving: u64 = report.the("leaving");
     for event in [seen.one("namespace.init_exit", in_ns(init.ns)), seen.of("process.exit", &init)] {
-        assert!(boot_ns(event) >= leaving, "nobody died at the exec: {event}");
+        assert!(boot_ns(event) >= leaving, "no process died at the exec: {event}");
         expect_process(event, "/process", &after);
         expect(event, "/exit", json!({ "code": 4 }));
     }

@@ -37,7 +37,7 @@ fn who_is_traced_is_shown_with_the_process_that_does() {
     let members = document(&["ps", &traced.ns.to_string()]);
     assert_eq!(process(&members, traced.pid)["tracer"], actor.pid(), "{members:#}");
     let all = document(&["ps"]);
-    assert!(process(&all, actor.pid()).get("tracer").is_none(), "nobody traces the tracer");
+    assert!(process(&all, actor.pid()).get("tracer").is_none(), "no process traces the tracer");
     let proc = Procfs::default().snapshot(BootNs(0), &mut || {}).expect("/proc can be read");
     let found =
         proc.processes.iter().find(|process| process.pid == HostPid(traced.pid as u32)).expect("it is there");
@@ -51,7 +51,7 @@ fn who_is_traced_is_shown_with_the_process_that_does() {
     let_go(actor);
 }
 
-/// The process that traces the first thread of this one, as /proc tells.
+/// The process that traces the first thread of this one, as /proc shows.
 fn tracer(pid: &Value) -> Option<Pid> {
     let tid = status_field(pid, "TracerPid")?;
     if tid == 0 { Some(0) } else { status_field(tid, "Tgid") }
@@ -86,7 +86,7 @@ fn who_was_moved_into_a_cgroup_is_shown_with_its_id() {
     let id = inode(group.path()).expect("a cgroup is a folder");
     assert_ne!(before, id, "it was not there before");
     assert_eq!(id_of(outer.pid), id);
-    assert_eq!(id_of(actor.pid()), before, "whom nobody moved");
+    assert_eq!(id_of(actor.pid()), before, "a process that was not moved");
     let proc = Procfs::default().snapshot(BootNs(0), &mut || {}).expect("/proc can be read");
     let found =
         proc.processes.iter().find(|process| process.pid == HostPid(outer.pid as u32)).expect("it is there");
@@ -219,7 +219,7 @@ fn proc_mounts(tree: &Value, ns: u64, mount_namespaces: &[u64]) -> Vec<(String, 
     found.filter(|(_, mount_ns)| mount_namespaces.contains(mount_ns)).collect()
 }
 
-/// The mounts of proc in this mount namespace of which nothing tells what they show.
+/// The mounts of proc in this mount namespace of which it is unknown what they show.
 fn unnamed(tree: &Value, mount_ns: u64) -> Vec<Value> {
     let all = tree.get("unnamed_proc_mounts").map(|all| all.as_array().expect("a list").clone());
     all.unwrap_or_default().into_iter().filter(|mount| mount["mount_ns"] == mount_ns).collect()

@@ -67,7 +67,7 @@ impl Feed {
         (feed, thread)
     }
 
-    /// Waits for the first line, from the start of the feed, that `wanted` says yes to.
+    /// Waits for the first line, from the start of the feed, that `wanted` accepts.
     fn wait_for(&self, time: Duration, mut wanted: impl FnMut(&str) -> bool) -> Result<String, &'static str> {
         let deadline = Instant::now() + time;
         let mut inspected = 0;
@@ -137,7 +137,7 @@ impl Tracer {
         found.unwrap_or_else(|why| panic!("waiting for {what}: {why}"))
     }
 
-    /// Waits for the first event, from the start of the stream, that `wanted` says yes to.
+    /// Waits for the first event, from the start of the stream, that `wanted` accepts.
     pub(crate) fn wait_for(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let is_wanted = |line: &str| serde_json::from_str(line).is_ok_and(|event| wanted(&event));
         let line = self.wait_for_line(what, SECONDS_FOR_AN_EVENT, is_wanted);
@@ -231,7 +231,7 @@ fn is_running(child: Pid) -> bool {
     state(&format!("/proc/{child}/stat")).is_some_and(|state| state != 'Z')
 }
 
-/// The events that mention somebody of the cast, for a failure report.
+/// The events that mention a process of the cast, for a failure report.
 pub(crate) fn show_relevant(events: &[Value]) -> String {
     const MOST: usize = 60;
     let relevant: Vec<&Value> = events.iter().filter(|event| concerns_the_cast(event)).collect();
@@ -276,7 +276,7 @@ impl FileTracer {
     /// Waits until nothing has come for a while: a busy kernel frees the zombies of a storm long after it.
     pub(crate) fn wait_until_quiet(&self) {
         const QUIET: Duration = Duration::from_millis(500);
-        let size = || std::fs::metadata(&self.stream).expect("the stream is there").len();
+        let size = || fs::metadata(&self.stream).expect("the stream is there").len();
         let deadline = Instant::now() + patience(60);
         let (mut last, mut since) = (size(), Instant::now());
         while since.elapsed() < QUIET {
@@ -358,7 +358,7 @@ impl Drop for FileTracer {
     }
 }
 
-/// The program where nobody but root would look: a copy that every user may run.
+/// The program in a folder of its own: a copy that every user may run.
 pub(crate) fn world_readable_copy(directory: &Path) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let copy = directory.join("pidns-trace");

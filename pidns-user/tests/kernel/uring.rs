@@ -34,7 +34,7 @@ pub(crate) fn work_once() -> io::Result<OwnedFd> {
     };
     let queue = map(0, (params[ARRAY] + params[SQ_ENTRIES] * 4) as usize)?;
     let requests = map(SQES, params[SQ_ENTRIES] as usize * 64)?;
-    // SAFETY: within the two mappings, by the offsets that the kernel told; it reads them in the call below.
+    // SAFETY: within the two mappings, by the offsets that the kernel returned; it reads them in the call below.
     unsafe {
         requests.cast::<u16>().write(NOP_BY_A_WORKER);
         queue.add(params[ARRAY] as usize).cast::<u32>().write(0);
@@ -47,7 +47,7 @@ pub(crate) fn work_once() -> io::Result<OwnedFd> {
     if done == 1 { Ok(ring) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Has the kernel make a thread that looks for requests (IORING_SETUP_SQPOLL).
+/// Has the kernel make a thread that polls for requests (IORING_SETUP_SQPOLL).
 pub(crate) fn poll() -> io::Result<OwnedFd> {
     const FLAGS: usize = 2;
     const SQPOLL: u32 = 1 << 1;

@@ -1,4 +1,4 @@
-//! `--watch`: looks that follow each other, how they end, and what they keep of privileges.
+//! `--watch`: snapshots that follow each other, how they end, and which privileges they keep.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -30,7 +30,7 @@ fn a_watch_follows_a_namespace_until_it_is_gone() {
         document["processes"].as_array().map(Vec::len) == Some(2)
     };
     let first = watch.wait_for_line("its two processes", 10, is_it);
-    watch.wait_for_line("them at a second look", 10, |line| is_it(line) && line != first);
+    watch.wait_for_line("them in a second snapshot", 10, |line| is_it(line) && line != first);
     let_go(actor);
     let (_, stderr, status) = watch.ended_raw();
     assert_eq!(status.code(), Some(0), "{stderr}");

@@ -18,7 +18,7 @@ const NAMES: [&str; 4] = ["fleet", "node", "namespace", "agent"];
 /// Panels that may have data or not, and why.
 const MAY_BE_EMPTY: [(&str, &str); 3] = [
     ("Processes that wait uninterruptibly", "no situation makes a process wait so on purpose"),
-    ("Failed look-ups of containers", "no situation starts a container"),
+    ("Failed lookups of containers", "no situation starts a container"),
     ("Corrections by snapshots", "a model that lost nothing needs none"),
 ];
 

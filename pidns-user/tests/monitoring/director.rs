@@ -77,7 +77,7 @@ pub(crate) struct Director<'a> {
 }
 
 impl Director<'_> {
-    /// From now on this is to fire, everywhere where nothing else is said.
+    /// From now on this is to fire, in all places without another expectation.
     pub(crate) fn begin(&mut self, alert: &'static str, severity: &'static str) -> &mut Situation {
         self.situations.push(Situation {
             alert,
@@ -90,7 +90,7 @@ impl Director<'_> {
         self.situations.last_mut().expect("it was just put there")
     }
 
-    /// Whether all that has begun of this alert, and is not over, fires, and has arrived at the webhook: Alertmanager says nothing of an alert
+    /// Whether all that has begun of this alert, and is not over, fires, and has arrived at the webhook: Alertmanager does not report an alert
     /// that is resolved before it has passed it on.
     fn has_arrived(&self, alert: &str) -> bool {
         let goes_on = |one: &&Situation| one.alert == alert && one.until.is_infinite();

@@ -4,7 +4,7 @@
 //! happens on three nodes at once, and alerts about it fire three times. What is wrong with one agent alone is so on one node.
 //!
 //! One binary with two faces, as the kernel tests are: the test runner, and (`actor NAME`) their actor, which makes situations
-//! with real system calls. All tests look at one play, which the first one plays: it takes about two minutes. Run as root.
+//! with real system calls. All tests check one play, which the first one plays: it takes about two minutes. Run as root.
 //! `PIDNS_TRACE_BIN` names the program under test (else the one that cargo built).
 
 #[path = "../kernel/actor/mod.rs"]

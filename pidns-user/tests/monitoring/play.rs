@@ -1,4 +1,4 @@
-//! The play that all tests look at: three nodes, a quiet time, a situation for each alert, and the end of all of them.
+//! The play that all tests check: three nodes, a quiet time, a situation for each alert, and the end of all of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -58,16 +58,16 @@ enum State {
 
 static STATE: Mutex<State> = Mutex::new(State::NotPlayed);
 
-/// Has the play looked at, which is played for the first that does.
-pub(crate) fn with(look: fn(&Play)) {
+/// Calls the check with the play, which is played for the first of them.
+pub(crate) fn with(check: fn(&Play)) {
     let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
     if matches!(*state, State::NotPlayed) {
         *state = State::Failed;
         *state = State::Played(Box::new(Play::perform()));
     }
     match &*state {
-        State::Played(play) => look(play),
-        _ => panic!("there is nothing to look at: the first test says why"),
+        State::Played(play) => check(play),
+        _ => panic!("there is nothing to check: the first test has the reason"),
     }
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn end() {
     *STATE.lock().unwrap_or_else(PoisonError::into_inner) = State::NotPlayed;
 }
 
-/// A folder for files and logs, empty. It stays after the tests, to be looked at.
+/// A folder for files and logs, empty. It stays after the tests, to be read.
 fn own_folder() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("monitoring");
     // It may not be there yet.

@@ -1,7 +1,7 @@
 //! The alerts of dashboards/alerts.yml, in a time that a test has.
 //!
 //! Nothing is changed in them but durations: those in brackets, behind `for` and `offset`, and the two that stand in seconds
-//! in an expression. Minutes become seconds. Hours become ten seconds, or the six hours by which a leak is told from a fixed
+//! in an expression. Minutes become seconds. Hours become ten seconds, or the six hours by which a leak is distinguished from a fixed
 //! number of namespaces would take six minutes. Each range still has ten scrapes or more, as each has at scrapes of a minute.
 
 use std::fs;

@@ -92,7 +92,7 @@ impl Standing {
 
 /// What happens again and again, and a teardown that does not come to its end for a minute.
 ///
-/// This begins when all agents are there for good: none is told of an init's death that it has not seen.
+/// This begins when all agents are there for good: none gets an init's death without its start.
 pub(crate) struct GoingOn {
     loops: [Loop; 2],
     blocked: Actor,

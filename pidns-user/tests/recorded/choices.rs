@@ -1,4 +1,4 @@
-//! What commands can be asked for: several targets, an order, more columns; and what is said where nothing matches.
+//! What commands can be asked for: several targets, an order, more columns; and the messages where nothing matches.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Damage, wherever it is: what stands before it is shown, and it is told whatever was asked for.
+//! Damage, wherever it is: what stands before it is shown, and it is reported for all requests.
 
 use std::process::Stdio;
 
@@ -34,7 +34,7 @@ fn a_target_behind_the_damage_is_reported_with_the_damage() {
             assert!(stderr.contains(part), "{args:?}: {part}: {stderr}");
         }
         let stderr = recording.refused(2, &[args, &["pid:[3]"]].concat());
-        assert!(stderr.contains("small"), "what is no TARGET anywhere is told as that: {stderr}");
+        assert!(stderr.contains("small"), "an unknown TARGET is reported as such: {stderr}");
     }
 }
 

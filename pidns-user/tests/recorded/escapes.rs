@@ -1,4 +1,4 @@
-//! What a recording says is whatever somebody wrote there: none of it may steer the terminal.
+//! A recording is foreign text: none of it may steer the terminal.
 
 use serde_json::{Value, json};
 
@@ -86,11 +86,11 @@ fn no_view_of_a_recording_writes_control_sequences() {
     }
     let shown = recording.shown(&["replay", "-e", "all", "--snapshot"]);
     for part in [r"via \u{1b}[2J", r"reboot(2) inside: \u{1b}[2J", r"state \u{1b}", r"(\u{1b}[2J"] {
-        assert!(shown.contains(part), "{part} is told, escaped: {shown}");
+        assert!(shown.contains(part), "{part} is shown, escaped: {shown}");
     }
 }
 
-/// Names that look like others, or run backwards, in JSON: to who looks at it, and to who reads it.
+/// Names that look like others, or run backwards, in JSON: for people, and for parsers.
 #[test]
 fn json_escapes_control_characters_without_changing_the_value() {
     let names = ["cod\u{202e}gpj", "we\u{200b}b", "we\u{2060}b", "\u{301}web"];

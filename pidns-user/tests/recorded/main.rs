@@ -1,4 +1,4 @@
-//! Commands on recordings that each test tells: what no machine could be made to do in time, and what nobody should.
+//! Commands on recordings that each test writes: events that no machine could be made to produce in time, or should.
 //!
 //! It needs no kernel and no privilege: the real program reads them.
 

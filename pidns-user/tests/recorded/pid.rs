@@ -139,7 +139,7 @@ fn processes_beyond_memory_are_reported_as_forgotten() {
     assert!(stderr.contains("the last 1 are remembered") && stderr.contains("--remember"), "{stderr}");
     assert_eq!(first_pid(&recording.shown(&["pid", "101", "--remember", "2", "-o", "json"])), 101);
     let stderr = recording.refused(1, &["pid", "9999"]);
-    assert!(!stderr.contains("--remember"), "nobody has been forgotten: {stderr}");
+    assert!(!stderr.contains("--remember"), "no process has been forgotten: {stderr}");
 }
 
 #[test]
@@ -160,6 +160,6 @@ fn an_ended_namespace_is_reported_as_ended() {
     story.end(40);
     for command in ["ps", "tree"] {
         let stderr = story.file().refused(1, &[command, &TWICE.to_string()]);
-        assert!(stderr.contains("it was gone by then, and `explain` tells of it"), "{stderr}");
+        assert!(stderr.contains("it was gone by then, and `explain` has its history"), "{stderr}");
     }
 }

@@ -1,4 +1,4 @@
-//! Recordings that are told in a test: lines of JSON, as `record` writes them.
+//! Recordings that are written by a test: lines of JSON, as `record` writes them.
 
 use std::fs;
 use std::path::PathBuf;
@@ -53,7 +53,7 @@ impl Story {
         );
     }
 
-    /// Tells of an event at this second of the machine.
+    /// Adds an event at this second of the machine.
     pub(crate) fn add(&mut self, second: u64, event: &str, body: Value) {
         self.add_with_seq(second, event, None, body);
     }
@@ -148,7 +148,7 @@ impl Recording {
         stdout
     }
 
-    /// What it says, where it ends with this code.
+    /// Its stderr, where it ends with this code.
     #[track_caller]
     pub(crate) fn refused(&self, code: i32, args: &[&str]) -> String {
         let (found, stdout, stderr) = self.run(args);

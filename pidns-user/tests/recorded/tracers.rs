@@ -1,4 +1,4 @@
-//! Who must reap a zombie, by recordings that tell of tracers and by such that do not.
+//! Which process must reap a zombie, by recordings with tracers and without.
 
 use serde_json::{Value, json};
 
@@ -6,15 +6,15 @@ use crate::story::{HOST, Story, process};
 
 const WEB: u32 = 4026532001;
 
-/// A PID 1 that is exiting and waits for a zombie (101), whose parent is outside. Of another zombie (51), of the host, its parent is
-/// told. `run`: both were zombies already when the recording began, of which the snapshot says that nothing traces them.
-fn hung(run: bool) -> Story {
+/// A PID 1 that is exiting and waits for a zombie (101), whose parent is outside. Another
+/// zombie (51) is on the host, as is its parent. `known`: both were zombies already when the recording began, which the snapshot shows as untraced.
+fn hung(known: bool) -> Story {
     let mut story = Story::begin();
     story.container(20, WEB, "web", 100);
     let init = process(&[100, 1], "web", 20, WEB);
     let (inside, outside) = (process(&[101, 2], "worker", 21, WEB), process(&[51], "helper", 21, HOST));
     for zombie in [&inside, &outside] {
-        if run {
+        if known {
             let seen =
                 json!({"process": zombie, "state": "Z", "threads": 1, "threads_live": 0, "joined": true});
             story.add(22, "snapshot.process", seen);
@@ -32,18 +32,18 @@ fn hung(run: bool) -> Story {
     story
 }
 
-const UNLESS: &str = "unless another process traces it, which the recording does not tell";
+const UNLESS: &str = "unless another process traces it, which the recording does not show";
 
 #[test]
 fn a_recording_without_tracers_is_marked_in_each_view() {
-    for (run, why) in [
+    for (known, why) in [
         (true, json!({"kind": "not_reaped", "pid": 1, "comm": "init"})),
         (false, json!({"kind": "not_reaped", "pid": 1, "comm": "init", "tracer_unknown": true})),
     ] {
-        let recording = hung(run).file();
+        let recording = hung(known).file();
         let expect = |args: &[&str], part: &str| {
             let text = recording.shown(args);
-            assert_eq!(text.contains(part), !run, "{args:?}, told: {run}: {text}");
+            assert_eq!(text.contains(part), !known, "{args:?}, known: {known}: {text}");
         };
         for target in [&WEB.to_string()[..], "101", "51", "1"] {
             expect(&["explain", target], UNLESS);
@@ -57,7 +57,7 @@ fn a_recording_without_tracers_is_marked_in_each_view() {
         assert_eq!(explained["namespace"]["waits_for"][0]["why"], why, "{explained:#}");
         let zombie = &of(&["explain", "51", "-o", "json"])["process"]["zombie"];
         assert_eq!(zombie["reaper"]["pid"], 1, "{zombie:#}");
-        assert_eq!(zombie.get("tracer_unknown").is_some(), !run, "{zombie:#}");
+        assert_eq!(zombie.get("tracer_unknown").is_some(), !known, "{zombie:#}");
         let listed = of(&["ps", "-o", "json"]);
         let line = listed["processes"].as_array().expect("processes").iter().find(|line| line["pid"] == 101);
         assert_eq!(line.expect("the zombie")["awaited"]["why"], why, "{listed:#}");
@@ -65,7 +65,7 @@ fn a_recording_without_tracers_is_marked_in_each_view() {
         let lines = tree["namespaces"].as_array().expect("namespaces");
         let line = lines.iter().find(|line| line["ns"]["inum"] == WEB).expect("the namespace");
         assert_eq!(line["waits_for"][0]["why"], why, "{tree:#}");
-        let (table, unknown) = (recording.shown(&["ps", "--fields", "pid,tracer", "--no-headers"]), !run);
+        let (table, unknown) = (recording.shown(&["ps", "--fields", "pid,tracer", "--no-headers"]), !known);
         let row = table.lines().find(|line| line.split_whitespace().next() == Some("101")).expect("its row");
         assert_eq!(row.split_whitespace().nth(1), Some(if unknown { "?" } else { "-" }), "{table}");
     }

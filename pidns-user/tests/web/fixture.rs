@@ -134,7 +134,7 @@ impl Running {
         Self { address, agent, handle, stop: Some(stop), thread }
     }
 
-    /// Stops it, and says how long that took.
+    /// Stops it, and returns how long that took.
     pub(crate) fn stop(&mut self) -> Duration {
         let begin = Instant::now();
         self.stop = None;

@@ -33,7 +33,7 @@ fn now() -> Vec<Panel> {
             .query("down", "count(up{@} == 0 and on (job, instance) last_over_time(pidns_trace_build_info{@}[1d]))")
             .thresholds(&[(1.0, "red")]),
         stat("Lost in this time", Unit::Count, NO_AGENT)
-            .describe("Events that were lost in the time shown, at all stages. What was missed is looked up again by a snapshot.")
+            .describe("Events that were lost in the time shown, at all stages. A snapshot repairs the model after each loss.")
             .query("lost", "sum(increase(pidns_trace_events_lost_total{@}[$__range]))")
             .thresholds(&[(1.0, "orange")]),
         stat("Ring buffer", Unit::Ratio, NO_AGENT)
@@ -48,7 +48,7 @@ fn now() -> Vec<Panel> {
             .query("namespaces", "sum(pidns_trace_namespaces_counted_together{@})")
             .thresholds(&[(1.0, "orange")]),
         stat("Last snapshot", Unit::Seconds, NO_AGENT)
-            .describe("What the slowest agent's last look at all processes took.")
+            .describe("The duration of the slowest agent's last snapshot.")
             .query("took", "max(pidns_trace_snapshot_seconds{@})")
             .decimals(3),
         Panel::new(Kind::Table, "Versions", Unit::Count, NO_AGENT)
@@ -102,8 +102,8 @@ fn events() -> Vec<Panel> {
             .describe("Where the model of what exists differed from the kernel's own lists. Expected after a loss only.")
             .query("{{kind}}", "sum by (kind) (increase(pidns_trace_resync_corrections_total{@}[$__rate_interval])) > 0")
             .min(0.0),
-        Panel::new(Kind::Columns, "Failed look-ups of containers", Unit::Count, NO_FAILURES)
-            .describe("Containers whose name, pod or runtime could not be found out, by where it was looked for.")
+        Panel::new(Kind::Columns, "Failed lookups of containers", Unit::Count, NO_FAILURES)
+            .describe("Containers whose name, pod or runtime could not be found out, by source.")
             .query(
                 "{{source}}",
                 "sum by (source) (increase(pidns_trace_enrichment_failures_total{@}[$__rate_interval])) > 0",

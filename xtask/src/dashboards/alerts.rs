@@ -1,23 +1,23 @@
-//! The alerts: each says what is wrong on which machine, and where in the runbook it is explained.
+//! The alerts: each has what is wrong on which machine, and a link into the runbook.
 //!
-//! They are for somebody who is woken up by them. None fires for an ordinary stop of a container, for a single event that
+//! They are written for an operator who is woken up by them. None fires for an ordinary stop of a container, for a single event that
 //! mends itself, or for what a kernel never allows.
 
 use super::yaml::{Group, Rule};
 
 /// Where the project's documents are published. The runbook's address in each alert begins with it: it is the one place to
-/// change. The project has no public address yet; names below `.example` belong to nobody (RFC 2606), so that nobody else
+/// change. The project has no public address yet; names below `.example` belong to no one (RFC 2606), so that no other party
 /// can stand there.
 pub(crate) const DOCS_BASE: &str = "https://pidns-trace.example/docs";
 
-/// Whether somebody has to act at once.
+/// Whether an operator has to act at once.
 #[derive(Clone, Copy)]
 enum Severity {
     /// Now: something fails already.
     Critical,
     /// Today.
     Warning,
-    /// Worth a look.
+    /// Worth a check.
     Info,
 }
 
@@ -105,7 +105,7 @@ const ALERTS: &[Alert] = &[
     Alert {
         name: "PidnsTraceEventsLost",
         severity: Severity::Warning,
-        // Each 10 minutes for 20: one burst is looked up again by a snapshot, and is no reason to act.
+        // Each 10 minutes for 20: one burst is repaired by a snapshot, and is no reason to act.
         query: "sum by (job, instance, stage) (increase(pidns_trace_events_lost_total[10m])) > 0",
         lasts: "20m",
         summary: "The agent on {{ $labels.instance }} keeps losing events",

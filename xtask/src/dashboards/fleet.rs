@@ -100,7 +100,7 @@ fn memory_kills() -> Panel {
 
 fn machines() -> Panel {
     Panel::new(Kind::Table, "Machines", Unit::Count, NO_RULES)
-        .describe("One line a machine, from the recording rules: where to look next. The node dashboard has the rest.")
+        .describe("One line a machine, from the recording rules: which machine to check next. The node dashboard has the rest.")
         .labels(&[("instance", "Machine"), ("job", "Job")])
         .column("Namespaces", Unit::Count, "instance:pidns_namespaces:sum{@}")
         .column("Created", Unit::PerSecond, "instance:pidns_namespace_creations:rate5m{@}")

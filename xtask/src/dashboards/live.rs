@@ -1,4 +1,4 @@
-//! Agent, Prometheus and namespaces to look at, all on this machine, until Ctrl-C.
+//! Agent, Prometheus and example namespaces, all on this machine, until Ctrl-C.
 
 use std::{
     env, fs,
@@ -28,7 +28,7 @@ const READY: Duration = Duration::from_secs(20);
 /// What makes namespaces.
 const SCENES: &str = include_str!("scenes.sh");
 
-/// Runs what its arguments say, and ends that when its standard input ends: when xtask does, whatever ends it. The PID goes
+/// Runs its arguments, and ends that when its standard input ends: when xtask does, whatever ends it. The PID goes
 /// to the file that it is named after.
 const GUARD: &str =
     r#""$@" & child=$!; echo "$child" >"$0"; cat >/dev/null; kill "$child" 2>/dev/null; wait "$child""#;
@@ -128,12 +128,12 @@ impl Guarded {
         Ok(Self { child, log: log.to_owned() })
     }
 
-    /// Waits until somebody listens there.
+    /// Waits until a server listens there.
     fn wait_for(&mut self, address: SocketAddr) -> Result<()> {
         let start = Instant::now();
         while TcpStream::connect(address).is_err() {
             if start.elapsed() > READY {
-                bail!("nobody listened at {address} after {READY:?}; the log:\n{}", self.log());
+                bail!("no server listened at {address} after {READY:?}; the log:\n{}", self.log());
             }
             if self.child_has_ended() {
                 bail!("the agent ended at once; its log:\n{}", self.log());
@@ -143,7 +143,7 @@ impl Guarded {
         Ok(())
     }
 
-    /// Whether the program has ended. The guard waits for its standard input, and so says nothing of that.
+    /// Whether the program has ended. The guard waits for its standard input, and so does not show that.
     fn child_has_ended(&self) -> bool {
         let pid = fs::read_to_string(self.log.with_extension("pid")).unwrap_or_default();
         pid.ends_with('\n') && !Path::new("/proc").join(pid.trim_end()).exists()
@@ -233,8 +233,8 @@ mod tests {
         let mut program = Command::new("sh");
         program.args(["-c", "echo no such option; exit 2"]);
         let mut guarded = Guarded::start(&program, &folder.join("log")).expect("it starts");
-        let nobody = server::free_address().expect("a port");
-        let error = guarded.wait_for(nobody).expect_err("nobody listens").to_string();
+        let unused = server::free_address().expect("a port");
+        let error = guarded.wait_for(unused).expect_err("no server listens").to_string();
         assert!(error.contains("ended at once") && error.contains("no such option"), "{error}");
         drop(guarded);
         fs::remove_dir_all(folder).expect("it is ours");

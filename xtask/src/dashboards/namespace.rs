@@ -113,7 +113,7 @@ fn trouble() -> Vec<Panel> {
             NO_NAMESPACE_SERIES,
             r#"pidns_namespace_processes{@, pidns=~"$pidns", state="zombie"}"#,
         )
-        .describe("Dead processes of each namespace that nobody has waited for."),
+        .describe("Dead processes of each namespace that were not reaped."),
         lines(
             "Age of the oldest zombie",
             Unit::Age,

@@ -99,7 +99,7 @@ fn processes() -> Vec<Panel> {
             .min(0.0)
             .width(8),
         Panel::new(Kind::Stacked, "Processes by state", Unit::Count, NO_AGENT)
-            .describe("Processes in namespaces, by what the kernel says of them.")
+            .describe("Processes in namespaces, by their state in the kernel.")
             .query("{{state}}", "sum by (state) (pidns_processes{@})")
             .colours(&[
                 ("running", "green"),

@@ -25,7 +25,7 @@ enum Token {
     Sign(char),
 }
 
-/// Reads a query. What is no PromQL is Prometheus's to tell.
+/// Reads a query. Prometheus reports errors in it.
 pub(crate) fn uses(query: &str) -> Uses {
     let tokens = tokens(query);
     let mut uses = Uses::default();

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use super::files;
 use crate::shell;
 
-/// Fails with what `promtool check rules` and `promtool test rules` say against dashboards/.
+/// Fails with the errors of `promtool check rules` and `promtool test rules` in dashboards/.
 pub(crate) fn check() -> Result<()> {
     run(&["check", "rules", "rules.yml", "alerts.yml"])?;
     run(&["test", "rules", "tests/rules.yml", "tests/alerts.yml"])

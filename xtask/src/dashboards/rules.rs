@@ -1,7 +1,7 @@
 //! The recording rules.
 //!
 //! `instance:…` rules have one series a machine: the fleet dashboard's table of machines would otherwise join all
-//! per-namespace series of a fleet each time that it is looked at. `cluster:…` rules have one series a job, or a few: small
+//! per-namespace series of a fleet at each view. `cluster:…` rules have one series a job, or a few: small
 //! enough to be kept for years, or to be federated.
 
 use super::yaml::{Group, Rule};

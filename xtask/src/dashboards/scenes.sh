@@ -65,7 +65,7 @@ while goes_on; do
     sleep 2
 done &
 
-# The time is up, or whoever started this has gone.
+# The time is up, or the process that started this has gone.
 (
     while goes_on; do sleep 1; done
     kill -KILL 0

@@ -1,7 +1,7 @@
 //! The dashboards' JSON against the types that Grafana publishes, by the TypeScript compiler.
 //!
 //! npm puts the compiler and the types (`@grafana/schema`) below target/, in exactly these versions. What was found right is
-//! not looked at again until it changes.
+//! not checked again until it changes.
 
 use std::{
     fmt::Write as _,
@@ -42,7 +42,7 @@ export const unknownMode: Plain<Dashboard> = {
 };
 "#;
 
-/// Fails with what the compiler says.
+/// Fails with the compiler's errors.
 pub(crate) fn check() -> Result<()> {
     let folder = workspace::target_dir()?.join("dashboards-types");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;

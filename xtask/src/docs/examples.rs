@@ -109,7 +109,7 @@ fn pages(root: &Path, runner: &Runner) -> Result<Vec<(PathBuf, String, String)>>
     Ok(pages)
 }
 
-/// The examples of a page. Fails with a block that shows the program's output and does not say where it is from.
+/// The examples of a page. Fails with a block that shows the program's output and does not state where it is from.
 fn examples(text: &str, is_recording: impl Fn(&str) -> bool) -> Result<Vec<Example>> {
     let mut examples = Vec::new();
     for block in Page::read(text).blocks {
@@ -131,7 +131,7 @@ fn examples(text: &str, is_recording: impl Fn(&str) -> bool) -> Result<Vec<Examp
                 examples.push(Example { line, command: command.to_owned(), output });
             } else if is_ours && !output.is_empty() {
                 bail!(
-                    "line {line}: `{command}` reads no recording: say above the block how its output is made \
+                    "line {line}: `{command}` reads no recording: state above the block how its output is made \
                      (xtask/src/docs/examples.rs)"
                 );
             }

@@ -18,7 +18,7 @@ pub(super) struct Link {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Block {
     pub(super) line: usize,
-    /// The words behind the opening fence.
+    /// The text behind the opening fence.
     pub(super) info: String,
     /// Where its text is in the page.
     pub(super) text: Range<usize>,

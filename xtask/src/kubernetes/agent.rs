@@ -71,7 +71,7 @@ pub(super) fn namespace() -> Value {
         "kind": "Namespace",
         "metadata": {
             "name": NAME,
-            // The host's PID namespace and its folders are what the pod security standards allow nobody else.
+            // The host's PID namespace and its folders are what the pod security standards allow no other pod.
             "labels": {"pod-security.kubernetes.io/enforce": "privileged"},
         },
     })

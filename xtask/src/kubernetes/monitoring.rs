@@ -35,7 +35,7 @@ pub(super) fn choices() -> Vec<Choice> {
         Choice {
             path: "dashboards.label",
             default: json!("grafana_dashboard"),
-            comment: "The label that the sidecar looks for.",
+            comment: "The label that the sidecar selects.",
         },
     ]
 }
@@ -65,7 +65,7 @@ pub(super) fn pod_monitor(form: Form) -> Value {
         "metadata": selected(form, agent::NAME),
         "spec": {
             "selector": {"matchLabels": {"app.kubernetes.io/name": agent::NAME}},
-            // The alerts look for the job pidns-trace, which is what this label says.
+            // The alerts select the job pidns-trace, which is the value of this label.
             "jobLabel": "app.kubernetes.io/name",
             "podMetricsEndpoints": [{
                 "port": "metrics",

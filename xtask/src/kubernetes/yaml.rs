@@ -79,7 +79,7 @@ fn scalar(value: &Value) -> String {
     if let Some(expression) = text.strip_prefix(EXPRESSION) {
         return expression.to_owned();
     }
-    // Words and paths, which no reader takes for something else; all others as JSON has them.
+    // Names and paths, which no reader takes for something else; all others as JSON has them.
     let is_plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c))
         && !["true", "false", "null", "yes", "no", "on", "off", "y", "n"]

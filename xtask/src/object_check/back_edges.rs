@@ -1,6 +1,6 @@
 //! Loops that old verifiers refuse for the way in which they are laid out.
 //!
-//! Before Linux 6.4 the verifier looks for loops in a search of its own before it follows a program (check_cfg,
+//! Before Linux 6.4 the verifier searches for loops by itself before it follows a program (check_cfg,
 //! <https://github.com/torvalds/linux/blob/v6.1/kernel/bpf/verifier.c#L11095>). It goes depth first, to the next
 //! instruction before the jump's target. An edge back to an instruction that it is still in the midst of closes a loop;
 //! from a jump it lets that be, from any other instruction it says "back-edge from insn 12 to 3".

@@ -64,7 +64,7 @@ impl Machine {
             bail!(
                 "rustup is not on PATH. The eBPF object needs another toolchain than the rest, and it is rustup that \
                  switches between them.\n\
-                 Install it (https://rustup.rs says how; Debian's package rustup conflicts with rustc-web), open a new \
+                 Install it (https://rustup.rs explains how; Debian's package rustup conflicts with rustc-web), open a new \
                  shell, and run this command again."
             );
         }
@@ -74,7 +74,7 @@ impl Machine {
         let missing = purpose.packages().filter(|package| !package.is_present()).collect();
         Ok(Self {
             apt: shell::find("apt-get").is_some(),
-            // As sd_booted(3) tells.
+            // As sd_booted(3) does.
             systemd: Path::new("/run/systemd/system").exists(),
             privilege: Privilege::here(),
             choice,

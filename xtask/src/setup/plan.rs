@@ -21,7 +21,7 @@ pub(super) struct Plan {
 }
 
 enum Step {
-    /// Words for the user.
+    /// Messages for the user.
     Note(String),
     Run(Command),
     /// An installing, and what is run before, and after it even if it fails.
@@ -91,7 +91,7 @@ pub(super) fn plan(machine: &Machine) -> Result<Plan> {
     if linker_is_needed && llvm.major > linker::LLVM {
         bail!(
             "the toolchain {toolchain} writes LLVM {llvm}, and setup can install bpf-linker for LLVM {} only.\n\
-             Install one for LLVM {} yourself (the README of bpf-linker says how), then run this command again.",
+             Install one for LLVM {} yourself (the README of bpf-linker explains how), then run this command again.",
             linker::LLVM,
             llvm.major
         );
@@ -276,7 +276,7 @@ mod tests {
         let error = run_between(Stillness { before: command("true", ""), after }, command("ls", "not there"));
         let is_undone = folder.join("undone").exists();
         std::fs::remove_dir_all(&folder).expect("it is there");
-        assert!(error.is_err_and(|error| error.to_string().contains("ls ")), "what failed is told");
+        assert!(error.is_err_and(|error| error.to_string().contains("ls ")), "the failed command is named");
         assert!(is_undone, "each of them was run");
     }
 

@@ -1,4 +1,4 @@
-//! Chooses between emulation and KVM: a trial boot says whether KVM works here.
+//! Chooses between emulation and KVM: a trial boot shows whether KVM works here.
 
 use std::{
     fs::{self, OpenOptions},

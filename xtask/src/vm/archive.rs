@@ -131,7 +131,7 @@ fn configured() -> Result<Vec<Archive>> {
 struct Archive {
     site: String,
     release: String,
-    /// As its Release file says; nothing before the first `apt-get update`.
+    /// As in its Release file; nothing before the first `apt-get update`.
     origin: Option<String>,
 }
 

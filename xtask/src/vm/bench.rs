@@ -92,7 +92,7 @@ fn measure(
     }
 }
 
-/// Passes on what the bench says: its report to stdout, the rest to stderr.
+/// Passes on the output of the bench: its report to stdout, the rest to stderr.
 #[derive(Default)]
 struct Reporter {
     up: bool,

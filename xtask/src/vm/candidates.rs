@@ -33,7 +33,7 @@ pub(super) fn candidates(packages: &str, kernel: &KernelName) -> Vec<Candidate> 
     found.into_iter().map(|(_, candidate)| candidate).collect()
 }
 
-/// What a package's name says.
+/// The facts in a package's name.
 struct Image<'a> {
     /// As in `6.12.117+deb13`.
     abi: &'a str,

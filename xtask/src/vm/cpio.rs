@@ -16,7 +16,7 @@ impl Archive {
         self.entry(path, FOLDER | 0o755, &[]);
     }
 
-    /// A file that everybody may read and run.
+    /// A file that all users may read and run.
     pub(super) fn file(&mut self, path: &str, content: &[u8]) {
         self.entry(path, FILE | 0o755, content);
     }

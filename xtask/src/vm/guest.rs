@@ -33,7 +33,7 @@ pub(super) struct Guest<'a> {
     pub(super) initramfs: &'a Path,
     /// What its init finds in its environment. The kernel takes about thirty of them, without double quotes.
     pub(super) environment: Vec<(&'static str, String)>,
-    /// Where its console goes; what it says on the other port goes beside it.
+    /// Where its console goes; the output of the other port goes beside it.
     pub(super) console: PathBuf,
     /// How long it may take to boot, and how long in all.
     pub(super) boot_limit: Duration,
@@ -42,10 +42,10 @@ pub(super) struct Guest<'a> {
 
 /// How a guest's run went.
 pub(super) struct Ran {
-    /// From qemu's start to the init's first word, and from there to the end.
+    /// From qemu's start to the init's first line, and from there to the end.
     pub(super) boot: Option<Duration>,
     pub(super) work: Option<Duration>,
-    /// Why it was ended, or what qemu says.
+    /// Why it was ended, or qemu's error.
     pub(super) note: Option<String>,
 }
 
@@ -134,7 +134,7 @@ fn listen(process: &mut Child, log: &Path) -> Result<mpsc::Receiver<String>> {
     thread::spawn(move || {
         for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line).into_owned();
-            // The copy is for whoever looks later: a full disk is no reason to stop.
+            // The copy is for later reading: a full disk is no reason to stop.
             let _kept = writeln!(log, "{line}");
             if sender.send(line).is_err() {
                 break;

@@ -45,7 +45,7 @@ impl<'a> Payload<'a> {
         };
         let place = || Some(((sectors + 1) * 512 + word(0x248)?, word(0x24c)?));
         let payload = place().and_then(|(start, length)| image.get(start..start.checked_add(length)?));
-        let payload = payload.context("the kernel is shorter than its header says")?;
+        let payload = payload.context("the kernel is shorter than its header states")?;
         let tool = tool_for(payload)?;
         // The build appends the size to all but gzip's format, which has it already.
         let bytes = if tool == "gzip" { payload } else { &payload[..payload.len().saturating_sub(4)] };

@@ -41,7 +41,7 @@ tests)
     echo "@exit $?"
     ;;
 bench)
-    # Apart from what it says meanwhile.
+    # Apart from its output meanwhile.
     # shellcheck disable=SC2086 # words of a command line
     bench --bench $PIDNS_VM_ARGS >/tmp/report
     code=$?

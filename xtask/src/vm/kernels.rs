@@ -27,7 +27,7 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// Writes the kernel's BTF beside it, and says where.
+    /// Writes the kernel's BTF beside it, and prints where.
     pub(crate) fn btf(&self) -> Result<PathBuf> {
         let file = self.vmlinuz.with_file_name("btf");
         let btf = image::btf(&self.vmlinuz)
@@ -172,7 +172,7 @@ fn find(folder: &Path) -> Result<Option<PathBuf>> {
     for entry in entries {
         let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
         let path = entry.path();
-        let kind = entry.file_type().with_context(|| format!("cannot look at {}", path.display()))?;
+        let kind = entry.file_type().with_context(|| format!("cannot read {}", path.display()))?;
         if kind.is_dir() {
             if let Some(found) = find(&path)? {
                 return Ok(Some(found));

@@ -64,7 +64,7 @@ pub(crate) struct Args {
     #[arg(value_name = "KERNEL[:HOOKS]")]
     kernels: Vec<Wanted>,
 
-    /// The hooks to test with, where KERNEL does not say
+    /// The hooks to test with, where KERNEL does not select them
     #[arg(long, value_enum, default_value = "auto")]
     hooks: Hooks,
 
@@ -80,11 +80,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MINUTES", default_value_t = 30)]
     timeout: u64,
 
-    /// Look for newer kernels now
+    /// Check for newer kernels now
     #[arg(long)]
     refresh: bool,
 
-    /// Only fetch the kernels, and say where they and their BTF are
+    /// Only fetch the kernels, and print where they and their BTF are
     #[arg(long)]
     fetch_only: bool,
 
@@ -145,11 +145,11 @@ fn fetch_only(cache: &Path, wanted: &[Wanted], refresh: bool) -> Result<()> {
     Ok(())
 }
 
-/// The kernels that are there, and the names of those that cannot be had, which was said by then.
+/// The kernels that are there, and the names of those that cannot be had, which was printed by then.
 fn fetch<'a>(cache: &Path, wanted: &'a [Wanted], refresh: bool) -> (Vec<(&'a Wanted, Kernel)>, Vec<String>) {
     let (mut kernels, mut missing) = (Vec::<(&Wanted, Kernel)>::new(), Vec::new());
     for wanted in wanted {
-        // One that is tested twice is looked for once.
+        // One that is tested twice is downloaded once.
         let again = kernels.iter().any(|(_, kernel)| kernel.name == wanted.kernel);
         match kernels::fetch(cache, &wanted.kernel, refresh && !again) {
             Ok(kernel) => kernels.push((wanted, kernel)),
@@ -172,7 +172,7 @@ fn check_arguments(args: &[String]) -> Result<()> {
     }
 }
 
-/// Builds what a subcommand of cargo would run, and says where it is.
+/// Builds what a subcommand of cargo would run, and returns where it is.
 fn build_target(ready: &Ready, subcommand: &str, args: &[&str], target: &str) -> Result<PathBuf> {
     let mut cargo = ready.cargo(subcommand);
     cargo.args(args).arg("--no-run");
@@ -211,15 +211,15 @@ impl Plan<'_> {
             for _ in 0..jobs {
                 scope.spawn(|| {
                     loop {
-                        let taken = next.lock().expect("nobody panics while it is held").next();
+                        let taken = next.lock().expect("no thread panics while it is held").next();
                         let Some((place, (wanted, kernel))) = taken else { return };
                         let outcome = self.run_one(wanted, kernel);
-                        done.lock().expect("nobody panics while it is held").push((place, outcome));
+                        done.lock().expect("no thread panics while it is held").push((place, outcome));
                     }
                 });
             }
         });
-        let mut done = done.into_inner().expect("nobody panics while it is held");
+        let mut done = done.into_inner().expect("no thread panics while it is held");
         done.sort_by_key(|(place, _)| *place);
         done.into_iter().map(|(_, outcome)| outcome).collect()
     }

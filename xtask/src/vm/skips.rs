@@ -5,23 +5,23 @@ use crate::version::Version;
 
 /// Something that came with a version of Linux.
 struct Fact {
-    /// What the reason of a skip says where it is missing.
-    says: &'static str,
+    /// The text in the reason of a skip where it is missing.
+    text: &'static str,
     since: Version,
 }
 
-/// Each with the release that brought it. That this tells by version what the program finds out by asking is the
+/// Each with the release that brought it. That this decides by version what the program finds out by asking is the
 /// point: a question that is asked wrongly skips a test that should run.
 const FACTS: &[Fact] = &[
     // A limit of its own for each PID namespace.
-    Fact { says: "no field pid_max in pid_namespace", since: Version::new(6, 14, 0) },
-    Fact { says: "no Landlock", since: Version::new(5, 13, 0) },
+    Fact { text: "no field pid_max in pid_namespace", since: Version::new(6, 14, 0) },
+    Fact { text: "no Landlock", since: Version::new(5, 13, 0) },
 ];
 
-/// What the reason says where tracepoints alone were asked for, so that there is nothing to see.
+/// The text of the reason where tracepoints alone were asked for, so that there is nothing to see.
 const WITHOUT_FUNCTIONS: &str = "no function hooks (off: --hooks tracepoint)";
 
-/// What reasons say of what Debian's kernels have as modules, or in the other version of cgroups: a guest has the kernel alone.
+/// The texts of reasons about what Debian's kernels have as modules, or in the other version of cgroups: a guest has the kernel alone.
 const NOT_IN_GUESTS: [&str; 2] = ["no FUSE (/dev/fuse", "this machine has no cgroup v1 freezer"];
 
 /// Whether a kernel of this release may skip this test, with these hooks.
@@ -29,11 +29,11 @@ pub(super) fn is_allowed(skip: &Skip, release: &str, hooks: Hooks) -> bool {
     if hooks == Hooks::Tracepoint && skip.reason == WITHOUT_FUNCTIONS {
         return true;
     }
-    if NOT_IN_GUESTS.iter().any(|says| skip.reason.starts_with(says)) {
+    if NOT_IN_GUESTS.iter().any(|text| skip.reason.starts_with(text)) {
         return true;
     }
     let Some(version) = Version::parse(release) else { return false };
-    FACTS.iter().any(|fact| skip.reason.contains(fact.says) && version < fact.since)
+    FACTS.iter().any(|fact| skip.reason.contains(fact.text) && version < fact.since)
 }
 
 #[cfg(test)]

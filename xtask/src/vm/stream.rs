@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-/// Takes in what a guest says, line by line.
+/// Reads the output of a guest, line by line.
 pub(super) trait Listener {
     fn line(&mut self, line: &str);
     /// Whether the guest has booted.
@@ -17,7 +17,7 @@ pub(super) trait Listener {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     pub(super) name: String,
-    /// What it printed, and what the runner says about it.
+    /// What it printed, and the runner's result.
     pub(super) output: String,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Progress {
     pub(super) passed: usize,
     pub(super) failed: Vec<Failure>,
     pub(super) skipped: Vec<Skip>,
-    /// What was tried once more, and why, in the tests' own words.
+    /// What was tried once more, and why, as the tests printed it.
     pub(super) again: Vec<String>,
     /// The test that runs now.
     running: Option<String>,
@@ -52,7 +52,7 @@ pub(super) struct Progress {
     exit: Option<i32>,
 }
 
-/// The runner's lines. Fields that nobody needs are left out.
+/// The runner's lines. Unused fields are left out.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 enum Line {
@@ -179,7 +179,7 @@ impl Progress {
             return Some(format!("no test ran: {}", self.output.trim()));
         }
         if self.planned != Some(counted) {
-            return Some(format!("{counted} of {} tests were heard of", self.planned.unwrap_or(0)));
+            return Some(format!("{counted} of {} tests have reported", self.planned.unwrap_or(0)));
         }
         if self.exit != Some(0) && self.failed.is_empty() {
             return Some(format!("the tests ended with {}: {}", self.exit.unwrap_or(-1), self.output.trim()));

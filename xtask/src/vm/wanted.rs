@@ -64,7 +64,7 @@ impl FromStr for KernelName {
         if text == Self::NEWEST || is_version {
             Ok(Self(text.to_owned()))
         } else {
-            Err(format!("{text:?} is no kernel: say two numbers of its version, as in 6.1, or newest"))
+            Err(format!("{text:?} is no kernel: give two numbers of its version, as in 6.1, or newest"))
         }
     }
 }
@@ -73,7 +73,7 @@ impl FromStr for KernelName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) kernel: KernelName,
-    /// Nothing where the user did not say.
+    /// Nothing where the user gave none.
     pub(super) hooks: Option<Hooks>,
 }
 

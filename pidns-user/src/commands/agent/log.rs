@@ -36,7 +36,7 @@ pub(super) fn start(format: LogFormat, level: AgentLogLevel) {
     }
 }
 
-/// Logs what there is to say of a snapshot.
+/// Logs the notices of a snapshot.
 pub(super) fn notice(notice: &Notice) {
     notices::messages(notice).into_iter().for_each(|message| warn!("{message}"));
 }

@@ -1,4 +1,4 @@
-//! Tells systemd how the agent is (sd_notify(3)), where systemd has started it.
+//! Reports the state of the agent to systemd (sd_notify(3)), where systemd has started it.
 
 use std::{convert::Infallible, future, sync::Arc, time::Duration};
 
@@ -8,10 +8,10 @@ use tracing::warn;
 use super::site::AgentSite;
 use crate::web::Site as _;
 
-/// How often it is looked at whether the agent is ready.
+/// How often to check whether the agent is ready.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Says when the agent is ready, and answers the watchdog while it works.
+/// Reports when the agent is ready, and answers the watchdog while it works.
 pub(super) struct Supervisor {
     site: Arc<AgentSite>,
     /// How often systemd wants to hear that all is well.
@@ -47,6 +47,6 @@ pub(super) fn stopping() {
 
 fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        warn!(%error, "systemd cannot be told");
+        warn!(%error, "systemd cannot be notified");
     }
 }

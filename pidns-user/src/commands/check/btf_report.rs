@@ -1,4 +1,4 @@
-//! `pidns-trace check --btf FILE`: what another kernel allows, as far as its BTF tells.
+//! `pidns-trace check --btf FILE`: what another kernel allows, as far as its BTF shows.
 
 use std::{
     fs::File,
@@ -21,12 +21,12 @@ use crate::{
     },
 };
 
-/// What of a file is looked at to tell what it is.
+/// The part of a file that is read to recognise its type.
 const HEAD: u64 = 4 << 10;
 /// Most of a file that is read: no kernel's BTF comes near.
 const MOST: u64 = 64 << 20;
 
-/// Judges, and tells.
+/// Checks, and reports.
 pub(super) fn run(file: &Path, args: &CheckArgs) -> Result<ExitCode, Failure> {
     let bytes = read(file).map_err(|error| Failure::File { file: file.to_owned(), error })?;
     let mut report = CheckReport::default();
@@ -63,7 +63,7 @@ fn judge_bytes(report: &mut CheckReport, file: &Path, bytes: &[u8], set: HookSet
     report.put(
         "attaching",
         Verdict::Unknown,
-        "BTF tells prototypes, not what the kernel takes: in lockdown, say, it refuses fentry and fexit, and a function \
+        "BTF has prototypes, not what the kernel accepts: in lockdown it refuses fentry and fexit, and a function \
          that it inlines may have no place to hook (EBUSY)",
         Some("run pidns-trace check on that kernel".to_owned()),
     );
@@ -109,7 +109,7 @@ fn add_losses(report: &mut CheckReport, losses: &[&'static Use], offsets: &[(&'s
     }
 }
 
-/// A symbol of the object in words of the kernel.
+/// A symbol of the object as the kernel's name.
 fn what_it_is(symbol: &str) -> String {
     let offset = OFFSETS.iter().chain(SNAPSHOT_OFFSETS).find(|offset| offset.symbol == symbol);
     match offset.map(|offset| offset.source) {
@@ -164,7 +164,7 @@ fn add_switches(report: &mut CheckReport, layout: &Layout) {
     let group_dead = if *exit_has_group_dead {
         "sched_process_exit passes it"
     } else {
-        "sched_process_exit does not pass it (before 6.16): signal->live tells who ends last"
+        "sched_process_exit does not pass it (before 6.16): signal->live shows which thread ends last"
     };
     report.ok("group_dead", group_dead);
 }

@@ -1,4 +1,4 @@
-//! What is said where a PID is nobody's in a namespace, or its process is not seen there.
+//! Errors for a PID that no process has in a namespace, or whose process is not seen there.
 
 use jiff::Timestamp;
 
@@ -9,10 +9,10 @@ use crate::{
     event::snapshot::{SnapshotNamespace, SnapshotProcess, SnapshotSource},
 };
 
-/// Processes that are named as having the number elsewhere, and namespaces that had one number; of more it tells how many.
+/// Processes that are named as having the number elsewhere, and namespaces that had one number; of more it gives the number.
 const NAMED: usize = 3;
 
-/// Why nobody is found by this PID in this namespace, and what the number is elsewhere: it is mostly taken for that.
+/// Why no process has this PID in this namespace, and which processes have the number elsewhere: they are mostly meant.
 pub(super) fn no_process_in(pid: u32, place: PidPlace, host: &PidTable<'_>) -> Failure {
     let inum = place.inum;
     let known = host.how_far_that_is_known();
@@ -57,7 +57,7 @@ pub(super) fn others_of_number(
     })
 }
 
-/// Where a number that is nobody's on the host is somebody's: "7 is nginx[48213] in namespace 4026532178".
+/// Where a number that is free on the host is in use: "7 is nginx[48213] in namespace 4026532178".
 pub(super) fn elsewhere(pid: u32, host: &PidTable<'_>) -> Option<String> {
     let mut found = Vec::new();
     for process in host.processes() {
@@ -90,12 +90,12 @@ pub(super) fn invisible(
     };
     if process.pids.is_empty() || levels.contains(&None) {
         let remedy = match host.snapshot.source {
-            SnapshotSource::Recording => "the recording does not tell all the namespaces that it is in",
+            SnapshotSource::Recording => "the recording does not have all the namespaces that it is in",
             SnapshotSource::Iterator | SnapshotSource::Proc => {
                 "its namespaces may not be read. That takes CAP_SYS_PTRACE: run it with sudo"
             }
         };
-        return Failure::Usage(format!("{who}: whether it is seen in {inum} cannot be told, as {remedy}"));
+        return Failure::Usage(format!("{who}: whether it is seen in {inum} is unknown, as {remedy}"));
     }
     let own = namespace_of(process);
     let and = if asked.1.is_some() { " and" } else { "" };

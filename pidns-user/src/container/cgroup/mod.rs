@@ -1,4 +1,4 @@
-//! What the path of a cgroup says about a container. Pure: the text of /proc/PID/cgroup in, a [`Place`] out.
+//! The container in the path of a cgroup. Pure: the text of /proc/PID/cgroup in, a [`Place`] out.
 //!
 //! The text has a line per hierarchy, `NUMBER:CONTROLLERS:PATH` (cgroups(7)): one of number 0 with cgroup v2,
 //! one a mounted hierarchy with v1, both kinds in hybrid. No path has a line feed: cgroup_mkdir
@@ -14,9 +14,9 @@ use crate::{
     text::Name,
 };
 
-/// Most of the text that is looked at, bytes. A path is at most PATH_MAX (4,096), and Linux has 14 controllers.
+/// Most of the text that is read, bytes. A path is at most PATH_MAX (4,096), and Linux has 14 controllers.
 const LONGEST_TEXT: usize = 128 << 10;
-/// Most containers within each other that are told; of more, the outermost are left out.
+/// Most containers within each other that are reported; of more, the outermost are left out.
 const DEEPEST: usize = 8;
 /// Most folders of a path that names no container and yet may be a container's.
 const MOST_CANDIDATES: usize = 4;
@@ -40,11 +40,11 @@ impl Pod {
 /// One container that a cgroup is in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Layer {
-    /// Absent where the path does not tell, as Kubernetes' cgroupfs driver.
+    /// Absent where the path does not have it, as with Kubernetes' cgroupfs driver.
     pub runtime: Option<Runtime>,
     /// Its id; of LXC and nspawn its name.
     pub id: Name,
-    /// containerd's namespace, where the path tells it.
+    /// containerd's namespace, where the path has it.
     pub runtime_namespace: Option<Name>,
     /// The pod it is in.
     pub pod: Option<Pod>,
@@ -65,7 +65,7 @@ pub struct Candidate {
     pub path: Vec<u8>,
 }
 
-/// Where a process is, as its cgroup says.
+/// Where a process is, by its cgroup.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The containers it is in, the outermost first.
@@ -91,10 +91,10 @@ impl Place {
     }
 }
 
-/// What the text of a /proc/PID/cgroup says; none where it says nothing but that the process is in a root.
+/// The place in the text of a /proc/PID/cgroup; none where the process is in a root.
 ///
-/// Of several hierarchies, the one that tells of most containers is believed, as not every runtime uses all
-/// of them; of equals, first v2, then systemd's own, then the others in their order. But where one says that
+/// Of several hierarchies, the one with most containers is believed, as not every runtime uses all
+/// of them; of equals, first v2, then systemd's own, then the others in their order. But where one shows that
 /// the process watches over a container, no other makes it a part of that: nspawn has folders of their own
 /// for the two in the main hierarchy alone.
 pub fn parse(text: &[u8]) -> Option<Place> {
@@ -111,12 +111,12 @@ pub fn parse(text: &[u8]) -> Option<Place> {
         }
     }
     let watches = |place: &Place| place.innermost().is_some_and(|layer| watched.contains(&layer.path));
-    let told = |place: &Place| (place.containers.len(), place.unit.is_some());
+    let rank = |place: &Place| (place.containers.len(), place.unit.is_some());
     places
         .into_iter()
         .filter(|place| !place.is_empty() && !watches(place))
         // The first of equals, where max_by_key would take the last.
-        .reduce(|best, place| if told(&best) < told(&place) { place } else { best })
+        .reduce(|best, place| if rank(&best) < rank(&place) { place } else { best })
 }
 
 /// The path of a line, and the rank of its hierarchy.
@@ -128,12 +128,12 @@ fn path_of(line: &[u8]) -> Option<(u8, &[u8])> {
         (_, b"name=systemd") => 1,
         _ => 2,
     };
-    // v2 says so of a zombie whose cgroup was removed (Documentation/admin-guide/cgroup-v2.rst, "Processes").
+    // v2 shows this for a zombie whose cgroup was removed (Documentation/admin-guide/cgroup-v2.rst, "Processes").
     let path = if order == 0 { path.strip_suffix(b" (deleted)").unwrap_or(path) } else { path };
     path.starts_with(b"/").then_some((order, path))
 }
 
-/// What one path says; adds to `watched` the cgroup of the container that a process there watches over.
+/// The place of one path; adds to `watched` the cgroup of the container that a process there watches over.
 fn walk(path: &[u8], watched: &mut Vec<Vec<u8>>) -> Place {
     let mut place = Place::default();
     let mut pod = None;

@@ -201,7 +201,7 @@ fn folder<'a>(segment: &'a [u8], parent: &'a [u8]) -> Meaning<'a> {
         return match parent {
             b"docker" => container(Runtime::Docker, segment),
             // /NAMESPACE/ID is containerd's own choice (oci.WithNamespaceCgroup); these are the namespaces of
-            // ctr and nerdctl, and of Kubernetes. In others the files must tell.
+            // ctr and nerdctl, and of Kubernetes. In others the files must name it.
             b"default" | b"k8s.io" => Meaning::Container {
                 runtime: Some(Runtime::Containerd),
                 id: Cow::Borrowed(segment),

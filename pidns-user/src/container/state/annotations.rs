@@ -1,4 +1,4 @@
-//! What the annotations of an OCI configuration, and the labels of Docker, say of a container.
+//! The facts about a container in the annotations of an OCI configuration, and in the labels of Docker.
 
 use std::collections::HashMap;
 
@@ -49,7 +49,7 @@ const NERDCTL_NAMESPACE: &[&str] = &["nerdctl/namespace"];
 /// The tag alone, where an image was unpacked by hand: the OCI's image-spec, annotations.md
 const REF_NAME: &[&str] = &["org.opencontainers.image.ref.name"];
 
-/// Whose container it is: that decides whose words the annotations can be.
+/// Whose container it is: that decides which program may have written the annotations.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Whose {
     pub(super) runtime: Option<Runtime>,
@@ -57,9 +57,9 @@ pub(super) struct Whose {
     pub(super) in_pod: bool,
 }
 
-/// Adds what is not known yet. Whoever makes an image chooses labels of Docker's containers and annotations of
-/// Podman's, so that Kubernetes' words are the kubelet's only in a pod of its, and others are believed only
-/// where no daemon has words of its own.
+/// Adds what is not known yet. The author of an image chooses labels of Docker's containers and annotations of
+/// Podman's, so that Kubernetes' annotations are the kubelet's only in a pod of its, and others are believed only
+/// where no daemon has annotations of its own.
 pub(super) fn fill(container: &mut Container, annotations: &Annotations, whose: Whose) {
     let is_sandbox =
         ROLE.iter().filter_map(|key| annotations.get(*key)).any(|role| SANDBOX.contains(&&**role));
@@ -86,7 +86,7 @@ pub(super) fn fill(container: &mut Container, annotations: &Annotations, whose: 
     }
 }
 
-/// Who has runc or crun run the container: Podman and CRI-O say so (libpod/container_internal_common.go;
+/// The program that has runc or crun run the container: Podman and CRI-O record that (libpod/container_internal_common.go;
 /// internal/lib/constants/constants.go), containerd's CRI by what it writes.
 pub(super) fn manager(annotations: &Annotations) -> Option<Runtime> {
     match annotations.get("io.container.manager").map(String::as_str) {

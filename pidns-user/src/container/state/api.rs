@@ -1,5 +1,5 @@
 //! The daemons themselves, asked through their sockets: only where the user wants it, and only what their
-//! files do not tell.
+//! files do not have.
 //!
 //! A question is one HTTP request on a Unix socket, and its answer is bounded in time and size. (A client library would bound
 //! neither, and be 58 crates.)
@@ -66,7 +66,7 @@ enum AskError {
 impl From<io::Error> for AskError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            // EAGAIN is what a socket with a timeout says.
+            // A socket with a timeout returns EAGAIN.
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Silent,
             _ => Self::Io(error),
         }
@@ -129,7 +129,7 @@ fn inspect(socket: &Path, id: &str, in_pod: bool) -> Result<Option<DaemonRecord>
     let answer = get(socket, &format!("/containers/{id}/json"))?;
     let (status, body) = parse(&answer).ok_or(AskError::NoHttp)?;
     match status {
-        // Podman, which answers as Docker does, has as many words of its own. Both answer what Docker writes into its file.
+        // Podman, which answers as Docker does, has as many statuses of its own. Both answer what Docker writes into its file.
         200 => Ok(Some(daemons::of_docker(serde_json::from_slice(body)?, in_pod))),
         404 => Ok(None),
         status => {
@@ -145,7 +145,7 @@ fn get(socket: &Path, path: &str) -> Result<Vec<u8>, AskError> {
     let end = Instant::now() + PATIENCE;
     let flags = SocketFlags::CLOEXEC;
     let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(io::Error::from)?;
-    // It bounds connecting, too: where nobody accepts, that waits.
+    // It bounds connecting, too: where no process accepts, that waits.
     set_socket_timeout(&fd, Timeout::Send, Some(PATIENCE)).map_err(io::Error::from)?;
     let address = SocketAddrUnix::new(socket).map_err(io::Error::from)?;
     connect(&fd, &address).map_err(io::Error::from)?;

@@ -14,10 +14,10 @@ use super::{
 use crate::event::container::{Container, Runtime};
 use crate::event::identity::HostPid;
 
-/// What a file says, and of which process.
+/// The facts of a file, and about which process.
 #[derive(Debug, Default)]
 pub(super) struct DaemonRecord {
-    /// Its first process, where the files tell.
+    /// Its first process, where the files have it.
     pub(super) pid: Option<HostPid>,
     pub(super) names: Container,
 }

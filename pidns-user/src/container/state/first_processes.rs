@@ -1,4 +1,4 @@
-//! Containers by the first process that their runtime's state names: for those whose cgroup says nothing of their id, as it is
+//! Containers by the first process that their runtime's state names: for those whose cgroup does not have their id, as it is
 //! called otherwise (`cgroupsPath`, `ctr run --cgroup`) or they have none of their own.
 //!
 //! A container's state names its first process once and for all, so that each is read once; a folder is read again only when
@@ -76,7 +76,7 @@ impl State {
 }
 
 impl FirstProcesses {
-    /// The container whose first process this is, if a state says so.
+    /// The container whose first process this is, if a state names it.
     pub(in super::super) fn find(&mut self, roots: &Roots, process: ProcessKey) -> Option<StateOf> {
         let reader = Reader::new();
         if self.found_in.is_empty() || !self.found_in.iter().all(|(folder, state)| state.is_still(folder)) {

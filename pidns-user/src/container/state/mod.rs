@@ -37,7 +37,7 @@ pub(super) use watchers::nspawn_machine;
 pub(super) struct Found {
     /// None where the process is in no container, and no unit.
     pub(super) container: Option<Container>,
-    /// Whether that is all: false while a later look could tell more, as a runtime writes its files only
+    /// Whether that is all: false while a later read could find more, as a runtime writes its files only
     /// after the first process exists.
     pub(super) settled: bool,
     /// The first process that the files name.
@@ -63,7 +63,7 @@ impl Witness {
 const MOST_DOUBTS: usize = 16;
 const LONGEST_DOUBT: usize = 512;
 
-/// The container that `process` is in, as its place and the files tell, and then the daemons.
+/// The container that `process` is in, from its place and the files, and then the daemons.
 pub(super) fn find(roots: &Roots, api: Option<&Api>, process: ProcessKey, place: &Place) -> Found {
     let reader = Reader::new();
     let count = place.containers.len();
@@ -72,7 +72,7 @@ pub(super) fn find(roots: &Roots, api: Option<&Api>, process: ProcessKey, place:
         _ => find_record(&reader, roots, api, process, place, count),
     };
     if found.witness.is_none() && count > 0 {
-        // Whoever is root in a container may make cgroups there and name them after any other, and move into one.
+        // A process that is root in a container may make cgroups there and name them after any other, and move into one.
         let outer = (1..count).rev().map(|count| find_record(&reader, roots, None, process, place, count));
         let outer = outer
             .chain(std::iter::once_with(|| find_candidate(&reader, roots, process, &place.around, place)));
@@ -95,7 +95,7 @@ pub(super) fn find(roots: &Roots, api: Option<&Api>, process: ProcessKey, place:
     found
 }
 
-/// The container of this state, whose first process `process` is, though its cgroup does not say so.
+/// The container of this state, whose first process `process` is, though its cgroup does not name it.
 pub(super) fn find_by_first_process(
     roots: &Roots,
     process: ProcessKey,
@@ -114,7 +114,7 @@ pub(super) fn find_by_first_process(
     Some(found)
 }
 
-/// Each doubt once, and no more of them than anybody reads.
+/// Each doubt once, and a bounded number of them.
 fn bound(doubts: &mut Vec<String>) {
     let mut seen = HashSet::new();
     doubts.retain(|doubt| seen.insert(doubt.clone()));
@@ -150,7 +150,7 @@ fn find_record(
         container.name = Some(name);
     }
     if matches!(innermost.runtime, Some(Runtime::Lxc | Runtime::Nspawn)) {
-        // Its name is its id, and its files say no more.
+        // Its name is its id, and its files have no more.
         return Found { container: Some(container), settled: true, witness: None };
     }
     let sought = Sought { layer: innermost, process, proc: &roots.proc, reader };
@@ -167,7 +167,7 @@ fn find_record(
         init = sought.ask(api, id, init, &mut container).or(init);
     }
     if init.is_none() && container.doubts.is_empty() {
-        container.doubts.push(format!("no runtime's files tell of {}", id.as_str()));
+        container.doubts.push(format!("no runtime's files have {}", id.as_str()));
     }
     if container.name.is_none()
         && matches!(container.runtime, None | Some(Runtime::Podman))
@@ -177,7 +177,7 @@ fn find_record(
     {
         container
             .doubts
-            .push("its name is what conmon was started with: no file of Podman's tells it".to_owned());
+            .push("its name is what conmon was started with: no file of Podman's has it".to_owned());
         container.name = Some(claim.name);
     }
     let witness = init.map(|init| Witness { init, path: innermost.path.clone() });
@@ -220,7 +220,7 @@ fn find_candidate(
     Found { container: unit, settled: candidates.is_empty(), witness: None }
 }
 
-/// What the path alone tells.
+/// What the path alone has.
 fn of_layer(layer: &Layer) -> Container {
     let is_named = matches!(layer.runtime, Some(Runtime::Lxc | Runtime::Nspawn));
     Container {
@@ -243,7 +243,7 @@ fn outer(place: &Place, count: usize) -> Option<Box<Container>> {
     })
 }
 
-/// A container that is looked for in the files.
+/// A container that is searched for in the files.
 struct Sought<'a> {
     layer: &'a Layer,
     process: ProcessKey,
@@ -260,7 +260,7 @@ struct OciRoot {
 }
 
 impl Sought<'_> {
-    /// Adds what the files say; gives back the first process of the container, where one of them is about this
+    /// Adds the facts of the files; returns the first process of the container, where one of them is about this
     /// process's.
     fn fill(&self, folders: &Folders, id: FolderName<'_>, container: &mut Container) -> Option<Init> {
         let doubts_before = container.doubts.len();
@@ -371,7 +371,7 @@ impl Sought<'_> {
         }
         if is(Runtime::Containerd) || is(Runtime::Docker) {
             for namespace in self.namespaces(named, &folders.containerd_runc, doubts) {
-                // The namespace that dockerd uses unless told otherwise.
+                // The namespace that dockerd uses unless configured otherwise.
                 let manager = if namespace == "moby" { Runtime::Docker } else { Runtime::Containerd };
                 let folder = folders.containerd_runc.join(&namespace);
                 found.push(OciRoot { folder, manager: Some(manager), namespace: Some(namespace) });
@@ -383,7 +383,7 @@ impl Sought<'_> {
         found
     }
 
-    /// The containerd namespaces to look into in a folder: the one that the path of the cgroup names, else all.
+    /// The containerd namespaces to read in a folder: the one that the path of the cgroup names, else all.
     fn namespaces(&self, named: Option<&Name>, folder: &Folder, doubts: &mut Vec<String>) -> Vec<String> {
         match named.map(|name| FolderName::new(name.as_bytes())) {
             Some(Some(named)) => vec![named.as_str().to_owned()],
@@ -392,7 +392,7 @@ impl Sought<'_> {
         }
     }
 
-    /// Where no runc and no crun tells, as with Kata or gVisor: the daemon's file, if it names the process.
+    /// Where neither runc nor crun has the state, as with Kata or gVisor: the daemon's file, if it names the process.
     fn fill_without_oci(
         &self,
         folders: &Folders,

@@ -55,7 +55,7 @@ pub(super) struct Config {
     pub(super) annotations: Option<Annotations>,
 }
 
-/// Reads what either of them keeps of a container below this root: a daemon may have been told to use crun
+/// Reads what either of them keeps of a container below this root: a daemon may be configured to use crun
 /// instead of runc.
 pub(super) fn read(reader: &Reader, root: &Folder, id: FolderName<'_>) -> Result<StateFile, ReadFailure> {
     reader.enter()?;

@@ -42,7 +42,7 @@ impl Init {
         if start_ticks.is_some_and(|ticks| ticks != started) {
             return Some(format!("its first process, PID {pid}, is gone, and another has that PID"));
         }
-        // Anybody who may make cgroups can name one after somebody else's container.
+        // Any process that may make cgroups can name one after another one's container.
         let text = read_record(&proc.join(format!("{pid}/cgroup"))).unwrap_or_default();
         let place = cgroup::parse(&text).unwrap_or_default();
         let is_there = place.containers.iter().any(|layer| layer.path == path)
@@ -79,12 +79,12 @@ mod tests {
 
     #[test]
     fn the_first_process_is_known_by_pid_and_start() {
-        let nobody = proc(&[]);
-        assert_eq!(INIT.doubt(process(7, 500), b"/web", nobody.path()), None);
-        let doubt = INIT.doubt(process(7, 501), b"/web", nobody.path());
+        let empty = proc(&[]);
+        assert_eq!(INIT.doubt(process(7, 500), b"/web", empty.path()), None);
+        let doubt = INIT.doubt(process(7, 501), b"/web", empty.path());
         assert_eq!(doubt.as_deref(), Some("it is about another process of PID 7"));
         let undated = Init { start_ticks: None, ..INIT };
-        assert_eq!(undated.doubt(process(7, 501), b"/web", nobody.path()), None);
+        assert_eq!(undated.doubt(process(7, 501), b"/web", empty.path()), None);
     }
 
     #[test]
@@ -101,8 +101,8 @@ mod tests {
             let doubt = INIT.doubt(member, b"/a/web", proc(alive).path());
             match expected {
                 None => assert_eq!(doubt, None, "{alive:?}"),
-                Some(words) => {
-                    assert!(doubt.as_ref().is_some_and(|doubt| doubt.contains(words)), "{alive:?}: {doubt:?}")
+                Some(part) => {
+                    assert!(doubt.as_ref().is_some_and(|doubt| doubt.contains(part)), "{alive:?}: {doubt:?}")
                 }
             }
         }

@@ -24,13 +24,13 @@ use crate::{event::identity::HostPid, procfs};
 /// Largest file that is read, bytes. The state of a container takes some 10 KiB; Podman's list of all
 /// containers, 700 bytes each.
 pub(super) const LARGEST_FILE: u64 = 4 << 20;
-/// Most folders that are looked into for a container, with those that may be of containers. Daemons have some ten.
+/// Most folders that are read for a container, with those that may be of containers. Daemons have some ten.
 const MOST_FOLDERS: u32 = 64;
 /// Most that is read of a container, bytes.
 const MOST_BYTES: u64 = 16 << 20;
-/// Longest that this may keep a processor busy. A look takes about 0.1 ms.
+/// Longest that this may keep a processor busy. One read takes about 0.1 ms.
 const LONGEST_LOOK: Duration = Duration::from_millis(50);
-/// Most entries of a folder that are looked at.
+/// Most entries of a folder that are read.
 const MOST_ENTRIES: usize = 256;
 /// What [`open`] answers for a folder whose file system may have a server. The kernel answers so where it would have to wait.
 const BEHIND_SERVER: Errno = Errno::AGAIN;
@@ -59,7 +59,7 @@ pub(super) enum ReadFailure {
     NoPid(PathBuf),
     #[error(
         "its files are too many, or too large: no more than {MOST_FOLDERS} folders, {most} MiB and {longest} ms are spent \
-         on them, and the rest was not looked at",
+         on them, and the rest was not read",
         most = MOST_BYTES >> 20,
         longest = LONGEST_LOOK.as_millis()
     )]
@@ -111,7 +111,7 @@ impl Reader {
         }
     }
 
-    /// Counts a folder that will be looked into.
+    /// Counts a folder that will be read.
     pub(super) fn enter(&self) -> Result<(), ReadFailure> {
         let left = self.folders_left.get().checked_sub(1).ok_or(ReadFailure::Spent)?;
         self.folders_left.set(left);
@@ -138,7 +138,7 @@ impl Reader {
         let length = contents.len() as u64;
         self.bytes_left.set(most.saturating_sub(length));
         read.map_err(|error| ReadFailure::Io(whole.path(), error))?;
-        // Its length of a moment ago says no more than this: it may have grown while it was read.
+        // Its earlier length does not settle this: it may have grown while it was read.
         if length > LARGEST_FILE {
             return Err(ReadFailure::TooLarge(whole.path()));
         }
@@ -163,8 +163,8 @@ impl Reader {
         pid.and_then(HostPid::known).ok_or_else(|| ReadFailure::NoPid(folder.join(relative).path()))
     }
 
-    /// The folders in this one whose names `wanted` says yes to, sorted. None where there is no such folder;
-    /// of one that may not be read, `doubts` tell.
+    /// The folders in this one whose names `wanted` accepts, sorted. None where there is no such folder;
+    /// `doubts` name one that may not be read.
     pub(super) fn folders(
         &self,
         folder: &Folder,
@@ -210,12 +210,12 @@ fn open(folder: &Folder, flags: OFlags) -> Result<rustix::fd::OwnedFd, Errno> {
     if !procfs::is_without_server(&base) {
         return Err(BEHIND_SERVER);
     }
-    // Of an absolute path openat2 would say EXDEV, as of a link; of an empty one, ENOENT.
+    // For an absolute path openat2 would return EXDEV, as of a link; of an empty one, ENOENT.
     let below = if folder.below.as_os_str().is_empty() { OsStr::new(".") } else { folder.below.as_os_str() };
     openat2(
         base,
         below.as_bytes(),
-        // A FIFO without a writer would hold up whoever opens it, and a terminal could become ours.
+        // A FIFO without a writer would block the process that opens it, and a terminal could become ours.
         flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
         Mode::empty(),
         ResolveFlags::BENEATH

@@ -1,4 +1,4 @@
-//! What the command line of the process that watches over a container says of it: a claim, where no file of a runtime tells more.
+//! What the command line of the process that watches over a container has about it: a claim, where no file of a runtime has more.
 //!
 //! LXC's monitor, conmon (Podman, CRI-O) and systemd-nspawn are parents of a container's first process.
 
@@ -17,10 +17,10 @@ use crate::{
 
 /// Most of a command line that is read, bytes.
 const LONGEST_LINE: u64 = 16 << 10;
-/// How far up a watcher is looked for: a shell may be between the first process and one that is asked for.
+/// How far up a watcher is searched for: a shell may be between the first process and one that is asked for.
 const FURTHEST: usize = 8;
 
-/// What a watcher's command line says.
+/// The claim of a watcher's command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
     pub(super) runtime: Runtime,
@@ -29,7 +29,7 @@ pub(super) struct Claim {
     pub(super) name: Name,
 }
 
-/// What the watcher over this process says, which is an ancestor that is not in the container's own cgroup: nobody in there is
+/// The claim of the watcher over this process, an ancestor outside of the container's own cgroup: no process in there is
 /// believed. While the container is made, the runtime is between the two (conmon has `runc create` make it).
 pub(super) fn claim(process: ProcessKey, proc: &Path, path: &[u8]) -> Option<Claim> {
     let mut pid = process.pid;
@@ -46,7 +46,7 @@ pub(super) fn claim(process: ProcessKey, proc: &Path, path: &[u8]) -> Option<Cla
     None
 }
 
-/// What this parent of a first process says that is in no cgroup of its own: systemd-nspawn without a unit for the machine.
+/// The claim of this parent of a first process that is in no cgroup of its own: systemd-nspawn without a unit for the machine.
 fn nspawn(parent: HostPid, proc: &Path) -> Option<Claim> {
     let claim = parse(&read(proc, parent, "cmdline")?)?;
     (claim.runtime == Runtime::Nspawn).then_some(claim)
@@ -93,7 +93,7 @@ fn read(proc: &Path, pid: HostPid, file: &str) -> Option<Vec<u8>> {
     Some(text)
 }
 
-/// What a command line says, of those whose form is known.
+/// The claim of a command line, of those whose form is known.
 fn parse(line: &[u8]) -> Option<Claim> {
     // setproctitle in lxc_monitor's process, src/lxc/lxccontainer.c: `[lxc monitor] LXCPATH NAME`.
     if let Some(title) = line.strip_prefix(b"[lxc monitor] ") {

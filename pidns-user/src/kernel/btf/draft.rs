@@ -43,7 +43,7 @@ pub struct DraftType {
     pub rows: Vec<Vec<Cell>>,
 }
 
-/// A word of a type.
+/// A field of a type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cell {
     /// A name.
@@ -255,7 +255,7 @@ impl Draft {
     }
 }
 
-/// What a type of this kind says of so many rows.
+/// A type of this kind with so many rows.
 fn counted(kind: u32, rows: usize) -> u32 {
     let is_empty_row = Shape::of(kind).is_none_or(|shape| shape.rows(0) == shape.rows(1));
     if is_empty_row { 0 } else { rows as u32 & 0xffff }
@@ -322,7 +322,10 @@ mod tests {
         {
             assert_eq!(cut.field(structure, field), all.field(structure, field), "{structure}.{field}");
         }
-        assert!(matches!(cut.field("task_struct", "pid"), Err(BtfError::NoField { .. })), "nobody wanted it");
+        assert!(
+            matches!(cut.field("task_struct", "pid"), Err(BtfError::NoField { .. })),
+            "it was not requested"
+        );
         assert_eq!(cut.array_len("task_struct", "comm"), Ok(16));
         assert_eq!(cut.size("upid"), Ok(16));
         assert_eq!(cut.enumerator("bpf_func_id", "BPF_FUNC_map_lookup_elem"), Ok(1));

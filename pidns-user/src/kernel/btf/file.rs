@@ -53,7 +53,7 @@ impl Mapping {
             return None;
         }
         let len = usize::try_from(file.metadata().ok()?.len()).ok().filter(|&len| len > 0)?;
-        // SAFETY: a new mapping, of which nobody else knows.
+        // SAFETY: a new mapping, that nothing else knows.
         let start = unsafe {
             libc::mmap(ptr::null_mut(), len, libc::PROT_READ, libc::MAP_PRIVATE, file.as_raw_fd(), 0)
         };

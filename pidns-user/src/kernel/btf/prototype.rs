@@ -67,7 +67,7 @@ impl<'a> Btf<'a> {
 
     /// Numbers of the functions with these names, and what a program on each gets; those that BTF knows.
     ///
-    /// There are 60,000 functions: this looks through all of them once, instead of keeping each in the index.
+    /// There are 60,000 functions: this walks all of them once, instead of keeping each in the index.
     pub fn functions<'n>(
         &self,
         names: &[&'n str],

@@ -1,8 +1,8 @@
-//! What the words of each kind of type mean.
+//! What the 4-byte fields of each kind of type mean.
 
 use super::kind;
 
-/// What a word is.
+/// What a field holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Word {
     /// Where a name begins among the strings.
@@ -18,7 +18,7 @@ use Word::{Name, Plain, Type};
 /// How a kind of type is laid out after its name and kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
-    /// What the word is that is a size or a type.
+    /// What the field holds that is a size or a type.
     pub(super) word: Word,
     /// What each row holds.
     pub(super) row: &'static [Word],

@@ -1,6 +1,6 @@
-//! The few names that somebody will ask BTF for.
+//! The few names that are requested from BTF.
 
-/// Names, found in the strings of BTF without looking for where those end.
+/// Names, found in the strings of BTF without searching for their ends.
 #[derive(Debug)]
 pub(super) struct WantedNames<'n> {
     /// By their first byte: of nearly all types it is another one.

@@ -1,4 +1,4 @@
-//! Files that somebody hands over as a kernel's BTF: whether one is, and else what it is and what to do.
+//! Files given as a kernel's BTF: whether one is, and else what it is and what to do.
 
 use super::{Btf, BtfError, MAGIC, Word};
 

@@ -260,7 +260,7 @@ pub(super) const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        reason: "serve HTTP, ask the daemons of container runtimes, tell the service manager",
+        reason: "serve HTTP, ask the daemons of container runtimes, notify the service manager",
         calls: &[
             Call(libc::SYS_socket, Is(0, FAMILIES)),
             Call(libc::SYS_socketpair, Is(0, &[AF_UNIX as u32])),

@@ -1,6 +1,6 @@
 //! Limits the thread that serves HTTP to the files that it needs (Landlock, landlock(7)).
 //!
-//! That thread alone, as it reads what strangers send: a thread in a Landlock domain may look into no process outside of it
+//! That thread alone, as it reads data from the network: a thread in a Landlock domain may read no process outside of it
 //! (security/landlock/task.c, `hook_ptrace_access_check`), whatever its capabilities. It gets EACCES for /proc/PID/ns/pid and
 //! /proc/PID/fd of others, of which snapshots are made.
 
@@ -41,9 +41,9 @@ pub enum FilesError {
 
 /// Limits the calling thread, and the threads that it starts from then on, to reading what is at and below these paths, and
 /// to the files and sockets that are open already. It can write, make or run no file, cannot bind or connect over TCP from
-/// Linux 6.7 on (it accepts connections of a socket that listens already), and cannot look into other processes.
+/// Linux 6.7 on (it accepts connections of a socket that listens already), and cannot read other processes.
 ///
-/// Sets no_new_privs. Where the kernel has no Landlock nothing changes, and the answer says so.
+/// Sets no_new_privs. Where the kernel has no Landlock nothing changes, and the report shows it.
 ///
 /// # Errors
 /// A path is not there, or the kernel refuses a rule.
@@ -64,7 +64,7 @@ pub fn restrict_network_thread(readable: &[&Path]) -> Result<Protection, FilesEr
     Ok(protection(&ruleset.restrict_self().map_err(refused)?))
 }
 
-/// What the kernel said, without the path, which is named already.
+/// The kernel's error, without the path, which is named already.
 fn cause(error: PathFdError) -> io::Error {
     match error {
         PathFdError::OpenCall { source, .. } => source,

@@ -8,7 +8,7 @@
 //! 4. [`restrict_system_calls`], for all threads that there are and those that they start. Sooner is as good: before the
 //!    threads, as long as step 1 is done.
 //!
-//! Neither can be undone. Where the kernel lacks one of the two, the program runs without it, and [`Report`] says so.
+//! Neither can be undone. Where the kernel lacks one of the two, the program runs without it, and [`Report`] shows it.
 
 mod calls;
 mod files;

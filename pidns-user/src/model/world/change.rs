@@ -24,12 +24,12 @@ pub enum Change {
 /// What could not be, had everything been seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Inconsistencies {
-    /// Processes whose PID was another's, or whose namespace was gone, before anybody saw their end.
+    /// Processes whose PID was reused, or whose namespace was gone, before their end was seen.
     pub ends_unseen: u64,
-    /// Words about a process that was gone already.
+    /// Events about a process that was gone already.
     pub after_the_end: u64,
-    /// Namespaces whose inode number was another's before anybody saw their end.
+    /// Namespaces whose inode number was reused before their end was seen.
     pub destructions_unseen: u64,
-    /// Processes that turned up without having been forked, exited, or reaped before anybody knew them.
+    /// Processes that turned up without having been forked, exited, or reaped before they were known.
     pub beginnings_unseen: u64,
 }

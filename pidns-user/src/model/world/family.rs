@@ -2,11 +2,11 @@
 //!
 //! The kernel gives the children of a process that exits (not of one that is reaped) to the nearest ancestor of it that is
 //! a subreaper (PR_SET_CHILD_SUBREAPER), has a living thread, and is at the level of the one that exits; else to PID 1 of
-//! the namespace of the one that exits, wherever its children are (`find_new_reaper()`, kernel/exit.c). No event tells who
+//! the namespace of the one that exits, wherever its children are (`find_new_reaper()`, kernel/exit.c). No event shows which process
 //! is a subreaper. But where no other ancestor than that PID 1 is at that level, no subreaper can come in between.
 //!
 //! A PID 1 that exits keeps its children: the kernel kills them, with all that is in the namespace and below, and PID 1
-//! reaps them, before it would give them to anybody (`zap_pid_ns_processes()`).
+//! reaps them, before it would give them to another process (`zap_pid_ns_processes()`).
 
 use super::{Change, ProcessState, World, process_state::Heir};
 use crate::event::identity::{HostPid, ProcessKey};
@@ -39,14 +39,14 @@ impl World {
         }
     }
 
-    /// Its parent is this one: somebody said so.
+    /// Its parent is this one, as an event or a snapshot had it.
     pub(super) fn parent_is(&mut self, pid: HostPid, parent: Option<HostPid>, changes: &mut Vec<Change>) {
         let heir = parent
             .and_then(|parent| self.processes.get(&parent))
             .filter(|parent| parent.ended.is_some() && !parent.is_init())
             .map(|parent| self.heir(parent));
         match heir {
-            // It was said between the parent's last act and the kernel's giving its children away.
+            // It was reported between the parent's last act and the kernel's giving its children away.
             Some(heir) => self.orphan(pid, heir, changes),
             None => self.move_to(pid, parent),
         }
@@ -61,7 +61,7 @@ impl World {
         }
     }
 
-    /// This process is gone, and whoever still has it as the parent has none.
+    /// This process is gone: its remaining children have no parent.
     pub(super) fn leave_family(&mut self, pid: HostPid, changes: &mut Vec<Change>) {
         self.give_children_away(pid, changes);
         for child in self.children.remove(&pid).unwrap_or_default() {
@@ -110,7 +110,7 @@ impl World {
         }
     }
 
-    /// Nobody is its own ancestor. Where the new parent is thought to descend from its child, what was thought is wrong.
+    /// No process is its own ancestor. Where the new parent is a descendant of its child in the model, the model is wrong.
     fn keep_from_circling(&mut self, pid: HostPid, parent: HostPid) {
         if !self.children.contains_key(&pid) {
             return;

@@ -21,12 +21,12 @@ pub struct DeadProcess {
 }
 
 impl DeadProcess {
-    /// Whether an event told of its end. Else it was only thought to be gone.
+    /// Whether an event reported its end. Else it was only thought to be gone.
     pub fn was_seen_to_end(&self) -> bool {
         self.gone_boot_ns.is_some() || self.state.ended.as_ref().is_some_and(|ended| ended.since.is_some())
     }
 
-    /// In the form that a look at the kernel has, without a state, which it has no more. Its parent is the one it had when it
+    /// In the form of a snapshot of the kernel, without a state, which it has no more. Its parent is the one it had when it
     /// ended: that one can be gone before it is known that it has reaped it.
     pub fn as_it_was(&self) -> SnapshotProcess {
         SnapshotProcess {
@@ -54,7 +54,7 @@ pub struct DeadNamespace {
     pub state: NamespaceState,
     /// When it went; `None` where no event says that.
     pub gone_boot_ns: Option<BootNs>,
-    /// Whether an event told that its last reference was gone; else only its processes are known to be.
+    /// Whether an event reported that its last reference was gone; else only its processes are known to be.
     pub destroyed: bool,
 }
 
@@ -74,7 +74,7 @@ pub struct History {
 }
 
 impl History {
-    /// Of nobody yet, and of so many at most.
+    /// Of no process yet, and of so many at most.
     pub(super) fn new(limit: usize) -> Self {
         Self {
             limit,

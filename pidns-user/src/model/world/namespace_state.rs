@@ -15,7 +15,7 @@ pub enum Stage {
     Empty,
     /// Its PID 1 lives, or may.
     Alive,
-    /// Its PID 1 has exited: nobody can fork there any more.
+    /// Its PID 1 has exited: no process can fork there any more.
     Dying {
         /// When; `None` where no event says that.
         since: Option<BootNs>,
@@ -46,7 +46,7 @@ pub struct NamespaceState {
     pub(super) source: KnownFrom,
     /// Its processes, zombies included; those of the namespaces below not.
     pub members: u32,
-    /// What held it when it was looked at.
+    /// What held it at the last snapshot.
     pub holders: Vec<Holder>,
     /// How many more did.
     pub holders_left_out: u64,
@@ -55,15 +55,15 @@ pub struct NamespaceState {
 /// How a namespace came to be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KnownFrom {
-    /// Its creation was told: its birth is that.
+    /// Its creation was reported: its birth is that.
     Creation,
-    /// A look found it: its birth is its PID 1's start.
+    /// A snapshot found it: its birth is its PID 1's start.
     Snapshot,
     /// An event was about it, or about a member.
     Mention,
 }
 
-/// Which namespace of one inode number, which the kernel gives out again at once, words are about.
+/// Which namespace of one inode number, which the kernel gives out again at once, a record is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Which {
     /// One that had the number before.
@@ -84,7 +84,7 @@ impl From<Ordering> for Which {
     }
 }
 
-/// Which of two namespaces that have had one number the one is that was born then. The kernel's ids do not tell: each CPU hands
+/// Which of two namespaces that have had one number the one is that was born then. The kernel's ids do not show it: each CPU hands
 /// them out from a range of its own (gen_cookie_next, include/linux/cookie.h).
 fn another(known: Option<BootNs>, born_boot_ns: Option<BootNs>) -> Which {
     match (known, born_boot_ns) {
@@ -112,41 +112,41 @@ impl NamespaceState {
         self.init_start
     }
 
-    /// Whether it is this one of its number, as far as that can be told.
+    /// Whether it is this one of its number, as far as that is known.
     pub fn is(&self, ns: &SnapshotNamespace) -> bool {
         self.which(ns.kernel_id, ns.born_boot_ns) == Which::This
     }
 
-    /// Which namespace has this id and birth, as far as that can be told. A birth is that of the namespace, or where nobody
+    /// Which namespace has this id and birth, as far as that is known. A birth is that of the namespace, or where none
     /// saw that, its PID 1's start.
     pub(super) fn which(&self, kernel_id: Option<u64>, born_boot_ns: Option<BootNs>) -> Which {
         let births = || [self.namespace.born_boot_ns, self.init_start].into_iter().flatten();
-        if let (Some(known), Some(told)) = (self.namespace.kernel_id, kernel_id) {
-            return if known == told { Which::This } else { another(births().max(), born_boot_ns) };
+        if let (Some(known), Some(given)) = (self.namespace.kernel_id, kernel_id) {
+            return if known == given { Which::This } else { another(births().max(), born_boot_ns) };
         }
-        let Some(told) = born_boot_ns else { return Which::This };
-        if births().any(|known| known.is_same(told)) {
+        let Some(given) = born_boot_ns else { return Which::This };
+        if births().any(|known| known.is_same(given)) {
             return Which::This;
         }
         match (births().min(), births().max()) {
-            (Some(first), _) if told < first => Which::Earlier,
+            (Some(first), _) if given < first => Which::Earlier,
             // It gets its PID 1 now.
-            (_, Some(last)) if told > last && self.stage != Stage::Empty => Which::Later,
+            (_, Some(last)) if given > last && self.stage != Stage::Empty => Which::Later,
             _ => Which::This,
         }
     }
 
     /// Which namespace is the one that was created at this time.
     pub(super) fn which_was_created(&self, kernel_id: Option<u64>, born_boot_ns: Option<BootNs>) -> Which {
-        if let (Some(known), Some(told)) = (self.namespace.kernel_id, kernel_id) {
+        if let (Some(known), Some(given)) = (self.namespace.kernel_id, kernel_id) {
             let birth = self.namespace.born_boot_ns;
-            return if known == told { Which::This } else { another(birth, born_boot_ns) };
+            return if known == given { Which::This } else { another(birth, born_boot_ns) };
         }
         match self.source {
             _ if born_boot_ns == self.namespace.born_boot_ns => Which::This,
             KnownFrom::Creation => born_boot_ns.cmp(&self.namespace.born_boot_ns).into(),
             KnownFrom::Mention => Which::Later,
-            // The look was faster than the event. It knows the start of PID 1, which is a little before the creation is told
+            // The snapshot was faster than the event. It has the start of PID 1, which is a little before the creation is reported
             // where clone made it, and any time after it where unshare did. Whether it is that one its PID 1 will show.
             KnownFrom::Snapshot => match self.init_start {
                 Some(start) if self.init.is_none() && born_boot_ns.is_some_and(|born| born > start) => {
@@ -157,7 +157,7 @@ impl NamespaceState {
         }
     }
 
-    /// Whether a process that has its number must be in a later namespace: a namespace has one PID 1, and nobody comes when
+    /// Whether a process that has its number must be in a later namespace: a namespace has one PID 1, and no process comes when
     /// all have gone.
     pub(super) fn cannot_have(&self, process: &Process) -> bool {
         let start = process.start_boot_ns;
@@ -166,7 +166,7 @@ impl NamespaceState {
         is_another_init || matches!(self.stage, Stage::Held { since } if is_later(since))
     }
 
-    /// Whether the PID 1 that a look has found there is not the one that is known: the words by which it was taken for that
+    /// Whether the snapshot shows another PID 1 than we know. If so, the event that named ours was about another
     /// namespace were about another.
     pub(super) fn had_another_init(&self, ns: &SnapshotNamespace) -> bool {
         self.init_start.zip(ns.born_boot_ns).is_some_and(|(known, seen)| !known.is_same(seen))
@@ -186,7 +186,7 @@ impl NamespaceState {
 }
 
 impl NamespaceState {
-    /// Its PID 1 is exiting or has ended, as a snapshot or a teardown shows; `torn_down`: all others are gone. Says whether
+    /// Its PID 1 is exiting or has ended, as a snapshot or a teardown shows; `torn_down`: all others are gone. Returns whether
     /// that was not known.
     pub(super) fn goes_down(&mut self, torn_down: bool) -> bool {
         match &mut self.stage {

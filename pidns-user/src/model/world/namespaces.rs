@@ -1,4 +1,4 @@
-//! What becomes of namespaces: they open, are told of, get and lose members, are torn down, close.
+//! What becomes of namespaces: they begin, are reported, get and lose members, are torn down, end.
 
 use super::{
     Change, NamespaceState, Observation, Stage, World,
@@ -12,12 +12,12 @@ use crate::{
 };
 
 impl World {
-    /// Its namespace exists, whether or not anybody said so.
+    /// Its namespace exists, with or without an event.
     pub(super) fn ensure_namespace(&mut self, process: &Process, changes: &mut Vec<Change>) {
         if let Some(known) = self.namespaces.get(&process.ns).filter(|known| known.cannot_have(process)) {
             let is_named = self.pass.as_ref().is_some_and(|snapshot| snapshot.has_named(process.ns));
             if is_named {
-                // What the look has said of it is right, and what was known before it was another's.
+                // The snapshot is right about it, and what was known before belonged to another one.
                 let (seen, holders) = (known.namespace.clone(), known.holders.clone());
                 let holders_left_out = known.holders_left_out;
                 self.replace(seen, Stage::Alive, KnownFrom::Snapshot, changes);
@@ -36,14 +36,14 @@ impl World {
             NamespaceState::new(SnapshotNamespace::bare(process.ns, level), Stage::Alive, KnownFrom::Mention)
         });
         entry.members += 1;
-        // A late word of a PID 1 that the number's namespace before had leaves the later one alone.
+        // A late event of a PID 1 that the number's namespace before had leaves the later one alone.
         let is_newest = entry.init_start.is_none_or(|known| process.start_boot_ns >= known);
         if process.pids.last() == Some(&1) && (entry.init.is_none() || is_newest) {
             entry.has_init(process);
         }
     }
 
-    /// A member is gone, at this time or at one that nobody saw.
+    /// A member is gone, at this time or at one that was not seen.
     pub(super) fn leave(
         &mut self,
         inum: NsInum,
@@ -64,9 +64,9 @@ impl World {
         }
     }
 
-    /// Its creation is told.
+    /// Its creation is reported.
     pub(super) fn on_create(&mut self, ns: &Namespace, changes: &mut Vec<Change>) {
-        // What a late word of a PID 1 made of one in which a look found none.
+        // A late event of a PID 1 made this of one in which a snapshot found none.
         if let Some(entry) = self.namespaces.get_mut(&ns.inum)
             && entry.source == KnownFrom::Snapshot
             && entry.namespace.born_boot_ns.is_none()
@@ -86,13 +86,13 @@ impl World {
             entry.source = KnownFrom::Creation;
             entry.namespace.born_boot_ns = ns.born_boot_ns;
             if entry.init_start.is_none() {
-                // A look cannot tell one that has no process yet from one that has none any more.
+                // A snapshot cannot distinguish one without a process yet from one without a process any more.
                 entry.stage = Stage::Empty;
             }
         }
     }
 
-    /// An event describes it. Says whether it is the one of its number that exists: else it is gone already.
+    /// An event describes it. Returns whether it is the one of its number that exists: else it is gone already.
     pub(super) fn on_namespace(&mut self, ns: &Namespace, changes: &mut Vec<Change>) -> bool {
         let known = self.namespaces.get(&ns.inum);
         match known.map(|entry| entry.which(ns.kernel_id, ns.born_boot_ns)) {
@@ -102,7 +102,7 @@ impl World {
                 self.replace(SnapshotNamespace::of(ns), Stage::Alive, KnownFrom::Mention, changes)
             }
             None => match self.is_over(ns) {
-                // Where no event tells of ends, one that is held can be spoken of after its own.
+                // Where no event reports ends, events of a held one can come after its own end.
                 Some(had_init) if had_init => return false,
                 Some(_) => self.open(SnapshotNamespace::of(ns), Stage::Empty, KnownFrom::Creation, changes),
                 None => self.open(SnapshotNamespace::of(ns), Stage::Alive, KnownFrom::Mention, changes),
@@ -111,7 +111,7 @@ impl World {
         true
     }
 
-    /// Its PID 1 exists. Where nothing else tells namespaces of one number apart, their PID 1s do.
+    /// Its PID 1 exists. Where nothing else distinguishes namespaces of one number, their PID 1s do.
     pub(super) fn on_init(&mut self, ns: &Namespace, init: &Process, changes: &mut Vec<Change>) {
         if !self.on_namespace(ns, changes) {
             return;
@@ -136,7 +136,7 @@ impl World {
         }
     }
 
-    /// A look at what exists found it.
+    /// A snapshot found it.
     pub(super) fn on_snapshot_namespace(
         &mut self,
         ns: &SnapshotNamespace,
@@ -167,7 +167,7 @@ impl World {
         }
     }
 
-    /// A look found this process. If it is a PID 1 that is exiting or has ended, its namespace goes down.
+    /// A snapshot found this process. If it is a PID 1 that is exiting or has ended, its namespace goes down.
     pub(super) fn on_snapshot_init(
         &mut self,
         init: &Process,
@@ -204,7 +204,7 @@ impl World {
         }
     }
 
-    /// Its members but PID 1 are gone, as the kernel has killed and reaped them: no event of their own says so.
+    /// Its members but PID 1 are gone, as the kernel has killed and reaped them: no events of their own report that.
     fn members_are_gone(&mut self, inum: NsInum, changes: &mut Vec<Change>) {
         let has_others = |entry: &&NamespaceState| entry.members > u32::from(entry.init.is_some());
         let Some(entry) = self.namespaces.get(&inum).filter(has_others) else { return };
@@ -224,7 +224,7 @@ impl World {
         }
     }
 
-    /// Where no event tells of the end of a namespace that never had a process, this one's is nobody's to tell: whoever's
+    /// Where no event reports the end of a namespace that never had a process, none reports this one's: a process whose
     /// children would have been born there is gone, or has them born elsewhere.
     pub(super) fn let_go(&mut self, inum: NsInum, at: BootNs, changes: &mut Vec<Change>) {
         let is_empty =
@@ -237,13 +237,13 @@ impl World {
         }
     }
 
-    /// Whether these words are about the one of its number that exists.
+    /// Whether this record is about the one of its number that exists.
     fn is_known(&self, ns: &Namespace) -> bool {
         let known = self.namespaces.get(&ns.inum);
         known.is_some_and(|entry| entry.which(ns.kernel_id, ns.born_boot_ns) == Which::This)
     }
 
-    /// Whether it is one that was closed without word of its destruction; and if so, whether it had a PID 1.
+    /// Whether it is one that was closed without an event of its destruction; and if so, whether it had a PID 1.
     fn is_over(&self, ns: &Namespace) -> Option<bool> {
         if self.destructions_reported {
             return None;
@@ -254,15 +254,15 @@ impl World {
         is_it.then_some(gone.state.init_start.is_some())
     }
 
-    /// It has no process any more, and never will have, since this time or since one that nobody saw.
+    /// It has no process any more, and never will have, since this time or since one that was not seen.
     fn emptied(&mut self, inum: NsInum, at: Option<BootNs>, changes: &mut Vec<Change>) {
         let is_held = self.namespaces.get(&inum).is_some_and(|entry| !entry.holders.is_empty());
-        // By events of namespaces alone it ends with its teardown, and the next look for holders finds it if it is held.
+        // By events of namespaces alone it ends with its teardown, and the next snapshot with holders finds it if it is held.
         let ends = at.is_some() || !(self.processes_reported || self.holders_reported || is_held);
         if ends && !self.destructions_reported {
             self.close(inum, at, false, changes);
         } else if let Some(entry) = self.namespaces.get_mut(&inum) {
-            // Where a look has not named the process, it has named what it was in: something holds that.
+            // Where a snapshot has not named the process, it has named its namespace: something holds that.
             entry.stage = Stage::Held { since: at.unwrap_or(self.boot_ns) };
             changes.push(Change::NamespaceUpdated(inum));
         }
@@ -273,7 +273,7 @@ impl World {
         self.namespaces.insert(ns.inum, NamespaceState::new(ns, stage, source));
     }
 
-    /// Another one has its number. Where no hook tells of destructions that may be the first sign that it is gone.
+    /// Another one has its number. Where no hook reports destructions that may be the first sign that it is gone.
     fn replace(&mut self, ns: SnapshotNamespace, stage: Stage, source: KnownFrom, changes: &mut Vec<Change>) {
         let was_alive = self.namespaces.get(&ns.inum).is_some_and(|known| known.stage == Stage::Alive);
         if self.destructions_reported || was_alive {
@@ -283,20 +283,20 @@ impl World {
         self.open(ns, stage, source, changes);
     }
 
-    /// What an event says of it is believed, but for its birth where that is known better.
+    /// An event's record of it is believed, but for its birth where that is known better.
     fn learn(&mut self, ns: &Namespace, changes: &mut Vec<Change>) {
         let Some(entry) = self.namespaces.get_mut(&ns.inum) else { return };
-        let mut told = SnapshotNamespace::of(ns);
-        told.container = told.container.or(entry.namespace.container.take());
-        told.kernel_id = told.kernel_id.or(entry.namespace.kernel_id);
-        told.born_boot_ns = entry.namespace.born_boot_ns.or(told.born_boot_ns);
-        if entry.namespace != told {
-            entry.namespace = told;
+        let mut updated = SnapshotNamespace::of(ns);
+        updated.container = updated.container.or(entry.namespace.container.take());
+        updated.kernel_id = updated.kernel_id.or(entry.namespace.kernel_id);
+        updated.born_boot_ns = entry.namespace.born_boot_ns.or(updated.born_boot_ns);
+        if entry.namespace != updated {
+            entry.namespace = updated;
             changes.push(Change::NamespaceUpdated(ns.inum));
         }
     }
 
-    /// What a look says of it fills in what is not known.
+    /// A snapshot's record of it fills in what is not known.
     fn fill_in(&mut self, ns: &SnapshotNamespace, changes: &mut Vec<Change>) {
         let Some(entry) = self.namespaces.get_mut(&ns.inum) else { return };
         let known = &entry.namespace;
@@ -309,7 +309,7 @@ impl World {
             user_ns: known.user_ns.or(ns.user_ns),
             owner_uid: known.owner_uid.or(ns.owner_uid),
             dying: false,
-            // A runtime's files may tell the name of a container only after it has begun.
+            // A runtime's files may have the name of a container only after it has begun.
             container: ns.container.clone().or_else(|| known.container.clone()),
         };
         if entry.namespace != filled {
@@ -318,7 +318,7 @@ impl World {
         }
     }
 
-    /// It exists no more, since this time or since one that nobody saw; `destroyed`: its last reference is known to be gone.
+    /// It exists no more, since this time or since one that was not seen; `destroyed`: its last reference is known to be gone.
     pub(super) fn close(
         &mut self,
         inum: NsInum,

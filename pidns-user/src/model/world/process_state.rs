@@ -65,7 +65,7 @@ impl Observation {
 pub(super) struct Heir {
     /// PID 1 of its namespace, where that is known.
     pub(super) init: Option<ProcessKey>,
-    /// Whether it can be nobody else.
+    /// Whether it can be no other process.
     pub(super) certain: bool,
 }
 
@@ -83,9 +83,9 @@ pub struct Ended {
 /// A process that exists, or is a zombie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessState {
-    /// As the last word about it has it, but for `ppid`.
+    /// As its last record has it, but for `ppid`.
     pub process: Process,
-    /// Its parent at level 0; `None` where it has none, or where that is not certain: [`World::reaper`] tells.
+    /// Its parent at level 0; `None` where it has none, or where that is not certain: see [`World::reaper`].
     ///
     /// [`World::reaper`]: super::World::reaper
     pub parent: Option<HostPid>,
@@ -109,7 +109,7 @@ impl ProcessState {
         self.process.key()
     }
 
-    /// Whether these words are about it.
+    /// Whether this record is about it.
     pub(super) fn is(&self, process: &Process) -> bool {
         self.key().is_same(process.key())
     }
@@ -124,7 +124,7 @@ impl ProcessState {
         self.process.pids.last() == Some(&1)
     }
 
-    /// In the form that a look at the kernel has; `exiting`: it has ended for the events, and is no zombie yet.
+    /// In the form of a snapshot of the kernel; `exiting`: it has ended for the events, and is no zombie yet.
     pub fn as_snapshot(&self, exiting: bool) -> SnapshotProcess {
         let Process { pid, pids, comm, start_boot_ns, uid, ns, ppid: _, container } = &self.process;
         let Observation { subreaper, cgroup_id, cgroup, .. } = self.observed.clone();

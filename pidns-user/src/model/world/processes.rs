@@ -1,4 +1,4 @@
-//! What becomes of processes: they are told of, get another parent, end, are reaped.
+//! What becomes of processes: they are reported, get another parent, end, are reaped.
 
 use super::{Change, Ended, Entered, Observation, ProcessState, World};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl World {
-    /// A look at what exists found it: it is there, whatever was thought.
+    /// A snapshot found it: it exists, whatever the model had.
     pub(super) fn on_snapshot_process(
         &mut self,
         process: &Process,
@@ -42,7 +42,7 @@ impl World {
         self.on_snapshot_init(process, &observed, changes);
     }
 
-    /// Whoever is described is there: as somebody known, or as somebody new.
+    /// A described process exists: as a known one, or as a new one.
     fn on_description(&mut self, process: &Process, changes: &mut Vec<Change>) {
         let key = process.key();
         match self.processes.get_mut(&process.pid) {
@@ -73,7 +73,7 @@ impl World {
         self.insert(process, Entered::Unseen, changes);
     }
 
-    /// Whether words about a process can be true by now: whoever was seen to end, or had the PID before, is done with.
+    /// Whether an event about a process can still be true: one that was seen to end, or had the PID before, is over.
     fn may_exist(&mut self, process: &Process) -> bool {
         let key = process.key();
         let is_over = match self.processes.get(&process.pid) {
@@ -106,7 +106,7 @@ impl World {
         self.inconsistencies.beginnings_unseen += u64::from(process.start_boot_ns >= self.began);
     }
 
-    /// An event describes a process that it is not about: if it is known, this is the last word about it.
+    /// An event describes a process that it is not about: if it is known, this is the last record of it.
     pub(super) fn on_mention(&mut self, process: &Process, changes: &mut Vec<Change>) {
         if self.processes.get(&process.pid).is_some_and(|known| known.is(process)) {
             self.on_description(process, changes);
@@ -204,7 +204,7 @@ impl World {
         self.remove(process.pid, Some(at), changes);
     }
 
-    /// It is gone, at this time or at one that nobody saw.
+    /// It is gone, at this time or at one that was not seen.
     pub(super) fn remove(&mut self, pid: HostPid, at: Option<BootNs>, changes: &mut Vec<Change>) {
         self.leave_family(pid, changes);
         let Some(entry) = self.processes.remove(&pid) else { return };

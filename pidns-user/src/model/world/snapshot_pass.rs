@@ -1,27 +1,27 @@
-//! A look at what exists, while it is being told.
+//! A snapshot while it is being applied.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::event::identity::{HostPid, NsInum};
 use crate::event::snapshot::Holder;
 
-/// Who was known when it began and has not been named by it yet, and what it has told that belongs to others.
+/// Objects known when it began that it has not named yet, and its records that belong to other objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SnapshotPass {
     processes: HashSet<HostPid>,
     namespaces: BTreeSet<NsInum>,
     /// The namespaces that it has named.
     named: BTreeSet<NsInum>,
-    /// Where the children of processes go, by their PIDs: the namespaces tell that, before the processes come.
+    /// Where the children of processes go, by their PIDs: the records of namespaces have that, and come before those of processes.
     children: HashMap<HostPid, NsInum>,
-    /// Whether not all of those are told.
+    /// Whether some of those were left out.
     children_left_out: bool,
     /// Whether it has named anything: of a stream that shows none of it nothing follows.
     has_begun: bool,
 }
 
 impl SnapshotPass {
-    /// One at a time at which these are known and would be named by it. `reports_holders`: it says where the children of
+    /// One at a time at which these are known and would be named by it. `reports_holders`: it has where the children of
     /// processes go.
     pub(super) fn of(
         processes: impl Iterator<Item = HostPid>,
@@ -53,7 +53,7 @@ impl SnapshotPass {
         self.named.contains(&inum)
     }
 
-    /// Says in which namespace this one's children will be born; that in its own where nothing else was told, and `None`
+    /// The namespace in which this one's children will be born; its own where no record has another, and `None`
     /// where that means nothing.
     pub(super) fn has_seen_process(&mut self, pid: HostPid, inum: NsInum) -> Option<NsInum> {
         self.has_begun = true;

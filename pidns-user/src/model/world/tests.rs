@@ -95,7 +95,7 @@ fn snapshot_of(process: &Process, state: char) -> Body {
     }
 }
 
-/// A stream that tells of reapings, and of the ends of namespaces or not.
+/// A stream that reports reaps, and the ends of namespaces or not.
 fn start(destructions: bool) -> Body {
     let form = if destructions { "fentry" } else { "off: refused" };
     Body::StreamStart {
@@ -124,7 +124,7 @@ fn follow<'a>(events: impl IntoIterator<Item = &'a Event>) -> World {
     world
 }
 
-/// What holds of any world, whatever it was told.
+/// The invariants of any world, whatever events were applied.
 fn expect_sound(world: &World) {
     for (pid, entry) in &world.processes {
         assert_eq!(*pid, entry.process.pid);
@@ -141,7 +141,7 @@ fn expect_sound(world: &World) {
         let ancestors = std::iter::successors(parent, |&pid| above(pid));
         assert!(
             !ancestors.take(world.processes.len() + 1).any(|ancestor| ancestor == *pid),
-            "nobody is their own ancestor: {entry:?}"
+            "no process is its own ancestor: {entry:?}"
         );
     }
     for (inum, entry) in &world.namespaces {
@@ -256,18 +256,18 @@ proptest! {
         found.sort_by_key(|(inum, _)| expected.iter().position(|(known, _)| known == inum));
         prop_assert_eq!(found, expected);
         for process in kernel.living.iter().chain(&kernel.zombies) {
-            let known = world.process(process.pid).expect("the look has named it");
+            let known = world.process(process.pid).expect("the snapshot has named it");
             prop_assert_eq!(known.parent, process.ppid);
             prop_assert_eq!(known.children_ns, kernel.elsewhere(process));
         }
         for space in &kernel.namespaces {
-            let entry = world.namespace(space.inum()).expect("the look has named it");
+            let entry = world.namespace(space.inum()).expect("the snapshot has named it");
             let lives = kernel.living.iter().any(|init| init.ns == space.inum() && is_init(init));
             prop_assert!(!lives || entry.stage == Stage::Alive, "{:?}", entry);
         }
     }
 
-    /// The stream began first, the look came second: its lines stand before what happened in between.
+    /// The stream began first, the snapshot came second: its lines stand before what happened in between.
     #[test]
     fn events_older_than_a_snapshot_change_nothing(kind in kinds(), acts in acts()) {
         let mut kernel = ModelKernel::new(kind);
@@ -279,7 +279,7 @@ proptest! {
         let found = world.processes().map(ProcessState::key).collect::<BTreeSet<_>>();
         let expected = kernel.living.iter().chain(&kernel.zombies).map(Process::key).collect::<BTreeSet<_>>();
         prop_assert_eq!(found, expected);
-        // Without these, one that ended before the look can be left over from an event that came after it.
+        // Without these, one that ended before the snapshot can be left over from an event that came after it.
         if kind.ids && kind.destructions {
             expect_equal(&world, &kernel, kind);
         }

@@ -35,8 +35,8 @@ pub(super) fn write(facts: &NamespaceFacts, sheet: &mut Sheet<'_>) -> io::Result
     let container = ns.container.as_deref();
     let label = container.map(|container| format!(" ({})", container.label().for_terminal()));
     sheet.head(format_args!("Namespace {}{}", ns.inum, label.unwrap_or_default()))?;
-    let words = state_of(facts, sheet);
-    sheet.line("State", words)?;
+    let described = state_of(facts, sheet);
+    sheet.line("State", described)?;
     identity(ns, sheet)?;
     let earlier: Vec<String> = earlier.iter().map(|earlier| earlier_of(earlier, sheet)).collect();
     sheet.list("Before it", &earlier)?;
@@ -70,10 +70,9 @@ pub(super) fn write(facts: &NamespaceFacts, sheet: &mut Sheet<'_>) -> io::Result
         let unknown = processes - states.values().sum::<usize>();
         let unknown = (unknown > 0 && !states.is_empty()).then(|| format!("{unknown} of unknown state"));
         let each: Vec<String> = each.into_iter().chain(unknown).collect();
-        // No event tells a state but that of a zombie: only a look does.
+        // Events have no state but that of a zombie: only a snapshot has.
         let is_from_snapshot = states.keys().any(|state| !matches!(state, 'Z' | 'X'));
-        let when =
-            if is_from_snapshot && sheet.is_of_a_recording() { " (when all was looked at)" } else { "" };
+        let when = if is_from_snapshot && sheet.is_of_a_recording() { " (at the last snapshot)" } else { "" };
         let each = if each.is_empty() { String::new() } else { format!(": {}{when}", each.join(", ")) };
         sheet.line("Processes", format_args!("{processes}{each}"))?;
     }
@@ -133,7 +132,7 @@ fn state_of(facts: &NamespaceFacts, sheet: &Sheet<'_>) -> String {
         Some(State::Empty) => "without a process yet: the first that is forked there will be its PID 1".to_owned(),
         Some(State::Dying { since_boot_ns, cause }) => dying(facts, *since_boot_ns, cause.as_ref(), sheet),
         Some(State::Held { since_boot_ns }) => format!(
-            "without processes since {}{}. Nobody can fork there any more, and it stays for as long as something \
+            "without processes since {}{}. No process can fork there any more, and it stays for as long as something \
              holds it",
             sheet.clock(*since_boot_ns, false),
             init_ended(end, sheet)
@@ -151,7 +150,7 @@ fn state_of(facts: &NamespaceFacts, sheet: &Sheet<'_>) -> String {
             format!("gone{}{}{}", since.unwrap_or_default(), lived.unwrap_or_default(), init_ended(end, sheet))
         }
         None if facts.processes == 0 => {
-            "without processes: it has had none yet, or its PID 1 has ended, and then nobody can fork there any more"
+            "without processes: it has had none yet, or its PID 1 has ended, and then no process can fork there any more"
                 .to_owned()
         }
         None => "not known".to_owned(),
@@ -170,12 +169,12 @@ fn dying(facts: &NamespaceFacts, since: Option<BootNs>, cause: Option<&Cause>, s
              PID 1 among them"
         ),
         _ if is_over => format!(
-            "dying: its PID 1 has ended{since}{}, all others are gone, and the PID 1 must be reaped. Nobody can fork there \
+            "dying: its PID 1 has ended{since}{}, all others are gone, and the PID 1 must be reaped. No process can fork there \
              any more (ENOMEM)",
             cause_of(end)
         ),
         _ => format!(
-            "dying: its PID 1 {}{}. Nobody can fork there any more (ENOMEM), all members are killed, and its end waits \
+            "dying: its PID 1 {}{}. No process can fork there any more (ENOMEM), all members are killed, and its end waits \
              until each was reaped: {}",
             if since.is_empty() { "is exiting".to_owned() } else { format!("began to exit{since}") },
             cause_of(end),
@@ -254,7 +253,7 @@ fn keeps(facts: &NamespaceFacts, holders: &[Holder], is_gone: bool, sheet: &mut 
         all.push(Count(facts.processes as u64, "process in it", "processes in it").to_string());
     }
     all.extend(holders.iter().map(held_by));
-    // Where nobody looked for holders, a namespace within is one all the same. (Where there were too many to tell, those
+    // Where holders were not read, a namespace within is one all the same. (Where there were too many to tell, those
     // within may be among these.)
     for child in facts.below.iter().filter(|below| below.ns.parent == Some(facts.ns.inum)) {
         if facts.holders_left_out == 0 && !holders.contains(&Holder::Child { ns: child.ns.inum }) {
@@ -267,7 +266,7 @@ fn keeps(facts: &NamespaceFacts, holders: &[Holder], is_gone: bool, sheet: &mut 
     let from_kernel =
         |holder: &Holder| matches!(holder, Holder::PidForChildren { .. } | Holder::Child { .. });
     if sheet.is_of_a_recording() && !holders.iter().all(from_kernel) {
-        all.push("as it was when all was looked at".to_owned());
+        all.push("as of the last snapshot".to_owned());
     }
     sheet.list("Kept by", &all)?;
     match facts.holders_left_out {
@@ -276,7 +275,7 @@ fn keeps(facts: &NamespaceFacts, holders: &[Holder], is_gone: bool, sheet: &mut 
     }
 }
 
-/// "3 S (sleeping), 1 exiting". Where a first thread has ended and others live, the letter says nothing of the process.
+/// "3 S (sleeping), 1 exiting". Where a first thread has ended and others live, the letter does not describe the process.
 fn in_state(state: char, count: usize, facts: &NamespaceFacts) -> String {
     let is_exiting = facts.init.as_ref().is_some_and(|init| init.exiting && init.state == Some(state));
     let others = count.saturating_sub(usize::from(is_exiting));
@@ -293,7 +292,7 @@ fn in_state(state: char, count: usize, facts: &NamespaceFacts) -> String {
     letters.into_iter().chain(exiting).collect::<Vec<_>>().join(", ")
 }
 
-/// What a state's letter stands for, in a word.
+/// What a state's letter stands for, as a word.
 fn short(state: char) -> &'static str {
     match state {
         'R' => "running",

@@ -97,7 +97,7 @@ fn state_of(facts: &ProcessFacts, sheet: &Sheet<'_>) -> String {
     if let Some(wait) = &facts.zombie {
         let since = match wait.since_boot_ns {
             Some(since) => format!("ended {}", sheet.ago(since)),
-            None => "has ended, since when the kernel does not tell".to_owned(),
+            None => "has ended, since when is unknown".to_owned(),
         };
         let exit = wait.exit.as_ref().map(|exit| format!(" with {}", ExitPhrase(exit))).unwrap_or_default();
         return format!("zombie: it {since}{exit}; {}", must_reap(&facts.process, wait));
@@ -161,25 +161,25 @@ fn entry_of(facts: &ProcessFacts) -> String {
 fn role_of(facts: &ProcessFacts, others: usize) -> String {
     let ns = facts.process.ns.map(|ns| ns.to_string()).unwrap_or_default();
     if facts.zombie.is_some() {
-        return format!("it was that of {ns}: with its end nobody can fork there any more (ENOMEM)");
+        return format!("it was that of {ns}: with its end no process can fork there any more (ENOMEM)");
     }
     if facts.process.exiting {
-        return format!("of {ns}, which goes down with it: nobody can fork there any more (ENOMEM)");
+        return format!("of {ns}, which goes down with it: no process can fork there any more (ENOMEM)");
     }
     if facts.process.ns == Some(INITIAL_NS) {
-        return "of the machine: it adopts whoever loses its parent and must reap it, signals that it has no handler for do \
+        return "of the machine: it adopts each process that loses its parent and must reap it, signals that it has no handler for do \
                 nothing to it, and when it ends the kernel panics"
             .to_owned();
     }
     let goes = match others {
-        0 => "when it ends nobody can fork there any more".to_owned(),
+        0 => "when it ends no process can fork there any more".to_owned(),
         others => format!(
             "when it ends the kernel kills the {} in it and below",
             Count(others as u64, "other process", "other processes")
         ),
     };
     format!(
-        "of {ns}: it adopts whoever loses its parent there and must reap it, signals that it has no handler for do nothing \
+        "of {ns}: it adopts each process that loses its parent there and must reap it, signals that it has no handler for do nothing \
          to it (but SIGKILL and SIGSTOP from outside), and {goes}"
     )
 }
@@ -190,7 +190,7 @@ fn child_of(child: &SnapshotProcess, parent: &SnapshotProcess, source: SnapshotS
         _ if !child.is_zombie() => String::new(),
         Some(tracer) => format!(", a zombie that it must reap when its tracer {tracer} has let it go"),
         None if child.knows_tracer(source) => ", a zombie that it must reap".to_owned(),
-        None => ", a zombie that it must reap (unless another process traces it, which the recording does not tell)"
+        None => ", a zombie that it must reap (unless another process traces it, which the recording does not show)"
             .to_owned(),
     };
     format!("{}{}{zombie}", numbered(child), elsewhere.unwrap_or_default())

@@ -1,4 +1,4 @@
-//! What happened, in the words of the live table.
+//! What happened, as in the live table.
 
 use std::io;
 
@@ -39,7 +39,7 @@ pub(super) fn write(sheet: &mut Sheet<'_>) -> io::Result<()> {
     let explanation = sheet.explanation;
     let Some(history) = &explanation.history else {
         let hint = "this is what the kernel still knows. A recording (`pidns-trace record FILE`, then --from FILE) \
-                    tells what happened, in order.";
+                    shows what happened, in order.";
         writeln!(sheet.to)?;
         return wrap::write(("History: ", 9), hint, INDENT.len(), sheet.screen.width, sheet.to);
     };
@@ -57,7 +57,7 @@ pub(super) fn write(sheet: &mut Sheet<'_>) -> io::Result<()> {
     let first: Vec<Vec<Cell>> = events.first.iter().filter_map(|event| row(event, sheet)).collect();
     let last: Vec<Vec<Cell>> = events.last.iter().filter_map(|event| row(event, sheet)).collect();
     if first.is_empty() {
-        return writeln!(sheet.to, "  nothing happened to it that the recording tells");
+        return writeln!(sheet.to, "  the recording has no event of it");
     }
     let mut rows = first;
     let headings = 1;

@@ -48,7 +48,7 @@ impl Machine {
         self.put(&format!("{folder}/pids.max"), &format!("{limit}\n"));
     }
 
-    /// The tightest limit of process 20, in words, and how much was unread.
+    /// The tightest limit of process 20, as text, and how much was unread.
     fn tightest(&self) -> (String, u64) {
         let procfs = Procfs::at(self.root.path());
         let mut reader = LimitReader::new(&procfs).expect("limits");
@@ -214,7 +214,7 @@ fn a_missing_number_of_tasks_is_an_error() {
     for text in ["", "0.25 0.33 2.00 3 30145", "0.25 0.33 2.00 3/x 30145"] {
         machine.put("loadavg", text);
         let error = LimitReader::new(&procfs).err().expect("an error").to_string();
-        assert!(error.contains("loadavg") && error.contains("how many tasks"), "{error}");
+        assert!(error.contains("loadavg") && error.contains("number of tasks"), "{error}");
     }
     fs::remove_file(machine.root.path().join("loadavg")).expect("a file");
     machine.process(20, "");

@@ -329,7 +329,7 @@ impl Translator {
         }
     }
 
-    /// Why a process ended, where that says more than how.
+    /// Why a process ended, where that adds to how.
     fn exit_cause(
         &mut self,
         subject: &decode::Process<'_>,

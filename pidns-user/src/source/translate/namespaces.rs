@@ -17,7 +17,7 @@ struct KnownNamespace {
     kernel_id: u64,
     /// `None` while it is not known.
     init_start_boot_ns: Option<BootNs>,
-    /// Tells this entry's place in the queue from an earlier one of the same inode number.
+    /// Distinguishes this entry's place in the queue from an earlier one of the same inode number.
     generation: u64,
 }
 
@@ -59,7 +59,7 @@ impl KnownNamespaces {
                 entry.init_start_boot_ns = entry.init_start_boot_ns.or(init_start);
                 Some(entry.born_boot_ns)
             }
-            // A late word of a namespace whose number is another's by now: it leaves that one alone.
+            // A late record of a namespace whose number is reused by now: it leaves that one alone.
             Some(later) if later.is_later_than(part) => init_start,
             _ => init_start.inspect(|&start| self.insert(part, start)),
         };
@@ -139,7 +139,7 @@ impl KnownNamespace {
             && self
                 .init_start_boot_ns
                 .zip(BootNs::known(part.init_start_boot_ns))
-                .is_none_or(|(known, told)| known == told)
+                .is_none_or(|(known, given)| known == given)
     }
 }
 

@@ -16,7 +16,7 @@ const LIMIT: usize = 10_000;
 pub(super) struct SeenSignal {
     /// Its number.
     pub signal: u32,
-    /// `si_code`: above 0 the kernel tells what it forbids.
+    /// `si_code`: above 0 the kernel reports a fault.
     pub code: i32,
     /// Where from.
     pub origin: Origin,
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(
             signals.died_of(INIT, 9),
             Cause::Signal { signal: "SIGKILL".to_owned(), sender: None },
-            "the limit of processor time, say"
+            "such as the limit of processor time"
         );
     }
 

@@ -51,8 +51,8 @@ fn snapshot(source: SnapshotSource) -> Snapshot {
 fn a_container_is_found_by_its_name_and_its_own_namespaces_do_not_make_it_two() {
     for source in [SnapshotSource::Iterator, SnapshotSource::Recording] {
         let snapshot = snapshot(source);
-        for words in ["web", "docker/web", "c0ff"] {
-            assert_eq!(name(words, &snapshot, &[]).unwrap(), Target::Container(WEB), "{words}");
+        for text in ["web", "docker/web", "c0ff"] {
+            assert_eq!(name(text, &snapshot, &[]).unwrap(), Target::Container(WEB), "{text}");
         }
         assert_eq!(name("7", &snapshot, &[]).unwrap(), Target::Process(HostPid(7)));
         let forest = Forest::new(&snapshot);
@@ -128,12 +128,12 @@ fn a_container_that_shares_a_namespace_is_found_with_its_own_processes() {
     };
     snapshot.processes.push(shares);
     let found = Found { ns: WEB, container: side, is_home: false };
-    for words in ["side", "docker/side", "51de51"] {
-        assert_eq!(name(words, &snapshot, &[]).unwrap(), Target::Sharing(found.clone()), "{words}");
+    for text in ["side", "docker/side", "51de51"] {
+        assert_eq!(name(text, &snapshot, &[]).unwrap(), Target::Sharing(found.clone()), "{text}");
     }
     let forest = Forest::new(&snapshot);
-    let of = |words: &str| {
-        let scope = scope(words, &snapshot, &forest).unwrap();
+    let of = |text: &str| {
+        let scope = scope(text, &snapshot, &forest).unwrap();
         let processes = scope.processes(&snapshot, &forest);
         (scope.roots(&forest), processes.iter().map(|process| process.pid.0).collect::<Vec<_>>())
     };
@@ -159,10 +159,10 @@ fn a_pod_is_all_of_its_containers_and_which_one_is_asked_where_one_is_needed() {
     put(IN_WEB, None);
     put(OTHER, of_pod("b", "sidecar", "default"));
     let forest = Forest::new(&snapshot);
-    for words in ["api", "default/api", "k8s default/api"] {
-        let scope = scope(words, &snapshot, &forest).unwrap();
-        assert_eq!(scope.roots(&forest), [WEB, OTHER], "{words}");
-        let error = namespace(words, &snapshot, &forest).unwrap_err();
+    for text in ["api", "default/api", "k8s default/api"] {
+        let scope = scope(text, &snapshot, &forest).unwrap();
+        assert_eq!(scope.roots(&forest), [WEB, OTHER], "{text}");
+        let error = namespace(text, &snapshot, &forest).unwrap_err();
         assert!(matches!(error, TargetError::Usage(_)), "{error}");
         for label in ["k8s default/api/app", "k8s default/api/sidecar"] {
             assert!(error.to_string().contains(label), "{label}: {error}");
@@ -179,11 +179,11 @@ fn a_pod_is_all_of_its_containers_and_which_one_is_asked_where_one_is_needed() {
 fn an_ambiguous_name_is_refused_with_the_list() {
     let error = name("c", &snapshot(SnapshotSource::Recording), &[]).unwrap_err();
     assert!(matches!(error, TargetError::Usage(_)));
-    let words = error.to_string();
+    let text = error.to_string();
     for part in [WEB.to_string(), OTHER.to_string(), format!("docker/web, id {}", "c0ff".repeat(16))] {
-        assert!(words.contains(&part), "{part}: {words}");
+        assert!(text.contains(&part), "{part}: {text}");
     }
-    assert!(!words.contains(&IN_WEB.to_string()), "{words}");
+    assert!(!text.contains(&IN_WEB.to_string()), "{text}");
 }
 
 #[test]
@@ -198,21 +198,21 @@ fn missing_targets_exit_with_1_and_bad_ones_with_2() {
         (code, error.to_string())
     };
     for (target, expected, part) in [
-        ("8", 1, "as far as the recording tells"),
-        ("4026539999", 1, "as far as the recording tells"),
-        ("nobody", 1, "as far as the recording tells: there are docker/job, docker/web. A TARGET is"),
+        ("8", 1, "as far as the recording shows"),
+        ("4026539999", 1, "as far as the recording shows"),
+        ("nobody", 1, "as far as the recording shows: there are docker/job, docker/web. A TARGET is"),
         ("default/nobody", 1, "no container is called \"default/nobody\""),
         ("", 2, "a TARGET is"),
         ("/proc/self/ns/pid", 2, "names nothing in the recording"),
         ("pid:[3]", 2, "small"),
     ] {
-        let (code, words) = code(target, &recorded);
-        assert!(code == expected && words.contains(part), "{target}: {code}: {words}");
+        let (code, text) = code(target, &recorded);
+        assert!(code == expected && text.contains(part), "{target}: {code}: {text}");
     }
-    let (_, words) = code("pid:[3]", &live);
-    assert!(!words.contains("container was"), "none was looked for: {words}");
-    let (misspelt, words) = code("docker/wbe", &live);
-    assert!(misspelt == 1 && words.contains("docker/web") && !words.contains("No such file"), "{words}");
+    let (_, text) = code("pid:[3]", &live);
+    assert!(!text.contains("container was"), "none was searched for: {text}");
+    let (misspelt, text) = code("docker/wbe", &live);
+    assert!(misspelt == 1 && text.contains("docker/web") && !text.contains("No such file"), "{text}");
     assert_eq!(code("4194303", &live).0, 1);
     assert_eq!(code("4026539999", &live).0, 1);
     assert_eq!(code("nobody", &live).0, 1);

@@ -19,7 +19,7 @@ const A_WHILE: Duration = Duration::from_secs(3);
 /// What a session does.
 const SESSION: &str = "(sleep 0.1 &); sleep 0.3; ls /bin";
 
-/// A life: a while, a session, another while, and the end; then what a look after that finds.
+/// A life: a while, a session, another while, and the end; then the findings after that.
 #[track_caller]
 fn lives(stage: Stage, subject: &Subject, session: impl FnOnce(), stop: impl FnOnce()) {
     thread::sleep(A_WHILE);

@@ -1,4 +1,4 @@
-//! A stream of the machine's findings, and a recording, from before a situation, and what they say about one container.
+//! A stream of the machine's findings, and a recording, from before a situation, and their findings about one container.
 
 use std::{
     collections::BTreeSet,
@@ -99,7 +99,7 @@ fn events(file: &Path) -> Vec<Value> {
     wanted.map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-/// What tells findings apart.
+/// What distinguishes findings.
 fn key(finding: &Value) -> [Value; 3] {
     [finding["id"].clone(), finding["ns"]["inum"].clone(), finding["process"]["pid"].clone()]
 }
@@ -122,7 +122,7 @@ impl Stage {
         Self { stream: Some(stream), lines, recorder: Some(recorder), recording, _scratch: scratch }
     }
 
-    /// The first line that this says yes to.
+    /// The first line that this accepts.
     #[track_caller]
     fn wait_for(&self, file: &Path, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + patience(SECONDS);
@@ -174,7 +174,7 @@ impl Stage {
         event["finding"].clone()
     }
 
-    /// The finding as it becomes when it has a fact of this kind that this says yes to.
+    /// The finding as it becomes when it has a fact of this kind that this accepts.
     #[track_caller]
     pub(super) fn with_fact(&self, opened: &Value, kind: &str, is_it: impl Fn(&Value) -> bool) -> Value {
         let event = self.wait_for(&self.lines, &format!("{} with {kind}", opened["id"]), |line| {
@@ -195,10 +195,10 @@ impl Stage {
         });
     }
 
-    /// What a recording that ends now says at its end: the same finding.
+    /// The last finding of a recording that ends now: the same finding.
     #[track_caller]
     pub(super) fn recorded(&mut self, opened: &Value) {
-        // The recorder looks once a second, too, and what it writes is not in the file at once.
+        // The recorder detects once a second, too, and what it writes is not in the file at once.
         thread::sleep(patience(3));
         self.recorder.take().expect("it is ended once").end();
         let path = self.recording.to_str().expect("a plain name");
@@ -223,7 +223,7 @@ impl Stage {
         for id in expected {
             let news = its.iter().filter(|line| line["finding"]["id"] == *id).count();
             // Opened, closed, and what was learnt between.
-            assert!(news <= 12, "{id} is said {news} times: {its:#?}");
+            assert!(news <= 12, "{id} is reported {news} times: {its:#?}");
         }
     }
 }

@@ -157,7 +157,7 @@ fn a_session_of_runc_whose_client_was_killed_is_found_at_once() {
     stage.only(&["joined-leftover"], &subject);
 }
 
-/// A PID 1 that reaps nothing until it is told, through a file of its own.
+/// A PID 1 that reaps nothing until it is asked to, through a file of its own.
 const REAPS_LATER: &str = "mkfifo /go; exec 3<>/go; until read x <&3; do :; done; trap 'exit 0' TERM; \
                            while :; do sleep 0.2 & wait $!; done";
 
@@ -236,7 +236,7 @@ fn a_container_in_the_hosts_namespace_is_found_with_its_main_process() {
     assert_eq!((&found["process"]["pid"], &found["severity"]), (&container.pid.into(), &"info".into()));
     assert_eq!(found["ns"]["container"]["id"], container.id.as_str());
     stage.recorded(&found);
-    // A look for a while, and at this container alone.
+    // Findings of a while, and of this container alone.
     let (document, _) = run_for_output(&["findings", &container.id, "-o", "json"], 1);
     let document: Value = serde_json::from_str(&document).expect("JSON");
     let ids: Vec<&Value> =

@@ -27,7 +27,7 @@ fn taken_pids() -> c_int {
             side.wait();
             0
         });
-        let holder = holder.expect("nobody has PID 40 yet");
+        let holder = holder.expect("PID 40 is free");
         holder.await_ready();
         ask("process", &who, 0, &[40]);
         ask("outer", &who, 0, &[41, who.pid]);
@@ -44,7 +44,7 @@ fn taken_pids() -> c_int {
             report("zombie", Who::myself());
             0
         });
-        let zombie = zombie.expect("nobody has PID 70 yet");
+        let zombie = zombie.expect("PID 70 is free");
         sys::wait_without_reaping(zombie).expect("a child can be waited for");
         ask("zombie", &who, 0, &[70]);
         sys::wait(zombie).expect("a child can be waited for");
@@ -58,7 +58,7 @@ fn taken_pids() -> c_int {
     0
 }
 
-/// A process with this PID leads something, by `lead`, which its child is in, too; it ends, and is reaped. The child, which says who it
+/// A process with this PID leads something, by `lead`, which its child is in, too; it ends, and is reaped. The child, which reports who it
 /// is, lives on until its namespace ends.
 fn outlived_by_a_member(fact: &str, pid: Pid, lead: impl Fn(), leave: impl Fn()) {
     let leader = sys::clone3(&Birth { flags: 0, set_tid: vec![pid] }, || {
@@ -73,7 +73,7 @@ fn outlived_by_a_member(fact: &str, pid: Pid, lead: impl Fn(), leave: impl Fn())
         gate.wait();
         0
     });
-    let leader = leader.expect("nobody has this PID yet");
+    let leader = leader.expect("this PID is free");
     assert!(sys::wait(leader).expect("a child can be waited for").success(), "it has led a {fact}");
 }
 
@@ -88,7 +88,7 @@ fn ask_for_own_thread(who: &Who) {
             barrier.wait();
         }
     });
-    let tid = tid.recv().expect("a thread says its number");
+    let tid = tid.recv().expect("a thread reports its number");
     report("tid", tid);
     ask("thread", who, 0, &[tid]);
     barrier.wait();
@@ -108,7 +108,7 @@ fn choose_unprivileged() -> c_int {
             );
             0
         });
-        assert!(sys::wait(asker).expect("a child can be waited for").success(), "it said what it got");
+        assert!(sys::wait(asker).expect("a child can be waited for").success(), "it reported what it got");
     });
     home.dismiss();
     0

@@ -43,7 +43,7 @@ fn live_as_init(side: &super::Side<'_>) -> c_int {
     0
 }
 
-/// What the creator knows of a namespace: when it made it and what nsfs says about it.
+/// What the creator knows of a namespace: when it made it and what nsfs has about it.
 fn meet_init(window: Window, init: Child) -> c_int {
     init.await_ready();
     report("window", window);
@@ -128,7 +128,7 @@ pub(super) fn descend(left: u32, leaf: &dyn Fn()) -> c_int {
     status.code().expect("an inner namespace ends by itself")
 }
 
-/// Three levels; they stay until the test has looked at them.
+/// Three levels; they stay until the test has checked them.
 fn nested() -> c_int {
     report("creator", Who::myself());
     descend(3, &|| {

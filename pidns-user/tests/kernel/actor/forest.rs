@@ -1,4 +1,4 @@
-//! Situations that stand still, to be looked at: each waits to be let go.
+//! Situations that stand still, for snapshots: each waits to be let go.
 
 use std::ffi::c_int;
 use std::fs::{self, File};
@@ -66,7 +66,7 @@ fn still_thread() -> c_int {
             report_tid.send(sys::gettid()).expect("the first thread listens");
             sys::pause_forever()
         });
-        report("thread", hear_tid.recv().expect("the thread says its number"));
+        report("thread", hear_tid.recv().expect("the thread reports its number"));
     });
     let code = stand_still();
     home.dismiss();

@@ -36,7 +36,7 @@ fn attributes(node: u64) -> Vec<u8> {
     bytes
 }
 
-/// What answers a request: nothing, an errno, or bytes. Nothing that it says may be kept.
+/// What answers a request: nothing, an errno, or bytes. Its answers may not be cached.
 fn answer(operation: u32, node: u64, body: &[u8]) -> Option<Result<Vec<u8>, i32>> {
     Some(match operation {
         op::FORGET | op::BATCH_FORGET => return None,
@@ -65,7 +65,7 @@ fn entry(node: u64) -> Vec<u8> {
     bytes
 }
 
-/// Answers until `silence` is open, and then takes requests and says nothing. Opens `taken` for each request that it leaves without
+/// Answers until `silence` is open, and then takes requests and does not answer. Opens `taken` for each request that it leaves without
 /// the answer that its process waits for.
 pub(super) fn serve(mut device: File, silence: &Gate, taken: &Gate) -> c_int {
     let mut request = vec![0; (1 << 17) + 4096];
@@ -87,7 +87,7 @@ pub(super) fn serve(mut device: File, silence: &Gate, taken: &Gate) -> c_int {
         reply.extend(error.to_ne_bytes());
         reply.extend(unique.to_ne_bytes());
         reply.extend(bytes);
-        // A request whose process was killed meanwhile is answered by nobody.
+        // A request whose process was killed meanwhile is never answered.
         let _ = device.write(&reply);
     }
 }
@@ -102,7 +102,7 @@ fn behind_a_hanging_server() -> c_int {
         sys::die_with_parent().expect("PR_SET_PDEATHSIG is allowed");
         serve(device.try_clone().expect("a descriptor is left"), &silence, &taken)
     });
-    // With the server's end the file system's comes, and nobody waits for it any more.
+    // With the server's end the file system's comes, and no process waits for it any more.
     drop(device);
     let (folder, file) = (place.path().join("folder"), place.path().join("file"));
     let shown = Child::init("shown", || sys::mount_proc(&folder, "").expect("root can mount proc"));

@@ -36,7 +36,7 @@ fn still_held_within_another() -> c_int {
     stand_still()
 }
 
-/// Opens the namespace file, says so, and leaves it open.
+/// Opens the namespace file, reports that, and leaves it open.
 fn hold(path: &str, tid: Option<Pid>) -> File {
     let file = File::open(path).expect("a namespace file can be opened");
     report_held(&file, tid);

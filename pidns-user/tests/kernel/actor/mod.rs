@@ -1,4 +1,4 @@
-//! The actor: this same program as a process with one thread that makes one situation with real system calls, says on
+//! The actor: this same program as a process with one thread that makes one situation with real system calls, reports on
 //! stdout what it knows to be true about it, and waits on stdin where the test asks it to.
 //!
 //! `kernel actor NAME [ARGS]` plays one by hand (each line on stdin lets it go on); `kernel actor` lists them.
@@ -64,13 +64,13 @@ pub(crate) fn main(args: &[String]) -> c_int {
     play(args)
 }
 
-/// Says one fact: one JSON object on a line of stdout.
+/// Reports one fact: one JSON object on a line of stdout.
 fn report(fact: &str, is: impl Serialize) {
     let line = serde_json::json!({ "fact": fact, "is": is }).to_string() + "\n";
     sys::write_line(io::stdout().as_fd(), &line);
 }
 
-/// Waits until the test says to go on; without a test there is nothing to go on for.
+/// Waits until the test asks to go on; without a test there is nothing to go on for.
 fn wait_for_go() {
     loop {
         match sys::read_byte(io::stdin().as_fd()) {
@@ -97,7 +97,7 @@ impl Side<'_> {
     }
 }
 
-/// A child that says when it is ready and waits to be let go.
+/// A child that reports when it is ready and waits to be let go.
 struct Child {
     pid: Pid,
     ready: Waiter,
@@ -132,7 +132,7 @@ impl Child {
         Self::spawn(|live| sys::clone3(birth, live), life)
     }
 
-    /// The init of a new namespace: says who it is as `fact`, does `deed`, stays until it is let go and exits with 0.
+    /// The init of a new namespace: reports itself as `fact`, does `deed`, stays until it is let go and exits with 0.
     fn init(fact: &str, deed: impl FnOnce()) -> Self {
         let life = |side: &Side<'_>| {
             report(fact, Who::myself());
@@ -166,7 +166,7 @@ impl Child {
     }
 }
 
-/// Reaps a child and says how it ended.
+/// Reaps a child and reports how it ended.
 fn report_end(fact: &str, pid: Pid) -> Ended {
     let ended = Ended::from(sys::wait(pid).expect("a child can be waited for"));
     report(fact, &ended);
@@ -184,7 +184,7 @@ fn fork_and_wait(life: impl FnOnce() -> c_int) {
     assert!(status.success(), "a child ended with {status}");
 }
 
-/// Members that sleep for ever, each of which has said who it is by the time this returns.
+/// Members that sleep for ever, each of which has reported itself by the time this returns.
 fn sleeping_members(count: usize) {
     let gate = Gate::new();
     for _ in 0..count {
@@ -197,13 +197,13 @@ fn sleeping_members(count: usize) {
     (0..count).for_each(|_| gate.wait());
 }
 
-/// Says how the kernel refused `via`; what it should refuse and did not is said too, as errno "none".
+/// Reports how the kernel refused `via`; what it should refuse and did not is reported too, as errno "none".
 fn report_refusal<T>(fact: &str, via: &str, who: &Who, result: &io::Result<T>) {
     let errno = result.as_ref().err().map_or("none".into(), errno_name);
     report(fact, Refused { via: via.into(), errno, who: who.clone() });
 }
 
-/// Tries each way to make a PID namespace and says how each was refused.
+/// Tries each way to make a PID namespace and reports how each was refused.
 fn try_to_make_namespaces(who: &Who) {
     let make = Birth { flags: sys::NEWPID, ..Birth::default() };
     report_refusal("refused", "clone", who, &sys::clone(sys::NEWPID, || 0).map(sys::wait));

@@ -21,7 +21,7 @@ struct Gates {
     spoken: Gate,
 }
 
-/// Three families of a parent and a child. Once told, the parents end, and each child says who it is then; once told
+/// Three families of a parent and a child. Once asked, the parents end, and each child reports its parent then; once asked
 /// again, each child does something that makes an event. `near`: the parent is PID 1's child. `far`: its grandchild; the
 /// one in between is a subreaper, or not. `joined`: the parent has joined from outside, forked by a subreaper.
 fn orphans(subreaper: bool) -> c_int {
@@ -30,7 +30,7 @@ fn orphans(subreaper: bool) -> c_int {
         fork(|| parent("near", &gates));
         fork(|| {
             if subreaper {
-                sys::become_subreaper().expect("anybody can be a subreaper");
+                sys::become_subreaper().expect("any process can be a subreaper");
             }
             report("between", Who::myself());
             fork(|| parent("far", &gates));
@@ -39,7 +39,7 @@ fn orphans(subreaper: bool) -> c_int {
     });
     let file = File::open(format!("/proc/{}/ns/pid", home.pid)).expect("its namespace can be opened");
     let outside = Child::fork(|side| {
-        sys::become_subreaper().expect("anybody can be a subreaper");
+        sys::become_subreaper().expect("any process can be a subreaper");
         sys::setns(file.as_fd(), sys::NEWPID).expect("this namespace may be joined");
         fork(|| parent("joined", &gates));
         side.ready();

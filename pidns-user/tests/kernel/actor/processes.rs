@@ -44,7 +44,7 @@ pub(super) const SITUATIONS: &[Situation] = &[
 /// Bytes that a terminal, JSON and a careless printer each stumble over: an escape, invalid UTF-8, a quote, a backslash.
 pub(crate) const STRANGE_NAME: &[u8] = b"\x1b[31m\xff\xfe\"\\x";
 
-/// A member that runs this program again with `args` and ends as they say.
+/// A member that runs this program again with `args` and ends as they ask.
 fn exec_and_exit(args: &[String]) -> c_int {
     report("program", this_program());
     let home = Child::init("init", || {
@@ -155,7 +155,7 @@ fn zombie(milliseconds: u64) -> c_int {
     0
 }
 
-/// A member is a zombie when this is told, and until it may go.
+/// A member is a zombie when this is reported, and until it may go.
 fn zombie_until_go() -> c_int {
     let home = Child::init("init", || {
         let child = fork(|| {
@@ -171,7 +171,7 @@ fn zombie_until_go() -> c_int {
     0
 }
 
-/// A member whose first thread ends before the other, and that nobody waits for: the kernel buries both at once.
+/// A member whose first thread ends before the other, and that no process waits for: the kernel reaps both at once.
 fn outlived_leader_unwaited() -> c_int {
     let home = Child::init("init", || {
         sys::set_disposition(libc::SIGCHLD, libc::SIG_IGN).expect("SIGCHLD may be ignored");
@@ -222,7 +222,7 @@ fn orphan() -> c_int {
     0
 }
 
-/// unshare without care: the first child was the init, and after it nobody can fork any more.
+/// unshare without care: the first child was the init, and after it no process can fork any more.
 fn dead_namespace() -> c_int {
     sys::unshare(sys::NEWPID).expect("root can unshare its PID namespace");
     fork_and_wait(|| {
@@ -247,7 +247,7 @@ fn join_dead_namespace() -> c_int {
 fn too_many_processes() -> c_int {
     let home = Child::init("init", || {
         fork_and_wait(|| {
-            sys::become_uid(54321).expect("root can become somebody");
+            sys::become_uid(54321).expect("root can become another user");
             sys::limit_processes(1).expect("a limit can be lowered");
             report_refusal("refused", "clone", &Who::myself(), &sys::fork(|| 0).map(sys::wait));
             0
@@ -295,7 +295,7 @@ fn filtered(user: &str) -> c_int {
         report_refusal("refused", "unshare", &who, &sys::unshare(sys::NEWPID));
         0
     });
-    assert!(sys::wait(filtered).expect("a child can be waited for").success(), "it said what it got");
+    assert!(sys::wait(filtered).expect("a child can be waited for").success(), "it reported what it got");
     0
 }
 
@@ -394,7 +394,7 @@ fn threads(count: usize) -> c_int {
     0
 }
 
-/// One family of processes has a namespace inside its namespace, the other has not; once told, each forks a child.
+/// One family of processes has a namespace inside its namespace, the other has not; once asked, each forks a child.
 fn two_families() -> c_int {
     let breed = |fact: &'static str| {
         fork_and_wait(|| {
@@ -435,7 +435,7 @@ fn two_families() -> c_int {
     0
 }
 
-/// Once told, two members with names of their own.
+/// Once asked, two members with names of their own.
 fn two_names() -> c_int {
     let home = Child::init("init", || {
         wait_for_go();
@@ -451,7 +451,7 @@ fn two_names() -> c_int {
     0
 }
 
-/// Two members that, once told, run another program and exit with 11 and 12.
+/// Two members that, once asked, run another program and exit with 11 and 12.
 fn two_siblings() -> c_int {
     let home = Child::init("init", || {
         let sibling = |fact: &'static str, code: &'static str| {

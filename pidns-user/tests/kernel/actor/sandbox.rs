@@ -103,7 +103,7 @@ fn refused_calls() -> Vec<(&'static str, c_long, [usize; 5])> {
 }
 
 fn raw_call(number: c_long, [a, b, c, d, e]: [usize; 5]) -> io::Result<()> {
-    // SAFETY: `refused_calls` says what each does where it is allowed: it hands the kernel no address that it could write to.
+    // SAFETY: `refused_calls` describes what each does where it is allowed: it hands the kernel no address that it could write to.
     let result = unsafe { libc::syscall(number, a, b, c, d, e, 0_usize) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
@@ -176,11 +176,11 @@ fn allowed_attempts() -> Attempts {
     add("a runtime with timers and signals", runtime());
     add("fewer capabilities", capabilities::drop_all_but(Uses::BpfAndProc));
     add("how many CPUs there are", thread::available_parallelism().map(drop));
-    add("look into an eBPF map", look_up_in_no_map());
+    add("look up in an eBPF map", look_up_in_no_map());
     attempts
 }
 
-/// The kernel gets to see BPF_MAP_LOOKUP_ELEM: it says that descriptor -1 is none.
+/// The kernel gets to see BPF_MAP_LOOKUP_ELEM: it answers that descriptor -1 is none.
 fn look_up_in_no_map() -> io::Result<()> {
     const MAP_LOOKUP_ELEM: usize = 1;
     let attributes = [u64::from(u32::MAX), 0, 0, 0];
@@ -245,7 +245,7 @@ fn serve_one(listener: &TcpListener) -> io::Result<()> {
     connection.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut text = String::new();
     connection.read_to_string(&mut text)?;
-    if text == "hello" { Ok(()) } else { Err(io::Error::other(format!("the client said {text:?}"))) }
+    if text == "hello" { Ok(()) } else { Err(io::Error::other(format!("the client sent {text:?}"))) }
 }
 
 fn unix() -> io::Result<()> {

@@ -27,7 +27,7 @@ pub(super) const SITUATIONS: &[Situation] = &[
     ("born-with-a-parent-outside", |_| born_with_a_parent_outside()),
 ];
 
-/// Until the kernel says that it is exiting and no zombie: `PF_EXITING` is among the flags, field 9 of its stat.
+/// Until the kernel shows that it is exiting and no zombie: `PF_EXITING` is among the flags, field 9 of its stat.
 pub(super) fn wait_until_exiting(pid: Pid) {
     let is_exiting = || {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is there");
@@ -82,7 +82,7 @@ fn hung_teardown() -> c_int {
 fn frozen_teardown(cgroup: &str, business: fn(&Side<'_>)) -> c_int {
     let home = Child::init("outer", || {
         let life = |side: &Side<'_>| {
-            say("inner", Who::myself());
+            report("inner", Who::myself());
             fs::write(format!("{cgroup}/cgroup.procs"), "0").expect("a process may move itself");
             side.ready();
             business(side);

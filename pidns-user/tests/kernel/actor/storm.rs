@@ -72,7 +72,7 @@ fn churn(namespaces: u64) -> c_int {
     0
 }
 
-/// An init whose children end with all their threads at once. Says what the namespace has seen.
+/// An init whose children end with all their threads at once. Reports what the namespace has seen.
 fn threads_end_at_once(processes: u64, threads: u64) -> c_int {
     let home = Child::init("init", || {
         for _ in 0..processes {
@@ -127,7 +127,7 @@ fn zombies(count: u32) -> c_int {
     0
 }
 
-/// As `storms`, with lives that end in several ways, and members that the end of their init kills. Says what each namespace has
+/// As `storms`, with lives that end in several ways, and members that the end of their init kills. Reports what each namespace has
 /// seen of that.
 fn counted(lives: u32, namespaces: u32) -> c_int {
     // Each child has four.

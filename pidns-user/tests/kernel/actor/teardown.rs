@@ -106,7 +106,7 @@ fn reboot_inside(command: &str) -> c_int {
     };
     let init = Child::clone(sys::NEWPID, life).expect("root can make a PID namespace");
     let ended = report_end("end", init.pid);
-    assert_eq!(ended.signal, Some(expected), "the wait status says which command it was");
+    assert_eq!(ended.signal, Some(expected), "the wait status shows which command it was");
     0
 }
 
@@ -121,7 +121,7 @@ fn memory_runs_out(cgroup: &str) -> c_int {
     0
 }
 
-/// The same of a member; PID 1 lives on, until it is told to end.
+/// The same of a member; PID 1 lives on, until it is asked to end.
 fn memory_runs_out_for_a_member(cgroup: &str) -> c_int {
     let home = Child::init("init", || {
         let member = fork(|| {

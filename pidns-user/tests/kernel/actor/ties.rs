@@ -34,7 +34,7 @@ fn still_subreaper() -> c_int {
     code
 }
 
-/// By a thread that is not the first one: the kernel keeps the thread, and the process is what is to be told.
+/// By a thread that is not the first one: the kernel keeps the thread, and the process is to be reported.
 fn still_traced() -> c_int {
     let traced = Child::init("traced", || {});
     let pid = traced.pid;

@@ -1,4 +1,4 @@
-//! What goes wrong with PID namespaces, each until the test says that it is to be mended.
+//! What goes wrong with PID namespaces, each until the test asks to repair it.
 
 use std::ffi::c_int;
 use std::fs::{self, File, OpenOptions};
@@ -32,7 +32,7 @@ pub(super) const SITUATIONS: &[Situation] = &[
     ("ignores-a-signal", |_| ignores_a_signal()),
 ];
 
-/// PID 1 takes orphans and does not wait for them, until it is told to.
+/// PID 1 takes orphans and does not wait for them, until it is asked to.
 fn init_does_not_reap(orphans: usize) -> c_int {
     let home = Child::init("init", || {
         for _ in 0..orphans {
@@ -68,7 +68,7 @@ fn init_reaps() -> c_int {
             });
             sys::wait(parent).expect("a child can be waited for");
             // The orphan, or the own child; what is left is waited for below.
-            sys::wait(-1).expect("somebody can be waited for");
+            sys::wait(-1).expect("there is a child to wait for");
         }
         report("ready", true);
         wait_for_go();
@@ -103,7 +103,7 @@ fn traced_teardown() -> c_int {
     0
 }
 
-/// The init exits while a member waits for a file system whose server has taken its request and says nothing: no signal ends
+/// The init exits while a member waits for a file system whose server has taken its request and does not answer: no signal ends
 /// that (`request_wait_answer()`, fs/fuse/dev.c).
 fn stuck_in_the_kernel() -> c_int {
     let place = own_place();
@@ -303,7 +303,7 @@ fn unshares_and_waits() -> c_int {
     0
 }
 
-/// An init that has no handler for it gets SIGTERM; when it is told, SIGKILL.
+/// An init that has no handler for it gets SIGTERM; on request, SIGKILL.
 fn ignores_a_signal() -> c_int {
     let home = Child::init("init", || {});
     report("sender", Who::myself());

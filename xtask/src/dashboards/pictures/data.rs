@@ -57,7 +57,7 @@ pub(super) fn legend(template: &str, series: &Series) -> String {
     (out + rest).trim().to_owned()
 }
 
-/// What the panel's configuration says of the field of this name.
+/// The panel's configuration of the field of this name.
 pub(super) fn overridden<'a>(panel: &'a Value, name: &str, property: &str) -> Option<&'a Value> {
     let overrides = panel.pointer("/fieldConfig/overrides")?.as_array()?;
     let own =

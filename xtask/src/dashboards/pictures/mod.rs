@@ -1,6 +1,6 @@
 //! Pictures of the dashboards: what their queries answer, drawn as SVG.
 //!
-//! They are no screenshots. No Grafana has drawn them, and each says so; they show what a dashboard has, and where.
+//! They are no screenshots. No Grafana has drawn them, and each states that; they show what a dashboard has, and where.
 
 mod cells;
 mod curves;
@@ -24,7 +24,7 @@ use svg::{Anchor, DARK, Font, GREY, Rect, Svg};
 
 /// Draw the dashboards from what a Prometheus answers
 ///
-/// Without an address the data is made up, and the pictures say so.
+/// Without an address the data is made up, and the pictures state that.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The Prometheus to ask, such as 127.0.0.1:9090
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     /// The value of a variable, a regular expression; all others match everything
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     choose: Vec<(String, String)>,
-    /// What the pictures say of the data [default: the Prometheus that it is from]
+    /// The source of the data in the pictures [default: the Prometheus that it is from]
     #[arg(long, value_name = "TEXT", requires = "prometheus")]
     data: Option<String>,
     /// The folder to write to
@@ -105,7 +105,7 @@ pub(crate) fn page(
     let mut svg = Svg::new(width);
     svg.text((2.0 * GAP, 28.0), &dashboard.title, Font::new(20.0, DARK).bold(), width);
     let note = format!(
-        "Drawn by `cargo xtask dashboards draw`, not by Grafana, which looks different. Data: {source}. {} to {} UTC.",
+        "Drawn by `cargo xtask dashboards draw`, not by Grafana, which draws differently. Data: {source}. {} to {} UTC.",
         scale::clock(range.start, range),
         scale::clock(range.end, range)
     );

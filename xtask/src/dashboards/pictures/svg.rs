@@ -16,7 +16,7 @@ pub(super) enum Anchor {
     End,
 }
 
-/// A text's looks.
+/// The style of a text.
 #[derive(Clone, Copy)]
 pub(super) struct Font {
     pub(super) size: f64,

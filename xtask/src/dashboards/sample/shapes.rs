@@ -131,7 +131,7 @@ const FINDINGS: [(&str, &str); 5] = [
     ("zombies-not-reaped", "warning"),
 ];
 
-/// The values of a label that does not say which namespace, hook or finding it is.
+/// The values of a label that does not identify a namespace, hook or finding.
 fn values(name: &str, label: &str) -> &'static [&'static str] {
     match (label, name) {
         ("state", "pidns_namespaces") => &["active", "draining", "pinned"],

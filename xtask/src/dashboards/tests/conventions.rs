@@ -58,7 +58,7 @@ fn every_dashboard_is_made_here_and_links_to_the_others() {
         let link = &board["links"][0];
         assert_eq!(link["type"], "dashboards", "{title}: a link to all dashboards of the tag");
         assert_eq!(link["tags"], board["tags"], "{title}: the link goes by the tag");
-        assert_eq!(link["keepTime"], true, "{title}: whoever follows a link looks at the same time");
+        assert_eq!(link["keepTime"], true, "{title}: a link keeps the time range");
         assert_eq!(link["includeVars"], true, "{title}: and at the same machines");
         assert!(
             !text(&board, "/description").is_empty(),
@@ -102,15 +102,12 @@ fn every_panel_has_a_description_and_a_unit() {
         let description = text(&panel, "/description");
         assert!(
             description.len() > 20 && description.ends_with('.'),
-            "{name}: a sentence says what it shows"
+            "{name}: a sentence describes what it shows"
         );
-        assert!(
-            !text(&panel, "/fieldConfig/defaults/unit").is_empty(),
-            "{name}: a number without a unit says nothing"
-        );
+        assert!(!text(&panel, "/fieldConfig/defaults/unit").is_empty(), "{name}: a number needs a unit");
         assert!(
             text(&panel, "/fieldConfig/defaults/noValue").len() > 10,
-            "{name}: an empty panel says why it is empty"
+            "{name}: an empty panel gives the reason"
         );
     }
 }

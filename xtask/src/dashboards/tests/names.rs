@@ -70,7 +70,7 @@ fn every_documented_metric_is_in_a_dashboard_or_left_out_knowingly() {
         .map(String::as_str)
         .filter(|name| !name.contains(':') && !is_used(name) && !NOT_SHOWN.contains(name))
         .collect();
-    assert!(unused.is_empty(), "nobody sees {unused:?}: show them, or add them to NOT_SHOWN");
+    assert!(unused.is_empty(), "{unused:?} are not shown: show them, or add them to NOT_SHOWN");
     assert!(NOT_SHOWN.iter().all(|name| !is_used(name)), "one of NOT_SHOWN is shown");
 }
 
@@ -106,7 +106,7 @@ fn every_alert_has_summary_description_and_runbook() {
         );
         assert!(
             annotation("summary").contains("instance") || annotation("summary").contains("pidns"),
-            "{name}: says where"
+            "{name}: has the place"
         );
         assert!(annotation("description").ends_with('.'), "{name}: a description is made of sentences");
         let anchor = format!("#{}", alerts::anchor(name));

@@ -1,5 +1,5 @@
-//! A kernel in small, with processes and namespaces, that tells what happens. It follows kernel/exit.c, gives the numbers of
-//! the dead to the next ones at once, and tells of a birth what the program would know of it.
+//! A small kernel with processes and namespaces that emits events. It follows kernel/exit.c, gives the numbers of
+//! the dead to the next ones at once, and reports a birth with the fields that the program would know.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ pub(super) const ACTS: u8 = 17;
 pub(super) struct Kind {
     /// Whether namespaces have numbers that are never used again.
     pub(super) ids: bool,
-    /// Whether it tells of the ends of namespaces.
+    /// Whether it reports the ends of namespaces.
     pub(super) destructions: bool,
 }
 
@@ -32,10 +32,10 @@ pub(super) struct Space {
     parent: Option<NsInum>,
     pub(super) kernel_id: Option<u64>,
     created: BootNs,
-    /// Whether the creation was told, and the word of it not lost.
+    /// Whether the creation was reported, and its event not lost.
     pub(super) creation_known: bool,
     pub(super) init_start: Option<BootNs>,
-    /// Whether somebody has it open.
+    /// Whether a process has it open.
     held: bool,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct ModelKernel {
     pub(super) namespaces: Vec<Space>,
     /// Where the children of processes go that have unshared or joined.
     elsewhere: BTreeMap<HostPid, NsInum>,
-    /// Nobody is told of them.
+    /// They are not reported.
     subreapers: BTreeSet<HostPid>,
     pub(super) emitted: Vec<Event>,
 }
@@ -101,7 +101,7 @@ impl ModelKernel {
         self.emitted.push(event(self.clock, body));
     }
 
-    /// Does what these numbers mean, if there is somebody to do it to.
+    /// Performs the action of these numbers, if a process for it exists.
     pub(super) fn act(&mut self, what: u8, whom: usize) {
         let living = self.living[whom % self.living.len()].clone();
         match what % ACTS {
@@ -149,7 +149,7 @@ impl ModelKernel {
         }
     }
 
-    /// The lowest number that nobody has.
+    /// The lowest free number.
     fn free_number(from: u32, used: impl Fn(u32) -> bool) -> u32 {
         (from..).find(|&number| !used(number)).expect("there are few")
     }
@@ -162,14 +162,14 @@ impl ModelKernel {
         self.namespaces.iter_mut().find(|space| space.inum == inum).expect("it exists")
     }
 
-    fn everybody(&self) -> impl Iterator<Item = &Process> {
+    fn all_processes(&self) -> impl Iterator<Item = &Process> {
         self.living.iter().chain(&self.zombies)
     }
 
     /// A process that is started now, in this namespace.
     fn newcomer(&mut self, parent: &Process, ns: NsInum) -> Process {
         self.clock += 1;
-        let pid = Self::free_number(2, |pid| self.everybody().any(|process| process.pid.0 == pid));
+        let pid = Self::free_number(2, |pid| self.all_processes().any(|process| process.pid.0 == pid));
         let space = self.space(ns);
         let mut pids = vec![pid; space.level as usize + 1];
         if space.init_start.is_none() {
@@ -214,7 +214,7 @@ impl ModelKernel {
         self.living.push(child);
     }
 
-    /// clone(CLONE_NEWPID): it is told of when the child exists.
+    /// clone(CLONE_NEWPID): it is reported when the child exists.
     fn clone_into_a_new_one(&mut self, parent: &Process) {
         if parent.pids.len() > 30
             || self.living_init(parent.ns).is_none()
@@ -324,7 +324,7 @@ impl ModelKernel {
 
     /// `find_new_reaper()`.
     fn new_reaper(&self, father: &Process) -> HostPid {
-        let find = |pid: HostPid| self.everybody().find(move |process| process.pid == pid);
+        let find = |pid: HostPid| self.all_processes().find(move |process| process.pid == pid);
         let mut next = father.ppid.and_then(find);
         while let Some(reaper) = next.filter(|reaper| reaper.pids.len() == father.pids.len()) {
             if self.is_subreaper(reaper.pid) && self.living.contains(reaper) {
@@ -337,7 +337,7 @@ impl ModelKernel {
 
     /// PID 1 of a namespace, dying or not.
     pub(super) fn child_reaper(&self, ns: NsInum) -> HostPid {
-        let init = self.everybody().find(|process| process.ns == ns && is_init(process));
+        let init = self.all_processes().find(|process| process.ns == ns && is_init(process));
         init.map(|init| init.pid).expect("a PID 1")
     }
 
@@ -368,13 +368,13 @@ impl ModelKernel {
             || self.elsewhere.values().any(|&inum| inum == space.inum)
     }
 
-    /// Whether it is one whose end no event has to tell of, to be known.
+    /// Whether its end is known without an event.
     pub(super) fn has_or_will_have_processes(&self, space: &Space) -> bool {
-        self.everybody().any(|process| process.ns == space.inum)
+        self.all_processes().any(|process| process.ns == space.inum)
             || (space.init_start.is_none() && self.elsewhere.values().any(|&inum| inum == space.inum))
     }
 
-    /// What exists, as a look tells it.
+    /// What exists, as a snapshot.
     pub(super) fn snapshot(&self) -> Vec<Event> {
         let namespaces = self.namespaces.iter().map(|space| {
             // Of one whose PID 1 has ended it has no birth.

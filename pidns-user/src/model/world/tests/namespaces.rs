@@ -10,7 +10,7 @@ use crate::text::Name;
 
 const INUM: NsInum = NsInum(200);
 
-/// A namespace of this number as an event tells it, with the kernel's own number for it or without.
+/// A namespace of this number as an event has it, with the kernel's own number for it or without.
 fn namespace_born(born: u64, kernel_id: Option<u64>) -> Namespace {
     Namespace { kernel_id, ..namespace(INUM.0, 1, HOST.0, born) }
 }
@@ -58,7 +58,7 @@ fn follow_in_order(bodies: impl IntoIterator<Item = Body>) -> World {
     follow(&events)
 }
 
-/// The kernel starts PID 1 before the hook tells of the namespace (clone), and the look came before that.
+/// The kernel starts PID 1 before the hook reports the namespace (clone), and the snapshot came before that.
 #[test]
 fn a_late_creation_event_belongs_to_the_namespace_of_the_snapshot() {
     for kernel_id in [None, Some(7)] {
@@ -141,10 +141,7 @@ fn a_namespace_is_empty_when_its_pid_1_has_been_reaped() {
         ]);
         let entry = world.namespace(INUM).expect("it exists");
         assert!(matches!(entry.stage, Stage::Dying { torn_down: true, .. }), "{entry:?}");
-        assert!(
-            world.process(HostPid(5)).is_some_and(|zombie| zombie.ended.is_some()),
-            "nobody has reaped it"
-        );
+        assert!(world.process(HostPid(5)).is_some_and(|zombie| zombie.ended.is_some()), "it is not reaped");
         world.apply(&event(200, reap(&one)));
         let stage = world.namespace(INUM).map(|entry| entry.stage.clone());
         assert_eq!(stage, destructions.then_some(Stage::Held { since: BootNs(200) }));
@@ -185,14 +182,14 @@ fn processes_missing_in_a_complete_snapshot_are_gone() {
     let events = [start(true), snapshot_of(&host(), 'S'), snapshot_of(&shell, 'S'), resync()];
     let mut world = follow_in_order(events.clone());
     world.settle();
-    assert_eq!(world.processes().count(), 2, "no look was shown");
+    assert_eq!(world.processes().count(), 2, "no snapshot was shown");
     let mut world = follow_in_order(events.into_iter().chain([snapshot_of(&host(), 'S')]));
     assert_eq!(world.processes().count(), 2, "more of it may come");
     world.settle();
     assert_eq!(world.processes().count(), 1);
 }
 
-/// A look gives a namespace whose PID 1 has ended no birth.
+/// A snapshot gives a namespace whose PID 1 has ended no birth.
 #[test]
 fn an_unreaped_pid_1_keeps_its_namespace_dying_through_a_snapshot() {
     for (destructions, from_the_start) in [(true, false), (false, false), (true, true), (false, true)] {
@@ -270,7 +267,7 @@ fn a_namespace_whose_zombie_is_reaped_ends_in_a_snapshot_without_holders() {
         assert_eq!(
             world.namespace(INUM).is_some(),
             ends_reported,
-            "the kernel tells of its end: {ends_reported}"
+            "the kernel reports its end: {ends_reported}"
         );
     }
 }

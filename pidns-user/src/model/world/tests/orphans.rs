@@ -98,7 +98,7 @@ fn orphans_of_a_joined_process_go_to_the_pid_1_of_its_own_namespace() {
     let child = process(&[31, 10], 31, Some(30), 200);
     world.apply(&event(30, fork(&joined, &inside(3))));
     world.apply(&event(31, fork(&child, &joined)));
-    // Its own parent is outside: when that one dies, it goes to somebody outside.
+    // Its own parent is outside: when that one dies, it goes to a process outside.
     world.apply(&event(32, exit(&inside(3))));
     expect_reaper(&world, 30, Reaper::InitOrSubreaper { init: Some(HostPid(1)) });
     let adopted = Process { ppid: Some(HostPid(2)), ..joined };
@@ -151,7 +151,7 @@ fn a_zombie_of_a_snapshot_has_no_children_left() {
     assert_eq!(
         world.process(HostPid(12)).and_then(|zombie| zombie.ended.as_ref()).map(|ended| ended.since),
         Some(None),
-        "nobody saw since when"
+        "its start was not seen"
     );
 }
 

@@ -202,7 +202,7 @@ impl ContainerTracker {
     }
 
     /// The container of a namespace's PID 1, as far as it is known by now. While that is young it is read again: 0.1,
-    /// 1 and 10 s after the last [`Self::look_at`].
+    /// 1 and 10 s after the last [`Self::track`].
     pub fn of(&mut self, inum: NsInum) -> Option<Arc<Container>> {
         let init = self.inits.get_mut(&inum)?.as_mut()?;
         if let Some(wait) = AGAIN_AFTER.get(init.reads - 1)

@@ -77,13 +77,13 @@ pub(super) use fields;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fields<F> {
     fields: Vec<F>,
-    /// Whether the user has named them: then each is shown.
-    are_chosen: bool,
+    /// Those that the user has named: they are shown on a narrow terminal too.
+    named: Vec<F>,
 }
 
 impl<F: Field> Default for Fields<F> {
     fn default() -> Self {
-        Self { fields: F::USUAL.to_vec(), are_chosen: false }
+        Self { fields: F::USUAL.to_vec(), named: Vec::new() }
     }
 }
 
@@ -92,14 +92,16 @@ impl<F: Field> FromStr for Fields<F> {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut fields = if text.starts_with('+') { F::USUAL.to_vec() } else { Vec::new() };
+        let mut named = Vec::new();
         for name in text.split(',') {
             let name = name.trim().trim_start_matches('+');
             let field = field(name)?;
+            named.push(field);
             if !fields.contains(&field) {
                 fields.push(field);
             }
         }
-        Ok(Self { fields, are_chosen: true })
+        Ok(Self { fields, named })
     }
 }
 
@@ -120,7 +122,7 @@ impl<F: Field> Fields<F> {
     pub(super) fn columns(&self) -> Vec<Column> {
         let column = |field: &F| {
             let room = field.room();
-            let leave = if self.are_chosen { Leave::Stays } else { room.leave };
+            let leave = if self.named.contains(field) { Leave::Stays } else { room.leave };
             Column { heading: field.heading(), side: field.side(), room: Room { leave, ..room } }
         };
         self.fields.iter().map(column).collect()

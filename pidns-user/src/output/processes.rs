@@ -170,7 +170,7 @@ fn sort_key(field: Field, process: &SnapshotProcess, listing: &Listing<'_>) -> O
         Field::State => process.state.map(|state| SortKey::Text(state.to_string())),
         Field::Args => args.get(&process.pid).map(|_| SortKey::Text(args_text(process, args))),
         Field::Container | Field::Cgroup | Field::Entry | Field::Comm => {
-            Some(SortKey::Text(text(field, process, snapshot, forest)))
+            Some(SortKey::Text(text(field, process, snapshot, forest, args)))
                 .filter(|key| *key != SortKey::Text("?".to_owned()))
         }
     }
@@ -186,11 +186,7 @@ pub fn table(
 ) -> io::Result<()> {
     let Listing { snapshot, forest, processes, args } = listing;
     let cell = |field, process| {
-        let text = match field {
-            Field::Args => args_text(process, args),
-            field => text(field, process, snapshot, forest),
-        };
-        Cell::painted(text, paint(field, process, forest))
+        Cell::painted(text(field, process, snapshot, forest, args), paint(field, process, forest))
     };
     let rows: Vec<_> = processes.iter().map(|process| fields.row(|field| cell(field, process))).collect();
     columns::write(&fields.columns(), &rows, headings, screen, to)
@@ -206,7 +202,13 @@ fn paint(field: Field, process: &SnapshotProcess, forest: &Forest<'_>) -> Paint 
     }
 }
 
-fn text(field: Field, process: &SnapshotProcess, snapshot: &Snapshot, forest: &Forest<'_>) -> String {
+fn text(
+    field: Field,
+    process: &SnapshotProcess,
+    snapshot: &Snapshot,
+    forest: &Forest<'_>,
+    args: &ArgsOf,
+) -> String {
     fn known<T: ToString>(fact: Option<T>) -> String {
         fact.map_or_else(|| "?".to_owned(), |fact| fact.to_string())
     }
@@ -234,7 +236,7 @@ fn text(field: Field, process: &SnapshotProcess, snapshot: &Snapshot, forest: &F
             known(process.start_boot_ns.map(|start| Duration(snapshot.boot_ns.saturating_since(start))))
         }
         Field::Comm => process.name(),
-        Field::Args => String::new(),
+        Field::Args => args_text(process, args),
         Field::Entry => {
             let entry = match forest.entry(process) {
                 Entry::Born => String::new(),

@@ -1,16 +1,14 @@
-//! Sentences in lines that a terminal has room for, broken between words.
+//! Sentences in lines that a terminal has room for, broken at spaces.
 
 use std::io;
 
-use unicode_width::UnicodeWidthStr as _;
-
-use super::fit::{Cut, shorten};
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// Fewest columns that sentences are set in, however far in they begin.
 const LEAST: usize = 20;
 
-/// Writes `text` behind `start`, which takes `start_width` columns, and what has no room in the line below it, `indent` columns in. A word that is longer than a line
-/// has one of its own, and is cut.
+/// Writes `text` behind `start`, which takes `start_width` columns. Words without room in a line go to the next one, `indent`
+/// columns in. A word that is longer than a line goes on in the next one: nothing of it is left out.
 ///
 /// # Errors
 /// It cannot be written there.
@@ -22,7 +20,7 @@ pub fn write(
     to: &mut dyn io::Write,
 ) -> io::Result<()> {
     let Some(width) = width else { return writeln!(to, "{start}{text}") };
-    // On a terminal that is hardly wider than the indent nothing would be left for words.
+    // On a terminal that is hardly wider than the indent there would be no room for text.
     let indent = indent.min(width.saturating_sub(LEAST));
     let mut line = start.to_owned();
     let mut taken = start_width;
@@ -37,12 +35,34 @@ pub fn write(
         }
         let gap = usize::from(!is_first);
         line.push_str(&" ".repeat(gap));
-        let word = shorten(word, width.saturating_sub(taken + gap), Cut::End);
-        line.push_str(&word);
-        taken += gap + word.width();
+        taken += gap;
+        let mut rest = word;
+        loop {
+            let part = beginning(rest, width.saturating_sub(taken));
+            line.push_str(part);
+            taken += part.width();
+            rest = &rest[part.len()..];
+            if rest.is_empty() {
+                break;
+            }
+            writeln!(to, "{line}")?;
+            line = " ".repeat(indent);
+            taken = indent;
+        }
         is_first = false;
     }
     writeln!(to, "{}", line.trim_end())
+}
+
+/// As much of a word as so many columns have room for, and one character at least.
+fn beginning(word: &str, columns: usize) -> &str {
+    let mut taken = 0;
+    let end = word.char_indices().find(|&(at, c)| {
+        let width = c.width().unwrap_or(0);
+        taken += width;
+        at > 0 && width > 0 && taken > columns
+    });
+    &word[..end.map_or(word.len(), |(at, _)| at)]
 }
 
 #[cfg(test)]
@@ -65,7 +85,8 @@ mod tests {
             "what  run it with sudo, or\n      with the capabilities\n      that it names\n"
         );
         assert_eq!(wrap("", "short", 4, Some(80)), "short\n");
-        assert_eq!(wrap("  ", &"x".repeat(50), 2, Some(30)), format!("  {}…\n", "x".repeat(27)));
+        let long = wrap("  ", &"x".repeat(50), 2, Some(30));
+        assert_eq!(long, format!("  {}\n  {}\n", "x".repeat(28), "x".repeat(22)));
         assert_eq!(wrap("a long label ", "words", 13, Some(22)), "a long label words\n");
     }
 
@@ -79,6 +100,18 @@ mod tests {
             let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
             if words(&text).iter().all(|word| word.width() <= width - 14) {
                 prop_assert_eq!(&words(&wrapped)[1..], &words(&text)[..], "every word is there, whole");
+            }
+        }
+
+        #[test]
+        fn a_narrow_terminal_gets_the_whole_text(text in "[a-z名\u{301} ]{0,100}", width in 0..40_usize) {
+            let wrapped = wrap("  Label       ", &text, 14, Some(width));
+            let letters = |text: &str| text.split_whitespace().collect::<String>();
+            prop_assert_eq!(letters(&wrapped), format!("Label{}", letters(&text)));
+            let broken = wrapped.lines().filter(|line| line.trim() != "Label");
+            for line in broken {
+                // A blank and a wide character take three columns on any terminal.
+                prop_assert!(line.width() <= width.max(3) || line.starts_with("  Label"), "{line:?}");
             }
         }
     }

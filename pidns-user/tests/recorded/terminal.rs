@@ -1,11 +1,11 @@
-//! Views on terminals of different widths: what has no room is left out or shortened, and nothing is broken inside a word.
+//! Views on terminals of different widths: columns give way or are shortened, sentences are broken at spaces.
 
 use std::path::Path;
 
 use serde_json::json;
 
 use crate::{
-    pty::on_terminal,
+    pty::{on_terminal, on_terminal_with},
     story::{HOST, Recording, Story, namespace, process, program},
 };
 
@@ -85,9 +85,12 @@ fn no_line_of_any_view_is_wider_than_the_terminal() {
     }
 }
 
-/// Words that are whole in the pipe's text, but for those that were shortened.
+/// Columns of a label of `explain`, and of the columns before a sentence of `check`.
+const LABELS: usize = 32;
+
+/// Words are those of the pipe's text, but for those that were shortened, and parts of those that are longer than a line.
 #[test]
-fn no_word_is_broken_in_two() {
+fn only_words_longer_than_a_line_are_broken() {
     let recording = deep().file();
     let all = |view: &[&str]| {
         let output = program().args(view).output().expect("the program runs");
@@ -101,7 +104,11 @@ fn no_word_is_broken_in_two() {
             for word in on_terminal(width, &view).split_whitespace().filter(|word| !word.contains('…')) {
                 // A time can be without its milliseconds.
                 let is_there = |there: &&str| *there == word || there.split('.').next() == Some(word);
-                assert!(whole.iter().any(is_there), "{view:?} at {width}: {word:?} is a part of a word");
+                let is_part_of_long = |there: &&str| columns(there) + LABELS > width && there.contains(word);
+                assert!(
+                    whole.iter().any(is_there) || whole.iter().any(is_part_of_long),
+                    "{view:?} at {width}: {word:?} is a part of a word"
+                );
             }
         }
     }
@@ -136,15 +143,70 @@ fn columns_that_are_named_are_shown_on_a_narrow_terminal() {
 #[test]
 fn every_table_has_colours_by_the_same_switch() {
     let recording: Recording = deep().file();
-    let shown = |args: &[&str]| {
-        let output = program().args(args).output().expect("the program runs");
-        String::from_utf8(output.stdout).expect("UTF-8")
-    };
     for view in views(&recording.path) {
         let view: Vec<&str> = view.iter().map(String::as_str).collect();
-        let coloured = shown(&[&view[..], &["--color", "always"]].concat());
+        let on_terminal = |variables: &[(&str, &str)], options: &[&str]| {
+            on_terminal_with(variables, 200, &[&view[..], options].concat())
+        };
+        let coloured = on_terminal(&[], &[]);
         assert!(coloured.contains("\x1b["), "{view:?}: {coloured}");
-        assert!(!shown(&view).contains('\x1b'), "{view:?}: NO_COLOR");
-        assert!(!shown(&[&view[..], &["--color=never"]].concat()).contains('\x1b'), "{view:?}");
+        assert_eq!(on_terminal(&[("NO_COLOR", "")], &[]), coloured, "{view:?}: an empty NO_COLOR");
+        assert!(!on_terminal(&[("NO_COLOR", "1")], &[]).contains('\x1b'), "{view:?}: NO_COLOR");
+        assert!(!on_terminal(&[], &["--color=never"]).contains('\x1b'), "{view:?}: never");
+
+        let piped = |options: &[&str]| {
+            let output = program().args(&view).args(options).env_remove("NO_COLOR").output();
+            String::from_utf8(output.expect("the program runs").stdout).expect("UTF-8")
+        };
+        assert!(!piped(&[]).contains('\x1b'), "{view:?}: a pipe");
+        assert!(piped(&["--color", "always"]).contains("\x1b["), "{view:?}: always");
+    }
+}
+
+/// Widths that no view is laid out for.
+#[test]
+fn very_narrow_terminals_get_every_view() {
+    let recording = deep().file();
+    for view in views(&recording.path) {
+        let view: Vec<&str> = view.iter().map(String::as_str).collect();
+        for width in [1, 2, 10, 14, 20, 30] {
+            let shown = on_terminal(width, &view);
+            assert!(shown.lines().count() > 1, "{view:?} at {width}: {shown}");
+        }
+    }
+}
+
+#[test]
+fn explanations_on_very_narrow_terminals_have_their_whole_text() {
+    let recording = deep().file();
+    let file = recording.path.to_str().expect("UTF-8");
+    // The table of the history is shortened as any table.
+    let letters = |text: &str| {
+        let sentences = text.split_once("History:").expect("a history").0;
+        sentences.split_whitespace().collect::<String>()
+    };
+    let args = ["explain", "100000", "--from", file];
+    let output = program().args(args).output().expect("the program runs");
+    let whole = letters(&String::from_utf8(output.stdout).expect("UTF-8"));
+    for width in [10, 15, 20, 25, 30] {
+        assert_eq!(letters(&on_terminal(width, &args)), whole, "at {width}");
+    }
+}
+
+#[test]
+fn an_added_column_is_shown_on_a_narrow_terminal_and_the_usual_ones_give_way() {
+    let recording = deep().file();
+    let file = recording.path.to_str().expect("UTF-8");
+    let heading = |width, args: &[&str]| {
+        let text = on_terminal(width, &[args, &["--from", file]].concat());
+        text.lines().next().expect("a heading").split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(heading(200, &["ps", "--fields", "+uid"]).len(), 8);
+    assert_eq!(heading(60, &["ps", "--fields", "+uid"]), ["NS", "PIDS", "S", "COMM", "ENTRY", "UID"]);
+    for (view, added, column) in [("ps", "+uid", "UID"), ("tree", "+owner", "OWNER")] {
+        let (wide, narrow) =
+            (heading(60, &[view, "--fields", added]), heading(30, &[view, "--fields", added]));
+        assert!(narrow.last().is_some_and(|last| last.starts_with(&column[..3])), "{view}: {narrow:?}");
+        assert!(narrow.len() < wide.len(), "{view}: {narrow:?}, {wide:?}");
     }
 }

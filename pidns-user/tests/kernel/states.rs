@@ -155,7 +155,7 @@ fn a_recording_of_a_teardown_has_an_init_that_is_exiting_and_no_zombie() {
 }
 
 /// Thaws the cgroup when it is dropped: what is frozen there cannot even be killed.
-struct Thaws(ScratchCgroup);
+pub(crate) struct Thaws(pub(crate) ScratchCgroup);
 
 impl Drop for Thaws {
     fn drop(&mut self) {

@@ -13,12 +13,9 @@ use crate::sys::{self, Gate, Pid};
 pub(super) const SITUATIONS: &[Situation] = &[
     ("hung-teardown", |_| hung_teardown()),
     ("frozen-v2", |args| frozen_v2(&parse::<String>(args, 0, "a cgroup of version 2"))),
-    ("frozen-teardown", |args| {
-        frozen_teardown(&parse::<String>(args, 0, "a cgroup of the freezer"), |side| side.wait())
-    }),
+    ("frozen-teardown", |args| frozen_teardown(&parse::<String>(args, 0, "a cgroup of the freezer"), false)),
     ("frozen-asleep-teardown", |args| {
-        let sleeps = |_: &Side<'_>| thread::sleep(Duration::from_secs(3600));
-        frozen_teardown(&parse::<String>(args, 0, "a cgroup of the freezer"), sleeps)
+        frozen_teardown(&parse::<String>(args, 0, "a cgroup of the freezer"), true)
     }),
     ("traced-zombie", |_| traced_zombie()),
     ("first-thread-gone", |_| first_thread_gone()),
@@ -77,21 +74,34 @@ fn hung_teardown() -> c_int {
     0
 }
 
-/// The init is killed, and waits for that of a namespace within, which is frozen while it does this. Where it waits for a file it goes
-/// to the refrigerator; where it sleeps it is frozen in its sleep.
-fn frozen_teardown(cgroup: &str, business: fn(&Side<'_>)) -> c_int {
+/// The init is killed, and waits for that of a namespace within, which is frozen. Where that waits for a file it goes to the
+/// refrigerator; `asleep`: it is frozen in its sleep.
+fn frozen_teardown(cgroup: &str, asleep: bool) -> c_int {
     let home = Child::init("outer", || {
         let life = |side: &Side<'_>| {
             report("inner", Who::myself());
             fs::write(format!("{cgroup}/cgroup.procs"), "0").expect("a process may move itself");
             side.ready();
-            business(side);
+            match asleep {
+                true => thread::sleep(Duration::from_secs(3600)),
+                false => side.wait(),
+            }
             0
         };
         let inner = Child::clone(sys::NEWPID, life).expect("root can make a PID namespace");
         inner.await_ready();
         std::mem::forget(inner);
     });
+    if asleep {
+        let sleeps = || {
+            let members = fs::read_to_string(format!("{cgroup}/cgroup.procs")).expect("it has members");
+            let wchan = fs::read_to_string(format!("/proc/{}/wchan", members.trim()));
+            wchan.is_ok_and(|wchan| wchan.contains("nanosleep"))
+        };
+        while !sleeps() {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
     let freeze = |state: &str| fs::write(format!("{cgroup}/freezer.state"), state).expect("it takes a state");
     freeze("FROZEN");
     let is_frozen = || {

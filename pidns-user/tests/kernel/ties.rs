@@ -194,6 +194,10 @@ fn every_cgroup_id_is_the_inode_number_of_its_folder() {
         let Some(line) = listed(&now).find(|line| line["pid"] == pid) else { continue };
         // Not one that was moved meanwhile.
         let Some(expected) = folder_of_cgroup(&pid).filter(|found| Some(*found) == folder) else { continue };
+        if line["state"] == "Z" || line["exiting"] == true {
+            // Once it is released the kernel counts it to the root.
+            continue;
+        }
         assert_eq!(line["cgroup_id"], expected, "{line}");
         let found = proc.processes.iter().find(|process| pid == process.pid.0);
         assert!(found.is_none_or(|found| found.cgroup_id == Some(expected)), "from /proc: {found:?}");

@@ -1,7 +1,7 @@
 //! How full the kernel side's maps are, and what its programs cost: for those that watch the watcher.
 
 use std::{
-    fs, io,
+    io,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     ptr::{self, NonNull},
     sync::atomic::{AtomicU64, Ordering},
@@ -18,6 +18,8 @@ use rustix::{
     mm::{MapFlags, ProtFlags, mmap, munmap},
     param::page_size,
 };
+
+use super::stats::fdinfo;
 
 /// How full a map is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,8 +130,7 @@ impl Gauges {
             return Vec::new();
         }
         let runs = |(name, program): &(String, ProgramFd)| {
-            let fd = program.as_fd().as_raw_fd();
-            let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+            let text = fdinfo(program.as_fd()).ok()?;
             let field = |name| {
                 text.lines()
                     .find_map(|line| line.strip_prefix(name))

@@ -1,6 +1,11 @@
 //! The kernel side's counters, added up over the CPUs.
 
-use std::{collections::BTreeMap, fs, os::fd::AsRawFd as _};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Read as _},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+};
 
 use aya::{
     Pod,
@@ -156,12 +161,18 @@ impl MissedRuns {
     }
 }
 
+/// What the kernel reports of a program: less than a page, which it gives with one read. `fs::read_to_string` would take five.
+pub(super) fn fdinfo(program: BorrowedFd<'_>) -> io::Result<String> {
+    let mut file = fs::File::open(format!("/proc/self/fdinfo/{}", program.as_raw_fd()))?;
+    let mut page = [0; 4_096];
+    let length = file.read(&mut page)?;
+    Ok(String::from_utf8_lossy(&page[..length]).into_owned())
+}
+
 /// Runs that the kernel left out because the program was running on that CPU already (`recursion_misses`, 5.12
 /// and later); `None` on kernels that do not count them.
 pub(super) fn missed_runs(program: &Program) -> Result<Option<u64>, ProgramError> {
-    use std::os::fd::AsFd as _;
-    let fd = program.fd()?.as_fd().as_raw_fd();
-    let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+    let text = fdinfo(program.fd()?.as_fd()).unwrap_or_default();
     Ok(text
         .lines()
         .find_map(|line| line.strip_prefix("recursion_misses:"))

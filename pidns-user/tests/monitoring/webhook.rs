@@ -44,6 +44,10 @@ fn notifications_have_fault_place_and_remedy(play: &Play) {
             annotation("runbook_url").split_once("/runbook.md#").expect("a place in the runbook");
         assert!(headings.iter().any(|heading| heading == anchor), "no section {anchor}");
         let text = annotation("summary").to_owned() + annotation("description");
-        assert!(text.contains(notification.labels["instance"].as_str()), "no node in {notification:?}");
+        match notification.labels.get("instance") {
+            Some(instance) => assert!(text.contains(instance.as_str()), "no node in {notification:?}"),
+            // Of no node at all, where Prometheus has no agent to scrape yet: a busy machine starts them late.
+            None => assert_eq!(notification.labels["alertname"], "PidnsTraceDown", "{notification:?}"),
+        }
     }
 }

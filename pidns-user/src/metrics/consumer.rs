@@ -115,15 +115,15 @@ impl MetricsConsumer {
         }
     }
 
-    /// A namespace is gone; with the last reference to it, if it `was_destroyed`.
-    fn forget(&mut self, inum: NsInum, was_destroyed: bool, at: BootNs) {
+    /// A namespace is gone; `has_ended`: an event reports that.
+    fn forget(&mut self, inum: NsInum, has_ended: bool, at: BootNs) {
         let Some(known) = self.known.remove(&inum) else { return };
         if let Some(id) = known.id {
             self.shared.ledger().close(id);
         }
         let is_first = self.destroyed.remember(&ids(inum, known.id, known.born));
         // One that was found without a process may have been counted with its teardown.
-        if is_first && (known.id.is_some() || was_destroyed || known.is_announced) {
+        if is_first && (known.id.is_some() || has_ended || known.is_announced) {
             self.shared.tally().destroyed(known.born, at);
         }
     }
@@ -164,11 +164,16 @@ impl Consumer for MetricsConsumer {
         let runtime = RuntimeLabel::of(container);
         self.shared.tally().count(event, runtime, clock::boottime_ns());
         let Some(world) = world else { return Wants::More };
+        let ended = match &event.body {
+            Body::NamespaceDestroy { ns, .. } => Some(ns),
+            Body::NamespaceTeardown { ns, .. } if !world.sees_destructions() => Some(ns),
+            _ => None,
+        };
         for change in changes {
             match change {
                 Change::NamespaceRemoved(inum) => {
-                    let was_destroyed = matches!(event.body, Body::NamespaceDestroy { .. });
-                    self.forget(*inum, was_destroyed, event.boot_ns);
+                    let has_ended = ended.is_some_and(|ns| ns.inum == *inum);
+                    self.forget(*inum, has_ended, event.boot_ns);
                 }
                 Change::NamespaceAdded(inum) | Change::NamespaceUpdated(inum) => {
                     self.learn(world, *inum, false);
@@ -179,15 +184,13 @@ impl Consumer for MetricsConsumer {
                 | Change::ProcessRemoved(_) => {}
             }
         }
-        match &event.body {
-            Body::NamespaceCreate { ns, .. } | Body::NamespaceInit { ns, .. } => {
-                self.learn(world, ns.inum, true);
-            }
-            Body::NamespaceDestroy { ns, .. } => self.forget_unknown(ns, event.boot_ns),
-            Body::NamespaceTeardown { ns, .. } if !world.sees_destructions() => {
-                self.forget_unknown(ns, event.boot_ns);
-            }
-            _ => {}
+        if let Body::NamespaceCreate { ns, .. } | Body::NamespaceInit { ns, .. } = &event.body {
+            self.learn(world, ns.inum, true);
+        }
+        if let Some(ns) = ended
+            && !changes.contains(&Change::NamespaceRemoved(ns.inum))
+        {
+            self.forget_unknown(ns, event.boot_ns);
         }
         let is_snapshot = matches!(event.body, Body::SnapshotProcess { .. });
         self.changed |= is_snapshot || !changes.is_empty();

@@ -261,6 +261,35 @@ fn a_namespace_that_came_and_went_during_a_snapshot_is_counted_once() {
     assert!(text.contains("pidns_namespace_destructions_total 2"), "{text}");
 }
 
+/// /proc rounds the start of an init to a tick, and older kernels have no number of their own for a namespace.
+#[test]
+fn a_namespace_whose_birth_was_rounded_is_counted_once() {
+    let Body::SnapshotNamespace { ns: found, .. } = namespace(7, None) else { unreachable!() };
+    let found = SnapshotNamespace { kernel_id: None, born_boot_ns: Some(BootNs(10_000_000)), ..found };
+    let ns = Namespace {
+        inum: NsInum(7),
+        level: 1,
+        parent: Some(NsInum(1)),
+        born_boot_ns: Some(BootNs(10_000_700)),
+        kernel_id: None,
+        user_ns: 1,
+        owner_uid: 0,
+        container: None,
+    };
+    let mut init = process(5, 7, 'S');
+    if let Body::SnapshotProcess { process, .. } = &mut init {
+        (process.pids, process.start_boot_ns) = (vec![5, 1], BootNs(10_000_000));
+    }
+    let bodies = [
+        start(),
+        Body::SnapshotNamespace { ns: found, holders: Vec::new(), holders_left_out: 0 },
+        init,
+        Body::NamespaceTeardown { ns, killed: 0, nested: Vec::new(), duration_ns: 1 },
+    ];
+    let text = scrape(bodies, 10);
+    assert!(text.contains("pidns_namespace_destructions_total 1"), "{text}");
+}
+
 #[test]
 fn possible_label_values_start_at_0() {
     let text = scrape([start()], 10);

@@ -1,19 +1,18 @@
-//! `cargo xtask build`: the binary, and a check of the eBPF object inside it.
+//! `cargo xtask build`: the binary, and a check of the eBPF objects inside it.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::{object_check, setup, setup::Ready, shell, workspace};
+use crate::{panics, setup, setup::Ready, shell, workspace};
 
 /// The names of the eBPF objects that ship, binaries of pidns-ebpf.
 const OBJECTS: [&str; 2] = ["pidns-trace-ebpf", "pidns-snapshot-ebpf"];
 
 /// Build pidns-trace, set-up included.
 ///
-/// The result is target/release/pidns-trace: one file, with the eBPF object inside. The object is then searched for
-/// panics, which the kernel's verifier refuses when the tool starts, and for loops laid out as those before Linux 6.4
-/// refuse them; better to hear of them here, with the place.
+/// The result is target/release/pidns-trace: one file, with the eBPF objects inside. The objects are then searched for
+/// panics. The kernel's verifier would refuse those when the tool starts, without the place.
 ///
 /// Always a release build: the verifier judges the optimised code.
 #[derive(clap::Args)]
@@ -53,7 +52,7 @@ pub(crate) fn check_objects(target_dir: &Path) -> Result<()> {
     // The build script of pidns-user has them built in this folder, for all profiles.
     let objects = target_dir.join("ebpf/bpfel-unknown-none/ebpf");
     for object in OBJECTS {
-        object_check::check(&objects.join(object))?;
+        panics::check(&objects.join(object))?;
     }
     Ok(())
 }

@@ -21,9 +21,9 @@ struct Record {
 
 impl Lines {
     /// Reads the sections; nothing if one is absent or damaged.
-    pub(super) fn read(btf: Option<&[u8]>, ext: Option<&[u8]>, little_endian: bool) -> Option<Self> {
-        let strings = Strings::read(Reader { bytes: btf?, little_endian })?;
-        let ext = Reader { bytes: ext?, little_endian };
+    pub(super) fn read(btf: Option<&[u8]>, ext: Option<&[u8]>) -> Option<Self> {
+        let strings = Strings::read(Reader(btf?))?;
+        let ext = Reader(ext?);
         // The header: magic and version, its length, offset and length of the function records, the same of the
         // line records. Offsets count from its end.
         let (header, offset, length) = (ext.u32(4)?, ext.u32(16)?, ext.u32(20)?);
@@ -33,7 +33,7 @@ impl Lines {
         let size = rest.u32(0)?;
         rest = rest.skip(4)?;
         let mut records = Vec::new();
-        while !rest.bytes.is_empty() {
+        while !rest.0.is_empty() {
             let (section, count) = (strings.get(rest.u32(0)?)?, rest.u32(4)?);
             rest = rest.skip(8)?;
             for _ in 0..count {
@@ -94,7 +94,7 @@ struct Strings<'a>(&'a [u8]);
 impl<'a> Strings<'a> {
     fn read(btf: Reader<'a>) -> Option<Self> {
         let (header, offset, length) = (btf.u32(4)?, btf.u32(16)?, btf.u32(20)?);
-        Some(Self(btf.slice(header.checked_add(offset)?, length)?.bytes))
+        Some(Self(btf.slice(header.checked_add(offset)?, length)?.0))
     }
 
     fn get(&self, offset: u32) -> Option<&'a str> {
@@ -104,24 +104,21 @@ impl<'a> Strings<'a> {
 }
 
 #[derive(Clone, Copy)]
-struct Reader<'a> {
-    bytes: &'a [u8],
-    little_endian: bool,
-}
+struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
     fn u32(&self, offset: u32) -> Option<u32> {
-        let bytes = *self.bytes.get(usize::try_from(offset).ok()?..)?.first_chunk()?;
-        Some(if self.little_endian { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) })
+        let bytes = self.0.get(usize::try_from(offset).ok()?..)?.first_chunk()?;
+        Some(u32::from_le_bytes(*bytes))
     }
 
     fn skip(self, count: u32) -> Option<Self> {
-        Some(Self { bytes: self.bytes.get(usize::try_from(count).ok()?..)?, ..self })
+        self.0.get(usize::try_from(count).ok()?..).map(Self)
     }
 
     fn slice(self, start: u32, length: u32) -> Option<Self> {
         let rest = self.skip(start)?;
-        Some(Self { bytes: rest.bytes.get(..usize::try_from(length).ok()?)?, ..rest })
+        rest.0.get(..usize::try_from(length).ok()?).map(Self)
     }
 }
 
@@ -165,7 +162,7 @@ mod tests {
             0,
             9 << 10,
         ]);
-        let lines = Lines::read(Some(&btf), Some(&ext), true).expect("well-formed");
+        let lines = Lines::read(Some(&btf), Some(&ext)).expect("well-formed");
         assert_eq!(lines, Lines { records: vec![record(0, 7), record(8, 9)] });
     }
 
@@ -174,10 +171,10 @@ mod tests {
         let btf = btf(b"\0tracepoint\0");
         let ext = words(&[0x0001_eb9f, 24, 0, 0, 0, 44, 16, 1, 2]);
         for cut in 0..ext.len() {
-            assert_eq!(Lines::read(Some(&btf), Some(&ext[..cut]), true), None, "cut at {cut}");
+            assert_eq!(Lines::read(Some(&btf), Some(&ext[..cut])), None, "cut at {cut}");
         }
-        assert_eq!(Lines::read(None, Some(&ext), true), None);
-        assert_eq!(Lines::read(Some(&btf[..20]), Some(&ext), true), None);
+        assert_eq!(Lines::read(None, Some(&ext)), None);
+        assert_eq!(Lines::read(Some(&btf[..20]), Some(&ext)), None);
     }
 
     fn line(lines: &Lines, start: u64, offset: u64) -> Option<String> {

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+#[cfg(any(test, feature = "test-tools"))]
 pub mod draft;
 mod file;
 mod project;

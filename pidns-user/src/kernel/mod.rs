@@ -6,6 +6,7 @@ pub mod btf_report;
 pub mod capabilities;
 pub mod clock;
 pub mod error;
+#[cfg(any(test, feature = "test-tools"))]
 pub mod extract;
 mod fill_in;
 pub mod gauges;
@@ -37,8 +38,8 @@ pub mod object {
     pub static SNAPSHOT: &[u8] =
         aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pidns-snapshot-ebpf.embedded"));
 
-    /// The programs that `cargo xtask bench` compares with. No binary of the product has them in it.
-    #[doc(hidden)]
+    /// The programs that `cargo xtask bench` compares with.
+    #[cfg(feature = "test-tools")]
     pub static BENCH: &[u8] =
         aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pidns-bench-ebpf.embedded"));
 }

@@ -1,6 +1,7 @@
 //! Where events come from: the running kernel, a recording, or a list; and how snapshots are taken.
 
 pub mod kinds;
+#[cfg(any(test, feature = "test-tools"))]
 pub mod list;
 pub mod live;
 pub mod observer;

@@ -152,7 +152,7 @@ impl Observer {
     }
 
     /// One that loads its iterator so: for tests of kernels that refuse it.
-    #[doc(hidden)]
+    #[cfg(any(test, feature = "test-tools"))]
     pub fn refusing(why: fn(bool) -> Result<TaskIterator, NoIterator>) -> Self {
         Self { load: why, ..Self::before_a_stream() }
     }

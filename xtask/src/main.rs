@@ -1,36 +1,27 @@
-//! `cargo xtask`: the chores of pidns-trace, from a bare machine to a tested binary.
+//! `cargo xtask`: all chores of pidns-trace. Set-up, build and run are in xtask-build, which starts this program for the others.
 //!
 //! Messages of xtask, and the output of the commands that it runs, go to stderr: stdout belongs to the program that was asked
 //! for, so `cargo xtask run -- -o json | jq` works. It needs no eBPF toolchain to build, since it installs it.
 
 mod bench;
 mod btf_extract;
-mod build;
 mod dashboards;
 mod dist;
 mod docs;
 mod fuzz;
 mod kubernetes;
 mod layers;
-mod linker;
 mod lint;
-mod packages;
-mod panics;
 mod python;
-mod run;
 mod scenarios;
-mod setup;
-mod shell;
 mod test;
-mod toolchain;
-mod version;
 mod vm;
-mod workspace;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use xtask_build::{build, setup, shell, version, workspace};
 
 /// Set up, build, run and test pidns-trace.
 ///
@@ -44,9 +35,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    Setup(setup::Args),
-    Build(build::Args),
-    Run(run::Args),
+    #[command(flatten)]
+    Build(xtask_build::Task),
     Test(test::Args),
     Scenarios(scenarios::Args),
     Vm(vm::Args),
@@ -73,9 +63,7 @@ fn main() -> ExitCode {
 
 fn dispatch(task: Task) -> Result<()> {
     match task {
-        Task::Setup(args) => setup::main(&args),
-        Task::Build(args) => build::main(&args),
-        Task::Run(args) => run::main(args),
+        Task::Build(task) => task.main(),
         Task::Test(args) => test::main(args),
         Task::Scenarios(args) => scenarios::main(&args),
         Task::Vm(args) => vm::main(args),

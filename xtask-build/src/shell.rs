@@ -24,12 +24,12 @@ static SEARCH_PATH: LazyLock<OsString> = LazyLock::new(|| {
 });
 
 /// The folder that `cargo install` installs into.
-pub(crate) fn cargo_bin() -> Option<PathBuf> {
+pub fn cargo_bin() -> Option<PathBuf> {
     Some(cargo_home()?.join("bin"))
 }
 
 /// Where cargo keeps what it downloads and installs.
-pub(crate) fn cargo_home() -> Option<PathBuf> {
+pub fn cargo_home() -> Option<PathBuf> {
     let home = env::var_os("CARGO_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
     home.or_else(|| Some(env::home_dir()?.join(".cargo")))
 }
@@ -45,12 +45,12 @@ fn prepend(dir: &OsStr, path: &OsStr) -> OsString {
 }
 
 /// `PATH` for a command that must find `dir`'s programs before all others.
-pub(crate) fn path_with(dir: &str) -> OsString {
+pub fn path_with(dir: &str) -> OsString {
     prepend(OsStr::new(dir), &SEARCH_PATH)
 }
 
 /// A command that finds its program, and whatever that starts, on the search path.
-pub(crate) fn command(program: &str) -> Command {
+pub fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     if env::var_os("PATH").as_ref() != Some(&*SEARCH_PATH) {
         command.env("PATH", &*SEARCH_PATH);
@@ -59,7 +59,7 @@ pub(crate) fn command(program: &str) -> Command {
 }
 
 /// The program's file, if the search path has it.
-pub(crate) fn find(program: &str) -> Option<PathBuf> {
+pub fn find(program: &str) -> Option<PathBuf> {
     env::split_paths(&*SEARCH_PATH).map(|dir| dir.join(program)).find(|file| {
         file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
     })
@@ -67,15 +67,18 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 
 /// Who runs this, as far as commands that need root are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Privilege {
+pub enum Privilege {
+    /// The user is root.
     Root,
+    /// The user becomes root through sudo.
     Sudo,
     /// Neither root nor able to become it.
     None,
 }
 
 impl Privilege {
-    pub(crate) fn here() -> Self {
+    /// That of this process.
+    pub fn here() -> Self {
         // SAFETY: geteuid takes nothing, touches no memory and cannot fail.
         if unsafe { libc::geteuid() } == 0 {
             Self::Root
@@ -87,7 +90,7 @@ impl Privilege {
     }
 
     /// The commands as root: themselves, or behind `sudo`.
-    pub(crate) fn root<const N: usize>(self, commands: [Command; N]) -> Result<[Command; N]> {
+    pub fn root<const N: usize>(self, commands: [Command; N]) -> Result<[Command; N]> {
         match self {
             Self::Root => Ok(commands),
             Self::Sudo => Ok(commands.map(|command| sudo(&command))),
@@ -122,7 +125,7 @@ fn assignments(command: &Command) -> impl Iterator<Item = (&OsStr, &OsStr)> {
 }
 
 /// The command as a user would type it.
-pub(crate) fn describe(command: &Command) -> String {
+pub fn describe(command: &Command) -> String {
     let inherited = env::var_os("PATH").unwrap_or_default();
     let mut words = Vec::new();
     for (name, value) in assignments(command) {
@@ -156,7 +159,7 @@ fn print(command: &Command) {
 }
 
 /// Prints the command, runs it, and fails if it does. Its stdout goes to stderr.
-pub(crate) fn run(command: &mut Command) -> Result<()> {
+pub fn run(command: &mut Command) -> Result<()> {
     print(command);
     let status = command
         .stdin(Stdio::null())
@@ -171,14 +174,14 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// Prints the command and becomes it: its output, its signals and its exit code are this process's. Comes back only
 /// if it cannot be started.
-pub(crate) fn exec(command: &mut Command) -> Result<()> {
+pub fn exec(command: &mut Command) -> Result<()> {
     print(command);
     let error = command.exec();
     Err(error).with_context(|| format!("cannot start `{}`", describe(command)))
 }
 
 /// What the command prints on stdout, or nothing if it cannot be started or fails. For asking, so it is not printed.
-pub(crate) fn ask(command: &mut Command) -> Option<String> {
+pub fn ask(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }

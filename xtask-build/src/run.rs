@@ -14,7 +14,7 @@ use crate::{
 /// It loads eBPF programs, so it runs through sudo unless you are root. Its stdout is all that comes on stdout.
 #[derive(clap::Args)]
 #[command(after_help = "Example: cargo xtask run -- --duration 5s -o json")]
-pub(crate) struct Args {
+pub struct Args {
     /// Arguments of pidns-trace; `-- --help` lists them
     #[arg(last = true)]
     args: Vec<OsString>,

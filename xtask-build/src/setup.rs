@@ -28,7 +28,7 @@ use plan::plan;
 /// build, run, test, vm, bench and dist start with this by themselves; all but vm do without what guests take, all but test
 /// without Prometheus, Node.js and npm, and all but test and dist without container runtimes.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub struct Args {
     /// Only print what would be run
     #[arg(long)]
     dry_run: bool,
@@ -45,27 +45,27 @@ pub(crate) fn main(args: &Args) -> Result<()> {
 }
 
 /// Sets up what is missing, and prints what is in use.
-pub(crate) fn ready() -> Result<Ready> {
+pub fn ready() -> Result<Ready> {
     plan(&Machine::inspect(Purpose::Build)?)?.carry_out()
 }
 
 /// As `ready`, and the container runtimes, Prometheus and Node.js that the tests use too.
-pub(crate) fn ready_for_tests() -> Result<Ready> {
+pub fn ready_for_tests() -> Result<Ready> {
     plan(&Machine::inspect(Purpose::Tests)?)?.carry_out()
 }
 
 /// As `ready`, and what guests take too.
-pub(crate) fn ready_for_guests() -> Result<Ready> {
+pub fn ready_for_guests() -> Result<Ready> {
     plan(&Machine::inspect(Purpose::Guests)?)?.carry_out()
 }
 
 /// As `ready`, and what packages are checked and tried with.
-pub(crate) fn ready_for_packages() -> Result<Ready> {
+pub fn ready_for_packages() -> Result<Ready> {
     plan(&Machine::inspect(Purpose::Packages)?)?.carry_out()
 }
 
 /// What the object is built with.
-pub(crate) struct Ready {
+pub struct Ready {
     toolchain: Toolchain,
     linker: Linker,
     /// Whether the build script of pidns-user has to be given that toolchain.
@@ -74,7 +74,7 @@ pub(crate) struct Ready {
 
 impl Ready {
     /// `cargo SUBCOMMAND`, for the user-space crates and with them the eBPF object.
-    pub(crate) fn cargo(&self, subcommand: &str) -> Command {
+    pub fn cargo(&self, subcommand: &str) -> Command {
         let mut cargo = shell::command("cargo");
         cargo.arg(subcommand);
         // Not always: the script runs again, and pidns-user compiles again, whenever the variable changes, as it

@@ -12,7 +12,7 @@ use crate::shell::{self, Privilege};
 
 /// The folder with one folder a profile. This very program is in one of them, so that no setting of cargo's
 /// (`CARGO_TARGET_DIR`, `build.target`, …) has to be read again.
-pub(crate) fn target_dir() -> Result<PathBuf> {
+pub fn target_dir() -> Result<PathBuf> {
     let exe = env::current_exe().context("cannot find out where xtask itself was built")?;
     let target = exe.parent().and_then(Path::parent);
     let target = target.with_context(|| format!("{} is in no target folder", exe.display()))?;
@@ -20,7 +20,7 @@ pub(crate) fn target_dir() -> Result<PathBuf> {
 }
 
 /// Has cargo run what it builds as root. The build itself stays the user's, or root would own the target folder.
-pub(crate) fn run_as_root(cargo: &mut Command) -> Result<()> {
+pub fn run_as_root(cargo: &mut Command) -> Result<()> {
     match Privilege::here() {
         Privilege::Root => {}
         Privilege::Sudo => {

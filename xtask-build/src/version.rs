@@ -4,19 +4,23 @@ use std::fmt;
 
 /// A version's numbers; what follows them (`-nightly`, `+dfsg1-1~deb12u2`) is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Version {
-    pub(crate) major: u32,
-    pub(crate) minor: u32,
-    pub(crate) patch: u32,
+pub struct Version {
+    /// The first number.
+    pub major: u32,
+    /// The second.
+    pub minor: u32,
+    /// The third.
+    pub patch: u32,
 }
 
 impl Version {
-    pub(crate) const fn new(major: u32, minor: u32, patch: u32) -> Self {
+    /// The version of these numbers.
+    pub const fn new(major: u32, minor: u32, patch: u32) -> Self {
         Self { major, minor, patch }
     }
 
     /// Reads the numbers that `text` starts with; those that are absent count as 0.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let mut numbers = text[..end].split('.').map(|number| number.parse().ok());
         Some(Self {

@@ -16,7 +16,7 @@ const OBJECTS: [&str; 2] = ["pidns-trace-ebpf", "pidns-snapshot-ebpf"];
 ///
 /// Always a release build: the verifier judges the optimised code.
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+pub struct Args {}
 
 pub(crate) fn main(args: &Args) -> Result<()> {
     let Args {} = args;
@@ -26,19 +26,20 @@ pub(crate) fn main(args: &Args) -> Result<()> {
 }
 
 /// What a build has made.
-pub(crate) struct Built {
-    pub(crate) ready: Ready,
+pub struct Built {
+    /// What it was built with.
+    pub ready: Ready,
     /// The program.
-    pub(crate) binary: PathBuf,
+    pub binary: PathBuf,
 }
 
 /// Sets up, builds and checks.
-pub(crate) fn build() -> Result<Built> {
+pub fn build() -> Result<Built> {
     build_with(setup::ready()?)
 }
 
 /// Builds and checks.
-pub(crate) fn build_with(ready: Ready) -> Result<Built> {
+pub fn build_with(ready: Ready) -> Result<Built> {
     let mut cargo = ready.cargo("build");
     shell::run(cargo.args(["--release", "--package", "pidns-user"]))?;
 
@@ -48,7 +49,7 @@ pub(crate) fn build_with(ready: Ready) -> Result<Built> {
 }
 
 /// Checks the eBPF objects that were built in this target folder.
-pub(crate) fn check_objects(target_dir: &Path) -> Result<()> {
+pub fn check_objects(target_dir: &Path) -> Result<()> {
     // The build script of pidns-user has them built in this folder, for all profiles.
     let objects = target_dir.join("ebpf/bpfel-unknown-none/ebpf");
     for object in OBJECTS {

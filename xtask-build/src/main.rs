@@ -1,0 +1,34 @@
+//! `cargo xtask`: carries out the commands that a first build takes, and passes all others on to xtask.
+
+use std::{env, os::unix::process::CommandExt as _, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand as _};
+use xtask_build::{Task, shell};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+fn main() -> ExitCode {
+    let command = env::args_os().nth(1).unwrap_or_default();
+    let is_own = command.to_str().is_some_and(Task::has_subcommand);
+    match if is_own { Cli::parse().task.main() } else { pass_on() } {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not by returning it from main: that prints a backtrace, and what is wrong here is the machine.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Becomes xtask, which knows all commands. Comes back only if cargo cannot be started.
+fn pass_on() -> Result<()> {
+    let mut cargo = shell::command("cargo");
+    cargo.args(["run", "--quiet", "--package", "xtask", "--"]).args(env::args_os().skip(1));
+    Err(cargo.exec()).context("cannot start cargo")
+}

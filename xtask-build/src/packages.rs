@@ -115,6 +115,12 @@ pub(crate) const CONTAINERS: &[Package] = &[
         present: Present::Command("lxc-start"),
         units: &["lxc.service", "lxc-net.service", "lxc-monitord.service"],
     },
+    Package {
+        name: "systemd-container",
+        why: "has systemd-nspawn: tests find the names of its machines",
+        present: Present::Command("systemd-nspawn"),
+        units: &[],
+    },
 ];
 
 /// What dashboards, rules and alerts are tested with.

@@ -60,24 +60,24 @@ pub(crate) struct Running<'a> {
 
 impl<'a> Running<'a> {
     fn start(scratch: &'a Scratch, namespace: &'a str, id: &'a str, annotations: &[&str]) -> Self {
-        Self::start_program(scratch, namespace, id, annotations, &SLEEP)
+        let options: Vec<&str> = annotations.iter().flat_map(|pair| ["--annotation", pair]).collect();
+        Self::start_program(scratch, namespace, id, &options, &SLEEP)
     }
 
-    /// With another program than one that sleeps.
+    /// With these options of `ctr run`, and this program.
     pub(crate) fn start_program(
         scratch: &'a Scratch,
         namespace: &'a str,
         id: &'a str,
-        annotations: &[&str],
+        options: &[&str],
         program: &[&str],
     ) -> Self {
         let rootfs = scratch.rootfs();
-        let options: Vec<&str> = annotations.iter().flat_map(|pair| ["--annotation", pair]).collect();
         let rootfs = rootfs.to_str().expect("a plain name");
         let runc_root = scratch.arg("containerd-runc");
         let args = [
             &["run", "--detach", "--null-io", "--runc-root", &runc_root, "--rootfs"],
-            &options[..],
+            options,
             &[rootfs, id],
             program,
         ]
@@ -141,4 +141,18 @@ fn a_bundle_of_containerd_names_the_container_where_runc_has_no_state() {
     let roots = Roots { containerd_runc: scratch.path("nowhere"), ..roots(&scratch) };
     let container = sure_container_of(&mut ContainerCache::new(roots), running.pid);
     assert_eq!((container.runtime, &container.name), (Some(Runtime::Containerd), &name("front")));
+}
+
+#[test]
+fn a_container_in_a_cgroup_that_its_user_named_is_known_by_its_state() {
+    let scratch = Scratch::new();
+    let _containerd = Containerd::start(&scratch);
+    let id = format!("pidns-own-{}", std::process::id());
+    let cgroup = format!("/chosen-by-the-user-{}", std::process::id());
+    let running = Running::start_program(&scratch, "default", &id, &["--cgroup", &cgroup], &SLEEP);
+    let text = fs::read_to_string(format!("/proc/{}/cgroup", running.pid)).expect("it lives");
+    assert!(text.contains(&cgroup) && !text.contains(&id), "its cgroup has nothing of its id: {text}");
+    let container = sure_container_of(&mut ContainerCache::new(roots(&scratch)), running.pid);
+    assert_eq!((container.runtime, &container.id), (Some(Runtime::Containerd), &name(&id)), "{container:?}");
+    assert_eq!(container.runtime_namespace, name("default"));
 }

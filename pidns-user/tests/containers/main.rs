@@ -10,6 +10,8 @@ mod daemon;
 mod docker;
 mod findings;
 mod image;
+mod lxc;
+mod nspawn;
 mod podman;
 #[path = "../program/mod.rs"]
 mod program;

@@ -225,7 +225,7 @@ mod tests {
         let [_update, mask, install, unmask, disable] = &with_systemd[..] else {
             panic!("five commands, not {with_systemd:#?}")
         };
-        let all = "busybox-static lz4 zstd runc podman containerd docker.io lxc";
+        let all = "busybox-static lz4 zstd runc podman containerd docker.io lxc systemd-container";
         assert!(install.ends_with(all), "each once: {install}");
         for (command, what) in [(mask, "mask --runtime"), (unmask, "unmask --runtime"), (disable, "disable")]
         {

@@ -9,9 +9,10 @@ use super::stage::{HEALTHY, Stage, Subject, send, shell};
 use crate::{
     containerd::{Containerd, ctr},
     docker::Docker,
+    lxc::Lxc,
     podman::Podman,
     runc::Running,
-    scratch::{Scratch, output, run, wait_until},
+    scratch::{Scratch, run, wait_until},
 };
 
 /// How long each runs, before and after a session in it.
@@ -126,57 +127,12 @@ fn nothing_is_found_about_a_healthy_container_of_docker_with_an_init() {
     docker(&["--init"]);
 }
 
-/// A container of LXC, which ends with this.
-struct Lxc<'a> {
-    scratch: &'a Scratch,
-    name: &'a str,
-}
-
-impl Lxc<'_> {
-    fn command(&self, program: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        command.arg("--lxcpath").arg(self.scratch.path("lxc")).args(["--name", self.name]).args(args);
-        command
-    }
-
-    /// With its configuration, and no network.
-    fn make(&self) {
-        let rootfs = self.scratch.rootfs();
-        for folder in ["proc", "sys", "dev"] {
-            fs::create_dir_all(rootfs.join(folder)).expect("a folder");
-        }
-        let folder = self.scratch.path("lxc").join(self.name);
-        fs::create_dir_all(&folder).expect("a folder");
-        let init = self.scratch.path("rootfs/bin/init");
-        fs::write(&init, format!("#!/bin/sh\n{HEALTHY}\n")).expect("a file");
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(init, mode).expect("our own file");
-        let config = format!(
-            "lxc.uts.name = well\nlxc.rootfs.path = dir:{}\nlxc.net.0.type = empty\nlxc.init.cmd = /bin/init\n\
-             lxc.apparmor.profile = unconfined\nlxc.mount.auto = proc:mixed\nlxc.autodev = 1\n",
-            rootfs.display()
-        );
-        fs::write(folder.join("config"), config).expect("a file");
-    }
-}
-
-impl Drop for Lxc<'_> {
-    fn drop(&mut self) {
-        output(&mut self.command("lxc-stop", &["--kill"]));
-    }
-}
-
 #[test]
 fn nothing_is_found_about_a_healthy_container_of_lxc() {
     let (scratch, name) = (Scratch::new(), format!("pidns-well-{}", std::process::id()));
-    let lxc = Lxc { scratch: &scratch, name: &name };
-    lxc.make();
+    let lxc = Lxc::new(&scratch, "lxc", &name, HEALTHY);
     let stage = Stage::new(&[]);
-    let log = scratch.arg("lxc.log");
-    let started = output(&mut lxc.command("lxc-start", &["--daemon", "--logfile", &log]));
-    let log = || fs::read_to_string(&log).unwrap_or_default();
-    assert!(started.status.success(), "{started:?}: {}", log());
-    let pid = run(&mut lxc.command("lxc-info", &["--pid", "--no-humanize"])).parse().expect("a PID");
+    let pid = lxc.start();
     let subject = stage.subject(&name, pid);
     let session = || drop(run(lxc.command("lxc-attach", &["--"]).args(shell(SESSION))));
     let stop = || {

@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(what_a_small_ring_loses_is_counted_and_the_stream_goes_on),
     test!(strict_turns_a_loss_into_an_exit_code),
     test!(who_enters_a_storm_from_outside_is_none_of_it),
+    test!(the_model_is_surprised_by_nothing_where_no_event_was_lost),
 ];
 
 const WORKERS: u64 = 2;
@@ -37,6 +38,13 @@ struct End {
     kernel: BTreeMap<String, KernelCount>,
     #[serde(default)]
     swept: BTreeMap<String, u64>,
+    model: Option<Model>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Model {
+    #[serde(default)]
+    surprises: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -295,5 +303,49 @@ fn who_enters_a_storm_from_outside_is_none_of_it() {
         let visitors = report.visitors.get(event).copied().unwrap_or(0);
         // The shell and what it starts, of each.
         assert!(visitors >= 2 * VISITORS - left_out.min(2 * VISITORS), "{event}: {:?}", report.visitors);
+    }
+}
+
+/// The stream starts in the midst of a storm, and sees many namespaces come and go: of none the end may come before the
+/// beginning, or twice.
+fn the_model_is_surprised_by_nothing_where_no_event_was_lost() {
+    let (lives, namespaces) = (lives() / 5, lives() / 50);
+    let mut storm = Actor::start("storm", &[&lives.to_string(), &WORKERS.to_string()]);
+    let _: Who = storm.hear("init");
+    storm.go();
+    let tracer =
+        FileTracer::start(&["--snapshot", "--ring-size", "64M", "-e", "process.*", "-e", "namespace.*"]);
+    let mut churn = Actor::start("churn", &[&namespaces.to_string()]);
+    let _: u64 = churn.hear_within(SECONDS_FOR_A_STORM, "done");
+    churn.finish();
+    let done: u64 = storm.hear_within(SECONDS_FOR_A_STORM, "lives");
+    assert_eq!(done, lives, "lives that the storm gave");
+    storm.go();
+    let _: Who = storm.hear("straggler");
+    storm.go();
+    storm.finish();
+    tracer.wait_until_quiet();
+    let (mut created, mut end) = (0, None);
+    let (stderr, status) = tracer.interrupt(|line| {
+        if line.contains(r#""event":"namespace.create""#) {
+            created += 1;
+        } else if line.contains(r#""event":"stream.end""#) {
+            end = serde_json::from_str::<End>(line).map_err(|error| panic!("{error}: {line}")).ok();
+        }
+    });
+    expect_code(status, 0, &stderr);
+    let end = end.expect("the stream has an end");
+    assert!(
+        end.lost.is_empty() || probes::tracepoints_are_preemptible(),
+        "the ring was large enough: {:?}, {stderr}",
+        end.lost
+    );
+    let creations = end.kernel.get("namespace.create").map_or(0, |count| count.submitted + count.lost);
+    let left_out = end.lost.get("hook").copied().unwrap_or(0);
+    assert!(creations >= created, "the kernel counts each of the {created} that were printed: {creations}");
+    assert!(created + left_out >= namespaces, "{created} of {namespaces} namespaces, {left_out} lost");
+    if end.lost.is_empty() {
+        let model = end.model.expect("a stream with a snapshot has a model");
+        assert_eq!(model.surprises, BTreeMap::new(), "{creations} namespaces, and nothing was lost");
     }
 }

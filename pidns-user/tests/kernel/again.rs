@@ -1,7 +1,7 @@
 //! Another try for a test whose failure the program under test has explained itself.
 //!
-//! From 7.0 on the kernel leaves a program out where another task was put aside within it (docs/internals/hooks.md, "A program that is
-//! left out"). The stream reports that (`stream.lost`, stage `hook`) and promises no more than that; a test that asks for the
+//! From 7.0 on the kernel skips a program if another task was preempted within it (docs/internals/hooks.md, "When the kernel skips a
+//! program"). The stream reports that (`stream.lost`, stage `hook`) and promises no more than that; a test that asks for the
 //! very event that was missed can only be played again. A failure without such a report is a failure, on every kernel.
 
 use std::panic;

@@ -16,9 +16,9 @@ use serde_json::Value;
 
 use crate::process::POLL;
 
-/// How long a client may take to send its request.
+/// How long one read or write on the connection may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The most that it may post, in bytes.
+/// Upper bound for one request, header and body, in bytes.
 const LARGEST: u64 = 16 << 20;
 
 /// An alert, as Alertmanager sends it.
@@ -59,7 +59,8 @@ impl Webhook {
                 while !ends.load(Ordering::Relaxed) {
                     match listener.accept() {
                         Ok((stream, _)) => {
-                            // A client with a malformed request gets no answer, and tries again.
+                            // A body that is not Alertmanager's was answered with 400; a broken connection or header
+                            // gets no answer. Both are dropped.
                             if let Ok(alerts) = serve(&stream) {
                                 received.lock().unwrap_or_else(PoisonError::into_inner).extend(alerts);
                             }

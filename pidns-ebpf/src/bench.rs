@@ -20,7 +20,8 @@ mod programs {
     #[map]
     static RECORDS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 
-    /// A program that returns at once, on each hook that the product uses.
+    /// A program that returns at once, on each of the six busy tracepoints. (mark_victim and the function hooks have no
+    /// empty counterpart.)
     macro_rules! empty {
         ($($tracepoint:literal $name:ident),* $(,)?) => { $(
             #[btf_tracepoint(function = $tracepoint)]

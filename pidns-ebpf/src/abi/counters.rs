@@ -33,7 +33,7 @@ vocabulary! {
     }
 }
 
-/// Columns of [`Counters`]: one a [`Writer`].
+/// Number of writers: the outer dimension of the tables in [`Counters`].
 pub const WRITERS: usize = Writer::ALL.len();
 
 vocabulary! {

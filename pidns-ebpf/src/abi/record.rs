@@ -366,7 +366,8 @@ pub struct RefusalBody {
     pub for_chosen: u32,
 }
 
-/// Body of [`Kind::NamespaceJoin`]; `process` joined.
+/// Body of [`Kind::NamespaceJoin`]. `process` joined. If a fork showed the join, `other` joined: the parent of
+/// `process`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct JoinBody {

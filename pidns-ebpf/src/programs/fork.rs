@@ -238,9 +238,9 @@ fn remember(thread: Task<Direct>, inum: u32) {
     let _ = CHILDREN_NS.insert(&thread.pid(), &value, 0);
 }
 
-/// Without the hook on system calls, a join shows at the first child that goes elsewhere. What a thread did
-/// before it was observed is not known, so nothing is reported for threads that are older. `process` of the record is
-/// the parent, whose PIDs stand behind the child's: they are sent as those of `other`, and the child with them.
+/// Without the hook on system calls, a join shows at the first child that goes elsewhere. What a thread did before it
+/// was observed is not known, so nothing is reported for threads that are older. The joiner is the parent. It is sent
+/// as `other`, and the child as `process`, because the tail already holds the PIDs in that order.
 #[inline(always)]
 unsafe fn unobserved_join(
     from: *const Scratch<ForkRecord>,

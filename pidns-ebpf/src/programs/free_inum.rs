@@ -1,9 +1,9 @@
 //! `void proc_free_inum(unsigned int inum)`
 //! <https://github.com/torvalds/linux/blob/v6.18/fs/proc/generic.c#L246>
 //!
-//! Called when a namespace of any type is destroyed, its last reference gone: by the task that dropped it, or later by a
-//! kernel thread (6.16 and later). The function that is about PID namespaces alone, destroy_pid_namespace_work, exists
-//! from 6.16 on only, and frees ancestors without being called for them.
+//! Called when a namespace of any type is destroyed because its last reference is gone: by the task that dropped it, or
+//! later by a kernel worker (6.14 and later). destroy_pid_namespace_work handles PID namespaces only, but it is new in
+//! 6.14 and frees ancestors in a loop, without being called for each.
 
 use aya_ebpf::{
     macros::{fentry, map},

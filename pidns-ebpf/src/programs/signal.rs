@@ -1,8 +1,8 @@
 //! `TP_PROTO(int sig, struct kernel_siginfo *info, struct task_struct *task, int group, int result)`, signal_generate
 //! <https://github.com/torvalds/linux/blob/v6.18/include/trace/events/signal.h#L50>
 //!
-//! Called by __send_signal_locked() for every signal, in the sender; `info` may be 0 (SEND_SIG_NOINFO: the
-//! running process sends) or 1 (SEND_SIG_PRIV: the kernel does).
+//! Called for every signal, in the sender, by __send_signal_locked() (before 5.19: __send_signal()). `info` may be 0
+//! (SEND_SIG_NOINFO: the running process sends) or 1 (SEND_SIG_PRIV: the kernel does).
 
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,

@@ -16,18 +16,18 @@ use crate::{
 
 /// dockerd; dropped in this order.
 pub(crate) struct Docker {
-    pub(crate) containers: ContainerTracker,
+    pub(crate) containers: DockerContainers,
     _docker: Daemon,
     _containerd: Containerd,
     pub(crate) scratch: Scratch,
 }
 
-/// All containers of the daemon, which end with this.
-pub(crate) struct ContainerTracker {
+/// The containers of the daemon. Removes them all on drop.
+pub(crate) struct DockerContainers {
     socket: String,
 }
 
-impl ContainerTracker {
+impl DockerContainers {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut docker = Command::new("docker");
         docker.args(["--host", &self.socket]).args(args);
@@ -35,7 +35,7 @@ impl ContainerTracker {
     }
 }
 
-impl Drop for ContainerTracker {
+impl Drop for DockerContainers {
     fn drop(&mut self) {
         let ids = output(&mut self.command(&["ps", "--all", "--quiet"])).stdout;
         for id in String::from_utf8_lossy(&ids).lines() {
@@ -55,7 +55,7 @@ impl Docker {
     fn start() -> Self {
         let scratch = Scratch::new();
         let containerd = Containerd::start(&scratch);
-        let containers = ContainerTracker { socket: format!("unix://{}", scratch.arg("docker.sock")) };
+        let containers = DockerContainers { socket: format!("unix://{}", scratch.arg("docker.sock")) };
         let mut dockerd = Command::new("dockerd");
         // Nothing of the machine's network is touched.
         dockerd.args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]);

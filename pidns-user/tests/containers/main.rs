@@ -1,4 +1,4 @@
-//! ContainerTracker that real runtimes run, by their cgroups and files, and by the stream and recordings.
+//! Containers that real runtimes run, by their cgroups and files, and by the stream and recordings.
 //!
 //! As root. Each test has its daemons, state and images in a scratch folder, starts them itself and ends them
 //! by PID; nothing is on a network. `cargo xtask setup` installs the runtimes, and without them the tests

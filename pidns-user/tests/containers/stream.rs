@@ -1,4 +1,4 @@
-//! ContainerTracker in the live stream and in recordings.
+//! Containers in the live stream and in recordings.
 
 use std::{
     fs::{self, File},

@@ -133,8 +133,12 @@ fn namespaces_are_followed_through_a_storm_without_a_record_of_a_process() {
     let staying = inums(&actor.all_heard("staying"));
     let leaving = inums(&actor.all_heard("leaving"));
     assert_eq!((staying.len(), leaving.len()), (NAMESPACES / 2, NAMESPACES / 2));
-    wait_for("the state of the 25 that stay", &|| alive_within(&staying) == staying.len());
-    wait_for("the end of the 25 that leave", &|| alive_within(&leaving) == 0);
+    wait_for(&format!("the state of all {} staying namespaces", staying.len()), &|| {
+        alive_within(&staying) == staying.len()
+    });
+    wait_for(&format!("the end of all {} leaving namespaces", leaving.len()), &|| {
+        alive_within(&leaving) == 0
+    });
     {
         let published = published.borrow();
         let states =
@@ -184,5 +188,5 @@ fn namespaces_are_followed_through_a_storm_without_a_record_of_a_process() {
     }
     let left = everyone.iter().filter(|who| world.namespace(NsInum(who.ns as u32)).is_some());
     // Another namespace of this machine may have got a number since.
-    assert!(left.count() <= 1, "the namespaces of the storm are gone from the model");
+    assert!(left.count() <= 1, "at most one inode number of the storm is in use again");
 }

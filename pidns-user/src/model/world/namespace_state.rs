@@ -167,7 +167,7 @@ impl NamespaceState {
     }
 
     /// Whether the snapshot shows another PID 1 than we know. If so, the event that named ours was about another
-    /// namespace were about another.
+    /// namespace with the same inode number.
     pub(super) fn had_another_init(&self, ns: &SnapshotNamespace) -> bool {
         self.init_start.zip(ns.born_boot_ns).is_some_and(|(known, seen)| !known.is_same(seen))
     }

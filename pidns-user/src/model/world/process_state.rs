@@ -69,7 +69,7 @@ pub(super) struct Heir {
     pub(super) certain: bool,
 }
 
-/// How a process became a zombie.
+/// How and when a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
     /// When; `None` where no event says that.
@@ -97,7 +97,7 @@ pub struct ProcessState {
     pub entered: Entered,
     /// What the last snapshot that has it shows.
     pub observed: Observation,
-    /// That it is a zombie.
+    /// Set once an event or a snapshot shows that it ended; it may still be exiting.
     pub ended: Option<Ended>,
     /// The namespace that its children go to, where that is not its own.
     pub children_ns: Option<NsInum>,

@@ -368,7 +368,8 @@ impl ModelKernel {
             || self.elsewhere.values().any(|&inum| inum == space.inum)
     }
 
-    /// Whether its end is known without an event.
+    /// Whether it has processes, or has no PID 1 yet and a process whose children will be born in it. The model then
+    /// knows when it ends without an event.
     pub(super) fn has_or_will_have_processes(&self, space: &Space) -> bool {
         self.all_processes().any(|process| process.ns == space.inum)
             || (space.init_start.is_none() && self.elsewhere.values().any(|&inum| inum == space.inum))

@@ -1,7 +1,7 @@
-//! Programs that `cargo xtask bench` compares with: what a hook costs before any work of ours.
+//! Baselines for `cargo xtask bench`: the cost of a hook without our code.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
-/// As in the object of the product, so that nothing but the programs differs.
+/// Same licence as the real object, so only the programs differ.
 #[cfg(target_arch = "bpf")]
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
@@ -16,7 +16,7 @@ mod programs {
         programs::BtfTracePointContext,
     };
 
-    /// As large as the product's by default.
+    /// As large as the tracer's by default.
     #[map]
     static RECORDS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 
@@ -54,7 +54,7 @@ mod programs {
         0
     }
 
-    /// Writes one word only: filling a record in is work of the program that this is compared with.
+    /// Writes one word: filling in the record belongs to the measured program.
     #[inline(always)]
     fn send(flags: u64) {
         if let Some(mut record) = RECORDS.reserve::<[u64; 16]>(0) {

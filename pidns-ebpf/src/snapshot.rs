@@ -1,5 +1,5 @@
-//! The eBPF object of snapshots: a task iterator that describes every process, and iterators that find what else holds
-//! namespaces. An object of its own, so that neither the live stream nor a snapshot waits for the other's programs and maps.
+//! The eBPF object for snapshots: one iterator lists the processes, others list the holders of namespaces. It is
+//! separate from the live stream's object so that neither waits for the other to load.
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
@@ -23,7 +23,7 @@ mod ties;
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
-/// The offsets that the object of the live stream does without.
+/// Offsets that only snapshots need.
 #[cfg(target_arch = "bpf")]
 mod offsets {
     use pidns_ebpf::abi::symbols::placeholder;
@@ -64,12 +64,12 @@ mod iterator {
         pids: [u32; PIDS_ROOM],
     }
 
-    /// One reader at a time has the object loaded, so that no other program writes here meanwhile.
+    /// Only one reader loads this object at a time, so nothing else writes here.
     #[map]
     static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
     /// `struct bpf_iter__task` (kernel/bpf/task_iter.c): `{ struct bpf_iter_meta *meta; struct task_struct *task; }`,
-    /// of which the first begins with the `struct seq_file *`. The task is null once, at the end.
+    /// where `meta` starts with the `struct seq_file *`. The task is null once, at the end.
     /// <https://github.com/torvalds/linux/blob/v6.18/kernel/bpf/task_iter.c#L145>
     #[repr(C)]
     struct Context {
@@ -80,7 +80,7 @@ mod iterator {
     #[unsafe(no_mangle)]
     #[unsafe(link_section = "iter/task")]
     extern "C" fn process_snapshot(context: *const Context) -> i32 {
-        // SAFETY: the kernel's context, which the verifier knows.
+        // SAFETY: the verifier checks accesses to the iterator's context.
         let (meta, task) = unsafe {
             ((&raw const (*context).meta).read_volatile(), (&raw const (*context).task).read_volatile())
         };
@@ -97,7 +97,7 @@ mod iterator {
             describe(task, scratch);
             let size = (*scratch).record.size;
             if size as usize <= size_of::<SnapshotRecord>() + 4 * MAX_PIDS {
-                // Where it finds no room the kernel shows the task again at the next read.
+                // If the buffer is full, the kernel passes the same task again on the next read.
                 bpf_seq_write(meta.read_volatile(), scratch.cast(), size);
             }
         }
@@ -108,7 +108,7 @@ mod iterator {
     /// `to` must be writable.
     #[inline(always)]
     unsafe fn describe(task: Task<Direct>, to: *mut Scratch) {
-        // SAFETY: the caller's promise; the tail has room for MAX_PIDS.
+        // SAFETY: `to` is writable per this function's contract; the tail has room for MAX_PIDS.
         unsafe {
             let record = &raw mut (*to).record;
             task.describe(&raw mut (*record).process);
@@ -130,7 +130,7 @@ mod iterator {
             chain.ns.describe(&raw mut (*record).ns);
             (*record).ns_dying = u32::from(chain.ns.is_dead());
             (*record).subreaper = if present(SIGNAL_SUBREAPER) {
-                // A bit, and since 7.2 a byte.
+                // A bit-field before 7.2, a byte since.
                 u32::from(signal.field::<u8>(SIGNAL_SUBREAPER) & 1)
             } else {
                 2
@@ -151,8 +151,9 @@ mod iterator {
         }
     }
 
-    /// The tracer of this thread; 0: none. `ptrace_parent()`, include/linux/ptrace.h: `parent` is the tracer's
-    /// thread as long as `ptrace` has flags. Copied by helper, as that is rare, and a typed pointer takes the verifier long.
+    /// The tracer of this thread; 0: none. `ptrace_parent()`, include/linux/ptrace.h: `parent` is the tracer's thread
+    /// as long as `ptrace` has flags. Read through a helper: tracers are rare, and a typed pointer costs verification
+    /// time.
     #[inline(always)]
     fn tracer(task: Task<Direct>) -> u32 {
         if task.field::<u32>(TASK_PTRACE) == 0 {
@@ -161,8 +162,9 @@ mod iterator {
         Task::<Probed>::at(task.0).parent().tgid()
     }
 
-    /// As bpf_get_current_cgroup_id has it: the inode number of its folder (`cgroup_id()`, include/linux/cgroup.h). 0 where
-    /// this kernel's structures do not have. Copied by helper, too: typed pointers took the verifier 2 ms.
+    /// The cgroup v2 id, as bpf_get_current_cgroup_id() returns it: the inode number of the cgroup's directory
+    /// (`cgroup_id()`, include/linux/cgroup.h). 0 if this kernel lacks the fields. Read through a helper: a typed
+    /// pointer costs verification time.
     #[inline(always)]
     fn cgroup_id(task: Task<Direct>) -> u64 {
         if !present(TASK_CGROUPS)

@@ -1,12 +1,12 @@
-//! Running to the end without another task on this CPU in between, and a second chance where that is not enough.
+//! Runs a program to its end without another task on this CPU in between, and a second program if that is not enough.
 //!
-//! The kernel leaves a program out where it is running on that CPU already. Tracepoints used to keep other tasks off
-//! their CPU; since 7.0 they do not, and functions never did: a task that is put aside within a program would have all
-//! that others do there go unseen until it comes back. Two kfuncs (6.10 and later) turn preemption off and on around the
-//! work. A task whose time is up meanwhile would be put aside at the second of them, still within the program: so
-//! interrupts are off at that call (two more kfuncs, 6.14), and it is put aside right after the program. What is left is
-//! an interrupt within the few instructions before and after. So where tracepoints need it, a second program follows each
-//! of the busy ones: it does the work where the first was left out.
+//! The kernel skips a program that is already running on that CPU. Tracepoints used to keep other tasks off their CPU;
+//! since 7.0 they do not, and functions never did: if a task is preempted within a program, the kernel skips that
+//! program for all other tasks on the CPU until it runs again. Two kfuncs (6.10 and later) turn preemption off and on
+//! around the work. A task whose time is up meanwhile would be preempted at the second of them, still within the
+//! program: so interrupts are off at that call (two more kfuncs, 6.14), and it is preempted right after the program.
+//! What is left is an interrupt within the few instructions before and after. So on kernels with preemptible
+//! tracepoints a second program follows each of the busy ones: it does the work if the first was skipped.
 
 use core::{arch::asm, mem::MaybeUninit};
 
@@ -30,8 +30,8 @@ use crate::{
 /// (`kernel/fill_in.rs`).
 macro_rules! call {
     ($kfunc:path $(, $argument:expr)?) => {
-        // SAFETY: `kfunc_call`, which changes r0 to r5 and what its argument points at. Where there is no such kfunc it is
-        // dead code.
+        // SAFETY: `kfunc_call`, which changes r0 to r5 and what its argument points at. Without such a kfunc it is dead
+        // code.
         unsafe {
             asm!(
                 ".byte 0x85, 0x20, 0, 0",
@@ -44,13 +44,14 @@ macro_rules! call {
     };
 }
 
-/// Who has had a moment's work done by the first program, until the second one has seen that: a task and a moment to a
-/// slot, as [`slot`] numbers them. Of one element where there is no second program.
+/// Tasks whose first program has run, until the second one has checked that: one slot for a task and a tracepoint,
+/// numbered by [`slot`]. One element if there is no second program.
 #[map]
 static DONE: Array<u32> = Array::with_max_entries(DONE_ENTRIES, 0);
 
-/// The slot of the running task's moment, and what stands there when its work is done. Tasks whose ids are alike in 16
-/// bits share one: they would have to be between the two programs of the same moment at the same time to be mixed up.
+/// The slot of the running task at this tracepoint, and its value once the first program has run. Tasks whose ids are
+/// equal in 16 bits share one: they are confused only if both are between the two programs of the same tracepoint at
+/// the same time.
 #[inline(always)]
 fn slot(moment: Moment) -> (u32, u32) {
     let tid = bpf_get_current_pid_tgid() as u32;
@@ -60,8 +61,8 @@ fn slot(moment: Moment) -> (u32, u32) {
     ((id & 0xffff) << 2 | moment as u32, id)
 }
 
-/// Runs the body of a tracepoint's program that is followed by another for the same moment, where the kernel needs that.
-/// Elsewhere tracepoints keep other tasks off their CPU by themselves.
+/// Runs the body of the first program of a tracepoint. If tracepoints are not preemptible on this kernel, there is no
+/// second program and the body runs as it is.
 #[inline(always)]
 pub(crate) fn first(moment: Moment, body: impl FnOnce()) -> i32 {
     if !SECOND_CHANCE.is_on() {
@@ -75,7 +76,7 @@ pub(crate) fn first(moment: Moment, body: impl FnOnce()) -> i32 {
     })
 }
 
-/// Runs it where the first program was left out.
+/// Runs the body if the kernel skipped the first program.
 #[inline(always)]
 pub(crate) fn second(moment: Moment, body: impl FnOnce()) -> i32 {
     undisturbed(|| {
@@ -89,7 +90,7 @@ pub(crate) fn second(moment: Moment, body: impl FnOnce()) -> i32 {
                 }
             }
         }
-        count(|counters| counters.taken_over[moment as usize] += 1);
+        count(|counters| counters.second_runs[moment as usize] += 1);
         body();
     })
 }

@@ -77,8 +77,8 @@ fn observe(change: impl FnOnce(&mut Layout)) -> Seen {
         });
     }
     assert_eq!(reader.malformed(), 0, "records that cannot be decoded");
-    let taken_over = loaded.stats.read().expect("the counters").taken_over;
-    assert_eq!(taken_over, [0; MOMENTS], "no first program was left out, no second one did its work again");
+    let second_runs = loaded.stats.read().expect("the counters").second_runs;
+    assert_eq!(second_runs, [0; MOMENTS], "no first program was left out, no second one did its work again");
     seen
 }
 

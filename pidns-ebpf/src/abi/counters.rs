@@ -1,10 +1,10 @@
-//! What the kernel side counts.
+//! Counters that the eBPF programs keep.
 
 use super::{record::KINDS, vocabulary::vocabulary};
 
 vocabulary! {
-    /// The program that wrote a counter: no two programs of which one can interrupt the other write the same slot, so
-    /// that no update is lost. (The second program of a moment uses the first one's: both keep other tasks away.)
+    /// Which program wrote a counter. Programs that can interrupt each other have different slots, so no update is
+    /// lost. The second program of a [`Moment`] shares the first one's slot: both run with preemption off.
     Writer {
         /// sched_process_fork.
         Fork = 0,
@@ -37,8 +37,8 @@ vocabulary! {
 pub const WRITERS: usize = Writer::ALL.len();
 
 vocabulary! {
-    /// A moment that two programs are about, where the kernel can leave one out: the second does what the first could
-    /// not.
+    /// A tracepoint with two programs. The kernel skips a program that is already running on this CPU; the second then
+    /// does its work.
     Moment {
         /// sched_process_fork.
         Fork = 0,
@@ -49,7 +49,7 @@ vocabulary! {
     }
 }
 
-/// How many there are.
+/// Number of tracepoints with two programs.
 pub const MOMENTS: usize = Moment::ALL.len();
 
 /// One CPU's counters. Totals since load; a reader adds up the CPUs.
@@ -58,30 +58,30 @@ pub const MOMENTS: usize = Moment::ALL.len();
 pub struct Counters {
     /// Records that reached the ring buffer, by [`Writer`] and `Kind`.
     pub submitted: [[u64; KINDS]; WRITERS],
-    /// Records that did not, because it was full.
+    /// Records dropped because the ring buffer was full, by [`Writer`] and `Kind`.
     pub lost: [[u64; KINDS]; WRITERS],
     /// Threads (not processes) created; not filtered.
     pub threads_created: u64,
     /// Threads ended that were not their process's last; not filtered.
     pub threads_ended: u64,
-    /// Zombies that found no place in the table of zombies: their reaping stays unseen.
+    /// Zombies not tracked because their map was full; their reaping is not reported.
     pub zombies_untracked: u64,
-    /// Processes that found no place in the table of thread counts: their peak stays unknown.
+    /// Processes whose threads are not counted because the map was full; their peak is unknown.
     pub peaks_untracked: u64,
-    /// Members killed by a teardown that found no place in its table: their exit names no cascade.
+    /// Members killed by a teardown but not tracked because the map was full; their exit does not name the teardown.
     pub cascades_untracked: u64,
-    /// Dying namespaces that found no place in their table: their teardown stays unseen.
+    /// Dying namespaces not tracked because their map was full; their teardown is not reported.
     pub teardowns_untracked: u64,
-    /// Namespaces without a living init that found no place in their table: their destruction stays unseen. By
-    /// [`Writer`].
+    /// Namespaces without a living init that are not tracked because their map was full; their destruction is not
+    /// reported. By [`Writer`].
     pub destroys_untracked: [u64; WRITERS],
-    /// Creations that a record of kind `Kind::NamespaceInit` reports too, of the records that reached the ring buffer.
+    /// Submitted `NamespaceInit` records that also report the creation of their namespace.
     pub creations_with_init: u64,
-    /// Likewise of those that did not.
+    /// The same for lost records.
     pub creations_with_init_lost: u64,
-    /// Times that a second program did what the first was left out of, by [`Moment`].
-    pub taken_over: [u64; MOMENTS],
+    /// How often the second program ran because the kernel skipped the first, by [`Moment`].
+    pub second_runs: [u64; MOMENTS],
 }
 
-/// What both sides, and the verifier, rely on.
+/// Both sides and the verifier rely on this size.
 const _: () = assert!(size_of::<Counters>() == ((2 * KINDS + 1) * WRITERS + MOMENTS + 8) * 8);

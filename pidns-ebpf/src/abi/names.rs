@@ -4,7 +4,8 @@
 pub const MAP_EVENTS: &str = "EVENTS";
 /// The per-CPU [`super::Counters`], one element.
 pub const MAP_COUNTERS: &str = "COUNTERS";
-/// Namespace inode numbers that `FILTER_NS` selects (`u32` to `u64`: 0, until the kernel side has met it).
+/// Inode numbers selected by `FILTER_NS`, mapped to the namespace's identity (`u32` to `u64`; 0 until a program first
+/// sees the namespace).
 pub const MAP_FILTER_NS: &str = "FILTER_NS_INUMS";
 /// Set of thread group ids (`u32` to `u8`) that `FILTER_PIDS` selects.
 pub const MAP_FILTER_PIDS: &str = "FILTER_PID_SET";
@@ -13,13 +14,13 @@ pub const FILTER_ENTRIES: u32 = 1024;
 
 /// Zombies: [`super::ProcessKey`] to [`super::Zombie`].
 pub const MAP_ZOMBIES: &str = "ZOMBIES";
-/// Most threads that a process had, by process.
+/// Peak thread count by process.
 pub const MAP_PEAK_THREADS: &str = "PEAK_THREADS";
 /// Dying namespaces: their init's thread group id (`u32`) to [`super::Dying`].
 pub const MAP_DYING: &str = "DYING";
 
-/// One `u64`: CLOCK_BOOTTIME, nanoseconds, when the last hook was in place, 0 until then. What started before has a
-/// history that was not observed.
+/// One `u64`: CLOCK_BOOTTIME, nanoseconds, when the last hook was attached; 0 until then. Earlier processes have an
+/// unknown history.
 pub const MAP_OBSERVED_SINCE: &str = "OBSERVED_SINCE";
 
 /// One `u32`: [`attached`], which hooks are in place. Written while they are being attached, as it is known only then.
@@ -27,29 +28,30 @@ pub const MAP_ATTACHED: &str = "ATTACHED";
 
 /// Bits of [`MAP_ATTACHED`].
 pub mod attached {
-    /// unshare(2) is seen at once, by whatever hook.
+    /// Some hook reports unshare(2) when it happens.
     pub const UNSHARE_SEEN: u32 = 1 << 0;
-    /// setns(2) is seen at once, by whatever hook.
+    /// Some hook reports setns(2) when it happens.
     pub const SETNS_SEEN: u32 = 1 << 1;
-    /// unshare(2), and clone(2) with its kin, are reported by function hooks, not by sys_exit.
+    /// unshare(2) and the clone family are reported by function hooks, not by sys_exit.
     pub const CREATION_BY_FUNCTION: u32 = 1 << 2;
-    /// setns(2) is.
+    /// setns(2) is reported by a function hook, not by sys_exit.
     pub const SETNS_BY_FUNCTION: u32 = 1 << 3;
     /// The release of a namespace's last reference is seen.
     pub const RELEASE_SEEN: u32 = 1 << 4;
-    /// Reapings and the ends of teardowns are reported by function hooks, not by sched_process_free.
+    /// Reaps and finished teardowns are reported by function hooks, not by sched_process_free.
     pub const ENDS_BY_FUNCTION: u32 = 1 << 5;
 }
 
-/// Whose work is done, where a second program follows: [`DONE_ENTRIES`], or one where none does.
+/// Tasks whose first program has run, for the second program to check. [`DONE_ENTRIES`] entries; one entry if no second
+/// programs are loaded.
 pub const MAP_DONE: &str = "DONE";
-/// 2^16 tasks, room for four moments each.
+/// 2^16 tasks, with room for four tracepoints each.
 pub const DONE_ENTRIES: u32 = 1 << 18;
 
 /// Tables of [`super::namespace_counters::CounterSlot`], one a CPU, that user space maps into its memory.
 pub const MAP_NAMESPACE_COUNTERS: &str = "NS_COUNTERS";
-/// Per CPU: [`super::namespace_counters::NamespaceId`] to [`super::namespace_counters::NamespaceCounters`], of namespaces that
-/// found no slot in the table.
+/// Per CPU: [`super::namespace_counters::NamespaceId`] to [`super::namespace_counters::NamespaceCounters`], for
+/// namespaces that have no slot because the table was full.
 pub const MAP_MORE_NAMESPACE_COUNTERS: &str = "NS_COUNTERS_MORE";
 
 /// aya-log's ring buffer.
@@ -59,9 +61,9 @@ pub const MAP_LOG: &str = "AYA_LOGS";
 pub const PROGRAM_FORK: &str = "process_fork";
 /// Program on tp_btf/sched_process_exec.
 pub const PROGRAM_EXEC: &str = "process_exec";
-/// Program on tp_btf/sched_process_exit where that has `group_dead` (6.16 and later).
+/// Program on tp_btf/sched_process_exit with `group_dead` (6.16 and later).
 pub const PROGRAM_EXIT_GROUP_DEAD: &str = "process_exit_group_dead";
-/// Program on tp_btf/sched_process_exit where it has not.
+/// Program on tp_btf/sched_process_exit without `group_dead` (before 6.16).
 pub const PROGRAM_EXIT_LIVE: &str = "process_exit_live";
 /// Program on tp_btf/sched_process_free.
 pub const PROGRAM_FREE: &str = "process_free";
@@ -69,11 +71,11 @@ pub const PROGRAM_FREE: &str = "process_free";
 pub const PROGRAM_SIGNAL: &str = "signal_generate";
 /// Program on tp_btf/sys_exit.
 pub const PROGRAM_SYSCALL: &str = "syscall_exit";
-/// Follows [`PROGRAM_FORK`] where that can be left out.
+/// Follows [`PROGRAM_FORK`] if the kernel can skip that.
 pub const PROGRAM_FORK_AGAIN: &str = "again_process_fork";
-/// Follows [`PROGRAM_EXEC`] likewise.
+/// Follows [`PROGRAM_EXEC`] if the kernel can skip that.
 pub const PROGRAM_EXEC_AGAIN: &str = "again_process_exec";
-/// Follows [`PROGRAM_EXIT_GROUP_DEAD`] likewise.
+/// Follows [`PROGRAM_EXIT_GROUP_DEAD`] if the kernel can skip that.
 pub const PROGRAM_EXIT_AGAIN: &str = "again_process_exit";
 /// Program on tp_btf/mark_victim.
 pub const PROGRAM_VICTIM: &str = "victim_marked";
@@ -102,7 +104,7 @@ pub const PROGRAM_REBOOT: &str = "namespace_reboots";
 
 /// Program on iter/task of the snapshot's object: the processes.
 pub const PROGRAM_SNAPSHOT: &str = "process_snapshot";
-/// Program on iter/task of the same object: where children go, and where processes are for mounts.
+/// Program on iter/task of the same object: pid_for_children, and the root and mount namespace of processes.
 pub const PROGRAM_TASK_TIES: &str = "task_ties";
 /// Program on iter/task_file of the same object: open namespace files.
 pub const PROGRAM_FILE_TIES: &str = "file_ties";

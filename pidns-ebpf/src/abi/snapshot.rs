@@ -1,4 +1,4 @@
-//! What the task iterator writes: a record for each process, one after the other, and their checked decoding.
+//! Records of the task iterator, one for each process, and their checked decoding.
 
 use super::{
     decode::{DecodeError, Process},
@@ -21,13 +21,13 @@ pub struct SnapshotRecord {
     pub state: u32,
     /// `task_struct.exit_state` of its first thread.
     pub exit_state: u32,
-    /// Threads that have not been released.
+    /// Threads not yet reaped.
     pub threads: u32,
     /// Thread group id at level 0 of the tracer of its first thread; 0: none.
     pub tracer: u32,
     /// The id of its first thread's cgroup in the default hierarchy (v2); 0: unknown on this kernel.
     pub cgroup_id: u64,
-    /// Threads that have not begun to exit (`signal_struct.live`).
+    /// Threads not yet exiting (`signal_struct.live`).
     pub threads_live: u32,
     /// `task_struct.flags` of its first thread.
     pub task_flags: u32,
@@ -35,16 +35,16 @@ pub struct SnapshotRecord {
     pub ns_dying: u32,
     /// 1: it adopts the orphans among its descendants (PR_SET_CHILD_SUBREAPER). 0: it does not. 2: unknown on this kernel.
     pub subreaper: u32,
-    /// `task_struct.jobctl` of its first thread, but for what is above 32 bits; 0: unknown on this kernel.
+    /// The low 32 bits of `task_struct.jobctl` of the first thread; 0: unknown on this kernel.
     pub jobctl: u32,
-    /// 0.
+    /// Padding, always 0.
     pub reserved: u32,
-    /// Stands for the cgroups that its first thread is in, of all hierarchies: the same number of two processes in one pass, the
-    /// same cgroups. 0: unknown on this kernel.
+    /// Opaque id of the first thread's css_set. Two processes with the same id in one pass are in the same cgroups of
+    /// all hierarchies. 0: unknown on this kernel.
     pub cgroups: u64,
     /// When its first thread last came to a CPU, by the scheduler's clock (`sched_info.last_arrival`); 0: unknown on this kernel.
     pub last_arrival: u64,
-    /// How long it ran then, nanoseconds: `se.sum_exec_runtime` without what it was when the thread came to the CPU.
+    /// How long it ran then, nanoseconds: `se.sum_exec_runtime` minus its value when the thread was last scheduled in.
     pub last_ran: u64,
 }
 
@@ -59,13 +59,14 @@ pub struct SnapshotProcess<'a> {
     pub process: Process<'a>,
 }
 
-/// The first record of `bytes`, and what comes after it.
+/// Decodes the first record of `bytes`; returns it and the remaining bytes.
 pub fn decode_snapshot(bytes: &[u8]) -> Result<(SnapshotProcess<'_>, &[u8]), DecodeError> {
     const FIXED: usize = size_of::<SnapshotRecord>();
     if bytes.len() < FIXED {
         return Err(DecodeError::Truncated { needed: FIXED, found: bytes.len() });
     }
-    // SAFETY: as many bytes as it has are there, and any bytes are its integers; the read asks for no alignment.
+    // SAFETY: `bytes` holds size_of::<SnapshotRecord>() bytes, all fields are integers, and read_unaligned needs no
+    // alignment.
     let record = unsafe { bytes.as_ptr().cast::<SnapshotRecord>().read_unaligned() };
     let SnapshotRecord {
         size,

@@ -1,4 +1,4 @@
-//! What the programs that find holders of namespaces write: records one after the other, and their checked decoding.
+//! Records of the holder iterators, and their checked decoding.
 
 use super::{
     decode::DecodeError,
@@ -12,7 +12,7 @@ pub const KIND_CHILDREN: u32 = 2;
 /// A [`RootRecord`].
 pub const KIND_ROOT: u32 = 3;
 
-/// Who holds a namespace, and that namespace.
+/// A holder of a namespace, and that namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct HolderRecord {
@@ -20,13 +20,13 @@ pub struct HolderRecord {
     pub kind: u32,
     /// Thread group id of the holder.
     pub tgid: u32,
-    /// The thread by which it was found.
+    /// The thread that holds it.
     pub tid: u32,
-    /// The descriptor; 0 where it is no file.
+    /// The file descriptor; 0 for `KIND_CHILDREN`.
     pub fd: u32,
     /// `start_boottime` of the holder's first thread, nanoseconds.
     pub start_boot_ns: u64,
-    /// What stands for the table of files that this is in: threads that share one have the same. 0 where it is no file.
+    /// Opaque id of the file table: threads that share one have the same id. 0 for `KIND_CHILDREN`.
     pub table: u64,
     /// The namespace.
     pub ns: NamespacePart,
@@ -34,7 +34,7 @@ pub struct HolderRecord {
 
 const _: () = assert!(size_of::<HolderRecord>() == 72);
 
-/// Where a process is for mounts.
+/// Root directory and mount namespace of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct RootRecord {
@@ -48,9 +48,9 @@ pub struct RootRecord {
     pub mount_ns: u32,
     /// `start_boottime` of its first thread, nanoseconds.
     pub start_boot_ns: u64,
-    /// What stands for the mount that its root is in: processes with the same root have the same.
+    /// Opaque id of the mount of its root directory.
     pub mount: u64,
-    /// What stands for the folder that is its root.
+    /// Opaque id of its root directory.
     pub folder: u64,
 }
 
@@ -63,11 +63,11 @@ pub enum Tie {
     File(HolderRecord),
     /// A process's children will be born in this namespace.
     Children(HolderRecord),
-    /// A process is there for mounts.
+    /// A process has this root directory and mount namespace.
     Root(RootRecord),
 }
 
-/// The first record of `bytes`, and what comes after it.
+/// Decodes the first record of `bytes`; returns it and the remaining bytes.
 pub fn decode_tie(bytes: &[u8]) -> Result<(Tie, &[u8]), DecodeError> {
     let kind = u32::from_ne_bytes(*bytes.first_chunk().ok_or_else(|| truncated::<u32>(bytes))?);
     match kind {
@@ -117,6 +117,7 @@ fn truncated<T>(bytes: &[u8]) -> DecodeError {
 /// Any bytes must be a valid `T`.
 unsafe fn take<T>(bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {
     let (record, rest) = bytes.split_at_checked(size_of::<T>()).ok_or_else(|| truncated::<T>(bytes))?;
-    // SAFETY: as many bytes as it has are there, and the read asks for no alignment; the rest is the caller's promise.
+    // SAFETY: `record` holds size_of::<T>() bytes, any bytes are a T per this function's contract, and read_unaligned
+    // needs no alignment.
     Ok((unsafe { record.as_ptr().cast::<T>().read_unaligned() }, rest))
 }

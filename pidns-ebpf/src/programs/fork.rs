@@ -28,11 +28,11 @@ use crate::{
     undisturbed::{first, second},
 };
 
-/// With what the fork was asked for.
+/// The record, and the fork's arguments.
 #[repr(C)]
 struct ForkScratch {
     scratch: Scratch<ForkRecord>,
-    asked: Fork,
+    args: Fork,
 }
 
 #[map]
@@ -62,7 +62,7 @@ fn forked(ctx: &BtfTracePointContext) {
     let tgid = child.tgid();
     if COUNTING.is_on() {
         counting::forked(child, level);
-        if child.pid() != tgid || !tells_of_namespace(thread, child, level) {
+        if child.pid() != tgid || !may_report_namespace(thread, child, level) {
             return;
         }
     }
@@ -98,20 +98,20 @@ fn forked(ctx: &BtfTracePointContext) {
         (&raw mut (*record).process.ns_inum).write(ns.inum());
         (&raw mut (*record).parent.ns_inum).write(parent_ns.inum());
 
-        // Before what was asked for is known: that takes many values, and for each of them the verifier would walk up
-        // from the namespace again.
-        let tells_of_namespace = chain.is_init() && filter::wants_namespace(ns);
+        // Decided before the arguments are read: the verifier would repeat the walk up the namespaces for each value
+        // they can take.
+        let is_new_init = chain.is_init() && filter::wants_namespace(ns);
         // Most forks need no lookup: only an init's reports a namespace, and only clone3 chooses PIDs.
-        let asked = tells_of_namespace || matches!(syscall::via(regs.call()), Via::Clone3);
-        let fork = if asked {
-            // Out of memory the verifier knows no number of it, and does not follow the rest for each call.
-            let asked_for = asked_for(thread, regs, ns);
-            copy(&raw const asked_for, &raw mut (*memory).asked);
-            (&raw const (*memory).asked).read_volatile()
+        let needs_args = is_new_init || matches!(syscall::via(regs.call()), Via::Clone3);
+        let fork = if needs_args {
+            // Stored and reloaded: the verifier then forgets the concrete value and checks the rest only once.
+            let args = fork_args(thread, regs, ns);
+            copy(&raw const args, &raw mut (*memory).args);
+            (&raw const (*memory).args).read_volatile()
         } else {
             Fork::UNKNOWN
         };
-        if tells_of_namespace {
+        if is_new_init {
             namespace_init(ctx, scratch, ns, thread, &fork, pids, parent_pids);
         } else if CALLS_MAY_BE_UNSEEN.is_on()
             && !chain.is_init()
@@ -127,22 +127,22 @@ fn forked(ctx: &BtfTracePointContext) {
     }
 }
 
-/// Whether a fork reports more than the process, where processes are only counted: of a namespace's init, or of a join that no
+/// In counting mode: whether this fork must still be reported, because the child is an init or reveals a join that no
 /// other hook sees.
 #[inline(always)]
-fn tells_of_namespace(thread: Task<Direct>, child: Task<Direct>, level: u32) -> bool {
+fn may_report_namespace(thread: Task<Direct>, child: Task<Direct>, level: u32) -> bool {
     if level == 0 {
         return false;
     }
-    // A child that goes to another namespace than its parent's goes to one further in.
+    // A child in another namespace than its parent is always at a deeper level.
     let is_join =
         CALLS_MAY_BE_UNSEEN.is_on() && thread.thread_pid().level() != level && !attached(SETNS_SEEN);
     is_join || child.is_reaper_of(child.children_ns())
 }
 
-/// What the fork was asked for: as the functions inside it saw it, or else from its caller's registers.
+/// The fork's arguments: from the notes of the function hooks, else from the caller's registers.
 #[inline(always)]
-fn asked_for<A: Access, N: Access>(thread: Task<Direct>, regs: Regs<A>, ns: PidNamespace<N>) -> Fork {
+fn fork_args<A: Access, N: Access>(thread: Task<Direct>, regs: Regs<A>, ns: PidNamespace<N>) -> Fork {
     let compat = thread.in_compat_syscall();
     if !attached(CREATION_BY_FUNCTION) {
         return if compat { Fork::UNKNOWN } else { Fork::of(regs) };
@@ -155,7 +155,7 @@ fn asked_for<A: Access, N: Access>(thread: Task<Direct>, regs: Regs<A>, ns: PidN
     }
 }
 
-/// Threads are counted, and the most of each process remembered for its exit.
+/// Counts threads and keeps each process's peak for its exit record.
 #[inline(always)]
 fn thread_created(thread: Task<Direct>) {
     count(|counters| counters.threads_created += 1);
@@ -165,8 +165,7 @@ fn thread_created(thread: Task<Direct>) {
     let key = thread.group_leader().key();
     let threads = thread.signal().threads();
     match PEAK_THREADS.get_ptr_mut(&key) {
-        // SAFETY: a map value; of two racing forks of one process the larger count may be written over, and is
-        // written again by the next.
+        // SAFETY: a map value; two racing forks may store the smaller peak, which the next fork corrects.
         Some(peak) => unsafe {
             if *peak < threads {
                 *peak = threads;
@@ -199,17 +198,17 @@ unsafe fn namespace_init(
     } else if attached(CREATION_BY_FUNCTION) {
         (Creation::Earlier, unknown, 0)
     } else if fork.via == unknown {
-        // A 32-bit program: its clone or unshare was seen by no hook.
+        // A 32-bit program: no hook saw its clone or unshare.
         (Creation::Unobserved, unknown, FLAG_INEXACT)
     } else if CALLS_MAY_BE_UNSEEN.is_on() && !attached(UNSHARE_SEEN) {
-        remember(thread, ns.inum());
+        set_children_ns(thread, ns.inum());
         (Creation::Unobserved, Via::Unshare as u32, FLAG_INEXACT)
     } else {
         (Creation::Earlier, unknown, 0)
     };
     debug!(ctx, "init of {} at level {}", ns.inum(), ns.level());
     let body = InitBody { via, creation: creation as u32 };
-    // SAFETY: the caller's pointers.
+    // SAFETY: `from` is this CPU's scratch memory with a complete record, as is `scratch`.
     unsafe {
         let record = &raw mut (*scratch).record;
         ns.describe(&raw mut (*record).ns);
@@ -232,15 +231,15 @@ unsafe fn namespace_init(
 }
 
 #[inline(always)]
-fn remember(thread: Task<Direct>, inum: u32) {
+fn set_children_ns(thread: Task<Direct>, inum: u32) {
     let value = ChildrenNs { start_boot_ns: thread.start_boottime(), inum, unshared: 0 };
     // An LRU map always has room.
     let _ = CHILDREN_NS.insert(&thread.pid(), &value, 0);
 }
 
-/// Without the hook on system calls, a join shows at the first child that goes elsewhere. What a thread did before it
-/// was observed is not known, so nothing is reported for threads that are older. The joiner is the parent. It is sent
-/// as `other`, and the child as `process`, because the tail already holds the PIDs in that order.
+/// Without the hook on system calls, a join is visible only at the first child in another namespace. Threads older than
+/// the tracer are skipped: it is unknown what they did before. The joiner is the parent. It is sent as `other`, and the
+/// child as `process`, because the tail already holds the PIDs in that order.
 #[inline(always)]
 unsafe fn unobserved_join(
     from: *const Scratch<ForkRecord>,
@@ -266,9 +265,9 @@ unsafe fn unobserved_join(
             from_inum = known.inum;
         }
     }
-    remember(thread, inum);
+    set_children_ns(thread, inum);
     let Some(scratch) = Scratch::of(&SCRATCH_FORK_JOIN) else { return };
-    // SAFETY: the caller's pointers.
+    // SAFETY: `from` is this CPU's scratch memory with a complete record, as is `scratch`.
     unsafe {
         let record = &raw mut (*scratch).record;
         ns.describe(&raw mut (*record).ns);

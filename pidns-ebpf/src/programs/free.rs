@@ -46,7 +46,7 @@ fn process_free(ctx: BtfTracePointContext) -> i32 {
         && let Some(scratch) = Scratch::of(&SCRATCH_FREE_TEARDOWN)
     {
         // SAFETY: a map value, and this CPU's scratch memory.
-        unsafe { signal::teardown(Writer::Free, FLAG_INEXACT, scratch, key.pid, dying) };
+        unsafe { signal::report_teardown(Writer::Free, FLAG_INEXACT, scratch, key.pid, dying) };
     }
     0
 }

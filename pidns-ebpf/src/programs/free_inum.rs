@@ -31,7 +31,7 @@ fn freed(ctx: &FEntryContext) {
     let inum: u32 = ctx.arg(0);
     let Some(ns) = WITHOUT_INIT.get_ptr(&inum) else { return };
     let Some(scratch) = Scratch::of(&SCRATCH_DESTROY) else { return };
-    // SAFETY: a map value, copied before it goes, and this CPU's scratch memory.
+    // SAFETY: a map value, copied before it is removed, and this CPU's scratch memory.
     unsafe {
         let record = &raw mut (*scratch).record;
         copy(ns, &raw mut (*record).ns);

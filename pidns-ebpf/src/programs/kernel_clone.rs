@@ -1,8 +1,8 @@
 //! `pid_t kernel_clone(struct kernel_clone_args *args)`
 //! <https://github.com/torvalds/linux/blob/v6.18/kernel/fork.c#L2577>
 //!
-//! All of fork, vfork, clone and clone3, of every ABI, with the arguments as the kernel copied them. A success is
-//! sched_process_fork's; this reports refusals.
+//! Covers fork, vfork, clone and clone3 of every ABI, with the arguments as the kernel copied them. sched_process_fork
+//! reports successful forks; this hook reports refusals.
 
 use aya_ebpf::{
     macros::{fexit, map},
@@ -30,8 +30,8 @@ fn clone_returned(ctx: FExitContext) -> i32 {
     let args = CloneArgs::<Direct>::of(ctx.arg(0));
     let flags = args.flags();
     let result: i32 = ctx.arg(1);
-    let may_be_noted = flags & CLONE_NEWPID != 0 || args.set_tid_size() != 0;
-    if result >= 0 && !may_be_noted {
+    let has_note = flags & CLONE_NEWPID != 0 || args.set_tid_size() != 0;
+    if result >= 0 && !has_note {
         return 0;
     }
     let chosen = Chosen { at: args.set_tid(), count: args.set_tid_size(), in_kernel: true };
@@ -40,6 +40,8 @@ fn clone_returned(ctx: FExitContext) -> i32 {
 
 #[inline(always)]
 fn returned(flags: u64, chosen: Chosen, result: i32) {
+    // alloc_pid and copy_pid_ns leave notes for these calls only. The note is taken even on success, so that the next call of this
+    // thread does not find it.
     let call = Call::take_own();
     if result >= 0 || !attached(CREATION_BY_FUNCTION) {
         return;

@@ -1,8 +1,8 @@
 //! `int reboot_pid_ns(struct pid_namespace *pid_ns, int cmd)`
 //! <https://github.com/torvalds/linux/blob/v6.18/kernel/pid_namespace.c#L329>
 //!
-//! reboot(2) inside a namespace: it kills the init, and the caller does not return from it, so that only its entry can be
-//! hooked. The namespace keeps a signal that stands for the command; two commands share each.
+//! reboot(2) inside a namespace: it kills the init and never returns, so only its entry can be hooked. The kernel keeps
+//! only SIGHUP or SIGINT, and two commands map to each; so the command is kept here.
 
 use aya_ebpf::{macros::fentry, programs::FEntryContext};
 
@@ -22,7 +22,8 @@ fn reboots(ctx: &FEntryContext) {
     let ns = PidNamespace::<Direct>::of(ctx.arg(0));
     let command: i32 = ctx.arg(1);
     if ns.level() > 0 {
-        // An LRU map always has room. A command that is refused is followed by no death for its reason.
+        // An LRU map always has room. If the kernel refuses the command, the namespace has no reboot signal and the
+        // exit hook ignores this entry.
         let _ = REBOOTS.insert(&ns.inum(), &(command as u32), 0);
     }
 }

@@ -1,7 +1,8 @@
 //! `long __x64_sys_setns(const struct pt_regs *regs)`, setns(2)
 //! <https://github.com/torvalds/linux/blob/v6.18/kernel/nsproxy.c#L540>
 //!
-//! The 64-bit call: 32-bit programs come in by a function of their own. `__do_sys_setns` has BTF, and no place to hook.
+//! Only the 64-bit call. 32-bit programs enter through another function, which is not hooked. `__do_sys_setns` is in
+//! BTF but cannot be attached to.
 
 use aya_ebpf::{
     macros::{fexit, map},
@@ -43,7 +44,7 @@ fn returned(ctx: &FExitContext) {
     let target = if call.target != 0 {
         Target::Known(PidNamespace::at(call.target as *const u8))
     } else {
-        // Refused before it came to the PID namespace, or not asked for one.
+        // setns failed before pidns_install, or the target is no PID namespace.
         Target::of(task, regs)
     };
     if matches!(target, Target::Other) {

@@ -30,8 +30,9 @@ const DELIVERED: i32 = 0;
 /// `CLD_EXITED` to `CLD_DUMPED`: a parent is notified of a child's death.
 const CHILD_DEATH: core::ops::RangeInclusive<i32> = 1..=3;
 
-/// `SI_TIMER`, `SI_MESGQ`, `SI_ASYNCIO`, `SI_SIGIO`, `SI_DETHREAD`, `SI_ASYNCNL`: as with every code above 0 the kernel
-/// sends, and the running process has nothing to do with it, unless that made the siginfo itself.
+/// `SI_TIMER`, `SI_MESGQ`, `SI_ASYNCIO`, `SI_SIGIO`, `SI_DETHREAD`, `SI_ASYNCNL`: like every code above 0, these mark a
+/// signal as sent by the kernel. The current process is the sender only if it built the siginfo itself
+/// (rt_sigqueueinfo).
 const KERNEL_CODES: [i32; 6] = [-2, -3, -4, -5, -7, -60];
 
 #[map]
@@ -43,7 +44,7 @@ static SCRATCH_TEARDOWN: PerCpuArray<Scratch<NamespaceRecord<TeardownBody>>> =
 
 #[btf_tracepoint(function = "signal_generate")]
 fn signal_generate(ctx: BtfTracePointContext) -> i32 {
-    // Called with the lock of the target's signals held, and interrupts off: no other program gets in.
+    // Called with the target's siglock held and interrupts off, so no other program can run on this CPU meanwhile.
     generated(&ctx);
     0
 }
@@ -67,7 +68,7 @@ fn generated(ctx: &BtfTracePointContext) {
     }
 
     let level = target.thread_pid().level();
-    if level == 0 && !(wants_ends() && filter::wants_level(0)) {
+    if level == 0 && !(wants_fatal_signals() && filter::wants_level(0)) {
         return;
     }
     let leader = target.group_leader();
@@ -77,15 +78,15 @@ fn generated(ctx: &BtfTracePointContext) {
         if !filter::wants(Kind::InitSignal) {
             return;
         }
-    } else if !wants_ends()
+    } else if !wants_fatal_signals()
         || signal == SIGCHLD
         || result != DELIVERED
-        || !is_end(target, leader, level, signal)
+        || !is_wanted_kill(target, leader, level, signal)
     {
         return;
     }
-    // A child has died, which nearly all signals report: the child's own exit reports it. A process reports itself; its state is cheaper
-    // to read than the code, which is also set for those that another process reports.
+    // Nearly all signals are SIGCHLD for a dead child, and the exit hook already reports that. A dying process sends
+    // its own SIGCHLD, so its state is checked first: that is cheaper than reading si_code.
     if signal == SIGCHLD && info.is_one() && current.is_some_and(Task::has_ended) {
         return;
     }
@@ -94,8 +95,8 @@ fn generated(ctx: &BtfTracePointContext) {
         return;
     }
     let sender = Task::current();
-    // zap_pid_ns_processes (kernel/pid_namespace.c) sends SIGKILL to all PIDs but its own, and so to what is left of the
-    // other threads of the exiting init: no signal to the process.
+    // zap_pid_ns_processes() (kernel/pid_namespace.c) also sends SIGKILL to the init's own remaining threads. That is
+    // not a signal to the init.
     if info.is_private() && sender.is_exiting() && sender.tgid() == leader.tgid() {
         return;
     }
@@ -111,8 +112,8 @@ fn generated(ctx: &BtfTracePointContext) {
     let origin = if from_kernel {
         Origin::Kernel
     } else if sender.is_exiting() && word(ctx, 1) == 0 {
-        // SEND_SIG_NOINFO: an exiting thread sends so only what its children asked for (forget_original_parent, kernel/exit.c);
-        // all else of exit is SEND_SIG_PRIV or has a siginfo. Of the pointer newer verifiers think that it is never null.
+        // On exit, only pdeath signals are sent with SEND_SIG_NOINFO (forget_original_parent(), kernel/exit.c). The raw
+        // word is compared: newer verifiers assume that the pointer is never null and drop the check.
         Origin::ParentDeath
     } else if is_member(sender, ns) {
         Origin::Inside
@@ -133,15 +134,16 @@ fn generated(ctx: &BtfTracePointContext) {
     }
 }
 
-/// Whether signals that end processes are wanted, for the records of those ends.
+/// Whether to report signals that kill processes, so that exits can name their sender.
 #[inline(always)]
-fn wants_ends() -> bool {
+fn wants_fatal_signals() -> bool {
     filter::wants(Kind::ProcessSignal) && !COUNTING.is_on()
 }
 
-/// Whether the signal ends a process that is wanted. A process killed with its namespace reports that itself.
+/// Whether the signal is fatal to a process that passes the filter. Members killed in a teardown are excluded: their
+/// exit record says so.
 #[inline(always)]
-fn is_end(target: Task<Direct>, leader: Task<Direct>, level: u32, signal: i32) -> bool {
+fn is_wanted_kill(target: Task<Direct>, leader: Task<Direct>, level: u32, signal: i32) -> bool {
     let tgid = leader.tgid();
     filter::wants_level(level)
         && filter::wants_process(tgid, tgid)
@@ -179,8 +181,10 @@ fn is_member(task: Task<Probed>, ns: PidNamespace<Probed>) -> bool {
     false
 }
 
-/// A namespace's init, in its exit, sends a signal: first SIGKILL to each member, last the signal of its own death
-/// to its parent, when all of them are gone.
+/// An exiting init sends SIGKILL to each member and finally, when all are gone, its exit signal to its parent.
+///
+/// # Safety
+/// `dying` must be valid, and no other CPU may write it.
 #[inline(always)]
 unsafe fn from_dying_init(
     signal: i32,
@@ -191,47 +195,48 @@ unsafe fn from_dying_init(
     dying: *mut Dying,
 ) {
     let init = Task::current().group_leader();
-    // SAFETY: the caller's pointer.
+    // SAFETY: `dying` is valid per this function's contract.
     if init.start_boottime() != unsafe { (*dying).init_start_boot_ns } {
-        // A later process of that number, where the end of this teardown went by unseen.
+        // Another process reuses the PID; the end of this teardown was missed.
         return;
     }
     if signal == SIGKILL && info.is_private() {
         if result == DELIVERED {
-            // SAFETY: the caller's pointer.
+            // SAFETY: `dying` is valid per this function's contract.
             let inum = unsafe {
                 (*dying).killed += 1;
                 (*dying).ns.inum
             };
-            // Where processes are only counted, an init's end alone is reported.
+            // In counting mode only the exits of inits are reported.
             let is_reported = !COUNTING.is_on() || target.group_leader().thread_pid().innermost().0 == 1;
             if is_reported && CASCADE.insert(&target.group_leader().key(), &inum, 0).is_err() {
                 count(|counters| counters.cascades_untracked += 1);
             }
         }
     } else if CHILD_DEATH.contains(&info.code())
-        // Not of a process that it traced, which the kernel notifies before the members are killed.
+        // Skip the death of a zombie that the init was tracing: the kernel notifies that zombie's parent before it
+        // kills the members (exit_ptrace()).
         && target.tgid() == init.parent().tgid()
         && let Some(scratch) = Scratch::of(&SCRATCH_TEARDOWN)
     {
-        // SAFETY: the caller's pointer; this CPU's scratch memory.
-        unsafe { teardown(Writer::Signal, 0, scratch, tgid, dying) };
+        // SAFETY: `dying` is valid per this function's contract; this CPU's scratch memory.
+        unsafe { report_teardown(Writer::Signal, 0, scratch, tgid, dying) };
     }
 }
 
-/// Reports the end of a teardown, and forgets it.
+/// Reports the end of a teardown and removes its entry.
 ///
 /// # Safety
 /// `scratch` and `dying` must be valid.
 #[inline(always)]
-pub(super) unsafe fn teardown(
+pub(super) unsafe fn report_teardown(
     writer: Writer,
     flags: u8,
     scratch: *mut Scratch<NamespaceRecord<TeardownBody>>,
     init_tgid: u32,
     dying: *const Dying,
 ) {
-    // SAFETY: the caller's pointers.
+    // SAFETY: `scratch` and `dying` are valid per this function's contract.
     unsafe {
         let record = &raw mut (*scratch).record;
         copy(&raw const (*dying).ns, &raw mut (*record).ns);

@@ -47,7 +47,7 @@ fn ends() {
         && let Some(scratch) = Scratch::of(&SCRATCH_ZAP)
     {
         // SAFETY: a map value, and this CPU's scratch memory.
-        unsafe { signal::teardown(Writer::Zap, 0, scratch, tgid, dying) };
+        unsafe { signal::report_teardown(Writer::Zap, 0, scratch, tgid, dying) };
     }
 }
 

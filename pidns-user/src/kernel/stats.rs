@@ -42,7 +42,7 @@ pub struct Totals {
     /// Threads ended that were not their process's last.
     pub threads_ended: u64,
     /// Times that a second program did what the first was left out of, by moment.
-    pub taken_over: [u64; MOMENTS],
+    pub second_runs: [u64; MOMENTS],
     /// What found no place in a table, by what stays unseen for it.
     pub untracked: Vec<(&'static str, u64)>,
 }
@@ -93,7 +93,7 @@ impl Stats {
                 destroys_untracked,
                 creations_with_init,
                 creations_with_init_lost,
-                taken_over,
+                second_runs,
             } = cpu;
             for kind in Kind::ALL {
                 let of =
@@ -109,7 +109,7 @@ impl Stats {
             totals.creations_with_init.lost += creations_with_init_lost;
             totals.threads_created += threads_created;
             totals.threads_ended += threads_ended;
-            for (sum, more) in totals.taken_over.iter_mut().zip(taken_over) {
+            for (sum, more) in totals.second_runs.iter_mut().zip(second_runs) {
                 *sum += more;
             }
             for (sum, more) in unseen.iter_mut().zip([
@@ -156,7 +156,7 @@ impl MissedRuns {
     /// Events that were not seen: what of the first programs the second ones, by these totals, did not take over. The totals
     /// must be read after the runs, so that none counts as lost for a moment.
     pub fn lost(&self, totals: &Totals) -> u64 {
-        let firsts = self.firsts.iter().zip(totals.taken_over);
+        let firsts = self.firsts.iter().zip(totals.second_runs);
         self.others + firsts.map(|(missed, taken)| missed.saturating_sub(taken)).sum::<u64>()
     }
 }
@@ -191,8 +191,8 @@ mod tests {
         missed.add(None, 1);
         let mut totals = Totals::default();
         assert_eq!(missed.lost(&totals), 8, "nothing was taken over");
-        totals.taken_over[Moment::Fork as usize] = 4;
-        totals.taken_over[Moment::Exit as usize] = 3;
+        totals.second_runs[Moment::Fork as usize] = 4;
+        totals.second_runs[Moment::Exit as usize] = 3;
         assert_eq!(missed.lost(&totals), 2, "of other moments nothing is made up for");
     }
 }

@@ -16,8 +16,8 @@ use crate::{
     text::Count,
 };
 
-/// Writes the graph of these namespaces: an arrow from each to those below it; dashed ones from what holds one that has
-/// no process, and from where processes that joined came from.
+/// Writes the graph of these namespaces: solid arrows to child namespaces; dashed ones from the holders of an empty
+/// namespace, and from the namespace that joined processes came from.
 pub fn graph(
     snapshot: &Snapshot,
     forest: &Forest<'_>,
@@ -66,7 +66,7 @@ fn label(snapshot: &Snapshot, node: &Node<'_>) -> Vec<String> {
     lines
 }
 
-/// How many of its processes have joined, by the namespace that their parents are in.
+/// Joined processes, counted by the namespace of their parents.
 fn origins(forest: &Forest<'_>, node: &Node<'_>) -> BTreeMap<NsInum, u64> {
     let mut origins = BTreeMap::new();
     for process in &node.members {
@@ -77,7 +77,7 @@ fn origins(forest: &Forest<'_>, node: &Node<'_>) -> BTreeMap<NsInum, u64> {
     origins
 }
 
-/// What holds a namespace without processes, but for those in it, which have an arrow already.
+/// Writes the holders of an empty namespace. Nested namespaces are omitted: they have an arrow.
 fn holders(node: &Node<'_>, to: &mut dyn io::Write) -> io::Result<()> {
     let inum = node.namespace.inum;
     let outside = node.holders.iter().filter(|holder| !matches!(holder, Holder::Child { .. }));
@@ -88,17 +88,17 @@ fn holders(node: &Node<'_>, to: &mut dyn io::Write) -> io::Result<()> {
         notes.push(format!("{more} more"));
     }
     if notes.is_empty() && node.children.is_empty() {
-        notes.push("something that is not seen".to_owned());
+        notes.push("an unknown holder".to_owned());
     }
-    for (index, notes) in notes.into_iter().enumerate() {
-        writeln!(to, "  holder{index}of{inum} [shape=note, label={}];", Quoted(&[notes]))?;
+    for (index, note) in notes.into_iter().enumerate() {
+        writeln!(to, "  holder{index}of{inum} [shape=note, label={}];", Quoted(&[note]))?;
         writeln!(to, "  holder{index}of{inum} -> ns{inum} [style=dashed];")?;
     }
     Ok(())
 }
 
-/// A string of Graphviz's language, of these lines. Its backslashes begin escapes of its own (`\N` is a node's name), and what
-/// has the form of an entity of HTML is one: `&#8238;` would turn the direction of a label.
+/// A quoted Graphviz string of these lines. Graphviz interprets backslashes (`\N` is the node's name) and HTML entities
+/// (`&#8238;` would reverse the text), so both are escaped.
 struct Quoted<'a>(&'a [String]);
 
 impl fmt::Display for Quoted<'_> {
@@ -199,7 +199,7 @@ mod tests {
 }
 "#;
         assert_eq!(draw(None), expected);
-        assert!(!draw(Some(&[NsInum(20)])).contains("ns10"), "not of what is outside");
+        assert!(!draw(Some(&[NsInum(20)])).contains("ns10"), "--from leaves the parent out");
     }
 
     /// One namespace with one process and a container, whose names are these.

@@ -265,7 +265,7 @@ fn detail(forest: &Forest<'_>, node: &Node<'_>, marks: &Marks<'_>, hidden: bool)
     if node.members.is_empty() {
         let held = node.holders.iter().map(|holder| held_by(holder)).collect::<Vec<_>>();
         let held = some("held by", &held, node.holders_left_out as usize);
-        parts.push(held.unwrap_or_else(|| "held by something that is not seen".to_owned()));
+        parts.push(held.unwrap_or_else(|| "held by an unknown holder".to_owned()));
         if hidden {
             parts.push("or has processes that may not be read".to_owned());
         }

@@ -1,4 +1,4 @@
-//! The pipeline on the running kernel, in this process: what follows namespaces alone, as an agent does.
+//! The pipeline in this process on the running kernel, following only namespaces, like the agent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,19 +26,18 @@ use crate::facts::Who;
 use crate::stage::{Actor, patience};
 use crate::{Test, again, probes, test};
 
-pub(crate) const TESTS: &[Test] =
-    &[test!(namespaces_are_followed_through_a_storm_without_a_record_of_a_process)];
+pub(crate) const TESTS: &[Test] = &[test!(namespace_mode_survives_a_storm_and_sends_no_process_records)];
 
 pub(crate) const NAMESPACES: usize = 50;
 pub(crate) const SECONDS_FOR_A_STORM: u64 = 180;
 
-/// What of the stream is about namespaces, by event: the inode number and PID 1 of each.
+/// Namespace events by name: inode number and PID 1.
 #[derive(Default)]
 struct Seen {
     events: BTreeMap<&'static str, Vec<(u64, Option<u64>)>>,
     processes: u64,
     snapshots: u64,
-    tells_destructions: bool,
+    reports_destructions: bool,
     end: Option<Body>,
 }
 
@@ -48,7 +47,7 @@ impl Consumer for Seen {
         let body = &update.event.body;
         match body {
             Body::StreamStart { hooks, .. } => {
-                self.tells_destructions =
+                self.reports_destructions =
                     hooks.get("proc_free_inum").is_some_and(|form| !form.starts_with("off"));
             }
             Body::StreamResync { .. } => self.snapshots += 1,
@@ -82,9 +81,9 @@ pub(crate) fn lives() -> u64 {
     std::env::var("PIDNS_TEST_LIVES").ok().and_then(|text| text.parse().ok()).unwrap_or(200_000)
 }
 
-fn namespaces_are_followed_through_a_storm_without_a_record_of_a_process() {
+fn namespace_mode_survives_a_storm_and_sends_no_process_records() {
     let follow = Follow::Namespaces { refresh: Duration::from_millis(500) };
-    let filter = Filter::everything().expect("everything is a good filter");
+    let filter = Filter::everything().expect("the default filter is valid");
     let KernelFilter { event_mask, level_mask, namespaces, pids } = follow.kernel_filter(&filter);
     let settings =
         Settings { event_mask, level_mask, namespaces, pids, hooks: hooks(), ..Settings::everything() };
@@ -160,7 +159,7 @@ fn namespaces_are_followed_through_a_storm_without_a_record_of_a_process() {
     assert!(report.error.is_none() && report.failures.is_empty(), "{report:?}");
     let mut lost = report.lost.clone();
     if probes::tracepoints_are_preemptible() {
-        // The kernel leaves hooks out there. If one was missed that this asks for, the test is played again.
+        // These kernels can skip hooks. If the test needed a skipped event, it is run again.
         lost.remove("hook");
     }
     assert_eq!(lost, BTreeMap::new(), "nothing is lost");
@@ -175,14 +174,14 @@ fn namespaces_are_followed_through_a_storm_without_a_record_of_a_process() {
         let init = Some(*pid as u64);
         assert_eq!(count("namespace.init", (*ns, init)), 1, "the init of {ns}");
         assert_eq!(count("namespace.init_exit", (*ns, init)), 1, "its exit");
-        // The number may have been another's before, or since.
+        // Another namespace may have had this number before or afterwards.
         assert!(count("namespace.create", (*ns, None)) >= 1, "the creation of {ns}");
         assert!(count("namespace.teardown", (*ns, None)) >= 1, "the teardown of {ns}");
         let destroyed = count("namespace.destroy", (*ns, None));
-        assert_eq!(destroyed >= 1, seen.tells_destructions, "the destruction of {ns}: {destroyed}");
+        assert_eq!(destroyed >= 1, seen.reports_destructions, "the destruction of {ns}: {destroyed}");
     }
-    let world = world.expect("something was followed");
-    if seen.tells_destructions {
+    let world = world.expect("the pipeline kept a model");
+    if seen.reports_destructions {
         let inconsistencies = world.inconsistencies();
         assert_eq!(inconsistencies.destructions_unseen, 0, "{inconsistencies:?}");
     }

@@ -1,17 +1,18 @@
-//! Who is whose parent, and whose a process becomes when its parent has ended.
+//! Parents of processes, and the new parent when one exits.
 //!
-//! The kernel gives the children of a process that exits (not of one that is reaped) to the nearest ancestor of it that is
-//! a subreaper (PR_SET_CHILD_SUBREAPER), has a living thread, and is at the level of the one that exits; else to PID 1 of
-//! the namespace of the one that exits, wherever its children are (`find_new_reaper()`, kernel/exit.c). No event shows which process
-//! is a subreaper. But where no other ancestor than that PID 1 is at that level, no subreaper can come in between.
+//! When a process exits (not when it is reaped), the kernel reparents its children to the nearest ancestor that is a
+//! subreaper (PR_SET_CHILD_SUBREAPER), has a living thread and is at the same level. If there is none, to PID 1 of the
+//! exiting process's namespace, even for children in other namespaces (`find_new_reaper()`, kernel/exit.c). No event
+//! shows which process is a subreaper. But if that PID 1 is the only ancestor at that level, no subreaper can come in
+//! between.
 //!
-//! A PID 1 that exits keeps its children: the kernel kills them, with all that is in the namespace and below, and PID 1
-//! reaps them, before it would give them to another process (`zap_pid_ns_processes()`).
+//! A PID 1 that exits keeps its children: before the kernel would reparent them, it kills every process in the
+//! namespace and below, and PID 1 reaps them (`zap_pid_ns_processes()`).
 
 use super::{Change, ProcessState, World, process_state::Heir};
 use crate::event::identity::{HostPid, ProcessKey};
 
-/// Who reaps a process when it ends: its parent.
+/// The process that reaps another one when it ends: its parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaper {
     /// The process of this PID at level 0: an event named it as the parent, or the kernel's rules leave no other.
@@ -22,13 +23,13 @@ pub enum Reaper {
         /// That PID 1, by its PID at level 0; `None` where it is not known.
         init: Option<HostPid>,
     },
-    /// No parent was named: it is one of the machine's first processes; or its parent was a PID 1 that is gone, and it
-    /// has gone with it, unseen.
+    /// No parent known: one of the host's first processes, or its parent was a PID 1 that is gone; then it was killed
+    /// too, and that was missed.
     Unknown,
 }
 
 impl World {
-    /// Who reaps this process when it ends, or is to reap its zombie, as far as that is certain.
+    /// The reaper of this process or zombie, as far as that is certain.
     pub fn reaper(&self, entry: &ProcessState) -> Reaper {
         match (entry.parent, entry.heir) {
             (Some(parent), _) => Reaper::Parent(parent),
@@ -39,21 +40,21 @@ impl World {
         }
     }
 
-    /// Its parent is this one, as an event or a snapshot had it.
-    pub(super) fn parent_is(&mut self, pid: HostPid, parent: Option<HostPid>, changes: &mut Vec<Change>) {
+    /// Sets the parent named by an event or a snapshot.
+    pub(super) fn set_parent(&mut self, pid: HostPid, parent: Option<HostPid>, changes: &mut Vec<Change>) {
         let heir = parent
             .and_then(|parent| self.processes.get(&parent))
             .filter(|parent| parent.ended.is_some() && !parent.is_init())
             .map(|parent| self.heir(parent));
         match heir {
-            // It was reported between the parent's last act and the kernel's giving its children away.
+            // The parent has exited, but the kernel had not reparented this child yet when it was reported.
             Some(heir) => self.orphan(pid, heir, changes),
             None => self.move_to(pid, parent),
         }
     }
 
-    /// This process has ended: its children are no longer its own.
-    pub(super) fn give_children_away(&mut self, pid: HostPid, changes: &mut Vec<Change>) {
+    /// Reparents the children of a process that has ended.
+    pub(super) fn reparent_children(&mut self, pid: HostPid, changes: &mut Vec<Change>) {
         let Some(dead) = self.processes.get(&pid).filter(|dead| !dead.is_init()) else { return };
         let heir = self.heir(dead);
         for child in self.children.remove(&pid).unwrap_or_default() {
@@ -61,9 +62,9 @@ impl World {
         }
     }
 
-    /// This process is gone: its remaining children have no parent.
-    pub(super) fn leave_family(&mut self, pid: HostPid, changes: &mut Vec<Change>) {
-        self.give_children_away(pid, changes);
+    /// Removes a process that is gone from its parent's children. Its remaining children have no parent.
+    pub(super) fn remove_from_family(&mut self, pid: HostPid, changes: &mut Vec<Change>) {
+        self.reparent_children(pid, changes);
         for child in self.children.remove(&pid).unwrap_or_default() {
             if let Some(child) = self.processes.get_mut(&child) {
                 child.parent = None;
@@ -71,12 +72,12 @@ impl World {
             }
         }
         if let Some(parent) = self.processes.get(&pid).and_then(|entry| entry.parent) {
-            self.forget_child(parent, pid);
+            self.remove_child(parent, pid);
         }
     }
 
-    /// Who takes its children. That it is certain stays so: neither PID 1 as the parent nor one further out ever turns
-    /// into a member of the same level.
+    /// The process that adopts its children. `certain` stays true: a parent that is PID 1 or at an outer level is never
+    /// replaced by a process at this level.
     fn heir(&self, dead: &ProcessState) -> Heir {
         let init = self.namespaces.get(&dead.process.ns).and_then(|entry| entry.init);
         let is_further_out = |parent: &ProcessState| parent.process.pids.len() < dead.process.pids.len();
@@ -98,20 +99,21 @@ impl World {
     fn move_to(&mut self, pid: HostPid, parent: Option<HostPid>) {
         let parent = parent.filter(|&parent| parent != pid);
         if let Some(parent) = parent {
-            self.keep_from_circling(pid, parent);
+            self.break_cycle(pid, parent);
         }
         let Some(entry) = self.processes.get_mut(&pid) else { return };
         entry.heir = None;
         if let Some(before) = std::mem::replace(&mut entry.parent, parent) {
-            self.forget_child(before, pid);
+            self.remove_child(before, pid);
         }
         if let Some(parent) = parent {
             self.children.entry(parent).or_default().insert(pid);
         }
     }
 
-    /// No process is its own ancestor. Where the new parent is a descendant of its child in the model, the model is wrong.
-    fn keep_from_circling(&mut self, pid: HostPid, parent: HostPid) {
+    /// No process is its own ancestor. If the new parent is a descendant in the model, the model is wrong: cut that
+    /// link.
+    fn break_cycle(&mut self, pid: HostPid, parent: HostPid) {
         if !self.children.contains_key(&pid) {
             return;
         }
@@ -124,7 +126,7 @@ impl World {
         }
     }
 
-    fn forget_child(&mut self, parent: HostPid, child: HostPid) {
+    fn remove_child(&mut self, parent: HostPid, child: HostPid) {
         if let Some(children) = self.children.get_mut(&parent) {
             children.remove(&child);
             if children.is_empty() {

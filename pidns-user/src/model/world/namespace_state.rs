@@ -1,4 +1,4 @@
-//! A namespace of the model: what is known of it, which one it is, and how far it has come.
+//! A namespace in the model: its attributes, its identity, and its stage.
 
 use std::cmp::Ordering;
 
@@ -8,18 +8,18 @@ use crate::{
     event::{Cause, Process},
 };
 
-/// How far a namespace has come.
+/// Stage of a namespace's life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// It has had no process yet.
     Empty,
-    /// Its PID 1 lives, or may.
+    /// Its PID 1 is alive, as far as is known.
     Alive,
     /// Its PID 1 has exited: no process can fork there any more.
     Dying {
-        /// When; `None` where no event says that.
+        /// When PID 1 exited; `None` if no event reported it.
         since: Option<BootNs>,
-        /// Why, likewise.
+        /// Why PID 1 exited; `None` if unknown.
         cause: Option<Cause>,
         /// Whether all others have been killed and reaped: PID 1 itself waits to be reaped.
         torn_down: bool,
@@ -36,41 +36,41 @@ pub enum Stage {
 pub struct NamespaceState {
     /// What is known of it.
     pub namespace: SnapshotNamespace,
-    /// How far it has come.
+    /// Its stage.
     pub stage: Stage,
     /// PID 1, by its PID at level 0.
     pub init: Option<HostPid>,
-    /// When PID 1 was started, while it is there and afterwards.
+    /// Start of PID 1, kept after it has exited.
     pub(super) init_start: Option<BootNs>,
-    /// What its birth is known from.
+    /// How it came to be known.
     pub(super) source: KnownFrom,
-    /// Its processes, zombies included; those of the namespaces below not.
+    /// Number of its processes: with zombies, without those of nested namespaces.
     pub members: u32,
-    /// What held it at the last snapshot.
+    /// Its holders at the last snapshot.
     pub holders: Vec<Holder>,
-    /// How many more did.
+    /// Number of holders left out of `holders`.
     pub holders_left_out: u64,
 }
 
 /// How a namespace came to be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KnownFrom {
-    /// Its creation was reported: its birth is that.
+    /// An event reported its creation, which is its birth.
     Creation,
-    /// A snapshot found it: its birth is its PID 1's start.
+    /// A snapshot listed it: its birth is its PID 1's start.
     Snapshot,
-    /// An event was about it, or about a member.
+    /// Only events about it or its members, or a late PID 1.
     Mention,
 }
 
-/// Which namespace of one inode number, which the kernel gives out again at once, a record is about.
+/// The kernel reuses inode numbers at once. Which of the namespaces that had this number does a record mean?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Which {
-    /// One that had the number before.
+    /// An earlier one.
     Earlier,
-    /// The one that is known.
+    /// The one in the model.
     This,
-    /// One that has the number since.
+    /// A later one.
     Later,
 }
 
@@ -84,9 +84,9 @@ impl From<Ordering> for Which {
     }
 }
 
-/// Which of two namespaces that have had one number the one is that was born then. The kernel's ids do not show it: each CPU hands
-/// them out from a range of its own (gen_cookie_next, include/linux/cookie.h).
-fn another(known: Option<BootNs>, born_boot_ns: Option<BootNs>) -> Which {
+/// Orders two namespaces with the same inode number by birth. Kernel ids cannot: each CPU allocates them from its own
+/// range (gen_cookie_next(), include/linux/cookie.h).
+fn earlier_or_later(known: Option<BootNs>, born_boot_ns: Option<BootNs>) -> Which {
     match (known, born_boot_ns) {
         (Some(known), Some(born)) if born < known => Which::Earlier,
         _ => Which::Later,
@@ -107,22 +107,22 @@ impl NamespaceState {
         }
     }
 
-    /// When PID 1 was started, while it is there and afterwards; `None` where it has had none.
+    /// Start of PID 1, kept after it has exited; `None` if it has had none.
     pub fn init_start(&self) -> Option<BootNs> {
         self.init_start
     }
 
-    /// Whether it is this one of its number, as far as that is known.
+    /// Whether `ns` is this namespace and not another with the same inode number, as far as is known.
     pub fn is(&self, ns: &SnapshotNamespace) -> bool {
         self.which(ns.kernel_id, ns.born_boot_ns) == Which::This
     }
 
-    /// Which namespace has this id and birth, as far as that is known. A birth is that of the namespace, or where none
-    /// saw that, its PID 1's start.
+    /// Compares id and birth with ours. The birth is the namespace's creation or, if nothing saw that, the start of its
+    /// PID 1.
     pub(super) fn which(&self, kernel_id: Option<u64>, born_boot_ns: Option<BootNs>) -> Which {
         let births = || [self.namespace.born_boot_ns, self.init_start].into_iter().flatten();
         if let (Some(known), Some(given)) = (self.namespace.kernel_id, kernel_id) {
-            return if known == given { Which::This } else { another(births().max(), born_boot_ns) };
+            return if known == given { Which::This } else { earlier_or_later(births().max(), born_boot_ns) };
         }
         let Some(given) = born_boot_ns else { return Which::This };
         if births().any(|known| known.is_same(given)) {
@@ -130,24 +130,24 @@ impl NamespaceState {
         }
         match (births().min(), births().max()) {
             (Some(first), _) if given < first => Which::Earlier,
-            // It gets its PID 1 now.
+            // Not for an empty namespace: this is the start of its first PID 1.
             (_, Some(last)) if given > last && self.stage != Stage::Empty => Which::Later,
             _ => Which::This,
         }
     }
 
-    /// Which namespace is the one that was created at this time.
-    pub(super) fn which_was_created(&self, kernel_id: Option<u64>, born_boot_ns: Option<BootNs>) -> Which {
+    /// Compares with a creation event.
+    pub(super) fn compare_created(&self, kernel_id: Option<u64>, born_boot_ns: Option<BootNs>) -> Which {
         if let (Some(known), Some(given)) = (self.namespace.kernel_id, kernel_id) {
             let birth = self.namespace.born_boot_ns;
-            return if known == given { Which::This } else { another(birth, born_boot_ns) };
+            return if known == given { Which::This } else { earlier_or_later(birth, born_boot_ns) };
         }
         match self.source {
             _ if born_boot_ns == self.namespace.born_boot_ns => Which::This,
             KnownFrom::Creation => born_boot_ns.cmp(&self.namespace.born_boot_ns).into(),
             KnownFrom::Mention => Which::Later,
-            // The snapshot was faster than the event. It has the start of PID 1, which is a little before the creation is reported
-            // where clone made it, and any time after it where unshare did. Whether it is that one its PID 1 will show.
+            // The snapshot came before the creation event. It has PID 1's start: slightly before the creation is
+            // reported for clone, any time after it for unshare. PID 1 will decide.
             KnownFrom::Snapshot => match self.init_start {
                 Some(start) if self.init.is_none() && born_boot_ns.is_some_and(|born| born > start) => {
                     Which::Later
@@ -157,9 +157,9 @@ impl NamespaceState {
         }
     }
 
-    /// Whether a process that has its number must be in a later namespace: a namespace has one PID 1, and no process comes when
-    /// all have gone.
-    pub(super) fn cannot_have(&self, process: &Process) -> bool {
+    /// Whether `process` must belong to a later namespace with this number: it is a second PID 1, or it started after
+    /// the last member was gone.
+    pub(super) fn excludes(&self, process: &Process) -> bool {
         let start = process.start_boot_ns;
         let is_later = |than: BootNs| start > than && !than.is_same(start);
         let is_another_init = process.pids.last() == Some(&1) && self.init_start.is_some_and(is_later);
@@ -172,10 +172,10 @@ impl NamespaceState {
         self.init_start.zip(ns.born_boot_ns).is_some_and(|(known, seen)| !known.is_same(seen))
     }
 
-    /// PID 1 is this process.
-    pub(super) fn has_init(&mut self, init: &Process) {
+    /// Records `init` as PID 1.
+    pub(super) fn set_init(&mut self, init: &Process) {
         let start = init.start_boot_ns;
-        // What was rounded was rounded down.
+        // /proc rounds starts down, so the later one is exact.
         let exact =
             self.init_start.filter(|&known| known.is_same(start)).map_or(start, |known| known.max(start));
         (self.init, self.init_start) = (Some(init.pid), Some(exact));
@@ -183,12 +183,10 @@ impl NamespaceState {
             self.stage = Stage::Alive;
         }
     }
-}
 
-impl NamespaceState {
-    /// Its PID 1 is exiting or has ended, as a snapshot or a teardown shows; `torn_down`: all others are gone. Returns whether
-    /// that was not known.
-    pub(super) fn goes_down(&mut self, torn_down: bool) -> bool {
+    /// Records that PID 1 is exiting or has ended; `torn_down`: all other processes are gone. Returns whether this is
+    /// news.
+    pub(super) fn mark_dying(&mut self, torn_down: bool) -> bool {
         match &mut self.stage {
             Stage::Dying { torn_down: known, .. } => {
                 let is_new = torn_down && !*known;

@@ -14,7 +14,7 @@ use crate::{
 impl World {
     /// Its namespace exists, with or without an event.
     pub(super) fn ensure_namespace(&mut self, process: &Process, changes: &mut Vec<Change>) {
-        if let Some(known) = self.namespaces.get(&process.ns).filter(|known| known.cannot_have(process)) {
+        if let Some(known) = self.namespaces.get(&process.ns).filter(|known| known.excludes(process)) {
             let is_named = self.pass.as_ref().is_some_and(|snapshot| snapshot.has_named(process.ns));
             if is_named {
                 // The snapshot is right about it, and what was known before belonged to another one.
@@ -39,7 +39,7 @@ impl World {
         // A late event of a PID 1 that the number's namespace before had leaves the later one alone.
         let is_newest = entry.init_start.is_none_or(|known| process.start_boot_ns >= known);
         if process.pids.last() == Some(&1) && (entry.init.is_none() || is_newest) {
-            entry.has_init(process);
+            entry.set_init(process);
         }
     }
 
@@ -74,7 +74,7 @@ impl World {
             (entry.init, entry.init_start) = (None, None);
         }
         let known = self.namespaces.get(&ns.inum);
-        match known.map(|entry| entry.which_was_created(ns.kernel_id, ns.born_boot_ns)) {
+        match known.map(|entry| entry.compare_created(ns.kernel_id, ns.born_boot_ns)) {
             Some(Which::Earlier) => return,
             Some(Which::This) => self.learn(ns, changes),
             Some(Which::Later) => {
@@ -128,7 +128,7 @@ impl World {
         }
         let is_there = self.processes.get(&init.pid).is_none_or(|known| known.is(init));
         if let Some(entry) = self.namespaces.get_mut(&ns.inum) {
-            entry.has_init(init);
+            entry.set_init(init);
             if !is_there {
                 // It is over already, and its PID another's.
                 entry.init = None;
@@ -144,7 +144,7 @@ impl World {
         changes: &mut Vec<Change>,
     ) {
         if let Some(snapshot) = &mut self.pass {
-            snapshot.has_seen_namespace(ns.inum, holders, holders_left_out);
+            snapshot.on_namespace(ns.inum, holders, holders_left_out);
         }
         // The stage has it.
         let (dying, ns) = (ns.dying, &SnapshotNamespace { dying: false, ..ns.clone() });
@@ -161,7 +161,7 @@ impl World {
             if entry.source == KnownFrom::Mention {
                 entry.source = KnownFrom::Snapshot;
             }
-            if dying && entry.goes_down(false) {
+            if dying && entry.mark_dying(false) {
                 changes.push(Change::NamespaceUpdated(ns.inum));
             }
         }
@@ -179,7 +179,7 @@ impl World {
         else {
             return;
         };
-        if init.pids.len() > 1 && (torn_down || observed.exiting) && entry.goes_down(torn_down) {
+        if init.pids.len() > 1 && (torn_down || observed.exiting) && entry.mark_dying(torn_down) {
             changes.push(Change::NamespaceUpdated(init.ns));
         }
     }
@@ -198,7 +198,7 @@ impl World {
         }
         let Some(entry) = self.namespaces.get_mut(&ns.inum) else { return };
         changes.push(Change::NamespaceUpdated(ns.inum));
-        entry.goes_down(true);
+        entry.mark_dying(true);
         if entry.members == 0 {
             self.emptied(ns.inum, Some(at), changes);
         }

@@ -1,4 +1,4 @@
-//! A process of the model: who it is, where it is from, and how far it has come.
+//! A process in the model: identity, origin and state.
 
 use crate::{
     event::identity::{BootNs, HostPid, NsInum, ProcessKey},
@@ -14,19 +14,19 @@ pub enum Entered {
     Born,
     /// Forked by a process of another namespace.
     Joined {
-        /// That process as it was then: it may be gone, and another one have its PID.
+        /// The forker at that time; its PID may belong to another process now.
         forker: Box<Process>,
     },
-    /// Before it was watched. A snapshot found its parent outside of the namespace.
+    /// Before tracing started. A snapshot found its parent outside of the namespace.
     ParentOutside {
         /// That parent's PID at level 0.
         parent: HostPid,
     },
-    /// Before it was watched.
+    /// Before tracing started.
     Unseen,
 }
 
-/// What a snapshot shows of a process at its moment, and no event reports.
+/// What only snapshots show, as of the last one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observation {
     /// Letter of its first thread's state (proc(5)).
@@ -39,7 +39,7 @@ pub struct Observation {
     pub exiting: bool,
     /// Whether it is frozen.
     pub frozen: bool,
-    /// By what.
+    /// What froze it.
     pub freezer: Option<Freezer>,
     /// PID at level 0 of the process that traces its first thread.
     pub tracer: Option<HostPid>,
@@ -49,21 +49,21 @@ pub struct Observation {
     pub cgroup_id: Option<u64>,
     /// The path of its cgroup.
     pub cgroup: Option<Name>,
-    /// When it last ran, where it is exiting.
+    /// When it last ran, if it is exiting.
     pub last_ran: Option<BootNs>,
 }
 
 impl Observation {
-    /// Whether all its threads have ended, and its parent has not reaped it.
+    /// Whether it is a zombie: all threads have exited, not reaped yet.
     pub fn is_zombie(&self) -> bool {
         matches!(self.state, Some('Z' | 'X')) && self.threads.is_none_or(|threads| threads <= 1)
     }
 }
 
-/// Who takes the children of a process that ends.
+/// The process that adopts the children of one that ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Heir {
-    /// PID 1 of its namespace, where that is known.
+    /// PID 1 of its namespace, if known.
     pub(super) init: Option<ProcessKey>,
     /// Whether it can be no other process.
     pub(super) certain: bool,
@@ -72,34 +72,34 @@ pub(super) struct Heir {
 /// How and when a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// When; `None` where no event says that.
+    /// When; `None` if no event reported it.
     pub since: Option<BootNs>,
-    /// How it ended, likewise.
+    /// How it ended; `None` if unknown.
     pub exit: Option<Exit>,
-    /// Whose child it was then, by that one's PID at level 0: who was to reap it first.
+    /// Its parent at that time (PID at level 0), the first that should reap it.
     pub parent: Option<HostPid>,
 }
 
 /// A process that exists, or is a zombie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessState {
-    /// As its last record has it, but for `ppid`.
+    /// From its last record, without `ppid` (see `parent`).
     pub process: Process,
-    /// Its parent at level 0; `None` where it has none, or where that is not certain: see [`World::reaper`].
+    /// Its parent at level 0; `None` if it has none, or if that is not certain: see [`World::reaper`].
     ///
     /// [`World::reaper`]: super::World::reaper
     pub parent: Option<HostPid>,
     /// Whether a parent of it has ended.
     pub orphaned: bool,
-    /// Of an orphan without a parent that is certain: what is known of the next one.
+    /// For an orphan whose new parent is uncertain: what is known about that parent.
     pub(super) heir: Option<Heir>,
     /// How it got in.
     pub entered: Entered,
-    /// What the last snapshot that has it shows.
+    /// From the last snapshot that lists it.
     pub observed: Observation,
     /// Set once an event or a snapshot shows that it ended; it may still be exiting.
     pub ended: Option<Ended>,
-    /// The namespace that its children go to, where that is not its own.
+    /// The namespace in which its children will be born, if not its own.
     pub children_ns: Option<NsInum>,
 }
 
@@ -114,7 +114,7 @@ impl ProcessState {
         self.key().is_same(process.key())
     }
 
-    /// Whether it is the one of its PID that was started then.
+    /// Whether it has this start time, so is this process and not another with its PID.
     pub fn has_started(&self, start_boot_ns: BootNs) -> bool {
         self.process.start_boot_ns.is_same(start_boot_ns)
     }
@@ -124,13 +124,13 @@ impl ProcessState {
         self.process.pids.last() == Some(&1)
     }
 
-    /// In the form of a snapshot of the kernel; `exiting`: it has ended for the events, and is no zombie yet.
+    /// In the form of a kernel snapshot; `exiting`: events reported its exit, but /proc does not show a zombie yet.
     pub fn as_snapshot(&self, exiting: bool) -> SnapshotProcess {
         let Process { pid, pids, comm, start_boot_ns, uid, ns, ppid: _, container } = &self.process;
         let Observation { subreaper, cgroup_id, cgroup, .. } = self.observed.clone();
         let Observation { state, threads, threads_live, frozen, freezer, tracer, .. } = match &self.ended {
             Some(_) if exiting => Observation::default(),
-            // A zombie that nothing traces gets no tracer any more (ptrace_attach(), kernel/ptrace.c).
+            // A zombie cannot be traced any more (ptrace_attach(), kernel/ptrace.c).
             Some(_) if self.observed.is_zombie() => self.observed.clone(),
             Some(_) => Observation { state: Some('Z'), threads: Some(1), ..Observation::default() },
             None => self.observed.clone(),

@@ -20,7 +20,7 @@ impl World {
         self.history.revived(process.key());
         self.on_description(process, changes);
         let children_ns =
-            self.pass.as_mut().and_then(|snapshot| snapshot.has_seen_process(process.pid, process.ns));
+            self.pass.as_mut().and_then(|snapshot| snapshot.on_process(process.pid, process.ns));
         let parent = process.ppid;
         if let Some(entry) = self.processes.get_mut(&process.pid) {
             entry.observed = observed.clone();
@@ -36,7 +36,7 @@ impl World {
             let is_ending_init = observed.exiting && entry.is_init();
             if (is_zombie || is_ending_init) && entry.ended.is_none() {
                 entry.ended = Some(Ended { since: zombie_since, exit: None, parent });
-                self.give_children_away(process.pid, changes);
+                self.reparent_children(process.pid, changes);
             }
         }
         self.on_snapshot_init(process, &observed, changes);
@@ -59,7 +59,7 @@ impl World {
                     changes.push(Change::ProcessUpdated(key));
                 }
                 if moved {
-                    self.parent_is(key.pid, parent, changes);
+                    self.set_parent(key.pid, parent, changes);
                 }
                 return;
             }
@@ -127,7 +127,7 @@ impl World {
             children_ns: None,
         };
         self.processes.insert(process.pid, entry);
-        self.parent_is(process.pid, parent, changes);
+        self.set_parent(process.pid, parent, changes);
         changes.push(Change::ProcessAdded(process.key()));
     }
 
@@ -179,7 +179,7 @@ impl World {
         entry.ended = Some(Ended { since: Some(at), exit: Some(exit.clone()), parent });
         let children_ns = entry.children_ns.take();
         changes.push(Change::ProcessEnded(process.key()));
-        self.give_children_away(process.pid, changes);
+        self.reparent_children(process.pid, changes);
         if !self.reapings_reported {
             self.remove(process.pid, Some(at), changes);
         }
@@ -206,7 +206,7 @@ impl World {
 
     /// It is gone, at this time or at one that was not seen.
     pub(super) fn remove(&mut self, pid: HostPid, at: Option<BootNs>, changes: &mut Vec<Change>) {
-        self.leave_family(pid, changes);
+        self.remove_from_family(pid, changes);
         let Some(entry) = self.processes.remove(&pid) else { return };
         let (key, ns) = (entry.key(), entry.process.ns);
         self.history.add_process(DeadProcess { state: entry, gone_boot_ns: at, known_boot_ns: self.boot_ns });

@@ -195,7 +195,7 @@ fn expect_equal(world: &World, kernel: &ModelKernel, kind: Kind) {
     }
     for process in &kernel.living {
         let known = world.process(process.pid).expect("it is known");
-        assert_eq!(known.children_ns, kernel.elsewhere(process), "{known:?}");
+        assert_eq!(known.children_ns, kernel.pid_for_children(process), "{known:?}");
     }
 }
 
@@ -236,7 +236,7 @@ proptest! {
             kernel.act(what, whom);
             let emitted = std::mem::take(&mut kernel.emitted);
             if lost {
-                kernel.forget_the_creations_of(&emitted);
+                kernel.lose_creations(&emitted);
             } else {
                 emitted.iter().for_each(|event| drop(world.apply(event)));
             }
@@ -258,7 +258,7 @@ proptest! {
         for process in kernel.living.iter().chain(&kernel.zombies) {
             let known = world.process(process.pid).expect("the snapshot has named it");
             prop_assert_eq!(known.parent, process.ppid);
-            prop_assert_eq!(known.children_ns, kernel.elsewhere(process));
+            prop_assert_eq!(known.children_ns, kernel.pid_for_children(process));
         }
         for space in &kernel.namespaces {
             let entry = world.namespace(space.inum()).expect("the snapshot has named it");

@@ -261,7 +261,7 @@ fn keeps(facts: &NamespaceFacts, holders: &[Holder], is_gone: bool, sheet: &mut 
         }
     }
     if all.is_empty() && !is_gone {
-        all.push("something that is not seen".to_owned());
+        all.push("an unknown holder".to_owned());
     }
     let from_kernel =
         |holder: &Holder| matches!(holder, Holder::PidForChildren { .. } | Holder::Child { .. });

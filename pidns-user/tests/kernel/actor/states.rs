@@ -1,4 +1,4 @@
-//! Situations in which the state of a process or a namespace is easily taken for another. Each waits to be let go.
+//! Situations whose process or namespace states are easy to confuse. Each waits for "go".
 
 use std::ffi::c_int;
 use std::fs::{self, File};
@@ -32,13 +32,13 @@ pub(super) fn wait_until_exiting(pid: Pid) {
         let mut numbers = numbers.split_whitespace();
         let state = numbers.next().expect("a state").to_owned();
         let flags: u32 = numbers.nth(5).and_then(|flags| flags.parse().ok()).expect("flags");
-        assert_ne!(state, "Z", "{pid} has ended already, and nothing keeps it");
+        assert_ne!(state, "Z", "{pid} is a zombie already: its exit did not block");
         flags & 4 != 0
     };
     while !is_exiting() {
         thread::sleep(Duration::from_millis(1));
     }
-    // From there to where it waits are a few microseconds.
+    // It blocks a few microseconds later.
     thread::sleep(Duration::from_millis(50));
 }
 
@@ -74,8 +74,8 @@ fn hung_teardown() -> c_int {
     0
 }
 
-/// The init is killed, and waits for that of a namespace within, which is frozen. Where that waits for a file it goes to the
-/// refrigerator; `asleep`: it is frozen in its sleep.
+/// The outer init is killed and waits for the inner init, which is frozen: while it reads a pipe or, with `asleep`, in
+/// nanosleep.
 fn frozen_teardown(cgroup: &str, asleep: bool) -> c_int {
     let home = Child::init("outer", || {
         let life = |side: &Side<'_>| {

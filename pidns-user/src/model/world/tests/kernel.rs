@@ -1,5 +1,5 @@
-//! A small kernel with processes and namespaces that emits events. It follows kernel/exit.c, gives the numbers of
-//! the dead to the next ones at once, and reports a birth with the fields that the program would know.
+//! A toy kernel that emits events. It follows kernel/exit.c, reuses numbers at once, and fills in only fields that the
+//! tracer could know.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,10 +12,10 @@ use crate::{
     text::Name,
 };
 
-/// What it can do, and how often: numbers to be drawn.
+/// Number of action codes; `act` gives frequent actions several codes.
 pub(super) const ACTS: u8 = 17;
 
-/// What kernels and their hooks differ in.
+/// Capabilities that differ between kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kind {
     /// Whether namespaces have numbers that are never used again.
@@ -44,7 +44,7 @@ impl Space {
         self.inum
     }
 
-    /// As events have it.
+    /// As an event would show it.
     fn emitted(&self) -> Namespace {
         let born_boot_ns = if self.creation_known { Some(self.created) } else { self.init_start };
         let Self { inum, level, parent, kernel_id, .. } = *self;
@@ -56,13 +56,13 @@ pub(super) struct ModelKernel {
     kind: Kind,
     pub(super) clock: u64,
     next_id: u64,
-    /// Their `ppid` is who their parent is now.
+    /// `ppid` is kept up to date when they are reparented.
     pub(super) living: Vec<Process>,
     pub(super) zombies: Vec<Process>,
     pub(super) namespaces: Vec<Space>,
-    /// Where the children of processes go that have unshared or joined.
-    elsewhere: BTreeMap<HostPid, NsInum>,
-    /// They are not reported.
+    /// The namespace of future children, for processes that have unshared or joined.
+    pid_for_children: BTreeMap<HostPid, NsInum>,
+    /// Not visible in events.
     subreapers: BTreeSet<HostPid>,
     pub(super) emitted: Vec<Event>,
 }
@@ -87,7 +87,7 @@ impl ModelKernel {
             living: vec![init.clone()],
             zombies: Vec::new(),
             namespaces: vec![host],
-            elsewhere: BTreeMap::new(),
+            pid_for_children: BTreeMap::new(),
             subreapers: BTreeSet::new(),
             emitted: Vec::new(),
         };
@@ -106,9 +106,9 @@ impl ModelKernel {
         let living = self.living[whom % self.living.len()].clone();
         match what % ACTS {
             0..4 => self.fork(&living),
-            4 => self.clone_into_a_new_one(&living),
+            4 => self.clone_newpid(&living),
             5 => self.unshare(&living),
-            6 => self.join_one_below(&living, whom),
+            6 => self.setns(&living, whom),
             7 => {
                 self.subreapers.insert(living.pid);
             }
@@ -130,16 +130,16 @@ impl ModelKernel {
             }
             _ => {}
         }
-        self.destroy_what_is_unused();
+        self.destroy_unused();
     }
 
     /// Where this one's children are born, if not in its own namespace.
-    pub(super) fn elsewhere(&self, process: &Process) -> Option<NsInum> {
-        self.elsewhere.get(&process.pid).copied()
+    pub(super) fn pid_for_children(&self, process: &Process) -> Option<NsInum> {
+        self.pid_for_children.get(&process.pid).copied()
     }
 
-    /// The program has lost these events: what it did not hear it does not know.
-    pub(super) fn forget_the_creations_of(&mut self, lost: &[Event]) {
+    /// Marks the creations in these lost events as unknown to the tracer.
+    pub(super) fn lose_creations(&mut self, lost: &[Event]) {
         for event in lost {
             if let Body::NamespaceCreate { ns, .. } = &event.body
                 && let Some(space) = self.namespaces.iter_mut().find(|space| space.inum == ns.inum)
@@ -167,7 +167,7 @@ impl ModelKernel {
     }
 
     /// A process that is started now, in this namespace.
-    fn newcomer(&mut self, parent: &Process, ns: NsInum) -> Process {
+    fn new_process(&mut self, parent: &Process, ns: NsInum) -> Process {
         self.clock += 1;
         let pid = Self::free_number(2, |pid| self.all_processes().any(|process| process.pid.0 == pid));
         let space = self.space(ns);
@@ -200,11 +200,11 @@ impl ModelKernel {
 
     /// Forks to where the children of `parent` go; the first one is PID 1 there.
     fn fork(&mut self, parent: &Process) {
-        let ns = self.elsewhere.get(&parent.pid).copied().unwrap_or(parent.ns);
+        let ns = self.pid_for_children.get(&parent.pid).copied().unwrap_or(parent.ns);
         if self.space(ns).init_start.is_some() && self.living_init(ns).is_none() {
             return; // ENOMEM: it is dead.
         }
-        let child = self.newcomer(parent, ns);
+        let child = self.new_process(parent, ns);
         if is_init(&child) {
             self.space_mut(ns).init_start = Some(child.start_boot_ns);
             let ns = self.space(ns).emitted();
@@ -215,15 +215,15 @@ impl ModelKernel {
     }
 
     /// clone(CLONE_NEWPID): it is reported when the child exists.
-    fn clone_into_a_new_one(&mut self, parent: &Process) {
+    fn clone_newpid(&mut self, parent: &Process) {
         if parent.pids.len() > 30
             || self.living_init(parent.ns).is_none()
-            || self.elsewhere.contains_key(&parent.pid)
+            || self.pid_for_children.contains_key(&parent.pid)
         {
             return;
         }
         let inum = self.make_space(parent.ns);
-        let child = self.newcomer(parent, inum);
+        let child = self.new_process(parent, inum);
         self.clock += 1;
         let created = BootNs(self.clock);
         let space = self.space_mut(inum);
@@ -242,18 +242,18 @@ impl ModelKernel {
     fn unshare(&mut self, whom: &Process) {
         if whom.pids.len() > 30
             || self.living_init(whom.ns).is_none()
-            || self.elsewhere.contains_key(&whom.pid)
+            || self.pid_for_children.contains_key(&whom.pid)
         {
             return;
         }
         let inum = self.make_space(whom.ns);
-        self.elsewhere.insert(whom.pid, inum);
+        self.pid_for_children.insert(whom.pid, inum);
         let ns = self.space(inum).emitted();
         self.emit(Body::NamespaceCreate { ns, via: Some("unshare".into()), creator: whom.clone() });
     }
 
-    /// setns, back to its own too.
-    fn join_one_below(&mut self, whom: &Process, which: usize) {
+    /// setns into its own namespace or one below.
+    fn setns(&mut self, whom: &Process, which: usize) {
         let targets: Vec<NsInum> = self
             .namespaces
             .iter()
@@ -262,9 +262,9 @@ impl ModelKernel {
             .collect();
         let inum = targets[which % targets.len()];
         if inum == whom.ns {
-            self.elsewhere.remove(&whom.pid);
+            self.pid_for_children.remove(&whom.pid);
         } else {
-            self.elsewhere.insert(whom.pid, inum);
+            self.pid_for_children.insert(whom.pid, inum);
         }
         let ns = self.space(inum).emitted();
         self.emit(Body::NamespaceJoin { ns, process: whom.clone(), from: None });
@@ -292,7 +292,7 @@ impl ModelKernel {
             });
         }
         self.emit(exit(process));
-        self.elsewhere.remove(&process.pid);
+        self.pid_for_children.remove(&process.pid);
         self.living.retain(|living| living.pid != process.pid);
         self.zombies.push(process.clone());
         if is_init(process) {
@@ -307,7 +307,7 @@ impl ModelKernel {
         }
     }
 
-    /// `zap_pid_ns_processes()`: all that is in the namespace is killed, and reaped.
+    /// `zap_pid_ns_processes()`: kills and reaps every member.
     fn zap(&mut self, init: &Process) {
         let is_member = |kernel: &Self, process: &Process| {
             process.pid != init.pid && kernel.is_within(process.ns, init.ns)
@@ -351,8 +351,8 @@ impl ModelKernel {
         self.emit(reap(zombie));
     }
 
-    fn destroy_what_is_unused(&mut self) {
-        // Those above it, which it may have been the last to hold, too.
+    fn destroy_unused(&mut self) {
+        // Also its ancestors, if it held their last reference.
         while let Some(unused) = self.namespaces.iter().position(|space| !self.is_used(space)) {
             let space = self.namespaces.remove(unused);
             if self.kind.destructions {
@@ -365,23 +365,23 @@ impl ModelKernel {
         space.held
             || self.has_or_will_have_processes(space)
             || self.namespaces.iter().any(|below| below.parent == Some(space.inum))
-            || self.elsewhere.values().any(|&inum| inum == space.inum)
+            || self.pid_for_children.values().any(|&inum| inum == space.inum)
     }
 
     /// Whether it has processes, or has no PID 1 yet and a process whose children will be born in it. The model then
     /// knows when it ends without an event.
     pub(super) fn has_or_will_have_processes(&self, space: &Space) -> bool {
         self.all_processes().any(|process| process.ns == space.inum)
-            || (space.init_start.is_none() && self.elsewhere.values().any(|&inum| inum == space.inum))
+            || (space.init_start.is_none() && self.pid_for_children.values().any(|&inum| inum == space.inum))
     }
 
     /// What exists, as a snapshot.
     pub(super) fn snapshot(&self) -> Vec<Event> {
         let namespaces = self.namespaces.iter().map(|space| {
-            // Of one whose PID 1 has ended it has no birth.
+            // A snapshot has no birth for a namespace whose PID 1 has exited.
             let init = self.living_init(space.inum);
             let born_boot_ns = init.map(|init| init.start_boot_ns);
-            let holders = self.elsewhere.iter().filter(|(_, inum)| **inum == space.inum);
+            let holders = self.pid_for_children.iter().filter(|(_, inum)| **inum == space.inum);
             let holders = holders.map(|(&pid, _)| Holder::PidForChildren { pid, comm: None });
             Body::SnapshotNamespace {
                 ns: SnapshotNamespace { born_boot_ns, ..SnapshotNamespace::of(&space.emitted()) },

@@ -1,4 +1,4 @@
-//! A server program of one's own on this machine, ended with its value.
+//! Starts a private server program on this machine; stopped on drop.
 
 use std::{
     env,

@@ -1,4 +1,4 @@
-//! A Prometheus of one's own: on a free port of the loopback interface, in a folder of one's own, ended with its value.
+//! Starts a private Prometheus on a free loopback port, with its own directory; stopped on drop.
 
 use std::{
     fmt::Write as _,
@@ -19,7 +19,7 @@ use crate::{
 /// What a Prometheus scrapes and evaluates.
 #[derive(Clone, Debug)]
 pub struct Setup<'a> {
-    /// Where configuration, data and log go. It is made if it is not there; data in it (`data/`) is used.
+    /// Where configuration, data and log go. Created if missing; existing data in `data/` is kept.
     pub folder: &'a Path,
     /// What it scrapes.
     pub jobs: Vec<Job>,
@@ -32,7 +32,7 @@ pub struct Setup<'a> {
 }
 
 impl<'a> Setup<'a> {
-    /// One that scrapes nothing yet, once a second.
+    /// No jobs yet; scrapes every second.
     pub fn in_folder(folder: &'a Path) -> Self {
         Self {
             folder,
@@ -94,7 +94,7 @@ impl Job {
     }
 }
 
-/// A running Prometheus. It is a [`Client`] of itself, and ends when it is dropped, or when the thread that started it does.
+/// A running Prometheus. Dereferences to its [`Client`]. Stopped on drop or when the thread that started it ends.
 #[derive(Debug)]
 pub struct Prometheus {
     process: Process,
@@ -110,7 +110,7 @@ impl Deref for Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one, and waits until it is ready to be asked.
+    /// Starts one, and waits until it answers queries.
     ///
     /// # Errors
     /// [`Error::NotInstalled`], [`Error::Start`], [`Error::File`], and [`Error::EndedEarly`] or [`Error::NotReady`] with
@@ -125,10 +125,10 @@ impl Prometheus {
         let arguments = [
             format!("--config.file={}", configuration.display()),
             format!("--storage.tsdb.path={}", at("data").display()),
-            // Data that was made for a test may be of any time.
+            // Test data may have any timestamp.
             "--storage.tsdb.retention.time=100y".to_owned(),
             format!("--web.listen-address={address}"),
-            // Below that it logs nothing that helps where it does not start.
+            // With a higher threshold, a failed start logs no reason.
             "--log.level=warn".to_owned(),
         ];
         let mut process = Process::start(PROGRAM, &arguments, &at("prometheus.log"))?;
@@ -143,7 +143,7 @@ impl Prometheus {
         self.process.pid()
     }
 
-    /// Asks until there is a result, and gives that.
+    /// Polls the query until it returns a result.
     ///
     /// # Errors
     /// [`Error::NoResult`] after `timeout`; and as [`Client::query`].

@@ -1,4 +1,4 @@
-//! A webhook: it takes what Alertmanager posts.
+//! A webhook server that records Alertmanager's notifications.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ const LARGEST: u64 = 16 << 20;
 /// An alert, as Alertmanager sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
-    /// Whether it is over; it fires otherwise.
+    /// Resolved (true) or firing (false).
     pub is_resolved: bool,
     /// `alertname`, `severity`, and the labels of its series.
     pub labels: BTreeMap<String, String>,
@@ -48,7 +48,7 @@ impl Webhook {
     /// Where it cannot listen.
     pub fn start() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        // Its thread checks every now and then whether it is to end.
+        // Non-blocking, so the thread can check `ends` between connections.
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let received = Arc::new(Mutex::new(Vec::new()));
@@ -110,7 +110,7 @@ fn serve(stream: &TcpStream) -> io::Result<Vec<Notification>> {
     }
     let mut body = Vec::new();
     request.take(length).read_to_end(&mut body)?;
-    let alerts = read(&body).ok_or_else(|| io::Error::other("no message of Alertmanager"));
+    let alerts = read(&body).ok_or_else(|| io::Error::other("not an Alertmanager message"));
     let status = if alerts.is_ok() { "200 OK" } else { "400 Bad Request" };
     let mut answer = stream;
     write!(answer, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_posted_is_received_and_nonsense_is_refused() {
+    fn alerts_are_recorded_and_other_bodies_get_400() {
         let webhook = Webhook::start().expect("a free port");
         let post = |body: &str| {
             let mut stream = TcpStream::connect(webhook.address()).expect("it listens");

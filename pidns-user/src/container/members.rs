@@ -1,61 +1,62 @@
 //! Processes that may run in another container than the PID 1 of their namespace.
 //!
-//! Containers can share a PID namespace: `--pid container:X`, `--pid host`, shareProcessNamespace, `kubectl debug --target`. The
-//! first process of such a one enters the namespace from outside (setns, or as a process of the host), and those that it forks
-//! are in its cgroup. So those that enter are read, when they run a program, as the runtime has put them in their cgroup
-//! by then; the others are where their parent is.
+//! Containers can share a PID namespace: `--pid container:X`, `--pid host`, shareProcessNamespace, `kubectl debug
+//! --target`. The first process of such a container enters the namespace from outside (setns, or as a process of the
+//! host), and its descendants are in its cgroup. So a process that enters is read when it runs a program: by then the
+//! runtime has put it in its cgroup. The others are in the container of their parent.
 
 use std::{sync::Arc, time::Instant};
 
 use super::{ContainerCache, cache::AGAIN_AFTER, ring::Ring};
 use crate::event::{container::Container, identity::ProcessKey};
 
-/// When a process was first read, and how often since.
+/// Time of the first read of a process, and number of reads.
 #[derive(Clone, Copy, Debug)]
 struct Reads {
     first: Instant,
     count: usize,
 }
 
-/// The processes: of more than 50,000 the longest known are forgotten.
+/// The processes. Above 50,000 the oldest entries are removed.
 #[derive(Debug, Default)]
 pub(super) struct Members {
-    /// Those that came in from outside.
+    /// Processes that came in from outside.
     entered: Ring<ProcessKey, Reads>,
-    /// Those that one of these has forked, or one of those.
+    /// Their descendants.
     forked: Ring<ProcessKey, ProcessKey>,
 }
 
 impl Members {
-    /// This one has come in from outside. Its container may be known when it runs a program.
+    /// Records a process that came in from outside. Its container may be known once it runs a program.
     pub(super) fn enters(&mut self, process: ProcessKey) {
         self.entered.insert(process, Reads { first: Instant::now(), count: 0 });
     }
 
-    /// This one is there, and is to be asked after.
-    pub(super) fn has_read(&mut self, process: ProcessKey) {
+    /// Records that the container of this process was read once.
+    pub(super) fn mark_read(&mut self, process: ProcessKey) {
         self.entered.insert(process, Reads { first: Instant::now(), count: 1 });
     }
 
-    /// It is where its parent is.
-    pub(super) fn is_forked(&mut self, process: ProcessKey, parent: ProcessKey) {
+    /// A fork of a process that is tracked, or stems from one: it is in the same container as its parent.
+    pub(super) fn on_fork(&mut self, process: ProcessKey, parent: ProcessKey) {
         if let Some(entered) = self.root_of(parent) {
             self.forked.insert(process, entered);
         }
     }
 
-    /// Whether this one came in from outside.
+    /// Whether this process came in from outside.
     pub(super) fn has_entered(&self, process: ProcessKey) -> bool {
         self.entered.get(&process).is_some()
     }
 
-    /// The one that came in from outside, and that this one is or stems from.
+    /// The process that came in from outside: this one, or its ancestor.
     fn root_of(&self, process: ProcessKey) -> Option<ProcessKey> {
         if self.has_entered(process) { Some(process) } else { self.forked.get(&process).copied() }
     }
 
-    /// What it runs in, as far as it is known by now, and the process that is known by: `None` where no process is tracked. While that is young it is read
-    /// again 0.1, 1 and 10 s after it ran its program, as the runtime writes its files only then.
+    /// The container of a process, as far as known by now, and the process whose cgroup shows it; `None` if neither is
+    /// tracked. That process is read again 0.1, 1 and 10 s after it ran its program, because the runtime writes its
+    /// files only then.
     pub(super) fn container(
         &mut self,
         process: ProcessKey,

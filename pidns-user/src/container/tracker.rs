@@ -80,7 +80,7 @@ impl ContainerTracker {
         self.read_at = Some(Instant::now());
     }
 
-    /// Tracks the processes of a snapshot: where /proc keeps back which namespaces processes are in, the task iterator does not.
+    /// Tracks the processes of a snapshot: /proc may hide the namespaces of processes, the task iterator does not.
     pub fn track_all(&mut self, snapshot: &Snapshot) {
         let known =
             snapshot.processes.iter().filter_map(|process| Some((process, process.ns?, process.key()?)));
@@ -107,7 +107,7 @@ impl ContainerTracker {
         }
     }
 
-    /// A new namespace: an earlier one of its number is another one.
+    /// A new namespace: forgets an earlier one with the same inode number.
     pub fn begins(&mut self, inum: NsInum) {
         self.insert(inum, None);
     }
@@ -120,8 +120,8 @@ impl ContainerTracker {
         self.insert(inum, Some(TrackedInit { process: init, first_look, reads: 1 }));
     }
 
-    /// The same for a PID 1 that has been there for a while, unless it was done before. Of many of one cgroup, whose runtime
-    /// knows none of them, one read is enough for all.
+    /// The same for a PID 1 that is not new, unless it was done before. If many are in one cgroup and no runtime knows
+    /// them, one read is enough for all.
     pub fn track_existing(&mut self, inum: NsInum, init: ProcessKey) {
         let known = self.inits.get(&inum).and_then(Option::as_ref);
         if !known.is_some_and(|known| known.process.is_same(init)) {
@@ -130,36 +130,36 @@ impl ContainerTracker {
         }
     }
 
-    /// A process has come into a namespace from outside: a runtime may put it in a container of its own.
+    /// A process has come into a namespace from outside: a runtime may put it in a separate container.
     pub fn enters(&mut self, process: ProcessKey) {
         self.members.enters(process);
     }
 
     /// A process was forked by another one of its namespace.
-    pub fn is_forked(&mut self, process: ProcessKey, parent: ProcessKey) {
-        self.members.is_forked(process, parent);
+    pub fn on_fork(&mut self, process: ProcessKey, parent: ProcessKey) {
+        self.members.on_fork(process, parent);
     }
 
-    /// A process runs another program: of one that entered its namespace from outside (`inum`), or is one of the host's own
-    /// (`None`), the container may have become known by that.
+    /// A process runs another program. The container may now be known if it entered its namespace from outside (`inum`)
+    /// or is one of the host's own (`None`).
     pub fn runs_program(&mut self, inum: Option<NsInum>, process: ProcessKey) {
         match inum {
             Some(_) if self.members.has_entered(process) => {
                 self.names.find_anew(process);
-                self.members.has_read(process);
+                self.members.mark_read(process);
             }
             Some(_) => {}
-            None if self.names.find_on_host(process).is_some() => self.members.has_read(process),
+            None if self.names.find_on_host(process).is_some() => self.members.mark_read(process),
             None => {}
         }
     }
 
-    /// A process that has been there for a while, and is no PID 1: finds its container, if it is not in the cgroup of its namespace's PID 1. Where
-    /// that is its parent, it is.
+    /// Finds the container of a process that is not new and no PID 1, unless it is in the cgroup of its namespace's PID
+    /// 1. A child of that PID 1 is.
     pub fn track_member(&mut self, inum: Option<NsInum>, process: ProcessKey, parent: Option<HostPid>) {
         let Some(inum) = inum else {
             if self.names.find_on_host(process).is_some() {
-                self.members.has_read(process);
+                self.members.mark_read(process);
             }
             return;
         };
@@ -170,12 +170,12 @@ impl ContainerTracker {
         if !self.members.has_entered(process) && !init.is_some_and(|init| self.names.is_where(process, init))
         {
             self.names.find(process);
-            self.members.has_read(process);
+            self.members.mark_read(process);
         }
     }
 
-    /// What a process runs in by its own cgroup, where that is not what the PID 1 of its namespace (`None`: the host's own)
-    /// runs in.
+    /// The container of a process by its own cgroup, if it differs from that of the PID 1 of its namespace (`None`: the
+    /// host's own).
     pub fn own_of(&mut self, process: ProcessKey, inum: Option<NsInum>) -> Option<Arc<Container>> {
         let (root, own) = self.members.container(process, &mut self.names)?;
         let home = inum.and_then(|inum| self.of(inum));

@@ -73,6 +73,16 @@ impl Process {
     pub fn key(&self) -> ProcessKey {
         ProcessKey { pid: self.pid, start: self.start_boot_ns }
     }
+
+    /// Whether it is PID 1 of its namespace.
+    pub fn is_init(&self) -> bool {
+        self.pids.last() == Some(&1)
+    }
+
+    /// Whether it is PID 1 of a namespace other than the host's.
+    pub fn is_nested_init(&self) -> bool {
+        self.pids.len() > 1 && self.is_init()
+    }
 }
 
 impl Namespace {

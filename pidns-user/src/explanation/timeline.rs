@@ -180,7 +180,7 @@ impl Timeline {
             Body::ProcessFork { process, crosses, .. } => {
                 let is_born = member(process);
                 self.counts.forks += u64::from(is_born);
-                is_born && *crosses && process.pids.last() != Some(&1)
+                is_born && *crosses && !process.is_init()
             }
             Body::ProcessExit { process, cascade, .. } => {
                 let is_member = member(process);

@@ -1,4 +1,4 @@
-//! The hooks: which program goes where, what it relies on, and the form in which it runs.
+//! The hooks: their programs, the prototypes that these rely on, and the form in which they run.
 
 use std::fmt;
 
@@ -9,18 +9,18 @@ use super::{
     layout::Layout,
 };
 
-/// A kernel hook that the program uses.
+/// A kernel hook that the tracer uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
     /// The tracepoint or function.
     pub name: &'static str,
     /// How it is hooked, and with which program of the object.
     pub programs: &'static [(At, &'static str)],
-    /// What is not seen without it.
+    /// Facts that are not reported without it.
     pub shows: &'static str,
-    /// How much depends on it.
+    /// Its importance.
     pub need: Need,
-    /// What the programs rely on.
+    /// The prototype that the programs rely on.
     pub prototype: Prototype<'static>,
 }
 
@@ -45,28 +45,28 @@ impl fmt::Display for At {
     }
 }
 
-/// How much depends on a hook.
+/// Importance of a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// The live stream makes no sense without it.
     Indispensable,
-    /// Something is not seen without it.
+    /// Some facts are not reported without it.
     Useful,
     /// It reports more than tracepoints, or more exactly.
     Function,
-    /// Likewise, and only together with the others of its group.
+    /// The same, and only together with the others of its group.
     Grouped(Group),
-    /// It reports what these groups report, where one of them does not run: less exactly, or at a price.
+    /// Replaces these groups if one of them does not run: it reports less exactly, or at a higher cost.
     Fallback(&'static [Group]),
 }
 
-/// Function hooks that are attached together or not at all: of a call one sees the return and the others why; of ends all
-/// have to be known for the one fallback to be spared.
+/// Function hooks that are attached together or not at all. For a call, one hook sees the return and the others the
+/// reason. For ends, the fallback is needed unless all of them are reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
-    /// Of processes that are reaped, and of teardowns.
+    /// Reaped processes, and finished teardowns.
     Ends,
-    /// Of unshare, clone and its kin.
+    /// unshare and the clone family.
     Creation,
     /// Of setns.
     Setns,
@@ -166,7 +166,7 @@ pub enum Drift {
     /// It has another prototype.
     #[error("this kernel has it as {found}, the program knows {expected}")]
     Prototype {
-        /// What the programs rely on.
+        /// The prototype that the programs rely on.
         expected: String,
         /// The facts of BTF.
         found: String,

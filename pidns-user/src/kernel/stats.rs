@@ -26,34 +26,34 @@ unsafe impl Pod for CounterRow {}
 pub struct KindTotals {
     /// Reached the ring buffer.
     pub submitted: u64,
-    /// Did not, because it was full.
+    /// Dropped because the ring buffer was full.
     pub lost: u64,
 }
 
 /// Totals since load.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// By kind; those that are all zero are left out.
+    /// By kind, without kinds that are all zero.
     pub kinds: BTreeMap<u8, KindTotals>,
-    /// Creations of namespaces that the record of their init reports, by what became of that.
+    /// Creations of namespaces that the record of their init reports: submitted and lost records.
     pub creations_with_init: KindTotals,
     /// Threads created.
     pub threads_created: u64,
     /// Threads ended that were not their process's last.
     pub threads_ended: u64,
-    /// Times that a second program did what the first was left out of, by moment.
+    /// How often the second program ran because the kernel skipped the first, by tracepoint.
     pub second_runs: [u64; MOMENTS],
-    /// What found no place in a table, by what stays unseen for it.
+    /// Entries refused because a kernel map was full, keyed by the event field that is missing as a result.
     pub untracked: Vec<(&'static str, u64)>,
 }
 
 impl Totals {
-    /// Records that the ring had no room for.
+    /// Records dropped because the ring was full.
     pub fn lost(&self) -> u64 {
         self.kinds.values().map(|kind| kind.lost).sum()
     }
 
-    /// Events that are lost because a table of the kernel side was full.
+    /// Events lost because a kernel map was full.
     pub fn unseen(&self) -> u64 {
         self.untracked
             .iter()

@@ -71,7 +71,7 @@ impl Recent {
                 Change::NamespaceAdded(inum) | Change::NamespaceUpdated(inum) => {
                     self.note(*inum, event.boot_ns, world);
                 }
-                Change::NamespaceRemoved(inum) => self.is_gone(*inum, event.boot_ns, world),
+                Change::NamespaceRemoved(inum) => self.on_removal(*inum, event.boot_ns, world),
                 Change::ProcessAdded(key) | Change::ProcessUpdated(key) => self.note_main(*key, world),
                 Change::ProcessEnded(_) => {}
                 Change::ProcessRemoved(key) => {
@@ -111,7 +111,7 @@ impl Recent {
             Body::SnapshotProcess { process, last_ran_boot_ns, .. } => {
                 // A PID 1 that is exiting has waited since it last ran.
                 if let Some(last_ran) = last_ran_boot_ns
-                    && process.pids.last() == Some(&1)
+                    && process.is_init()
                     && let Some(since) =
                         self.namespaces.get_mut(&process.ns).and_then(|record| record.dying_since.as_mut())
                 {
@@ -157,7 +157,7 @@ impl Recent {
                 self.lives(process, at, world, |lives| &mut lives.exits);
                 self.elsewhere.remove(&process.key());
                 self.main_has_ended(process, exit, at, world);
-                let is_member = process.pids.len() > 1 && process.pids.last() != Some(&1);
+                let is_member = process.pids.len() > 1 && !process.is_init();
                 if let (true, Some(Cause::Oom { .. })) = (is_member, cause) {
                     let ns = world.namespace(process.ns).map(|ns| ns.namespace.inum);
                     self.incident(IncidentKind::MemberOom, ns, None, process, None, None, at);
@@ -206,7 +206,7 @@ impl Recent {
         if let Some(known) = self.namespaces.get(&inum)
             && !state.is(&known.ns)
         {
-            self.is_gone(inum, at, world);
+            self.on_removal(inum, at, world);
         }
         let record =
             self.namespaces.entry(inum).or_insert_with(|| NamespaceRecord::new(state.namespace.clone()));
@@ -223,7 +223,7 @@ impl Recent {
         }
     }
 
-    fn is_gone(&mut self, inum: NsInum, at: BootNs, world: &World) {
+    fn on_removal(&mut self, inum: NsInum, at: BootNs, world: &World) {
         // Another one may have the number since.
         let Some(mut record) = self.namespaces.remove(&inum) else { return };
         if let Some(state) = world.namespace(inum).filter(|state| state.is(&record.ns)) {

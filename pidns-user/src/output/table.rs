@@ -118,9 +118,7 @@ impl Table {
                 self.inits.push_front(process.key());
                 false
             }
-            Body::ProcessFork { process, .. }
-                if process.pids.len() > 1 && process.pids.last() == Some(&1) =>
-            {
+            Body::ProcessFork { process, .. } if process.is_nested_init() => {
                 let at = self.inits.iter().position(|init| *init == process.key());
                 at.and_then(|at| self.inits.remove(at)).is_some()
             }

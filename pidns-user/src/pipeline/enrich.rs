@@ -26,23 +26,21 @@ impl ContainerSource {
     /// `with_members`: of a snapshot's processes those too that are no PID 1.
     pub(super) fn learn(&mut self, body: &Body, with_members: bool) {
         let Self::Tracked(tracker) = self else { return };
-        let is_init = |process: &Process| process.pids.len() > 1 && process.pids.last() == Some(&1);
         match body {
             Body::NamespaceCreate { ns, .. } => tracker.begins(ns.inum),
             Body::NamespaceInit { ns, process } => tracker.track(ns.inum, process.key()),
-            Body::ProcessExec { process, .. } if is_init(process) => {
+            Body::ProcessExec { process, .. } if process.is_nested_init() => {
                 tracker.track(process.ns, process.key());
             }
-            Body::SnapshotProcess { process, .. } if is_init(process) => {
+            Body::SnapshotProcess { process, .. } if process.is_nested_init() => {
                 tracker.track_existing(process.ns, process.key());
             }
             // A new PID 1 is read at its own event.
-            Body::ProcessFork { process, parent, .. }
-                if process.ns != parent.ns && process.pids.last() == Some(&1) => {}
+            Body::ProcessFork { process, parent, .. } if process.ns != parent.ns && process.is_init() => {}
             Body::ProcessFork { process, parent, .. } if process.ns != parent.ns => {
                 tracker.enters(process.key());
             }
-            Body::ProcessFork { process, parent, .. } => tracker.is_forked(process.key(), parent.key()),
+            Body::ProcessFork { process, parent, .. } => tracker.on_fork(process.key(), parent.key()),
             Body::ProcessExec { process, .. } => tracker.runs_program(home(process), process.key()),
             Body::SnapshotProcess { process, .. } if with_members => {
                 tracker.track_member(home(process), process.key(), process.ppid);
@@ -78,7 +76,7 @@ impl ContainerSource {
                     return ns.container.clone();
                 }
                 if let Some(process) = body.process_mut()
-                    && process.pids.last() != Some(&1)
+                    && !process.is_init()
                 {
                     process.container = tracker.own_of(process.key(), home(process));
                 }

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use aya::programs::loaded_programs;
 
 use crate::facts::{Lives, Who};
-use crate::pipeline::{NAMESPACES, SECONDS_FOR_A_STORM, lives};
+use crate::pipeline::NAMESPACES;
 use crate::program::path as program;
 use crate::scrape::{Agent, Samples, get};
+use crate::settings::{SECONDS_FOR_A_STORM, lives};
 use crate::stage::{Actor, patience};
 use crate::{Test, probes, sys, test};
 

@@ -13,7 +13,8 @@ use pidns_user::{filter::Filter, pipeline::Follow, pipeline::follow::KernelFilte
 use std::time::Duration;
 
 use crate::facts::{Ended, Lives, Who};
-use crate::pipeline::{NAMESPACES, SECONDS_FOR_A_STORM, hooks, lives};
+use crate::pipeline::NAMESPACES;
+use crate::settings::{SECONDS_FOR_A_STORM, hooks, lives};
 use crate::stage::Actor;
 use crate::{Test, again, cgroups, probes, sys, test};
 

@@ -37,6 +37,7 @@ mod release;
 mod sandbox;
 mod scrape;
 mod seen;
+mod settings;
 mod signals;
 mod stage;
 mod states;

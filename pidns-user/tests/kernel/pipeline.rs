@@ -11,7 +11,6 @@ use pidns_user::event::{
     identity::{BootNs, NsInum},
 };
 use pidns_user::filter::Filter;
-use pidns_user::kernel::hooks::HookSet;
 use pidns_user::kernel::load::{self, Settings};
 use pidns_user::model::{Stage, World};
 use pidns_user::pipeline::follow::KernelFilter;
@@ -23,13 +22,13 @@ use pidns_user::source::observer::Observer;
 use pidns_user::source::snapshots;
 
 use crate::facts::Who;
+use crate::settings::{SECONDS_FOR_A_STORM, hooks, lives};
 use crate::stage::{Actor, patience};
 use crate::{Test, again, probes, test};
 
 pub(crate) const TESTS: &[Test] = &[test!(namespace_mode_survives_a_storm_and_sends_no_process_records)];
 
 pub(crate) const NAMESPACES: usize = 50;
-pub(crate) const SECONDS_FOR_A_STORM: u64 = 180;
 
 /// Namespace events by name: inode number and PID 1.
 #[derive(Default)]
@@ -67,18 +66,6 @@ impl Consumer for Seen {
         }
         Wants::More
     }
-}
-
-pub(crate) fn hooks() -> HookSet {
-    match std::env::var("PIDNS_TEST_HOOKS").as_deref() {
-        Ok("function") => HookSet::Function,
-        Ok("tracepoint") => HookSet::Tracepoint,
-        _ => HookSet::Auto,
-    }
-}
-
-pub(crate) fn lives() -> u64 {
-    std::env::var("PIDNS_TEST_LIVES").ok().and_then(|text| text.parse().ok()).unwrap_or(200_000)
 }
 
 fn namespace_mode_survives_a_storm_and_sends_no_process_records() {

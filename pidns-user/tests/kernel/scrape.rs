@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::again;
 use crate::program::path as program;
+use crate::settings;
 use crate::stage::{patience, wait_in_time};
 use crate::sys::Pid;
 
@@ -86,9 +87,7 @@ impl Agent {
     /// As `start_raw`, with the environment of this command.
     pub(crate) fn start_with(mut command: Command, args: &[&str]) -> Self {
         command.args(["agent", "--log-format", "json"]).args(args);
-        if let Ok(hooks) = std::env::var("PIDNS_TEST_HOOKS") {
-            command.args(["--hooks", &hooks]);
-        }
+        settings::add_hooks(&mut command);
         let mut process = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::facts::Who;
 use crate::invariants::{Invariants, ProcessKey};
 use crate::seen::expect_code;
+use crate::settings::{SECONDS_FOR_A_STORM, lives};
 use crate::stage::{Actor, run};
 use crate::sys;
 use crate::tracer::FileTracer;
@@ -23,13 +24,6 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 const WORKERS: u64 = 2;
-const SECONDS_FOR_A_STORM: u64 = 120;
-
-/// How many processes the big storm makes.
-fn lives() -> u64 {
-    std::env::var("PIDNS_TEST_LIVES").ok().and_then(|text| text.parse().ok()).unwrap_or(200_000)
-}
-
 #[derive(Debug, Deserialize)]
 struct End {
     events: BTreeMap<String, u64>,

@@ -15,6 +15,7 @@ use crate::facts::Who;
 use crate::forest::{let_go, still};
 use crate::probes;
 use crate::seen::{Seen, expect_code};
+use crate::settings;
 use crate::stage::{Actor, patience, run, wait_in_time};
 use crate::sys::{self, Pid};
 use crate::tracer::{command, program, world_readable_copy};
@@ -37,10 +38,8 @@ fn full() -> (ScratchCgroup, impl Fn(&[&str]) -> Command) {
     let command = move |args: &[&str]| {
         let mut command = Command::new("sh");
         command.args(["-c", r#"echo $$ >"$0" && exec "$@""#, &procs]).arg(program()).args(args);
-        if let Some(hooks) = std::env::var_os("PIDNS_TEST_HOOKS")
-            && !["tree", "ps", "pid", "explain", "replay"].contains(&args[0])
-        {
-            command.arg("--hooks").arg(hooks);
+        if !["tree", "ps", "pid", "explain", "replay"].contains(&args[0]) {
+            settings::add_hooks(&mut command);
         }
         command
     };

@@ -15,6 +15,7 @@ use crate::again;
 use crate::facts::state;
 pub(crate) use crate::program::path as program;
 use crate::seen::Seen;
+use crate::settings;
 use crate::stage::{Actor, Report, concerns_the_cast, patience, wait_in_time};
 use crate::sys::{self, Pid};
 
@@ -220,8 +221,8 @@ pub(crate) fn command(args: &[&str]) -> Command {
     command.args(args).stdin(Stdio::null()).stderr(Stdio::piped());
     let takes_hooks = !args.contains(&"--hooks")
         && !matches!(args.first(), Some(&("tree" | "ps" | "pid" | "explain" | "replay")));
-    if let Some(hooks) = std::env::var_os("PIDNS_TEST_HOOKS").filter(|_| takes_hooks) {
-        command.arg("--hooks").arg(hooks);
+    if takes_hooks {
+        settings::add_hooks(&mut command);
     }
     command
 }

@@ -162,7 +162,7 @@ impl NamespaceState {
     pub(super) fn excludes(&self, process: &Process) -> bool {
         let start = process.start_boot_ns;
         let is_later = |than: BootNs| start > than && !than.is_same(start);
-        let is_another_init = process.pids.last() == Some(&1) && self.init_start.is_some_and(is_later);
+        let is_another_init = process.is_init() && self.init_start.is_some_and(is_later);
         is_another_init || matches!(self.stage, Stage::Held { since } if is_later(since))
     }
 

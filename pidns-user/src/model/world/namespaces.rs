@@ -38,7 +38,7 @@ impl World {
         entry.members += 1;
         // A late event of a PID 1 that the number's namespace before had leaves the later one alone.
         let is_newest = entry.init_start.is_none_or(|known| process.start_boot_ns >= known);
-        if process.pids.last() == Some(&1) && (entry.init.is_none() || is_newest) {
+        if process.is_init() && (entry.init.is_none() || is_newest) {
             entry.set_init(process);
         }
     }

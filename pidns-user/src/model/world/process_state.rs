@@ -121,7 +121,7 @@ impl ProcessState {
 
     /// Whether it is PID 1 of its namespace.
     pub fn is_init(&self) -> bool {
-        self.process.pids.last() == Some(&1)
+        self.process.is_init()
     }
 
     /// In the form of a kernel snapshot; `exiting`: events reported its exit, but /proc does not show a zombie yet.

@@ -95,14 +95,14 @@ impl World {
             return;
         }
         if self.processes.get(&process.pid).is_none_or(|entry| !entry.is(process)) {
-            self.has_no_beginning(process);
+            self.count_unseen_beginning(process);
         }
         self.on_description(process, changes);
     }
 
-    /// An event is about a process that is not known. Where it was started before the stream it may have ended before the first
-    /// look.
-    fn has_no_beginning(&mut self, process: &Process) {
+    /// An event is about a process that is not known. Not counted if it started before the stream: it may have ended before the
+    /// first snapshot.
+    fn count_unseen_beginning(&mut self, process: &Process) {
         self.inconsistencies.beginnings_unseen += u64::from(process.start_boot_ns >= self.began);
     }
 
@@ -139,8 +139,7 @@ impl World {
         crosses: bool,
         changes: &mut Vec<Change>,
     ) {
-        let is_init = process.pids.last() == Some(&1);
-        let entered = if crosses && !is_init {
+        let entered = if crosses && !process.is_init() {
             Entered::Joined { forker: Box::new(parent.clone()) }
         } else {
             Entered::Born
@@ -198,7 +197,7 @@ impl World {
                 // It may be one of those: where a reaping shows late, many can go between an end and its reaping.
                 return;
             }
-            self.has_no_beginning(process);
+            self.count_unseen_beginning(process);
             self.on_description(process, changes);
         }
         self.remove(process.pid, Some(at), changes);

@@ -186,8 +186,11 @@ fn expect_equal(world: &World, kernel: &ModelKernel, kind: Kind) {
     assert_eq!(found, expected);
     for space in &kernel.namespaces {
         let Some(entry) = world.namespace(space.inum()) else { continue };
-        let init =
-            kernel.living.iter().chain(&kernel.zombies).find(|init| init.ns == space.inum() && is_init(init));
+        let init = kernel
+            .living
+            .iter()
+            .chain(&kernel.zombies)
+            .find(|init| init.ns == space.inum() && init.is_init());
         assert_eq!(entry.init, init.map(|init| init.pid), "{entry:?}");
         let is_dying = init.is_some_and(|init| kernel.zombies.contains(init));
         assert_eq!(matches!(entry.stage, Stage::Dying { .. }), is_dying, "{entry:?}");
@@ -197,10 +200,6 @@ fn expect_equal(world: &World, kernel: &ModelKernel, kind: Kind) {
         let known = world.process(process.pid).expect("it is known");
         assert_eq!(known.children_ns, kernel.pid_for_children(process), "{known:?}");
     }
-}
-
-fn is_init(process: &Process) -> bool {
-    process.pids.last() == Some(&1)
 }
 
 fn kinds() -> impl Strategy<Value = Kind> {
@@ -262,7 +261,7 @@ proptest! {
         }
         for space in &kernel.namespaces {
             let entry = world.namespace(space.inum()).expect("the snapshot has named it");
-            let lives = kernel.living.iter().any(|init| init.ns == space.inum() && is_init(init));
+            let lives = kernel.living.iter().any(|init| init.ns == space.inum() && init.is_init());
             prop_assert!(!lives || entry.stage == Stage::Alive, "{:?}", entry);
         }
     }

@@ -24,7 +24,7 @@ pub(super) const SITUATIONS: &[Situation] = &[
     ("born-with-a-parent-outside", |_| born_with_a_parent_outside()),
 ];
 
-/// Until the kernel shows that it is exiting and no zombie: `PF_EXITING` is among the flags, field 9 of its stat.
+/// Waits until /proc shows that it is exiting but no zombie: `PF_EXITING` is among the flags, field 9 of its stat.
 pub(super) fn wait_until_exiting(pid: Pid) {
     let is_exiting = || {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is there");

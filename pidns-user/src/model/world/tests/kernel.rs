@@ -205,7 +205,7 @@ impl ModelKernel {
             return; // ENOMEM: it is dead.
         }
         let child = self.new_process(parent, ns);
-        if is_init(&child) {
+        if child.is_init() {
             self.space_mut(ns).init_start = Some(child.start_boot_ns);
             let ns = self.space(ns).emitted();
             self.emit(Body::NamespaceInit { ns, process: child.clone() });
@@ -277,11 +277,11 @@ impl ModelKernel {
     }
 
     fn living_init(&self, ns: NsInum) -> Option<&Process> {
-        self.living.iter().find(|process| process.ns == ns && is_init(process))
+        self.living.iter().find(|process| process.ns == ns && process.is_init())
     }
 
     fn exit(&mut self, process: &Process) {
-        if is_init(process) {
+        if process.is_init() {
             let ns = self.space(process.ns).emitted();
             self.emit(Body::NamespaceInitExit {
                 ns,
@@ -295,7 +295,7 @@ impl ModelKernel {
         self.pid_for_children.remove(&process.pid);
         self.living.retain(|living| living.pid != process.pid);
         self.zombies.push(process.clone());
-        if is_init(process) {
+        if process.is_init() {
             self.zap(process);
         } else {
             let reaper = self.new_reaper(process);
@@ -337,7 +337,7 @@ impl ModelKernel {
 
     /// PID 1 of a namespace, dying or not.
     pub(super) fn child_reaper(&self, ns: NsInum) -> HostPid {
-        let init = self.all_processes().find(|process| process.ns == ns && is_init(process));
+        let init = self.all_processes().find(|process| process.ns == ns && process.is_init());
         init.map(|init| init.pid).expect("a PID 1")
     }
 
@@ -393,8 +393,4 @@ impl ModelKernel {
         let zombies = self.zombies.iter().map(|process| snapshot_of(process, 'Z'));
         namespaces.chain(living).chain(zombies).map(|body| event(self.clock, body)).collect()
     }
-}
-
-fn is_init(process: &Process) -> bool {
-    process.pids.last() == Some(&1)
 }

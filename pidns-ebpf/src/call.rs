@@ -1,5 +1,5 @@
-//! What the functions inside a call of unshare, setns or clone did, kept until the call returns: the call's own result
-//! does not show which of them refused.
+//! Notes of the functions inside a call of unshare, setns or clone, kept until the call returns: the call's result does
+//! not show which of them refused.
 
 use aya_ebpf::{EbpfContext, macros::map, maps::LruHashMap};
 
@@ -8,7 +8,7 @@ use crate::{
     kernel::Task,
 };
 
-/// So far. A call of which nothing is worth a note has all zeros.
+/// The notes of one call so far; all zeros if there are none.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Call {
@@ -18,13 +18,13 @@ pub(crate) struct Call {
     pub(crate) created: u64,
     /// Address of the namespace that pidns_install was asked to join.
     pub(crate) target: u64,
-    /// What copy_pid_ns refused with.
+    /// Error of copy_pid_ns.
     pub(crate) create_errno: u32,
-    /// What pidns_install refused with.
+    /// Error of pidns_install.
     pub(crate) join_errno: u32,
-    /// What alloc_pid refused with.
+    /// Error of alloc_pid.
     pub(crate) pid_errno: u32,
-    /// PIDs that the caller chose, and got.
+    /// Number of PIDs that the caller chose and got.
     pub(crate) chosen_pids: u32,
 }
 
@@ -41,7 +41,7 @@ impl Call {
         }
     }
 
-    /// What is noted of this thread's call, which is over.
+    /// Takes the notes of this thread's call, which has returned.
     #[inline(always)]
     pub(crate) fn take(tid: u32, start_boot_ns: u64) -> Self {
         // SAFETY: a map value, copied at once.
@@ -50,14 +50,14 @@ impl Call {
         if call.start_boot_ns == start_boot_ns { call } else { Self::nothing(start_boot_ns) }
     }
 
-    /// Likewise of the running thread's.
+    /// Takes the notes of the running thread's call.
     #[inline(always)]
     pub(crate) fn take_own() -> Self {
         let task = Task::current();
         Self::take(task.pid(), task.start_boottime())
     }
 
-    /// Notes the first of what happens in the running thread's call.
+    /// Begins the notes of the running thread's call.
     #[inline(always)]
     pub(crate) fn begin(note: impl Fn(&mut Self)) {
         let task = Task::current();
@@ -67,7 +67,7 @@ impl Call {
         let _ = CALLS.insert(&task.pid(), &call, 0);
     }
 
-    /// Adds to what is noted of it.
+    /// Adds to the notes of the running thread's call.
     #[inline(always)]
     pub(crate) fn note(add: impl Fn(&mut Self)) {
         let task = Task::current();

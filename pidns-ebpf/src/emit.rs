@@ -38,7 +38,7 @@ impl<R> Scratch<R> {
     }
 }
 
-/// Where `R`'s tail begins, whose first `skip` PIDs are there already.
+/// The tail of `R`, after the first `skip` PIDs.
 ///
 /// # Safety
 /// `scratch` must be valid.
@@ -50,8 +50,8 @@ pub(crate) unsafe fn tail<R>(scratch: *mut Scratch<R>, skip: u32) -> *mut u32 {
 
 /// Copies a `T` in words of 8 bytes.
 ///
-/// What is longer than a few words the compiler copies with a call of memcpy, which goes byte by byte in an eBPF
-/// object; volatile words it leaves as they are.
+/// For more than a few words the compiler calls memcpy, which copies byte by byte in an eBPF object. It leaves volatile
+/// words as they are.
 ///
 /// # Safety
 /// `from` must be readable, `to` writable, both aligned to 8.
@@ -102,10 +102,10 @@ pub(crate) unsafe fn send<R>(
     unsafe { send_with(writer, kind, flags, boot_ns, scratch, (pids, other_pids), 0) }
 }
 
-/// As [`send`], with `more` entries of its tail behind the PIDs of the two processes.
+/// Like [`send`], with `more` entries in the tail after the PIDs of the two processes.
 ///
 /// # Safety
-/// Likewise.
+/// As for [`send`].
 #[inline(always)]
 pub(crate) unsafe fn send_with<R>(
     writer: Writer,

@@ -1,4 +1,4 @@
-//! What may have refused a call: limits and privileges of its caller, as they stand right after.
+//! Limits and privileges of a caller, read right after a call was refused: they may be the reason.
 
 use pidns_ebpf::abi::{CURRENT_UNKNOWN, MAX_LEVEL, Resource};
 
@@ -14,12 +14,12 @@ const MAX_CGROUP_DEPTH: u32 = 32;
 const MAX_USER_NAMESPACES: u32 = MAX_LEVEL + 2;
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_CHECKPOINT_RESTORE: u32 = 40;
-/// What creates and joins namespaces.
+/// The capability to create and join namespaces.
 pub(crate) const ADMIN: u64 = 1 << CAP_SYS_ADMIN;
-/// What chooses PIDs (`checkpoint_restore_ns_capable()`, include/linux/capability.h): one of these.
+/// The capabilities to choose PIDs (`checkpoint_restore_ns_capable()`, include/linux/capability.h): one of these.
 pub(crate) const CHECKPOINT_RESTORE: u64 = 1 << CAP_CHECKPOINT_RESTORE | ADMIN;
 
-/// A limit that is reached, as [`pidns_ebpf::abi::RefusalBody`] has it.
+/// A reached limit, in the terms of [`pidns_ebpf::abi::RefusalBody`].
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Limit {
@@ -38,13 +38,13 @@ impl Limit {
         Self { value: 0, current: 0, cgroup: 0, place: 0, detail: 0, number: 0, padding: 0 };
 }
 
-/// What is known of a limit on how many namespaces there may be.
+/// State of the limits on the number of namespaces.
 pub(crate) enum Room {
-    /// It is reached, in this user namespace.
+    /// This limit is reached.
     Full(Limit),
     /// None is.
     Left,
-    /// None is that can be read; what counts against this one, of the caller's own user namespace, cannot.
+    /// No readable limit is reached. The current count of this one, of the caller's own user namespace, cannot be read.
     Unknown(Limit),
 }
 

@@ -1,5 +1,5 @@
-//! What a call of unshare or setns came to: the records of it, whichever hook saw the call return.
-//! Refusals are [`crate::refusal`]'s.
+//! Records of successful calls of unshare and setns, for every hook that sees them return. [`crate::refusal`] has the
+//! refusals.
 
 use pidns_ebpf::abi::{
     CreateBody, JoinBody, Kind, NamespaceRecord, Via, Writer, names::attached::RELEASE_SEEN,
@@ -77,7 +77,7 @@ pub(crate) fn has_unshared(task: Task<Probed>) -> bool {
         .is_some_and(|known| known.unshared != 0 && known.start_boot_ns == task.start_boottime())
 }
 
-/// What setns(2) was asked to join, as far as it is about PID namespaces.
+/// The target of setns(2), as far as PID namespaces are concerned.
 pub(crate) enum Target {
     /// Nothing of the kind.
     Other,

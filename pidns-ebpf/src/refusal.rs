@@ -50,24 +50,24 @@ impl RefusalScratch {
     }
 }
 
-/// What a call was to do.
+/// The arguments of a call, as far as a refusal depends on them.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Attempt {
     /// A [`Via`].
     via: u32,
-    /// How many PIDs the caller chose.
+    /// Number of PIDs that the caller chose.
     chosen: u32,
-    /// `CLONE_*`: of setns the types of namespaces that it was asked to join.
+    /// `CLONE_*`: for setns the requested types of namespaces.
     flags: u64,
-    /// Address of the PID namespace to join; 0 where it is not known, or there is none.
+    /// Address of the PID namespace to join; 0 if unknown, or if there is none.
     target: u64,
-    /// Whether what was to be joined is of another type.
+    /// Whether the target of setns is no PID namespace.
     is_wrong_type: u64,
 }
 
 impl Attempt {
-    /// Notes that fork, vfork, clone or clone3 was to make a process with these PIDs.
+    /// Records a call of fork, vfork, clone or clone3 with these chosen PIDs.
     ///
     /// # Safety
     /// `scratch` must be valid.
@@ -81,7 +81,7 @@ impl Attempt {
         }
     }
 
-    /// Likewise unshare(CLONE_NEWPID), with these flags besides.
+    /// Records a call of unshare(CLONE_NEWPID) with these flags.
     ///
     /// # Safety
     /// `scratch` must be valid.
@@ -91,7 +91,7 @@ impl Attempt {
         unsafe { Self::fork(Via::Unshare, flags, Chosen::NONE, scratch) }
     }
 
-    /// Likewise setns to `target`, which is a PID namespace or may be one.
+    /// Records a call of setns with `target`, which is a PID namespace or may be one.
     ///
     /// # Safety
     /// `scratch` must be valid.
@@ -177,9 +177,9 @@ struct Refusal {
     reason: u32,
     inexact: u32,
     limit: Limit,
-    /// Of a capability that is missing: whether it is the one that chooses PIDs.
+    /// Whether the missing capability is the one to choose PIDs.
     for_chosen: u64,
-    /// Address of the task that has the PID that the caller chose; 0 where there is none.
+    /// Address of the task that uses the PID that the caller chose; 0 if there is none.
     holder: u64,
 }
 
@@ -199,7 +199,8 @@ impl Refusal {
         Self { limit, ..Self::exact(reason) }
     }
 
-    /// Of a fork or unshare; the fork's child would have been in `children`, or in a new namespace below.
+    /// The reason for a refused fork or unshare. The fork's child would have been in `children`, or in a new namespace
+    /// below.
     ///
     /// # Safety
     /// `scratch` must be valid, and have the PIDs that were chosen.
@@ -232,7 +233,7 @@ impl Refusal {
                 if of_creation && has_unshared(task) {
                     Self::exact(Reason::AlreadyUnshared)
                 } else if of_creation || !creates && flags & CLONE_THREAD != 0 {
-                    // Of a thread: copy_process, kernel/fork.c.
+                    // The check for threads in copy_process(), kernel/fork.c.
                     Self::exact(Reason::ChildrenElsewhere)
                 } else {
                     Self::exact(Reason::Other)
@@ -354,7 +355,7 @@ impl Refusal {
         }
     }
 
-    /// Of setns.
+    /// The reason for a refused setns.
     #[inline(always)]
     fn of_join(task: Task<Probed>, attempt: Attempt, errno: u32, call: Option<Call>) -> Self {
         let is_wrong_type = attempt.is_wrong_type != 0;

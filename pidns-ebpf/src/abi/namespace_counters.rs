@@ -1,4 +1,4 @@
-//! What the kernel side counts of each namespace where no event of a process crosses to user space.
+//! Counters of each namespace, for the mode in which no events of processes cross to user space.
 //!
 //! Each CPU has a table of [`SLOTS`] slots in one array that user space maps. A namespace takes the first free slot that it
 //! finds on a CPU, and keeps it: the kernel side never moves it, and user space gives it back when the namespace is gone. So a
@@ -7,7 +7,7 @@
 use super::vocabulary::vocabulary;
 
 vocabulary! {
-    /// How a process ended. Of several that apply the last one here counts.
+    /// How a process ended. If several apply, the last one in this list counts.
     ExitReason {
         /// By itself, with 0.
         Ok = 0,
@@ -15,7 +15,7 @@ vocabulary! {
         Error = 1,
         /// By a signal.
         Signal = 2,
-        /// By SIGKILL, where the init of its namespace, or of one above, had died: the kernel kills every member then.
+        /// By SIGKILL because the init of its namespace, or of one above, had died: the kernel then kills every member.
         Cascade = 3,
         /// By SIGKILL, after the kernel chose it when memory ran out.
         OomKill = 4,
@@ -23,15 +23,15 @@ vocabulary! {
 }
 
 vocabulary! {
-    /// What is counted: the index in [`NamespaceCounters`].
+    /// Index in [`NamespaceCounters`].
     Counted {
         /// Processes forked into it.
         Forks = 0,
         /// Programs executed.
         Execs = 1,
-        /// Processes that ended, of [`ExitReason::Ok`]; those of the other reasons follow.
+        /// Processes that ended with [`ExitReason::Ok`]; those with the other reasons follow.
         Exits = 2,
-        /// Threads created, first threads of processes left out.
+        /// Threads created, without the first threads of processes.
         ThreadsCreated = 7,
         /// Threads ended that were not their process's last.
         ThreadsEnded = 8,
@@ -62,14 +62,14 @@ impl NamespaceId {
         Self { id: if id == 0 { 1 } else { id }, inum, reserved: 0 }
     }
 
-    /// Where the search for its slot begins.
+    /// First slot of the search for its slot.
     #[inline(always)]
     pub const fn first_slot(self) -> u32 {
         first_slot(self.id)
     }
 }
 
-/// Where the search for the slot of the namespace with this [`NamespaceId::id`] begins.
+/// First slot of the search for the slot of the namespace with this [`NamespaceId::id`].
 #[inline(always)]
 pub const fn first_slot(id: u64) -> u32 {
     // The golden ratio's bits spread numbers that follow each other.
@@ -77,18 +77,19 @@ pub const fn first_slot(id: u64) -> u32 {
     (spread >> (u64::BITS - SLOTS.ilog2())) as u32
 }
 
-/// What is counted of one namespace on one CPU, by [`Counted`]. Totals since it was first met.
+/// Counters of one namespace on one CPU, by [`Counted`]. Totals since a program first saw it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct NamespaceCounters(pub [u64; COUNTED]);
 
-/// A slot of a CPU's table. What is counted most often is in the cache line of its key.
+/// A slot of a CPU's table. The busiest counters are in the cache line of its key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct CounterSlot {
-    /// The namespace that it counts for; `id` 0: the slot is free, and the counters mean nothing. The kernel side writes `id` last where it takes one.
+    /// The namespace that it counts for; `id` 0: the slot is free, and the counters mean nothing. The kernel side
+    /// writes `id` last when it takes a slot.
     pub key: NamespaceId,
-    /// What was counted.
+    /// The counters.
     pub counters: NamespaceCounters,
     /// Zeros: two cache lines to a slot.
     pub reserved: [u64; 5],
@@ -96,13 +97,13 @@ pub struct CounterSlot {
 
 /// Slots of a CPU for namespaces; a power of two.
 pub const SLOTS: u32 = 512;
-/// How many slots are tried, from the first one on, before the hash map takes a namespace.
+/// Number of slots that are tried, from the first one on, before a namespace goes to the hash map.
 pub const PROBES: u32 = 4;
 /// The slot of the initial namespace, before those of the others.
 pub const HOST_SLOT: u32 = 0;
-/// The slot of all namespaces that find no place in the table and the hash map.
+/// The shared slot of all namespaces for which the table and the hash map were full.
 pub const TOGETHER_SLOT: u32 = 1;
-/// Where the slots for namespaces begin.
+/// The first slot for namespaces.
 pub const FIRST_SLOT: u32 = 2;
 /// Slots of a CPU.
 pub const CPU_SLOTS: u32 = FIRST_SLOT + SLOTS;

@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// What existed, and what is remembered of what had.
+/// The objects that existed at the moment, and those that were gone.
 pub(super) struct Recorded {
     /// What was read.
     pub(super) file: RecordingFile,
@@ -31,7 +31,7 @@ pub(super) struct Recorded {
     pub(super) snapshot: Snapshot,
     /// Processes that were gone by then, the last to go first.
     pub(super) dead: Vec<SnapshotProcess>,
-    /// Namespaces that were gone by then, likewise.
+    /// Namespaces that were gone by then, the last to go first.
     pub(super) gone: Vec<SnapshotNamespace>,
     /// All that its events make.
     pub(super) world: World,

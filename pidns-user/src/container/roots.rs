@@ -27,9 +27,9 @@ pub struct Roots {
     pub storage_run: PathBuf,
     /// Their graph root (`--root`): `DRIVER-containers/containers.json`.
     pub storage_data: PathBuf,
-    /// dockerd's socket, which is asked only where the user wants it.
+    /// dockerd's socket, queried only if the user requests it.
     pub docker_socket: PathBuf,
-    /// Podman's socket, likewise.
+    /// Podman's socket, queried only if the user requests it.
     pub podman_socket: PathBuf,
     /// Users' own run folders, each by its user id: those of rootless runtimes.
     pub user_run: PathBuf,

@@ -58,46 +58,46 @@ macro_rules! bodies {
 bodies! {
     /// The first event.
     StreamStart = "stream.start", "start" {
-        /// Of pidns-trace.
+        /// Version of pidns-trace.
         version: Token,
-        /// Host name; absent where /proc does not have it.
+        /// Host name; absent if /proc does not show it.
         #[serde(skip_serializing_if = "Option::is_none")]
         host: Option<String>,
-        /// Kernel release, likewise.
+        /// Kernel release; absent if /proc does not show it.
         #[serde(skip_serializing_if = "Option::is_none")]
         kernel: Option<String>,
         /// Wall clock at CLOCK_BOOTTIME 0.
         boot_time: String,
         /// Hook to form.
         hooks: BTreeMap<String, String>,
-        /// When the last hook was in place: of what happened before it an event can be missing. Absent in older recordings.
+        /// When the last hook was attached: events from before can be missing. Absent in older recordings.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hooked_boot_ns: Option<BootNs>,
-        /// What the stream is limited to.
+        /// The stream's filter.
         filter: StreamFilter,
     }
     /// A PID namespace that exists already: in recordings, after `stream.start` and after a `stream.resync`.
     SnapshotNamespace = "snapshot.namespace", "is there" {
         /// The namespace.
         ns: SnapshotNamespace,
-        /// What keeps it alive, besides its processes.
+        /// Holders that keep it alive, in addition to its processes.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         holders: Vec<Holder>,
-        /// How many more do.
+        /// Number of holders left out of `holders`.
         #[serde(default, skip_serializing_if = "is_zero")]
         holders_left_out: u64,
     }
-    /// A process that exists already, likewise.
+    /// A process that exists already, in recordings at the same places.
     SnapshotProcess = "snapshot.process", "runs" {
         /// The process.
         process: Process,
         /// State of its first thread, a letter as proc(5) has it; absent where it may not be read.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         state: Option<char>,
-        /// Threads, zombie ones included, likewise.
+        /// Threads, zombie ones included; absent if they may not be read.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         threads: Option<u32>,
-        /// How many of these have not begun to exit, where the task iterator reports it.
+        /// Threads not yet exiting, if the task iterator reports them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         threads_live: Option<u32>,
         /// Whether all its threads are exiting and it is no zombie yet.

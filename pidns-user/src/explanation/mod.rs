@@ -23,14 +23,14 @@ use crate::{
     procfs::threads::Thread,
 };
 
-/// What is known, and from where.
+/// The state of the host, and its sources.
 #[derive(Clone, Copy, Debug)]
 pub struct Host<'a> {
-    /// What exists.
+    /// The processes and namespaces that exist.
     pub snapshot: &'a Snapshot,
-    /// The same, as a forest; of a recording with the namespaces that are gone.
+    /// The same, as a forest; for a recording including the namespaces that are gone.
     pub forest: &'a Forest<'a>,
-    /// What a recording remembers; `None` where it is here and now.
+    /// The model of a recording; `None` for the running host.
     pub world: Option<&'a World>,
 }
 
@@ -46,17 +46,17 @@ pub enum About {
     Container,
 }
 
-/// The facts of what it is about.
+/// The facts about a namespace or a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Facts {
-    /// Of a namespace.
+    /// About a namespace.
     Namespace(Box<NamespaceFacts>),
-    /// Of a process.
+    /// About a process.
     Process(Box<ProcessFacts>),
 }
 
-/// All of it.
+/// The answer of `explain`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
     /// Where the processes were read.
@@ -70,10 +70,10 @@ pub struct Explanation {
     /// The facts.
     #[serde(flatten)]
     pub facts: Facts,
-    /// What is wrong with it, the most severe first.
+    /// Findings about it, the most severe first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
-    /// What happened to it, of a recording.
+    /// Its history, if read from a recording.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub history: Option<Timeline>,
     /// What could not be read.
@@ -81,7 +81,7 @@ pub struct Explanation {
 }
 
 impl Explanation {
-    /// When something was by the wall clock, as this moment's two clocks stand to each other.
+    /// Converts to wall clock time, by the difference of the two clocks at this moment.
     pub fn wall_clock(&self, boot_ns: BootNs) -> Timestamp {
         let since = SignedDuration::from_nanos_i128(i128::from(boot_ns.0) - i128::from(self.boot_ns.0));
         self.time.saturating_add(since).unwrap_or(self.time)
@@ -98,26 +98,27 @@ pub struct Zombie {
     pub wait: Wait,
 }
 
-/// Since when a zombie waits, and for whom.
+/// The wait of a zombie: its start, and the process that should reap it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Wait {
-    /// Since when, where that was seen.
+    /// Start of the wait, if an event reported it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since_boot_ns: Option<BootNs>,
-    /// How it ended, likewise.
+    /// How it ended, if an event reported it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
-    /// Whose child it is, who must wait for it; absent where that is not known.
+    /// Its parent, which must wait for it; absent if unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reaper: Option<SnapshotProcess>,
-    /// Of an orphan whose next parent is not certain: who must, unless an ancestor that adopts orphans (a subreaper) has it.
+    /// For an orphan whose new parent is uncertain: the process that must wait for it, unless a subreaper has adopted
+    /// it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adopter: Option<SnapshotProcess>,
-    /// The process that traces it, where that is another than its parent: it has it first, until it waits for it, detaches or
-    /// ends (`wait_consider_task()`, kernel/exit.c).
+    /// Its tracer, if that is not its parent. The parent cannot reap it until the tracer waits for it, detaches or ends
+    /// (`wait_consider_task()`, kernel/exit.c).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracer: Option<SnapshotProcess>,
-    /// Whether it is not known if there is such a process: a recording does not always have that.
+    /// Whether it is unknown if there is a tracer: some recordings do not contain that.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub tracer_unknown: bool,
 }
@@ -125,19 +126,19 @@ pub struct Wait {
 /// A process that is gone by the moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Gone {
-    /// When it ended, where that was seen.
+    /// When it ended, if an event reported it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_boot_ns: Option<BootNs>,
-    /// How, likewise.
+    /// How it ended, if an event reported it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
-    /// When it was reaped, likewise.
+    /// When it was reaped, if an event reported it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reaped_boot_ns: Option<BootNs>,
 }
 
 impl<'a> Host<'a> {
-    /// The container of what is in this namespace.
+    /// The container of this namespace.
     fn container(&self, inum: NsInum) -> Option<&'a Container> {
         self.snapshot.namespaces.get(&inum)?.container.as_deref()
     }

@@ -62,7 +62,7 @@ pub enum LoadError {
         error: String,
     },
     /// The task iterator, which takes snapshots, was refused.
-    #[error("the kernel's task iterator (iter/task) cannot be had: {0}")]
+    #[error("the kernel's task iterator (iter/task) is not available: {0}")]
     Iterator(String),
     /// Memory or descriptors are used up: that is no property of this kernel.
     #[error("{what}: {error}{}", remedy(error))]

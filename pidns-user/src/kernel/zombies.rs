@@ -112,7 +112,7 @@ impl Zombies {
         self.kept.get(key)
     }
 
-    /// How many found no room: of these it will not be known since when they were zombies.
+    /// Zombies not tracked because the table was full: the start of their wait is unknown.
     pub fn refused(&self) -> u64 {
         self.refused
     }

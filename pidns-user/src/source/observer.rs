@@ -1,4 +1,4 @@
-//! Takes snapshots with the kernel's task iterator, or where that cannot be had from /proc.
+//! Takes snapshots with the kernel's task iterator, or from /proc if that is not available.
 
 use std::{
     fmt::{self, Display},

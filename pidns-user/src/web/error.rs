@@ -8,7 +8,7 @@ pub enum WebError {
     /// There is no address.
     #[error("no address to listen on: give one with --web.listen-address")]
     NoAddress,
-    /// An address cannot be had.
+    /// An address is not available.
     #[error("cannot listen on {address}: {error}{}", advice(error))]
     Listen {
         /// The address.

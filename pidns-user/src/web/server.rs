@@ -94,8 +94,7 @@ impl Server {
     /// Checks the options, reads the configuration and listens. Clients are answered once it runs. Call it before capabilities
     /// are dropped; it starts no thread.
     ///
-    /// # Errors
-    /// A bad path, a bad configuration, or an address that cannot be had.
+    /// # Errors A bad path, a bad configuration, or an address that is not available.
     pub fn bind(options: Options) -> Result<Self, WebError> {
         paths::check(&options.telemetry_path)?;
         let config = LiveConfig::read(options.config_file.clone(), Instant::now())?;

@@ -35,6 +35,8 @@ mod program;
 mod recordings;
 mod release;
 mod sandbox;
+#[path = "../schemas/mod.rs"]
+mod schemas;
 mod scrape;
 mod seen;
 mod settings;

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::again;
 use crate::facts::state;
 pub(crate) use crate::program::path as program;
+use crate::schemas::Schema;
 use crate::seen::Seen;
 use crate::settings;
 use crate::stage::{Actor, Report, concerns_the_cast, patience, wait_in_time};
@@ -185,7 +186,9 @@ impl Tracer {
         let status = wait_in_time(&mut self.process, "pidns-trace");
         self.readers.drain(..).for_each(|reader| reader.join().expect("a reader does not panic"));
         assert_eq!(status.signal(), None, "killed by a signal, stderr: {}", self.stderr.text());
-        (self.stdout.take(), self.stderr.text(), status)
+        let lines = self.stdout.take();
+        assert_schema(&lines);
+        (lines, self.stderr.text(), status)
     }
 
     fn relevant(&self) -> String {
@@ -253,6 +256,14 @@ pub(crate) struct FileTracer {
     stderr: Arc<Feed>,
     reader: Option<JoinHandle<()>>,
     _directory: tempfile::TempDir,
+}
+
+/// Each line of a stream in JSON is as docs/schema says.
+fn assert_schema(lines: &[String]) {
+    let schema = Schema::of("events");
+    for line in lines.iter().filter(|line| line.starts_with('{')) {
+        schema.check(&serde_json::from_str(line).expect("a whole line is JSON"), "the stream");
+    }
 }
 
 impl FileTracer {
